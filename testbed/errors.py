@@ -1,0 +1,82 @@
+"""The one error root: what went wrong, where, what was expected, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a `testbed` process ends with."""
+
+    OK = 0
+    FAILED = 1  # a claim or check failed
+    USAGE = 2
+    ENVIRONMENT = 3  # no engine, a missing capability
+    TOPOLOGY = 4  # a topology or template is invalid
+    NOT_READY = 5  # something did not become ready in time
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place in a file; line and column count from 1."""
+
+    file: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+
+class TestbedError(Exception):
+    """An error for people: one message, an optional hint and source, and the exit code it ends in."""
+
+    __test__ = False  # not a pytest class
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None, source: Source | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.source = source
+
+    def __str__(self) -> str:
+        where = f"{self.source}: " if self.source else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+
+class UsageError(TestbedError):
+    """The command line asks for something that does not exist or does not fit."""
+
+    exit_code = ExitCode.USAGE
+
+
+class MachineError(TestbedError):
+    """The machine lacks something: an engine, a device, a capability."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class TopologyError(TestbedError):
+    """A topology file or template is invalid."""
+
+    exit_code = ExitCode.TOPOLOGY
+
+
+class NotReadyError(TestbedError):
+    """Something did not become ready within its bound."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+class ErrorGroup(TestbedError):
+    """Every error of one stage, reported at once; ends in the exit code of the first."""
+
+    def __init__(self, errors: Iterable[TestbedError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(error) for error in self.errors))
+        self.exit_code = self.errors[0].exit_code

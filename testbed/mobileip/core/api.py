@@ -1,0 +1,185 @@
+"""What goes into the Mobile IPv4 state machines and what comes out of them.
+
+The cores know no clock and no socket.  The shell (`testbed.mobileip.io`) feeds them datagrams and `now`
+(seconds of a monotonic clock; NTP time for identifications comes from the `Clock` callable a core is built
+with), carries out the effects that `effects()` drains, and calls `tick(now)` no later than `deadline()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Protocol
+
+Clock = Callable[[float], float]
+"""Maps the monotonic `now` to Unix time in seconds: the time of day identifications carry (RFC 5944 §5.7.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A UDP datagram of the registration protocol (RFC 5944 §3), received or to be sent."""
+
+    payload: bytes
+    source: IPv4Address
+    source_port: int
+    destination: IPv4Address
+    destination_port: int
+    interface: str | None = None
+    """Where it came in, or must go out; None lets routing decide."""
+    ttl: int = 64
+    link_address: bytes | None = None
+    """Link-layer source (received) or destination (to be sent), where known and needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMessage:
+    """An ICMP message of agent discovery (RFC 5944 §2): the ICMP bytes, checksum included."""
+
+    payload: bytes
+    source: IPv4Address
+    destination: IPv4Address
+    interface: str
+    ttl: int = 1
+    link_address: bytes | None = None
+
+
+# Effects: what a core asks its shell to do, in order.
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send a registration message."""
+
+    datagram: Datagram
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgentMessage:
+    """Send an agent advertisement or solicitation."""
+
+    message: AgentMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SetBinding:
+    """Home agent: tunnel packets for `home_address` to each care-of address (replaces what was set before)."""
+
+    home_address: IPv4Address
+    care_of_addresses: tuple[IPv4Address, ...]
+    reverse_tunnel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClearBinding:
+    """Home agent: the mobile node has no binding any more."""
+
+    home_address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyArp:
+    """Home agent: answer ARP for `home_address` on the home link, or cease to (RFC 5944 §4.6)."""
+
+    home_address: IPv4Address
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GratuitousArp:
+    """Broadcast a gratuitous ARP for `address` carrying this node's own link address (RFC 5944 §4.6)."""
+
+    address: IPv4Address
+    interface: str | None = None
+    """None: the home agent's home link."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetVisitor:
+    """Foreign agent: deliver to and forward for a registered mobile node (RFC 5944 §3.7, §4.2.2)."""
+
+    home_address: IPv4Address
+    home_agent: IPv4Address
+    care_of_address: IPv4Address
+    interface: str
+    link_address: bytes
+    reverse_tunnel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClearVisitor:
+    """Foreign agent: forward nothing for this mobile node any more."""
+
+    home_address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class UseCoLocated:
+    """Mobile node: registered with a co-located care-of address on `interface`."""
+
+    interface: str
+    care_of_address: IPv4Address
+    home_agent: IPv4Address
+    reverse_tunnel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UseForeignAgent:
+    """Mobile node: use the agent as default router on `interface` (RFC 5944 §4.2.1).
+
+    `registered` is false while a registration through it is still being asked for.
+    """
+
+    interface: str
+    agent: IPv4Address
+    agent_link_address: bytes
+    registered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UseHome:
+    """Mobile node: at home on `interface`, no mobility services (RFC 5944 §4.2.1 end, §4.6)."""
+
+    interface: str
+    router: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class UseNothing:
+    """Mobile node: no registration holds; take the tunnel and its routes down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something an observer wants to know, e.g. `registered`, `reply-code`, `binding-expired`."""
+
+    name: str
+    fields: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+Effect = (
+    SendDatagram | SendAgentMessage | SetBinding | ClearBinding | ProxyArp | GratuitousArp | SetVisitor
+    | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | Event
+)  # fmt: skip
+
+
+class Core(Protocol):
+    """What every state machine offers its shell."""
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        """Take a UDP datagram that arrived at port 434 (or the port a request was sent from)."""
+
+    def receive_agent_message(self, message: AgentMessage, now: float) -> None:
+        """Take an ICMP type 9 or 10 message."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`."""
+
+    def deadline(self) -> float | None:
+        """The next `now` at which `tick` has something to do; None when only input can change anything."""
+
+    def effects(self) -> list[Effect]:
+        """Drain the effects since the last call, in order."""
+
+    def state(self) -> dict[str, object]:
+        """A JSON-serialisable picture: state, bindings or visitors, counters."""

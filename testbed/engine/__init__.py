@@ -1,0 +1,1 @@
+"""The container engine behind one small protocol (`api`), with names and labels (`names`)."""

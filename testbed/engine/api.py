@@ -1,6 +1,6 @@
 """What a lab asks of a container engine: a handful of blocking calls that several threads may make at once.
 
-Every implementation (`docker`, `fake`) raises only the classes below, is safe to share between threads and keeps no
+Every implementation (`docker`, `fake`) raises only the classes below, may be shared between threads and keeps no
 state about labs of its own: labels are the truth about what belongs to a lab.
 """
 
@@ -52,7 +52,7 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A bridge network to create: no masquerading, never internal; `subnet` is for the engine's books only."""
+    """A bridge network to create: no masquerading, not internal; `subnet` is for the engine's books only."""
 
     name: str
     subnet: IPv4Network
@@ -71,7 +71,7 @@ class Endpoint:
 class ContainerSpec:
     """A container to create: everything a node is to the engine.
 
-    Gets the capabilities NET_ADMIN and NET_RAW and /dev/net/tun besides the engine's usual ones; never privileged,
+    Gets the capabilities NET_ADMIN and NET_RAW and /dev/net/tun besides the usual ones; never privileged,
     no ports published, no host folder mounted, no restart policy.
     """
 
@@ -133,7 +133,7 @@ class ExecSession(Protocol):
     """A command running inside a container, with its streams connected to the caller."""
 
     def __iter__(self) -> Iterator[tuple[Stream, bytes]]:
-        """Yield the output as it comes, in pieces of any size, until the command ends (a terminal: all is stdout)."""
+        """Yield the output in pieces of any size until the command ends (with a terminal: all is stdout)."""
         ...
 
     def send(self, data: bytes) -> None:
@@ -164,14 +164,14 @@ class ExecSession(Protocol):
 
 
 class Engine(Protocol):
-    """The calls: they block, may come from several threads at once and raise `EngineError` or a class of it."""
+    """The calls: they block, may come from several threads and raise `EngineError` or a class of it."""
 
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
         ...
 
     def networks(self, labels: Mapping[str, str] | None = None) -> list[Network]:
-        """List networks with all of `labels` (the value "" means the label is present); None lists every network."""
+        """List networks with all of `labels` ("" means the label is present); None: every network."""
         ...
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
@@ -199,7 +199,7 @@ class Engine(Protocol):
         ...
 
     def remove_container(self, id: str) -> None:
-        """Kill and remove it, with its volumes. A missing one, or one that is being removed already, is fine."""
+        """Kill and remove it, with its volumes. A missing one, or one being removed already, is fine."""
         ...
 
     def remove_network(self, id: str) -> None:
@@ -215,13 +215,13 @@ class Engine(Protocol):
         stdout: bool = True,
         stderr: bool = True,
     ) -> LogStream:
-        """Read what it wrote since its first start (or the last `tail` lines), then follow. `NotFoundError`."""
+        """Read what it wrote since its first start (or the last lines), then follow. `NotFoundError`."""
         ...
 
     def execute(
         self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
     ) -> ExecSession:
-        """Run a command in a running container. `NotFoundError`; a missing command is exit code 126 or 127."""
+        """Run a command in a running container. A missing command is exit code 126 or 127."""
         ...
 
     def close(self) -> None:

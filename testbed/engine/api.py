@@ -1,7 +1,7 @@
 """What a lab asks of a container engine: a handful of blocking calls that several threads may make at once.
 
-Every implementation (`docker`, `fake`) raises only the classes below, may be shared between threads and keeps no
-state about labs of its own: labels are the truth about what belongs to a lab.
+Every implementation (`docker`, `fake`) raises only the classes below, may be shared between threads and keeps
+no state about labs of its own: labels are the truth about what belongs to a lab.
 """
 
 from __future__ import annotations

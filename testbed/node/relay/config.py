@@ -1,0 +1,54 @@
+"""The configuration of the delay relay, `/etc/testbed/relay.toml`.
+
+```toml
+control = "/run/testbed/relay.sock"  # default: this
+interface = "internet"               # the hub network's interface on the hub node
+backend = "auto"                     # auto (default): netem where the kernel has it, else relay | netem | relay
+delay-ms = 40.0                      # one-way delay of every packet crossing the hub; default 0
+jitter-ms = 0.0                      # uniform ± around the delay, order kept; default 0
+loss = 0.0                           # percent; default 0
+rate = 0                             # bit/s; 0 (default): unlimited
+```
+
+The hub node forwards (ip_forward=1) and has rp_filter off (`all` and `default`): relayed packets come in again
+from the device `relay0`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from testbed.node.relay.link import Impairment
+from testbed.node.settings import Table
+
+BackendChoice = Literal["auto", "netem", "relay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that `relay.toml` says."""
+
+    control: str
+    interface: str
+    backend: BackendChoice
+    impairment: Impairment
+
+
+def load(path: Path) -> Config:
+    """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
+    root = Table.load(path)
+    config = Config(
+        control=root.text("control", "/run/testbed/relay.sock"),
+        interface=root.text("interface"),
+        backend=cast(BackendChoice, root.choice("backend", ("auto", "netem", "relay"), "auto")),
+        impairment=Impairment(
+            delay_ms=root.number("delay-ms", 0.0),
+            jitter_ms=root.number("jitter-ms", 0.0),
+            loss=root.number("loss", 0.0, most=100),
+            rate=root.number("rate", 0.0),
+        ),
+    )
+    root.done()
+    return config

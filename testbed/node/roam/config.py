@@ -1,0 +1,140 @@
+"""The configuration of the connection manager, `/etc/testbed/roam.toml`.
+
+```toml
+control = "/run/testbed/roam.sock"   # default: this
+stack = "mip-in-ipsec"               # mip-only | mip-in-ipsec | ipsec-in-mip
+attach = "hotel"                     # network joined at start; absent: none, wait for a `move`
+home-address = "10.0.1.100"
+probe = "10.0.4.10"                  # echo destination that ends the timeline; absent: no data step
+
+[networks.hotel]                     # one table per access network; the name is the interface's name
+trusted = false                      # true: inside the protected network, no IPsec there
+[networks.campus]
+trusted = true
+
+[mobile-ip]                          # the Mobile IP daemon of this node
+control = "/run/testbed/mobile-node.sock"   # default: this
+
+[ipsec]                              # required unless stack = "mip-only"
+gateway = "203.0.113.2"
+protects = ["10.0.0.0/8"]            # remote traffic selectors
+psk = "secret"
+local-id = "mn"
+remote-id = "gw"
+mobike = false                       # default: this
+vici = "/var/run/charon.vici"        # default: this
+
+[bounds]                             # seconds a step may take before the move settles without it; defaults:
+address = 3.0                        # neither a DHCP answer nor an agent
+ike = 6.0
+registration = 4.0
+data = 2.0
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Literal, cast
+
+from testbed.node.settings import Table
+
+Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
+STACKS: tuple[Stack, ...] = ("mip-only", "mip-in-ipsec", "ipsec-in-mip")
+
+
+@dataclass(frozen=True, slots=True)
+class Ipsec:
+    """How to reach and authenticate to the VPN gateway."""
+
+    gateway: IPv4Address
+    protects: tuple[IPv4Network, ...]
+    psk: str
+    local_id: str
+    remote_id: str
+    mobike: bool
+    vici: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Seconds each step of a move may take before the move settles without it."""
+
+    address: float
+    ike: float
+    registration: float
+    data: float
+
+    def scaled(self, factor: float) -> Bounds:
+        """The same bounds times `factor`: the first attempts at start are short."""
+        return Bounds(*(factor * bound for bound in (self.address, self.ike, self.registration, self.data)))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that `roam.toml` says."""
+
+    control: str
+    stack: Stack
+    attach: str | None
+    home_address: IPv4Address
+    probe: IPv4Address | None
+    trusted: Mapping[str, bool]
+    """Every access network by name, and whether it is inside the protected network."""
+    mobile_ip: str
+    ipsec: Ipsec | None
+    bounds: Bounds
+
+
+def load(path: Path) -> Config:
+    """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
+    root = Table.load(path)
+    stack = cast(Stack, root.choice("stack", STACKS))
+    networks = root.table("networks")
+    trusted = {}
+    for name, table in networks.tables().items():
+        trusted[name] = table.flag("trusted")
+        table.done()
+    attach = root.text("attach", "") or None
+    if attach is not None and attach not in trusted:
+        raise root.error("attach", f"no network {attach!r} under [networks]")
+    mobile_ip = root.table("mobile-ip")
+    bounds = root.table("bounds")
+    if stack != "mip-only" and "ipsec" not in root:
+        raise root.error("ipsec", f"missing table, needed by stack = {stack!r}")
+    config = Config(
+        control=root.text("control", "/run/testbed/roam.sock"),
+        stack=stack,
+        attach=attach,
+        home_address=root.address("home-address"),
+        probe=root.optional_address("probe"),
+        trusted=trusted,
+        mobile_ip=mobile_ip.text("control", "/run/testbed/mobile-node.sock"),
+        ipsec=_ipsec(root.table("ipsec")) if "ipsec" in root else None,
+        bounds=Bounds(
+            address=bounds.number("address", 3.0),
+            ike=bounds.number("ike", 6.0),
+            registration=bounds.number("registration", 4.0),
+            data=bounds.number("data", 2.0),
+        ),
+    )
+    for table in (mobile_ip, bounds, root):
+        table.done()
+    return config
+
+
+def _ipsec(table: Table) -> Ipsec:
+    ipsec = Ipsec(
+        gateway=table.address("gateway"),
+        protects=table.prefixes("protects"),
+        psk=table.text("psk"),
+        local_id=table.text("local-id"),
+        remote_id=table.text("remote-id"),
+        mobike=table.flag("mobike", False),
+        vici=table.text("vici", "/var/run/charon.vici"),
+    )
+    table.done()
+    return ipsec

@@ -80,3 +80,17 @@ class ErrorGroup(TestbedError):
         self.errors = tuple(errors)
         super().__init__("\n".join(str(error) for error in self.errors))
         self.exit_code = self.errors[0].exit_code
+
+
+def raise_errors(errors: Iterable[TestbedError]) -> None:
+    """Raise what a stage found: nothing, the one error as it is, or all of them as an `ErrorGroup`.
+
+    Groups among them are taken apart, so that a reader sees one flat list.
+    """
+    flat: list[TestbedError] = []
+    for error in errors:
+        flat.extend(error.errors if isinstance(error, ErrorGroup) else [error])
+    if len(flat) == 1:
+        raise flat[0]
+    if flat:
+        raise ErrorGroup(flat)

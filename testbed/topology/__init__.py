@@ -1,0 +1,1 @@
+"""Topology files: the model, how they are read and checked, and what follows from them."""

@@ -1,0 +1,81 @@
+"""From a name or a path to a topology that passed every check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from testbed.data import data_dir
+from testbed.errors import TopologyError, UsageError, raise_errors
+from testbed.topology.check import Checker
+from testbed.topology.document import load_document, validate_model
+from testbed.topology.loaded import LoadedTopology
+from testbed.topology.model import Topology
+from testbed.topology.overrides import apply_sets
+from testbed.topology.roles import load_roles, role_files
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def builtin_topologies() -> dict[str, Path]:
+    """The topologies that come with the product, by name."""
+    return {file.stem: file for file in sorted(data_dir("topologies").glob("*.yaml"))}
+
+
+def find_topology(ref: str) -> Path:
+    """The file that `ref` means: the name of a built-in topology, or the path of a file.
+
+    Anything with a slash or a `.yaml` ending is a path; raises `UsageError` with the nearest name.
+    """
+    builtin = builtin_topologies()
+    looks_like_path = "/" in ref or ref.endswith(SUFFIXES)
+    if ref in builtin and not looks_like_path:
+        return builtin[ref]
+    path = Path(ref)
+    if path.is_dir():
+        raise UsageError(f"{ref} is a directory", hint="name the topology file in it")
+    if path.is_file():
+        return path
+    near = get_close_matches(path.name.removesuffix(".yaml").removesuffix(".yml"), builtin, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"the built-in ones are {', '.join(builtin)}"
+    if looks_like_path:
+        raise UsageError(f"no such file: {ref}", hint=hint)
+    raise UsageError(f"no topology called {ref}", hint=f"{hint} (a file of your own: ./{ref}.yaml)")
+
+
+def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None = None) -> LoadedTopology:
+    """Read, override, validate and check a topology.
+
+    `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`); `templates` is the
+    user's own template folder, whose roles stand before the built-in ones. Every error of a stage is raised at once:
+    a single one as it is, several as an `ErrorGroup`.
+    """
+    path = find_topology(ref)
+    data, marks = load_document(path, ref if ref not in builtin_topologies() else str(path))
+    chosen = apply_sets(data, marks, sets)
+    topology = validate_model(Topology, data, marks)
+
+    files = role_files(templates)
+    used = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)
+    roles = load_roles([files[role] for role in used if role in files])
+    checker = Checker(topology, roles, marks, known_roles=list(files))
+    options = checker.options(chosen)
+    settings = checker.settings()
+    checker.check()
+    raise_errors(sorted(checker.errors, key=_place))
+    return LoadedTopology(
+        topology=topology,
+        file=marks.file,
+        sets=tuple(sets),
+        roles=roles,
+        options=options,
+        settings=settings,
+        marks=marks,
+    )
+
+
+def _place(error: TopologyError) -> tuple[int, int]:
+    """Errors are told in the order of the file; those of `--set` come first."""
+    source = error.source
+    return (source.line or 0, source.column or 0) if source else (0, 0)

@@ -1,0 +1,84 @@
+"""A topology that passed every check, together with its roles, the values chosen, and where each was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Any
+
+from testbed.errors import Source
+from testbed.topology.marks import Marks
+from testbed.topology.model import Node, OptionScalar, Topology
+from testbed.topology.roles import Role
+
+
+@dataclass(frozen=True)
+class LoadedTopology:
+    """What `load_topology` returns and everything after it works on."""
+
+    topology: Topology
+    file: str
+    """The file it was read from, as the user named it (a built-in one: its whole path)."""
+    sets: tuple[str, ...]
+    """The `--set` texts that were applied."""
+    roles: Mapping[str, Role]
+    """Every role that a node of this topology has, by name."""
+    options: Mapping[str, OptionScalar]
+    """Every option with the value chosen, else its default."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """Node → every setting that its roles declare, typed as `roles.Setting` says; None where absent."""
+    marks: Marks
+
+    @property
+    def name(self) -> str:
+        """The topology's name."""
+        return self.topology.name
+
+    @property
+    def mobile_nodes(self) -> tuple[str, ...]:
+        """The nodes that attach to networks instead of being linked to them."""
+        return tuple(name for name, node in self.topology.nodes.items() if node.attaches)
+
+    def node(self, name: str) -> Node:
+        """One node of the topology."""
+        return self.topology.nodes[name]
+
+    def node_roles(self, name: str) -> tuple[Role, ...]:
+        """The roles of a node, in the order they are written."""
+        return tuple(self.roles[role] for role in self.topology.nodes[name].roles)
+
+    def with_role(self, role: str) -> tuple[str, ...]:
+        """The nodes that have a role."""
+        return tuple(name for name, node in self.topology.nodes.items() if role in node.roles)
+
+    def forwards(self, name: str) -> bool:
+        """Whether a node forwards packets between its interfaces."""
+        return any(role.forwards for role in self.node_roles(name))
+
+    def interface(self, node: str, network: str) -> IPv4Interface | None:
+        """Address and prefix length of a node on a network; None where a mobile node attaches.
+
+        On a hub-and-spoke network only the hub holds the prefix; the others get /32, so that they reach
+        their neighbours through the hub and nowhere else.
+        """
+        address = self.topology.nodes[node].links.get(network)
+        if address is None:
+            return None
+        net = self.topology.networks[network]
+        length = net.subnet.prefixlen if net.hub in (None, node) else 32
+        return IPv4Interface(f"{address}/{length}")
+
+    def primary_address(self, node: str) -> IPv4Address | None:
+        """The address a node is known by: a mobile node's home address, else that of its first link.
+
+        Links inside the Intranet come first, since the gateway lets nobody reach its outside through a tunnel.
+        """
+        home: IPv4Address | None = self.settings[node].get("home-address")
+        links = self.topology.nodes[node].links
+        inside = [a for n, a in links.items() if self.topology.networks[n].domain == "intranet"]
+        return home or next(iter([*inside, *links.values()]), None)
+
+    def source(self, *path: str | int) -> Source:
+        """Where a part of the topology was written, for errors found later; the nearest enclosing place."""
+        return self.marks.value(path)

@@ -1,0 +1,129 @@
+"""The model of a topology file: what may be written, what it means, in which unit it is kept.
+
+The YAML is validated against these classes (`load`), and the JSON Schema for editors comes from them (`schema`).
+What needs more than one place of the file to decide is in `check`.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from testbed.topology.values import Address, Duration, Expected, Name, Percent, Prefix, Rate, RoutePrefix
+
+Domain = Literal["internet", "dmz", "intranet", "operator"]
+Medium = Literal["wired", "wireless"]
+Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
+Attachment = Literal["co-located", "foreign-agent"]
+OptionScalar = bool | int | float | str
+
+
+def _topology_name(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9.-]*", value) and len(value) <= 40:
+        return value
+    raise Expected("a name of lower-case letters, digits, hyphens and dots, a letter first, at most 40 characters")
+
+
+def _scalar(value: Any) -> OptionScalar:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise Expected("text, a number, true or false")
+
+
+TopologyName = Annotated[
+    str,
+    BeforeValidator(_topology_name),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9.-]*$", "maxLength": 40}),
+]
+Scalar = Annotated[
+    Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})
+]
+
+
+class Part(BaseModel):
+    """What all parts of a topology share: unknown keys are errors, and nothing changes once loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class Option(Part):
+    """A choice that the user of a topology has: `--set option.NAME=VALUE` (or `--stack`, `--attach`)."""
+
+    default: Scalar = Field(description="The value unless the user chooses another")
+    choices: list[Scalar] | None = Field(default=None, min_length=1, description="The values allowed; any if absent")
+    help: str = Field(default="", description="One sentence on what is chosen")
+
+
+class Network(Part):
+    """A link with an IPv4 subnet, to which nodes are linked or mobile nodes attach."""
+
+    subnet: Prefix = Field(description="The prefix of the link")
+    domain: Domain = Field(description="To whom the network belongs: internet, dmz, intranet or operator")
+    medium: Medium = Field(default="wired", description="What the link is made of; for drawings and reports")
+    hub: Name | None = Field(
+        default=None, description="The node every packet between two others on this network crosses"
+    )
+    delay: Duration = Field(default=0.0, description="One-way delay that the hub adds (kept in ms)")
+    jitter: Duration = Field(default=0.0, description="Variation of the delay (kept in ms)")
+    loss: Percent = Field(default=0.0, description="Share of packets that the hub drops (in percent)")
+    rate: Rate | None = Field(default=None, description="Limit of the data rate through the hub (kept in bit/s)")
+
+    @property
+    def impaired(self) -> bool:
+        """Whether the hub has to delay, drop or shape packets."""
+        return bool(self.delay or self.jitter or self.loss or self.rate)
+
+
+class Node(Part):
+    """A machine: its roles, where it is linked, and what its roles need to know."""
+
+    roles: list[Name] = Field(min_length=1, description="What the node does; each is declared in templates/roles/")
+    links: dict[Name, Address] = Field(default_factory=dict, description="Network → the node's address on it")
+    attaches: list[Name] = Field(
+        default_factory=list, description="Networks a mobile node can attach to, one at a time and without address"
+    )
+    settings: dict[Name, Any] = Field(default_factory=dict, description="What the roles of this node ask for")
+    routes: dict[RoutePrefix, Address] = Field(
+        default_factory=dict, description="Prefix (or `default`) → next hop; stands before what is computed"
+    )
+    image: str | None = Field(default=None, description="A container image of the node's own")
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Every network the node has an interface on, links first."""
+        return (*self.links, *self.attaches)
+
+
+class Configuration(Part):
+    """One way of combining Mobile IPv4 and IPsec, and the networks where it is tried."""
+
+    stack: Stack = Field(description="The order of Mobile IPv4 and IPsec on the mobile node")
+    attachment: Attachment = Field(description="Whose care-of address: the mobile node's own, or a foreign agent's")
+    networks: list[Name] = Field(min_length=1, description="The networks where the combination is tried")
+
+
+class Topology(Part):
+    """A whole topology file. Top-level keys that begin with `x-` are free for YAML anchors."""
+
+    name: TopologyName = Field(description="The name of the topology, and of a lab brought up from it")
+    title: str = Field(description="One line on what it shows")
+    source: str = Field(default="", description="Where it comes from: sections and figures")
+    summary: str = Field(default="", description="A paragraph for readers")
+    options: dict[Name, Option] = Field(default_factory=dict, description="Choices with their defaults")
+    networks: dict[Name, Network] = Field(min_length=1, description="Networks by name")
+    nodes: dict[Name, Node] = Field(min_length=1, description="Nodes by name")
+    configurations: list[Configuration] = Field(
+        default_factory=list, description="The combinations of stack and attachment worth comparing"
+    )
+
+    def hub_of(self, network: str) -> IPv4Address | None:
+        """The address of a network's hub on that network, or None for an ordinary link."""
+        hub = self.networks[network].hub
+        return self.nodes[hub].links[network] if hub else None
+
+    def linked(self, network: str) -> dict[str, IPv4Address]:
+        """The nodes with an address on a network."""
+        return {name: node.links[network] for name, node in self.nodes.items() if network in node.links}

@@ -1,0 +1,205 @@
+"""The scalar values of a topology file: durations, rates, percentages, addresses, prefixes, ranges, names.
+
+Each `parse_*` takes what YAML gave and returns the typed value, or raises `Expected` with a text that says what
+was expected (the caller adds where and what was found).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"{_NUMBER} ?(us|ms|s|min|h)")
+_RATE = re.compile(rf"{_NUMBER} ?([kmg]?bit)(?:/s)?", re.IGNORECASE)
+_PERCENT = re.compile(rf"{_NUMBER} ?%")
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, "h": 3_600_000.0}
+_BITS = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
+
+NAME_LENGTH = 15
+"""A network's name becomes an interface name, for which Linux has room for 15 characters."""
+
+
+class Expected(ValueError):
+    """A value is not what was expected: `expected` completes "expected …"; `hint` says what to write instead."""
+
+    def __init__(self, expected: str, hint: str | None = None) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """An inclusive range of IPv4 addresses, written `198.51.100.70-198.51.100.120`."""
+
+    first: IPv4Address
+    last: IPv4Address
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    def __iter__(self) -> Iterator[IPv4Address]:
+        return map(IPv4Address, range(int(self.first), int(self.last) + 1))
+
+    def __len__(self) -> int:
+        return int(self.last) - int(self.first) + 1
+
+    def __contains__(self, address: IPv4Address) -> bool:
+        return self.first <= address <= self.last
+
+
+def parse_duration(value: Any) -> float:
+    """A span of time with its unit (`40ms`, `1.5s`, `10min`) in milliseconds; a bare 0 needs no unit."""
+    if _is_zero(value):
+        return 0.0
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match:
+        return float(match[1]) * _MS[match[2]]
+    hint = f"add a unit: {value}ms or {value}s" if _is_number(value) else None
+    raise Expected("a duration such as 40ms, 1.5s or 10min", hint)
+
+
+def parse_rate(value: Any) -> int:
+    """A data rate with its unit (`10mbit`, `512kbit`) in bit/s."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match and (bits := round(float(match[1]) * _BITS[match[2].lower()])) > 0:
+        return bits
+    hint = f"add a unit: {value}mbit or {value}kbit" if _is_number(value) and value else None
+    raise Expected("a data rate above zero such as 10mbit or 512kbit", hint)
+
+
+def parse_percent(value: Any) -> float:
+    """A share of packets (`1%`, `0.5%`) in percent; a bare 0 needs no unit."""
+    if _is_zero(value):
+        return 0.0
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match and float(match[1]) <= 100:
+        return float(match[1])
+    hint = f"write {value}%" if _is_number(value) and 0 <= value <= 100 else None
+    raise Expected("a percentage from 0% to 100%, such as 1%", hint)
+
+
+def parse_address(value: Any) -> IPv4Address:
+    """An IPv4 address in dotted decimal notation."""
+    if isinstance(value, IPv4Address):
+        return value
+    hint = None
+    if isinstance(value, str):
+        if "/" in value:
+            hint = f"write it without the prefix length: {value.partition('/')[0]}"
+        try:
+            return IPv4Address(value)
+        except ValueError:
+            pass
+    raise Expected("an IPv4 address such as 192.0.2.1", hint)
+
+
+def parse_prefix(value: Any) -> IPv4Network:
+    """An IPv4 prefix (`192.0.2.0/24`) whose host bits are zero."""
+    if isinstance(value, IPv4Network):
+        return value
+    hint = None
+    if isinstance(value, str) and "/" in value:
+        try:
+            return IPv4Network(value)
+        except ValueError:
+            try:
+                hint = f"{value} has host bits set: its network is {IPv4Network(value, strict=False)}"
+            except ValueError:
+                hint = None
+    elif isinstance(value, str):
+        hint = "add the prefix length, such as /24"
+    raise Expected("an IPv4 prefix such as 192.0.2.0/24", hint)
+
+
+def parse_route_prefix(value: Any) -> IPv4Network:
+    """The destination of a route: an IPv4 prefix or the word `default`."""
+    return IPv4Network("0.0.0.0/0") if value == "default" else parse_prefix(value)
+
+
+def parse_range(value: Any) -> AddressRange:
+    """Two IPv4 addresses with a hyphen between them, the first not above the last."""
+    if isinstance(value, AddressRange):
+        return value
+    if isinstance(value, str) and value.count("-") == 1:
+        try:
+            first, last = (IPv4Address(part.strip()) for part in value.split("-"))
+        except ValueError:
+            pass
+        else:
+            if first <= last:
+                return AddressRange(first, last)
+            raise Expected("an address range whose first address is not above its last", f"write {last}-{first}")
+    raise Expected("an address range such as 192.0.2.10-192.0.2.20")
+
+
+def parse_name(value: Any) -> str:
+    """The name of a network, node, role, option or setting: lower-case letters, digits and hyphens."""
+    if isinstance(value, str) and _NAME.fullmatch(value) and len(value) <= NAME_LENGTH:
+        return value
+    hint = None
+    if isinstance(value, str):
+        tidy = re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-0123456789")[:NAME_LENGTH].rstrip("-")
+        hint = f"for example {tidy}" if tidy else None
+    raise Expected(
+        f"a name of lower-case letters, digits and hyphens, a letter first, at most {NAME_LENGTH} characters", hint
+    )
+
+
+def format_duration(ms: float) -> str:
+    """A duration in the largest unit that needs no rounding: `40ms`, `1.5s`, `10min`."""
+    for unit in ("h", "min", "s"):
+        if ms and ms % _MS[unit] == 0:
+            return f"{ms / _MS[unit]:g}{unit}"
+    return f"{ms / 1000:g}s" if ms >= 1000 else f"{ms:g}ms"
+
+
+def format_rate(bits: int) -> str:
+    """A rate in the largest unit that needs no rounding: `10mbit`."""
+    unit = next(unit for unit in ("gbit", "mbit", "kbit", "bit") if bits % _BITS[unit] == 0)
+    return f"{bits // _BITS[unit]}{unit}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_zero(value: Any) -> bool:
+    return _is_number(value) and value == 0
+
+
+def _schema(pattern: str, example: str, **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example], **more})
+
+
+def _or_zero(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": pattern}, {"const": 0}], "examples": [example]}
+    )
+
+
+_OCTETS = r"(\d{1,3}\.){3}\d{1,3}"
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), _or_zero(r"^\d+(\.\d+)? ?(us|ms|s|min|h)$", "40ms")
+]
+Rate = Annotated[
+    int, BeforeValidator(parse_rate), _schema(r"^\d+(\.\d+)? ?([kKmMgG]?[bB][iI][tT])(/s)?$", "10mbit")
+]
+Percent = Annotated[float, BeforeValidator(parse_percent), _or_zero(r"^\d+(\.\d+)? ?%$", "1%")]
+Address = Annotated[
+    IPv4Address, BeforeValidator(parse_address), _schema(rf"^{_OCTETS}$", "192.0.2.1", format="ipv4")
+]
+Prefix = Annotated[
+    IPv4Network, BeforeValidator(parse_prefix), _schema(rf"^{_OCTETS}/\d{{1,2}}$", "192.0.2.0/24")
+]
+RoutePrefix = Annotated[
+    IPv4Network, BeforeValidator(parse_route_prefix), _schema(rf"^(default|{_OCTETS}/\d{{1,2}})$", "default")
+]
+Name = Annotated[str, BeforeValidator(parse_name), _schema(r"^[a-z][a-z0-9-]*$", "hotel", maxLength=NAME_LENGTH)]

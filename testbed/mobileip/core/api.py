@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 Clock = Callable[[float], float]
-"""Maps the monotonic `now` to Unix time in seconds: the time of day identifications carry (RFC 5944 §5.7.1)."""
+"""Maps the monotonic `now` to Unix time in seconds: the time of day of identifications (RFC 5944 §5.7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class SendAgentMessage:
 
 @dataclass(frozen=True, slots=True)
 class SetBinding:
-    """Home agent: tunnel packets for `home_address` to each care-of address (replaces what was set before)."""
+    """Home agent: tunnel packets for `home_address` to each care-of address (replaces what was set)."""
 
     home_address: IPv4Address
     care_of_addresses: tuple[IPv4Address, ...]
@@ -87,11 +87,13 @@ class ProxyArp:
 
 @dataclass(frozen=True, slots=True)
 class GratuitousArp:
-    """Broadcast a gratuitous ARP for `address` carrying this node's own link address (RFC 5944 §4.6)."""
+    """Broadcast a gratuitous ARP for `address` (RFC 5944 §4.6) once; the core itself repeats it."""
 
     address: IPv4Address
     interface: str | None = None
     """None: the home agent's home link."""
+    link_address: bytes | None = None
+    """The hardware address announced; None: this node's own on that link."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,177 @@
+"""What the state machines must be told before they start; the shell reads it from the node's TOML file.
+
+All durations are seconds, all lifetimes whole seconds of 1 to 65535, where 65535 means for ever (RFC 5944
+§3.3). A value that cannot work raises ValueError with a message that names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+
+from testbed.mobileip.core.auth import ALGORITHMS
+
+INFINITE_LIFETIME = 0xFFFF
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _require_lifetime(name: str, value: int) -> None:
+    _require(1 <= value <= INFINITE_LIFETIME, f"{name} must be 1 to 65535 seconds, not {value}")
+
+
+class ReverseTunnel(Enum):
+    """How an agent treats the T bit of a request (RFC 3024 §4.2, §4.3)."""
+
+    REFUSED = "refused"  # codes 74, 137
+    OFFERED = "offered"
+    REQUIRED = "required"  # codes 75, 138
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityAssociation:
+    """One security context shared with `peer` (RFC 5944 §1.6): found by the peer's address and the SPI.
+
+    A peer may have several contexts; the first one listed signs what is not the answer to a known SPI.
+    """
+
+    peer: IPv4Address
+    spi: int
+    key: bytes = field(repr=False)
+    algorithm: str = "hmac-md5"
+
+    def __post_init__(self) -> None:
+        _require(256 <= self.spi <= 0xFFFFFFFF, f"SPI must be 256 to 4294967295, not {self.spi}")
+        _require(
+            self.algorithm in ALGORITHMS,
+            f"algorithm must be one of {', '.join(ALGORITHMS)}, not {self.algorithm!r}",
+        )
+        _require(len(self.key) > 0, "the key of a security association must not be empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Advertising:
+    """How agent advertisements are sent on one link (RFC 5944 §2.3, RFC 1256 §4.1)."""
+
+    interval: float = 1.0
+    """At most this long between two multicast advertisements (three quarters of it at least)."""
+    lifetime: int = 3
+    """How long an advertisement is valid; at least three times the interval is advised."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.interval >= 0.05, f"the advertisement interval must be at least 0.05 s, not {self.interval}"
+        )
+        _require_lifetime("the advertisement lifetime", self.lifetime)
+        _require(
+            self.lifetime >= self.interval, "the advertisement lifetime must not be shorter than the interval"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAgentConfig:
+    """A home agent (RFC 5944 §3.8.1)."""
+
+    address: IPv4Address
+    """Where it is registered with, and one end of its tunnels."""
+    home_prefix: IPv4Network
+    home_interface: str | None = None
+    """The home link; None for a virtual home network: neither advertisements nor ARP."""
+    advertising: Advertising | None = None
+    """How to advertise on the home link; None not to."""
+    advertised_address: IPv4Address | None = None
+    """Its address on the home link where that is not `address`."""
+    lifetime: int = 600
+    """The longest lifetime granted."""
+    bindings: int = 10_000
+    """Mobile nodes that may have bindings at once; beyond: code 130."""
+    simultaneous: int = 4
+    """Care-of addresses of one mobile node; beyond: code 135; 1: none supported, code 1."""
+    replay_tolerance: float = 7.0
+    """How far an identification's timestamp may be from the clock (RFC 5944 §5.7.1)."""
+    reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    mobile_nodes: tuple[SecurityAssociation, ...] = ()
+    """`peer` is the home address."""
+    foreign_agents: tuple[SecurityAssociation, ...] = ()
+    """`peer` is the source address of the requests a foreign agent relays: its care-of address."""
+
+    def __post_init__(self) -> None:
+        _require_lifetime("the home agent's lifetime", self.lifetime)
+        _require(self.bindings >= 1, f"bindings must be at least 1, not {self.bindings}")
+        _require(self.simultaneous >= 1, f"simultaneous must be at least 1, not {self.simultaneous}")
+        _require(
+            self.replay_tolerance > 0, f"the replay tolerance must be positive, not {self.replay_tolerance}"
+        )
+        _require(
+            self.advertising is None or self.home_interface is not None,
+            "a virtual home network has no link to advertise on",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignAgentConfig:
+    """A foreign agent on one visited link (RFC 5944 §3.7.1)."""
+
+    interface: str
+    address: IPv4Address
+    """Its address on the visited link."""
+    care_of: IPv4Address
+    """The care-of address it offers; requests are relayed from it."""
+    own_addresses: frozenset[IPv4Address] = frozenset()
+    """Further addresses of its interfaces: none may be a home agent (code 194) or a home address (code 65)."""
+    prefix_length: int | None = None
+    """Of the visited link, for the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
+    advertising: Advertising = Advertising()
+    registration_lifetime: int = 600
+    """The longest lifetime accepted; beyond: code 69."""
+    registration_required: bool = True
+    """The R bit: also with a co-located care-of address."""
+    reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    pending: int = 100
+    """Requests awaiting a reply at once; beyond: code 66."""
+    visitors: int = 1000
+    """Registered mobile nodes at once; beyond: code 66, and the B bit is advertised."""
+    mobile_nodes: tuple[SecurityAssociation, ...] = ()
+    """`peer` is the home address."""
+    home_agents: tuple[SecurityAssociation, ...] = ()
+    """`peer` is the home agent's address."""
+
+    def __post_init__(self) -> None:
+        _require_lifetime("the registration lifetime", self.registration_lifetime)
+        _require(self.pending >= 1, f"pending must be at least 1, not {self.pending}")
+        _require(self.visitors >= 1, f"visitors must be at least 1, not {self.visitors}")
+        _require(
+            self.prefix_length is None or 0 <= self.prefix_length <= 32,
+            f"the prefix length must be 0 to 32, not {self.prefix_length}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNodeConfig:
+    """A mobile node (RFC 5944 §3.6)."""
+
+    home_address: IPv4Address
+    home_prefix: IPv4Network
+    home_agent: IPv4Address
+    """The broadcast address of `home_prefix` asks for dynamic home agent address resolution (§3.6.1.2)."""
+    security: SecurityAssociation
+    """Shared with the home agent; `peer` is not looked at."""
+    home_router: IPv4Address | None = None
+    """Default router at home; None takes what the advertisement says."""
+    lifetime: int = 600
+    """Asked for at each registration."""
+    reverse_tunnel: bool = False
+    """The T bit (RFC 3024); agents that do not offer it are passed over."""
+    foreign_agents: tuple[SecurityAssociation, ...] = ()
+    """`peer` is the agent's address on the visited link."""
+
+    def __post_init__(self) -> None:
+        _require_lifetime("the mobile node's lifetime", self.lifetime)
+        _require(
+            self.home_address in self.home_prefix,
+            f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
+        )

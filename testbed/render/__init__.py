@@ -1,0 +1,5 @@
+"""Topology → the files of every node. Pure: nothing is read but templates, nothing is started."""
+
+from testbed.render.lab import RenderedFile, RenderedLab, RenderedNode, Secrets, render_lab
+
+__all__ = ["RenderedFile", "RenderedLab", "RenderedNode", "Secrets", "render_lab"]

@@ -1,0 +1,135 @@
+"""Rendering a whole lab: for each node the files, kernel settings and services its roles ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from testbed.render.templates import Templates
+from testbed.render.view import NodeView
+from testbed.topology.loaded import LoadedTopology
+from testbed.topology.roles import FileSpec
+from testbed.topology.routes import static_routes
+
+BASE_SYSCTLS = {"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0"}
+"""Mobile IP routes by source address: strict reverse-path filtering would drop what the protocol needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The secrets of one lab; every lab has its own."""
+
+    ike_psk: str
+    """The pre-shared key of IKEv2 between VPN clients and gateways."""
+    mobility_key: str
+    """The key of the mobility security associations (RFC 5944 §5.1): 16 octets in hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """The content of one file in a node, and its permissions."""
+
+    content: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedNode:
+    """All that makes a container this node."""
+
+    name: str
+    roles: tuple[str, ...]
+    files: Mapping[str, RenderedFile]
+    """Absolute path → file."""
+    sysctls: Mapping[str, str]
+    ready: tuple[str, ...]
+    """Who has to report before the node is ready: `init` and services."""
+    image: str | None
+    """A container image other than the testbed's own."""
+    links: Mapping[str, IPv4Interface | None]
+    """Network → address; None for a link that is down until a mobile node attaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedLab:
+    """A topology rendered under a lab's name."""
+
+    name: str
+    topology: LoadedTopology
+    nodes: Mapping[str, RenderedNode]
+
+
+def render_lab(
+    topology: LoadedTopology, *, lab: str, secrets: Secrets, templates: Path | None = None
+) -> RenderedLab:
+    """Render every node.
+
+    `templates` is a user's own folder, searched before the built-in one. Raises `TopologyError` with the
+    template's file and line where a template is missing, malformed or asks for something that is not there.
+    """
+    loader = Templates(templates)
+    views = {name: NodeView(topology, name) for name in topology.topology.nodes}
+    context: dict[str, Any] = {
+        "lab": lab,
+        "nodes": views,
+        "mobile_nodes": [views[name] for name in topology.mobile_nodes],
+        "networks": topology.topology.networks,
+        "options": topology.options,
+        "secrets": secrets,
+        "topology": topology.topology,
+    }
+    nodes = {name: _render_node(topology, view, loader, context) for name, view in views.items()}
+    return RenderedLab(lab, topology, nodes)
+
+
+def _render_node(
+    topology: LoadedTopology, node: NodeView, templates: Templates, shared: Mapping[str, Any]
+) -> RenderedNode:
+    context = {**shared, "node": node}
+    roles = topology.node_roles(node.name)
+
+    def render(spec: FileSpec) -> RenderedFile:
+        return RenderedFile(templates.render(spec.template, context), spec.mode)
+
+    files = {spec.path: render(spec) for role in roles for spec in role.files}
+    ready = ["init"]
+    sysctls = dict(BASE_SYSCTLS)
+    for role in roles:
+        sysctls |= {key: str(value) for key, value in role.sysctls.items()}
+        for name, service in role.services.items():
+            service_context = {**context, "name": name, "run": service.run, "ready": service.ready}
+            for script in ("run", "finish"):
+                content = templates.render(f"node/{script}.j2", service_context)
+                files[f"/etc/service/{name}/{script}"] = RenderedFile(content, 0o755)
+            if service.ready:
+                ready.append(name)
+    if topology.forwards(node.name):
+        sysctls["net.ipv4.ip_forward"] = "1"
+    files |= _node_files(topology, node)
+    names = tuple(dict.fromkeys(ready))
+    facts = {"node": node.name, "roles": node.roles, "networks": list(node.interfaces), "ready": names}
+    files["/etc/testbed/node.json"] = RenderedFile(json.dumps(facts, indent=2) + "\n")
+    image = topology.node(node.name).image or next((role.image for role in roles if role.image), None)
+    return RenderedNode(
+        node.name, tuple(node.roles), dict(sorted(files.items())), sysctls, names, image, node.interfaces
+    )
+
+
+def _node_files(topology: LoadedTopology, node: NodeView) -> dict[str, RenderedFile]:
+    """What init reads: addresses, routes and names."""
+    links = "".join(f"{network} {address or '-'}\n" for network, address in node.interfaces.items())
+    routes = "".join(f"{route.command}\n" for route in static_routes(topology, node.name))
+    hosts = "127.0.0.1 localhost\n" + "".join(
+        f"{address} {name}\n"
+        for name in topology.topology.nodes
+        if (address := topology.primary_address(name)) is not None
+    )
+    return {
+        "/etc/testbed/links": RenderedFile(links),
+        "/etc/testbed/routes": RenderedFile(routes),
+        "/etc/testbed/hosts": RenderedFile(hosts),
+    }

@@ -1,0 +1,58 @@
+"""Jinja as the testbed uses it: undefined names are errors, and every error names the template and its line."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2.exceptions import TemplateSyntaxError
+
+from testbed.data import data_dir
+from testbed.errors import Source, TopologyError
+
+
+def _seconds(milliseconds: float) -> int | float:
+    seconds = milliseconds / 1000
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+class Templates:
+    """The template folders: a user's own before the built-in one."""
+
+    def __init__(self, own: Path | None = None) -> None:
+        self._folders = [*([own] if own else []), data_dir("templates")]
+        self._environment = Environment(
+            loader=FileSystemLoader(self._folders),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # configuration files, not HTML
+        )
+        self._environment.filters["seconds"] = _seconds
+
+    def render(self, template: str, context: Mapping[str, Any]) -> str:
+        """Render one template; raises `TopologyError` with the template's file and line."""
+        try:
+            return self._environment.get_template(template).render(context)
+        except TemplateNotFound as error:
+            folders = " and ".join(str(folder) for folder in self._folders)
+            raise TopologyError(f"template {error.name} not found", hint=f"searched {folders}") from error
+        except TemplateSyntaxError as error:
+            where = Source(error.filename or template, error.lineno)
+            raise TopologyError(f"template syntax: {error.message}", source=where) from error
+        except (TemplateError, LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+            node = getattr(context.get("node"), "name", "?")
+            message = f"rendering for node {node}: {error or type(error).__name__}"
+            raise TopologyError(message, source=self._place(error, template)) from error
+
+    def _place(self, error: BaseException, template: str) -> Source:
+        """The innermost template line of a traceback (Jinja maps compiled code back to its source)."""
+        folders = tuple(str(folder) for folder in self._folders)
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename.startswith(folders):
+                return Source(frame.filename, frame.lineno)
+        return Source(template)

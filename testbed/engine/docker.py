@@ -1,0 +1,389 @@
+"""Docker Engine (API 1.41 and later: 20.10 … 28) behind the protocols `api.Engine` and `image.Builder`.
+
+Uses the SDK's low-level client: one HTTP request per call, no object is fetched again after it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, ip_network
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException, NotFound
+from docker.errors import ImageNotFound as _ImageNotFound
+from docker.utils import kwargs_from_env
+
+from testbed.engine.api import (
+    Container,
+    ContainerSpec,
+    EngineError,
+    EngineFacts,
+    InUseError,
+    NameTakenError,
+    Network,
+    NetworkSpec,
+    NotFoundError,
+    SubnetOverlapError,
+)
+from testbed.engine.streams import DockerExec, DockerLog
+
+CAPABILITIES: Final = ("NET_ADMIN", "NET_RAW")
+TUN_DEVICE: Final = "/dev/net/tun"
+_CALL_TIMEOUT: Final = 120  # seconds for one answer; a loaded engine removes networks one after the other
+_CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and not kept
+
+# A bridge that is a plain wire. The second option is unknown before Engine 28 and indispensable there: else
+# raw-PREROUTING rules drop every packet that a container router forwards while br_netfilter is on.
+_BRIDGE_OPTIONS: Final = {
+    "com.docker.network.bridge.enable_ip_masquerade": "false",
+    "com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected",
+}
+# Explicit: an engine's default may be a driver that cannot be read back. Bounded: a lab may run for days.
+_LOG: Final = docker.types.LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"})
+
+
+def connect() -> DockerEngine:
+    """Reach the engine that docker would: DOCKER_HOST, else the current context, else the usual socket.
+
+    Raises `EngineError` with what to do when none answers.
+    """
+    settings: dict[str, Any] = {**kwargs_from_env()}
+    if "base_url" not in settings:
+        settings |= _context_settings()
+    address = str(settings.get("base_url") or "unix:///var/run/docker.sock")
+    try:
+        api = docker.APIClient(
+            version="auto", timeout=_CALL_TIMEOUT, num_pools=1, max_pool_size=_CONNECTIONS, **settings
+        )
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(
+            f"no container engine answers at {address}", hint=_reach_hint(str(error))
+        ) from error
+    return DockerEngine(api, address)
+
+
+def _context_settings() -> dict[str, Any]:
+    try:
+        context = ContextAPI.get_current_context()
+    except (DockerException, OSError, ValueError) as error:
+        raise EngineError(f"the current docker context cannot be read: {error}") from error
+    if context is None or context.Name == "default" or not context.Host:
+        return {}
+    return {"base_url": context.Host, "tls": context.TLSConfig or False}
+
+
+def _reach_hint(reason: str) -> str:
+    if "Permission denied" in reason:
+        return "this user may not use it: sudo usermod -aG docker $USER, then log in again; or use sudo"
+    if "FileNotFoundError" in reason or "Connection refused" in reason:
+        return "install and start one with: testbed doctor --fix (as root)"
+    return reason
+
+
+class DockerEngine:
+    """The calls of `api.Engine` and `image.Builder`; safe to share between threads."""
+
+    def __init__(self, api: docker.APIClient, address: str) -> None:
+        self._api = api
+        self._address = address
+
+    def facts(self) -> EngineFacts:
+        """Say what engine this is."""
+        with _errors("ask the engine what it is"):
+            info = self._api.info()
+        return EngineFacts(
+            name="Docker Engine",
+            version=info["ServerVersion"],
+            api=self._api.api_version,
+            kernel=info["KernelVersion"],
+            address=self._address,
+            cpus=info["NCPU"],
+            memory=info["MemTotal"],
+        )
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._api.close()
+
+    # Networks
+
+    def networks(self, labels: Mapping[str, str] | None = None) -> list[Network]:
+        """List networks with all of `labels`; None lists every network."""
+        with _errors("list networks"):
+            found = self._api.networks(filters={"label": _label_filter(labels or {})})
+        return [
+            Network(
+                id=each["Id"], name=each["Name"], labels=each["Labels"] or {}, subnets=tuple(_subnets(each))
+            )
+            for each in found
+        ]
+
+    def create_network(self, spec: NetworkSpec) -> str:
+        """Create a bridge that is a plain wire."""
+        pool = docker.types.IPAMPool(subnet=str(spec.subnet))
+        with _errors(f"create network {spec.name} ({spec.subnet})"):
+            made = self._api.create_network(
+                spec.name,
+                driver="bridge",
+                options=dict(_BRIDGE_OPTIONS),
+                ipam=docker.types.IPAMConfig(driver="default", pool_configs=[pool]),
+                check_duplicate=True,
+                labels=dict(spec.labels),
+            )
+        return str(made["Id"])
+
+    def remove_network(self, id: str) -> None:
+        """Remove a network. A missing one is fine."""
+        with contextlib.suppress(NotFoundError), _errors(f"remove network {id[:12]}"):
+            self._api.remove_network(id)
+
+    # Containers
+
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        """List containers, running or not, that carry all of `labels`."""
+        with _errors("list containers"):
+            found = self._api.containers(all=True, filters={"label": _label_filter(labels)})
+        return [
+            Container(
+                id=each["Id"],
+                name=each["Names"][0].removeprefix("/") if each["Names"] else each["Id"],
+                labels=each["Labels"] or {},
+                state=each["State"],
+                status=each["Status"],
+                image=each["Image"],
+            )
+            for each in found
+        ]
+
+    def create_container(self, spec: ContainerSpec) -> str:
+        """Create a container with its endpoints and files. When a step fails nothing of it is left."""
+        first, *others = spec.endpoints or (None,)
+        host = self._api.create_host_config(
+            network_mode=first.network if first else "none",
+            cap_add=list(CAPABILITIES),
+            devices=[f"{TUN_DEVICE}:{TUN_DEVICE}:rwm"],
+            sysctls=dict(spec.sysctls),
+            mem_limit=spec.memory,
+            pids_limit=spec.pids,
+            log_config=_LOG,
+        )
+        with _errors(f"create container {spec.name}"):
+            made = self._api.create_container(
+                spec.image,
+                command=list(spec.command) if spec.command is not None else None,
+                name=spec.name,
+                hostname=spec.hostname,
+                environment=dict(spec.environment),
+                labels=dict(spec.labels),
+                host_config=host,
+                networking_config={
+                    "EndpointsConfig": {first.network: {"IPAMConfig": {"IPv4Address": str(first.address)}}}
+                }
+                if first
+                else None,
+                use_config_proxy=False,
+            )
+            id = str(made["Id"])
+            try:
+                # One endpoint per create call is all that API < 1.44 takes.
+                for endpoint in others:
+                    assert endpoint is not None
+                    self._api.connect_container_to_network(
+                        id, endpoint.network, ipv4_address=str(endpoint.address)
+                    )
+                if spec.archive:
+                    self._api.put_archive(id, "/", spec.archive)
+            except BaseException:
+                with contextlib.suppress(EngineError):
+                    self.remove_container(id)
+                raise
+        return id
+
+    def start_container(self, id: str) -> None:
+        """Start it."""
+        with _errors(f"start container {id[:12]}"):
+            self._api.start(id)
+
+    def remove_container(self, id: str) -> None:
+        """Kill and remove it with its volumes. A missing one, or one being removed already, is fine."""
+        try:
+            with _errors(f"remove container {id[:12]}"):
+                self._api.remove_container(id, v=True, force=True)
+        except NotFoundError:
+            pass
+        except EngineError as error:
+            if "already in progress" not in error.message:
+                raise
+
+    def logs(
+        self,
+        id: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> DockerLog:
+        """Read a started container's log; following one that does not run ends where its log ends."""
+        with _errors(f"read the log of container {id[:12]}"):
+            response = self._api.get(
+                self._url(f"/containers/{id}/logs"),
+                params={
+                    "stdout": int(stdout),
+                    "stderr": int(stderr),
+                    "follow": int(follow),
+                    "timestamps": 1,
+                    "tail": "all" if tail is None else tail,
+                },
+                stream=True,
+                timeout=None,
+            )
+            _raise_for_status(response)
+        return DockerLog(response)
+
+    def execute(
+        self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> DockerExec:
+        """Run a command in a running container."""
+        with _errors(f"run {command[0]} in container {id[:12]}"):
+            exec_id = self._api.exec_create(id, list(command), stdin=stdin, tty=tty)["Id"]
+            # Without "Upgrade" the engine answers 200 and an ordinary endless body.
+            response = self._api.post(
+                self._url(f"/exec/{exec_id}/start"),
+                json={"Detach": False, "Tty": tty},
+                stream=True,
+                timeout=None,
+            )
+            _raise_for_status(response)
+
+        def inspect() -> dict[str, Any]:
+            with _errors(f"ask how {command[0]} ended"):
+                return dict(self._api.exec_inspect(exec_id))
+
+        def resize(rows: int, columns: int) -> None:
+            # The command may have ended, or not begun yet: its size is no matter then.
+            with contextlib.suppress(EngineError), _errors("resize a terminal"):
+                self._api.exec_resize(exec_id, height=rows, width=columns)
+
+        return DockerExec(response, tty=tty, inspect=inspect, resize=resize)
+
+    # Images
+
+    def has_image(self, name: str) -> bool:
+        """Say whether the engine has this image; never pulls."""
+        try:
+            with _errors(f"look for image {name}"):
+                self._inspect_image(name)
+        except NotFoundError:
+            return False
+        return True
+
+    def image_labels(self, name: str) -> dict[str, str]:
+        """Return an image's labels. Raises `NotFoundError`."""
+        with _errors(f"look for image {name}"):
+            return dict(self._inspect_image(name)["Config"]["Labels"] or {})
+
+    def pull_image(self, name: str) -> None:
+        """Fetch an image from its registry. Raises `EngineError` when no registry answers or has it."""
+        repository, tag = docker.utils.parse_repository_tag(name)
+        with _errors(f"pull {name}"):
+            for message in self._api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in message:
+                    raise EngineError(f"cannot pull {name}: {message['error']}")
+
+    def build_image(
+        self,
+        context: Path,
+        *,
+        tag: str,
+        dockerfile: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        """Build from a tar file that holds the context; each line of output goes to `say`."""
+        with _errors(f"build {tag}"), context.open("rb") as file:
+            output = self._api.build(
+                fileobj=file,
+                custom_context=True,
+                dockerfile=dockerfile,
+                tag=tag,
+                buildargs=dict(arguments),
+                labels=dict(labels),
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for message in output:
+                if "error" in message:
+                    raise EngineError(f"cannot build {tag}: {message['error'].strip()}")
+                for line in message.get("stream", "").splitlines():
+                    say(line)
+
+    def import_image(self, archive: Path, *, tag: str, changes: Sequence[str]) -> None:
+        """Make an image of a root file system in a tar file; `changes` are Dockerfile instructions."""
+        repository, _, version = tag.partition(":")
+        with _errors(f"import {tag}"):
+            answer = self._api.import_image_from_file(
+                str(archive), repository=repository, tag=version, changes=list(changes)
+            )
+        for line in str(answer).splitlines():
+            if "error" in (message := json.loads(line)):
+                raise EngineError(f"cannot import {tag}: {message['error']}")
+
+    def _inspect_image(self, name: str) -> dict[str, Any]:
+        return dict(self._api.inspect_image(name))  # type: ignore[no-untyped-call]
+
+    def _url(self, path: str) -> str:
+        return f"{self._api.base_url}/v{self._api.api_version}{path}"
+
+
+def _label_filter(labels: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" if value else key for key, value in labels.items()]
+
+
+def _subnets(network: Mapping[str, Any]) -> Iterator[IPv4Network]:
+    for pool in network["IPAM"]["Config"] or ():
+        subnet = ip_network(pool["Subnet"], strict=False)
+        if isinstance(subnet, IPv4Network):
+            yield subnet
+
+
+def _raise_for_status(response: requests.Response) -> None:
+    try:
+        response.raise_for_status()
+    except requests.HTTPError as error:
+        docker.errors.create_api_error_from_http_exception(error)
+
+
+@contextlib.contextmanager
+def _errors(doing: str) -> Iterator[None]:
+    """Turn the SDK's and the transport's errors into the protocol's."""
+    try:
+        yield
+    except (NotFound, _ImageNotFound) as error:
+        raise NotFoundError(f"cannot {doing}: {error.explanation}") from error
+    except APIError as error:
+        words = str(error.explanation or error)
+        raise _class_of(error.status_code, words)(f"cannot {doing}: {words}") from error
+    except requests.RequestException as error:
+        raise EngineError(f"cannot {doing}: the engine does not answer ({error})") from error
+    except DockerException as error:
+        raise EngineError(f"cannot {doing}: {error}") from error
+
+
+def _class_of(status: int | None, words: str) -> type[EngineError]:
+    """Tell errors apart; networks have one status for several, so that the engine's words must decide."""
+    if "active endpoints" in words:
+        return InUseError
+    if "overlap" in words:
+        return SubnetOverlapError
+    if status == 409 and ("already in use" in words or "already exists" in words):
+        return NameTakenError
+    return EngineError

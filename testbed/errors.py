@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -94,3 +95,12 @@ def raise_errors(errors: Iterable[TestbedError]) -> None:
         raise flat[0]
     if flat:
         raise ErrorGroup(flat)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """A hint for a name not among the known ones: the nearest of them, else all; None if there are none."""
+    names = [str(one) for one in known]
+    near = get_close_matches(name.lower(), names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there is {', '.join(names)}" if names else None

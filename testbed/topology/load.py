@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from testbed.data import data_dir
-from testbed.errors import TopologyError, UsageError, raise_errors
+from testbed.errors import TestbedError, UsageError, raise_errors
 from testbed.topology.check import Checker
 from testbed.topology.document import load_document, validate_model
 from testbed.topology.loaded import LoadedTopology
@@ -47,9 +47,9 @@ def find_topology(ref: str) -> Path:
 def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None = None) -> LoadedTopology:
     """Read, override, validate and check a topology.
 
-    `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`); `templates` is the
-    user's own template folder, whose roles stand before the built-in ones. Every error of a stage is raised at once:
-    a single one as it is, several as an `ErrorGroup`.
+    `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`);
+    `templates` is the user's own template folder, whose roles stand before the built-in ones. Every error
+    of a stage is raised at once: a single one as it is, several as an `ErrorGroup`.
     """
     path = find_topology(ref)
     data, marks = load_document(path, ref if ref not in builtin_topologies() else str(path))
@@ -75,7 +75,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
     )
 
 
-def _place(error: TopologyError) -> tuple[int, int]:
+def _place(error: TestbedError) -> tuple[int, int]:
     """Errors are told in the order of the file; those of `--set` come first."""
     source = error.source
     return (source.line or 0, source.column or 0) if source else (0, 0)

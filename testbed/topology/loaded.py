@@ -1,4 +1,4 @@
-"""A topology that passed every check, together with its roles, the values chosen, and where each was written."""
+"""A topology that passed every check, with its roles, the values chosen, and where each was written."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class LoadedTopology:
     def primary_address(self, node: str) -> IPv4Address | None:
         """The address a node is known by: a mobile node's home address, else that of its first link.
 
-        Links inside the Intranet come first, since the gateway lets nobody reach its outside through a tunnel.
+        Links inside the Intranet come first: nobody reaches the gateway's outside through its own tunnel.
         """
         home: IPv4Address | None = self.settings[node].get("home-address")
         links = self.topology.nodes[node].links

@@ -1,6 +1,6 @@
 """The model of a topology file: what may be written, what it means, in which unit it is kept.
 
-The YAML is validated against these classes (`load`), and the JSON Schema for editors comes from them (`schema`).
+The YAML is validated against these classes (`load`); the JSON Schema for editors comes from them (`schema`).
 What needs more than one place of the file to decide is in `check`.
 """
 
@@ -24,7 +24,9 @@ OptionScalar = bool | int | float | str
 def _topology_name(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9.-]*", value) and len(value) <= 40:
         return value
-    raise Expected("a name of lower-case letters, digits, hyphens and dots, a letter first, at most 40 characters")
+    raise Expected(
+        "a name of lower-case letters, digits, hyphens and dots, a letter first, at most 40 characters"
+    )
 
 
 def _scalar(value: Any) -> OptionScalar:
@@ -38,22 +40,22 @@ TopologyName = Annotated[
     BeforeValidator(_topology_name),
     WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9.-]*$", "maxLength": 40}),
 ]
-Scalar = Annotated[
-    Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})
-]
+Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
 
 class Part(BaseModel):
     """What all parts of a topology share: unknown keys are errors, and nothing changes once loaded."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Option(Part):
     """A choice that the user of a topology has: `--set option.NAME=VALUE` (or `--stack`, `--attach`)."""
 
     default: Scalar = Field(description="The value unless the user chooses another")
-    choices: list[Scalar] | None = Field(default=None, min_length=1, description="The values allowed; any if absent")
+    choices: list[Scalar] | None = Field(
+        default=None, min_length=1, description="The values allowed; any if absent"
+    )
     help: str = Field(default="", description="One sentence on what is chosen")
 
 
@@ -69,7 +71,9 @@ class Network(Part):
     delay: Duration = Field(default=0.0, description="One-way delay that the hub adds (kept in ms)")
     jitter: Duration = Field(default=0.0, description="Variation of the delay (kept in ms)")
     loss: Percent = Field(default=0.0, description="Share of packets that the hub drops (in percent)")
-    rate: Rate | None = Field(default=None, description="Limit of the data rate through the hub (kept in bit/s)")
+    rate: Rate | None = Field(
+        default=None, description="Limit of the data rate through the hub (kept in bit/s)"
+    )
 
     @property
     def impaired(self) -> bool:
@@ -80,10 +84,13 @@ class Network(Part):
 class Node(Part):
     """A machine: its roles, where it is linked, and what its roles need to know."""
 
-    roles: list[Name] = Field(min_length=1, description="What the node does; each is declared in templates/roles/")
+    roles: list[Name] = Field(
+        min_length=1, description="What the node does; each is declared in templates/roles/"
+    )
     links: dict[Name, Address] = Field(default_factory=dict, description="Network → the node's address on it")
     attaches: list[Name] = Field(
-        default_factory=list, description="Networks a mobile node can attach to, one at a time and without address"
+        default_factory=list,
+        description="Networks a mobile node can attach to, one at a time and without address",
     )
     settings: dict[Name, Any] = Field(default_factory=dict, description="What the roles of this node ask for")
     routes: dict[RoutePrefix, Address] = Field(
@@ -101,7 +108,9 @@ class Configuration(Part):
     """One way of combining Mobile IPv4 and IPsec, and the networks where it is tried."""
 
     stack: Stack = Field(description="The order of Mobile IPv4 and IPsec on the mobile node")
-    attachment: Attachment = Field(description="Whose care-of address: the mobile node's own, or a foreign agent's")
+    attachment: Attachment = Field(
+        description="Whose care-of address: the mobile node's own, or a foreign agent's"
+    )
     networks: list[Name] = Field(min_length=1, description="The networks where the combination is tried")
 
 

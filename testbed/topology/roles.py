@@ -1,8 +1,8 @@
 """Roles: what a node can do, each declared once in `templates/roles/<role>.yaml`.
 
-A manifest names the settings a node has to give, the files rendered for it, the services that run and how each is
-known to be ready. A user's own template folder is searched before the built-in one, so a role can be added, or
-another vendor's put in the place of a built-in one, without touching the code.
+A manifest names the settings a node has to give, the files rendered for it, the services that run and how
+each is known to be ready. A user's own template folder is searched before the built-in one, so a role can
+be added, or another vendor's put in the place of a built-in one, without touching the code.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 class Setting(Part):
     """One thing a role needs to be told about a node.
 
-    Its type decides what a template gets: network and node a name, address an IPv4Address, prefix an IPv4Network,
-    address-range an AddressRange, duration milliseconds (float), bool, int, string and enum what they are.
+    Its type decides what a template gets: network and node a name, address an IPv4Address, prefix an
+    IPv4Network, address-range an AddressRange, duration milliseconds (float), the others what they are.
     """
 
     type: SettingType = Field(description="What kind of value it is")
@@ -112,6 +112,15 @@ def _mode(value: Any) -> int:
     raise Expected("file permissions in octal such as 0o600")
 
 
+def _sysctl(value: Any) -> str:
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        return str(value)
+    raise Expected("a whole number or text")
+
+
+Sysctl = Annotated[str, BeforeValidator(_sysctl), WithJsonSchema({"type": ["integer", "string"]})]
+
+
 class FileSpec(Part):
     """A file that a role renders into its node."""
 
@@ -138,11 +147,17 @@ class Role(Part):
     summary: str = Field(description="One line for readers")
     needs: list[Name] = Field(default_factory=list, description="Roles that the same node must have too")
     topology_needs: list[Name] = Field(
-        default_factory=list, alias="topology-needs", description="Roles that some node of the topology must have"
+        default_factory=list,
+        alias="topology-needs",
+        description="Roles that some node of the topology must have",
     )
-    forwards: bool = Field(default=False, description="Whether the node forwards packets (net.ipv4.ip_forward)")
-    settings: dict[Name, Setting] = Field(default_factory=dict, description="What a node has to tell the role")
-    sysctls: dict[str, int | str] = Field(default_factory=dict, description="Kernel settings below net.")
+    forwards: bool = Field(
+        default=False, description="Whether the node forwards packets (net.ipv4.ip_forward)"
+    )
+    settings: dict[Name, Setting] = Field(
+        default_factory=dict, description="What a node has to tell the role"
+    )
+    sysctls: dict[str, Sysctl] = Field(default_factory=dict, description="Kernel settings below net.")
     files: list[FileSpec] = Field(default_factory=list, description="Files rendered for the node")
     services: dict[Name, Service] = Field(default_factory=dict, description="Programs that run on the node")
     image: str | None = Field(default=None, description="A container image of the role's own")

@@ -1,7 +1,7 @@
 """The scalar values of a topology file: durations, rates, percentages, addresses, prefixes, ranges, names.
 
-Each `parse_*` takes what YAML gave and returns the typed value, or raises `Expected` with a text that says what
-was expected (the caller adds where and what was found).
+Each `parse_*` takes what YAML gave and returns the typed value, or raises `Expected` with a text that says
+what was expected (the caller adds where and what was found).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAME_LENGTH = 15
 
 
 class Expected(ValueError):
-    """A value is not what was expected: `expected` completes "expected …"; `hint` says what to write instead."""
+    """A value is not what was expected: `expected` completes "expected …"; `hint` says what to write."""
 
     def __init__(self, expected: str, hint: str | None = None) -> None:
         super().__init__(expected)
@@ -136,7 +136,9 @@ def parse_range(value: Any) -> AddressRange:
         else:
             if first <= last:
                 return AddressRange(first, last)
-            raise Expected("an address range whose first address is not above its last", f"write {last}-{first}")
+            raise Expected(
+                "an address range whose first address is not above its last", f"write {last}-{first}"
+            )
     raise Expected("an address range such as 192.0.2.10-192.0.2.20")
 
 
@@ -149,7 +151,8 @@ def parse_name(value: Any) -> str:
         tidy = re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-0123456789")[:NAME_LENGTH].rstrip("-")
         hint = f"for example {tidy}" if tidy else None
     raise Expected(
-        f"a name of lower-case letters, digits and hyphens, a letter first, at most {NAME_LENGTH} characters", hint
+        f"a name of lower-case letters, digits and hyphens, a letter first, at most {NAME_LENGTH} characters",
+        hint,
     )
 
 
@@ -202,4 +205,6 @@ Prefix = Annotated[
 RoutePrefix = Annotated[
     IPv4Network, BeforeValidator(parse_route_prefix), _schema(rf"^(default|{_OCTETS}/\d{{1,2}})$", "default")
 ]
-Name = Annotated[str, BeforeValidator(parse_name), _schema(r"^[a-z][a-z0-9-]*$", "hotel", maxLength=NAME_LENGTH)]
+Name = Annotated[
+    str, BeforeValidator(parse_name), _schema(r"^[a-z][a-z0-9-]*$", "hotel", maxLength=NAME_LENGTH)
+]

@@ -1,0 +1,388 @@
+"""What a topology must fulfil beyond the shape of its parts: names exist, addresses fit, roles agree.
+
+`Checker` collects every error with its place in the file; nothing is raised until all of them are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, get_args
+
+from testbed.errors import TopologyError, did_you_mean
+from testbed.topology.document import describe, dotted, expected
+from testbed.topology.marks import Marks, Path
+from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
+from testbed.topology.overrides import Choice
+from testbed.topology.roles import Role, Setting
+from testbed.topology.values import AddressRange, Expected
+
+_TAKEN_INTERFACES = re.compile(r"lo|all|default|mip\d+|ipsec\d+|eth\d+")
+_STACKS = get_args(Stack)
+
+
+class Checker:
+    """The cross checks of one topology; `errors` is what they found."""
+
+    def __init__(
+        self, topology: Topology, roles: Mapping[str, Role], marks: Marks, *, known_roles: Iterable[str]
+    ) -> None:
+        self.errors: list[TopologyError] = []
+        self._topology = topology
+        self._roles = roles
+        self._known_roles = list(known_roles)
+        self._marks = marks
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def _fail(self, path: Path, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        source = self._marks.key(path) if key else self._marks.value(path)
+        self.errors.append(TopologyError(f"{dotted(path)}: {message}", hint=hint, source=source))
+
+    def options(self, chosen: Mapping[str, Choice]) -> dict[str, OptionScalar]:
+        """Every option's value: the one chosen, else the default; both have to be among the choices."""
+        result: dict[str, OptionScalar] = {}
+        attachable = {network for node in self._topology.nodes.values() for network in node.attaches}
+        for name, option in self._topology.options.items():
+            path: Path = ("options", name)
+            allowed = [str(one) for one in option.choices or []]
+            if option.choices and option.default not in option.choices:
+                wanted = f"expected one of its choices {', '.join(allowed)}, got {option.default}"
+                self._fail((*path, "default"), wanted, _near(option.default, allowed))
+            for index, choice in enumerate(option.choices or [option.default]):
+                where: Path = (*path, "choices", index) if option.choices else (*path, "default")
+                if name == "stack" and choice not in _STACKS:
+                    self._fail(
+                        where, f"expected one of {', '.join(_STACKS)}, got {choice}", _near(choice, _STACKS)
+                    )
+                if name == "attach" and choice not in attachable:
+                    wanted = f"expected a network that a mobile node attaches to, got {choice}"
+                    self._fail(where, wanted, _near(choice, attachable))
+            result[name] = option.default
+            if name in chosen:
+                value, source = chosen[name].value, chosen[name].source
+                if not isinstance(value, bool | int | float | str):
+                    self.errors.append(
+                        TopologyError(f"expected a value, got {describe(value)}", source=source)
+                    )
+                elif option.choices and value not in option.choices:
+                    wanted = f"expected one of {', '.join(allowed)}, got {value}"
+                    self.errors.append(TopologyError(wanted, hint=_near(value, allowed), source=source))
+                else:
+                    result[name] = value
+        return result
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every node's settings as its roles declare them, typed and with defaults."""
+        for name, node in self._topology.nodes.items():
+            self._settings[name] = self._node_settings(name, node)
+        return self._settings
+
+    def check(self) -> None:
+        """All checks between the parts of a topology; call `settings` first."""
+        for name, network in self._topology.networks.items():
+            self._check_network(name, network)
+        self._check_overlaps()
+        owners: dict[IPv4Address, str] = {}
+        for name, node in self._topology.nodes.items():
+            self._check_roles(name, node)
+            self._check_links(name, node, owners)
+            self._check_attaches(name, node)
+            self._check_routes(name, node)
+            self._check_pools(name, node)
+        self._check_mobility(owners)
+        self._check_configurations()
+
+    # Networks
+
+    def _check_network(self, name: str, network: Network) -> None:
+        path: Path = ("networks", name)
+        if _TAKEN_INTERFACES.fullmatch(name):
+            self._fail(path, "the name is taken by an interface that every node may have", key=True)
+        subnet = network.subnet
+        if subnet.prefixlen > 30:
+            self._fail((*path, "subnet"), f"expected room for two nodes, /30 or shorter, got {subnet}")
+        elif subnet.is_multicast or subnet.is_loopback or subnet.network_address in IPv4Network("0.0.0.0/8"):
+            self._fail((*path, "subnet"), f"expected a prefix of unicast addresses, got {subnet}")
+        if network.hub is None:
+            if network.impaired:
+                first = next(key for key in ("delay", "jitter", "loss", "rate") if getattr(network, key))
+                self._fail(
+                    (*path, first),
+                    "needs a hub: the node that every packet crosses and that impairs it",
+                    "add hub: and the name of a node linked to this network",
+                )
+            return
+        hub = self._topology.nodes.get(network.hub)
+        if hub is None:
+            self._unknown((*path, "hub"), "node", network.hub, self._topology.nodes)
+        elif name not in hub.links:
+            self._fail((*path, "hub"), f"{network.hub} is not linked to {name}", "give it an address there")
+        elif all(role in self._roles for role in hub.roles) and not self._forwards(hub):
+            self._fail((*path, "hub"), f"{network.hub} does not forward packets", "give it the role router")
+
+    def _check_overlaps(self) -> None:
+        seen: list[tuple[str, IPv4Network]] = []
+        for name, network in self._topology.networks.items():
+            self._overlap(("networks", name, "subnet"), network.subnet, seen)
+            seen.append((name, network.subnet))
+        for name in self._topology.nodes:
+            for key in ("inner-pool", "virtual-home"):
+                prefix = self._settings[name].get(key)
+                if isinstance(prefix, IPv4Network):
+                    self._overlap(("nodes", name, "settings", key), prefix, seen)
+                    seen.append((f"{key} of {name}", prefix))
+
+    def _overlap(self, path: Path, prefix: IPv4Network, seen: list[tuple[str, IPv4Network]]) -> None:
+        for other, taken in seen:
+            if prefix.overlaps(taken):
+                self._fail(path, f"{prefix} overlaps {taken} of {other}", "give each a prefix of its own")
+                return
+
+    # Nodes
+
+    def _check_roles(self, name: str, node: Node) -> None:
+        for index, role in enumerate(node.roles):
+            path: Path = ("nodes", name, "roles", index)
+            if role in node.roles[:index]:
+                self._fail(path, f"the role {role} is given twice")
+            elif role not in self._known_roles:
+                self._unknown(path, "role", role, self._known_roles)
+            elif role in self._roles:
+                for needed in self._roles[role].needs:
+                    if needed not in node.roles:
+                        self._fail(
+                            path, f"the role {role} needs the role {needed}", f"add {needed} to the roles"
+                        )
+                for needed in self._roles[role].topology_needs:
+                    if not any(needed in other.roles for other in self._topology.nodes.values()):
+                        hint = f"give a node the role {needed}"
+                        self._fail(path, f"a {role} needs a node with the role {needed}", hint)
+
+    def _check_links(self, name: str, node: Node, owners: dict[IPv4Address, str]) -> None:
+        if name == "localhost":
+            self._fail(("nodes", name), "every machine calls itself so", "choose another name", key=True)
+        if not node.links and not node.attaches:
+            hint = "add links: {NETWORK: ADDRESS}, or attaches: [NETWORK] for a mobile node"
+            self._fail(("nodes", name), "linked to no network", hint, key=True)
+        for network, address in node.links.items():
+            path: Path = ("nodes", name, "links", network)
+            if network not in self._topology.networks:
+                self._unknown(path, "network", network, self._topology.networks, key=True)
+                continue
+            self._check_host(path, address, self._topology.networks[network].subnet, f"subnet of {network}")
+            if address in owners:
+                self._fail(path, f"{address} is already the address of {owners[address]}")
+            owners.setdefault(address, name)
+
+    def _check_host(self, path: Path, address: IPv4Address, subnet: IPv4Network, what: str) -> None:
+        if address not in subnet:
+            self._fail(path, f"expected an address in {subnet}, the {what}, got {address}")
+        elif address == subnet.network_address and subnet.prefixlen < 31:
+            self._fail(
+                path, f"{address} is the network address of {subnet}", f"the first host is {subnet[1]}"
+            )
+        elif address == subnet.broadcast_address and subnet.prefixlen < 31:
+            self._fail(
+                path, f"{address} is the broadcast address of {subnet}", f"the last host is {subnet[-2]}"
+            )
+
+    def _check_attaches(self, name: str, node: Node) -> None:
+        for index, network in enumerate(node.attaches):
+            path: Path = ("nodes", name, "attaches", index)
+            if network not in self._topology.networks:
+                self._unknown(path, "network", network, self._topology.networks)
+            elif network in node.attaches[:index]:
+                self._fail(path, f"{network} is there twice")
+            elif network in node.links:
+                self._fail(
+                    path,
+                    f"{name} is already linked to {network}",
+                    "a network is either linked or attached to",
+                )
+        mobile = "mobile-node" in node.roles
+        if node.attaches and not mobile:
+            self._fail(
+                ("nodes", name, "attaches"), "only a mobile node attaches to networks", "use links", key=True
+            )
+        elif mobile and not node.attaches:
+            hint = "add attaches: [NETWORK, …], the networks it can move between"
+            self._fail(("nodes", name), "a mobile node needs networks to attach to", hint, key=True)
+
+    def _check_routes(self, name: str, node: Node) -> None:
+        for prefix, hop in node.routes.items():
+            written = next(
+                (p for p in (str(prefix), "default") if self._has(("nodes", name, "routes", p))), ""
+            )
+            path: Path = ("nodes", name, "routes", written)
+            links = [
+                self._topology.networks[link].subnet for link in node.links if link in self._topology.networks
+            ]
+            if not any(hop in subnet for subnet in links):
+                self._fail(path, f"expected a next hop on a link of {name}, got {hop}")
+            elif hop in node.links.values():
+                self._fail(path, f"the next hop {hop} is {name} itself")
+
+    def _check_pools(self, name: str, node: Node) -> None:
+        pool = self._settings[name].get("dhcp-pool")
+        if not isinstance(pool, AddressRange):
+            return
+        path: Path = ("nodes", name, "settings", "dhcp-pool")
+        subnets = {n: self._topology.networks[n].subnet for n in node.links if n in self._topology.networks}
+        home = next(
+            (n for n, subnet in subnets.items() if pool.first in subnet and pool.last in subnet), None
+        )
+        if home is None:
+            links = ", ".join(f"{subnet} ({n})" for n, subnet in subnets.items())
+            self._fail(path, f"expected a range inside a link of {name}: {links}; got {pool}")
+            return
+        subnet = subnets[home]
+        for edge, what in ((subnet.network_address, "network"), (subnet.broadcast_address, "broadcast")):
+            if edge in pool:
+                self._fail(path, f"{pool} contains {edge}, the {what} address of {home}")
+        for other, address in self._topology.linked(home).items():
+            if address in pool:
+                self._fail(path, f"{pool} contains {address}, the address of {other}")
+
+    # Settings
+
+    def _node_settings(self, name: str, node: Node) -> dict[str, Any]:
+        roles = [self._roles[role] for role in dict.fromkeys(node.roles) if role in self._roles]
+        declared: dict[str, tuple[Role, Setting]] = {}
+        for role in roles:
+            for key, setting in role.settings.items():
+                first, known = declared.setdefault(key, (role, setting))
+                if known.type != setting.type:
+                    self._fail(
+                        ("nodes", name, "roles"),
+                        f"setting {key}: {known.type} for {first.name}, but {setting.type} for {role.name}",
+                    )
+        result: dict[str, Any] = {}
+        for key, (role, setting) in declared.items():
+            result[key] = setting.default
+            if node.settings.get(key) is not None:
+                result[key] = self._setting(
+                    ("nodes", name, "settings", key), node, setting, node.settings[key]
+                )
+            elif setting.required:
+                self._missing(name, role, key, setting)
+        if len(roles) == len(set(node.roles)):
+            for key in node.settings.keys() - declared.keys():
+                hint = did_you_mean(key, declared) or "they have no settings at all"
+                what = f"the role{'s' if len(roles) > 1 else ''} {', '.join(node.roles)}"
+                self._fail(("nodes", name, "settings", key), f"unknown to {what}", hint, key=True)
+        return result
+
+    def _missing(self, name: str, role: Role, key: str, setting: Setting) -> None:
+        path: Path = (
+            ("nodes", name, "settings") if self._has(("nodes", name, "settings")) else ("nodes", name)
+        )
+        about = f" ({setting.help[0].lower()}{setting.help[1:]})" if setting.help else ""
+        owners = [n for n, other in self._topology.nodes.items() if setting.role in other.roles]
+        example = owners[0] if owners else setting.type.upper()
+        self._fail(
+            path,
+            f"the role {role.name} needs the setting {key}{about}",
+            f"settings: {{{key}: {example}}}",
+            key=True,
+        )
+
+    def _setting(self, path: Path, node: Node, setting: Setting, value: Any) -> Any:
+        try:
+            result = setting.parse(value)
+        except Expected as error:
+            self.errors.append(expected(path, self._marks, error, value))
+            return None
+        if setting.type == "network":
+            if result not in self._topology.networks:
+                self._unknown(path, "network", result, self._topology.networks)
+                return None
+            if result not in node.networks:
+                hint = did_you_mean(result, node.networks)
+                self._fail(path, f"expected a network of {path[1]}, which is not on {result}", hint)
+        elif setting.type == "node":
+            if result not in self._topology.nodes:
+                self._unknown(path, "node", result, self._topology.nodes)
+                return None
+            if setting.role and setting.role not in self._topology.nodes[result].roles:
+                having = [n for n, other in self._topology.nodes.items() if setting.role in other.roles]
+                self._fail(
+                    path,
+                    f"expected a node with the role {setting.role}, got {result}",
+                    did_you_mean(result, having),
+                )
+                return None
+        return result
+
+    # Mobility
+
+    def _check_mobility(self, owners: dict[IPv4Address, str]) -> None:
+        for name, node in self._topology.nodes.items():
+            settings = self._settings[name]
+            if "home-agent" in node.roles and "home-agent" in self._roles:
+                chosen = [
+                    key for key in ("home-network", "virtual-home") if node.settings.get(key) is not None
+                ]
+                if len(chosen) != 1:
+                    self._fail(
+                        ("nodes", name),
+                        "a home agent needs either home-network or virtual-home"
+                        + (", not both" if chosen else ""),
+                        "settings: {home-network: NETWORK}, or {virtual-home: PREFIX}",
+                        key=True,
+                    )
+            address, agent = settings.get("home-address"), settings.get("home-agent")
+            if not isinstance(address, IPv4Address):
+                continue
+            path: Path = ("nodes", name, "settings", "home-address")
+            home = self._home_prefix(agent) if agent in self._topology.nodes else None
+            if home is not None:
+                self._check_host(path, address, home, f"home network of {agent}")
+            if address in owners:
+                self._fail(path, f"{address} is already the address of {owners[address]}")
+            owners.setdefault(address, name)
+
+    def _home_prefix(self, agent: str) -> IPv4Network | None:
+        settings = self._settings[agent]
+        network = settings.get("home-network")
+        prefix = self._topology.networks[network].subnet if network else settings.get("virtual-home")
+        return prefix if isinstance(prefix, IPv4Network) else None
+
+    def _check_configurations(self) -> None:
+        attachable = {network for node in self._topology.nodes.values() for network in node.attaches}
+        stack = self._topology.options.get("stack")
+        for index, one in enumerate(self._topology.configurations):
+            path: Path = ("configurations", index)
+            if stack and stack.choices and one.stack not in stack.choices:
+                choices = [str(choice) for choice in stack.choices]
+                wanted = (
+                    f"expected one of the choices of option stack ({', '.join(choices)}), got {one.stack}"
+                )
+                self._fail((*path, "stack"), wanted, _near(one.stack, choices))
+            role = "foreign-agent" if one.attachment == "foreign-agent" else "dhcp-server"
+            for place, network in enumerate(one.networks):
+                where: Path = (*path, "networks", place)
+                if network not in self._topology.networks:
+                    self._unknown(where, "network", network, self._topology.networks)
+                elif network not in attachable:
+                    wanted = f"expected a network that a mobile node attaches to, got {network}"
+                    self._fail(where, wanted, _near(network, attachable))
+                elif not any(role in self._topology.nodes[n].roles for n in self._topology.linked(network)):
+                    self._fail(where, f"{one.attachment} needs a {role} on {network}", f"link a {role} to it")
+
+    # Helpers
+
+    def _forwards(self, node: Node) -> bool:
+        return any(self._roles[role].forwards for role in node.roles if role in self._roles)
+
+    def _has(self, path: Path) -> bool:
+        return path in self._marks.at
+
+    def _unknown(self, path: Path, kind: str, name: str, known: Iterable[str], *, key: bool = False) -> None:
+        self._fail(path, f"unknown {kind} {name}", did_you_mean(name, known), key=key)
+
+
+def _near(value: object, known: Iterable[str]) -> str | None:
+    """A hint only if a known name is near; the message has listed them all."""
+    hint = did_you_mean(str(value), known)
+    return hint if hint and hint.startswith("did") else None

@@ -104,7 +104,7 @@ def _render_node(
             service_context = {**context, "name": name, "run": service.run, "ready": service.ready}
             for script in ("run", "finish"):
                 content = templates.render(f"node/{script}.j2", service_context)
-                files[f"/etc/service/{name}/{script}"] = RenderedFile(content, 0o755)
+                files[f"/etc/testbed/services/{name}/{script}"] = RenderedFile(content, 0o755)
             if service.ready:
                 ready.append(name)
     if topology.forwards(node.name):

@@ -122,7 +122,7 @@ def _render_node(
 def _node_files(topology: LoadedTopology, node: NodeView) -> dict[str, RenderedFile]:
     """What init reads: addresses, routes and names."""
     links = "".join(f"{network} {address or '-'}\n" for network, address in node.interfaces.items())
-    routes = "".join(f"{route.command}\n" for route in static_routes(topology, node.name))
+    routes = "".join(f"route add {route}\n" for route in static_routes(topology, node.name))
     hosts = "127.0.0.1 localhost\n" + "".join(
         f"{address} {name}\n"
         for name in topology.topology.nodes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
@@ -320,11 +321,14 @@ class DockerEngine:
                 forcerm=True,
                 decode=True,
             )
+            last: deque[str] = deque(maxlen=10)  # what a step that fails has to say for itself
             for message in output:
                 if "error" in message:
-                    raise EngineError(f"cannot build {tag}: {message['error'].strip()}")
+                    raise EngineError("\n  ".join([f"cannot build {tag}: {message['error'].strip()}", *last]))
                 for line in message.get("stream", "").splitlines():
-                    say(line)
+                    if line.strip():
+                        last.append(line)
+                        say(line)
 
     def import_image(self, archive: Path, *, tag: str, changes: Sequence[str]) -> None:
         """Make an image of a root file system in a tar file; `changes` are Dockerfile instructions."""

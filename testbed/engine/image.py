@@ -1,0 +1,282 @@
+"""The node image: a base with Debian packages, and a thin layer with the testbed's own programs.
+
+Both are tagged with a hash of what goes in, so that each is built when that changes and only then. The base
+is made in one of two ways from one package list: `FROM` Debian's public image, or bootstrapped from a Debian
+mirror where no registry answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import testbed
+from testbed.data import data_dir
+from testbed.engine import bootstrap
+from testbed.engine.api import EngineError
+from testbed.errors import MachineError, UsageError
+
+PUBLIC_BASE: Final = "debian:trixie-slim"
+BASE_LABEL: Final = "org.testbed.base"  # on both images: what the base was made from
+
+Say = Callable[[str], None]
+
+
+class Builder(Protocol):
+    """What building takes from an engine; all raise `EngineError`."""
+
+    def has_image(self, name: str) -> bool:
+        """Say whether the engine has this image; never pulls."""
+        ...
+
+    def image_labels(self, name: str) -> dict[str, str]:
+        """Return an image's labels."""
+        ...
+
+    def pull_image(self, name: str) -> None:
+        """Fetch an image from its registry."""
+        ...
+
+    def build_image(
+        self,
+        context: Path,
+        *,
+        tag: str,
+        dockerfile: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        say: Say,
+    ) -> None:
+        """Build from a tar file that holds the context."""
+        ...
+
+    def import_image(self, archive: Path, *, tag: str, changes: Sequence[str]) -> None:
+        """Make an image of a root file system in a tar file; `changes` are Dockerfile instructions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeImage:
+    """The image that nodes run."""
+
+    name: str
+    base: str  # what its base was made from: a public image's name, or "mirror URL"
+    built: bool  # False: it was there already
+
+
+def node_image_name() -> str:
+    """Return the name that the node image has for the inputs as they are now, whether it exists or not."""
+    return _node_name(_node_files())
+
+
+def ensure_node_image(
+    builder: Builder,
+    say: Say,
+    *,
+    base: str | None = None,
+    mirror: str | None = None,
+    force: bool = False,
+    detail: Say = lambda _: None,
+) -> NodeImage:
+    """Build the node image unless it is there; the base first unless that is there.
+
+    `base` names the Debian trixie image to start from, `mirror` the URL of a Debian mirror to bootstrap from.
+    With neither, whatever base exists will do, and a new one is made from `PUBLIC_BASE` or else from the
+    mirror of this machine's apt. `force` builds both anew. `say` is told each thing that takes time, `detail`
+    the output of the tools. Raises `EngineError`, `MachineError`, `UsageError`.
+    """
+    if base and mirror:
+        raise UsageError(
+            "--base and --mirror exclude each other", hint="a base comes from an image or a mirror"
+        )
+    files = _node_files()
+    name, base_name = _node_name(files), _base_name()
+    wanted = base or (mirror and f"mirror {mirror}")
+
+    def present(image: str) -> NodeImage | None:
+        if force or not builder.has_image(image):
+            return None
+        origin = builder.image_labels(image).get(BASE_LABEL, "")
+        return NodeImage(image, origin, built=False) if wanted in (None, origin) else None
+
+    if image := present(name):
+        return image
+    with _one_at_a_time(say):
+        if image := present(name):  # built while this one waited
+            return image
+        if there := present(base_name):
+            origin = there.base
+        else:
+            origin = _build_base(builder, base_name, base, mirror, say, detail)
+        say(f"building {name} on {base_name}")
+        with _context(files) as context:
+            builder.build_image(
+                context,
+                tag=name,
+                dockerfile="Dockerfile",
+                arguments={"BASE": base_name},
+                labels={BASE_LABEL: origin},
+                say=detail,
+            )
+    return NodeImage(name, origin, built=True)
+
+
+def _build_base(
+    builder: Builder, name: str, base: str | None, mirror: str | None, say: Say, detail: Say
+) -> str:
+    """Make the base and return what it was made from."""
+    public = base or PUBLIC_BASE
+    if mirror is None:
+        refusal = _fetch(builder, public, say)
+        if refusal is None:
+            say(f"building {name} from {public} (packages of images/packages.txt)")
+            with _context(_image_files("base.Dockerfile", "dpkg.cfg", "packages.txt")) as context:
+                builder.build_image(
+                    context,
+                    tag=name,
+                    dockerfile="base.Dockerfile",
+                    arguments={"DEBIAN": public},
+                    labels={BASE_LABEL: public},
+                    say=detail,
+                )
+            return public
+        if base:
+            raise refusal
+        say(f"no registry: {refusal.message}")
+        mirror = bootstrap.host_mirror()
+        if mirror is None:
+            raise MachineError(
+                f"no base for the node image: no registry gives {public}, and apt here uses no Debian mirror",
+                hint="testbed build --mirror URL (a Debian mirror), or --base IMAGE (a Debian trixie image)",
+            )
+    say(f"bootstrapping {name} from the Debian mirror {mirror} (about half a minute)")
+    with tempfile.TemporaryDirectory(dir=_cache(), prefix="base-") as folder:
+        archive = Path(folder) / "base.tar"
+        bootstrap.bootstrap(
+            mirror, _packages(), archive, dpkg_options=data_dir("images") / "dpkg.cfg", detail=detail
+        )
+        origin = f"mirror {mirror}"
+        builder.import_image(archive, tag=name, changes=[f'LABEL {BASE_LABEL}="{origin}"'])
+    return origin
+
+
+def _fetch(builder: Builder, image: str, say: Say) -> EngineError | None:
+    """Make sure that the engine has an image; return why it cannot."""
+    if builder.has_image(image):
+        return None
+    say(f"asking the registry for {image}")
+    try:
+        builder.pull_image(image)
+    except EngineError as error:
+        return error
+    return None
+
+
+# What goes in
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str  # in the context
+    content: bytes
+    mode: int = 0o644
+
+
+def _image_files(*names: str) -> list[_File]:
+    folder = data_dir("images")
+    return [_File(name, (folder / name).read_bytes()) for name in names]
+
+
+def _node_files() -> list[_File]:
+    init = _File("init", (data_dir("images") / "init").read_bytes(), 0o755)
+    files = [*_image_files("Dockerfile"), init]
+    package = Path(testbed.__file__).parent
+    files.append(_File("python/testbed/__init__.py", (package / "__init__.py").read_bytes()))
+    for part in ("mobileip", "node"):
+        files += _tree(package / part, f"python/testbed/{part}")
+    spec = importlib.util.find_spec("vici")
+    if spec is None or not spec.submodule_search_locations:
+        raise MachineError("the Python package vici is missing", hint="pip install vici")
+    files += _tree(Path(spec.submodule_search_locations[0]), "python/vici")
+    return files
+
+
+def _tree(folder: Path, prefix: str) -> list[_File]:
+    return [
+        _File(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+def _packages() -> list[str]:
+    lines = (data_dir("images") / "packages.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _base_name() -> str:
+    files = _image_files("base.Dockerfile", "dpkg.cfg")
+    packages = _File("packages", "\n".join(_packages()).encode())
+    return f"testbed-base:{_hash([*files, packages], bootstrap.RECIPE)}"
+
+
+def _node_name(files: Sequence[_File]) -> str:
+    return f"testbed-node:{_hash(files, _base_name())}"
+
+
+def _hash(files: Sequence[_File], *more: str) -> str:
+    digest = hashlib.sha256()
+    for part in (*more, *(f"{file.path} {file.mode:o} {len(file.content)}" for file in files)):
+        digest.update(part.encode() + b"\0")
+    for file in files:
+        digest.update(file.content)
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _context(files: Sequence[_File]) -> Iterator[Path]:
+    """Put a build context into a tar file; the same files give the same bytes, for the engine's cache."""
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for each in files:
+                entry = tarfile.TarInfo(each.path)
+                entry.size, entry.mode = len(each.content), each.mode
+                archive.addfile(entry, io.BytesIO(each.content))
+        file.flush()
+        yield Path(file.name)
+
+
+# Two builds at once
+
+
+def _cache() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "testbed"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"cannot keep files in {folder}: {error.strerror}", hint="set XDG_CACHE_HOME"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _one_at_a_time(say: Say) -> Iterator[None]:
+    """Let one process of this user build, the others wait for it and then find its image."""
+    with (_cache() / "image.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another testbed builds the node image: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from testbed.engine import provision
 from testbed.errors import MachineError
 
 SUITE: Final = "trixie"
@@ -18,6 +18,7 @@ RECIPE: Final = (
     "mmdebstrap minbase trixie main 1"  # part of the base image's hash: count up when bootstrap() changes
 )
 TOOL: Final = "mmdebstrap"
+_TOOL_PACKAGES: Final = ("mmdebstrap", "debian-archive-keyring")
 
 _SOURCES: Final = Path("/etc/apt")
 _MIRROR_TIMEOUT: Final = 10.0  # seconds to answer whether it has the suite
@@ -53,17 +54,14 @@ def bootstrap(
     archive: Path,
     *,
     dpkg_options: Path,
+    say: Callable[[str], None],
     detail: Callable[[str], None],
 ) -> None:
     """Write a root file system with `packages` to a tar file.
 
     `dpkg_options` is a file of dpkg options. Needs root or user namespaces. Raises `MachineError`.
     """
-    if shutil.which(TOOL) is None:
-        raise MachineError(
-            f"{TOOL} is missing, which makes the base of the node image where no registry answers",
-            hint=f"apt-get install --no-install-recommends {TOOL}, or testbed doctor --fix (as root)",
-        )
+    provision.require(TOOL, _TOOL_PACKAGES, say, why="it makes the node image where no registry answers")
     command = [
         TOOL,
         "--variant=minbase",

@@ -82,8 +82,6 @@ def _context_settings() -> dict[str, Any]:
 def _reach_hint(reason: str) -> str:
     if "Permission denied" in reason:
         return "this user may not use it: sudo usermod -aG docker $USER, then log in again; or use sudo"
-    if "FileNotFoundError" in reason or "Connection refused" in reason:
-        return "install and start one with: testbed doctor --fix (as root)"
     return reason
 
 

@@ -162,9 +162,8 @@ def _build_base(
     say(f"bootstrapping {name} from the Debian mirror {mirror} (about half a minute)")
     with tempfile.TemporaryDirectory(dir=_cache(), prefix="base-") as folder:
         archive = Path(folder) / "base.tar"
-        bootstrap.bootstrap(
-            mirror, _packages(), archive, dpkg_options=data_dir("images") / "dpkg.cfg", detail=detail
-        )
+        dpkg_options = data_dir("images") / "dpkg.cfg"
+        bootstrap.bootstrap(mirror, _packages(), archive, dpkg_options=dpkg_options, say=say, detail=detail)
         origin = f"mirror {mirror}"
         builder.import_image(archive, tag=name, changes=[f'LABEL {BASE_LABEL}="{origin}"'])
     return origin

@@ -49,6 +49,17 @@ class TestbedError(Exception):
         hint = f"\n  hint: {self.hint}" if self.hint else ""
         return f"{where}{self.message}{hint}"
 
+    def to_dict(self) -> dict[str, str | int | None]:
+        """The error for JSON output."""
+        source = self.source or Source("")
+        return {
+            "message": self.message,
+            "hint": self.hint,
+            "file": source.file or None,
+            "line": source.line,
+            "column": source.column,
+        }
+
 
 class UsageError(TestbedError):
     """The command line asks for something that does not exist or does not fit."""

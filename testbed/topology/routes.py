@@ -28,7 +28,7 @@ DEFAULT = IPv4Network("0.0.0.0/0")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One static route; `str()` is what `ip route add` takes."""
+    """One static route; `str()` is what `ip route` takes and shows."""
 
     prefix: IPv4Network
     via: IPv4Address
@@ -40,6 +40,11 @@ class Route:
         prefix = "default" if self.prefix == DEFAULT else str(self.prefix)
         return f"{prefix} via {self.via} dev {self.network}" + (" onlink" if self.onlink else "")
 
+    @property
+    def command(self) -> str:
+        """A line for `ip -batch`; does no harm when it is run again."""
+        return f"route replace {self}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
@@ -50,10 +55,9 @@ class _Hop:
     distance: int
 
 
-def compute_routes(loaded: LoadedTopology) -> dict[str, tuple[Route, ...]]:
-    """Node → its static routes, the default route first; mobile nodes have none."""
-    graph = _Graph(loaded)
-    return {name: tuple(_node_routes(graph, name)) for name in loaded.topology.nodes}
+def static_routes(loaded: LoadedTopology, name: str) -> tuple[Route, ...]:
+    """The static routes of a node, the default route first; mobile nodes have none."""
+    return tuple(_node_routes(_Graph(loaded), name))
 
 
 def _node_routes(graph: _Graph, name: str) -> list[Route]:

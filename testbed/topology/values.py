@@ -188,22 +188,22 @@ def _or_zero(pattern: str, example: str) -> WithJsonSchema:
     )
 
 
-_OCTETS = r"(\d{1,3}\.){3}\d{1,3}"
-Duration = Annotated[
-    float, BeforeValidator(parse_duration), _or_zero(r"^\d+(\.\d+)? ?(us|ms|s|min|h)$", "40ms")
-]
+ADDRESS_PATTERN = r"(\d{1,3}\.){3}\d{1,3}"
+DURATION_PATTERN = r"^\d+(\.\d+)? ?(us|ms|s|min|h)$"
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _or_zero(DURATION_PATTERN, "40ms")]
 Rate = Annotated[
     int, BeforeValidator(parse_rate), _schema(r"^\d+(\.\d+)? ?([kKmMgG]?[bB][iI][tT])(/s)?$", "10mbit")
 ]
 Percent = Annotated[float, BeforeValidator(parse_percent), _or_zero(r"^\d+(\.\d+)? ?%$", "1%")]
-Address = Annotated[
-    IPv4Address, BeforeValidator(parse_address), _schema(rf"^{_OCTETS}$", "192.0.2.1", format="ipv4")
-]
+Address = Annotated[IPv4Address, BeforeValidator(parse_address), _schema(f"^{ADDRESS_PATTERN}$", "192.0.2.1")]
 Prefix = Annotated[
-    IPv4Network, BeforeValidator(parse_prefix), _schema(rf"^{_OCTETS}/\d{{1,2}}$", "192.0.2.0/24")
+    IPv4Network, BeforeValidator(parse_prefix), _schema(rf"^{ADDRESS_PATTERN}/\d{{1,2}}$", "192.0.2.0/24")
 ]
 RoutePrefix = Annotated[
-    IPv4Network, BeforeValidator(parse_route_prefix), _schema(rf"^(default|{_OCTETS}/\d{{1,2}})$", "default")
+    IPv4Network,
+    BeforeValidator(parse_route_prefix),
+    _schema(rf"^(default|{ADDRESS_PATTERN}/\d{{1,2}})$", "default"),
 ]
 Name = Annotated[
     str, BeforeValidator(parse_name), _schema(r"^[a-z][a-z0-9-]*$", "hotel", maxLength=NAME_LENGTH)

@@ -1,0 +1,61 @@
+"""The command line: one file per command, no logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import Quiet, Verbose, app, set_verbosity
+from testbed.cli.errors import report
+from testbed.errors import ExitCode
+
+COMMANDS = ("list", "show", "validate", "render", "schema")
+"""The command files, in the order of `--help`; each registers itself."""
+
+for _command in COMMANDS:
+    import_module(f"testbed.cli.{_command}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"testbed {version('testbed')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Reproduce the problems of Mobile IPv4 traversal of VPN gateways (RFC 4093) in real containers."""
+    set_verbosity(quiet, verbose)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (see `testbed.errors.ExitCode`)."""
+    command = typer.main.get_command(app)
+    try:
+        # Not `list(…)`: in this package that name is the module of `testbed list`.
+        command([*(sys.argv[1:] if arguments is None else arguments)], prog_name="testbed")
+    except SystemExit as stop:
+        code = (
+            stop.code if isinstance(stop.code, int) else ExitCode.OK if stop.code is None else ExitCode.FAILED
+        )
+    except BaseException as error:
+        code = report(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (`testbed list | head`): keep Python from saying so again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

@@ -1,0 +1,75 @@
+"""The application that every command file adds its command to.
+
+A command file imports `command` and decorates its function: `@command("up", panel=LABS)`. Whatever is slow to
+import (the engine, pydantic, Jinja) it imports inside the function, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from testbed.cli.output import verbosity
+
+TOPOLOGIES = "Topologies (no engine needed)"
+LABS = "Labs"
+MACHINE = "This machine"
+
+_Function = TypeVar("_Function", bound=Callable[..., None])
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Say more on stderr; twice for tracebacks."
+    ),
+]
+
+app = typer.Typer(
+    name="testbed",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def set_verbosity(quiet: bool, verbose: int) -> None:
+    """Apply -q and -v, which may stand before the command's name, after it, or both."""
+    if quiet:
+        verbosity.level = -1
+    elif verbose:
+        verbosity.level = max(verbosity.level, verbose)
+
+
+def command(
+    name: str, *, panel: str, context_settings: Mapping[str, Any] | None = None
+) -> Callable[[_Function], _Function]:
+    """Add a function to the application as a command that also takes -q and -v."""
+
+    def register(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def run(*args: Any, quiet: bool, verbose: int, **kwargs: Any) -> None:
+            set_verbosity(quiet, verbose)
+            function(*args, **kwargs)
+
+        hints = get_type_hints(function, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in inspect.signature(function).parameters.values()
+        ]
+        common = [
+            inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet),
+            inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Verbose),
+        ]
+        run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+        run.__annotations__ = {**hints, "quiet": Quiet, "verbose": Verbose}
+        settings = dict(context_settings) if context_settings else None
+        app.command(name, rich_help_panel=panel, context_settings=settings)(run)
+        return function
+
+    return register

@@ -1,0 +1,43 @@
+"""From an exception to what the user reads on stderr and the exit code of the process."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from testbed.cli.output import colour, verbosity
+from testbed.errors import ErrorGroup, ExitCode, TestbedError
+
+
+def show_error(error: TestbedError) -> None:
+    """Print an error, or every error of a group and how many there were."""
+    errors = error.errors if isinstance(error, ErrorGroup) else (error,)
+    for one in errors:
+        where = f"{one.source}: " if one.source else ""
+        print(f"{colour('error:', '1;31')} {where}{one.message}", file=sys.stderr)
+        if one.hint:
+            print(f"  {colour('hint:', '36')} {one.hint}", file=sys.stderr)
+    if len(errors) > 1:
+        print(f"{len(errors)} errors", file=sys.stderr)
+
+
+def report(error: BaseException) -> int:
+    """Show any exception as a user should see it; returns the exit code.
+
+    What is not a `TestbedError` is a mistake of ours: it says so and shows where, in full with -vv.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    if isinstance(error, TestbedError):
+        show_error(error)
+        if verbosity.level >= 2:
+            traceback.print_exception(error)
+        return error.exit_code
+    if verbosity.level >= 2:
+        traceback.print_exception(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    print(f"{colour('error:', '1;31')} a mistake in testbed itself: {what}", file=sys.stderr)
+    print(f"  {colour('hint:', '36')} run it again with -vv and report the traceback", file=sys.stderr)
+    return ExitCode.FAILED

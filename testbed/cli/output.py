@@ -1,0 +1,99 @@
+"""What commands print: data on stdout (a table for people, JSON for programs), everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+SCHEMA_VERSION = 1
+"""Counts up when a key of the JSON output changes its meaning or goes away; new keys may come at any time."""
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    table = "table"
+    json = "json"
+
+
+@dataclass
+class Verbosity:
+    """How much goes to stderr; set once by the global options."""
+
+    level: int = 0
+    """-1 quiet (errors only), 0 progress, 1 details, 2 everything, with Python tracebacks."""
+
+
+verbosity = Verbosity()
+
+
+@cache
+def console(*, stderr: bool = False) -> Console:
+    """The console of a stream. Without a terminal lines are not cut, so that pipes get all of them."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 200
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def emit_json(data: Mapping[str, Any]) -> None:
+    """Print one JSON document that begins with its `schema_version`."""
+    print(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, default=str, ensure_ascii=False))
+
+
+def emit_text(text: str) -> None:
+    """Print data that is plain text."""
+    print(text)
+
+
+def table(*headers: str, title: str | None = None) -> Table:
+    """A table without frame whose cells wrap at words; fill with `add_row`, print with `emit`."""
+    from rich.table import Table
+
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        header_style="bold cyan",
+    )
+    for header in headers:
+        made.add_column(header, overflow="fold")
+    return made
+
+
+def emit(renderable: Any = "") -> None:
+    """Print something for people on stdout."""
+    console().print(renderable)
+
+
+def emit_rows(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print rows as a table on stdout."""
+    made = table(*headers, title=title)
+    for row in rows:
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    emit(made)
+
+
+def note(text: str, *, level: int = 0) -> None:
+    """Say something on stderr: progress at level 0 (not with -q), details at 1 (-v) and 2 (-vv)."""
+    if level <= verbosity.level:
+        print(text, file=sys.stderr, flush=True)
+
+
+def colour(text: str, code: str) -> str:
+    """Text in an ANSI colour if stderr is a terminal that wants colours (NO_COLOR is heeded)."""
+    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{code}m{text}\x1b[0m"

@@ -1,0 +1,53 @@
+"""`testbed render`: the files of every node, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import TOPOLOGIES, command
+from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.output import Format, emit_json, emit_rows
+from testbed.errors import UsageError
+
+SAMPLE_PSK = "sample-pre-shared-key"
+SAMPLE_MOBILITY_KEY = "00112233445566778899aabbccddeeff"
+
+
+@command("render", panel=TOPOLOGIES)
+def render(
+    topology: TopologyRef,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", metavar="DIR", help="Where to write DIR/NODE/PATH.")
+    ],
+    sets: Sets = None,
+    templates: Templates = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Write every file of every node. Keys are samples; a lab gets its own."""
+    from testbed.render import Secrets, render_lab
+    from testbed.topology.load import load_topology
+
+    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    lab = render_lab(
+        loaded, lab=loaded.name, secrets=Secrets(SAMPLE_PSK, SAMPLE_MOBILITY_KEY), templates=templates
+    )
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory} is not a directory")
+    if directory.is_dir() and any(directory.iterdir()) and not force:
+        raise UsageError(f"{directory} is not empty", hint="choose another, or overwrite with --force")
+    for node in lab.nodes.values():
+        for path, file in node.files.items():
+            target = directory / node.name / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(file.content, encoding="utf-8")
+            target.chmod(file.mode)
+    if output is Format.json:
+        nodes = {node.name: sorted(node.files) for node in lab.nodes.values()}
+        emit_json({"directory": str(directory), "nodes": nodes})
+    else:
+        rows = [(node.name, len(node.files), directory / node.name) for node in lab.nodes.values()]
+        emit_rows(("NODE", "FILES", "FOLDER"), rows)

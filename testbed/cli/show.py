@@ -1,0 +1,97 @@
+"""`testbed show`: one topology, for reading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from testbed.cli.app import TOPOLOGIES, command
+from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.output import Format, emit, emit_json, emit_rows
+
+if TYPE_CHECKING:
+    from testbed.topology.loaded import LoadedTopology
+
+
+@command("show", panel=TOPOLOGIES)
+def show(
+    topology: TopologyRef, sets: Sets = None, templates: Templates = None, output: Output = Format.table
+) -> None:
+    """Show the networks, nodes, options and configurations of a topology."""
+    from testbed.topology.load import load_topology
+    from testbed.topology.summary import summarize
+
+    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    facts = summarize(loaded)
+    if output is Format.json:
+        emit_json(facts)
+    else:
+        _print(loaded, facts)
+
+
+def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from testbed.topology.summary import impairments
+
+    emit(Text.assemble((facts["name"], "bold"), "  ", facts["title"]))
+    if facts["source"]:
+        emit(Padding(facts["source"], (0, 0, 0, 2)))
+    if facts["summary"]:
+        emit(Padding(Text(facts["summary"]), (1, 0, 0, 2)))
+    emit()
+    emit_rows(
+        ("NETWORK", "SUBNET", "DOMAIN", "MEDIUM", "HUB", "NODES"),
+        [
+            (
+                name,
+                net["subnet"],
+                net["domain"],
+                net["medium"],
+                " ".join(filter(None, (net["hub"], impairments(loaded.topology.networks[name])))),
+                ", ".join([*net["nodes"], *(f"({node})" for node in net["attachable"])]),
+            )
+            for name, net in facts["networks"].items()
+        ],
+        title="Networks",
+    )
+    emit()
+    emit_rows(
+        ("NODE", "ROLES", "ADDRESSES", "SETTINGS"),
+        [
+            (name, ", ".join(node["roles"]), _addresses(node), _settings(node))
+            for name, node in facts["nodes"].items()
+        ],
+        title="Nodes",
+    )
+    if facts["options"]:
+        emit()
+        emit_rows(
+            ("OPTION", "VALUE", "CHOICES", "MEANING"),
+            [
+                (name, one["value"], ", ".join(map(str, one["choices"] or ["any"])), one["help"])
+                for name, one in facts["options"].items()
+            ],
+            title="Options",
+        )
+    if facts["configurations"]:
+        emit()
+        emit_rows(
+            ("STACK", "ATTACHMENT", "NETWORKS"),
+            [
+                (one["stack"], one["attachment"], ", ".join(one["networks"]))
+                for one in facts["configurations"]
+            ],
+            title="Configurations",
+        )
+
+
+def _addresses(node: dict[str, Any]) -> str:
+    lines = [f"{address} {network}" for network, address in node["links"].items()]
+    if node["attaches"]:
+        lines.append("moves between " + ", ".join(node["attaches"]))
+    return "\n".join(lines)
+
+
+def _settings(node: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in node["settings"].items() if value is not None)

@@ -1,0 +1,59 @@
+"""JSON Schema for editors, generated from the model and the role manifests, so that it cannot drift from
+them.
+
+What only the checks can tell (addresses inside subnets, names that exist) is left to `testbed validate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from testbed.topology.model import Topology
+from testbed.topology.roles import Role, Setting
+from testbed.topology.values import ADDRESS_PATTERN, DURATION_PATTERN
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_TYPES: dict[str, dict[str, Any]] = {
+    "address": {"type": "string", "pattern": f"^{ADDRESS_PATTERN}$"},
+    "prefix": {"type": "string", "pattern": rf"^{ADDRESS_PATTERN}/\d{{1,2}}$"},
+    "address-range": {"type": "string", "pattern": rf"^{ADDRESS_PATTERN} ?- ?{ADDRESS_PATTERN}$"},
+    "duration": {"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": 0}]},
+    "bool": {"type": "boolean"},
+    "int": {"type": "integer"},
+}
+
+
+def topology_schema(roles: Mapping[str, Role]) -> dict[str, Any]:
+    """The schema of a topology file whose nodes may have these roles."""
+    schema = Topology.model_json_schema()
+    node = schema["$defs"]["Node"]["properties"]
+    node["roles"]["items"] = {
+        "anyOf": [{"const": role.name, "description": role.summary} for role in roles.values()]
+    }
+    declared: dict[str, list[tuple[str, Setting]]] = {}
+    for role in roles.values():
+        for key, setting in role.settings.items():
+            declared.setdefault(key, []).append((role.name, setting))
+    node["settings"] |= {
+        "properties": {key: _setting(users) for key, users in sorted(declared.items())},
+        "additionalProperties": False,
+    }
+    node["settings"].pop("propertyNames", None)
+    schema["patternProperties"] = {"^x-": {"description": "Free for YAML anchors"}}
+    return {"$schema": _DIALECT, **schema}
+
+
+def role_schema() -> dict[str, Any]:
+    """The schema of a role manifest."""
+    return {"$schema": _DIALECT, **Role.model_json_schema(by_alias=True)}
+
+
+def _setting(users: list[tuple[str, Setting]]) -> dict[str, Any]:
+    setting = users[0][1]
+    schema = dict(_TYPES.get(setting.type, {"type": "string"}))
+    if setting.choices:
+        schema["enum"] = setting.choices
+    schema["description"] = "; ".join(f"{role}: {one.help}" for role, one in users if one.help)
+    return schema

@@ -183,5 +183,5 @@ class Core(Protocol):
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
 
-    def state(self) -> dict[str, object]:
-        """A JSON-serialisable picture: state, bindings or visitors, counters."""
+    def state(self, now: float) -> dict[str, object]:
+        """A JSON-serialisable picture at `now`: state, bindings or visitors with lifetimes left, counters."""

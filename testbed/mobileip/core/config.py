@@ -122,7 +122,7 @@ class ForeignAgentConfig:
     care_of: IPv4Address
     """The care-of address it offers; requests are relayed from it."""
     own_addresses: frozenset[IPv4Address] = frozenset()
-    """Further addresses of its interfaces: none may be a home agent (code 194) or a home address (code 65)."""
+    """Further addresses of its own: none may be a home agent (code 194) or a home address (code 65)."""
     prefix_length: int | None = None
     """Of the visited link, for the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
     advertising: Advertising = Advertising()

@@ -2,36 +2,378 @@
 
 from __future__ import annotations
 
-from testbed.mobileip.core.api import AgentMessage, Clock, Datagram, Effect
-from testbed.mobileip.core.config import HomeAgentConfig
+from collections import Counter
+from ipaddress import IPv4Address
+from random import Random, SystemRandom
+
+from testbed.mobileip.core.advertiser import Advertiser, is_unicast
+from testbed.mobileip.core.api import (
+    AgentMessage,
+    ClearBinding,
+    Clock,
+    Datagram,
+    Effect,
+    Event,
+    GratuitousArp,
+    ProxyArp,
+    SendDatagram,
+    SetBinding,
+)
+from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.bindings import Binding, BindingTable
+from testbed.mobileip.core.config import HomeAgentConfig, ReverseTunnel, SecurityAssociation
+from testbed.mobileip.core.replay import ReplayGuard
+from testbed.mobileip.core.timers import Timers, lifetime_left
+from testbed.mobileip.wire import registration_request
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
+from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME, Authentication
+from testbed.mobileip.wire.code import Code, describe
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+_ARP_REPEATS = 2
+_ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+class _Discard(Exception):
+    """The request is to be discarded silently; the argument is the counter's name."""
+
+
+class _Deny(Exception):
+    """The request is to be answered with a code."""
+
+    def __init__(self, code: Code, why: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.why = why
 
 
 class HomeAgent:
-    """The home agent (RFC 5944 §3.8)."""
+    """Keeps bindings by registration requests; asks its shell for tunnels and ARP.
 
-    def __init__(self, config: HomeAgentConfig, clock: Clock) -> None:
+    Raises ValueError for a configuration with two associations of one peer and SPI.
+    """
+
+    def __init__(self, config: HomeAgentConfig, clock: Clock, rng: Random | None = None) -> None:
         self.config = config
+        self.counters: Counter[str] = Counter()
         self._clock = clock
         self._effects: list[Effect] = []
+        self._nodes = Associations(config.mobile_nodes)
+        self._agents = Associations(config.foreign_agents)
+        self._bindings = BindingTable()
+        self._replay = ReplayGuard(config.replay_tolerance)
+        # Gratuitous ARPs to be repeated: for whom, with whose link address, how often.
+        self._arps: dict[IPv4Address, tuple[bytes | None, int]] = {}
+        self._arp_timers: Timers[IPv4Address] = Timers()
+        self._advertiser: Advertiser | None = None
+        if config.advertising is not None and config.home_interface is not None:
+            self._advertiser = Advertiser(
+                config.home_interface,
+                config.advertised_address or config.address,
+                config.advertising,
+                self._advertisement,
+                self.counters,
+                rng or SystemRandom(),
+            )
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
+        self.counters["requests-received"] += 1
+        try:
+            self._receive_request(datagram, now)
+        except WireError as error:
+            self.counters[f"discarded-{error.reason}"] += 1
+        except _Discard as discard:
+            self.counters[f"discarded-{discard}"] += 1
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
-        """Take an ICMP type 9 or 10 message."""
+        """Answer a solicitation on the home link; anything else is no business of a home agent."""
+        if self._advertiser is None or message.payload[:1] != b"\x0a":
+            self.counters["agent-messages-ignored"] += 1
+            return
+        self._effects += self._advertiser.receive(message, now)
 
     def tick(self, now: float) -> None:
-        """Do what is due at `now`."""
+        """Expire bindings, repeat gratuitous ARPs, advertise."""
+        for home_address, care_of in self._bindings.expire(now):
+            self.counters["bindings-expired"] += 1
+            self._event("binding-expired", home_address=str(home_address), care_of=str(care_of))
+            self._bindings_changed(home_address)
+        for home_address in self._arp_timers.pop_due(now):
+            link_address, left = self._arps.pop(home_address)
+            self._gratuitous_arp(home_address, link_address, left, now)
+        if self._advertiser is not None:
+            self._effects += self._advertiser.tick(now)
 
     def deadline(self) -> float | None:
-        """The next `now` at which `tick` has something to do."""
-        return None
+        """The next `now` at which `tick` has something to do; None when only input can change anything."""
+        due = [self._bindings.next_expiry(), self._arp_timers.next()]
+        if self._advertiser is not None:
+            due.append(self._advertiser.due)
+        return min((when for when in due if when is not None), default=None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
         effects, self._effects = self._effects, []
         return effects
 
-    def state(self) -> dict[str, object]:
-        """A JSON-serialisable picture."""
-        return {}
+    def state(self, now: float) -> dict[str, object]:
+        """A JSON-serialisable picture; a `lifetime_left` of null never ends."""
+        return {
+            "role": "home-agent",
+            "address": str(self.config.address),
+            "home_prefix": str(self.config.home_prefix),
+            "home_interface": self.config.home_interface,
+            "bindings": [self._picture(home_address, now) for home_address in self._bindings],
+            "counters": dict(sorted(self.counters.items())),
+        }
+
+    def _picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
+        bindings = self._bindings.of(home_address)
+        left = [lifetime_left(binding.expires, now) for binding in bindings]
+        return {
+            "home_address": str(home_address),
+            "care_of_addresses": [str(binding.care_of_address) for binding in bindings],
+            "lifetime_left": None if None in left else max(each or 0.0 for each in left),
+            "bindings": [
+                {
+                    "care_of_address": str(binding.care_of_address),
+                    "lifetime": binding.lifetime,
+                    "lifetime_left": each,
+                    "co_located": binding.co_located,
+                    "reverse_tunnel": binding.reverse_tunnel,
+                }
+                for binding, each in zip(bindings, left, strict=True)
+            ],
+        }
+
+    # A request, from arrival to reply.
+
+    def _receive_request(self, datagram: Datagram, now: float) -> None:
+        if datagram.payload[:1] != bytes((registration_request.TYPE,)):
+            raise _Discard("type")
+        if not is_unicast(datagram.source) or datagram.source_port == 0:
+            raise _Discard("unanswerable")
+        request = RegistrationRequest.decode(datagram.payload)
+        unix_time = self._clock(now)
+        association = self._nodes.choose(request.home_address, _spi(request))
+        if association is None:
+            raise _Discard("no-security-association")
+        identification = request.identification
+        try:
+            self._authenticate(datagram, request)
+            if not self._replay.fresh(request.home_address, identification, unix_time):
+                identification = self._replay.correction(identification, unix_time)
+                raise _Deny(Code.HA_IDENTIFICATION_MISMATCH)
+            self._authenticate_foreign_agent(datagram, request)
+            # Also what is denied below must not be accepted later on, when a binding has become free, say.
+            self._replay.accept(request.home_address, identification, unix_time)
+            self._check(datagram, request)
+            code, lifetime = self._accept(datagram, request, now)
+        except _Deny as denial:
+            code, lifetime = denial.code, min(request.lifetime, self.config.lifetime)
+            self.counters[f"denied-{code}"] += 1
+            self._event(
+                "denied",
+                home_address=str(request.home_address),
+                care_of=str(request.care_of_address),
+                code=int(code),
+                reason=denial.why or describe(code),
+            )
+        else:
+            self.counters["requests-accepted"] += 1
+        self._reply(datagram, request, association, code, lifetime, identification)
+
+    def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
+        """§3.8.2.1 a and d."""
+        agent_known = datagram.source in self._agents
+        if not agent_known and any(extension.type == FOREIGN_HOME for extension in request.extensions):
+            raise _Discard("foreign-home-without-association")
+        try:
+            self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_HOME, request.home_address)
+        except AuthenticationError as error:
+            if error.reason == "missing-authentication":
+                raise _Discard("missing-authentication") from error
+            self.counters[f"mobile-node-{error.reason}"] += 1
+            if agent_known:
+                # Only a foreign agent that proves itself is told; without an association one may be.
+                try:
+                    self._agents.authenticate(
+                        datagram.payload, request.extensions, FOREIGN_HOME, datagram.source
+                    )
+                except AuthenticationError:
+                    raise _Discard("failed-authentication") from error
+            raise _Deny(Code.HA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
+
+    def _authenticate_foreign_agent(self, datagram: Datagram, request: RegistrationRequest) -> None:
+        """§3.8.2.1 c; a deregistration carries no such extension."""
+        if datagram.source not in self._agents or request.lifetime == 0:
+            return
+        try:
+            self._agents.authenticate(datagram.payload, request.extensions, FOREIGN_HOME, datagram.source)
+        except AuthenticationError as error:
+            self.counters[f"foreign-agent-{error.reason}"] += 1
+            raise _Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
+
+    def _check(self, datagram: Datagram, request: RegistrationRequest) -> None:
+        """What authentication does not tell: §3.8.2.1 end, §3.8.2.3, RFC 3024 §4.3.1."""
+        config = self.config
+        if request.home_agent != config.address or self._is_broadcast(datagram.destination):
+            raise _Deny(Code.HA_UNKNOWN_HOME_AGENT)
+        if request.flags & RequestFlag.X:
+            raise _Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
+        if not self._is_home_address(request.home_address):
+            raise _Deny(Code.HA_PROHIBITED, "home address not supported")
+        if request.lifetime == 0:
+            return
+        care_of = request.care_of_address
+        if not is_unicast(care_of) or care_of in (request.home_address, config.address):
+            raise _Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
+        if care_of in self._nodes:
+            raise _Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
+        if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+            raise _Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
+        wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
+        if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
+            raise _Deny(Code.HA_REVERSE_TUNNEL_MANDATORY)
+        if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
+            raise _Deny(Code.HA_REVERSE_TUNNEL_UNAVAILABLE)
+
+    def _accept(self, datagram: Datagram, request: RegistrationRequest, now: float) -> tuple[Code, int]:
+        """§3.8.2.2: update the bindings. A duplicate never comes here: its timestamp is not fresh."""
+        home_address, care_of = request.home_address, request.care_of_address
+        code = Code.ACCEPTED if self.config.simultaneous > 1 else Code.ACCEPTED_NO_SIMULTANEOUS
+        had_bindings = home_address in self._bindings
+        if request.lifetime == 0:
+            self._bindings.remove(home_address, None if care_of == home_address else care_of)
+            if had_bindings:
+                self._event("binding-removed", home_address=str(home_address), care_of=str(care_of))
+                self._bindings_changed(home_address)
+            if self._returned_home(datagram, request) and self.config.home_interface is not None:
+                self._announce_return(datagram, home_address, now)
+            return code, 0
+        retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
+        if not had_bindings and len(self._bindings) >= self.config.bindings:
+            raise _Deny(Code.HA_INSUFFICIENT_RESOURCES)
+        before = self._bindings.care_of_addresses(home_address)
+        if retain and care_of not in before and len(before) >= self.config.simultaneous:
+            raise _Deny(Code.HA_TOO_MANY_BINDINGS)
+        reverse_before = self._reverse_tunnel(home_address)
+        lifetime = min(request.lifetime, self.config.lifetime)
+        binding = Binding(care_of, request.identification, request.flags, lifetime, now)
+        self._bindings.add(home_address, binding, retain)
+        self._event("binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime)
+        after = self._bindings.care_of_addresses(home_address)
+        if after != before or reverse_before != self._reverse_tunnel(home_address):
+            self._bindings_changed(home_address)
+        if not had_bindings and self.config.home_interface is not None:
+            self._effects.append(ProxyArp(home_address, True))
+            self._gratuitous_arp(home_address, None, _ARP_REPEATS, now)
+        return code, lifetime
+
+    def _reply(
+        self,
+        datagram: Datagram,
+        request: RegistrationRequest,
+        association: SecurityAssociation,
+        code: Code,
+        lifetime: int,
+        identification: int,
+    ) -> None:
+        """§3.8.3."""
+        reply = RegistrationReply(code, lifetime, request.home_address, self.config.address, identification)
+        payload = sign(reply.encode(), MOBILE_HOME, association)
+        agent = self._agents.choose(datagram.source, _spi(request, FOREIGN_HOME))
+        if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
+            payload = sign(payload, FOREIGN_HOME, agent)
+        source = datagram.destination
+        if not is_unicast(source) or self._is_broadcast(source):
+            source = self.config.address
+        # A node that asks from its home address is at home, whatever binding still exists (§3.8.3.1).
+        at_home = self._returned_home(datagram, request)
+        self._effects.append(
+            SendDatagram(
+                Datagram(
+                    payload,
+                    source,
+                    datagram.destination_port,
+                    datagram.source,
+                    datagram.source_port,
+                    self.config.home_interface if at_home else None,
+                    link_address=datagram.link_address if at_home else None,
+                )
+            )
+        )
+
+    # What follows from a change of bindings.
+
+    def _bindings_changed(self, home_address: IPv4Address) -> None:
+        care_of_addresses = self._bindings.care_of_addresses(home_address)
+        if care_of_addresses:
+            self._effects.append(
+                SetBinding(home_address, care_of_addresses, self._reverse_tunnel(home_address))
+            )
+            return
+        self._effects.append(ClearBinding(home_address))
+        if self.config.home_interface is not None:
+            self._effects.append(ProxyArp(home_address, False))
+        self._arps.pop(home_address, None)
+        self._arp_timers.cancel(home_address)
+
+    def _announce_return(self, datagram: Datagram, home_address: IPv4Address, now: float) -> None:
+        """The home agent's own gratuitous ARP with the mobile node's link address (§4.6)."""
+        if datagram.link_address is None:
+            self.counters["gratuitous-arps-omitted"] += 1  # the mobile node has sent its own
+            return
+        self._gratuitous_arp(home_address, datagram.link_address, _ARP_REPEATS, now)
+
+    def _gratuitous_arp(
+        self, home_address: IPv4Address, link_address: bytes | None, repeats: int, now: float
+    ) -> None:
+        self._effects.append(GratuitousArp(home_address, self.config.home_interface, link_address))
+        if repeats > 0:
+            self._arps[home_address] = (link_address, repeats - 1)
+            self._arp_timers.set(home_address, now + _ARP_INTERVAL)
+
+    def _reverse_tunnel(self, home_address: IPv4Address) -> bool:
+        return any(binding.reverse_tunnel for binding in self._bindings.of(home_address))
+
+    @staticmethod
+    def _returned_home(datagram: Datagram, request: RegistrationRequest) -> bool:
+        return request.lifetime == 0 and request.care_of_address == request.home_address == datagram.source
+
+    def _is_home_address(self, address: IPv4Address) -> bool:
+        prefix = self.config.home_prefix
+        edges = () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
+        return address in prefix and address != self.config.address and address not in edges
+
+    def _is_broadcast(self, address: IPv4Address) -> bool:
+        return address == _BROADCAST or (
+            self.config.home_prefix.prefixlen < 31 and address == self.config.home_prefix.broadcast_address
+        )
+
+    def _advertisement(self, sequence: int) -> AgentAdvertisement:
+        assert self.config.advertising is not None
+        return AgentAdvertisement(
+            self.config.advertising.lifetime,
+            ((self.config.advertised_address or self.config.address, 0),),
+            MobilityAgentExtension(sequence, self.config.lifetime, AgentFlag.HOME_AGENT),
+            (self.config.home_prefix.prefixlen,),
+        )
+
+    def _event(self, name: str, **fields: str | int | float | bool | None) -> None:
+        self._effects.append(Event(name, fields))
+
+
+def _spi(request: RegistrationRequest, kind: int = MOBILE_HOME) -> int | None:
+    """The SPI of the first authentication extension `kind`; None where there is none to be read."""
+    for extension in request.extensions:
+        if extension.type == kind:
+            try:
+                return Authentication.from_extension(extension).spi
+            except WireError:
+                return None
+    return None

@@ -34,7 +34,7 @@ class MobileNode:
         effects, self._effects = self._effects, []
         return effects
 
-    def state(self) -> dict[str, object]:
+    def state(self, now: float) -> dict[str, object]:
         """A JSON-serialisable picture."""
         return {}
 

@@ -1,0 +1,98 @@
+"""Sending agent advertisements on one link (RFC 5944 §2.3, RFC 1256 §4.1): home and foreign agents alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from random import Random
+
+from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
+from testbed.mobileip.core.config import Advertising
+from testbed.mobileip.core.limits import TokenBucket
+from testbed.mobileip.wire import agent_solicitation
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
+from testbed.mobileip.wire.error import WireError
+
+ALL_SYSTEMS = IPv4Address("224.0.0.1")
+FIRST_AFTER_ROLLOVER = 256
+
+_MULTICAST_GAP = 0.05  # seconds between two multicast advertisements, however many solicit
+_MULTICAST_DELAY = 0.02  # at most, so that neighbouring solicitations share an answer (RFC 1256 §4.1)
+_ANSWERS_PER_SECOND = 50
+
+
+def next_sequence(sequence: int) -> int:
+    """The sequence number after `sequence` (§2.3.2): 0xffff is followed by 256."""
+    return sequence + 1 if sequence < 0xFFFF else FIRST_AFTER_ROLLOVER
+
+
+class Advertiser:
+    """Decides when to advertise and to whom; `build` makes the advertisement for a sequence number."""
+
+    def __init__(
+        self,
+        interface: str,
+        source: IPv4Address,
+        advertising: Advertising,
+        build: Callable[[int], AgentAdvertisement],
+        counters: Counter[str],
+        rng: Random,
+    ) -> None:
+        self.interface = interface
+        self.due = 0.0
+        """When the next multicast advertisement is due; the first one at once."""
+        self.sequence = 0
+        """The number the next advertisement gets."""
+        self._source = source
+        self._advertising = advertising
+        self._build = build
+        self._counters = counters
+        self._rng = rng
+        self._last_multicast: float | None = None
+        self._answers = TokenBucket(_ANSWERS_PER_SECOND, _ANSWERS_PER_SECOND)
+
+    def tick(self, now: float) -> list[SendAgentMessage]:
+        """The multicast advertisement, if it is due."""
+        if now < self.due:
+            return []
+        self._last_multicast = now
+        self.due = now + self._advertising.interval * self._rng.uniform(0.75, 1.0)
+        self._counters["advertisements-sent"] += 1
+        return [self._message(ALL_SYSTEMS, None)]
+
+    def receive(self, message: AgentMessage, now: float) -> list[SendAgentMessage]:
+        """Answer a solicitation: to its sender alone where it can be reached, else to all, soon."""
+        try:
+            agent_solicitation.check(message.payload)
+        except WireError as error:
+            self._counters[f"solicitations-discarded-{error.reason}"] += 1
+            return []
+        if message.interface != self.interface or message.ttl != 1:  # §2.2: it comes from the link
+            self._counters["solicitations-discarded-not-from-link"] += 1
+            return []
+        self._counters["solicitations-received"] += 1
+        if message.link_address is None or not is_unicast(message.source):
+            earliest = now + self._rng.uniform(0, _MULTICAST_DELAY)
+            if self._last_multicast is not None:
+                earliest = max(earliest, self._last_multicast + _MULTICAST_GAP)
+            self.due = min(self.due, earliest)
+            return []
+        if not self._answers.allow(now):
+            self._counters["solicitations-not-answered-rate"] += 1
+            return []
+        self._counters["advertisements-sent-unicast"] += 1
+        return [self._message(message.source, message.link_address)]
+
+    def _message(self, destination: IPv4Address, link_address: bytes | None) -> SendAgentMessage:
+        payload = self._build(self.sequence).encode()
+        self.sequence = next_sequence(self.sequence)
+        return SendAgentMessage(
+            AgentMessage(payload, self._source, destination, self.interface, 1, link_address)
+        )
+
+
+def is_unicast(address: IPv4Address) -> bool:
+    """Whether a host may have `address`: not 0/8, 127/8, multicast, reserved or the limited broadcast."""
+    first = int(address) >> 24
+    return 0 < first < 224 and first != 127

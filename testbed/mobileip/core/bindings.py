@@ -1,0 +1,99 @@
+"""The home agent's mobility binding list (RFC 5944 §3.8.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from testbed.mobileip.core.config import INFINITE_LIFETIME
+from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.wire.registration_request import RequestFlag
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One care-of address of one mobile node."""
+
+    care_of_address: IPv4Address
+    identification: int
+    flags: int
+    lifetime: int
+    """As granted."""
+    since: float
+
+    @property
+    def expires(self) -> float | None:
+        """When the home agent deletes it; None: never."""
+        return None if self.lifetime == INFINITE_LIFETIME else self.since + self.lifetime
+
+    @property
+    def reverse_tunnel(self) -> bool:
+        """Whether a reverse tunnel from the care-of address was granted."""
+        return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
+
+    @property
+    def co_located(self) -> bool:
+        """Whether the mobile node itself is the end of the tunnel."""
+        return bool(self.flags & RequestFlag.DECAPSULATION)
+
+
+class BindingTable:
+    """Bindings by home address and care-of address, and when they expire."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[IPv4Address, dict[IPv4Address, Binding]] = {}
+        self._timers: Timers[tuple[IPv4Address, IPv4Address]] = Timers()
+
+    def __len__(self) -> int:
+        """How many mobile nodes have bindings."""
+        return len(self._nodes)
+
+    def __contains__(self, home_address: IPv4Address) -> bool:
+        return home_address in self._nodes
+
+    def __iter__(self) -> Iterator[IPv4Address]:
+        return iter(self._nodes)
+
+    def of(self, home_address: IPv4Address) -> tuple[Binding, ...]:
+        """The bindings of a mobile node, the oldest first."""
+        return tuple(self._nodes.get(home_address, {}).values())
+
+    def care_of_addresses(self, home_address: IPv4Address) -> tuple[IPv4Address, ...]:
+        """The care-of addresses of a mobile node."""
+        return tuple(self._nodes.get(home_address, ()))
+
+    def add(self, home_address: IPv4Address, binding: Binding, retain: bool) -> None:
+        """Add or renew a binding; delete all others of the mobile node unless they are to be retained."""
+        bindings = self._nodes.setdefault(home_address, {})
+        if not retain:
+            for care_of in tuple(bindings):
+                if care_of != binding.care_of_address:
+                    self._forget(home_address, care_of)
+        bindings[binding.care_of_address] = binding
+        if binding.expires is None:
+            self._timers.cancel((home_address, binding.care_of_address))
+        else:
+            self._timers.set((home_address, binding.care_of_address), binding.expires)
+
+    def remove(self, home_address: IPv4Address, care_of: IPv4Address | None = None) -> None:
+        """Delete one binding of the mobile node, or all; those that do not exist are not missed."""
+        for each in self.care_of_addresses(home_address) if care_of is None else (care_of,):
+            self._forget(home_address, each)
+        if not self._nodes.get(home_address, True):
+            del self._nodes[home_address]
+
+    def expire(self, now: float) -> list[tuple[IPv4Address, IPv4Address]]:
+        """Delete and return what has expired: home address and care-of address."""
+        expired = self._timers.pop_due(now)
+        for home_address, care_of in expired:
+            self.remove(home_address, care_of)
+        return expired
+
+    def next_expiry(self) -> float | None:
+        """When the next binding expires."""
+        return self._timers.next()
+
+    def _forget(self, home_address: IPv4Address, care_of: IPv4Address) -> None:
+        self._nodes.get(home_address, {}).pop(care_of, None)
+        self._timers.cancel((home_address, care_of))

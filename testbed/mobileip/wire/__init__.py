@@ -1,0 +1,18 @@
+"""What goes over the wire: encoders, and decoders that check every bound and raise only `WireError`.
+
+| text                               | module                 |
+|------------------------------------|------------------------|
+| RFC 5944 §1.8, §1.9, §2.1.3        | `extension`            |
+| RFC 5944 §2.1, §2.1.1, §2.1.2      | `agent_advertisement`  |
+| RFC 5944 §2.2, RFC 1256 §3         | `agent_solicitation`   |
+| RFC 5944 §3.3                      | `registration_request` |
+| RFC 5944 §3.4                      | `registration_reply`   |
+| RFC 5944 §3.4, RFC 3024 §3.4       | `code`                 |
+| RFC 5944 §3.5.1 to §3.5.4          | `authentication`       |
+| RFC 5944 §5.7.1                    | `identification`       |
+| RFC 2003 §3.1                      | `ipip`                 |
+| RFC 792, RFC 1071                  | `checksum`             |
+"""
+
+PORT = 434
+"""The UDP port of the registration protocol (RFC 5944 §1.8)."""

@@ -1,0 +1,43 @@
+"""The authentication extensions (RFC 5944 §3.5.1 to §3.5.4): their fields, not their arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import Extension
+
+MOBILE_HOME = 32
+MOBILE_FOREIGN = 33
+FOREIGN_HOME = 34
+AUTHENTICATION_TYPES = frozenset((MOBILE_HOME, MOBILE_FOREIGN, FOREIGN_HOME))
+
+_HEADER = Struct("!BBI")
+_SPI = Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """One of the three; the authenticator covers all that stands before it in the UDP payload."""
+
+    type: int
+    spi: int
+    authenticator: bytes
+
+    @classmethod
+    def from_extension(cls, extension: Extension) -> Authentication:
+        """Read the SPI and the authenticator; raises WireError("truncated") without an SPI."""
+        if len(extension.data) < _SPI.size:
+            raise WireError("truncated", f"authentication extension {extension.type} without SPI")
+        return cls(extension.type, _SPI.unpack_from(extension.data)[0], extension.data[_SPI.size :])
+
+
+def header(kind: int, spi: int, authenticator_length: int) -> bytes:
+    """Type, Length and SPI: the part of the extension that its own authenticator covers."""
+    return _HEADER.pack(kind, _SPI.size + authenticator_length, spi)
+
+
+def protected(payload: bytes, extension: Extension) -> bytes:
+    """The bytes of `payload` which the authenticator of `extension` covers."""
+    return payload[: extension.offset + _HEADER.size]

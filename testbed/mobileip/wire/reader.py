@@ -1,0 +1,42 @@
+"""A reader that cannot run over the end of its buffer."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+from testbed.mobileip.wire.error import WireError
+
+
+class Reader:
+    """Reads from `data` on; raises WireError("truncated") where bytes are missing."""
+
+    __slots__ = ("data", "position")
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
+        self.data = data
+        self.position = position
+
+    @property
+    def remaining(self) -> int:
+        """Bytes not read yet."""
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        end = self.position + count
+        if end > len(self.data):
+            raise WireError("truncated", f"{count} bytes wanted at {self.position}, {self.remaining} left")
+        taken = self.data[self.position : end]
+        self.position = end
+        return taken
+
+    def unpack(self, struct: Struct) -> tuple[Any, ...]:
+        """The next fields, as `struct` describes them."""
+        if struct.size > self.remaining:
+            raise WireError(
+                "truncated", f"{struct.size} bytes wanted at {self.position}, {self.remaining} left"
+            )
+        fields = struct.unpack_from(self.data, self.position)
+        self.position += struct.size
+        return fields

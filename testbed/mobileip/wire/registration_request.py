@@ -1,0 +1,97 @@
+"""The Registration Request (RFC 5944 §3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from ipaddress import IPv4Address
+from struct import Struct
+
+from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
+from testbed.mobileip.wire.identification import LOW
+
+TYPE = 1
+_FIXED = Struct("!BBHIIIQ")
+
+
+class RequestFlag(IntFlag):
+    """The byte after the Type.
+
+    `x` is the one bit nobody has assigned: a request that sets it has "non-zero bits in reserved fields"
+    (§3.7.2.1, §3.8.2.3). `r` had a meaning once and is ignored.
+    """
+
+    SIMULTANEOUS = 0x80
+    BROADCAST = 0x40
+    DECAPSULATION = 0x20
+    MINIMAL = 0x10
+    GRE = 0x08
+    R = 0x04
+    REVERSE_TUNNEL = 0x02
+    X = 0x01
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRequest:
+    """A request; `flags` is the plain byte, to be tested against `RequestFlag`."""
+
+    flags: int
+    lifetime: int
+    home_address: IPv4Address
+    home_agent: IPv4Address
+    care_of_address: IPv4Address
+    identification: int
+    extensions: tuple[Extension, ...] = ()
+
+    SIZE = _FIXED.size  # of the fixed portion
+
+    @property
+    def low_identification(self) -> int:
+        """The half of the identification by which a reply is matched."""
+        return self.identification & LOW
+
+    def encode(self) -> bytes:
+        """The UDP payload."""
+        return _FIXED.pack(
+            TYPE,
+            self.flags,
+            self.lifetime,
+            int(self.home_address),
+            int(self.home_agent),
+            int(self.care_of_address),
+            self.identification,
+        ) + encode_extensions(self.extensions)
+
+    @classmethod
+    def decode_fixed(cls, payload: bytes) -> RegistrationRequest:
+        """The fixed portion alone, whatever follows it; raises WireError "truncated" or "type"."""
+        if len(payload) < _FIXED.size:
+            raise WireError("truncated", f"a registration request of {len(payload)} bytes")
+        kind, flags, lifetime, home_address, home_agent, care_of, identification = _FIXED.unpack_from(payload)
+        if kind != TYPE:
+            raise WireError("type", f"{kind} is not a registration request")
+        return cls(
+            flags,
+            lifetime,
+            IPv4Address(home_address),
+            IPv4Address(home_agent),
+            IPv4Address(care_of),
+            identification,
+        )
+
+    @classmethod
+    def decode(cls, payload: bytes) -> RegistrationRequest:
+        """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
+        fixed = cls.decode_fixed(payload)
+        extensions = decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES)
+        return cls(
+            fixed.flags,
+            fixed.lifetime,
+            fixed.home_address,
+            fixed.home_agent,
+            fixed.care_of_address,
+            fixed.identification,
+            extensions,
+        )

@@ -1,4 +1,4 @@
-"""Reading the TOML files of the node programs: unknown and missing keys, wrong types, bad values are errors."""
+"""Reading the TOML files of the node programs: unknown or missing keys and bad values are errors."""
 
 from __future__ import annotations
 

@@ -3,15 +3,15 @@
 ```toml
 control = "/run/testbed/relay.sock"  # default: this
 interface = "internet"               # the hub network's interface on the hub node
-backend = "auto"                     # auto (default): netem where the kernel has it, else relay | netem | relay
+backend = "auto"                     # auto (default): netem where the kernel has it, else relay; netem; relay
 delay-ms = 40.0                      # one-way delay of every packet crossing the hub; default 0
 jitter-ms = 0.0                      # uniform ± around the delay, order kept; default 0
 loss = 0.0                           # percent; default 0
 rate = 0                             # bit/s; 0 (default): unlimited
 ```
 
-The hub node forwards (ip_forward=1) and has rp_filter off (`all` and `default`): relayed packets come in again
-from the device `relay0`.
+The hub node forwards (ip_forward=1) and has rp_filter off (`all` and `default`): relayed packets come in
+again from the device `relay0`.
 """
 
 from __future__ import annotations

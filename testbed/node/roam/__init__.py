@@ -1,1 +1,1 @@
-"""The mobile node's connection manager: link, address, IPsec and Mobile IP registration in the stack's order."""
+"""The mobile node's connection manager: link, address, IPsec and registration in the stack's order."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from testbed.cli.app import TOPOLOGIES, command
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
-from testbed.cli.output import Format, emit, emit_json, emit_rows
+from testbed.cli.output import Format, console, emit, emit_json, emit_rows
 
 if TYPE_CHECKING:
     from testbed.topology.loaded import LoadedTopology
@@ -29,16 +30,15 @@ def show(
 
 
 def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
-    from rich.padding import Padding
     from rich.text import Text
 
     from testbed.topology.summary import impairments
 
     emit(Text.assemble((facts["name"], "bold"), "  ", facts["title"]))
     if facts["source"]:
-        emit(Padding(facts["source"], (0, 0, 0, 2)))
+        emit(facts["source"])
     if facts["summary"]:
-        emit(Padding(Text(facts["summary"]), (1, 0, 0, 2)))
+        emit("\n" + fill(facts["summary"], min(console().width, 100)))
     emit()
     emit_rows(
         ("NETWORK", "SUBNET", "DOMAIN", "MEDIUM", "HUB", "NODES"),
@@ -94,4 +94,8 @@ def _addresses(node: dict[str, Any]) -> str:
 
 
 def _settings(node: dict[str, Any]) -> str:
-    return "\n".join(f"{key}: {value}" for key, value in node["settings"].items() if value is not None)
+    given = {key: value for key, value in node["settings"].items() if value is not None}
+    return "\n".join(
+        f"{key}: {str(value).lower() if value is True or value is False else value}"
+        for key, value in given.items()
+    )

@@ -118,8 +118,8 @@ class Checker:
             self._unknown((*path, "hub"), "node", network.hub, self._topology.nodes)
         elif name not in hub.links:
             self._fail((*path, "hub"), f"{network.hub} is not linked to {name}", "give it an address there")
-        elif all(role in self._roles for role in hub.roles) and not self._forwards(hub):
-            self._fail((*path, "hub"), f"{network.hub} does not forward packets", "give it the role router")
+        elif "hub" not in hub.roles:
+            self._fail((*path, "hub"), f"{network.hub} has not the role hub", "add hub to its roles")
 
     def _check_overlaps(self) -> None:
         seen: list[tuple[str, IPv4Network]] = []
@@ -371,9 +371,6 @@ class Checker:
                     self._fail(where, f"{one.attachment} needs a {role} on {network}", f"link a {role} to it")
 
     # Helpers
-
-    def _forwards(self, node: Node) -> bool:
-        return any(self._roles[role].forwards for role in node.roles if role in self._roles)
 
     def _has(self, path: Path) -> bool:
         return path in self._marks.at

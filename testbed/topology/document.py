@@ -307,8 +307,6 @@ def _expectation(kind: str, context: dict[str, Any], value: Any, message: str) -
             return Expected("true or false")
         case "too_short" | "string_too_short":
             return Expected("at least one entry" if kind == "too_short" else "some text")
-        case "string_pattern_mismatch" if context["pattern"] == "^/":
-            return Expected("an absolute path")
     return Expected(message)
 
 

@@ -112,6 +112,12 @@ def _mode(value: Any) -> int:
     raise Expected("file permissions in octal such as 0o600")
 
 
+def _path(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("/") and ".." not in value.split("/"):
+        return value
+    raise Expected("an absolute path without ..")
+
+
 def _sysctl(value: Any) -> str:
     if isinstance(value, int | str) and not isinstance(value, bool):
         return str(value)
@@ -125,7 +131,7 @@ class FileSpec(Part):
     """A file that a role renders into its node."""
 
     template: str = Field(description="The template, below the template folder")
-    path: str = Field(pattern="^/", description="Where the file goes in the node")
+    path: Annotated[str, BeforeValidator(_path)] = Field(description="Where the file goes in the node")
     mode: Annotated[
         int, BeforeValidator(_mode), WithJsonSchema({"type": "string", "pattern": "^0o?[0-7]{3}$"})
     ] = Field(default=0o644, description="Permissions in octal")

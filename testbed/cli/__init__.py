@@ -14,7 +14,7 @@ from testbed.cli.app import Quiet, Verbose, app, set_verbosity
 from testbed.cli.errors import report
 from testbed.errors import ExitCode
 
-COMMANDS = ("list", "show", "validate", "render", "schema")
+COMMANDS = ("list", "show", "validate", "render", "schema", "build", "doctor")
 """The command files, in the order of `--help`; each registers itself."""
 
 for _command in COMMANDS:

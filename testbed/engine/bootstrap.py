@@ -18,7 +18,8 @@ RECIPE: Final = (
     "mmdebstrap minbase trixie main 1"  # part of the base image's hash: count up when bootstrap() changes
 )
 TOOL: Final = "mmdebstrap"
-_TOOL_PACKAGES: Final = ("mmdebstrap", "debian-archive-keyring")
+PURPOSE: Final = "makes the node image where no registry answers"
+TOOL_PACKAGES: Final = ("mmdebstrap", "debian-archive-keyring")
 
 _SOURCES: Final = Path("/etc/apt")
 _MIRROR_TIMEOUT: Final = 10.0  # seconds to answer whether it has the suite
@@ -61,7 +62,7 @@ def bootstrap(
 
     `dpkg_options` is a file of dpkg options. Needs root or user namespaces. Raises `MachineError`.
     """
-    provision.require(TOOL, _TOOL_PACKAGES, say, why="it makes the node image where no registry answers")
+    provision.require(TOOL, TOOL_PACKAGES, say, why=PURPOSE)
     command = [
         TOOL,
         "--variant=minbase",

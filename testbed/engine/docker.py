@@ -16,8 +16,7 @@ from typing import Any, Final
 import docker
 import requests
 from docker.context import ContextAPI
-from docker.errors import APIError, DockerException, NotFound
-from docker.errors import ImageNotFound as _ImageNotFound
+from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
 from testbed.engine.api import (
@@ -25,14 +24,12 @@ from testbed.engine.api import (
     ContainerSpec,
     EngineError,
     EngineFacts,
-    InUseError,
-    NameTakenError,
     Network,
     NetworkSpec,
     NotFoundError,
-    SubnetOverlapError,
 )
 from testbed.engine.streams import DockerExec, DockerLog
+from testbed.engine.translate import errors, raise_for_status
 
 CAPABILITIES: Final = ("NET_ADMIN", "NET_RAW")
 TUN_DEVICE: Final = "/dev/net/tun"
@@ -94,7 +91,7 @@ class DockerEngine:
 
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
-        with _errors("ask the engine what it is"):
+        with errors("ask the engine what it is"):
             info = self._api.info()
         return EngineFacts(
             name="Docker Engine",
@@ -114,7 +111,7 @@ class DockerEngine:
 
     def networks(self, labels: Mapping[str, str] | None = None) -> list[Network]:
         """List networks with all of `labels`; None lists every network."""
-        with _errors("list networks"):
+        with errors("list networks"):
             found = self._api.networks(filters={"label": _label_filter(labels or {})})
         return [
             Network(
@@ -126,7 +123,7 @@ class DockerEngine:
     def create_network(self, spec: NetworkSpec) -> str:
         """Create a bridge that is a plain wire."""
         pool = docker.types.IPAMPool(subnet=str(spec.subnet))
-        with _errors(f"create network {spec.name} ({spec.subnet})"):
+        with errors(f"create network {spec.name} ({spec.subnet})"):
             made = self._api.create_network(
                 spec.name,
                 driver="bridge",
@@ -139,14 +136,14 @@ class DockerEngine:
 
     def remove_network(self, id: str) -> None:
         """Remove a network. A missing one is fine."""
-        with contextlib.suppress(NotFoundError), _errors(f"remove network {id[:12]}"):
+        with contextlib.suppress(NotFoundError), errors(f"remove network {id[:12]}"):
             self._api.remove_network(id)
 
     # Containers
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """List containers, running or not, that carry all of `labels`."""
-        with _errors("list containers"):
+        with errors("list containers"):
             found = self._api.containers(all=True, filters={"label": _label_filter(labels)})
         return [
             Container(
@@ -172,7 +169,7 @@ class DockerEngine:
             pids_limit=spec.pids,
             log_config=_LOG,
         )
-        with _errors(f"create container {spec.name}"):
+        with errors(f"create container {spec.name}"):
             made = self._api.create_container(
                 spec.image,
                 command=list(spec.command) if spec.command is not None else None,
@@ -206,13 +203,13 @@ class DockerEngine:
 
     def start_container(self, id: str) -> None:
         """Start it."""
-        with _errors(f"start container {id[:12]}"):
+        with errors(f"start container {id[:12]}"):
             self._api.start(id)
 
     def remove_container(self, id: str) -> None:
         """Kill and remove it with its volumes. A missing one, or one being removed already, is fine."""
         try:
-            with _errors(f"remove container {id[:12]}"):
+            with errors(f"remove container {id[:12]}"):
                 self._api.remove_container(id, v=True, force=True)
         except NotFoundError:
             pass
@@ -230,7 +227,7 @@ class DockerEngine:
         stderr: bool = True,
     ) -> DockerLog:
         """Read a started container's log; following one that does not run ends where its log ends."""
-        with _errors(f"read the log of container {id[:12]}"):
+        with errors(f"read the log of container {id[:12]}"):
             response = self._api.get(
                 self._url(f"/containers/{id}/logs"),
                 params={
@@ -243,14 +240,14 @@ class DockerEngine:
                 stream=True,
                 timeout=None,
             )
-            _raise_for_status(response)
+            raise_for_status(response)
         return DockerLog(response)
 
     def execute(
         self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
     ) -> DockerExec:
         """Run a command in a running container."""
-        with _errors(f"run {command[0]} in container {id[:12]}"):
+        with errors(f"run {command[0]} in container {id[:12]}"):
             exec_id = self._api.exec_create(id, list(command), stdin=stdin, tty=tty)["Id"]
             # Without "Upgrade" the engine answers 200 and an ordinary endless body.
             response = self._api.post(
@@ -259,15 +256,15 @@ class DockerEngine:
                 stream=True,
                 timeout=None,
             )
-            _raise_for_status(response)
+            raise_for_status(response)
 
         def inspect() -> dict[str, Any]:
-            with _errors(f"ask how {command[0]} ended"):
+            with errors(f"ask how {command[0]} ended"):
                 return dict(self._api.exec_inspect(exec_id))
 
         def resize(rows: int, columns: int) -> None:
             # The command may have ended, or not begun yet: its size is no matter then.
-            with contextlib.suppress(EngineError), _errors("resize a terminal"):
+            with contextlib.suppress(EngineError), errors("resize a terminal"):
                 self._api.exec_resize(exec_id, height=rows, width=columns)
 
         return DockerExec(response, tty=tty, inspect=inspect, resize=resize)
@@ -277,7 +274,7 @@ class DockerEngine:
     def has_image(self, name: str) -> bool:
         """Say whether the engine has this image; never pulls."""
         try:
-            with _errors(f"look for image {name}"):
+            with errors(f"look for image {name}"):
                 self._inspect_image(name)
         except NotFoundError:
             return False
@@ -285,13 +282,22 @@ class DockerEngine:
 
     def image_labels(self, name: str) -> dict[str, str]:
         """Return an image's labels. Raises `NotFoundError`."""
-        with _errors(f"look for image {name}"):
+        with errors(f"look for image {name}"):
             return dict(self._inspect_image(name)["Config"]["Labels"] or {})
+
+    def offers_image(self, name: str) -> bool:
+        """Say whether a registry offers this image to the engine; fetches nothing."""
+        try:
+            with errors(f"ask the registry for {name}"):
+                self._api.inspect_distribution(name)  # type: ignore[no-untyped-call]
+        except EngineError:
+            return False
+        return True
 
     def pull_image(self, name: str) -> None:
         """Fetch an image from its registry. Raises `EngineError` when no registry answers or has it."""
         repository, tag = docker.utils.parse_repository_tag(name)
-        with _errors(f"pull {name}"):
+        with errors(f"pull {name}"):
             for message in self._api.pull(repository, tag=tag or "latest", stream=True, decode=True):
                 if "error" in message:
                     raise EngineError(f"cannot pull {name}: {message['error']}")
@@ -307,7 +313,7 @@ class DockerEngine:
         say: Callable[[str], None],
     ) -> None:
         """Build from a tar file that holds the context; each line of output goes to `say`."""
-        with _errors(f"build {tag}"), context.open("rb") as file:
+        with errors(f"build {tag}"), context.open("rb") as file:
             output = self._api.build(
                 fileobj=file,
                 custom_context=True,
@@ -331,7 +337,7 @@ class DockerEngine:
     def import_image(self, archive: Path, *, tag: str, changes: Sequence[str]) -> None:
         """Make an image of a root file system in a tar file; `changes` are Dockerfile instructions."""
         repository, _, version = tag.partition(":")
-        with _errors(f"import {tag}"):
+        with errors(f"import {tag}"):
             answer = self._api.import_image_from_file(
                 str(archive), repository=repository, tag=version, changes=list(changes)
             )
@@ -355,37 +361,3 @@ def _subnets(network: Mapping[str, Any]) -> Iterator[IPv4Network]:
         subnet = ip_network(pool["Subnet"], strict=False)
         if isinstance(subnet, IPv4Network):
             yield subnet
-
-
-def _raise_for_status(response: requests.Response) -> None:
-    try:
-        response.raise_for_status()
-    except requests.HTTPError as error:
-        docker.errors.create_api_error_from_http_exception(error)
-
-
-@contextlib.contextmanager
-def _errors(doing: str) -> Iterator[None]:
-    """Turn the SDK's and the transport's errors into the protocol's."""
-    try:
-        yield
-    except (NotFound, _ImageNotFound) as error:
-        raise NotFoundError(f"cannot {doing}: {error.explanation}") from error
-    except APIError as error:
-        words = str(error.explanation or error)
-        raise _class_of(error.status_code, words)(f"cannot {doing}: {words}") from error
-    except requests.RequestException as error:
-        raise EngineError(f"cannot {doing}: the engine does not answer ({error})") from error
-    except DockerException as error:
-        raise EngineError(f"cannot {doing}: {error}") from error
-
-
-def _class_of(status: int | None, words: str) -> type[EngineError]:
-    """Tell errors apart; networks have one status for several, so that the engine's words must decide."""
-    if "active endpoints" in words:
-        return InUseError
-    if "overlap" in words:
-        return SubnetOverlapError
-    if status == 409 and ("already in use" in words or "already exists" in words):
-        return NameTakenError
-    return EngineError

@@ -79,6 +79,13 @@ def node_image_name() -> str:
     return _node_name(_node_files())
 
 
+def base_image_name() -> str:
+    """Return the name that the base has for the package list and recipe as they are now."""
+    files = _image_files("base.Dockerfile", "dpkg.cfg")
+    packages = _File("packages", "\n".join(_packages()).encode())
+    return f"testbed-base:{_hash([*files, packages], bootstrap.RECIPE)}"
+
+
 def ensure_node_image(
     builder: Builder,
     say: Say,
@@ -100,7 +107,7 @@ def ensure_node_image(
             "--base and --mirror exclude each other", hint="a base comes from an image or a mirror"
         )
     files = _node_files()
-    name, base_name = _node_name(files), _base_name()
+    name, base_name = _node_name(files), base_image_name()
     wanted = base or (mirror and f"mirror {mirror}")
 
     def present(image: str) -> NodeImage | None:
@@ -223,14 +230,8 @@ def _packages() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _base_name() -> str:
-    files = _image_files("base.Dockerfile", "dpkg.cfg")
-    packages = _File("packages", "\n".join(_packages()).encode())
-    return f"testbed-base:{_hash([*files, packages], bootstrap.RECIPE)}"
-
-
 def _node_name(files: Sequence[_File]) -> str:
-    return f"testbed-node:{_hash(files, _base_name())}"
+    return f"testbed-node:{_hash(files, base_image_name())}"
 
 
 def _hash(files: Sequence[_File], *more: str) -> str:

@@ -46,8 +46,12 @@ def reach_engine(say: Say) -> DockerEngine:
     try:
         return connect()
     except EngineError as error:
-        if "Permission denied" in (error.hint or "") or os.environ.get("DOCKER_HOST"):
-            raise  # there is an engine to use, though not for us or not now: another one would not help
+        if "Permission denied" in str(error.__cause__):
+            raise  # there is an engine, only not for this user
+        if os.environ.get("DOCKER_HOST"):
+            raise EngineError(
+                error.message, hint="DOCKER_HOST says so; unset it to use the engine of this machine"
+            ) from error
         if not (allowed() and os.geteuid() == 0):
             raise EngineError(error.message, hint=_engine_command()) from error
     if shutil.which("dockerd") is None:
@@ -63,8 +67,8 @@ def require(program: str, packages: Sequence[str], say: Say, *, why: str) -> Non
     if shutil.which(program) is not None:
         return
     if not (allowed() and os.geteuid() == 0):
-        raise MachineError(f"{program} is missing: {why}", hint=apt_command(packages))
-    install(packages, say, why=why)
+        raise MachineError(f"{program} is missing: it {why}", hint=apt_command(packages))
+    install(packages, say, why=f"{program} is missing: it {why}")
 
 
 def apt_command(packages: Sequence[str]) -> str:

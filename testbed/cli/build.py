@@ -1,0 +1,46 @@
+"""`testbed build`: the node image alone."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import MACHINE, app
+from testbed.cli.options import Output
+from testbed.cli.output import Format, emit_json, emit_text, note
+
+
+@app.command("build", rich_help_panel=MACHINE)
+def build(
+    base: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Start from this Debian trixie image.")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(metavar="URL", help="Bootstrap from this Debian mirror.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build anew, with the packages of today, what is there already.")
+    ] = False,
+    output: Output = Format.table,
+) -> None:
+    """Build the image that nodes run, unless it is there; `up` does so by itself.
+
+    Without options it starts from Debian's public image where a registry answers, and else bootstraps from
+    the Debian mirror that this machine's apt uses. -v shows what the tools say.
+    """
+    from testbed.engine.image import ensure_node_image
+    from testbed.engine.provision import reach_engine
+
+    with closing(reach_engine(note)) as engine:
+        image = ensure_node_image(
+            engine, note, base=base, mirror=mirror, force=force, detail=partial(note, level=1)
+        )
+    if output is Format.json:
+        emit_json(asdict(image))
+    else:
+        emit_text(image.name)
+        note(f"{'built' if image.built else 'there already'}, made from {image.base}")

@@ -1,0 +1,40 @@
+"""`testbed doctor`: what this machine can do, and what to do about what it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import MACHINE, app
+from testbed.cli.options import Output
+from testbed.cli.output import Format, emit_json, emit_rows, note
+from testbed.errors import ExitCode
+
+
+@app.command("doctor", rich_help_panel=MACHINE)
+def doctor(
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="Install and start the engine and build the node image where missing (root)."
+        ),
+    ] = False,
+    tests: Annotated[bool, typer.Option("--tests", help="Also what the test suite uses.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Try the engine, what its containers may do, images and addresses. Exit code 3 if something FAILs."""
+    from testbed.lab.doctor import Level, examine
+
+    checks = list(examine(note, fix=fix, tests=tests))
+    healthy = all(check.level is not Level.FAIL for check in checks)
+    if output is Format.json:
+        emit_json({"healthy": healthy, "checks": [asdict(check) for check in checks]})
+    else:
+        emit_rows(
+            ("CHECK", "", "FOUND", "WHAT TO DO"),
+            [(check.name, check.level, check.detail, check.fix) for check in checks],
+        )
+    if not healthy:
+        raise typer.Exit(ExitCode.ENVIRONMENT)

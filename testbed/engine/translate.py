@@ -1,0 +1,47 @@
+"""The SDK's and the transport's errors, turned into those of `api`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from testbed.engine.api import EngineError, InUseError, NameTakenError, NotFoundError, SubnetOverlapError
+
+
+def raise_for_status(response: requests.Response) -> None:
+    """Raise what the SDK would for a response that it did not fetch itself."""
+    try:
+        response.raise_for_status()
+    except requests.HTTPError as error:
+        docker.errors.create_api_error_from_http_exception(error)
+
+
+@contextlib.contextmanager
+def errors(doing: str) -> Iterator[None]:
+    """Turn the SDK's and the transport's errors into the protocol's."""
+    try:
+        yield
+    except (NotFound, ImageNotFound) as error:
+        raise NotFoundError(f"cannot {doing}: {error.explanation}") from error
+    except APIError as error:
+        words = str(error.explanation or error)
+        raise _class_of(error.status_code, words)(f"cannot {doing}: {words}") from error
+    except requests.RequestException as error:
+        raise EngineError(f"cannot {doing}: the engine does not answer ({error})") from error
+    except DockerException as error:
+        raise EngineError(f"cannot {doing}: {error}") from error
+
+
+def _class_of(status: int | None, words: str) -> type[EngineError]:
+    """Tell errors apart; networks have one status for several, so that the engine's words must decide."""
+    if "active endpoints" in words:
+        return InUseError
+    if "overlap" in words:
+        return SubnetOverlapError
+    if status == 409 and ("already in use" in words or "already exists" in words):
+        return NameTakenError
+    return EngineError

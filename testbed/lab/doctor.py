@@ -1,0 +1,245 @@
+"""What this machine can do, found out by trying it: the engine, its containers, images, addresses.
+
+What the kernel can is tried in a throwaway container, because nodes live in one, and because the engine may be
+on another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import collapse_addresses
+from typing import Final
+from uuid import uuid4
+
+from testbed.engine import bootstrap, provision
+from testbed.engine.api import ContainerSpec, EngineError, EngineFacts
+from testbed.engine.docker import DockerEngine
+from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
+from testbed.errors import TestbedError
+from testbed.lab.addresses import POOL_VARIABLE, choose_pool, taken_subnets
+
+OLDEST_API: Final = (1, 41)
+DISK_NEEDED: Final = 1.0  # GiB: the base image and the layers of a few labs
+DISK_COMFORTABLE: Final = 4.0  # GiB
+POOL_NEEDED: Final = 256  # addresses: about what one lab takes
+POOL_COMFORTABLE: Final = 2048  # addresses
+LABEL: Final = "org.testbed.doctor"
+
+Say = Callable[[str], None]
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "OK"
+    WARN = "WARN"  # works, with less speed or with trouble later
+    FAIL = "FAIL"  # labs do not come up
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, and what to do about it."""
+
+    name: str
+    level: Level
+    detail: str
+    fix: str | None = None
+
+
+def examine(say: Say, *, fix: bool = False, tests: bool = False) -> Iterator[Check]:
+    """Yield the checks as they are made; those that an earlier failure makes pointless are left out.
+
+    `fix` installs and starts the engine and builds the node image where they are missing, saying so first.
+    `tests` also looks at (and with `fix` installs) what the test suite uses besides.
+    """
+    if fix:
+        provision.allow()
+    try:
+        engine = provision.reach_engine(say)
+    except TestbedError as error:
+        yield Check("engine", Level.FAIL, error.message, error.hint)
+    else:
+        with closing(engine):
+            yield from _examine_engine(engine, say, fix=fix)
+    if tests:
+        yield _program("tshark", ["tshark"], "decodes the captures of tests", say)
+
+
+def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Check]:
+    facts = engine.facts()
+    yield Check("engine", Level.OK, f"{facts.name} {facts.version} at {facts.address}")
+    yield _api(facts)
+    image = yield from _image(engine, say, fix=fix)
+    if image is not None:
+        yield from _container(engine, image)
+    yield _pool(engine)
+
+
+def _api(facts: EngineFacts) -> Check:
+    oldest = ".".join(map(str, OLDEST_API))
+    if tuple(int(part) for part in facts.api.split(".")) < OLDEST_API:
+        fix = "update Docker Engine to 20.10 or later"
+        return Check("api", Level.FAIL, f"{facts.api} is older than {oldest}", fix)
+    return Check("api", Level.OK, f"{facts.api} (at least {oldest})")
+
+
+def _program(name: str, packages: list[str], purpose: str, say: Say) -> Check:
+    try:
+        provision.require(name, packages, say, why=purpose)
+    except TestbedError as error:
+        return Check(name, Level.WARN, error.message, error.hint)
+    return Check(name, Level.OK, purpose)
+
+
+def _image(engine: DockerEngine, say: Say, *, fix: bool) -> Generator[Check, None, str | None]:
+    """Check the node image and, without it, where it would come from; return an image to try things in."""
+    node, base = node_image_name(), base_image_name()
+    if fix:
+        try:
+            ensure_node_image(engine, say)
+        except TestbedError as error:
+            yield Check("image", Level.FAIL, error.message, error.hint)
+            return None
+    if engine.has_image(node):
+        yield Check("image", Level.OK, f"{node}, made from {engine.image_labels(node).get(BASE_LABEL)}")
+        return node
+    if engine.has_image(base):
+        yield Check("image", Level.OK, f"{node} is not built yet; its base is there, so that takes a second")
+        return base
+    how = "testbed build (or the next up) builds it; the checks in a container come after that"
+    if engine.offers_image(PUBLIC_BASE):
+        yield Check("image", Level.WARN, f"not built yet; the registry offers {PUBLIC_BASE}", how)
+    elif mirror := bootstrap.host_mirror():
+        yield Check("image", Level.WARN, f"not built yet; no registry, but the Debian mirror {mirror}", how)
+        yield _program(bootstrap.TOOL, list(bootstrap.TOOL_PACKAGES), bootstrap.PURPOSE, say)
+    else:
+        detail = f"not built yet; no registry offers {PUBLIC_BASE}, and apt here uses no Debian mirror"
+        yield Check("image", Level.FAIL, detail, "testbed build --mirror URL, or --base IMAGE")
+    return None
+
+
+def _pool(engine: DockerEngine) -> Check:
+    """Check that throwaway subnets are left, beside the engine's networks and this host's routes."""
+    try:
+        pool = choose_pool()
+    except TestbedError as error:
+        return Check("addresses", Level.FAIL, error.message, error.hint)
+    taken = [subnet for subnet in taken_subnets(engine.networks()) if subnet.overlaps(pool)]
+    used = sum(min(subnet.num_addresses, pool.num_addresses) for subnet in collapse_addresses(taken))
+    free = max(0, pool.num_addresses - used)
+    detail = f"{free} of {pool.num_addresses} addresses of the pool {pool} are free"
+    if free < POOL_COMFORTABLE:
+        level = Level.FAIL if free < POOL_NEEDED else Level.WARN
+        return Check(
+            "addresses", level, detail, f"set {POOL_VARIABLE} to a prefix that nothing else uses"
+        )
+    return Check("addresses", Level.OK, detail)
+
+
+# In a container
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A command that succeeds where the kernel and the engine allow what nodes do."""
+
+    name: str
+    command: str
+    fix: str
+    otherwise: str | None = None  # what nodes do without; None: they cannot do without
+
+
+_TRIALS: Final = (
+    _Trial("tun", "ip tuntap add dev probe-tun mode tun", "load the module tun on the engine's host"),
+    _Trial("net-admin", "ip address add 192.0.2.1/32 dev lo", "let the engine grant NET_ADMIN"),
+    _Trial("rules", "ip rule add pref 99 from 192.0.2.1 lookup 99", "use a kernel with policy routing"),
+    _Trial("nftables", "nft add table netdev probe", "load the module nf_tables on the engine's host"),
+    _Trial(
+        "ipip",
+        "ip link add probe-ipip type ipip local 192.0.2.1 remote 192.0.2.2",
+        "load the module ipip on the engine's host",
+        "Mobile IP tunnels run through TUN in userspace",
+    ),
+    _Trial(
+        "esp",
+        "ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x1000 mode tunnel "
+        f"auth 'hmac(sha256)' 0x{'11' * 32} enc 'cbc(aes)' 0x{'22' * 16}",
+        "load the module esp4 on the engine's host",
+        "ESP runs in userspace (as it does with it)",
+    ),
+    _Trial(
+        "netem",
+        "tc qdisc add dev lo root netem delay 1ms",
+        "load the module sch_netem on the engine's host",
+        "a relay over TUN in userspace delays packets",
+    ),
+)
+
+
+def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
+    try:
+        answers = _try_in_container(engine, image)
+    except EngineError as error:
+        fix = "load the module tun on the engine's host" if "/dev/net/tun" in error.message else error.hint
+        yield Check("container", Level.FAIL, error.message, fix)
+        return
+    forwards = answers.get("forwarding") == "1"
+    yield Check(
+        "container",
+        Level.OK if forwards else Level.FAIL,
+        "starts with /dev/net/tun and forwards packets" if forwards else "net.ipv4.ip_forward cannot be set",
+        None if forwards else "let the engine set net.* sysctls for containers",
+    )
+    for trial in _TRIALS:
+        reason = answers.get(trial.name, "no answer")
+        if not reason:
+            yield Check(trial.name, Level.OK, "works")
+        elif trial.otherwise is None:
+            yield Check(trial.name, Level.FAIL, reason, trial.fix)
+        else:
+            yield Check(trial.name, Level.WARN, f"not in this kernel: {trial.otherwise}", trial.fix)
+    yield _disk(answers.get("disk", ""))
+
+
+def _disk(available: str) -> Check:
+    """Judge the space below the engine's layers, in KiB as `df` prints it."""
+    if not available.isdigit():
+        return Check("disk", Level.WARN, f"the free space is not known: {available or 'no answer'}")
+    free = int(available) / (1 << 20)
+    detail = f"{free:.1f} GiB free for the engine"
+    if free < DISK_COMFORTABLE:
+        level = Level.FAIL if free < DISK_NEEDED else Level.WARN
+        return Check("disk", level, detail, "docker image prune; docker system df shows what takes it")
+    return Check("disk", Level.OK, detail)
+
+
+def _try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
+    """Run the trials; return the error of each by its name ("" is success)."""
+    script = [
+        'try() { name=$1; shift; reason=$("$@" 2>&1) && reason=; echo "$name|"$reason; }',
+        *(f"try {trial.name} {trial.command}" for trial in _TRIALS),
+        'echo "forwarding|$(cat /proc/sys/net/ipv4/ip_forward)"',
+        'echo "disk|$(df --output=avail / | tail -n 1 | tr -d " ")"',
+    ]
+    name = f"testbed-doctor-{uuid4().hex[:8]}"
+    id = engine.create_container(
+        ContainerSpec(
+            name=name,
+            hostname="doctor",
+            image=image,
+            labels={LABEL: "1"},
+            endpoints=(),
+            archive=b"",
+            sysctls={"net.ipv4.ip_forward": "1"},
+            command=("sh", "-c", "\n".join(script)),
+        )
+    )
+    try:
+        engine.start_container(id)
+        lines = [line.text for line in engine.logs(id, follow=True)]
+    finally:
+        engine.remove_container(id)
+    return {name: text.strip() for name, _, text in (line.partition("|") for line in lines)}

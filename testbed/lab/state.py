@@ -1,0 +1,88 @@
+"""What the engine has of a lab, read from labels alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from testbed.engine import names
+from testbed.engine.api import Container, Engine, Network
+from testbed.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class ActualLab:
+    """The containers and networks that carry a lab's label."""
+
+    name: str
+    containers: tuple[Container, ...]
+    networks: tuple[Network, ...]
+
+    @property
+    def topology(self) -> str:
+        """The name of the topology it was brought up from."""
+        labels = [each.labels for each in self.containers] + [each.labels for each in self.networks]
+        return next((each[names.TOPOLOGY] for each in labels if names.TOPOLOGY in each), "")
+
+    @property
+    def nodes(self) -> dict[str, Container]:
+        """Its nodes by name."""
+        return {each.labels[names.NODE]: each for each in self.containers if names.NODE in each.labels}
+
+    def node(self, name: str) -> Container:
+        """Return a node's container. Raises `UsageError` with the nearest name."""
+        nodes = self.nodes
+        if name not in nodes:
+            raise UsageError(f"lab {self.name} has no node {name}", hint=did_you_mean(name, nodes))
+        return nodes[name]
+
+    def running_node(self, name: str) -> Container:
+        """Return a node's container that runs. Raises `UsageError`."""
+        container = self.node(name)
+        if container.state != "running":
+            raise UsageError(
+                f"node {name} of lab {self.name} does not run ({container.status})",
+                hint=f"testbed logs {self.name} {name} says why; testbed up makes it anew",
+            )
+        return container
+
+
+def read_labs(engine: Engine, lab: str | None = None) -> dict[str, ActualLab]:
+    """Return every lab the engine has anything of, or only `lab`, by name."""
+    wanted = {names.LAB: lab or ""}
+    return group(engine.containers(wanted), engine.networks(wanted))
+
+
+def group(containers: Iterable[Container], networks: Iterable[Network]) -> dict[str, ActualLab]:
+    """Sort labelled containers and networks by lab; those without a label are left out."""
+    by_lab: dict[str, tuple[list[Container], list[Network]]] = {}
+    for container in containers:
+        by_lab.setdefault(container.labels.get(names.LAB, ""), ([], []))[0].append(container)
+    for network in networks:
+        by_lab.setdefault(network.labels.get(names.LAB, ""), ([], []))[1].append(network)
+    by_lab.pop("", None)
+    return {
+        name: ActualLab(
+            name,
+            tuple(sorted(found[0], key=lambda each: each.name)),
+            tuple(sorted(found[1], key=lambda each: each.name)),
+        )
+        for name, found in sorted(by_lab.items())
+    }
+
+
+def find_lab(engine: Engine, name: str) -> ActualLab:
+    """Return a lab. Raises `UsageError` with the nearest name of those that exist."""
+    labs = read_labs(engine)
+    if name not in labs:
+        hint = did_you_mean(name, labs) or f"no lab is up: testbed up {name}"
+        raise UsageError(f"there is no lab {name}", hint=hint)
+    return labs[name]
+
+
+def endpoints(container: Container) -> dict[str, IPv4Address]:
+    """Return the throwaway address of a node on each of its networks."""
+    found = json.loads(container.labels.get(names.ENDPOINTS, "{}"))
+    return {network: IPv4Address(address) for network, address in found.items()}

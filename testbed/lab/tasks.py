@@ -1,0 +1,59 @@
+"""Runs many small jobs in threads, each as soon as what it needs is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final
+
+from testbed.engine.api import NotFoundError
+from testbed.errors import TestbedError, raise_errors
+
+WORKERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job with a name; `needs` names jobs that come before it (names nobody has are no obstacle)."""
+
+    name: str
+    action: Callable[[], None]
+    needs: frozenset[str] = frozenset()
+
+
+def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
+    """Run all tasks, of those that may run the first in the list first.
+
+    When one fails, or this thread is interrupted, no other is begun; those that run are waited for. Raises
+    what the failed ones raised, several at once as an `ErrorGroup`.
+    """
+    waiting = list(tasks)
+    undone = {task.name for task in tasks}
+    running: dict[Future[None], str] = {}
+    errors: list[TestbedError] = []
+    with ThreadPoolExecutor(workers, thread_name_prefix="lab") as threads:
+        while True:
+            while not errors and len(running) < workers and (task := _next(waiting, undone)):
+                waiting.remove(task)
+                running[threads.submit(task.action)] = task.name
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                undone.discard(running.pop(future))
+                error = future.exception()
+                if isinstance(error, TestbedError):
+                    errors.append(error)
+                elif error is not None:
+                    raise error
+    raise_errors(_causes(errors))
+    assert not waiting, f"tasks that need each other: {waiting}"
+
+
+def _next(waiting: Iterable[Task], undone: set[str]) -> Task | None:
+    return next((task for task in waiting if undone.isdisjoint(task.needs)), None)
+
+
+def _causes(errors: Sequence[TestbedError]) -> Sequence[TestbedError]:
+    """Leave out what is missing only because another job failed."""
+    return [error for error in errors if not isinstance(error, NotFoundError)] or errors[:1]

@@ -114,4 +114,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     near = get_close_matches(name.lower(), names, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"there is {', '.join(names)}" if names else None
+    return f"known: {', '.join(names)}" if names else None

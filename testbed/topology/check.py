@@ -119,7 +119,7 @@ class Checker:
         elif name not in hub.links:
             self._fail((*path, "hub"), f"{network.hub} is not linked to {name}", "give it an address there")
         elif "hub" not in hub.roles:
-            self._fail((*path, "hub"), f"{network.hub} has not the role hub", "add hub to its roles")
+            self._fail((*path, "hub"), f"{network.hub} does not have the role hub", "add hub to its roles")
 
     def _check_overlaps(self) -> None:
         seen: list[tuple[str, IPv4Network]] = []
@@ -237,12 +237,10 @@ class Checker:
             self._fail(path, f"expected a range inside a link of {name}: {links}; got {pool}")
             return
         subnet = subnets[home]
-        for edge, what in ((subnet.network_address, "network"), (subnet.broadcast_address, "broadcast")):
-            if edge in pool:
-                self._fail(path, f"{pool} contains {edge}, the {what} address of {home}")
-        for other, address in self._topology.linked(home).items():
-            if address in pool:
-                self._fail(path, f"{pool} contains {address}, the address of {other}")
+        taken = {subnet.network_address: "network", subnet.broadcast_address: "broadcast"}
+        taken |= {address: other for other, address in self._topology.linked(home).items()}
+        if inside := [f"{address} ({taken[address]})" for address in sorted(taken) if address in pool]:
+            self._fail(path, f"{pool} contains addresses that are taken: {', '.join(inside)}")
 
     # Settings
 
@@ -268,8 +266,8 @@ class Checker:
                 self._missing(name, role, key, setting)
         if len(roles) == len(set(node.roles)):
             for key in node.settings.keys() - declared.keys():
-                hint = did_you_mean(key, declared) or "they have no settings at all"
                 what = f"the role{'s' if len(roles) > 1 else ''} {', '.join(node.roles)}"
+                hint = did_you_mean(key, declared) or "leave it out"
                 self._fail(("nodes", name, "settings", key), f"unknown to {what}", hint, key=True)
         return result
 

@@ -60,7 +60,7 @@ def load_document(file: FilePath, shown: str) -> tuple[dict[str, Any], Marks]:
     data = reader.read(node)
     if not isinstance(data, dict):
         reader.fail(node, f"expected a mapping of keys to values, got {describe(data)}")
-    raise_errors(reader.errors)
+    raise_errors(sorted(reader.errors, key=place))
     return {key: value for key, value in data.items() if not key.startswith("x-")}, reader.marks
 
 
@@ -83,7 +83,8 @@ def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = (error.problem_mark or error.context_mark) if whole else None
         source = Source(shown, mark.line + 1, mark.column + 1) if mark else Source(shown)
-        raise TopologyError(_syntax(error), source=source) from error
+        message, hint = _syntax(error)
+        raise TopologyError(message, hint=hint, source=source) from error
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
@@ -96,10 +97,16 @@ def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
     return node
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> str:
-    problem, context = error.problem or "", error.context or ""
-    text = f"not valid YAML: {problem}" + (f" {context}" if context.startswith("while") else "")
-    return text
+def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
+    """What PyYAML's error says in one line, and a hint for the commonest."""
+    problem, context = (error.problem or "").removeprefix("but "), error.context or ""
+    if context.startswith("expected"):
+        problem = f"{context}, {problem}"
+    elif context and error.context_mark and error.problem_mark:
+        began = error.context_mark.line + 1
+        problem += f" {context}" + (f" (line {began})" if began != error.problem_mark.line + 1 else "")
+    hint = "indent with spaces, not with tabs" if r"'\t'" in problem else None
+    return f"not valid YAML: {problem}", hint
 
 
 class _Reader:
@@ -227,11 +234,8 @@ def describe(value: Any, raw: str | None = None) -> str:
     if not text:
         return "empty text"
     text = text if len(text) <= 60 else text[:57] + "…"
-    return (
-        f"the text {text}"
-        if isinstance(value, str) and re.fullmatch(r"true|false|null|[\d.]+", text)
-        else text
-    )
+    quoted = isinstance(value, str) and raw is None and re.fullmatch(r"true|false|null|\d+(\.\d*)?", text)
+    return f"the text {text}" if quoted else text
 
 
 def expected(where: Path, marks: Marks, error: Expected, value: Any) -> TopologyError:
@@ -250,11 +254,12 @@ def validate_model(model: type[_Model], data: dict[str, Any], marks: Marks) -> _
     except ValidationError as error:
         details = error.errors(include_url=False)
     errors: list[TestbedError] = [_translate(model, detail, marks) for detail in details]
-    raise_errors(sorted(errors, key=_place))
+    raise_errors(sorted(errors, key=place))
     raise AssertionError("pydantic reported no error")  # pragma: no cover
 
 
-def _place(error: TestbedError) -> tuple[int, int]:
+def place(error: TestbedError) -> tuple[int, int]:
+    """Where an error stands in the order of its file; those of `--set` have no line and come first."""
     return (error.source.line or 0, error.source.column or 0) if error.source else (0, 0)
 
 

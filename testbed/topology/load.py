@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from testbed.data import data_dir
-from testbed.errors import TestbedError, UsageError, raise_errors
+from testbed.errors import UsageError, raise_errors
 from testbed.topology.check import Checker
-from testbed.topology.document import load_document, validate_model
+from testbed.topology.document import load_document, place, validate_model
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Topology
 from testbed.topology.overrides import apply_sets
@@ -63,7 +63,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
     options = checker.options(chosen)
     settings = checker.settings()
     checker.check()
-    raise_errors(sorted(checker.errors, key=_place))
+    raise_errors(sorted(checker.errors, key=place))
     return LoadedTopology(
         topology=topology,
         file=marks.file,
@@ -73,9 +73,3 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
         settings=settings,
         marks=marks,
     )
-
-
-def _place(error: TestbedError) -> tuple[int, int]:
-    """Errors are told in the order of the file; those of `--set` come first."""
-    source = error.source
-    return (source.line or 0, source.column or 0) if source else (0, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,6 @@ from testbed.topology.values import (
     Name,
     parse_address,
     parse_duration,
-    parse_name,
     parse_prefix,
     parse_range,
 )
@@ -38,13 +38,22 @@ def _parse_bool(value: Any) -> bool:
         return value
     word = str(value).lower()
     hint = {"yes": "write true", "on": "write true", "no": "write false", "off": "write false"}.get(word)
+    if word in ("true", "false"):
+        hint = "write it without quotes"
     raise Expected("true or false", hint)
 
 
 def _parse_int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise Expected("a whole number such as 100")
+    zeros = isinstance(value, str) and re.fullmatch(r"0+\d+", value)
+    raise Expected("a whole number such as 100", f"without leading zeros: {int(value)}" if zeros else None)
+
+
+def _parse_reference(kind: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise Expected(f"the name of a {kind}")
 
 
 def _parse_string(value: Any) -> str:
@@ -54,8 +63,8 @@ def _parse_string(value: Any) -> str:
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "network": parse_name,
-    "node": parse_name,
+    "network": partial(_parse_reference, "network"),
+    "node": partial(_parse_reference, "node"),
     "address": parse_address,
     "prefix": parse_prefix,
     "address-range": parse_range,

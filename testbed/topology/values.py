@@ -62,7 +62,14 @@ def parse_duration(value: Any) -> float:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match:
         return float(match[1]) * _MS[match[2]]
-    hint = f"add a unit: {value}ms or {value}s" if _is_number(value) else None
+    hint = None
+    if _is_number(value):
+        hint = f"add a unit: {value}ms or {value}s"
+    elif isinstance(value, str):
+        clock = re.fullmatch(r"(\d+):(\d\d)", value)
+        hint = (
+            f"write {int(clock[1]) * 60 + int(clock[2])}s" if clock else "the units are us, ms, s, min and h"
+        )
     raise Expected("a duration such as 40ms, 1.5s or 10min", hint)
 
 
@@ -94,10 +101,12 @@ def parse_address(value: Any) -> IPv4Address:
     if isinstance(value, str):
         if "/" in value:
             hint = f"write it without the prefix length: {value.partition('/')[0]}"
-        try:
-            return IPv4Address(value)
-        except ValueError:
-            pass
+        elif re.fullmatch(r"(\d+\.){3}\d+", value):
+            try:
+                return IPv4Address(value)
+            except ValueError:
+                plain = ".".join(str(int(octet)) for octet in value.split("."))
+                hint = f"without leading zeros: {plain}" if plain != value else "each part is at most 255"
     raise Expected("an IPv4 address such as 192.0.2.1", hint)
 
 
@@ -147,8 +156,8 @@ def parse_name(value: Any) -> str:
     if isinstance(value, str) and _NAME.fullmatch(value) and len(value) <= NAME_LENGTH:
         return value
     hint = None
-    if isinstance(value, str):
-        tidy = re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-0123456789")[:NAME_LENGTH].rstrip("-")
+    if isinstance(value, str) and not value[:1].isdigit():
+        tidy = re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-")[:NAME_LENGTH].rstrip("-")
         hint = f"for example {tidy}" if tidy else None
     raise Expected(
         f"a name of lower-case letters, digits and hyphens, a letter first, at most {NAME_LENGTH} characters",

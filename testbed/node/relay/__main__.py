@@ -1,0 +1,117 @@
+"""`python3 -m testbed.node.relay --config FILE`: emulate the hub network's delay, jitter, loss and rate.
+
+Control socket: `{"op":"state"}` tells the backend, the impairment in force and counters;
+`{"op":"set","delay_ms":40,…}` changes any of delay_ms, jitter_ms, loss, rate at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import selectors
+import signal
+import sys
+from pathlib import Path
+
+from testbed.node.control import Client, ControlServer, RequestError
+from testbed.node.events import emit, event
+from testbed.node.relay.backend import Backend, choose
+from testbed.node.relay.config import Config, load
+from testbed.node.relay.link import Impairment
+from testbed.node.relay.spawn import CommandError
+from testbed.node.settings import ConfigError
+
+SOURCE = "relay"
+MOST = {"delay_ms": 60_000.0, "jitter_ms": 60_000.0, "loss": 100.0, "rate": 1e12}
+"""The largest value of each setting."""
+
+
+class Relay:
+    """Carries out the control socket's requests on a backend."""
+
+    def __init__(self, interface: str, backend: Backend) -> None:
+        self._interface = interface
+        self._backend = backend
+        self._impairment = Impairment()
+
+    async def apply(self, impairment: Impairment) -> None:
+        """Bring an impairment into force."""
+        await self._backend.apply(impairment)
+        self._impairment = impairment
+
+    async def handle(self, request: dict[str, object], _client: Client) -> dict[str, object]:
+        """Answer one request."""
+        match request["op"]:
+            case "state":
+                pass
+            case "set":
+                try:
+                    await self.apply(changed(self._impairment, request))
+                except CommandError as error:
+                    raise RequestError(str(error)) from error
+                emit(event("changed", SOURCE, **dataclasses.asdict(self._impairment)))
+            case other:
+                raise RequestError(f"unknown op {other!r}; expected state or set")
+        return {
+            "interface": self._interface,
+            "backend": self._backend.name,
+            "active": self._impairment.active,
+            **dataclasses.asdict(self._impairment),
+            "counters": await self._backend.counters(),
+        }
+
+
+def changed(impairment: Impairment, request: dict[str, object]) -> Impairment:
+    """The impairment with what the request sets; raises RequestError."""
+    values = {}
+    for key, value in request.items():
+        if key in ("op", "id"):
+            continue
+        if key not in MOST:
+            raise RequestError(f"unknown setting {key!r}; expected {', '.join(MOST)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST[key]:
+            raise RequestError(f"{key}: expected a number from 0 to {MOST[key]:g}, got {value!r}")
+        values[key] = float(value)
+    return dataclasses.replace(impairment, **values)
+
+
+async def serve(config: Config) -> None:
+    """Emulate until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    backend = await choose(config.backend, config.interface)
+    try:
+        relay = Relay(config.interface, backend)
+        await relay.apply(config.impairment)
+        server = ControlServer(config.control, relay.handle)
+        await server.start()
+        emit(event("ready", SOURCE, backend=backend.name))
+        await stop.wait()
+        server.stop()
+    finally:
+        await backend.close()
+
+
+def precise_loop() -> asyncio.AbstractEventLoop:
+    """An event loop on select(): its timeouts have microseconds, those of epoll milliseconds."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
+def main() -> int:
+    """Run the program; the exit code says whether it could do its work."""
+    parser = argparse.ArgumentParser(prog="testbed.node.relay", description="Delay packets that cross a hub")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="relay.toml")
+    arguments = parser.parse_args()
+    try:
+        with asyncio.Runner(loop_factory=precise_loop) as runner:
+            runner.run(serve(load(arguments.config)))
+    except (ConfigError, CommandError, OSError) as error:
+        print(f"relay: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The kernel's netem on the egress of the hub interface."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from testbed.node.relay.link import LIMIT, Impairment
+from testbed.node.relay.spawn import CommandError, run
+
+ORDERLY_RATE = 100_000_000_000
+"""bit/s given to netem where none is asked for: with a rate it keeps the order of packets despite jitter."""
+
+
+class Netem:
+    """A netem qdisc at the root of `interface`."""
+
+    name = "netem"
+
+    def __init__(self, interface: str) -> None:
+        self._interface = interface
+
+    async def open(self) -> None:
+        """Try netem once; the kernel may lack it."""
+        await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", "delay", "0ms")
+        await self.close()
+
+    async def apply(self, impairment: Impairment) -> None:
+        """Set the qdisc, or remove it where nothing is to be done."""
+        if not impairment.active:
+            await self.close()
+            return
+        await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", *arguments(impairment))
+
+    async def counters(self) -> dict[str, int]:
+        """The qdisc's own counters; its drops are losses and overflows together."""
+        counted = {"packets": 0, "bytes": 0, "lost": 0, "overflowed": 0, "held": 0}
+        for qdisc in json.loads(await run("tc", "-s", "-j", "qdisc", "show", "dev", self._interface) or "[]"):
+            if qdisc.get("kind") == "netem":
+                counted |= {"packets": qdisc["packets"], "bytes": qdisc["bytes"], "lost": qdisc["drops"]}
+                counted["held"] = qdisc.get("qlen", 0)
+        return counted
+
+    async def close(self) -> None:
+        """Remove the qdisc."""
+        with suppress(CommandError):  # there is none
+            await run("tc", "qdisc", "del", "dev", self._interface, "root")
+
+
+def arguments(impairment: Impairment) -> list[str]:
+    """What `tc … netem` is to be told."""
+    words = ["limit", str(LIMIT), "delay", f"{impairment.delay_ms:g}ms"]
+    if impairment.jitter_ms:
+        words.append(f"{impairment.jitter_ms:g}ms")
+    if impairment.loss:
+        words += ["loss", f"{impairment.loss:g}%"]
+    if impairment.rate or impairment.jitter_ms:
+        words += ["rate", f"{round(impairment.rate or ORDERLY_RATE)}bit"]
+    return words

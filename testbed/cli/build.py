@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli.app import MACHINE, app
+from testbed.cli.app import MACHINE, command
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, emit_text, note
 
 
-@app.command("build", rich_help_panel=MACHINE)
+@command("build", panel=MACHINE)
 def build(
     base: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Start from this Debian trixie image.")

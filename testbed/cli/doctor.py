@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli.app import MACHINE, app
+from testbed.cli.app import MACHINE, command
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, emit_rows, note
 from testbed.errors import ExitCode
 
 
-@app.command("doctor", rich_help_panel=MACHINE)
+@command("doctor", panel=MACHINE)
 def doctor(
     fix: Annotated[
         bool,

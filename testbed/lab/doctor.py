@@ -1,7 +1,6 @@
 """What this machine can do, found out by trying it: the engine, its containers, images, addresses.
 
-What the kernel can is tried in a throwaway container, because nodes live in one, and because the engine may be
-on another machine.
+What the kernel can is tried in a throwaway container: nodes live in one, and the engine may be elsewhere.
 """
 
 from __future__ import annotations
@@ -133,9 +132,7 @@ def _pool(engine: DockerEngine) -> Check:
     detail = f"{free} of {pool.num_addresses} addresses of the pool {pool} are free"
     if free < POOL_COMFORTABLE:
         level = Level.FAIL if free < POOL_NEEDED else Level.WARN
-        return Check(
-            "addresses", level, detail, f"set {POOL_VARIABLE} to a prefix that nothing else uses"
-        )
+        return Check("addresses", level, detail, f"set {POOL_VARIABLE} to a prefix that nothing else uses")
     return Check("addresses", Level.OK, detail)
 
 

@@ -2,32 +2,143 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Address
+from random import Random, SystemRandom
 
-from testbed.mobileip.core.api import AgentMessage, Clock, Datagram, Effect
-from testbed.mobileip.core.config import ForeignAgentConfig
+from testbed.mobileip.core.advertiser import Advertiser, is_unicast
+from testbed.mobileip.core.api import (
+    AgentMessage,
+    ClearVisitor,
+    Clock,
+    Datagram,
+    Effect,
+    Event,
+    SendDatagram,
+    SetVisitor,
+)
+from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.config import INFINITE_LIFETIME, ForeignAgentConfig, ReverseTunnel
+from testbed.mobileip.core.limits import OncePer
+from testbed.mobileip.core.timers import Timers, lifetime_left
+from testbed.mobileip.core.visitors import Pending, Visitor
+from testbed.mobileip.wire import PORT, registration_reply, registration_request
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
+from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
+from testbed.mobileip.wire.code import Code, accepted, describe
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+PENDING_TIME = 7.0
+"""Seconds a request may await its reply (§3.7.1)."""
+PENDING_PER_NODE = 5
+"""So that one node cannot fill the list."""
+
+_BROADCAST = IPv4Address("255.255.255.255")
+_UNSPECIFIED = IPv4Address(0)
+
+# ICMP Destination Unreachable codes (RFC 792, RFC 1122 §3.2.2.1) that speak of the network or of the host.
+_NETWORK_CODES = frozenset((0, 6, 9, 11))
+_HOST_CODES = frozenset((1, 7, 8, 10, 12))
+_PORT_CODES = frozenset((3,))
+
+
+class _Discard(Exception):
+    """The message is to be discarded silently; the argument is the counter's name."""
+
+
+class _Deny(Exception):
+    """The request is to be denied with a code."""
+
+    def __init__(self, code: Code, why: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.why = why
 
 
 class ForeignAgent:
-    """The foreign agent (RFC 5944 §3.7)."""
+    """Advertises itself, relays requests and replies, and keeps the list of its visitors.
 
-    def __init__(self, config: ForeignAgentConfig, clock: Clock) -> None:
+    Raises ValueError for a configuration with two associations of one peer and SPI.
+    """
+
+    def __init__(
+        self, config: ForeignAgentConfig, clock: Clock | None = None, rng: Random | None = None
+    ) -> None:
         self.config = config
-        self._clock = clock
+        self.counters: Counter[str] = Counter()
         self._effects: list[Effect] = []
+        self._nodes = Associations(config.mobile_nodes)
+        self._home_agents = Associations(config.home_agents)
+        self._own = config.own_addresses | {config.address, config.care_of}
+        self._pending: dict[tuple[IPv4Address, int], Pending] = {}
+        self._visitors: dict[IPv4Address, Visitor] = {}
+        self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
+        self._visitor_timers: Timers[IPv4Address] = Timers()
+        self._denials: OncePer = OncePer(1.0)
+        self._advertiser = Advertiser(
+            config.interface,
+            config.address,
+            config.advertising,
+            self._advertisement,
+            self.counters,
+            rng or SystemRandom(),
+        )
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
+        kind = datagram.payload[0] if datagram.payload else None
+        try:
+            if kind == registration_request.TYPE:
+                self.counters["requests-received"] += 1
+                self._receive_request(datagram, now)
+            elif kind == registration_reply.TYPE:
+                self.counters["replies-received"] += 1
+                self._receive_reply(datagram, now)
+            else:
+                raise _Discard("type")
+        except WireError as error:
+            self.counters[f"discarded-{error.reason}"] += 1
+        except _Discard as discard:
+            self.counters[f"discarded-{discard}"] += 1
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
-        """Take an ICMP type 9 or 10 message."""
+        """Answer a solicitation; advertisements of other agents are no business of ours."""
+        if message.payload[:1] != b"\x0a":
+            self.counters["agent-messages-ignored"] += 1
+            return
+        self._effects += self._advertiser.receive(message, now)
+
+    def unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
+        """ICMP Destination Unreachable with `icmp_code` came back for a request relayed to `home_agent`."""
+        if icmp_code in _NETWORK_CODES:
+            code = Code.FA_HOME_NETWORK_UNREACHABLE
+        elif icmp_code in _HOST_CODES:
+            code = Code.FA_HOME_AGENT_HOST_UNREACHABLE
+        elif icmp_code in _PORT_CODES:
+            code = Code.FA_HOME_AGENT_PORT_UNREACHABLE
+        else:
+            code = Code.FA_HOME_AGENT_UNREACHABLE
+        for pending in [each for each in self._pending.values() if each.request.home_agent == home_agent]:
+            self._forget(pending)
+            self._deny(pending.datagram, pending.request, code, now)
 
     def tick(self, now: float) -> None:
-        """Do what is due at `now`."""
+        """Time out requests, expire visitors, advertise."""
+        for key in self._pending_timers.pop_due(now):
+            pending = self._pending.pop(key)
+            self._deny(pending.datagram, pending.request, Code.FA_REGISTRATION_TIMEOUT, now)
+        for home_address in self._visitor_timers.pop_due(now):
+            self.counters["visitors-expired"] += 1
+            self._clear_visitor(home_address, "visitor-expired")
+        self._effects += self._advertiser.tick(now)
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        return None
+        due = (self._pending_timers.next(), self._visitor_timers.next(), self._advertiser.due)
+        return min(when for when in due if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -35,9 +146,298 @@ class ForeignAgent:
         return effects
 
     def state(self, now: float) -> dict[str, object]:
-        """A JSON-serialisable picture."""
-        return {}
+        """A JSON-serialisable picture; a `lifetime_left` of null never ends."""
+        return {
+            "role": "foreign-agent",
+            "interface": self.config.interface,
+            "address": str(self.config.address),
+            "care_of": str(self.config.care_of),
+            "busy": self._busy(),
+            "visitors": [
+                {
+                    "home_address": str(visitor.home_address),
+                    "home_agent": str(visitor.home_agent),
+                    "care_of": str(visitor.care_of_address),
+                    "link_address": visitor.link_address.hex(":"),
+                    "reverse_tunnel": visitor.reverse_tunnel,
+                    "lifetime": visitor.lifetime,
+                    "lifetime_left": lifetime_left(visitor.expires, now),
+                }
+                for visitor in self._visitors.values()
+            ],
+            "pending": [
+                {
+                    "home_address": str(pending.request.home_address),
+                    "home_agent": str(pending.request.home_agent),
+                    "lifetime": pending.request.lifetime,
+                    "time_left": lifetime_left(pending.expires, now),
+                }
+                for pending in self._pending.values()
+            ],
+            "counters": dict(sorted(self.counters.items())),
+        }
 
-    def unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
-        """ICMP Destination Unreachable with `icmp_code` came back for a request relayed to `home_agent`."""
-        raise NotImplementedError
+    # Requests, from the mobile node to the home agent.
+
+    def _receive_request(self, datagram: Datagram, now: float) -> None:
+        if datagram.interface not in (None, self.config.interface):
+            raise _Discard("not-from-link")
+        if datagram.link_address is None or datagram.source_port == 0:
+            raise _Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
+        request = RegistrationRequest.decode_fixed(datagram.payload)
+        try:
+            try:
+                request = RegistrationRequest.decode(datagram.payload)
+            except WireError as error:
+                if error.reason == "unknown-extension":
+                    raise
+                raise _Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
+            self._check_identity(datagram, request)
+            self._check_service(datagram, request)
+            self._check_resources(request)
+        except _Deny as denial:
+            self._deny(datagram, request, denial.code, now, denial.why)
+            return
+        expires = now + PENDING_TIME
+        if request.lifetime:
+            expires = min(expires, now + request.lifetime)
+        pending = Pending(request, datagram, datagram.link_address, expires)
+        self._pending[pending.key] = pending
+        self._pending_timers.set(pending.key, expires)
+        self.counters["requests-relayed"] += 1
+        self._effects.append(
+            SendDatagram(
+                Datagram(
+                    self._relayed(datagram, request), self.config.care_of, PORT, request.home_agent, PORT
+                )
+            )
+        )
+
+    def _check_identity(self, datagram: Datagram, request: RegistrationRequest) -> None:
+        """Who asks, for whom (§3.7.2, §3.7.2.1)."""
+        home_address = request.home_address
+        if home_address == _UNSPECIFIED:
+            raise _Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
+        if not is_unicast(home_address) or home_address == request.home_agent:
+            raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
+        if home_address in self._own:
+            raise _Deny(Code.FA_PROHIBITED, "home address is the agent's own")
+        if home_address in self._nodes:
+            try:
+                self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_FOREIGN, home_address)
+            except AuthenticationError as error:
+                self.counters[f"mobile-node-{error.reason}"] += 1
+                raise _Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
+        if request.flags & RequestFlag.X:
+            raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "reserved bit set")
+        if not any(extension.type == MOBILE_HOME for extension in request.extensions):
+            raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing authenticates it to the home agent")
+        if not is_unicast(request.home_agent) or request.home_agent in self._own:
+            raise _Deny(Code.FA_INVALID_HOME_AGENT_ADDRESS)
+
+    def _check_service(self, datagram: Datagram, request: RegistrationRequest) -> None:
+        """Whether what is asked for is on offer (§3.7.2.1, RFC 3024 §4.2.1)."""
+        config = self.config
+        wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
+        if any(extension.type == ENCAPSULATING_DELIVERY for extension in request.extensions):
+            if not wants_reverse:
+                raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "delivery style without reverse tunnel")
+            raise _Deny(Code.FA_DELIVERY_STYLE_NOT_SUPPORTED)
+        if wants_reverse and datagram.ttl != 255:
+            raise _Deny(Code.FA_MOBILE_NODE_TOO_DISTANT)
+        if request.lifetime == 0:
+            return  # what is well-formed and ends a registration is always relayed (§3.7)
+        if not request.flags & RequestFlag.DECAPSULATION and request.care_of_address != config.care_of:
+            raise _Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
+        if not is_unicast(request.care_of_address) or request.care_of_address == request.home_address:
+            raise _Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
+        if request.lifetime > config.registration_lifetime:
+            raise _Deny(Code.FA_LIFETIME_TOO_LONG)
+        if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+            raise _Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
+        if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
+            raise _Deny(Code.FA_REVERSE_TUNNEL_MANDATORY)
+        if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
+            raise _Deny(Code.FA_REVERSE_TUNNEL_UNAVAILABLE)
+
+    def _check_resources(self, request: RegistrationRequest) -> None:
+        home_address = request.home_address
+        if (home_address, request.low_identification) in self._pending:
+            return  # a repetition takes no more room
+        if len(self._pending) >= self.config.pending:
+            raise _Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
+        if sum(key[0] == home_address for key in self._pending) >= PENDING_PER_NODE:
+            raise _Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
+        if request.lifetime and self._busy() and home_address not in self._visitors:
+            raise _Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
+
+    def _relayed(self, datagram: Datagram, request: RegistrationRequest) -> bytes:
+        """The request for the home agent: what was only for us removed, our proof added (§3.7.2.2)."""
+        payload = datagram.payload[: _authorized_end(request)]
+        association = self._home_agents.choose(request.home_agent)
+        if association is None or not request.lifetime or request.care_of_address != self.config.care_of:
+            return payload
+        return sign(payload, FOREIGN_HOME, association)
+
+    # Replies, from the home agent to the mobile node.
+
+    def _receive_reply(self, datagram: Datagram, now: float) -> None:
+        reply = RegistrationReply.decode_fixed(datagram.payload)
+        pending = self._pending.get((reply.home_address, reply.low_identification))
+        if pending is None:
+            raise _Discard("no-pending-request")
+        request = pending.request
+        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1).
+        if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
+            raise _Discard("not-from-home-agent")
+        try:
+            reply = RegistrationReply.decode(datagram.payload)
+        except WireError as error:
+            if error.reason == "unknown-extension":
+                raise
+            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
+            raise _Discard("poorly-formed-reply") from error
+        if not any(extension.type == MOBILE_HOME for extension in reply.extensions):
+            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
+            raise _Discard("poorly-formed-reply")
+        if request.home_agent in self._home_agents and request.lifetime:
+            try:
+                self._home_agents.authenticate(
+                    datagram.payload, reply.extensions, FOREIGN_HOME, request.home_agent
+                )
+            except AuthenticationError as error:
+                self.counters[f"home-agent-{error.reason}"] += 1
+                self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
+                raise _Discard("failed-authentication") from error
+        self._forget(pending)
+        if accepted(reply.code):
+            self._update_visitor(pending, reply, now)
+        payload = datagram.payload[: _authorized_end(reply)]
+        self._send_to_node(pending.datagram, reply.home_address, payload)
+        self.counters["replies-relayed"] += 1
+        self._event(
+            "reply-relayed",
+            home_address=str(reply.home_address),
+            home_agent=str(request.home_agent),
+            code=reply.code,
+            lifetime=reply.lifetime,
+        )
+
+    def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
+        self._forget(pending)
+        self._deny(pending.datagram, pending.request, code, now)
+
+    def _update_visitor(self, pending: Pending, reply: RegistrationReply, now: float) -> None:
+        """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
+        request = pending.request
+        home_address = request.home_address
+        lifetime = min(reply.lifetime, request.lifetime, self.config.registration_lifetime)
+        if lifetime == 0:
+            visitor = self._visitors.get(home_address)
+            # The care-of address may be that of another agent, which the mobile node ends through us.
+            if visitor and request.care_of_address in (home_address, visitor.care_of_address):
+                self._visitor_timers.cancel(home_address)
+                self._clear_visitor(home_address, "visitor-deregistered")
+            return
+        visitor = Visitor(
+            home_address,
+            request.home_agent,
+            request.care_of_address,
+            pending.link_address,
+            request.flags,
+            lifetime,
+            None if lifetime == INFINITE_LIFETIME else now + lifetime,
+        )
+        self._visitors[home_address] = visitor
+        if visitor.expires is None:
+            self._visitor_timers.cancel(home_address)
+        else:
+            self._visitor_timers.set(home_address, visitor.expires)
+        self._effects.append(
+            SetVisitor(
+                home_address,
+                visitor.home_agent,
+                visitor.care_of_address,
+                self.config.interface,
+                visitor.link_address,
+                visitor.reverse_tunnel,
+            )
+        )
+        self._event("visitor", home_address=str(home_address), lifetime=lifetime)
+
+    # What is sent to the mobile node.
+
+    def _deny(
+        self, datagram: Datagram, request: RegistrationRequest, code: Code, now: float, why: str = ""
+    ) -> None:
+        """§3.7.2.3; once per second and mobile node at most (§3.7.2, RFC 3024 §4.2.1)."""
+        self.counters[f"denied-{code}"] += 1
+        if not self._denials.allow(request.home_address, now):
+            self.counters["denials-withheld"] += 1
+            return
+        lifetime = request.lifetime
+        if code == Code.FA_LIFETIME_TOO_LONG:
+            lifetime = self.config.registration_lifetime
+        reply = RegistrationReply(
+            code, lifetime, request.home_address, request.home_agent, request.identification
+        )
+        self._event(
+            "denied", home_address=str(request.home_address), code=int(code), reason=why or describe(code)
+        )
+        self._send_to_node(datagram, request.home_address, reply.encode())
+
+    def _send_to_node(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
+        """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
+        association = self._nodes.choose(home_address)
+        if association is not None:
+            payload = sign(payload, MOBILE_FOREIGN, association)
+        source = datagram.destination
+        self._effects.append(
+            SendDatagram(
+                Datagram(
+                    payload,
+                    source if source in self._own else self.config.address,
+                    PORT,
+                    home_address if is_unicast(home_address) else _BROADCAST,
+                    datagram.source_port,
+                    self.config.interface,
+                    link_address=datagram.link_address,
+                )
+            )
+        )
+
+    def _forget(self, pending: Pending) -> None:
+        del self._pending[pending.key]
+        self._pending_timers.cancel(pending.key)
+
+    def _clear_visitor(self, home_address: IPv4Address, event: str) -> None:
+        del self._visitors[home_address]
+        self._effects.append(ClearVisitor(home_address))
+        self._event(event, home_address=str(home_address))
+
+    def _busy(self) -> bool:
+        return len(self._visitors) >= self.config.visitors
+
+    def _advertisement(self, sequence: int) -> AgentAdvertisement:
+        config = self.config
+        flags = AgentFlag.FOREIGN_AGENT
+        if config.registration_required:
+            flags |= AgentFlag.REGISTRATION_REQUIRED
+        if config.reverse_tunnel is not ReverseTunnel.REFUSED:
+            flags |= AgentFlag.REVERSE_TUNNEL
+        if self._busy():
+            flags |= AgentFlag.BUSY
+        return AgentAdvertisement(
+            config.advertising.lifetime,
+            ((config.address, 0),),
+            MobilityAgentExtension(sequence, config.registration_lifetime, flags, (config.care_of,)),
+            None if config.prefix_length is None else (config.prefix_length,),
+        )
+
+    def _event(self, name: str, **fields: str | int | float | bool | None) -> None:
+        self._effects.append(Event(name, fields))
+
+
+def _authorized_end(message: RegistrationRequest | RegistrationReply) -> int:
+    """Where the last extension ends that proves the message to its final recipient."""
+    return max(extension.end for extension in message.extensions if extension.type == MOBILE_HOME)

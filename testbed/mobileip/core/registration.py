@@ -1,0 +1,190 @@
+"""One mobile node's requests to its home agent: sending, repeating, matching replies (RFC 5944 §3.6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from random import Random
+
+from testbed.mobileip.core.advertiser import is_unicast
+from testbed.mobileip.core.api import Clock, Datagram
+from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.config import INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.replay import Stamper
+from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
+from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+MINIMUM_INTERVAL = 1.0
+"""Seconds between two requests at least (§3.6.3); also the first time-out."""
+MAXIMUM_INTERVAL = 60.0
+"""Time-outs double up to this, or to the lifetime asked for if that is shorter."""
+
+_REPAIRABLE = frozenset(
+    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """How requests go and what they register: decided by where the mobile node is attached."""
+
+    mode: str
+    """co-located, foreign-agent or home."""
+    interface: str
+    source: IPv4Address
+    care_of_address: IPv4Address
+    agent: IPv4Address | None = None
+    """The foreign agent that relays; None: directly to the home agent."""
+    agent_link_address: bytes | None = None
+    lifetime_limit: int = INFINITE_LIFETIME
+    """What the agent accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The most recent request: what a reply must match (§3.6)."""
+
+    path: Path
+    low_identification: int
+    lifetime: int
+    """As asked for; 0 in a deregistration."""
+    at: float
+
+
+class _NoMatch(Exception):
+    """A reply that answers nothing; the argument is the counter's name."""
+
+
+class Requester:
+    """Makes requests, says when to repeat them, authenticates replies; what to ask is decided elsewhere."""
+
+    def __init__(self, config: MobileNodeConfig, clock: Clock, counters: Counter[str], rng: Random) -> None:
+        self.home_agent = config.home_agent
+        """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
+        self.sent: Sent | None = None
+        """The request that awaits its reply."""
+        self.unanswered = 0
+        """Requests since the last reply or `begin`."""
+        self._config = config
+        self._clock = clock
+        self._counters = counters
+        self._stamper = Stamper(rng)
+        self._home = Associations((config.security,))
+        self._agents = Associations(config.foreign_agents)
+        self._last_sent: float | None = None
+        self._timeout = MINIMUM_INTERVAL
+        self._failures = 0
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which the home agent's clock is ahead, as its replies with code 133 told."""
+        return self._stamper.offset
+
+    def begin(self) -> None:
+        """There is a new reason to ask: forget what went wrong before."""
+        self.unanswered = self._failures = 0
+        self._timeout = MINIMUM_INTERVAL
+
+    def earliest(self, now: float) -> float:
+        """When the next request may be sent (§3.6.3)."""
+        return now if self._last_sent is None else max(now, self._last_sent + MINIMUM_INTERVAL)
+
+    def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:
+        """A new request for `path`, and when to send the next if no reply comes.
+
+        It has a new identification and replaces the request that awaited a reply.
+        """
+        config = self._config
+        lifetime = 0 if deregister else min(config.lifetime, path.lifetime_limit)
+        flags = 0
+        if path.mode == "co-located":
+            flags |= RequestFlag.DECAPSULATION
+        if config.reverse_tunnel and not deregister:
+            flags |= RequestFlag.REVERSE_TUNNEL
+        request = RegistrationRequest(
+            int(flags),
+            lifetime,
+            config.home_address,
+            self.home_agent,
+            config.home_address if deregister else path.care_of_address,
+            self._stamper.next(self._clock(now)),
+        )
+        payload = sign(request.encode(), MOBILE_HOME, config.security)
+        if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
+            payload = sign(payload, MOBILE_FOREIGN, association)
+        self.sent = Sent(path, request.low_identification, lifetime, now)
+        self._last_sent = now
+        self.unanswered += 1
+        self._counters["requests-sent"] += 1
+        repeat = now + self._timeout
+        limit = min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL
+        self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
+        datagram = Datagram(
+            payload,
+            path.source,
+            PORT,
+            path.agent or self.home_agent,
+            PORT,
+            path.interface,
+            255,  # RFC 3024 §3.2, whether or not a reverse tunnel is asked for
+            path.agent_link_address,
+        )
+        return datagram, repeat
+
+    def match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply] | None:
+        """The request that `datagram` answers and the reply; None, and counted, for anything else."""
+        try:
+            sent, reply = self._match(datagram)
+        except (WireError, AuthenticationError) as error:
+            self._counters[f"discarded-{error.reason}"] += 1
+            return None
+        except _NoMatch as error:
+            self._counters[f"discarded-{error}"] += 1
+            return None
+        self.sent = None
+        self.unanswered = 0
+        self._timeout = MINIMUM_INTERVAL
+        return sent, reply
+
+    def _match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply]:
+        """§3.6.2.1."""
+        reply = RegistrationReply.decode(datagram.payload)
+        sent = self.sent
+        if sent is None or reply.low_identification != sent.low_identification:
+            raise _NoMatch("identification")
+        if reply.home_address != self._config.home_address:
+            raise _NoMatch("home-address")
+        agent = sent.path.agent
+        if agent is not None and agent in self._agents:
+            self._agents.authenticate(datagram.payload, reply.extensions, MOBILE_FOREIGN, agent)
+        if not from_foreign_agent(reply.code):
+            peer = self._config.security.peer
+            self._home.authenticate(datagram.payload, reply.extensions, MOBILE_HOME, peer)
+        elif agent is None or datagram.source != agent:
+            raise _NoMatch("not-from-agent")  # nobody but the agent asked may refuse without proof
+        return sent, reply
+
+    def granted(self) -> None:
+        """The last request was accepted."""
+        self._failures = 0
+
+    def refused(self, reply: RegistrationReply, now: float) -> float:
+        """Learn from a refusal what it tells; return the seconds until to ask again (§3.6.2.3).
+
+        The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
+        wait, ever longer.
+        """
+        if reply.code == Code.HA_IDENTIFICATION_MISMATCH:
+            self._stamper.resynchronise(reply.identification, self._clock(now))
+            self._counters["resynchronisations"] += 1
+        elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
+            self.home_agent = reply.home_agent
+        failures, self._failures = self._failures, self._failures + 1
+        if failures == 0 and reply.code in _REPAIRABLE:
+            return 0.0
+        return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)

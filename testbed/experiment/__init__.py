@@ -1,0 +1,1 @@
+"""Claims decided from packets: captures, what is in them, and what follows."""

@@ -1,0 +1,66 @@
+"""The words for addresses that people read: node names, and where a mobile node is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+
+from testbed.topology.model import Topology
+
+_WELL_KNOWN = {
+    IPv4Address("255.255.255.255"): "broadcast",
+    IPv4Address("224.0.0.1"): "all-systems",
+    IPv4Address("224.0.0.2"): "all-routers",
+    IPv4Address("224.0.0.11"): "mobility-agents",
+}
+
+
+class Names:
+    """Maps addresses to words: `ha`, `mn` (its home address), `mn@hotel` (its care-of address there).
+
+    Calling it names an address; one that nothing is known of is written as it is.
+    """
+
+    def __init__(
+        self,
+        addresses: Mapping[IPv4Address, str],
+        places: Iterable[tuple[IPv4Network, str]] = (),
+    ) -> None:
+        self.addresses = {**_WELL_KNOWN, **addresses}
+        self.places = tuple(places)
+
+    def __call__(self, address: IPv4Address) -> str:
+        """The word for an address."""
+        known = self.addresses.get(address)
+        if known is not None:
+            return known
+        return next((word for prefix, word in self.places if address in prefix), str(address))
+
+    def node(self, address: IPv4Address) -> str | None:
+        """The node an address belongs to; None where it is not known or belongs to none."""
+        if address in _WELL_KNOWN:
+            return None
+        word = self(address)
+        return None if word == str(address) or word.startswith("all@") else word.partition("@")[0]
+
+    @classmethod
+    def of(cls, topology: Topology) -> Names:
+        """The names of a topology.
+
+        An address nobody was given, on a link where a single mobile node may attach or in the pool of a
+        gateway's inner addresses, can only be that mobile node's.
+        """
+        addresses = {a: name for name, node in topology.nodes.items() for a in node.links.values()}
+        addresses |= {net.subnet.broadcast_address: f"all@{name}" for name, net in topology.networks.items()}
+        places: list[tuple[IPv4Network, str]] = []
+        mobile = {name: node for name, node in topology.nodes.items() if node.attaches}
+        for name, node in mobile.items():
+            if "home-address" in node.settings:
+                addresses[IPv4Address(str(node.settings["home-address"]))] = name
+        if len(mobile) == 1:
+            name, node = next(iter(mobile.items()))
+            places = [(topology.networks[net].subnet, f"{name}@{net}") for net in node.attaches]
+            for other in topology.nodes.values():
+                if "inner-pool" in other.settings:
+                    places.append((IPv4Network(str(other.settings["inner-pool"])), f"{name}@vpn"))
+        return cls(addresses, places)

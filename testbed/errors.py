@@ -111,7 +111,7 @@ def raise_errors(errors: Iterable[TestbedError]) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint for a name not among the known ones: the nearest of them, else all; None if there are none."""
     names = [str(one) for one in known]
-    near = get_close_matches(name.lower(), names, n=1)
+    near = get_close_matches(name.lower(), names, n=1, cutoff=0.6 if len(name) > 3 else 0.5)
     if near:
         return f"did you mean {near[0]}?"
     return f"known: {', '.join(names)}" if names else None

@@ -46,7 +46,7 @@ def _parse_bool(value: Any) -> bool:
 def _parse_int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    zeros = isinstance(value, str) and re.fullmatch(r"0+\d+", value)
+    zeros = isinstance(value, str) and re.fullmatch(r"0+[0-9]+", value)
     raise Expected("a whole number such as 100", f"without leading zeros: {int(value)}" if zeros else None)
 
 
@@ -99,7 +99,10 @@ class Setting(Part):
             raise Expected("`role` with the type node only")
         if setting.default is None:
             return setting
-        return setting.model_copy(update={"default": setting.parse(setting.default)})
+        try:
+            return setting.model_copy(update={"default": setting.parse(setting.default)})
+        except Expected as error:
+            raise Expected(f"a default that fits: {error.expected}", error.hint) from error
 
     @property
     def required(self) -> bool:

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"{_NUMBER} ?(us|ms|s|min|h)")
-_RATE = re.compile(rf"{_NUMBER} ?([kmg]?bit)(?:/s)?", re.IGNORECASE)
-_PERCENT = re.compile(rf"{_NUMBER} ?%")
+_DURATION = re.compile(rf"{_NUMBER} ?(us|ms|s|min|h)", re.ASCII)
+_RATE = re.compile(rf"{_NUMBER} ?([kmg]?bit)(?:/s)?", re.IGNORECASE | re.ASCII)
+_PERCENT = re.compile(rf"{_NUMBER} ?%", re.ASCII)
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, "h": 3_600_000.0}
 _BITS = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
@@ -66,7 +66,7 @@ def parse_duration(value: Any) -> float:
     if _is_number(value):
         hint = f"add a unit: {value}ms or {value}s"
     elif isinstance(value, str):
-        clock = re.fullmatch(r"(\d+):(\d\d)", value)
+        clock = re.fullmatch(r"(\d+):(\d\d)", value, re.ASCII)
         hint = (
             f"write {int(clock[1]) * 60 + int(clock[2])}s" if clock else "the units are us, ms, s, min and h"
         )
@@ -101,7 +101,7 @@ def parse_address(value: Any) -> IPv4Address:
     if isinstance(value, str):
         if "/" in value:
             hint = f"write it without the prefix length: {value.partition('/')[0]}"
-        elif re.fullmatch(r"(\d+\.){3}\d+", value):
+        elif re.fullmatch(r"(\d+\.){3}\d+", value, re.ASCII):
             try:
                 return IPv4Address(value)
             except ValueError:
@@ -169,8 +169,8 @@ def format_duration(ms: float) -> str:
     """A duration in the largest unit that needs no rounding: `40ms`, `1.5s`, `10min`."""
     for unit in ("h", "min", "s"):
         if ms and ms % _MS[unit] == 0:
-            return f"{ms / _MS[unit]:g}{unit}"
-    return f"{ms / 1000:g}s" if ms >= 1000 else f"{ms:g}ms"
+            return f"{ms / _MS[unit]:.12g}{unit}"
+    return f"{ms / 1000:.12g}s" if ms >= 1000 else f"{ms:.12g}ms"
 
 
 def format_rate(bits: int) -> str:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from testbed.topology.load import builtin_topologies
+from testbed.topology.model import Configuration, Network, Node, Option, Topology
+from testbed.topology.roles import Role, load_roles, role_files
+from testbed.topology.schema import role_schema, topology_schema
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return topology_schema(load_roles(list(role_files().values())))
+
+
+def test_the_schema_has_every_key_of_the_model(schema: dict[str, Any]) -> None:
+    json.dumps(schema)
+    assert set(schema["properties"]) == set(Topology.model_fields)
+    assert set(schema["required"]) == {"name", "title", "networks", "nodes"}
+    for model in (Network, Node, Option, Configuration):
+        part = schema["$defs"][model.__name__]
+        assert set(part["properties"]) == set(model.model_fields)
+        assert part["additionalProperties"] is False
+        assert all(field.get("description") for field in part["properties"].values())
+    settings = schema["$defs"]["Node"]["properties"]["settings"]
+    assert "home-address" in settings["properties"]
+    roles = schema["$defs"]["Node"]["properties"]["roles"]["items"]["anyOf"]
+    assert {"const", "description"} == set(roles[0])
+    assert {role["const"] for role in roles} == set(role_files())
+
+
+def test_the_schema_of_roles_uses_the_keys_that_are_written() -> None:
+    assert set(role_schema()["properties"]) == {
+        field.alias or name for name, field in Role.model_fields.items()
+    }
+
+
+@pytest.mark.parametrize("name", builtin_topologies())
+def test_builtin_topologies_fit_the_schema(name: str, schema: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(yaml.safe_load(builtin_topologies()[name].read_text()), schema)
+
+
+def test_builtin_roles_fit_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    for file in role_files().values():
+        jsonschema.validate(yaml.safe_load(file.read_text()), role_schema())

@@ -166,6 +166,11 @@ class ExecSession(Protocol):
 class Engine(Protocol):
     """The calls: they block, may come from several threads and raise `EngineError` or a class of it."""
 
+    @property
+    def address(self) -> str:
+        """Where it is reached, as in `EngineFacts`."""
+        ...
+
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
         ...

@@ -87,7 +87,7 @@ class DockerEngine:
 
     def __init__(self, api: docker.APIClient, address: str) -> None:
         self._api = api
-        self._address = address
+        self.address = address
 
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
@@ -98,7 +98,7 @@ class DockerEngine:
             version=info["ServerVersion"],
             api=self._api.api_version,
             kernel=info["KernelVersion"],
-            address=self._address,
+            address=self.address,
             cpus=info["NCPU"],
             memory=info["MemTotal"],
         )

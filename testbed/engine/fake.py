@@ -101,6 +101,7 @@ class FakeEngine:
         """Name of a call → what decides, given a name or id, whether it fails."""
         self.calls: Counter[str] = Counter()
         self.images = {"testbed-node:test"}
+        self.address = f"memory {id(self):x}"
         self.network_specs: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, FakeContainer] = {}
         self._ids = itertools.count(1)
@@ -109,7 +110,7 @@ class FakeEngine:
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
         self._called("facts", "")
-        return EngineFacts("Fake Engine", "1.0", "1.41", "6.1", "memory", 2, 1 << 32)
+        return EngineFacts("Fake Engine", "1.0", "1.41", "6.1", self.address, 2, 1 << 32)
 
     def networks(self, labels: Mapping[str, str] | None = None) -> list[Network]:
         """List networks."""

@@ -1,0 +1,112 @@
+"""Removing labs, from labels alone: it does not matter what made them, or how far it came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from testbed.engine import names
+from testbed.engine.api import Container, Engine, Network
+from testbed.errors import TestbedError
+from testbed.lab.progress import Progress, Silent
+from testbed.lab.state import endpoints
+from testbed.lab.tasks import Task, run_tasks
+
+_PATIENCE: Final = 30.0  # seconds without anything going away before we give up
+_PAUSE: Final = 0.1  # seconds between attempts
+
+
+@dataclass
+class Removed:
+    """What was removed, by name in the engine."""
+
+    containers: set[str] = field(default_factory=set)
+    networks: set[str] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self.containers) + len(self.networks)
+
+
+def remove_labs(
+    engine: Engine,
+    lab: str | None,
+    *,
+    run: str | None = None,
+    progress: Progress | None = None,
+    patience: float = _PATIENCE,
+) -> Removed:
+    """Remove a lab (None: every lab) until nothing of it is listed any more.
+
+    `run` limits it to what one `up` made. Raises `TestbedError` naming what cannot be removed and why.
+    """
+    labels = {names.LAB: lab or ""} | ({names.RUN: run} if run else {})
+    sweep = _Sweep(engine, progress or Silent())
+    give_up = time.monotonic() + patience
+    fewest: int | None = None
+    while True:
+        left: list[Container | Network] = [*engine.containers(labels), *engine.networks(labels)]
+        if not left:
+            return sweep.removed
+        if fewest is None or len(left) < fewest:
+            fewest, give_up = len(left), time.monotonic() + patience
+        elif time.monotonic() > give_up:
+            why = f": {sweep.problem.message}" if sweep.problem else ""
+            raise TestbedError(
+                f"could not remove {', '.join(each.name for each in left)}{why}",
+                hint="what stands in the way? Remove that, then: testbed down " + (lab or "--all"),
+            )
+        else:
+            time.sleep(_PAUSE)
+        sweep.remove(
+            [each for each in left if isinstance(each, Container)],
+            [each for each in left if isinstance(each, Network)],
+        )
+
+
+class _Sweep:
+    """Removes what it can of what is listed, each network as soon as its last container has gone."""
+
+    def __init__(self, engine: Engine, progress: Progress) -> None:
+        self._engine = engine
+        self._progress = progress
+        self.removed = Removed()
+        self.problem: TestbedError | None = None
+
+    def remove(self, containers: Sequence[Container], networks: Sequence[Network]) -> None:
+        users = network_users(containers)
+        tasks = [
+            Task(each.id, partial(self._try, self._engine.remove_container, each, self.removed.containers))
+            for each in containers
+        ]
+        tasks += [
+            Task(
+                each.id,
+                partial(self._try, self._engine.remove_network, each, self.removed.networks),
+                users.get(each.name, frozenset()),
+            )
+            for each in networks
+        ]
+        self.problem = None
+        self._progress.show(f"removing {len(containers)} nodes and {len(networks)} networks")
+        run_tasks(tasks)
+
+    def _try(self, remove: Callable[[str], None], what: Container | Network, removed: set[str]) -> None:
+        try:
+            remove(what.id)
+        except TestbedError as error:  # in use, half removed by somebody else: the next round sees
+            self.problem = error
+        else:
+            removed.add(what.name)
+
+
+def network_users(containers: Sequence[Container]) -> dict[str, frozenset[str]]:
+    """Return, by a network's name in the engine, the ids of the containers that have to go before it."""
+    users: dict[str, set[str]] = {}
+    for container in containers:
+        for network in endpoints(container):
+            name = names.network_name(container.labels[names.LAB], network)
+            users.setdefault(name, set()).add(container.id)
+    return {name: frozenset(ids) for name, ids in users.items()}

@@ -1,0 +1,159 @@
+"""Bringing a lab up: from what should run and what runs to a lab that is ready."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Final
+
+from testbed.engine import names
+from testbed.engine.api import Engine
+from testbed.errors import UsageError
+from testbed.lab.addresses import SubnetPool, taken_subnets
+from testbed.lab.build import Builder
+from testbed.lab.down import network_users, remove_labs
+from testbed.lab.interrupt import Interrupted, stoppable
+from testbed.lab.lock import lab_lock
+from testbed.lab.plan import DesiredNode, make_plan
+from testbed.lab.progress import Progress, Silent
+from testbed.lab.ready import NodeWatch
+from testbed.lab.secrets import lab_secrets
+from testbed.lab.state import ActualLab, group
+from testbed.lab.tasks import Task, run_tasks
+from testbed.render import render_lab
+from testbed.topology.loaded import LoadedTopology
+
+READY_WITHIN: Final = 60.0  # seconds, from the first engine call to the last node's word
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtUp:
+    """What `bring_up` did."""
+
+    lab: str
+    created: int  # containers and networks
+    removed: int
+    seconds: float
+    settled: dict[str, dict[str, object]]  # mobile node → fields of the event that ended its first attachment
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything had to be done."""
+        return bool(self.created or self.removed)
+
+
+def bring_up(
+    engine: Engine,
+    topology: LoadedTopology,
+    *,
+    lab: str,
+    image: str,
+    pool: IPv4Network,
+    templates: Path | None = None,
+    timeout: float = READY_WITHIN,
+    progress: Progress | None = None,
+) -> BroughtUp:
+    """Make a lab what its topology says and return when every node is ready.
+
+    Run again, it does only what is missing or has changed. Interrupted, it removes what it made if the lab is
+    new. A lab that does not become ready is left, for people to look at. Raises `UsageError` (a bad name,
+    another topology's lab, another `up` of it), `TopologyError`, `MachineError` (engine, address pool),
+    `NotReadyError`, `Interrupted`.
+    """
+    names.check_lab_name(lab)
+    progress = progress or Silent()
+    with stoppable(), lab_lock(lab, engine.address):
+        began = time.monotonic()
+        everything = engine.networks()
+        actual = group(engine.containers({names.LAB: lab}), everything).get(lab, ActualLab(lab, (), ()))
+        if actual.topology not in ("", topology.name):
+            raise UsageError(
+                f"lab {lab} was brought up from topology {actual.topology}, not {topology.name}",
+                hint=f"choose another name with --name, or remove it first: testbed down {lab}",
+            )
+        secrets = lab_secrets(actual.containers)
+        rendered = render_lab(topology, lab=lab, secrets=secrets, templates=templates)
+        plan = make_plan(rendered, actual, image)
+        subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
+        builder = Builder(engine, lab, topology.name, secrets, plan, subnets)
+        watch = NodeWatch(engine, lab, progress)
+        if not plan.empty:
+            progress.say(f"lab {lab}: {plan}")
+        new = not (plan.keep_nodes or plan.keep_networks)
+        try:
+            for name, container in plan.keep_nodes.items():
+                watch.follow(name, container.id, rendered.nodes[name].ready, fresh=False)
+            try:
+                _carry_out(builder, watch, progress)
+            except Exception:
+                _clean_up(engine, lab, builder.run, new, progress)
+                raise
+            watch.wait(began + timeout)
+        except KeyboardInterrupt:
+            _clean_up(engine, lab, builder.run, new, progress)
+            raise
+        finally:
+            watch.close()
+    return BroughtUp(
+        lab=lab,
+        created=len(plan.create_nodes) + len(plan.create_networks),
+        removed=len(plan.remove_containers) + len(plan.remove_networks),
+        seconds=time.monotonic() - began,
+        settled={node: event.fields for node, event in watch.settled.items()},
+    )
+
+
+def _clean_up(engine: Engine, lab: str, run: str, new: bool, progress: Progress) -> None:
+    """Remove what this run made of a new lab; of a lab that was there before, say that it is half changed."""
+    if not new:
+        progress.say(f"lab {lab} is partly changed: testbed up finishes that, testbed down {lab} removes it")
+        return
+    try:
+        progress.show("removing what was made")
+        removed = remove_labs(engine, lab, run=run, progress=progress)
+        if removed:
+            progress.say(f"lab {lab}: removed what was made")
+    except KeyboardInterrupt:
+        left = [each.name for each in engine.containers({names.LAB: lab})]
+        left += [each.name for each in engine.networks({names.LAB: lab})]
+        what = ", ".join(left) or "nothing that the engine lists"
+        raise Interrupted(f"interrupted again; left behind: {what}", hint=f"testbed down {lab}") from None
+
+
+def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
+    """Remove and create in parallel, each thing as soon as what it needs is there."""
+    engine, plan = builder.engine, builder.plan
+    total = len(plan.create_nodes)
+    started: list[str] = []
+
+    def create_node(node: DesiredNode) -> None:
+        id = builder.create_node(node)
+        engine.start_container(id)
+        watch.follow(node.name, id, node.rendered.ready, fresh=True)
+        started.append(node.name)
+        progress.show(f"started {len(started)} of {total} nodes")
+
+    users = network_users(plan.remove_containers)
+    tasks = [Task(each.id, partial(engine.remove_container, each.id)) for each in plan.remove_containers]
+    tasks += [
+        Task(each.id, partial(engine.remove_network, each.id), users.get(each.name, frozenset()))
+        for each in plan.remove_networks
+    ]
+    # A name or a throwaway address is free again when what had it is gone.
+    gone = frozenset(task.name for task in tasks)
+    tasks += [
+        Task(f"network {each.name}", partial(builder.create_network, each), gone)
+        for each in plan.create_networks
+    ]
+    tasks += [
+        Task(
+            f"node {each.name}",
+            partial(create_node, each),
+            gone | {f"network {network}" for network in each.rendered.links},
+        )
+        for each in plan.create_nodes
+    ]
+    run_tasks(tasks)

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, get_args
 
 from testbed.errors import TopologyError, did_you_mean
+from testbed.topology.claims import check_claims
 from testbed.topology.document import describe, dotted, expected
 from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
@@ -92,6 +93,7 @@ class Checker:
             self._check_pools(name, node)
         self._check_mobility(owners)
         self._check_configurations()
+        check_claims(self._topology, self._fail)
 
     # Networks
 

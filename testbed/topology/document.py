@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path as FilePath
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
@@ -318,6 +319,8 @@ def _expectation(kind: str, context: dict[str, Any], value: Any, message: str) -
 def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
     """The model that describes the mapping at a path, found by the annotations."""
     for part in path:
+        if NoneType in get_args(model):  # an optional part
+            model = next(one for one in get_args(model) if one is not NoneType)
         if isinstance(model, type) and issubclass(model, BaseModel):
             fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
             model = fields.get(str(part))
@@ -325,6 +328,8 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
             model = get_args(model)[-1]
         else:
             return None
+    if NoneType in get_args(model):
+        model = next(one for one in get_args(model) if one is not NoneType)
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 

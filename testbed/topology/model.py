@@ -10,14 +10,16 @@ import re
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from testbed.topology.claims import Claim, ClaimId
+from testbed.topology.part import Attachment as Attachment
+from testbed.topology.part import Part as Part
+from testbed.topology.part import Stack as Stack
 from testbed.topology.values import Address, Duration, Expected, Name, Percent, Prefix, Rate, RoutePrefix
 
 Domain = Literal["internet", "dmz", "intranet", "operator"]
 Medium = Literal["wired", "wireless"]
-Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
-Attachment = Literal["co-located", "foreign-agent"]
 OptionScalar = bool | int | float | str
 
 
@@ -41,12 +43,6 @@ TopologyName = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9.-]*$", "maxLength": 40}),
 ]
 Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
-
-
-class Part(BaseModel):
-    """What all parts of a topology share: unknown keys are errors, and nothing changes once loaded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Option(Part):
@@ -126,6 +122,9 @@ class Topology(Part):
     nodes: dict[Name, Node] = Field(min_length=1, description="Nodes by name")
     configurations: list[Configuration] = Field(
         default_factory=list, description="The combinations of stack and attachment worth comparing"
+    )
+    claims: dict[ClaimId, Claim] = Field(
+        default_factory=dict, description="What the document says about it, and what must be seen (`verify`)"
     )
 
     def hub_of(self, network: str) -> IPv4Address | None:

@@ -1,0 +1,166 @@
+"""Claims: what a document says, how to try it, and what must be seen. Part of a topology file.
+
+A claim has a run and a control. The run tries what the text says; the control is the nearby run in which the
+opposite must come out, so that the machinery is known to work and the check is known to be able to fail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Protocol
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from testbed.errors import did_you_mean
+from testbed.topology.expectations import Expectation
+from testbed.topology.marks import Path
+from testbed.topology.part import Attachment, Part, Stack
+from testbed.topology.steps import Step
+from testbed.topology.values import Expected, Name
+
+
+def _claim_id(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,59}", value):
+        return value
+    raise Expected("a claim's id of lower-case letters, digits, dots and hyphens, at most 60 characters")
+
+
+ClaimId = Annotated[
+    str,
+    BeforeValidator(_claim_id),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9.-]*$", "maxLength": 60}),
+]
+
+
+class Experiment(Part):
+    """One run: the lab it needs, what is done there, and what must then be seen.
+
+    It begins from a defined state: the mobile node on no link, without IPsec, the agents' lists empty.
+    Runs that need the same lab (topology, options, sets) share it.
+    """
+
+    topology: str | None = Field(
+        default=None, description="Another topology than the claim's own: a built-in name or a path"
+    )
+    options: dict[Name, str | int | float | bool] = Field(
+        default_factory=dict, description="Options of the topology, where not the default"
+    )
+    sets: list[str] = Field(
+        default_factory=list, description="Changes to the topology, as `--set` takes them"
+    )
+    steps: list[Step] = Field(min_length=1, description="What is done, one after the other")
+    expect: list[Expectation] = Field(min_length=1, description="What must be seen: all of it")
+
+    def expectations(self) -> Iterator[tuple[tuple[str | int, ...], Expectation]]:
+        """Every expectation, waits and mid-run ones included, with its path in the run."""
+        for index, step in enumerate(self.steps):
+            if step.wait_until:
+                yield ("steps", index, "wait-until"), step.wait_until
+            if step.expect:
+                yield ("steps", index, "expect"), step.expect
+        for index, expectation in enumerate(self.expect):
+            yield ("expect", index), expectation
+
+
+class Spoken(Part):
+    """The combination of stack and attachment that a claim speaks of."""
+
+    stack: Stack = Field(description="The order of Mobile IPv4 and IPsec on the mobile node")
+    attachment: Attachment | None = Field(
+        default=None, description="Whose care-of address; none: it does not matter"
+    )
+
+
+class Claim(Part):
+    """A sentence of a document, and how to decide whether it holds."""
+
+    says: str = Field(min_length=1, description="The sentence in one line, in our own words")
+    source: str = Field(min_length=1, description="Where it stands: section and figure")
+    configuration: Spoken | None = Field(default=None, description="What the sentence speaks of")
+    run: Experiment = Field(description="Tries what the sentence says")
+    control: Experiment = Field(description="The nearby run in which the opposite must come out")
+
+
+class Fail(Protocol):
+    """Reports an error: the path within the topology file, the message, a hint."""
+
+    def __call__(self, path: Path, message: str, hint: str | None = None) -> None:
+        """Report it."""
+
+
+class Names(Protocol):
+    """What a topology has, as far as claims name it (`model.Topology`, which is built on this module)."""
+
+    nodes: dict[str, Any]
+    options: dict[str, Any]
+    claims: dict[str, Claim]
+
+
+def check_claims(topology: Names, fail: Fail) -> None:
+    """Report every name in the claims of a topology that it does not have.
+
+    A run in another topology is checked by `check_names` when that one is loaded.
+    """
+    for name, claim in topology.claims.items():
+        for kind, run in (("run", claim.run), ("control", claim.control)):
+            if run.topology is None:
+                check_names(run, ("claims", name, kind), topology, fail)
+
+
+def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
+    """Report every node, network, tap and option of a run that its topology does not have."""
+    for option in run.options:
+        if option not in known.options:
+            hint = did_you_mean(option, known.options)
+            fail((*path, "options", option), f"unknown option {option}", hint)
+    mobile = [name for name, node in known.nodes.items() if node.attaches]
+    attachable = [network for node in known.nodes.values() for network in node.attaches]
+    for index, step in enumerate(run.steps):
+        where: Path = (*path, "steps", index, step.word)
+        if step.move or step.carry:
+            networks = step.move.to if step.move else [step.carry.to] if step.carry else []
+            for network in networks:
+                if network not in attachable:
+                    fail(
+                        (*where, "to"),
+                        f"no mobile node attaches to {network}",
+                        did_you_mean(network, attachable),
+                    )
+        if step.register_ and step.register_.through not in (*attachable, "ipsec"):
+            hint = did_you_mean(step.register_.through, [*attachable, "ipsec"])
+            fail((*where, "through"), f"no mobile node attaches to {step.register_.through}", hint)
+        if step.word in MOBILE_STEPS and len(mobile) != 1:
+            fail(where, f"needs exactly one mobile node, and the topology has {len(mobile)}")
+        if isinstance(step.part, Part):
+            _check_part(step.part, where, known, fail)
+    for inside, expectation in run.expectations():
+        _check_part(expectation.part, (*path, *inside, expectation.word), known, fail)
+
+
+MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register", "stack")
+"""Steps that speak of `the` mobile node."""
+
+_NODE_FIELDS = ("node", "from_", "to", "agent", "agents", "inner", "through", "not_through")
+
+
+def _check_part(part: Part, where: Path, known: Names, fail: Fail) -> None:
+    fields = type(part).model_fields
+    for name in _NODE_FIELDS:
+        value = getattr(part, name, None)
+        if value is None or name not in fields or type(part).__name__ in ("Move", "Carry", "Register"):
+            continue
+        key = fields[name].alias or name
+        for node in [value] if isinstance(value, str) else value:
+            if node not in known.nodes:
+                fail((*where, key), f"unknown node {node}", did_you_mean(node, known.nodes))
+    for tap in getattr(part, "at", []):
+        node, _, network = tap.partition("/")
+        if node not in known.nodes:
+            fail((*where, "at"), f"unknown node {node}", did_you_mean(node, known.nodes))
+        elif network not in known.nodes[node].networks:
+            fail(
+                (*where, "at"),
+                f"{node} is not on {network}",
+                did_you_mean(network, known.nodes[node].networks),
+            )

@@ -1,0 +1,219 @@
+"""What a claim can do: the verbs of the vocabulary. Each class is one word, its docstring the meaning.
+
+Every step is bounded. What a step changed on purpose (IPsec taken down, a service stopped, a bypass
+withdrawn) is put right at the end of the run, so that the next run finds the lab as it was. `testbed
+vocabulary` prints the docstrings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
+
+from testbed.topology.expectations import Expectation, Names, Short
+from testbed.topology.part import Part, Stack
+from testbed.topology.values import Duration, Expected, Name
+
+
+class Move(Short):
+    """The mobile node leaves its link and joins another; its connection manager does what the stack demands.
+
+    The step ends when the manager has settled: with everything in place, or without what could not be had
+    within its bounds. That something could not be had is for the expectations to judge, unless `reaches`
+    makes it a condition.
+    """
+
+    SHORT = "to"
+    to: Names = Field(min_length=1, description="The network, or several, one after the other")
+    times: int = Field(default=1, ge=1, le=1000, description="Go round the list this many times")
+    reaches: Literal["link", "address", "ike", "registered", "data"] | None = Field(
+        default=None, description="What every move has to reach, or else the run is inconclusive"
+    )
+
+
+class Carry(Short):
+    """The mobile node's link is exchanged under everything else: address, IPsec session and registration are
+    kept.
+
+    It finds itself on the network with its old address and its old security associations, as when a running
+    IPsec session is carried to a new link; packets go to the router or agent of that link.
+    """
+
+    SHORT = "to"
+    to: Name = Field(description="The network it finds itself on")
+
+
+class Detach(Short):
+    """The mobile node leaves every link without telling anybody."""
+
+    SHORT = "node"
+    node: Name = Field(description="The mobile node")
+
+
+class Ping(Part):
+    """Send echo requests; whether they are answered is recorded, and judged by expectations only."""
+
+    from_: Name = Field(alias="from", description="The node that asks")
+    to: Name = Field(description="The node that is asked")
+    source: str | None = Field(
+        default=None, description="The sender's address: `home` for its home address, or one of its networks"
+    )
+    count: int = Field(default=3, ge=1, le=100, description="How many, 200 ms apart")
+
+
+class Session(Short):
+    """A real TCP session with continuous data: lines go to the echo service of a correspondent node and come
+    back.
+
+    It runs from the mobile node's home address. `start` waits until the first line has come back.
+    """
+
+    SHORT = "action"
+    action: Literal["start", "stop"] = Field(description="start or stop")
+    to: Name | None = Field(
+        default=None, description="The correspondent node (default: the mobile node's `probe`)"
+    )
+
+
+class Probe(Short):
+    """A stream of numbered UDP packets that the correspondent sends back; sending and receiving are
+    time-stamped.
+
+    It runs from the mobile node's home address. `start` waits until both ends run.
+    """
+
+    SHORT = "action"
+    action: Literal["start", "stop"] = Field(description="start or stop")
+    to: Name | None = Field(
+        default=None, description="The correspondent node (default: the mobile node's `probe`)"
+    )
+    every: Duration = Field(default=5.0, description="Time between packets (default 5ms)")
+
+
+class Ipsec(Short):
+    """Take the mobile node's IPsec down, so that it uses none from then on, or allow it again."""
+
+    SHORT = "state"
+    state: Literal["up", "down"] = Field(description="up or down")
+
+
+class Bypass(Short):
+    """Whether the mobile node's IPsec policy lets Mobile IP past it.
+
+    `off`: from its access links outside the mobile node takes in IKE, ESP, DHCP and ARP, nothing else. ESP in
+    userspace cannot enforce that, so nftables does in its place, and the evidence says `emulated`. `on`:
+    everything is taken in.
+    """
+
+    SHORT = "state"
+    state: Literal["on", "off"] = Field(description="on or off")
+
+
+class Register(Short):
+    """The mobile node's Mobile IP daemon sends a registration request now.
+
+    With a network: in clear on that link, through its foreign agent, whatever the stack says (the bypass
+    policy, or split tunnelling). With `ipsec`: for the address that the VPN gateway lent, through the IPsec
+    session there is. The step ends with the answer or when the daemon gives up, at the latest after `within`.
+    """
+
+    SHORT = "through"
+    through: Name = Field(description="A network with a foreign agent, or `ipsec`")
+    within: Duration = Field(default=4000.0, description="How long to wait for an answer (default 4s)")
+
+
+class Send(Part):
+    """Packets made up by the testbed, sent from a node's own address, as a real peer would send them."""
+
+    from_: Name = Field(alias="from", description="The node that sends")
+    to: Name = Field(description="The node whose address they go to")
+    network: Name | None = Field(default=None, description="Which of its addresses (default: its first link)")
+    protocol: Literal["esp", "ipip"] = Field(
+        description="ESP with a random SPI, or IP-in-IP with a UDP packet inside"
+    )
+    inner: Name | None = Field(default=None, description="For ipip: the node the inner packet is for")
+    count: int = Field(default=3, ge=1, le=100, description="How many")
+
+
+class Service(Part):
+    """Stop a daemon of a node, or start it again."""
+
+    node: Name = Field(description="The node")
+    name: str = Field(min_length=1, description="The service, as the role's manifest calls it")
+    state: Literal["up", "down"] = Field(description="up or down")
+
+
+class Run(Part):
+    """Run a command in a node; an exit code other than 0 makes the run inconclusive."""
+
+    node: Name = Field(description="The node")
+    command: str = Field(min_length=1, description="A line for its shell")
+    within: Duration = Field(default=10000.0, description="How long it may take (default 10s)")
+
+
+class Flush(Short):
+    """Home agents forget all bindings and foreign agents all visitors, without telling anybody."""
+
+    SHORT = "agents"
+    agents: Names = Field(min_length=1, description="The agents")
+
+
+class Step(Part):
+    """Exactly one thing to do."""
+
+    move: Move | None = Field(default=None, description="The mobile node joins another network")
+    carry: Carry | None = Field(
+        default=None, description="Another link under the same address and IPsec session"
+    )
+    detach: Detach | None = Field(default=None, description="The mobile node leaves every link")
+    ping: Ping | None = Field(default=None, description="Send echo requests")
+    session: Session | None = Field(default=None, description="Start or stop a TCP session")
+    probe: Probe | None = Field(default=None, description="Start or stop the numbered packet stream")
+    ipsec: Ipsec | None = Field(default=None, description="IPsec of the mobile node up or down")
+    bypass: Bypass | None = Field(
+        default=None, description="Let Mobile IP past the mobile node's IPsec policy, or not"
+    )
+    register_: Register | None = Field(
+        default=None, alias="register", description="Send a registration request"
+    )
+    send: Send | None = Field(default=None, description="Send made-up packets")
+    service: Service | None = Field(default=None, description="Stop or start a daemon")
+    run: Run | None = Field(default=None, description="Run a command in a node")
+    flush: Flush | None = Field(default=None, description="Agents forget bindings and visitors")
+    stack: Stack | None = Field(
+        default=None, description="The stack that the mobile node uses from its next move on"
+    )
+    wait_until: Expectation | None = Field(
+        default=None,
+        alias="wait-until",
+        description="A condition of what follows; inconclusive if it does not show `within` (default 5s)",
+    )
+    expect: Expectation | None = Field(
+        default=None, description="An expectation judged at this point of the run rather than at its end"
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if len(list(made.given())) != 1:
+            raise Expected("exactly one step", "begin each with a `-` of its own")
+        return made
+
+    def given(self) -> Iterator[tuple[str, Any]]:
+        """The keys that were written, with their values."""
+        for name, field in type(self).model_fields.items():
+            if (value := getattr(self, name)) is not None:
+                yield field.alias or name, value
+
+    @property
+    def word(self) -> str:
+        """The word of the vocabulary."""
+        return next(self.given())[0]
+
+    @property
+    def part(self) -> Any:
+        """What is to be done."""
+        return next(self.given())[1]

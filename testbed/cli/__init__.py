@@ -12,6 +12,7 @@ import typer
 
 from testbed.cli.app import Quiet, Verbose, app, set_verbosity
 from testbed.cli.errors import report
+from testbed.cli.output import verbosity
 from testbed.errors import ExitCode
 
 COMMANDS = ("list", "show", "validate", "render", "schema", "build", "doctor")
@@ -43,6 +44,7 @@ def _global(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see `testbed.errors.ExitCode`)."""
+    verbosity.level = 0
     command = typer.main.get_command(app)
     try:
         # Not `list(…)`: in this package that name is the module of `testbed list`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -57,8 +57,11 @@ def emit_text(text: str) -> None:
     print(text)
 
 
-def table(*headers: str, title: str | None = None) -> Table:
-    """A table without frame whose cells wrap at words; fill with `add_row`, print with `emit`."""
+def table(*headers: str, title: str | None = None, keep: Collection[str] = ()) -> Table:
+    """A table without frame; fill with `add_row`, print with `emit`.
+
+    Cells wrap where the screen is narrow, except in the first column and in those called in `keep`.
+    """
     from rich.table import Table
 
     made = Table(
@@ -70,18 +73,31 @@ def table(*headers: str, title: str | None = None) -> Table:
         header_style="bold cyan",
     )
     for header in headers:
-        made.add_column(header, overflow="fold")
+        made.add_column(header, overflow="fold", no_wrap=header == headers[0] or header in keep)
     return made
 
 
 def emit(renderable: Any = "") -> None:
-    """Print something for people on stdout."""
-    console().print(renderable)
+    """Print something for people on stdout; into a pipe or file without trailing blanks."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as capture:
+        screen.print(renderable)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
 
 
-def emit_rows(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+def emit_rows(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    keep: Collection[str] = (),
+) -> None:
     """Print rows as a table on stdout."""
-    made = table(*headers, title=title)
+    made = table(*headers, title=title, keep=keep)
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     emit(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +55,20 @@ def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
             for name, net in facts["networks"].items()
         ],
         title="Networks",
+        keep=("SUBNET",),
     )
     emit()
     emit_rows(
-        ("NODE", "ROLES", "ADDRESSES", "SETTINGS"),
-        [
-            (name, ", ".join(node["roles"]), _addresses(node), _settings(node))
-            for name, node in facts["nodes"].items()
-        ],
+        ("NODE", "ROLES", "LINKS"),
+        [(name, ", ".join(node["roles"]), _links(node)) for name, node in facts["nodes"].items()],
         title="Nodes",
+    )
+    emit()
+    emit_rows(
+        ("NODE", "SETTING", "VALUE", "MEANING"),
+        _settings(loaded, facts),
+        title="Settings",
+        keep=("SETTING", "VALUE"),
     )
     if facts["options"]:
         emit()
@@ -86,16 +92,18 @@ def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
         )
 
 
-def _addresses(node: dict[str, Any]) -> str:
-    lines = [f"{address} {network}" for network, address in node["links"].items()]
+def _links(node: dict[str, Any]) -> str:
+    lines = [f"{network} {address.partition('/')[0]}" for network, address in node["links"].items()]
     if node["attaches"]:
         lines.append("moves between " + ", ".join(node["attaches"]))
     return "\n".join(lines)
 
 
-def _settings(node: dict[str, Any]) -> str:
-    given = {key: value for key, value in node["settings"].items() if value is not None}
-    return "\n".join(
-        f"{key}: {str(value).lower() if value is True or value is False else value}"
-        for key, value in given.items()
-    )
+def _settings(loaded: LoadedTopology, facts: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for name, node in facts["nodes"].items():
+        meaning = {key: one.help for role in loaded.node_roles(name) for key, one in role.settings.items()}
+        given = loaded.node(name).settings
+        for key, value in node["settings"].items():
+            if value is not None:
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                yield name, key, text if key in given else f"{text} (default)", meaning[key]

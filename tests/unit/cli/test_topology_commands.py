@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.cli import main
+from testbed.topology.load import builtin_topologies
+
+ERRORS = Path(__file__).parents[2] / "errors"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    streams = capsys.readouterr()
+    return code, streams.out, streams.err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code, out, _ = run(capsys, *arguments, "-o", "json")
+    assert code == 0
+    data: dict[str, Any] = json.loads(out)
+    assert next(iter(data)) == "schema_version"
+    return data
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "list")
+    assert (code, err) == (0, "")
+    assert "plain-mip" in out and "MIPv4 HA(s) inside the Intranet" in out
+    topologies = run_json(capsys, "list")["topologies"]
+    assert [one["name"] for one in topologies] == list(builtin_topologies())
+    assert set(topologies[0]) == {"name", "title", "source", "summary", "file"}
+
+
+@pytest.mark.parametrize("name", builtin_topologies())
+def test_show(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "show", name)
+    assert (code, err) == (0, "")
+    data = run_json(capsys, "show", name)
+    for network, facts in data["networks"].items():
+        assert network in out and facts["subnet"] in out
+    for node, facts in data["nodes"].items():
+        assert node in out and all(role in out for role in facts["roles"])
+    assert not any(line.endswith(" ") for line in out.splitlines())
+
+
+def test_show_with_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = [
+        "--set",
+        "network.internet.delay=1.5s",
+        "--set",
+        "network.internet.loss=0.5%",
+        "--set",
+        "network.internet.rate=10mbit",
+        "--set",
+        "stack=mip-only",
+    ]
+    data = run_json(capsys, "show", "scenario-2.1", *sets)
+    assert data["networks"]["internet"]["delay_ms"] == 1500
+    assert data["options"]["stack"]["value"] == "mip-only"
+    assert data["nodes"]["mn"]["settings"]["lifetime"] == "10min"
+    assert data["nodes"]["gw"]["links"]["internet"] == "203.0.113.2/32"
+    assert "core 1.5s, 0.5% lost, 10mbit" in run(capsys, "show", "scenario-2.1", *sets)[1]
+
+
+def test_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ERRORS)
+    code, out, err = run(capsys, "validate", "plain-mip", "addresses.yaml", "hubs.yaml")
+    assert code == 4
+    assert out == "plain-mip: ok\n"
+    assert "error: addresses.yaml:7:37: nodes.a.links.net: 192.0.2.0 is the network address" in err
+    assert "  hint: the first host is 192.0.2.1" in err
+    assert "error: hubs.yaml:4:52:" in err
+    assert "4 errors" in err
+    code, out, err = run(capsys, "validate", "empty.yaml", "-o", "json")
+    assert (code, err) == (4, "")
+    assert json.loads(out)["files"] == [
+        {
+            "file": "empty.yaml",
+            "valid": False,
+            "errors": [
+                {
+                    "message": "the file is empty: expected a mapping",
+                    "hint": None,
+                    "file": "empty.yaml",
+                    "line": 1,
+                    "column": 1,
+                }
+            ],
+        }
+    ]
+    assert run(capsys, "validate", "missing.yaml")[0] == 2
+    assert run(capsys, "validate", "missing.yaml", "empty.yaml")[0] == 4
+
+
+def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    data = run_json(capsys, "render", "plain-mip", "-d", str(folder))
+    for node, paths in data["nodes"].items():
+        assert "/etc/testbed/links" in paths
+        assert all((folder / node / path.lstrip("/")).is_file() for path in paths)
+    assert (folder / "ha/etc/mobileip/home-agent.toml").stat().st_mode & 0o777 == 0o600
+    code, _, err = run(capsys, "render", "plain-mip", "-d", str(folder))
+    assert code == 2 and "is not empty" in err and "--force" in err
+    assert run(capsys, "render", "plain-mip", "-d", str(folder), "--force")[0] == 0
+    assert run(capsys, "render", "plain-mip", "-d", str(folder / "ha/etc/testbed/links"))[0] == 2
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "schema")
+    assert code == 0 and json.loads(out)["properties"]["networks"]
+    assert json.loads(run(capsys, "schema", "role")[1])["properties"]["topology-needs"]
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["show", "--help"], ["--version"]])
+def test_help_is_quiet_on_stderr(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "") and out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nonsense"], 2, "nonsense"),
+        (["show"], 2, "Missing argument"),
+        (["show", "plain-mpi"], 2, "did you mean plain-mip?"),
+        (["show", "plain-mip", "--set", "stack=x"], 4, "--set stack=x: expected one of mip-only"),
+        (["show", "plain-mip", "-o", "xml"], 2, "xml"),
+        (["show", "plain-mip", "--templates", "/does/not/exist"], 2, "does not exist"),
+    ],
+)
+def test_errors_go_to_stderr(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, out, err = run(capsys, *arguments)
+    assert (result, out) == (code, "")
+    assert words in err
+
+
+def test_our_own_mistakes_say_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("oops")
+
+    monkeypatch.setattr("testbed.topology.load.load_topology", broken)
+    code, out, err = run(capsys, "show", "plain-mip")
+    assert (code, out) == (1, "")
+    assert "a mistake in testbed itself: ValueError: oops" in err and "Traceback" not in err
+    assert "Traceback" in run(capsys, "show", "plain-mip", "-vv")[2]
+    assert "Traceback" in run(capsys, "-vv", "show", "plain-mip")[2]
+
+
+def test_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("testbed.topology.load.load_topology", interrupted)
+    assert run(capsys, "show", "plain-mip")[0] == 130
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    code = "import sys; from testbed.cli import main; sys.exit(main(['schema']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from testbed.cli import main; main(['--help']); "
+        "heavy = {'pydantic', 'yaml', 'jinja2', 'docker', 'vici', 'pyroute2'}; "
+        "print(*heavy & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""

@@ -1,0 +1,102 @@
+"""The house has rooms, and imports go one way between them; this reads the imports and keeps it so."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "testbed"
+
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "data": set(),
+    "topology": {"errors", "data"},
+    "render": {"errors", "data", "topology"},
+    "engine": {"errors", "data"},
+    "lab": {"errors", "data", "topology", "render", "engine"},
+    "experiment": {"errors", "data", "topology", "render", "engine", "lab"},
+    "report": {"errors", "data", "topology", "render", "engine", "lab", "experiment"},
+    "cli": {"errors", "data", "topology", "render", "engine", "lab", "experiment", "report"},
+    "pytest_plugin": {"errors", "data", "topology", "render", "engine", "lab", "experiment", "report"},
+    # What runs inside the nodes stands alone: the image has no more of testbed than these two.
+    "mobileip": set(),
+    "node": set(),
+}
+"""Room → the rooms it may import."""
+
+READS_THE_WIRE = {"experiment", "report"}
+"""Rooms that may use the codecs of Mobile IP, which know nothing but bytes, to read captures."""
+
+INSIDE_NODES: dict[str, dict[str, set[str]]] = {
+    "mobileip": {"io": {"pyroute2"}, "tunnel": {"pyroute2"}},
+    "node": {"": {"pyroute2", "vici"}},
+}
+"""What is not of the standard library and may be imported inside nodes, by folder ("" is the whole room)."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, wherever in it, with relative imports resolved."""
+    package = file.relative_to(PACKAGE.parent).parent.parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            found |= {f"{module}.{alias.name}" for alias in node.names} if module == "testbed" else {module}
+    return found
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_one_way(file: Path) -> None:
+    if file == PACKAGE / "__init__.py":
+        assert not any(module.startswith("testbed") for module in imports(file))
+        return
+    here = room(file)
+    assert here in ALLOWED, f"testbed/{here} is a room nobody has planned: add it to ALLOWED"
+    for module in imports(file):
+        if module.startswith("testbed."):
+            target = module.split(".")[1]
+            codec = module.startswith("testbed.mobileip.wire") and here in READS_THE_WIRE
+            assert target == here or target in ALLOWED[here] or codec, f"{here} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if room(file) in INSIDE_NODES],
+    ids=lambda file: str(file.relative_to(PACKAGE)),
+)
+def test_programs_inside_nodes_need_little(file: Path) -> None:
+    parts = file.relative_to(PACKAGE).parts
+    folders = INSIDE_NODES[parts[0]]
+    allowed = folders.get("", set()) | (folders.get(parts[1], set()) if len(parts) > 2 else set())
+    for module in imports(file):
+        top = module.split(".")[0]
+        assert top in sys.stdlib_module_names or top == "testbed" or top in allowed, f"imports {module}"
+
+
+def test_the_core_knows_no_clock_and_no_socket() -> None:
+    forbidden = {"time", "socket", "asyncio", "select", "selectors", "threading", "datetime"}
+    for folder in ("wire", "core"):
+        for file in (PACKAGE / "mobileip" / folder).glob("*.py"):
+            tops = {module.split(".")[0] for module in imports(file)}
+            assert not tops & forbidden, f"{file.relative_to(PACKAGE)} imports {tops & forbidden}"
+
+
+def test_modules_are_short() -> None:
+    long = {
+        str(file.relative_to(PACKAGE)): lines
+        for file in FILES
+        if (lines := len(file.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert not long

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -30,6 +30,11 @@ class ActualLab:
     def nodes(self) -> dict[str, Container]:
         """Its nodes by name."""
         return {each.labels[names.NODE]: each for each in self.containers if names.NODE in each.labels}
+
+    @property
+    def mobile_nodes(self) -> list[str]:
+        """Its nodes that move."""
+        return [name for name, container in self.nodes.items() if node_facts(container).attaches]
 
     def node(self, name: str) -> Container:
         """Return a node's container. Raises `UsageError` with the nearest name."""
@@ -80,6 +85,31 @@ def find_lab(engine: Engine, name: str) -> ActualLab:
         hint = did_you_mean(name, labs) or f"no lab is up: testbed up {name}"
         raise UsageError(f"there is no lab {name}", hint=hint)
     return labs[name]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node's labels say about it."""
+
+    roles: tuple[str, ...]
+    links: Mapping[str, str | None]
+    """Network → address and prefix length; None for one that a mobile node can attach to."""
+    services: tuple[str, ...]
+
+    @property
+    def attaches(self) -> tuple[str, ...]:
+        """The networks that a mobile node can attach to."""
+        return tuple(network for network, address in self.links.items() if address is None)
+
+
+def node_facts(container: Container) -> NodeFacts:
+    """Read them."""
+    facts = json.loads(container.labels.get(names.FACTS, "{}"))
+    return NodeFacts(
+        roles=tuple(container.labels.get(names.ROLES, "").split()),
+        links=facts.get("links", {}),
+        services=tuple(facts.get("services", ())),
+    )
 
 
 def endpoints(container: Container) -> dict[str, IPv4Address]:

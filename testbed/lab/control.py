@@ -1,0 +1,90 @@
+"""Talking to the daemons inside nodes: JSON lines over their control sockets, through the engine's exec."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from typing import Any
+
+from testbed.engine import names
+from testbed.engine.api import Container, Engine
+from testbed.errors import TestbedError
+
+SOCKETS = "/run/testbed"
+
+_ASK_ALL = f"""\
+for socket in {SOCKETS}/*.sock; do
+    [ -S "$socket" ] || continue
+    name=${{socket##*/}}
+    printf '{{"service":"%s","reply":' "${{name%.sock}}"
+    reply=$(echo '{{"op":"state"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
+    printf '%s}}\\n' "${{reply:-null}}"
+done
+[ ! -d /sys/class/net/ipsec0 ] || echo '{{"service":"","reply":{{"ok":true,"backend":"userspace (kernel-libipsec)"}}}}'
+"""
+"""One exec tells all of a node: exec is what costs, not asking."""
+
+
+def converse(
+    engine: Engine, container: Container, service: str, request: Mapping[str, object]
+) -> Generator[dict[str, Any]]:
+    """Send one request to a service of a node and yield what it answers and sends after that, until it ends.
+
+    The first message is the answer. Close the iterator to hang up. Raises `TestbedError` when nobody answers
+    or the answer is an error.
+    """
+    node = container.labels.get(names.NODE, container.name)
+    command = ["socat", "-", f"UNIX-CONNECT:{SOCKETS}/{service}.sock"]
+    answered = False
+    with engine.execute(container.id, command, stdin=True) as session:
+        session.send(json.dumps(request).encode() + b"\n")
+        rest, complaint = b"", b""
+        for stream, data in session:
+            if stream == "stderr":
+                complaint += data
+                continue
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                message = _message(line, node, service)
+                if not answered and not message.get("ok"):
+                    raise TestbedError(f"{service} on {node}: {message.get('error', 'no reason given')}")
+                answered = True
+                yield message
+    if not answered:
+        why = complaint.decode(errors="replace").strip() or "it hung up"
+        raise TestbedError(f"{service} on {node} does not answer: {why}")
+
+
+def ask(engine: Engine, container: Container, service: str, request: Mapping[str, object]) -> dict[str, Any]:
+    """Send one request to a service of a node and return its answer. Raises `TestbedError`."""
+    with closing(converse(engine, container, service, request)) as messages:
+        return next(messages)
+
+
+def ask_all(engine: Engine, container: Container) -> dict[str, dict[str, Any] | None]:
+    """Return the state of every service of a node that has a control socket; None where one does not answer.
+
+    Under the name "" is what carries its ESP packets, as the `backend` of a service.
+    """
+    with engine.execute(container.id, ["sh", "-c", _ASK_ALL]) as session:
+        output = b"".join(data for stream, data in session if stream == "stdout")
+    states: dict[str, dict[str, Any] | None] = {}
+    for line in output.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue  # a service that was stopped in the middle of its answer
+        reply = said["reply"]
+        states[said["service"]] = reply if isinstance(reply, dict) and reply.get("ok") else None
+    return states
+
+
+def _message(line: bytes, node: str, service: str) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise TestbedError(f"{service} on {node} sent no JSON: {line[:200]!r}")
+    return message

@@ -1,0 +1,92 @@
+"""What nodes wrote: events on standard output, the daemons' own words on standard error."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Final
+
+from testbed.engine.api import Container, Engine, Line, LogStream
+from testbed.lab.events import Event, parse_event
+
+_SETTLE: Final = 0.15  # seconds lines are held while following, so that nodes' lines come in order of time
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """A line of a node's log."""
+
+    node: str
+    line: Line
+
+    @property
+    def event(self) -> Event | None:
+        """The event it carries, if it does."""
+        return parse_event(self.line.text, self.line.time) if self.line.stream == "stdout" else None
+
+
+def read_logs(
+    engine: Engine,
+    nodes: Mapping[str, Container],
+    *,
+    follow: bool = False,
+    tail: int | None = None,
+    events: bool = False,
+) -> Iterator[NodeLine]:
+    """Yield the lines of several nodes in order of time; `events` leaves standard error out.
+
+    Following ends when every node has stopped, or when the iterator is closed.
+    """
+    streams = {
+        node: engine.logs(container.id, follow=follow, tail=tail, stderr=not events)
+        for node, container in nodes.items()
+    }
+    try:
+        if follow:
+            yield from _as_they_come(streams)
+        else:
+            yield from heapq.merge(
+                *(_lines(node, stream) for node, stream in streams.items()), key=lambda each: each.line.time
+            )
+    finally:
+        for stream in streams.values():
+            stream.close()
+
+
+def _lines(node: str, stream: LogStream) -> Iterator[NodeLine]:
+    return (NodeLine(node, line) for line in stream)
+
+
+def _as_they_come(streams: Mapping[str, LogStream]) -> Iterator[NodeLine]:
+    queue: SimpleQueue[NodeLine | None] = SimpleQueue()
+
+    def read(node: str, stream: LogStream) -> None:
+        for line in _lines(node, stream):
+            queue.put(line)
+        queue.put(None)
+
+    for node, stream in streams.items():
+        Thread(target=read, args=(node, stream), daemon=True).start()
+    open_streams = len(streams)
+    held: list[NodeLine] = []
+    release = 0.0
+    while open_streams or held:
+        wait = release - time.monotonic() if held else None
+        if wait is not None and (wait <= 0 or not open_streams):
+            yield from sorted(held, key=lambda each: each.line.time)
+            held = []
+            continue
+        try:
+            line = queue.get(timeout=wait)
+        except Empty:
+            continue
+        if line is None:
+            open_streams -= 1
+            continue
+        if not held:
+            release = time.monotonic() + _SETTLE
+        held.append(line)

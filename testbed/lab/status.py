@@ -1,0 +1,137 @@
+"""What a lab is doing: labels, the engine's word about its containers, and what the daemons themselves say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.engine import names
+from testbed.engine.api import Container, Engine
+from testbed.errors import TestbedError
+from testbed.lab.control import ask_all
+from testbed.lab.state import ActualLab, node_facts
+from testbed.lab.tasks import WORKERS
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node."""
+
+    name: str
+    roles: tuple[str, ...]
+    state: str  # the engine's: running, exited, …
+    status: str  # the engine's, for people
+    links: Mapping[str, str | None]
+    image: str
+    services: Mapping[str, Mapping[str, Any] | None]
+    """What each daemon with a control socket says of itself; None for one that does not answer."""
+    problem: str | None = None  # why nothing is known of its services
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatus:
+    """One network."""
+
+    name: str
+    subnet: str
+    domain: str
+    medium: str
+    throwaway: str  # the subnet in the engine's books
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """One lab."""
+
+    name: str
+    topology: str
+    nodes: tuple[NodeStatus, ...]
+    networks: tuple[NetworkStatus, ...]
+
+    @property
+    def running(self) -> int:
+        """How many nodes run."""
+        return sum(node.state == "running" for node in self.nodes)
+
+    @property
+    def backends(self) -> dict[str, dict[str, str]]:
+        """Node → service → what carries its packets: a kernel's facility or a program of ours."""
+        found: dict[str, dict[str, str]] = {}
+        for node in self.nodes:
+            for service, state in node.services.items():
+                if state and (backend := state.get("backend")):
+                    found.setdefault(node.name, {})[service or "esp"] = str(backend)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "lab": self.name,
+            "topology": self.topology,
+            "running": self.running,
+            "nodes": {
+                node.name: {
+                    "roles": list(node.roles),
+                    "state": node.state,
+                    "status": node.status,
+                    "links": dict(node.links),
+                    "image": node.image,
+                    "services": {name: state for name, state in node.services.items() if name},
+                    "problem": node.problem,
+                }
+                for node in self.nodes
+            },
+            "networks": {
+                network.name: {
+                    "subnet": network.subnet,
+                    "domain": network.domain,
+                    "medium": network.medium,
+                    "throwaway": network.throwaway,
+                }
+                for network in self.networks
+            },
+            "backends": self.backends,
+        }
+
+
+def lab_status(engine: Engine, lab: ActualLab, *, ask: bool = True) -> LabStatus:
+    """Look at a lab. `ask` also asks the daemons, one exec per running node that has any."""
+    networks = []
+    for network in lab.networks:
+        facts = json.loads(network.labels.get(names.FACTS, "{}"))
+        networks.append(
+            NetworkStatus(
+                name=network.labels.get(names.NETWORK, network.name),
+                subnet=facts.get("subnet", ""),
+                domain=facts.get("domain", ""),
+                medium=facts.get("medium", ""),
+                throwaway=", ".join(map(str, network.subnets)),
+            )
+        )
+    with ThreadPoolExecutor(WORKERS) as threads:
+        nodes = threads.map(lambda each: _node_status(engine, each[0], each[1], ask), lab.nodes.items())
+        return LabStatus(lab.name, lab.topology, tuple(nodes), tuple(networks))
+
+
+def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> NodeStatus:
+    facts = node_facts(container)
+    services: Mapping[str, Mapping[str, Any] | None] = {}
+    problem = None
+    if ask and container.state == "running" and facts.services:
+        try:
+            services = ask_all(engine, container)
+        except TestbedError as error:
+            problem = error.message
+    return NodeStatus(
+        name=name,
+        roles=facts.roles,
+        state=container.state,
+        status=container.status,
+        links=facts.links,
+        image=container.image,
+        services=services,
+        problem=problem,
+    )

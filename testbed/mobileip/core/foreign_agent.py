@@ -6,6 +6,7 @@ from collections import Counter
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
+from testbed.mobileip.core.admission import check_form, check_service
 from testbed.mobileip.core.advertiser import Advertiser, is_unicast
 from testbed.mobileip.core.api import (
     AgentMessage,
@@ -13,23 +14,23 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
-    Event,
     SendDatagram,
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.config import INFINITE_LIFETIME, ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.core.limits import OncePer
+from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.timers import Timers, lifetime_left
+from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
-from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
 from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
@@ -37,25 +38,11 @@ PENDING_PER_NODE = 5
 """So that one node cannot fill the list."""
 
 _BROADCAST = IPv4Address("255.255.255.255")
-_UNSPECIFIED = IPv4Address(0)
 
 # ICMP Destination Unreachable codes (RFC 792, RFC 1122 §3.2.2.1) that speak of the network or of the host.
 _NETWORK_CODES = frozenset((0, 6, 9, 11))
 _HOST_CODES = frozenset((1, 7, 8, 10, 12))
 _PORT_CODES = frozenset((3,))
-
-
-class _Discard(Exception):
-    """The message is to be discarded silently; the argument is the counter's name."""
-
-
-class _Deny(Exception):
-    """The request is to be denied with a code."""
-
-    def __init__(self, code: Code, why: str = "") -> None:
-        super().__init__(code)
-        self.code = code
-        self.why = why
 
 
 class ForeignAgent:
@@ -69,7 +56,7 @@ class ForeignAgent:
     ) -> None:
         self.config = config
         self.counters: Counter[str] = Counter()
-        self._effects: list[Effect] = []
+        self._out = Outbox()
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.own_addresses | {config.address, config.care_of}
@@ -98,10 +85,10 @@ class ForeignAgent:
                 self.counters["replies-received"] += 1
                 self._receive_reply(datagram, now)
             else:
-                raise _Discard("type")
+                raise Discard("type")
         except WireError as error:
             self.counters[f"discarded-{error.reason}"] += 1
-        except _Discard as discard:
+        except Discard as discard:
             self.counters[f"discarded-{discard}"] += 1
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
@@ -109,7 +96,7 @@ class ForeignAgent:
         if message.payload[:1] != b"\x0a":
             self.counters["agent-messages-ignored"] += 1
             return
-        self._effects += self._advertiser.receive(message, now)
+        self._out.add(*self._advertiser.receive(message, now))
 
     def unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
         """ICMP Destination Unreachable with `icmp_code` came back for a request relayed to `home_agent`."""
@@ -133,7 +120,7 @@ class ForeignAgent:
         for home_address in self._visitor_timers.pop_due(now):
             self.counters["visitors-expired"] += 1
             self._clear_visitor(home_address, "visitor-expired")
-        self._effects += self._advertiser.tick(now)
+        self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
@@ -142,8 +129,7 @@ class ForeignAgent:
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
-        effects, self._effects = self._effects, []
-        return effects
+        return self._out.drain()
 
     def state(self, now: float) -> dict[str, object]:
         """A JSON-serialisable picture; a `lifetime_left` of null never ends."""
@@ -181,9 +167,9 @@ class ForeignAgent:
 
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.interface not in (None, self.config.interface):
-            raise _Discard("not-from-link")
+            raise Discard("not-from-link")
         if datagram.link_address is None or datagram.source_port == 0:
-            raise _Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
+            raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
         request = RegistrationRequest.decode_fixed(datagram.payload)
         try:
             try:
@@ -191,11 +177,12 @@ class ForeignAgent:
             except WireError as error:
                 if error.reason == "unknown-extension":
                     raise
-                raise _Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
-            self._check_identity(datagram, request)
-            self._check_service(datagram, request)
+                raise Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
+            check_form(request, self._own)
+            self._authenticate(datagram, request)
+            check_service(self.config, datagram, request)
             self._check_resources(request)
-        except _Deny as denial:
+        except Deny as denial:
             self._deny(datagram, request, denial.code, now, denial.why)
             return
         expires = now + PENDING_TIME
@@ -205,7 +192,7 @@ class ForeignAgent:
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
         self.counters["requests-relayed"] += 1
-        self._effects.append(
+        self._out.add(
             SendDatagram(
                 Datagram(
                     self._relayed(datagram, request), self.config.care_of, PORT, request.home_agent, PORT
@@ -213,63 +200,28 @@ class ForeignAgent:
             )
         )
 
-    def _check_identity(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """Who asks, for whom (§3.7.2, §3.7.2.1)."""
-        home_address = request.home_address
-        if home_address == _UNSPECIFIED:
-            raise _Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
-        if not is_unicast(home_address) or home_address == request.home_agent:
-            raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
-        if home_address in self._own:
-            raise _Deny(Code.FA_PROHIBITED, "home address is the agent's own")
-        if home_address in self._nodes:
-            try:
-                self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_FOREIGN, home_address)
-            except AuthenticationError as error:
-                self.counters[f"mobile-node-{error.reason}"] += 1
-                raise _Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
-        if request.flags & RequestFlag.X:
-            raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "reserved bit set")
-        if not any(extension.type == MOBILE_HOME for extension in request.extensions):
-            raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing authenticates it to the home agent")
-        if not is_unicast(request.home_agent) or request.home_agent in self._own:
-            raise _Deny(Code.FA_INVALID_HOME_AGENT_ADDRESS)
-
-    def _check_service(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """Whether what is asked for is on offer (§3.7.2.1, RFC 3024 §4.2.1)."""
-        config = self.config
-        wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
-        if any(extension.type == ENCAPSULATING_DELIVERY for extension in request.extensions):
-            if not wants_reverse:
-                raise _Deny(Code.FA_POORLY_FORMED_REQUEST, "delivery style without reverse tunnel")
-            raise _Deny(Code.FA_DELIVERY_STYLE_NOT_SUPPORTED)
-        if wants_reverse and datagram.ttl != 255:
-            raise _Deny(Code.FA_MOBILE_NODE_TOO_DISTANT)
-        if request.lifetime == 0:
-            return  # what is well-formed and ends a registration is always relayed (§3.7)
-        if not request.flags & RequestFlag.DECAPSULATION and request.care_of_address != config.care_of:
-            raise _Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
-        if not is_unicast(request.care_of_address) or request.care_of_address == request.home_address:
-            raise _Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
-        if request.lifetime > config.registration_lifetime:
-            raise _Deny(Code.FA_LIFETIME_TOO_LONG)
-        if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
-            raise _Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
-        if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
-            raise _Deny(Code.FA_REVERSE_TUNNEL_MANDATORY)
-        if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
-            raise _Deny(Code.FA_REVERSE_TUNNEL_UNAVAILABLE)
+    def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
+        """§3.7.2.1, where the mobile node and we share an association."""
+        if request.home_address not in self._nodes:
+            return
+        try:
+            self._nodes.authenticate(
+                datagram.payload, request.extensions, MOBILE_FOREIGN, request.home_address
+            )
+        except AuthenticationError as error:
+            self.counters[f"mobile-node-{error.reason}"] += 1
+            raise Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
 
     def _check_resources(self, request: RegistrationRequest) -> None:
         home_address = request.home_address
         if (home_address, request.low_identification) in self._pending:
             return  # a repetition takes no more room
         if len(self._pending) >= self.config.pending:
-            raise _Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
+            raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
         if sum(key[0] == home_address for key in self._pending) >= PENDING_PER_NODE:
-            raise _Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
+            raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
         if request.lifetime and self._busy() and home_address not in self._visitors:
-            raise _Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
+            raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
 
     def _relayed(self, datagram: Datagram, request: RegistrationRequest) -> bytes:
         """The request for the home agent: what was only for us removed, our proof added (§3.7.2.2)."""
@@ -285,21 +237,21 @@ class ForeignAgent:
         reply = RegistrationReply.decode_fixed(datagram.payload)
         pending = self._pending.get((reply.home_address, reply.low_identification))
         if pending is None:
-            raise _Discard("no-pending-request")
+            raise Discard("no-pending-request")
         request = pending.request
         # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1).
         if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
-            raise _Discard("not-from-home-agent")
+            raise Discard("not-from-home-agent")
         try:
             reply = RegistrationReply.decode(datagram.payload)
         except WireError as error:
             if error.reason == "unknown-extension":
                 raise
             self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise _Discard("poorly-formed-reply") from error
+            raise Discard("poorly-formed-reply") from error
         if not any(extension.type == MOBILE_HOME for extension in reply.extensions):
             self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise _Discard("poorly-formed-reply")
+            raise Discard("poorly-formed-reply")
         if request.home_agent in self._home_agents and request.lifetime:
             try:
                 self._home_agents.authenticate(
@@ -308,14 +260,14 @@ class ForeignAgent:
             except AuthenticationError as error:
                 self.counters[f"home-agent-{error.reason}"] += 1
                 self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
-                raise _Discard("failed-authentication") from error
+                raise Discard("failed-authentication") from error
         self._forget(pending)
         if accepted(reply.code):
             self._update_visitor(pending, reply, now)
         payload = datagram.payload[: _authorized_end(reply)]
         self._send_to_node(pending.datagram, reply.home_address, payload)
         self.counters["replies-relayed"] += 1
-        self._event(
+        self._out.event(
             "reply-relayed",
             home_address=str(reply.home_address),
             home_agent=str(request.home_agent),
@@ -353,7 +305,7 @@ class ForeignAgent:
             self._visitor_timers.cancel(home_address)
         else:
             self._visitor_timers.set(home_address, visitor.expires)
-        self._effects.append(
+        self._out.add(
             SetVisitor(
                 home_address,
                 visitor.home_agent,
@@ -363,7 +315,7 @@ class ForeignAgent:
                 visitor.reverse_tunnel,
             )
         )
-        self._event("visitor", home_address=str(home_address), lifetime=lifetime)
+        self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
 
     # What is sent to the mobile node.
 
@@ -381,7 +333,7 @@ class ForeignAgent:
         reply = RegistrationReply(
             code, lifetime, request.home_address, request.home_agent, request.identification
         )
-        self._event(
+        self._out.event(
             "denied", home_address=str(request.home_address), code=int(code), reason=why or describe(code)
         )
         self._send_to_node(datagram, request.home_address, reply.encode())
@@ -392,7 +344,7 @@ class ForeignAgent:
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
         source = datagram.destination
-        self._effects.append(
+        self._out.add(
             SendDatagram(
                 Datagram(
                     payload,
@@ -412,8 +364,8 @@ class ForeignAgent:
 
     def _clear_visitor(self, home_address: IPv4Address, event: str) -> None:
         del self._visitors[home_address]
-        self._effects.append(ClearVisitor(home_address))
-        self._event(event, home_address=str(home_address))
+        self._out.add(ClearVisitor(home_address))
+        self._out.event(event, home_address=str(home_address))
 
     def _busy(self) -> bool:
         return len(self._visitors) >= self.config.visitors
@@ -433,9 +385,6 @@ class ForeignAgent:
             MobilityAgentExtension(sequence, config.registration_lifetime, flags, (config.care_of,)),
             None if config.prefix_length is None else (config.prefix_length,),
         )
-
-    def _event(self, name: str, **fields: str | int | float | bool | None) -> None:
-        self._effects.append(Event(name, fields))
 
 
 def _authorized_end(message: RegistrationRequest | RegistrationReply) -> int:

@@ -13,7 +13,6 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
-    Event,
     GratuitousArp,
     ProxyArp,
     SendDatagram,
@@ -22,8 +21,10 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.config import HomeAgentConfig, ReverseTunnel, SecurityAssociation
+from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.timers import Timers, lifetime_left
+from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.wire import registration_request
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME, Authentication
@@ -37,19 +38,6 @@ _ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
-class _Discard(Exception):
-    """The request is to be discarded silently; the argument is the counter's name."""
-
-
-class _Deny(Exception):
-    """The request is to be answered with a code."""
-
-    def __init__(self, code: Code, why: str = "") -> None:
-        super().__init__(code)
-        self.code = code
-        self.why = why
-
-
 class HomeAgent:
     """Keeps bindings by registration requests; asks its shell for tunnels and ARP.
 
@@ -60,7 +48,7 @@ class HomeAgent:
         self.config = config
         self.counters: Counter[str] = Counter()
         self._clock = clock
-        self._effects: list[Effect] = []
+        self._out = Outbox()
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
@@ -86,7 +74,7 @@ class HomeAgent:
             self._receive_request(datagram, now)
         except WireError as error:
             self.counters[f"discarded-{error.reason}"] += 1
-        except _Discard as discard:
+        except Discard as discard:
             self.counters[f"discarded-{discard}"] += 1
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
@@ -94,19 +82,19 @@ class HomeAgent:
         if self._advertiser is None or message.payload[:1] != b"\x0a":
             self.counters["agent-messages-ignored"] += 1
             return
-        self._effects += self._advertiser.receive(message, now)
+        self._out.add(*self._advertiser.receive(message, now))
 
     def tick(self, now: float) -> None:
         """Expire bindings, repeat gratuitous ARPs, advertise."""
         for home_address, care_of in self._bindings.expire(now):
             self.counters["bindings-expired"] += 1
-            self._event("binding-expired", home_address=str(home_address), care_of=str(care_of))
+            self._out.event("binding-expired", home_address=str(home_address), care_of=str(care_of))
             self._bindings_changed(home_address)
         for home_address in self._arp_timers.pop_due(now):
             link_address, left = self._arps.pop(home_address)
             self._gratuitous_arp(home_address, link_address, left, now)
         if self._advertiser is not None:
-            self._effects += self._advertiser.tick(now)
+            self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
@@ -117,8 +105,7 @@ class HomeAgent:
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
-        effects, self._effects = self._effects, []
-        return effects
+        return self._out.drain()
 
     def state(self, now: float) -> dict[str, object]:
         """A JSON-serialisable picture; a `lifetime_left` of null never ends."""
@@ -154,29 +141,29 @@ class HomeAgent:
 
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.payload[:1] != bytes((registration_request.TYPE,)):
-            raise _Discard("type")
+            raise Discard("type")
         if not is_unicast(datagram.source) or datagram.source_port == 0:
-            raise _Discard("unanswerable")
+            raise Discard("unanswerable")
         request = RegistrationRequest.decode(datagram.payload)
         unix_time = self._clock(now)
         association = self._nodes.choose(request.home_address, _spi(request))
         if association is None:
-            raise _Discard("no-security-association")
+            raise Discard("no-security-association")
         identification = request.identification
         try:
             self._authenticate(datagram, request)
             if not self._replay.fresh(request.home_address, identification, unix_time):
                 identification = self._replay.correction(identification, unix_time)
-                raise _Deny(Code.HA_IDENTIFICATION_MISMATCH)
+                raise Deny(Code.HA_IDENTIFICATION_MISMATCH)
             self._authenticate_foreign_agent(datagram, request)
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
             self._replay.accept(request.home_address, identification, unix_time)
             self._check(datagram, request)
             code, lifetime = self._accept(datagram, request, now)
-        except _Deny as denial:
+        except Deny as denial:
             code, lifetime = denial.code, min(request.lifetime, self.config.lifetime)
             self.counters[f"denied-{code}"] += 1
-            self._event(
+            self._out.event(
                 "denied",
                 home_address=str(request.home_address),
                 care_of=str(request.care_of_address),
@@ -191,12 +178,12 @@ class HomeAgent:
         """§3.8.2.1 a and d."""
         agent_known = datagram.source in self._agents
         if not agent_known and any(extension.type == FOREIGN_HOME for extension in request.extensions):
-            raise _Discard("foreign-home-without-association")
+            raise Discard("foreign-home-without-association")
         try:
             self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_HOME, request.home_address)
         except AuthenticationError as error:
             if error.reason == "missing-authentication":
-                raise _Discard("missing-authentication") from error
+                raise Discard("missing-authentication") from error
             self.counters[f"mobile-node-{error.reason}"] += 1
             if agent_known:
                 # Only a foreign agent that proves itself is told; without an association one may be.
@@ -205,8 +192,8 @@ class HomeAgent:
                         datagram.payload, request.extensions, FOREIGN_HOME, datagram.source
                     )
                 except AuthenticationError:
-                    raise _Discard("failed-authentication") from error
-            raise _Deny(Code.HA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
+                    raise Discard("failed-authentication") from error
+            raise Deny(Code.HA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
 
     def _authenticate_foreign_agent(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """§3.8.2.1 c; a deregistration carries no such extension."""
@@ -216,31 +203,31 @@ class HomeAgent:
             self._agents.authenticate(datagram.payload, request.extensions, FOREIGN_HOME, datagram.source)
         except AuthenticationError as error:
             self.counters[f"foreign-agent-{error.reason}"] += 1
-            raise _Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
+            raise Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
 
     def _check(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """What authentication does not tell: §3.8.2.1 end, §3.8.2.3, RFC 3024 §4.3.1."""
         config = self.config
         if request.home_agent != config.address or self._is_broadcast(datagram.destination):
-            raise _Deny(Code.HA_UNKNOWN_HOME_AGENT)
+            raise Deny(Code.HA_UNKNOWN_HOME_AGENT)
         if request.flags & RequestFlag.X:
-            raise _Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
+            raise Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
         if not self._is_home_address(request.home_address):
-            raise _Deny(Code.HA_PROHIBITED, "home address not supported")
+            raise Deny(Code.HA_PROHIBITED, "home address not supported")
         if request.lifetime == 0:
             return
         care_of = request.care_of_address
         if not is_unicast(care_of) or care_of in (request.home_address, config.address):
-            raise _Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
+            raise Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
         if care_of in self._nodes:
-            raise _Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
+            raise Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
         if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
-            raise _Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
+            raise Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
         wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
         if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
-            raise _Deny(Code.HA_REVERSE_TUNNEL_MANDATORY)
+            raise Deny(Code.HA_REVERSE_TUNNEL_MANDATORY)
         if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
-            raise _Deny(Code.HA_REVERSE_TUNNEL_UNAVAILABLE)
+            raise Deny(Code.HA_REVERSE_TUNNEL_UNAVAILABLE)
 
     def _accept(self, datagram: Datagram, request: RegistrationRequest, now: float) -> tuple[Code, int]:
         """§3.8.2.2: update the bindings. A duplicate never comes here: its timestamp is not fresh."""
@@ -250,27 +237,27 @@ class HomeAgent:
         if request.lifetime == 0:
             self._bindings.remove(home_address, None if care_of == home_address else care_of)
             if had_bindings:
-                self._event("binding-removed", home_address=str(home_address), care_of=str(care_of))
+                self._out.event("binding-removed", home_address=str(home_address), care_of=str(care_of))
                 self._bindings_changed(home_address)
             if self._returned_home(datagram, request) and self.config.home_interface is not None:
                 self._announce_return(datagram, home_address, now)
             return code, 0
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
         if not had_bindings and len(self._bindings) >= self.config.bindings:
-            raise _Deny(Code.HA_INSUFFICIENT_RESOURCES)
+            raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
         before = self._bindings.care_of_addresses(home_address)
         if retain and care_of not in before and len(before) >= self.config.simultaneous:
-            raise _Deny(Code.HA_TOO_MANY_BINDINGS)
+            raise Deny(Code.HA_TOO_MANY_BINDINGS)
         reverse_before = self._reverse_tunnel(home_address)
         lifetime = min(request.lifetime, self.config.lifetime)
         binding = Binding(care_of, request.identification, request.flags, lifetime, now)
         self._bindings.add(home_address, binding, retain)
-        self._event("binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime)
+        self._out.event("binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime)
         after = self._bindings.care_of_addresses(home_address)
         if after != before or reverse_before != self._reverse_tunnel(home_address):
             self._bindings_changed(home_address)
         if not had_bindings and self.config.home_interface is not None:
-            self._effects.append(ProxyArp(home_address, True))
+            self._out.add(ProxyArp(home_address, True))
             self._gratuitous_arp(home_address, None, _ARP_REPEATS, now)
         return code, lifetime
 
@@ -294,7 +281,7 @@ class HomeAgent:
             source = self.config.address
         # A node that asks from its home address is at home, whatever binding still exists (§3.8.3.1).
         at_home = self._returned_home(datagram, request)
-        self._effects.append(
+        self._out.add(
             SendDatagram(
                 Datagram(
                     payload,
@@ -313,13 +300,11 @@ class HomeAgent:
     def _bindings_changed(self, home_address: IPv4Address) -> None:
         care_of_addresses = self._bindings.care_of_addresses(home_address)
         if care_of_addresses:
-            self._effects.append(
-                SetBinding(home_address, care_of_addresses, self._reverse_tunnel(home_address))
-            )
+            self._out.add(SetBinding(home_address, care_of_addresses, self._reverse_tunnel(home_address)))
             return
-        self._effects.append(ClearBinding(home_address))
+        self._out.add(ClearBinding(home_address))
         if self.config.home_interface is not None:
-            self._effects.append(ProxyArp(home_address, False))
+            self._out.add(ProxyArp(home_address, False))
         self._arps.pop(home_address, None)
         self._arp_timers.cancel(home_address)
 
@@ -333,7 +318,7 @@ class HomeAgent:
     def _gratuitous_arp(
         self, home_address: IPv4Address, link_address: bytes | None, repeats: int, now: float
     ) -> None:
-        self._effects.append(GratuitousArp(home_address, self.config.home_interface, link_address))
+        self._out.add(GratuitousArp(home_address, self.config.home_interface, link_address))
         if repeats > 0:
             self._arps[home_address] = (link_address, repeats - 1)
             self._arp_timers.set(home_address, now + _ARP_INTERVAL)
@@ -363,9 +348,6 @@ class HomeAgent:
             MobilityAgentExtension(sequence, self.config.lifetime, AgentFlag.HOME_AGENT),
             (self.config.home_prefix.prefixlen,),
         )
-
-    def _event(self, name: str, **fields: str | int | float | bool | None) -> None:
-        self._effects.append(Event(name, fields))
 
 
 def _spi(request: RegistrationRequest, kind: int = MOBILE_HOME) -> int | None:

@@ -14,29 +14,22 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
-    Event,
     GratuitousArp,
     SendAgentMessage,
-    SendDatagram,
-    UseCoLocated,
     UseForeignAgent,
     UseHome,
-    UseNothing,
 )
-from testbed.mobileip.core.config import INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.config import MobileNodeConfig
 from testbed.mobileip.core.discovery import Discovery
-from testbed.mobileip.core.registration import Path, Requester, Sent
+from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.registrar import Registrar
+from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
-from testbed.mobileip.wire.code import Code, accepted, describe, from_foreign_agent
-from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.code import Code, from_foreign_agent
 
-FAILED_AFTER = 5
-"""Requests without a reply before `registration-failed` is told; asking goes on."""
 _ARP_REPEATS = 2
-_ARP_INTERVAL = 1.0
-
-Use = UseCoLocated | UseForeignAgent | UseHome | UseNothing
+_ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
 
 
 class MobileNode:
@@ -49,21 +42,19 @@ class MobileNode:
     def __init__(self, config: MobileNodeConfig, clock: Clock, rng: Random | None = None) -> None:
         self.config = config
         self.counters: Counter[str] = Counter()
-        self._effects: list[Effect] = []
+        self._out = Outbox()
         rng = rng or SystemRandom()
-        self._requester = Requester(config, clock, self.counters, rng)
-        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, rng)
-        # request: send or repeat; renew, expire: the registration; agent: silent for too long; solicit; arp.
+        # Beside those of the registrar: agent (silent for too long), solicit, arp.
         self._timers: Timers[str] = Timers()
+        self._requester = Requester(config, clock, self.counters, rng)
+        self._registrar = Registrar(
+            self._requester, config.reverse_tunnel, self._timers, self._out, self.counters
+        )
+        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, rng)
         self._interface: str | None = None
         self._discovering = False
         self._register = True
-        self._deregistering = False  # asked for away from home, perhaps done
         self._care_of_index = 0  # of the agent's care-of addresses, the one to try
-        self._path: Path | None = None
-        self._use: Use | None = UseNothing()  # what the shell was told last; None: tell it again
-        self._registered: Sent | None = None  # the request whose registration holds
-        self._granted = 0
         self._arps_left = 0
 
     # What a connection manager says.
@@ -77,12 +68,12 @@ class MobileNode:
         if not is_unicast(care_of) or care_of == self.config.home_address:
             raise ValueError(f"{care_of} cannot be a care-of address")
         path = Path("co-located", interface, care_of, care_of)
-        if path != self._path:
+        if path != self._registrar.path:
             self._leave()
-        self._interface, self._path = interface, path
-        self._use = None if self._use != UseNothing() else self._use
-        self._deregistering = False
-        self._start(now)
+        self._interface, self._registrar.path = interface, path
+        self._registrar.tell_again()
+        self._registrar.deregistering = False
+        self._registrar.start(now)
 
     def discover(self, interface: str, now: float, register: bool = True) -> None:
         """Look for an agent on `interface`, to register through it or to find that this is home.
@@ -97,36 +88,26 @@ class MobileNode:
     def detach(self, now: float) -> None:
         """Forget the attachment and the registration; send nothing."""
         self._leave()
-        self._event("detached")
+        self._out.event("detached")
 
     def deregister(self, now: float) -> None:
         """Ask the home agent to delete all bindings, over the current attachment.
 
         Raises ValueError when there is none.
         """
-        if self._path is None:
+        if self._registrar.path is None:
             raise ValueError("not attached: there is no way to reach the home agent")
-        self._deregistering = True
+        self._registrar.deregistering = True
         self._timers.cancel("renew")
-        self._start(now)
+        self._registrar.start(now)
 
     # What arrives, what is due, what is told.
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a reply."""
-        self.counters["replies-received"] += 1
-        matched = self._requester.match(datagram)
-        if matched is None:
-            return
-        sent, reply = matched
-        self._timers.cancel("request")
-        self._event("reply", code=reply.code, reason=describe(reply.code), lifetime=reply.lifetime)
-        if not accepted(reply.code) or (reply.lifetime == 0 < sent.lifetime):
-            self._refused(sent, reply, now)
-        elif sent.lifetime == 0:
-            self._deregistered(sent)
-        else:
-            self._accepted(sent, reply, now)
+        code = self._registrar.receive(datagram, now)
+        if code is not None and from_foreign_agent(code) and code != Code.FA_LIFETIME_TOO_LONG:
+            self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Take an advertisement."""
@@ -138,7 +119,7 @@ class MobileNode:
             return
         agent, news = heard
         if news:
-            self._event(
+            self._out.event(
                 "agent-advertisement",
                 agent=str(agent.address),
                 home_agent=agent.has(AgentFlag.HOME_AGENT),
@@ -146,7 +127,7 @@ class MobileNode:
                 care_of=str(agent.mobility.care_of_addresses[0]) if agent.is_foreign_agent else None,
                 busy=agent.has(AgentFlag.BUSY),
             )
-        if self._deregistering:
+        if self._registrar.deregistering:
             self._refresh(agent)
         elif self._discovering:
             self._heard(agent, now)
@@ -157,11 +138,13 @@ class MobileNode:
         """Repeat requests and solicitations, renew and expire the registration, notice silent agents."""
         for timer in self._timers.pop_due(now):
             if timer == "request":
-                self._request_due(now)
+                if self._registrar.timed_out():
+                    self._try_elsewhere(now)
+                self._registrar.send(now)
             elif timer == "renew":
                 self._renew(now)
             elif timer == "expire":
-                self._expired()
+                self._registrar.expired()
             elif timer == "agent":
                 self._agent_silent(now)
             elif timer == "solicit":
@@ -175,12 +158,12 @@ class MobileNode:
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
-        effects, self._effects = self._effects, []
-        return effects
+        return self._out.drain()
 
     def state(self, now: float) -> dict[str, object]:
         """A JSON-serialisable picture; a `lifetime_left` of null: not registered, or for ever."""
-        registered, path, agent = self._registered, self._path, self._discovery.current
+        registered, path = self._registrar.registered, self._registrar.path
+        agent = self._discovery.current
         return {
             "role": "mobile-node",
             "state": self._state(),
@@ -191,7 +174,7 @@ class MobileNode:
             "care_of": str(path.care_of_address) if path and path.mode != "home" else None,
             "agent": str(agent.address) if agent else None,
             "registered": registered is not None,
-            "lifetime": self._granted if registered else None,
+            "lifetime": self._registrar.granted if registered else None,
             "lifetime_left": lifetime_left(self._timers.get("expire"), now) if registered else None,
             "clock_offset": round(self._requester.clock_offset, 3),
             "agents": [str(address) for address in self._discovery.addresses],
@@ -199,25 +182,25 @@ class MobileNode:
         }
 
     def _state(self) -> str:
-        path = self._path
+        registrar, path = self._registrar, self._registrar.path
         if self._interface is None:
             return "detached"
-        if path is None or (path.mode == "foreign-agent" and self._discovery.current is None):
+        if path is None:
             return "discovering"
-        if self._deregistering or path.mode == "home":
-            if "request" in self._timers:
+        if registrar.deregistering or path.mode == "home":
+            if registrar.asking:
                 return "deregistering"
             return "at-home" if path.mode == "home" else "deregistered"
         if not self._register:
             return "using-agent"
-        return "registered" if self._registered and self._registered.path == path else "registering"
+        return "registered" if registrar.registered and registrar.registered.path == path else "registering"
 
     # Agents (§2.4).
 
     def _solicit(self, now: float) -> None:
         if self._interface is not None:
             message, interval = self._discovery.solicit(self._interface)
-            self._effects.append(SendAgentMessage(message))
+            self._out.add(SendAgentMessage(message))
             self._timers.set("solicit", now + interval)
 
     def _refresh(self, agent: Agent) -> Agent | None:
@@ -232,11 +215,11 @@ class MobileNode:
     def _heard(self, agent: Agent, now: float) -> None:
         before = self._refresh(agent)
         if before is not None:
-            path = self._path
+            path = self._registrar.path
             if path is None or path.mode == "home":
                 return
             if path.care_of_address not in agent.mobility.care_of_addresses or agent.rebooted_since(before):
-                self._event("agent-rebooted", agent=str(agent.address))
+                self._out.event("agent-rebooted", agent=str(agent.address))
                 self._use_agent(agent, now, at_once=False)
         elif (
             self._discovery.is_home(agent)
@@ -247,7 +230,7 @@ class MobileNode:
 
     def _heard_while_co_located(self, agent: Agent, now: float) -> None:
         """An advertisement can show that this is home, or that registration must go through it (§2.4.1)."""
-        path = self._path
+        path = self._registrar.path
         if path is None:
             return
         if self._discovery.is_home(agent):
@@ -256,13 +239,13 @@ class MobileNode:
         elif (
             path.agent is None and agent.has(AgentFlag.REGISTRATION_REQUIRED) and self._discovery.suits(agent)
         ):
-            self._path = replace(
+            self._registrar.path = replace(
                 path,
                 agent=agent.address,
                 agent_link_address=agent.link_address,
                 lifetime_limit=agent.mobility.registration_lifetime,
             )
-            self._start(now, at_once=False)
+            self._registrar.start(now, at_once=False)
 
     def _use_agent(self, agent: Agent, now: float, at_once: bool = True) -> None:
         current = self._discovery.current
@@ -274,12 +257,13 @@ class MobileNode:
         if self._discovery.is_home(agent):
             self._go_home(agent, now)
             return
-        self._path = self._path_through(agent)
-        holds = self._registered is not None and self._registered.path == self._path
-        assert self._path.agent_link_address is not None
-        self._take(UseForeignAgent(self._path.interface, agent.address, self._path.agent_link_address, holds))
+        path = self._registrar.path = self._path_through(agent)
+        registered = self._registrar.registered
+        holds = registered is not None and registered.path == path
+        assert path.agent_link_address is not None
+        self._registrar.use(UseForeignAgent(path.interface, agent.address, path.agent_link_address, holds))
         if self._register:
-            self._start(now, at_once)
+            self._registrar.start(now, at_once)
 
     def _path_through(self, agent: Agent) -> Path:
         assert self._interface is not None
@@ -294,19 +278,41 @@ class MobileNode:
             agent.mobility.registration_lifetime,
         )
 
+    def _try_elsewhere(self, now: float) -> None:
+        """Point the next request at the agent's next care-of address, then at another agent (§2.4)."""
+        agent, path = self._discovery.current, self._registrar.path
+        if agent is None or path is None or path.mode != "foreign-agent" or self._registrar.deregistering:
+            return
+        self._care_of_index += 1
+        if self._care_of_index >= len(agent.mobility.care_of_addresses):
+            self._care_of_index = 0
+            agent = self._discovery.alternative(agent, now)
+            self._discovery.current = agent
+            self._timers.set("agent", agent.expires)
+        self._registrar.path = self._path_through(agent)
+
+    def _renew(self, now: float) -> None:
+        if self._registrar.asking:
+            return
+        other = self._discovery.moved(now) if self._discovering else None
+        if other is not None:
+            self._use_agent(other, now)
+        else:
+            self._registrar.start(now, at_once=False)
+
     def _agent_silent(self, now: float) -> None:
         """§2.4.2.1. What was granted holds until it expires; the agent may come back."""
         agent = self._discovery.current
         if agent is None:
             return
         self.counters["agents-lost"] += 1
-        self._event("lost-agent", agent=str(agent.address))
+        self._out.event("lost-agent", agent=str(agent.address))
         self._discovery.restart()
-        if self._deregistering:
+        path = self._registrar.path
+        if path is not None and path.mode == "foreign-agent":
+            self._registrar.suspend()
+        if self._registrar.deregistering:
             return
-        if self._path is not None and self._path.mode == "foreign-agent":
-            self._requester.sent = None
-            self._timers.cancel("request")
         other = self._discovery.best(now)
         if other is not None:
             self._use_agent(other, now)
@@ -317,165 +323,35 @@ class MobileNode:
         """§2.4.3, in the order of §4.6: routes, gratuitous ARP, request."""
         assert self._interface is not None
         home = Path("home", self._interface, self.config.home_address, self.config.home_address)
-        if self._path == home:
+        if self._registrar.path == home:
             return
-        self._path = home
+        self._registrar.path = home
         self._timers.cancel("renew")
         router = self.config.home_router
         if router is None:
             router = next((each for each in agent.routers if each in self.config.home_prefix), None)
-        self._take(UseHome(self._interface, router))
-        self._event("at-home", agent=str(agent.address))
+        self._registrar.use(UseHome(self._interface, router))
+        self._out.event("at-home", agent=str(agent.address))
         self._arps_left = 1 + _ARP_REPEATS
         self._gratuitous_arp(now)
         if self._register:
-            self._start(now)
+            self._registrar.start(now)
 
     def _gratuitous_arp(self, now: float) -> None:
-        if self._path is None or self._path.mode != "home":
+        path = self._registrar.path
+        if path is None or path.mode != "home":
             return
-        self._effects.append(GratuitousArp(self.config.home_address, self._interface))
+        self._out.add(GratuitousArp(self.config.home_address, self._interface))
         self._arps_left -= 1
         if self._arps_left > 0:
             self._timers.set("arp", now + _ARP_INTERVAL)
 
-    # Registration (§3.6).
-
-    def _start(self, now: float, at_once: bool = True) -> None:
-        """Begin asking; unless `at_once`, after a move, not sooner than the last request allows."""
-        self._requester.begin()
-        earliest = self._requester.earliest(now)
-        if at_once or earliest <= now:
-            self._send(now)
-        else:
-            self._timers.set("request", earliest)
-
-    def _send(self, now: float) -> None:
-        path = self._path
-        if path is None or (path.mode == "foreign-agent" and self._discovery.current is None):
-            return  # no way to the home agent; when an agent is found all begins anew
-        deregister = self._deregistering or path.mode == "home"
-        datagram, repeat = self._requester.request(path, deregister, now)
-        self._timers.set("request", repeat)
-        self._effects.append(SendDatagram(datagram))
-        self._event(
-            "request-sent",
-            mode=path.mode,
-            care_of=None if deregister else str(path.care_of_address),
-            destination=str(datagram.destination),
-            deregister=deregister,
-        )
-
-    def _request_due(self, now: float) -> None:
-        if self._requester.sent is not None:
-            self.counters["requests-timed-out"] += 1
-            if self._requester.unanswered % FAILED_AFTER == 0:
-                self._event("registration-failed", reason="timeout", code=None)
-                self._try_elsewhere(now)
-        self._send(now)
-
-    def _renew(self, now: float) -> None:
-        if "request" in self._timers:
-            return  # being asked for already
-        other = self._discovery.moved(now) if self._discovering else None
-        if other is not None:
-            self._use_agent(other, now)
-        else:
-            self._start(now, at_once=False)
-
-    def _accepted(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
-        """§3.6.2.2: the lifetime counts from the request on."""
-        self._requester.granted()
-        granted = min(reply.lifetime, sent.lifetime)
-        path = sent.path
-        renewal = self._registered is not None and self._registered.path == path
-        self._registered, self._granted = sent, granted
-        if granted == INFINITE_LIFETIME:
-            self._timers.cancel("expire")
-            self._timers.cancel("renew")
-        else:
-            margin = min(granted / 2, max(granted / 10, 7.0))  # time for a few repetitions
-            self._timers.set("expire", sent.at + granted)
-            self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
-        if path.mode == "co-located":
-            reverse = self.config.reverse_tunnel
-            self._take(UseCoLocated(path.interface, path.care_of_address, reply.home_agent, reverse))
-        elif path.agent is not None and path.agent_link_address is not None:
-            self._take(UseForeignAgent(path.interface, path.agent, path.agent_link_address, True))
-        self._event(
-            "registered",
-            mode=path.mode,
-            care_of=str(path.care_of_address),
-            agent=str(path.agent) if path.agent else None,
-            home_agent=str(reply.home_agent),
-            lifetime=granted,
-            renewal=renewal,
-        )
-
-    def _deregistered(self, sent: Sent) -> None:
-        self._requester.granted()
-        self._forget_registration()
-        if sent.path.mode != "home":
-            self._take(UseNothing())
-        self._event("deregistered", mode=sent.path.mode)
-
-    def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
-        """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
-        code = reply.code
-        self.counters[f"denied-{code}"] += 1
-        delay = self._requester.refused(reply, now)
-        if delay:
-            self._event("registration-failed", reason=describe(code), code=code)
-        if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
-            self._path = replace(sent.path, lifetime_limit=reply.lifetime)
-        elif from_foreign_agent(code):
-            self._try_elsewhere(now)
-        self._timers.set("request", max(self._requester.earliest(now), now + delay))
-
-    def _try_elsewhere(self, now: float) -> None:
-        """Point the next request at the agent's next care-of address, then at another agent (§2.4)."""
-        agent, path = self._discovery.current, self._path
-        if agent is None or path is None or path.mode != "foreign-agent" or self._deregistering:
-            return
-        self._care_of_index += 1
-        if self._care_of_index >= len(agent.mobility.care_of_addresses):
-            self._care_of_index = 0
-            agent = self._discovery.alternative(agent, now)
-            self._discovery.current = agent
-            self._timers.set("agent", agent.expires)
-        self._path = self._path_through(agent)
-
-    def _expired(self) -> None:
-        self.counters["registrations-expired"] += 1
-        self._forget_registration()
-        self._event("registration-expired")
-        use = self._use
-        if isinstance(use, UseForeignAgent) and self._discovery.current is not None:
-            self._take(replace(use, registered=False))
-        elif not isinstance(use, UseHome):
-            self._take(UseNothing())
-
-    def _forget_registration(self) -> None:
-        self._registered, self._granted = None, 0
-        self._timers.cancel("expire")
-        self._timers.cancel("renew")
-
     def _leave(self) -> None:
         """Forget all about the attachment."""
-        self._take(UseNothing())
-        self._forget_registration()
+        self._registrar.leave()
         self._timers.clear()
         self._discovery.clear()
-        self._requester.sent = None
-        self._interface = self._path = None
-        self._discovering = self._deregistering = False
+        self._interface = None
+        self._discovering = False
         self._register = True
         self._care_of_index = 0
-
-    def _take(self, use: Use) -> None:
-        if use != self._use:
-            self._use = use
-            self._effects.append(use)
-
-    def _event(self, name: str, **fields: str | int | float | bool | None) -> None:
-        self._effects.append(Event(name, fields))

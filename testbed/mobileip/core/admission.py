@@ -1,0 +1,60 @@
+"""What a foreign agent checks in a request before it relays it (RFC 5944 §3.7.2, RFC 3024 §4.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from testbed.mobileip.core.advertiser import is_unicast
+from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.config import ForeignAgentConfig, ReverseTunnel
+from testbed.mobileip.core.verdict import Deny
+from testbed.mobileip.wire.authentication import MOBILE_HOME
+from testbed.mobileip.wire.code import Code
+from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+_UNSPECIFIED = IPv4Address(0)
+
+
+def check_form(request: RegistrationRequest, own: Collection[IPv4Address]) -> None:
+    """Whether the request is one to be relayed at all; `own` are the agent's addresses. Raises Deny."""
+    home_address = request.home_address
+    if home_address == _UNSPECIFIED:
+        raise Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
+    if request.flags & RequestFlag.X:
+        raise Deny(Code.FA_POORLY_FORMED_REQUEST, "reserved bit set")
+    if not is_unicast(home_address) or home_address == request.home_agent:
+        raise Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
+    if not any(extension.type == MOBILE_HOME for extension in request.extensions):
+        raise Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing proves it to the home agent")
+    if home_address in own:
+        raise Deny(Code.FA_PROHIBITED, "home address is the agent's own")
+    if not is_unicast(request.home_agent) or request.home_agent in own:
+        raise Deny(Code.FA_INVALID_HOME_AGENT_ADDRESS)
+
+
+def check_service(config: ForeignAgentConfig, datagram: Datagram, request: RegistrationRequest) -> None:
+    """Whether what is asked for is on offer. Raises Deny."""
+    wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
+    if any(extension.type == ENCAPSULATING_DELIVERY for extension in request.extensions):
+        if not wants_reverse:
+            raise Deny(Code.FA_POORLY_FORMED_REQUEST, "delivery style without reverse tunnel")
+        raise Deny(Code.FA_DELIVERY_STYLE_NOT_SUPPORTED)
+    if wants_reverse and datagram.ttl != 255:
+        raise Deny(Code.FA_MOBILE_NODE_TOO_DISTANT)
+    if request.lifetime == 0:
+        return  # what is well-formed and ends a registration is always relayed (§3.7)
+    care_of = request.care_of_address
+    if not request.flags & RequestFlag.DECAPSULATION and care_of != config.care_of:
+        raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
+    if not is_unicast(care_of) or care_of == request.home_address:
+        raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
+    if request.lifetime > config.registration_lifetime:
+        raise Deny(Code.FA_LIFETIME_TOO_LONG)
+    if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+        raise Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
+    if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
+        raise Deny(Code.FA_REVERSE_TUNNEL_MANDATORY)
+    if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
+        raise Deny(Code.FA_REVERSE_TUNNEL_UNAVAILABLE)

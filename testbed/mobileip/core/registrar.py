@@ -1,0 +1,201 @@
+"""The mobile node's registration: asked for, granted, renewed, given back, expired (RFC 5944 §3.6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from testbed.mobileip.core.api import (
+    Datagram,
+    SendDatagram,
+    UseCoLocated,
+    UseForeignAgent,
+    UseHome,
+    UseNothing,
+)
+from testbed.mobileip.core.config import INFINITE_LIFETIME
+from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.registration import Path, Requester, Sent
+from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.wire.code import Code, accepted, describe
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+
+FAILED_AFTER = 5
+"""Requests without a reply before `registration-failed` is told; asking goes on."""
+
+Use = UseCoLocated | UseForeignAgent | UseHome | UseNothing
+
+
+class Registrar:
+    """Asks over `path` for as long as there is something to ask for.
+
+    Uses the timers request (send or repeat), renew and expire.
+    """
+
+    def __init__(
+        self,
+        requester: Requester,
+        reverse_tunnel: bool,
+        timers: Timers[str],
+        out: Outbox,
+        counters: Counter[str],
+    ) -> None:
+        self.path: Path | None = None
+        """Where requests go; None while there is no way to the home agent."""
+        self.deregistering = False
+        """Whether the next requests give the registration back, away from home."""
+        self.registered: Sent | None = None
+        """The request whose registration holds."""
+        self.granted = 0
+        self._requester = requester
+        self._reverse_tunnel = reverse_tunnel
+        self._timers = timers
+        self._out = out
+        self._counters = counters
+        self._use: Use | None = UseNothing()  # what the shell was told last; None: tell it again
+
+    @property
+    def asking(self) -> bool:
+        """Whether a request is under way or to be sent again."""
+        return "request" in self._timers
+
+    def start(self, now: float, at_once: bool = True) -> None:
+        """Begin asking; unless `at_once`, after a move, not sooner than the last request allows."""
+        self._requester.begin()
+        earliest = self._requester.earliest(now)
+        if at_once or earliest <= now:
+            self.send(now)
+        else:
+            self._timers.set("request", earliest)
+
+    def suspend(self) -> None:
+        """There is no way to the home agent; what was granted holds until it expires."""
+        self.path = None
+        self._requester.sent = None
+        self._timers.cancel("request")
+
+    def leave(self) -> None:
+        """The attachment was left: nothing holds any more."""
+        self.suspend()
+        self.use(UseNothing())
+        self.deregistering = False
+        self.forget()
+
+    def forget(self) -> None:
+        """The registration has ended."""
+        self.registered, self.granted = None, 0
+        self._timers.cancel("expire")
+        self._timers.cancel("renew")
+
+    def send(self, now: float) -> None:
+        """Send a request, if there is a way, and plan the next."""
+        path = self.path
+        if path is None:
+            return
+        deregister = self.deregistering or path.mode == "home"
+        datagram, repeat = self._requester.request(path, deregister, now)
+        self._timers.set("request", repeat)
+        self._out.add(SendDatagram(datagram))
+        self._out.event(
+            "request-sent",
+            mode=path.mode,
+            care_of=None if deregister else str(path.care_of_address),
+            destination=str(datagram.destination),
+            deregister=deregister,
+        )
+
+    def timed_out(self) -> bool:
+        """Whether the request due again has gone unanswered so often that something else is to be tried."""
+        if self._requester.sent is None:
+            return False
+        self._counters["requests-timed-out"] += 1
+        if self._requester.unanswered % FAILED_AFTER:
+            return False
+        self._out.event("registration-failed", reason="timeout", code=None)
+        return True
+
+    def receive(self, datagram: Datagram, now: float) -> int | None:
+        """Take a reply; return its code, None if it answers nothing."""
+        self._counters["replies-received"] += 1
+        matched = self._requester.match(datagram)
+        if matched is None:
+            return None
+        sent, reply = matched
+        self._timers.cancel("request")
+        self._out.event("reply", code=reply.code, reason=describe(reply.code), lifetime=reply.lifetime)
+        if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
+            self._refused(sent, reply, now)
+        elif sent.lifetime == 0:
+            self._deregistered(sent)
+        else:
+            self._accepted(sent, reply, now)
+        return reply.code
+
+    def expired(self) -> None:
+        """The registration was not renewed in time."""
+        self._counters["registrations-expired"] += 1
+        self.forget()
+        self._out.event("registration-expired")
+        if isinstance(self._use, UseForeignAgent) and self.path is not None:
+            self.use(replace(self._use, registered=False))
+        elif not isinstance(self._use, UseHome):
+            self.use(UseNothing())
+
+    def use(self, use: Use) -> None:
+        """Tell the shell which way packets go, unless it knows."""
+        if use != self._use:
+            self._use = use
+            self._out.add(use)
+
+    def tell_again(self) -> None:
+        """Have the shell told at the next occasion even what it knows: the link may have lost it."""
+        if self._use != UseNothing():
+            self._use = None
+
+    def _accepted(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
+        """§3.6.2.2: the lifetime counts from the request on."""
+        self._requester.granted()
+        granted = min(reply.lifetime, sent.lifetime)
+        path = sent.path
+        renewal = self.registered is not None and self.registered.path == path
+        self.registered, self.granted = sent, granted
+        if granted == INFINITE_LIFETIME:
+            self._timers.cancel("expire")
+            self._timers.cancel("renew")
+        else:
+            margin = min(granted / 2, max(granted / 10, 7.0))  # time for a few repetitions
+            self._timers.set("expire", sent.at + granted)
+            self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
+        if path.mode == "co-located":
+            self.use(
+                UseCoLocated(path.interface, path.care_of_address, reply.home_agent, self._reverse_tunnel)
+            )
+        elif path.agent is not None and path.agent_link_address is not None:
+            self.use(UseForeignAgent(path.interface, path.agent, path.agent_link_address, True))
+        self._out.event(
+            "registered",
+            mode=path.mode,
+            care_of=str(path.care_of_address),
+            agent=str(path.agent) if path.agent else None,
+            home_agent=str(reply.home_agent),
+            lifetime=granted,
+            renewal=renewal,
+        )
+
+    def _deregistered(self, sent: Sent) -> None:
+        self._requester.granted()
+        self.forget()
+        if sent.path.mode != "home":
+            self.use(UseNothing())
+        self._out.event("deregistered", mode=sent.path.mode)
+
+    def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
+        """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
+        code = reply.code
+        self._counters[f"denied-{code}"] += 1
+        delay = self._requester.refused(reply, now)
+        if delay:
+            self._out.event("registration-failed", reason=describe(code), code=code)
+        if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
+            self.path = replace(sent.path, lifetime_limit=reply.lifetime)
+        self._timers.set("request", max(self._requester.earliest(now), now + delay))

@@ -15,7 +15,7 @@ from testbed.cli.errors import report
 from testbed.cli.output import verbosity
 from testbed.errors import ExitCode
 
-COMMANDS = ("list", "show", "validate", "render", "schema", "build", "doctor")
+COMMANDS = ("list", "show", "validate", "render", "graph", "schema", "build", "doctor")
 """The command files, in the order of `--help`; each registers itself."""
 
 for _command in COMMANDS:

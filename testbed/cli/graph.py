@@ -1,0 +1,53 @@
+"""`testbed graph`: a picture of one topology."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import TOPOLOGIES, command
+from testbed.cli.options import Sets, Templates, TopologyRef
+from testbed.cli.output import emit_text, note
+from testbed.errors import UsageError
+
+
+class Form(StrEnum):
+    """What a topology can be drawn as (`testbed.report.graph`, which is slow to import, knows the same)."""
+
+    svg = "svg"
+    mermaid = "mermaid"
+    dot = "dot"
+
+
+@command("graph", panel=TOPOLOGIES)
+def graph(
+    topology: TopologyRef,
+    form: Annotated[
+        Form, typer.Option("--format", help="A picture, or text for Markdown (mermaid) or Graphviz (dot).")
+    ] = Form.svg,
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", "-w", metavar="FILE", help="Write to a file (- is stdout).", dir_okay=False),
+    ] = None,
+    sets: Sets = None,
+    templates: Templates = None,
+) -> None:
+    """Draw a topology by its domains, as the figures of RFC 4093 do."""
+    from testbed.report.graph import GraphFormat
+    from testbed.report.graph import graph as drawn
+    from testbed.topology.load import load_topology
+
+    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    attached = loaded.options.get("attach")
+    text = drawn(loaded.topology, GraphFormat(form), attached=None if attached is None else str(attached))
+    if write is None or str(write) == "-":
+        emit_text(text.rstrip("\n"))
+        return
+    try:
+        write.write_text(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {write}: {error.strerror}") from error
+    note(f"wrote {write}")

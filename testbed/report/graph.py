@@ -1,0 +1,119 @@
+"""A topology as a picture of its own: SVG to look at, Mermaid and DOT to put into other documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+from testbed.report.drawing import TITLES, draw, role_words
+from testbed.report.templates import environment
+from testbed.report.tree import DOMAINS
+from testbed.topology.model import Domain, Network, Topology
+
+
+class GraphFormat(StrEnum):
+    """What a topology can be drawn as."""
+
+    svg = "svg"
+    mermaid = "mermaid"
+    dot = "dot"
+
+
+def graph(topology: Topology, form: GraphFormat, *, attached: str | None = None) -> str:
+    """Draw a topology with its mobile nodes attached to a network (None: nowhere yet)."""
+    return _FORMS[form](topology, attached)
+
+
+def svg(topology: Topology, attached: str | None = None) -> str:
+    """A self-contained SVG, light and dark, that stands upright on a phone."""
+    template = environment().get_template("alone.svg.j2")
+    return template.render(
+        title=f"{topology.name}: {topology.title}",
+        wide=draw(topology, "wide", attached=attached),
+        narrow=draw(topology, "narrow", attached=attached),
+    )
+
+
+def _id(kind: str, name: str) -> str:
+    return f"{kind}_{name.replace('-', '_').replace('.', '_')}"
+
+
+def _by_domain(topology: Topology) -> Iterator[tuple[Domain, list[str], list[str]]]:
+    """Networks and nodes of each domain; a node between two belongs to the inner one, as in the figures."""
+    for domain in DOMAINS:
+        networks = [name for name, net in topology.networks.items() if net.domain == domain]
+        nodes = [
+            name
+            for name, node in topology.nodes.items()
+            if node.links
+            and max((topology.networks[net].domain for net in node.links), key=DOMAINS.index) == domain
+        ]
+        if networks:
+            yield domain, networks, nodes
+
+
+def _about(network: Network) -> str:
+    return f"{network.subnet}" + (", wireless" if network.medium == "wireless" else "")
+
+
+def mermaid(topology: Topology, attached: str | None = None) -> str:
+    """A Mermaid flowchart, as Markdown renderers draw it."""
+    lines = ["---", f'title: "{_quoted(topology.title, "#quot;")}"', "---", "flowchart LR"]
+    for domain, networks, nodes in _by_domain(topology):
+        lines.append(f'  subgraph {domain}["{TITLES[domain]}"]')
+        for name in networks:
+            lines.append(f'    {_id("net", name)}(["{name}<br/>{_about(topology.networks[name])}"])')
+        for name in nodes:
+            lines.append(
+                f'    {_id("node", name)}["<b>{name}</b><br/>{role_words(topology.nodes[name].roles)}"]'
+            )
+        lines.append("  end")
+    for name, node in topology.nodes.items():
+        for net, address in node.links.items():
+            lines.append(f'  {_id("net", net)} ---|"{address}"| {_id("node", name)}')
+        if node.attaches:
+            lines.append(f'  {_id("node", name)}["<b>{name}</b><br/>{role_words(node.roles)}"]')
+        for net in node.attaches:
+            link = "===" if net == attached else "-.-"
+            lines.append(f"  {_id('net', net)} {link} {_id('node', name)}")
+    return "\n".join(lines) + "\n"
+
+
+def dot(topology: Topology, attached: str | None = None) -> str:
+    """A Graphviz graph."""
+    lines = [
+        f'graph "{topology.name}" {{',
+        f'  label="{_quoted(topology.title, chr(92) + chr(34))}"; labelloc=t; rankdir=LR; compound=true;',
+        '  fontname="sans-serif"; node [fontname="sans-serif", fontsize=11];',
+        '  edge [fontname="sans-serif", fontsize=9];',
+    ]
+    for domain, networks, nodes in _by_domain(topology):
+        lines.append(f'  subgraph cluster_{domain} {{ label="{TITLES[domain]}"; style="rounded,dashed";')
+        for name in networks:
+            label = f"{name}\\n{_about(topology.networks[name])}"
+            lines.append(f'    {_id("net", name)} [shape=ellipse, label="{label}"];')
+        for name in nodes:
+            label = f"{name}\\n{role_words(topology.nodes[name].roles)}"
+            lines.append(f'    {_id("node", name)} [shape=box, label="{label}"];')
+        lines.append("  }")
+    for name, node in topology.nodes.items():
+        if node.attaches:
+            label = f"{name}\\n{role_words(node.roles)}"
+            lines.append(f'  {_id("node", name)} [shape=box, style=rounded, label="{label}"];')
+        for net, address in node.links.items():
+            lines.append(f'  {_id("net", net)} -- {_id("node", name)} [label="{address}"];')
+        for net in node.attaches:
+            style = "bold" if net == attached else "dashed"
+            lines.append(f"  {_id('net', net)} -- {_id('node', name)} [style={style}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _quoted(text: str, quote: str) -> str:
+    return text.replace('"', quote)
+
+
+_FORMS: dict[GraphFormat, Callable[[Topology, str | None], str]] = {
+    GraphFormat.svg: svg,
+    GraphFormat.mermaid: mermaid,
+    GraphFormat.dot: dot,
+}

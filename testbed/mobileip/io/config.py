@@ -1,0 +1,242 @@
+"""The TOML files of the three daemons.
+
+```toml
+# home agent
+control = "/run/testbed/home-agent.sock"     # optional, as everything that has a default below
+address = "10.0.1.2"                         # where mobile nodes register
+reverse-tunnel = true                        # true | false | "required" (RFC 3024)
+[home]
+interface = "home"                           # absent: a virtual home network
+prefix = "10.0.1.0/24"
+advertise = true                             # agent advertisements on the home link
+[advertisement]
+interval = 1.0
+lifetime = 3
+[limits]
+lifetime = 600                               # seconds; the longest registration granted
+bindings = 10000
+simultaneous = 4                             # care-of addresses of one mobile node
+[replay]
+method = "timestamps"
+tolerance = 7                                # seconds
+[[security]]
+mobile-node = "10.0.1.100"                   # or foreign-agent = "…"
+spi = 256
+algorithm = "hmac-md5"
+key = "00112233445566778899aabbccddeeff"
+
+# foreign agent
+interface = "hotspot"                        # the visited link
+address = "198.51.100.1"                     # the agent's address there
+care-of = "203.0.113.10"
+[advertisement]
+interval = 1.0
+lifetime = 3
+registration-lifetime = 600
+registration-required = true                 # the R bit
+reverse-tunnel = true                        # true | false | "required"
+[limits]
+pending = 100
+visitors = 1000
+# [[security]] with mobile-node = "…" or home-agent = "…"
+
+# mobile node
+home-address = "10.0.1.100"
+home-prefix = "10.0.1.0/24"
+home-agent = "10.0.1.2"
+home-router = "10.0.1.1"
+lifetime = 600
+reverse-tunnel = true
+mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
+[security]                                   # shared with the home agent
+spi = 256
+key = "…"
+[attachment]                                 # use this at the start; else wait for the control socket
+interface = "eth0"
+mode = "discover"                            # or "co-located", with care-of = "…"
+# [[foreign-security]] with foreign-agent = "…"
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from testbed.mobileip.core.config import (
+    Advertising,
+    ForeignAgentConfig,
+    HomeAgentConfig,
+    MobileNodeConfig,
+    ReverseTunnel,
+    SecurityAssociation,
+)
+from testbed.mobileip.io.table import Table
+
+C = TypeVar("C")
+DEFAULT_PREFERENCE = 230
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What a mobile node on its own attaches to when it starts."""
+
+    interface: str
+    care_of: IPv4Address | None
+    """None: look for an agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(Generic[C]):
+    """What a file says: to the core, and to the shell around it."""
+
+    core: C
+    control: Path | None
+    rule_preference: int = DEFAULT_PREFERENCE
+    attachment: Attachment | None = None
+
+
+def _build(table: Table, make: Callable[[], C]) -> C:
+    """Let the core check the values; it names the one it refuses."""
+    try:
+        return make()
+    except ValueError as error:
+        raise table.error("", str(error)) from error
+
+
+def _control(table: Table) -> Path | None:
+    path = table.string("control", None)
+    return Path(path) if path else None
+
+
+def _reverse_tunnel(table: Table) -> ReverseTunnel:
+    value = table.boolean_or_choice("reverse-tunnel", ("required",), True)
+    if value == "required":
+        return ReverseTunnel.REQUIRED
+    return ReverseTunnel.OFFERED if value else ReverseTunnel.REFUSED
+
+
+def _advertising(table: Table) -> Advertising:
+    interval, lifetime = table.number("interval", 1.0), table.integer("lifetime", 3)
+    return _build(table, lambda: Advertising(interval, lifetime))
+
+
+def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
+    association = _build(
+        table,
+        lambda: SecurityAssociation(
+            peer, table.integer("spi"), table.hexadecimal("key"), table.string("algorithm", "hmac-md5")
+        ),
+    )
+    table.finish()
+    return association
+
+
+def _associations(
+    tables: list[Table], first: str, second: str
+) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
+    """The associations with peers of two kinds, told apart by the key that names the peer."""
+    found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
+    for table in tables:
+        kind = second if table.has(second) else first
+        found[kind].append(_association(table, table.address(kind)))
+    return tuple(found[first]), tuple(found[second])
+
+
+def home_agent(file: Path) -> Settings[HomeAgentConfig]:
+    """Read a home agent's file; raises ConfigError."""
+    table = Table.load(file)
+    home, limits, replay = table.table("home"), table.table("limits"), table.table("replay")
+    advertisement = table.table("advertisement")
+    mobile_nodes, foreign_agents = _associations(table.tables("security"), "mobile-node", "foreign-agent")
+    interface = home.string("interface", None)
+    advertising = _advertising(advertisement)
+    replay.choice("method", ("timestamps",), "timestamps")
+    core = _build(
+        table,
+        lambda: HomeAgentConfig(
+            address=table.address("address"),
+            home_prefix=home.network("prefix"),
+            home_interface=interface,
+            advertising=advertising if home.boolean("advertise", interface is not None) else None,
+            lifetime=limits.integer("lifetime", 600),
+            bindings=limits.integer("bindings", 10_000),
+            simultaneous=limits.integer("simultaneous", 4),
+            replay_tolerance=replay.number("tolerance", 7.0),
+            reverse_tunnel=_reverse_tunnel(table),
+            mobile_nodes=mobile_nodes,
+            foreign_agents=foreign_agents,
+        ),
+    )
+    settings = Settings(core, _control(table))
+    for part in (home, limits, replay, advertisement, table):
+        part.finish()
+    return settings
+
+
+def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
+    """Read a foreign agent's file; raises ConfigError."""
+    table = Table.load(file)
+    advertisement, limits = table.table("advertisement"), table.table("limits")
+    mobile_nodes, home_agents = _associations(table.tables("security"), "mobile-node", "home-agent")
+    core = _build(
+        table,
+        lambda: ForeignAgentConfig(
+            interface=table.string("interface"),
+            address=table.address("address"),
+            care_of=table.address("care-of"),
+            advertising=_advertising(advertisement),
+            registration_lifetime=advertisement.integer("registration-lifetime", 600),
+            registration_required=advertisement.boolean("registration-required", True),
+            reverse_tunnel=_reverse_tunnel(advertisement),
+            pending=limits.integer("pending", 100),
+            visitors=limits.integer("visitors", 1000),
+            mobile_nodes=mobile_nodes,
+            home_agents=home_agents,
+        ),
+    )
+    settings = Settings(core, _control(table))
+    for part in (advertisement, limits, table):
+        part.finish()
+    return settings
+
+
+def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
+    """Read a mobile node's file; raises ConfigError."""
+    table = Table.load(file)
+    agent = table.address("home-agent")
+    security = _association(table.table("security"), agent)
+    foreign_agents = tuple(
+        _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
+    )
+    core = _build(
+        table,
+        lambda: MobileNodeConfig(
+            home_address=table.address("home-address"),
+            home_prefix=table.network("home-prefix"),
+            home_agent=agent,
+            security=security,
+            home_router=table.address("home-router", None),
+            lifetime=table.integer("lifetime", 600),
+            reverse_tunnel=table.boolean("reverse-tunnel", False),
+            foreign_agents=foreign_agents,
+        ),
+    )
+    preference = table.integer("mip-rule-preference", DEFAULT_PREFERENCE)
+    if not 1 <= preference <= 32765:  # between the rules of the tables local and main
+        raise table.error("mip-rule-preference", f"expected 1 to 32765, not {preference}")
+    attachment = _attachment(table.table("attachment")) if table.has("attachment") else None
+    settings = Settings(core, _control(table), preference, attachment)
+    table.finish()
+    return settings
+
+
+def _attachment(table: Table) -> Attachment:
+    mode = table.choice("mode", ("discover", "co-located"), "discover")
+    care_of = table.address("care-of") if mode == "co-located" else None
+    attachment = Attachment(table.string("interface"), care_of)
+    table.finish()
+    return attachment

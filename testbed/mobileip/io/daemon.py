@@ -1,0 +1,153 @@
+"""The three daemons: configuration, data plane, role and core put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from testbed.mobileip.core.config import ForeignAgentConfig, HomeAgentConfig
+from testbed.mobileip.io import config
+from testbed.mobileip.io.control import RequestError
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.journal import Journal
+from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.io.role import Role
+from testbed.mobileip.io.shell import Command, Shell
+from testbed.mobileip.tunnel.api import DataPlane, Side
+from testbed.mobileip.tunnel.probe import probe
+
+R = TypeVar("R", bound=Role)
+
+
+def unix_time(now: float) -> float:
+    """The time of day at the monotonic time `now`."""
+    return time.time() - time.monotonic() + now
+
+
+@contextmanager
+def _resources(side: Side, *, copies: bool = False) -> Iterator[tuple[Netlink, DataPlane]]:
+    netlink = Netlink()
+    with closing(netlink), closing(probe(side, netlink, copies=copies)) as plane:
+        yield netlink, plane
+
+
+@contextmanager
+def _started(role: R) -> Iterator[R]:
+    """The role, set up; all that it set up is removed whatever happens."""
+    try:
+        role.start()
+        yield role
+    finally:
+        role.stop()
+
+
+def _run(shell: Shell, control: Path | None, commands: Mapping[str, Command]) -> None:
+    try:
+        if control is not None:
+            shell.serve(control, commands)
+        shell.run()
+    finally:
+        shell.close()
+
+
+def run_home_agent(file: Path, control: Path | None) -> None:
+    """Run a home agent until a signal; raises ConfigError, NodeError or PlaneError."""
+    from testbed.mobileip.core.home_agent import HomeAgent
+    from testbed.mobileip.io.home_agent import HomeAgentRole
+
+    settings = config.home_agent(file)
+    with _resources(Side.HOME, copies=settings.core.simultaneous > 1) as (netlink, plane):
+        core_config = _on_home_link(settings.core, netlink)
+        core = HomeAgent(core_config, unix_time)
+        with _started(HomeAgentRole(core_config, netlink, plane)) as role:
+            _run(Shell(core, role, Journal("home-agent")), control or settings.control, {})
+
+
+def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
+    """Find the agent's address on the home link, where mobile nodes register at another."""
+    ours = [each.ip for interface, each in netlink.addresses() if interface == core.home_interface]
+    if not ours or core.address in ours:
+        return core
+    suitable = next((each for each in ours if each in core.home_prefix), ours[0])
+    return replace(core, advertised_address=suitable)
+
+
+def run_foreign_agent(file: Path, control: Path | None) -> None:
+    """Run a foreign agent until a signal; raises ConfigError, NodeError or PlaneError."""
+    from testbed.mobileip.core.foreign_agent import ForeignAgent
+    from testbed.mobileip.io.foreign_agent import ForeignAgentRole
+
+    settings = config.foreign_agent(file)
+    with _resources(Side.VISITED) as (netlink, plane):
+        core_config = _on_visited_link(settings.core, netlink)
+        core = ForeignAgent(core_config)
+        with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
+            shell = Shell(core, role, Journal("foreign-agent"), core.unreachable)
+            _run(shell, control or settings.control, {})
+
+
+def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:
+    """Add what the node itself knows: its addresses, and the prefix of the visited link."""
+    addresses = netlink.addresses()
+    ours = frozenset(each.ip for _, each in addresses)
+    for address, name in ((core.address, "address"), (core.care_of, "care-of")):
+        if address not in ours:
+            raise NodeError(f"{name} {address} is no address of this node")
+    lengths = (each.network.prefixlen for _, each in addresses if each.ip == core.address)
+    return replace(core, own_addresses=ours, prefix_length=next(lengths))
+
+
+def run_mobile_node(file: Path, control: Path | None) -> None:
+    """Run a mobile node until a signal; raises ConfigError, NodeError or PlaneError."""
+    from testbed.mobileip.core.mobile_node import MobileNode
+    from testbed.mobileip.io.mobile_node import MobileNodeRole
+
+    settings = config.mobile_node(file)
+    core = MobileNode(settings.core, unix_time)
+    with (
+        _resources(Side.VISITED) as (netlink, plane),
+        _started(MobileNodeRole(settings.core, settings.rule_preference, netlink, plane)) as role,
+    ):
+        shell = Shell(core, role, Journal("mobile-node"))
+
+        def attach(request: Mapping[str, Any], now: float) -> None:
+            interface, care_of = _string(request, "interface"), IPv4Address(_string(request, "care_of"))
+            shell.listen(interface)
+            core.attach(interface, care_of, now)
+
+        def discover(request: Mapping[str, Any], now: float) -> None:
+            interface, register = _string(request, "interface"), request.get("register", True)
+            if not isinstance(register, bool):
+                raise RequestError("'register' must be true or false")
+            shell.listen(interface)
+            core.discover(interface, now, register)
+
+        if (attachment := settings.attachment) is not None:
+            shell.listen(attachment.interface)
+            if attachment.care_of is not None:
+                core.attach(attachment.interface, attachment.care_of, time.monotonic())
+            else:
+                core.discover(attachment.interface, time.monotonic())
+        commands: dict[str, Command] = {
+            "attach": attach,
+            "discover": discover,
+            "detach": lambda _, now: core.detach(now),
+            "deregister": lambda _, now: core.deregister(now),
+        }
+        _run(shell, control or settings.control, commands)
+
+
+def _string(request: Mapping[str, Any], key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str):
+        raise RequestError(f"{key!r} must be a string")
+    return value
+
+
+RUN = {"home-agent": run_home_agent, "foreign-agent": run_foreign_agent, "mobile-node": run_mobile_node}
+"""The daemons by the name of their role."""

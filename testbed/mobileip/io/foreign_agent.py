@@ -1,0 +1,77 @@
+"""The foreign agent's visitors: routes, neighbours, rules and tunnels (RFC 5944 §4.2.2, RFC 3024 §5.1)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
+from testbed.mobileip.core.config import ForeignAgentConfig
+from testbed.mobileip.io.netlink import DEFAULT, MAIN, Netlink, Rule
+from testbed.mobileip.io.role import Role
+from testbed.mobileip.tunnel.api import DataPlane, Tunnel
+
+REVERSE_TABLE = 435
+"""The routes of those whose packets are tunnelled back; of the device mip0, 436 of mip1 and so on."""
+VISITOR, STRANGER = 100, 200
+"""Preferences of the rules for what comes from the visited link."""
+
+
+class ForeignAgentRole(Role):
+    """Forwards for registered visitors, and for nobody else on the visited link."""
+
+    def __init__(self, config: ForeignAgentConfig, netlink: Netlink, plane: DataPlane) -> None:
+        super().__init__(netlink, plane)
+        self.watched = config.interface
+        self.listens = (config.interface,)
+        self._config = config
+        self._visitors: dict[IPv4Address, tuple[SetVisitor, Rule]] = {}
+        self._stranger = Rule(STRANGER, None, interface=config.interface)
+
+    def start(self) -> None:
+        """Refuse what comes from the visited link, too."""
+        super().start()
+        for address in self._netlink.fixed_neighbours(self._config.interface):
+            self._netlink.delete_neighbour(self._config.interface, address)
+        self._netlink.add_rule(self._stranger)
+
+    def apply(self, effect: Effect) -> None:
+        """Carry out SetVisitor and ClearVisitor."""
+        if isinstance(effect, SetVisitor):
+            self._set(effect)
+        elif isinstance(effect, ClearVisitor):
+            self._clear(effect.home_address)
+
+    def _set(self, visitor: SetVisitor) -> None:
+        known = self._visitors.get(visitor.home_address)
+        if known is not None and known[0] == visitor:
+            return  # a renewal
+        address = visitor.home_address
+        self._netlink.set_neighbour(visitor.interface, address, visitor.link_address)
+        self._netlink.set_route(IPv4Network(address), visitor.interface)
+        table = MAIN
+        if visitor.care_of_address == self._config.care_of:  # else it is co-located, and decapsulates itself
+            device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
+            if visitor.reverse_tunnel:
+                table = REVERSE_TABLE + int(device.removeprefix("mip"))
+                self._netlink.set_route(DEFAULT, device, table=table)
+        rule = Rule(VISITOR, table, source=address, interface=visitor.interface)
+        self._netlink.add_rule(rule)
+        if known is not None and known[1] != rule:
+            self._netlink.delete_rule(known[1])
+        self._visitors[address] = (visitor, rule)
+
+    def _clear(self, address: IPv4Address) -> None:
+        known = self._visitors.pop(address, None)
+        if known is None:
+            return
+        visitor, rule = known
+        self._netlink.delete_rule(rule)
+        self._netlink.delete_route(IPv4Network(address))
+        self._netlink.delete_neighbour(visitor.interface, address)
+        self.plane.remove(address)
+
+    def stop(self) -> None:
+        """Remove the visitors and the rule that keeps strangers out."""
+        for address in list(self._visitors):
+            self._clear(address)
+        self._netlink.clean()

@@ -1,0 +1,135 @@
+"""The mobile node's home address, its routes and its tunnel (RFC 5944 §4.2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
+
+from testbed.mobileip.core.api import Datagram, Effect, UseCoLocated, UseForeignAgent, UseHome, UseNothing
+from testbed.mobileip.core.config import MobileNodeConfig
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.netlink import DEFAULT, Netlink, Rule
+from testbed.mobileip.io.role import Role, tunnel_mtu
+from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
+
+TABLE = 434
+"""The routes of what the mobile node sends from its home address while it is away."""
+
+
+class MobileNodeRole(Role):
+    """Keeps the home address on the tunnel device while away and on the home link at home.
+
+    It never ceases to be an address of this node, and so connections outlive every change: on a change the
+    new place is made before the old one is given up.
+    """
+
+    def __init__(self, config: MobileNodeConfig, preference: int, netlink: Netlink, plane: DataPlane) -> None:
+        super().__init__(netlink, plane)
+        self._config = config
+        self._rule = Rule(preference, TABLE)
+        self._away = IPv4Interface((config.home_address, 32))
+        self._at_home = IPv4Interface((config.home_address, config.home_prefix.prefixlen))
+        self._routed = False
+        self._home: UseHome | None = None
+        self._neighbour: tuple[str, IPv4Address] | None = None
+        self._mtu = MTU
+
+    def start(self) -> None:
+        """The home address is there from now on."""
+        super().start()
+        self._netlink.add_address(self.plane.anchor, self._away)
+        for interface, address in self._netlink.addresses():
+            if address.ip == self._away.ip and interface != self.plane.anchor:
+                self._netlink.delete_address(interface, address)
+
+    def apply(self, effect: Effect) -> None:
+        """Carry out what is to be used from now on."""
+        if isinstance(effect, UseCoLocated):
+            self._use_co_located(effect)
+        elif isinstance(effect, UseForeignAgent):
+            self._use_foreign_agent(effect)
+        elif isinstance(effect, UseHome):
+            self._use_home(effect)
+        elif isinstance(effect, UseNothing):
+            self._use_nothing()
+
+    def _use_co_located(self, use: UseCoLocated) -> None:
+        device = self.plane.set(Tunnel(self._away.ip, use.care_of_address, (use.home_agent,)))
+        hop = self._netlink.hop(use.home_agent, use.care_of_address)
+        if hop is not None and tunnel_mtu(hop.mtu) != self._mtu and self.plane.anchor == device:
+            self._mtu = tunnel_mtu(hop.mtu)
+            self._netlink.set_link(device, mtu=self._mtu)
+        self._leave_home()
+        if use.reverse_tunnel:
+            self._route(device)
+        elif hop is not None:
+            # Without reverse tunnel packets take the way that registrations take, only not encapsulated.
+            self._route(hop.interface, hop.gateway)
+        else:
+            raise NodeError(f"no route from {use.care_of_address} to the home agent {use.home_agent}")
+        self._forget_neighbour()
+
+    def _use_foreign_agent(self, use: UseForeignAgent) -> None:
+        previous, self._neighbour = self._neighbour, (use.interface, use.agent)
+        self._netlink.set_neighbour(use.interface, use.agent, use.agent_link_address)
+        self._leave_home()
+        self._route(use.interface, use.agent)
+        if previous is not None and previous != self._neighbour:
+            self._netlink.delete_neighbour(*previous)
+        self.plane.remove(self._away.ip)
+
+    def _use_home(self, use: UseHome) -> None:
+        self._netlink.add_address(use.interface, self._at_home)
+        self._netlink.delete_address(self.plane.anchor, self._away)
+        if use.router is not None:
+            self._netlink.set_route(DEFAULT, use.interface, gateway=use.router)
+        if self._home is not None and self._home.interface != use.interface:
+            self._netlink.delete_address(self._home.interface, self._at_home)
+        self._home = use
+        self._unroute()
+        self._forget_neighbour()
+        self.plane.remove(self._away.ip)
+
+    def _use_nothing(self) -> None:
+        self._leave_home()
+        self._unroute()
+        self._forget_neighbour()
+        self.plane.remove(self._away.ip)
+
+    def _route(self, interface: str, gateway: IPv4Address | None = None) -> None:
+        self._netlink.set_route(
+            DEFAULT, interface, table=TABLE, gateway=gateway, source=self._config.home_address
+        )
+        if not self._routed:
+            self._netlink.add_rule(self._rule)
+            self._routed = True
+
+    def _unroute(self) -> None:
+        if self._routed:
+            self._netlink.delete_rule(self._rule)
+            self._netlink.delete_route(DEFAULT, table=TABLE)
+            self._routed = False
+
+    def _leave_home(self) -> None:
+        if self._home is not None:
+            self._netlink.add_address(self.plane.anchor, self._away)
+            if self._home.router is not None:
+                self._netlink.delete_route(DEFAULT)
+            self._netlink.delete_address(self._home.interface, self._at_home)
+            self._home = None
+
+    def _forget_neighbour(self) -> None:
+        if self._neighbour is not None:
+            self._netlink.delete_neighbour(*self._neighbour)
+            self._neighbour = None
+
+    def outgoing(self, datagram: Datagram) -> Datagram:
+        """A request from a care-of address takes the route of that address: into IPsec, maybe."""
+        if datagram.source != self._config.home_address and datagram.link_address is None:
+            return replace(datagram, interface=None)
+        return datagram
+
+    def stop(self) -> None:
+        """Give up the home address and all routes."""
+        self._use_nothing()
+        self._netlink.delete_address(self.plane.anchor, self._away)

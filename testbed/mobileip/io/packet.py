@@ -1,0 +1,218 @@
+"""Frames on a link: agent discovery, registration requests with their senders' link addresses, ARP.
+
+AF_PACKET sockets, because agent discovery and the delivery to a mobile node that has no address on the link
+need link-layer addresses (RFC 5944 §2.1, §3.7.3.2, §4.2.2). Filters run in the kernel (classic BPF).
+"""
+
+from __future__ import annotations
+
+import array
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address
+
+from testbed.mobileip.core.api import AgentMessage, Datagram
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.checksum import internet_checksum, valid
+
+ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
+PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
+SO_ATTACH_FILTER = 26
+ICMP, UDP = 1, 17
+HEADER = 20
+BURST = 64
+_BROADCAST = b"\xff" * 6
+
+Instruction = tuple[int, int, int, int]
+# Classic BPF (linux/filter.h): load byte, half word; X: 4 × header length; jump if equal, if any bit; return.
+_LDB, _LDH, _LDX_IHL, _LDH_X, _LDB_X = 0x30, 0x28, 0xB1, 0x48, 0x50
+_JEQ, _JSET, _RET = 0x15, 0x45, 0x06
+_PROTOCOL, _PKTTYPE = 0xFFFFF000, 0xFFFFF004
+
+AGENT_DISCOVERY: Sequence[Instruction] = (
+    (_LDB, 0, 0, 9),
+    (_JEQ, 0, 7, ICMP),
+    (_LDH, 0, 0, 6),
+    (_JSET, 5, 0, 0x3FFF),  # fragments
+    (_LDX_IHL, 0, 0, 0),
+    (_LDB_X, 0, 0, 0),
+    (_JEQ, 1, 0, 9),  # advertisement
+    (_JEQ, 0, 1, 10),  # solicitation
+    (_RET, 0, 0, 0x40000),
+    (_RET, 0, 0, 0),
+)
+REGISTRATION: Sequence[Instruction] = (
+    (_LDH, 0, 0, _PROTOCOL),
+    (_JEQ, 0, 10, ETH_P_IP),
+    (_LDB, 0, 0, _PKTTYPE),
+    (_JEQ, 8, 0, PACKET_OUTGOING),
+    (_LDB, 0, 0, 9),
+    (_JEQ, 0, 6, UDP),
+    (_LDH, 0, 0, 6),
+    (_JSET, 4, 0, 0x3FFF),
+    (_LDX_IHL, 0, 0, 0),
+    (_LDH_X, 0, 0, 2),
+    (_JEQ, 0, 1, PORT),
+    (_RET, 0, 0, 0x40000),
+    (_RET, 0, 0, 0),
+)
+
+
+def attach_filter(sock: socket.socket, program: Sequence[Instruction]) -> None:
+    """Let the kernel hand `sock` only what `program` accepts."""
+    code = array.array("B", b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
+    sock.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), code.buffer_info()[0])
+    )
+
+
+def open_listener(interface: str, protocol: int, program: Sequence[Instruction]) -> socket.socket:
+    """A socket for what arrives on `interface`; raises NodeError.
+
+    Made for no protocol and bound after the filter is in place: so nothing unfiltered gets in, and binding
+    needs not wait for the kernel to have let go of an earlier binding.
+    """
+    try:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+        attach_filter(sock, program)
+        sock.bind((interface, protocol))
+    except OSError as error:
+        raise NodeError(f"cannot listen on interface {interface!r}: {error.strerror}") from error
+    return sock
+
+
+def received(sock: socket.socket) -> Iterator[tuple[bytes, IPv4Address, IPv4Address, int, bytes]]:
+    """A burst of IPv4 datagrams, each as payload, source, destination, TTL and link-layer source."""
+    for _ in range(BURST):
+        try:
+            packet, (_, _, kind, _, link_address) = sock.recvfrom(0x10000)
+        except OSError:  # nothing more; or the link went down, which others tell us
+            return
+        header = (packet[0] & 15) * 4
+        length = int.from_bytes(packet[2:4], "big")
+        if kind in (PACKET_OTHERHOST, PACKET_OUTGOING) or not HEADER <= header <= length <= len(packet):
+            continue
+        if not valid(packet[:header]):
+            continue
+        source, destination = IPv4Address(packet[12:16]), IPv4Address(packet[16:20])
+        yield packet[header:length], source, destination, packet[8], link_address
+
+
+class AgentListener:
+    """Hears the advertisements and solicitations of one link."""
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+        self.index = socket.if_nametoindex(interface)
+        self.socket = open_listener(interface, ETH_P_IP, AGENT_DISCOVERY)
+
+    def messages(self) -> Iterator[AgentMessage]:
+        """What has arrived."""
+        for payload, source, destination, ttl, link_address in received(self.socket):
+            yield AgentMessage(payload, source, destination, self.interface, ttl, link_address)
+
+
+class SenderWatch:
+    """Remembers from which link address each registration request of one link came.
+
+    The requests themselves arrive at the UDP socket. This socket is handed every frame before IP sees it
+    (ETH_P_ALL), so that the link address is here when the request is there.
+    """
+
+    CAPACITY = 256
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+        self.socket = open_listener(interface, ETH_P_ALL, REGISTRATION)
+        self._senders: dict[tuple[IPv4Address, int, bytes], bytes] = {}
+
+    def update(self) -> None:
+        """Read what has arrived."""
+        for payload, source, _, _, link_address in received(self.socket):
+            port, _, length, _ = struct.unpack_from("!HHHH", payload.ljust(8, b"\0"))
+            self._senders[(source, port, payload[8:length])] = link_address
+        while len(self._senders) > self.CAPACITY:  # what IP dropped is never asked for
+            del self._senders[next(iter(self._senders))]
+
+    def sender(self, source: IPv4Address, port: int, payload: bytes) -> bytes | None:
+        """The link address a request came from; each is told once."""
+        return self._senders.pop((source, port, payload), None)
+
+
+def ipv4(payload: bytes, protocol: int, source: IPv4Address, destination: IPv4Address, ttl: int) -> bytes:
+    """An IPv4 datagram that may not be fragmented, and so needs no identification (RFC 6864 §4)."""
+    header = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, HEADER + len(payload), 0, 0x4000, ttl, protocol, 0,
+        source.packed, destination.packed,
+    )  # fmt: skip
+    return header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:] + payload
+
+
+def udp(datagram: Datagram) -> bytes:
+    """A UDP datagram with its IPv4 header."""
+    length = 8 + len(datagram.payload)
+    head = struct.pack("!HHH", datagram.source_port, datagram.destination_port, length)
+    source, destination = datagram.source, datagram.destination
+    pseudo = source.packed + destination.packed + struct.pack("!HH", UDP, length)
+    # 0 would mean that there is no checksum (RFC 768).
+    checksum = internet_checksum(pseudo + head + b"\0\0" + datagram.payload) or 0xFFFF
+    message = head + checksum.to_bytes(2, "big") + datagram.payload
+    return ipv4(message, UDP, source, destination, datagram.ttl)
+
+
+def multicast_link_address(destination: IPv4Address) -> bytes | None:
+    """The Ethernet address of an IPv4 multicast group or of the limited broadcast; None for one host."""
+    if destination.is_multicast:
+        return (0x01005E000000 | int(destination) & 0x7FFFFF).to_bytes(6, "big")
+    return _BROADCAST if int(destination) == 0xFFFFFFFF else None
+
+
+class LinkSender:
+    """Puts frames on links."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+
+    def _send(self, packet: bytes, interface: str, protocol: int, link_address: bytes) -> None:
+        try:
+            self._socket.sendto(packet, (interface, protocol, 0, 0, link_address))
+        except OSError as error:
+            raise NodeError(f"cannot send on interface {interface!r}: {error.strerror}") from error
+
+    def send_datagram(self, datagram: Datagram, interface: str, link_address: bytes) -> None:
+        """Send a registration message to a link address; raises NodeError."""
+        self._send(udp(datagram), interface, ETH_P_IP, link_address)
+
+    def send_agent_message(self, message: AgentMessage) -> None:
+        """Send an advertisement or solicitation; raises NodeError."""
+        link_address = message.link_address or multicast_link_address(message.destination)
+        if link_address is None:
+            raise NodeError(f"no link address to send to {message.destination} on {message.interface!r}")
+        packet = ipv4(message.payload, ICMP, message.source, message.destination, message.ttl)
+        self._send(packet, message.interface, ETH_P_IP, link_address)
+
+    def send_gratuitous_arp(self, address: IPv4Address, interface: str, link_address: bytes | None) -> None:
+        """Broadcast an ARP reply that says where `address` is (RFC 5944 §4.6); raises NodeError."""
+        announced = link_address or self.link_address(interface)
+        # As a reply both hardware addresses are the announced one; so hosts take it at once, even when they
+        # heard something else a moment ago.
+        packet = struct.pack(
+            "!HHBBH6s4s6s4s", 1, ETH_P_IP, 6, 4, 2, announced, address.packed, announced, address.packed
+        )
+        self._send(packet, interface, ETH_P_ARP, _BROADCAST)
+
+    def link_address(self, interface: str) -> bytes:
+        """The address of this node on a link; raises NodeError."""
+        import fcntl
+
+        with suppress(OSError):
+            request = struct.pack("16s24x", interface.encode())
+            return fcntl.ioctl(self._socket, 0x8927, request)[18:24]  # SIOCGIFHWADDR
+        raise NodeError(f"there is no interface {interface!r}")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()

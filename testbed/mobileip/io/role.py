@@ -1,0 +1,47 @@
+"""What the shell asks of a role: to carry out, in this node's kernel, what its core decides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from testbed.mobileip.core.api import Datagram, Effect
+from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.tunnel.api import MTU, DataPlane
+
+
+class Role(ABC):
+    """Home agent, foreign agent or mobile node, as seen from the kernel."""
+
+    watched: str | None = None
+    """The link on which the senders' link addresses of requests are wanted."""
+    listens: tuple[str, ...] = ()
+    """The links on which agent discovery is heard from the start."""
+    announces: str | None = None
+    """The link of a gratuitous ARP that names none."""
+
+    def __init__(self, netlink: Netlink, plane: DataPlane) -> None:
+        self.plane = plane
+        self._netlink = netlink
+
+    def start(self) -> None:
+        """Remove leftovers and set up what is there all the time; raises NodeError or PlaneError."""
+        self._netlink.clean()
+        if self.plane.anchor != "lo":
+            self._netlink.set_link(self.plane.anchor, up=True, mtu=MTU)
+
+    @abstractmethod
+    def apply(self, effect: Effect) -> None:
+        """Carry out one effect about routes and tunnels; raises NodeError or PlaneError."""
+
+    def outgoing(self, datagram: Datagram) -> Datagram:
+        """`datagram`, with the interface left to routing where that knows better."""
+        return datagram
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Remove all that was set up."""
+
+
+def tunnel_mtu(link: int) -> int:
+    """The MTU of a tunnel whose outer packets leave by a link of MTU `link`."""
+    return min(MTU, link - 20)

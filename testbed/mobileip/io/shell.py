@@ -1,0 +1,212 @@
+"""Runs a core: sockets and clock in, effects out."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from testbed.mobileip.core.api import (
+    AgentMessage,
+    Core,
+    Datagram,
+    Effect,
+    Event,
+    GratuitousArp,
+    SendAgentMessage,
+    SendDatagram,
+)
+from testbed.mobileip.io.control import ControlServer, RequestError
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.journal import Journal, log
+from testbed.mobileip.io.loop import Loop
+from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
+from testbed.mobileip.io.role import Role
+from testbed.mobileip.io.udp import RegistrationSocket
+from testbed.mobileip.tunnel.api import PlaneError
+from testbed.mobileip.wire import PORT
+
+GROUPS = (IPv4Address("224.0.0.11"), IPv4Address("224.0.0.2"))
+"""All mobility agents; all routers, where solicitations may also go (RFC 5944 §2.2, RFC 1256 §5.1)."""
+NETWORK_UNREACHABLE = 0
+
+Command = Callable[[Mapping[str, Any], float], None]
+"""Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
+Unreachable = Callable[[IPv4Address, int, float], None]
+"""Is told the destination and ICMP code when a datagram could not be delivered."""
+
+
+class Shell:
+    """One core, its sockets, and the role that carries out what it decides."""
+
+    def __init__(
+        self, core: Core, role: Role, journal: Journal, unreachable: Unreachable | None = None
+    ) -> None:
+        """Open the sockets; raises NodeError."""
+        self._core = core
+        self._role = role
+        self._journal = journal
+        self._unreachable = unreachable
+        self._loop = Loop()
+        self._control: ControlServer | None = None
+        self._commands: dict[str, Command] = {}
+        self._listeners: dict[str, AgentListener] = {}
+        self._links = LinkSender()
+        self._registration = RegistrationSocket(PORT)
+        self._watch = SenderWatch(role.watched) if role.watched else None
+        self._loop.add(self._registration.socket.fileno(), self._read_registration)
+        for interface in role.listens:
+            self.listen(interface)
+            for group in GROUPS:
+                self._registration.join(interface, group)
+        if self._watch is not None:
+            self._loop.add(self._watch.socket.fileno(), self._watch.update)
+        if (process := role.plane.fileno()) is not None:
+            self._loop.add(process, self._plane_died)
+
+    def serve(self, path: Path, commands: Mapping[str, Command]) -> None:
+        """Open the control socket: `state`, `subscribe` and `commands`; raises NodeError."""
+        self._commands.update(commands)
+        self._control = ControlServer(path, self._loop, self._journal, self._request)
+
+    def run(self) -> None:
+        """Until a signal ends it; raises PlaneError when the data plane dies."""
+        self._loop.catch_signals()
+        self._journal.tell("ready", {"backend": self._role.plane.backend})
+        self._turn()
+        self._loop.run(self._core.deadline, self._turn)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        if self._control is not None:
+            self._control.close()
+        self._registration.close()
+        self._links.close()
+
+    def listen(self, interface: str) -> None:
+        """Hear agent discovery on a link from now on; raises NodeError.
+
+        A listener stays for good, as closing one makes the caller wait for the kernel; what comes from a link
+        that is not in use the core ignores.
+        """
+        listener = self._listeners.get(interface)
+        if listener is not None:
+            try:
+                if socket.if_nametoindex(interface) == listener.index:
+                    return
+            except OSError:
+                pass
+            self._loop.remove(listener.socket.fileno())  # of a link that is gone
+            del self._listeners[interface]
+            listener.socket.close()
+        listener = AgentListener(interface)
+        self._listeners[interface] = listener
+        self._loop.add(listener.socket.fileno(), partial(self._read_agent_messages, listener))
+
+    # -- in ----------------------------------------------------------------------------------------------
+
+    def _read_registration(self) -> None:
+        for datagram in self._registration.receive():
+            self._core.receive(self._with_sender(datagram), time.monotonic())
+        for report in self._registration.unreachable():
+            if self._unreachable is not None:
+                self._unreachable(report.destination, report.code, time.monotonic())
+
+    def _with_sender(self, datagram: Datagram) -> Datagram:
+        if self._watch is None or datagram.interface != self._watch.interface:
+            return datagram
+        self._watch.update()
+        sender = self._watch.sender(datagram.source, datagram.source_port, datagram.payload)
+        return Datagram(
+            datagram.payload,
+            datagram.source,
+            datagram.source_port,
+            datagram.destination,
+            datagram.destination_port,
+            datagram.interface,
+            datagram.ttl,
+            sender,
+        )
+
+    def _read_agent_messages(self, listener: AgentListener) -> None:
+        for message in listener.messages():
+            self._core.receive_agent_message(message, time.monotonic())
+
+    def _plane_died(self) -> None:
+        raise PlaneError("the tunnel process has ended")
+
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request.get("op")
+        if name == "state":
+            return self.state()
+        command = self._commands.get(name) if isinstance(name, str) else None
+        if command is None:
+            known = ", ".join(sorted({"state", "subscribe", *self._commands}))
+            raise RequestError(f"unknown op {name!r}; there are {known}")
+        try:
+            command(request, time.monotonic())
+        except (ValueError, NodeError) as error:
+            raise RequestError(str(error)) from error
+        self._perform()
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What the control socket's `state` tells."""
+        now = time.monotonic()
+        return {
+            "source": self._journal.source,
+            "monotonic": round(now, 6),
+            "backend": self._role.plane.backend,
+            "tunnel": dict(self._role.plane.counters()),
+            **self._core.state(now),
+        }
+
+    # -- out ---------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """After whatever happened: what is due, and what follows."""
+        now = time.monotonic()
+        deadline = self._core.deadline()
+        if deadline is not None and deadline <= now:
+            self._core.tick(now)
+        self._perform()
+
+    def _perform(self) -> None:
+        for effect in self._core.effects():
+            try:
+                self._carry_out(effect)
+            except NodeError as error:
+                # Less works than should, but what the core believes about its peers remains true.
+                log(f"{type(effect).__name__}: {error}")
+                self._journal.tell("error", {"effect": type(effect).__name__, "message": str(error)})
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Event):
+            self._journal.tell(effect.name, effect.fields)
+        elif isinstance(effect, SendDatagram):
+            self._send(self._role.outgoing(effect.datagram))
+        elif isinstance(effect, SendAgentMessage):
+            self._send_agent_message(effect.message)
+        elif isinstance(effect, GratuitousArp):
+            if interface := effect.interface or self._role.announces:
+                self._links.send_gratuitous_arp(effect.address, interface, effect.link_address)
+        else:
+            self._role.apply(effect)
+
+    def _send(self, datagram: Datagram) -> None:
+        try:
+            if datagram.link_address is not None and datagram.interface is not None:
+                self._links.send_datagram(datagram, datagram.interface, datagram.link_address)
+            else:
+                self._registration.send(datagram)
+        except NodeError:
+            if self._unreachable is not None:
+                self._unreachable(datagram.destination, NETWORK_UNREACHABLE, time.monotonic())
+            raise
+
+    def _send_agent_message(self, message: AgentMessage) -> None:
+        self._links.send_agent_message(message)

@@ -1,0 +1,111 @@
+"""The UDP sockets of the registration protocol (RFC 5944 §3)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.netlink import index
+
+# From linux/in.h: not all of them are in the socket module.
+IP_TTL, IP_PKTINFO, IP_RECVERR, IP_RECVTTL = 2, 8, 11, 12
+MSG_ERRQUEUE = 0x2000
+IN_PKTINFO = struct.Struct("=I4s4s")
+"""struct in_pktinfo: interface index, local address, destination address of the header."""
+EXTENDED_ERROR = struct.Struct("=IBBBxII")
+ORIGIN_ICMP, UNREACHABLE = 2, 3
+BURST = 64
+BUFFER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """ICMP Destination Unreachable came back for a datagram we sent."""
+
+    destination: IPv4Address
+    code: int
+
+
+class RegistrationSocket:
+    """One UDP port at every address of this node; each datagram says from which address it goes."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        for option in (IP_PKTINFO, IP_RECVTTL, IP_RECVERR):
+            self.socket.setsockopt(socket.IPPROTO_IP, option, 1)
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # a burst of requests
+        try:
+            self.socket.bind(("", port))
+        except OSError as error:
+            self.socket.close()
+            raise NodeError(f"UDP port {port}: {error.strerror}") from error
+
+    def join(self, interface: str, group: IPv4Address) -> None:
+        """Receive what is sent to a multicast group on a link."""
+        request = group.packed + bytes(4) + struct.pack("=I", index(interface))
+        with suppress(OSError):  # already a member; or a link without multicast, where broadcast remains
+            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+
+    def receive(self) -> Iterator[Datagram]:
+        """A burst of what has arrived."""
+        for _ in range(BURST):
+            try:
+                payload, ancillary, _, (source, source_port) = self.socket.recvmsg(0x10000, 128)
+            except BlockingIOError:
+                return
+            except OSError:  # what ICMP said about an earlier datagram; `unreachable` reads it
+                continue
+            interface, destination, ttl = None, IPv4Address(0), 0
+            for level, kind, data in ancillary:
+                if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+                    number, _, header = IN_PKTINFO.unpack_from(data)
+                    destination = IPv4Address(header)
+                    with suppress(OSError):
+                        interface = socket.if_indextoname(number)
+                elif level == socket.IPPROTO_IP and kind == IP_TTL:
+                    (ttl,) = struct.unpack_from("=i", data)
+            yield Datagram(payload, IPv4Address(source), source_port, destination, self.port, interface, ttl)
+
+    def unreachable(self) -> Iterator[Unreachable]:
+        """What ICMP has said about datagrams sent from here."""
+        while True:
+            try:
+                _, ancillary, _, address = self.socket.recvmsg(1024, 256, MSG_ERRQUEUE)
+            except OSError:
+                return
+            for level, kind, data in ancillary:
+                if level == socket.IPPROTO_IP and kind == IP_RECVERR:
+                    _, origin, icmp_type, code, _, _ = EXTENDED_ERROR.unpack_from(data)
+                    if origin == ORIGIN_ICMP and icmp_type == UNREACHABLE:
+                        yield Unreachable(IPv4Address(address[0]), code)
+
+    def send(self, datagram: Datagram) -> None:
+        """Send from the source address, out of the interface if there is one; raises NodeError."""
+        number = index(datagram.interface) if datagram.interface else 0
+        local = IN_PKTINFO.pack(number, datagram.source.packed, bytes(4))
+        ancillary = [
+            (socket.IPPROTO_IP, IP_PKTINFO, local),
+            (socket.IPPROTO_IP, IP_TTL, struct.pack("=i", datagram.ttl)),
+        ]
+        destination = (str(datagram.destination), datagram.destination_port)
+        try:
+            try:
+                self.socket.sendmsg([datagram.payload], ancillary, 0, destination)
+            except OSError:  # it may be the error of an earlier datagram: that is told once
+                self.socket.sendmsg([datagram.payload], ancillary, 0, destination)
+        except OSError as error:
+            where = f"from {datagram.source} to {datagram.destination}"
+            raise NodeError(f"cannot send {where}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()

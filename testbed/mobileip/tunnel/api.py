@@ -1,0 +1,69 @@
+"""What a data plane does for a home agent, a foreign agent or a mobile node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address
+from typing import Protocol
+
+DEVICE = "mip0"
+"""The tunnel device every node has."""
+MTU = 1480
+"""Of a tunnel over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
+
+
+class Side(Enum):
+    """Which end of the tunnels a node holds: it decides where a packet has the mobile node's address."""
+
+    HOME = "home"  # home agent: mobile nodes are destinations of what goes in, sources of what comes out
+    VISITED = "visited"  # foreign agent and mobile node: the other way round
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """The tunnel of one mobile node.
+
+    Into it go datagrams to (home side) or from (visited side) `mobile`: one copy to each of `remotes`, with
+    `local` as outer source (RFC 5944 §4.2.3). Out of it come only datagrams that one of `remotes` sent to
+    `local` and that are from (home side; RFC 3024 §4.3.2) or to (visited side; RFC 5944 §4.2.2) `mobile`.
+    """
+
+    mobile: IPv4Address
+    local: IPv4Address
+    remotes: tuple[IPv4Address, ...]
+
+
+class PlaneError(Exception):
+    """The data plane cannot be set up, or it broke down; the message says what is missing."""
+
+
+class DataPlane(Protocol):
+    """Carries datagrams into and out of tunnels; made by `probe.probe`."""
+
+    @property
+    def backend(self) -> str:
+        """Which kind runs: `tun` or `kernel`."""
+
+    @property
+    def anchor(self) -> str:
+        """The device that exists all the time, and can hold a home address."""
+
+    def set(self, tunnel: Tunnel) -> str:
+        """Set up or replace the tunnel of `tunnel.mobile`; returns the device to route its packets into.
+
+        Raises PlaneError.
+        """
+
+    def remove(self, mobile: IPv4Address) -> None:
+        """Take down the tunnel of `mobile`; nothing happens if there is none."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Packets and bytes in each direction, and what was dropped and why."""
+
+    def fileno(self) -> int | None:
+        """Becomes readable when the data plane has died; None when it cannot die."""
+
+    def close(self) -> None:
+        """Take every tunnel and device down."""

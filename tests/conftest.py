@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a container engine (everything in tests/integration, and what is marked `docker`).
+"""Fixtures for tests that need a container engine: tests/integration, and what is marked `docker`.
 
 Where no engine answers such tests are skipped, and the summary says so; with CI=true they fail instead.
 """

@@ -75,7 +75,7 @@ def bootstrap(
         str(archive),
         f"deb {mirror} {SUITE} main",
     ]
-    last = ""
+    complaints: list[str] = []
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -83,10 +83,11 @@ def bootstrap(
         for line in process.stdout:
             if line := line.strip():
                 detail(line)
-                last = line if line.startswith("E:") or not last.startswith("E:") else last
+                if line.startswith("E:"):
+                    complaints.append(line)
     if process.returncode:
         raise MachineError(
-            f"{TOOL} failed with exit code {process.returncode}: {last}",
+            "\n  ".join([f"{TOOL} failed with exit code {process.returncode}", *complaints[:5]]),
             hint="is the mirror right? --mirror URL; testbed -v build shows its output",
         )
 

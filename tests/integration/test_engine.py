@@ -115,7 +115,7 @@ class TestNetworks:
         assert engine.networks(owned) == []
 
     def test_a_container_router_forwards_between_them_unchanged(self, engine, network, running, name):
-        """The wire of every lab: no rewriting, nothing dropped, multicast and broadcast reach the neighbours."""
+        """The wire of every lab: nothing rewritten, nothing dropped, multicast and broadcast pass."""
         left, right = network("left"), network("right")
         hosts = []
         router_ends = (left(), right())

@@ -138,7 +138,7 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
         _check_part(expectation.part, (*path, *inside, expectation.word), known, fail)
 
 
-MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register", "stack")
+MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register")
 """Steps that speak of `the` mobile node."""
 
 _NODE_FIELDS = ("node", "from_", "to", "agent", "agents", "inner", "through", "not_through")

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from testbed.topology.expectations import Expectation, Names, Short
-from testbed.topology.part import Part, Stack
+from testbed.topology.part import Part
 from testbed.topology.values import Duration, Expected, Name
 
 
@@ -43,13 +43,6 @@ class Carry(Short):
 
     SHORT = "to"
     to: Name = Field(description="The network it finds itself on")
-
-
-class Detach(Short):
-    """The mobile node leaves every link without telling anybody."""
-
-    SHORT = "node"
-    node: Name = Field(description="The mobile node")
 
 
 class Ping(Part):
@@ -167,7 +160,6 @@ class Step(Part):
     carry: Carry | None = Field(
         default=None, description="Another link under the same address and IPsec session"
     )
-    detach: Detach | None = Field(default=None, description="The mobile node leaves every link")
     ping: Ping | None = Field(default=None, description="Send echo requests")
     session: Session | None = Field(default=None, description="Start or stop a TCP session")
     probe: Probe | None = Field(default=None, description="Start or stop the numbered packet stream")
@@ -182,9 +174,6 @@ class Step(Part):
     service: Service | None = Field(default=None, description="Stop or start a daemon")
     run: Run | None = Field(default=None, description="Run a command in a node")
     flush: Flush | None = Field(default=None, description="Agents forget bindings and visitors")
-    stack: Stack | None = Field(
-        default=None, description="The stack that the mobile node uses from its next move on"
-    )
     wait_until: Expectation | None = Field(
         default=None,
         alias="wait-until",

@@ -1,0 +1,269 @@
+"""A running lab as an experiment sees it: commands in nodes, control sockets, and what the nodes report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
+from testbed.errors import TestbedError
+from testbed.lab.events import Event, parse_event
+from testbed.topology.loaded import LoadedTopology
+
+GRACE: Final = 2.0
+"""Seconds a command may take longer than its bound before its connection is cut."""
+
+
+class StepError(TestbedError):
+    """Something in the lab could not be done or asked: the run cannot decide anything."""
+
+
+class Stopped(TestbedError):
+    """The experiment was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command in a node ended with."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.out.decode(errors="replace")
+
+    @property
+    def complaint(self) -> str:
+        """The last line of standard error, for messages."""
+        lines = self.err.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of one node."""
+
+    node: str
+    event: Event
+
+
+class EventLog:
+    """All events of all nodes since the log was opened; several threads may read it."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._news = threading.Condition()
+        self._streams: list[LogStream] = []
+        self._stopped = False
+
+    def follow(self, engine: Engine, containers: Mapping[str, str]) -> None:
+        """Begin to read the nodes' standard output (node → container id), from now on."""
+        for node, container in containers.items():
+            stream = engine.logs(container, follow=True, tail=0, stderr=False)
+            self._streams.append(stream)
+            threading.Thread(target=self._read, args=(node, stream), daemon=True).start()
+
+    def _read(self, node: str, stream: LogStream) -> None:
+        for line in stream:
+            if event := parse_event(line.text, line.time):
+                self.add(Entry(node, event))
+
+    def add(self, entry: Entry) -> None:
+        """Add an event and wake up whoever waits for one."""
+        with self._news:
+            self._entries.append(entry)
+            self._news.notify_all()
+
+    def mark(self) -> int:
+        """A place in the log: now."""
+        with self._news:
+            return len(self._entries)
+
+    def since(self, mark: int) -> list[Entry]:
+        """What was reported after a place."""
+        with self._news:
+            return self._entries[mark:]
+
+    def wait(self, mark: int, wanted: Callable[[Entry], bool], seconds: float) -> Entry | None:
+        """The first event after a place that is wanted; None if there is none in time. Raises `Stopped`."""
+        deadline = time.monotonic() + seconds
+        with self._news:
+            while True:
+                for entry in self._entries[mark:]:
+                    if wanted(entry):
+                        return entry
+                mark = len(self._entries)
+                self._sleep(deadline)
+                if time.monotonic() >= deadline:
+                    return next((entry for entry in self._entries[mark:] if wanted(entry)), None)
+
+    def pause(self, seconds: float) -> None:
+        """Return with the next event, at the latest after so many seconds. Raises `Stopped`."""
+        with self._news:
+            self._sleep(time.monotonic() + seconds)
+
+    def _sleep(self, deadline: float) -> None:
+        if self._stopped:
+            raise Stopped("told to stop")
+        self._news.wait(max(deadline - time.monotonic(), 0))
+        if self._stopped:
+            raise Stopped("told to stop")
+
+    def stop(self) -> None:
+        """Wake up everybody with `Stopped` and end the streams."""
+        with self._news:
+            self._stopped = True
+            self._news.notify_all()
+        for stream in self._streams:
+            stream.close()
+
+
+class LabAccess:
+    """Commands and control sockets of one running lab. Threads may share it; `stop` ends whatever it does."""
+
+    def __init__(
+        self, engine: Engine, name: str, topology: LoadedTopology, containers: Mapping[str, str]
+    ) -> None:
+        self.engine = engine
+        self.name = name
+        self.topology = topology
+        self.log = EventLog()
+        self._containers = dict(containers)
+        self._sessions: set[ExecSession] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def open(self) -> None:
+        """Begin to follow the nodes' events."""
+        self.log.follow(self.engine, self._containers)
+
+    @property
+    def mobile_node(self) -> str:
+        """The lab's mobile node (that there is one was checked with the claims)."""
+        return self.topology.mobile_nodes[0]
+
+    @contextmanager
+    def session(self, node: str, command: Sequence[str], *, stdin: bool = False) -> Iterator[ExecSession]:
+        """A command in a node with its streams; closed at the end, or when the experiment is stopped."""
+        if self._stopped:
+            raise Stopped("told to stop")
+        try:
+            session = self.engine.execute(self._containers[node], command, stdin=stdin)
+        except NotFoundError as error:
+            raise StepError(f"node {node} of lab {self.name} is not running") from error
+        except EngineError as error:
+            raise StepError(f"{node}: {error.message}") from error
+        with self._lock:
+            self._sessions.add(session)
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+            session.close()
+
+    def execute(self, node: str, command: Sequence[str], *, within: float = 10.0) -> Done:
+        """Run a command in a node to its end. Raises `StepError` if it takes longer than `within` seconds."""
+        bounded = ["timeout", "--kill-after=1", f"{within:g}", *command]
+        out, err = bytearray(), bytearray()
+        with self.session(node, bounded) as session:
+            timer = threading.Timer(within + GRACE, session.close)
+            timer.start()
+            try:
+                for stream, data in session:
+                    (out if stream == "stdout" else err).extend(data)
+                code = session.exit_code()
+            except EngineError as error:
+                raise StepError(f"{node}: {shlex.join(command)}: {error.message}") from error
+            finally:
+                timer.cancel()
+        if self._stopped:
+            raise Stopped("told to stop")
+        if code == 124:
+            raise StepError(f"{node}: {shlex.join(command)[:120]} took longer than {within:g} s")
+        return Done(code, bytes(out), bytes(err))
+
+    def shell(self, node: str, script: str, *, within: float = 10.0) -> Done:
+        """Run a shell script in a node; raises `StepError` unless it exits 0."""
+        done = self.execute(node, ["sh", "-ec", script], within=within)
+        if done.code != 0:
+            raise StepError(f"{node}: {done.complaint}")
+        return done
+
+    def control(
+        self, node: str, service: str, request: Mapping[str, Any], *, within: float = 5.0
+    ) -> dict[str, Any]:
+        """Ask a daemon over its control socket; returns its answer. Raises `StepError` for a refusal too."""
+        command = [
+            "timeout",
+            f"{within:g}",
+            "socat",
+            "-t60",
+            "-",
+            f"UNIX-CONNECT:/run/testbed/{service}.sock",
+        ]
+        buffer = b""
+        complaint = b""
+        with self.session(node, command, stdin=True) as session:
+            timer = threading.Timer(within + GRACE, session.close)
+            timer.start()
+            try:
+                session.send(json.dumps(dict(request)).encode() + b"\n")
+                for stream, data in session:
+                    if stream == "stderr":
+                        complaint += data
+                        continue
+                    *lines, buffer = (buffer + data).split(b"\n")
+                    if (answer := _answer(lines)) is not None:
+                        session.end_input()
+                        return self._accepted(node, service, request, answer)
+            finally:
+                timer.cancel()
+        if self._stopped:
+            raise Stopped("told to stop")
+        why = complaint.decode(errors="replace").strip().splitlines()
+        raise StepError(f"{service} of {node} does not answer" + (f": {why[-1]}" if why else ""))
+
+    @staticmethod
+    def _accepted(
+        node: str, service: str, request: Mapping[str, Any], answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        if not answer["ok"]:
+            raise StepError(f"{service} of {node} refuses {request.get('op')}: {answer.get('error')}")
+        return answer
+
+    def state(self, node: str, service: str) -> dict[str, Any]:
+        """What a daemon says of itself: the answer to `state`, whether or not it comes in an envelope."""
+        answer = self.control(node, service, {"op": "state"})
+        inner = answer.get("state")
+        return inner if isinstance(inner, dict) else answer
+
+    def stop(self) -> None:
+        """End every command and wait; whoever is in one gets `Stopped`."""
+        self._stopped = True
+        self.log.stop()
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.close()
+
+
+def _answer(lines: Sequence[bytes]) -> dict[str, Any] | None:
+    """The answer among lines that may be events too."""
+    for line in lines:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(message, dict) and isinstance(message.get("ok"), bool):
+            return message
+    return None

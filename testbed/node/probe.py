@@ -1,0 +1,141 @@
+"""A numbered UDP stream that is sent back: what was lost in which direction, and for how long nothing came.
+
+    python3 -m testbed.node.probe reflect --port 5005
+    python3 -m testbed.node.probe send --source 10.0.1.100 --to 10.0.4.10 --port 5005 --every 5
+
+Both print JSON lines on stdout and end when their standard input does, or with a line on it: the sender
+then waits for what is under way, and both print what they saw. All time stamps are nanoseconds of the
+monotonic clock, which the nodes of a lab share.
+
+    {"event": "ready", …}                                  it runs
+    {"event": "sent", "rows": [[number, sent, error?], …]}        sender, at the end
+    {"event": "returned", "rows": [[number, received], …]}        sender, at the end
+    {"event": "reflected", "rows": [[number, received], …]}       reflector, at the end
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import socket
+import struct
+import time
+from contextlib import suppress
+
+HEADER = struct.Struct("!4sQQ")
+MAGIC = b"tbPR"
+MARKER = b"testbed probe: readable by anybody on this link"
+"""What every packet of the probe carries, to be looked for in captures."""
+GRACE = 1.0
+"""Seconds the sender waits at the end for packets under way; it stops as soon as none is missing."""
+ROWS = 1000
+
+
+def _print(message: dict[str, object]) -> None:
+    os.write(1, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+def _print_rows(event: str, rows: list[list[int]]) -> None:
+    """Long lists go out in several lines; an empty one in one, so that a reader knows it was there."""
+    for start in range(0, max(len(rows), 1), ROWS):
+        _print({"event": event, "rows": rows[start : start + ROWS]})
+
+
+def _told_to_stop(wait: float, sock: socket.socket) -> tuple[bool, bool]:
+    """Wait for input; returns whether the socket has some, and whether standard input said stop."""
+    readable, _, _ = select.select([0, sock.fileno()], [], [], max(wait, 0))
+    return sock.fileno() in readable, 0 in readable
+
+
+def reflect(port: int) -> None:
+    """Send every probe packet back to where it came from, until told to stop."""
+    rows: list[list[int]] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("", port))
+        sock.setblocking(False)
+        _print({"event": "ready", "source": "probe-reflector", "monotonic": time.monotonic()})
+        stop = False
+        while not stop:
+            _, stop = _told_to_stop(60, sock)
+            _drain(sock, rows, answer=True)
+    _print_rows("reflected", rows)
+
+
+def _drain(sock: socket.socket, rows: list[list[int]], *, answer: bool) -> None:
+    while True:
+        try:
+            data, peer = sock.recvfrom(2048)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue  # an ICMP error about a packet sent before
+        now = time.monotonic_ns()
+        if len(data) < HEADER.size or data[:4] != MAGIC:
+            continue
+        rows.append([HEADER.unpack_from(data)[1], now])
+        if answer:
+            with suppress(OSError):  # no route back at the moment: lost, like any other packet
+                sock.sendto(data, peer)
+
+
+def send(source: str, to: str, port: int, every: float) -> None:
+    """Send a packet every `every` seconds until told to stop; count what comes back."""
+    sent: list[list[int]] = []
+    returned: list[list[int]] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: the address may be away between two links
+        sock.bind((source, 0))
+        sock.setblocking(False)
+        _print({"event": "ready", "source": "probe", "monotonic": time.monotonic()})
+        due = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= due:
+                sent.append(_send_one(sock, (to, port), len(sent)))
+                due += every
+                if due < now:  # the machine was away: do not catch up in one burst
+                    due = now + every
+            arrived, stop = _told_to_stop(due - time.monotonic(), sock)
+            if arrived:
+                _drain(sock, returned, answer=False)
+            if stop:
+                break
+        end = time.monotonic() + GRACE
+        awaited = {row[0] for row in sent[-int(GRACE / every) - 1 :] if len(row) == 2}
+        while time.monotonic() < end and not awaited <= {row[0] for row in returned[-2 * len(awaited) - 2 :]}:
+            if select.select([sock], [], [], 0.05)[0]:
+                _drain(sock, returned, answer=False)
+    _print_rows("sent", sent)
+    _print_rows("returned", returned)
+
+
+def _send_one(sock: socket.socket, to: tuple[str, int], number: int) -> list[int]:
+    now = time.monotonic_ns()
+    try:
+        sock.sendto(HEADER.pack(MAGIC, number, now) + MARKER, to)
+    except OSError as error:
+        return [number, now, error.errno or -1]
+    return [number, now]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="testbed.node.probe")
+    parser.add_argument("side", choices=["reflect", "send"])
+    parser.add_argument("--port", type=int, default=5005)
+    parser.add_argument("--source")
+    parser.add_argument("--to")
+    parser.add_argument("--every", type=float, default=5.0, help="milliseconds between packets")
+    options = parser.parse_args(arguments)
+    if options.side == "reflect":
+        reflect(options.port)
+    elif options.source and options.to:
+        send(options.source, options.to, options.port, options.every / 1000)
+    else:
+        parser.error("send needs --source and --to")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""`python3 -m testbed.node.roam --config FILE`: walk the mobile node from network to network.
+
+Control socket: `{"op":"move","network":NAME}` and `{"op":"ipsec","action":"down"|"up"}` are followed by
+events up to `settled`; `{"op":"state"}`; `{"op":"subscribe"}` is followed by all events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from testbed.node.control import ControlServer
+from testbed.node.roam.association import Node
+from testbed.node.roam.config import Config, load
+from testbed.node.roam.dhcp import Dhcp
+from testbed.node.roam.links import LinkError, Links
+from testbed.node.roam.manager import Manager
+from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.vpn import Vpn
+from testbed.node.settings import ConfigError
+
+
+async def serve(config: Config) -> None:
+    """Manage connections until SIGTERM or SIGINT."""
+    vpn = Vpn(config.ipsec) if config.ipsec is not None and config.stack != "mip-only" else None
+    node = Node(
+        config=config,
+        links=Links(config.home_address),
+        dhcp=Dhcp(Path(config.control).with_name("udhcpc-script")),
+        mobile_ip=MobileIp(config.mobile_ip),
+        vpn=vpn,
+        ipsec=vpn is not None,
+    )
+    manager = Manager(node)
+    server = ControlServer(config.control, manager.handle)
+    await server.start()
+    managing = asyncio.create_task(manager.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, managing.cancel)
+    try:
+        await managing
+    except asyncio.CancelledError:
+        pass
+    finally:
+        server.stop()
+        node.dhcp.stop()
+
+
+def main() -> int:
+    """Run the program; the exit code says whether it could do its work."""
+    parser = argparse.ArgumentParser(
+        prog="testbed.node.roam", description="Manage a mobile node's connections"
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="roam.toml")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(serve(load(arguments.config)))
+    except (ConfigError, LinkError, OSError) as error:
+        print(f"roam: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

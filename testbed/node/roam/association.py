@@ -1,0 +1,159 @@
+"""The steps of a move: link, address, IPsec and registration, in the order the stack demands."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
+from testbed.node.roam.config import Bounds, Config
+from testbed.node.roam.dhcp import Dhcp
+from testbed.node.roam.links import IPSEC_DEVICE, Lease, Links
+from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.move import Move, Outcome
+from testbed.node.roam.registration import Registration, Target
+from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
+
+
+@dataclass
+class Node:
+    """What a mobile node consists of, and where it stands."""
+
+    config: Config
+    links: Links
+    dhcp: Dhcp
+    mobile_ip: MobileIp
+    vpn: Vpn | None
+    ipsec: bool
+    """The policy: IPsec is used on networks that are not trusted."""
+    network: str | None = None
+    attachment: Attachment | None = None
+
+    def join(self, network: str) -> None:
+        """Leave the present link with all that was obtained on it, and join another (or the same anew)."""
+        self.dhcp.stop()
+        self.links.use_inner(None)
+        self.links.drop_lease()
+        self.attachment = None
+        if self.network is not None:
+            self.links.down(self.network)
+        self.network = network
+        self.links.up(network)
+
+
+class Association:
+    """One attempt to be reachable at the home address on the network a move leads to."""
+
+    def __init__(self, node: Node, move: Move, bounds: Bounds, patient: bool) -> None:
+        self._node = node
+        self._move = move
+        self._bounds = bounds
+        self._patient = patient
+        self._registration = Registration(node.mobile_ip)
+
+    async def run(self, fresh: bool) -> Outcome:
+        """Carry out the steps; unless `fresh` what still holds of the link, address and tunnel is kept.
+
+        Raises LinkError, MobileIpError or VpnError where a step fails for good.
+        """
+        with self._registration:
+            return await self._run(fresh)
+
+    async def _run(self, fresh: bool) -> Outcome:
+        node, move = self._node, self._move
+        protect = node.ipsec and not node.config.trusted[move.network]
+        inside_ipsec = protect and node.config.stack == "mip-in-ipsec"
+        discarded: asyncio.Task[None] | None = None
+        if fresh:
+            node.join(move.network)
+            move.reached("link", "link")
+            if node.vpn is not None and node.config.stack == "mip-in-ipsec":
+                # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
+                discarded = asyncio.create_task(node.vpn.destroy())
+        if not isinstance(node.attachment, Lease):
+            discovery = Discovery(node.mobile_ip, node.dhcp, move.network, register=not inside_ipsec)
+            node.attachment = await discovery.find(self._bounds.address)
+            if isinstance(node.attachment, Lease):
+                node.links.use_lease(node.attachment)
+        attachment = node.attachment
+        if attachment is None:
+            return Outcome("unregistered", "no-address: neither a DHCP server nor an agent answered")
+        _tell_address(move, attachment)
+        if discarded is not None:
+            await discarded
+        if inside_ipsec and not isinstance(attachment, Home):
+            return await self._register_inside_ipsec(attachment)
+        outcome = await self._register(attachment)
+        if node.config.stack == "ipsec-in-mip" and outcome.state != "unregistered":
+            return await self._protect_home_address(outcome, protect and outcome.state == "registered")
+        return outcome
+
+    async def _register(self, attachment: Attachment) -> Outcome:
+        if isinstance(attachment, Lease):
+            return await self._register_address(attachment.interface, attachment.address.ip)
+        return await self._answer(attachment)
+
+    async def _register_inside_ipsec(self, attachment: Lease | Agent) -> Outcome:
+        """`mip-in-ipsec`: negotiate from what address there is, then register the one the gateway lends."""
+        node = self._node
+        local = attachment.address.ip if isinstance(attachment, Lease) else node.config.home_address
+        tunnel = node.vpn.tunnel if node.vpn else None
+        if tunnel is None or tunnel.local != local:
+            tunnel = await self._negotiate(local, None)
+        assert tunnel.inner is not None
+        node.links.use_inner(tunnel.inner)
+        # Not the access link: advertisements there say nothing about the link the inner address is on.
+        return await self._register_address(IPSEC_DEVICE, tunnel.inner)
+
+    async def _protect_home_address(self, outcome: Outcome, protect: bool) -> Outcome:
+        """`ipsec-in-mip`: negotiate once from the home address; the association outlives every move."""
+        node = self._node
+        assert node.vpn is not None
+        assert node.config.ipsec is not None
+        home = node.config.home_address
+        if node.vpn.tunnel is not None:
+            node.links.steer(node.config.ipsec.protects, home, into_ipsec=protect)
+        elif protect:
+            try:
+                await self._negotiate(home, home)
+            except VpnError as error:
+                return Outcome(outcome.state, f"{outcome.detail}; {error}", outcome.answered)
+        return outcome
+
+    async def _negotiate(self, local: IPv4Address, inner: IPv4Address | None) -> Tunnel:
+        vpn = self._node.vpn
+        assert vpn is not None
+        self._move.tell("ike-started", local=str(local))
+        try:
+            tunnel = await vpn.establish(local, inner, self._bounds.ike)
+        except VpnError as error:
+            self._move.tell("ike-failed", reason=str(error))
+            await vpn.destroy()  # or it goes on asking
+            raise
+        lent = str(tunnel.inner) if tunnel.inner else None
+        self._move.reached("ike", "ike", local=str(local), inner=lent)
+        return tunnel
+
+    async def _register_address(self, interface: str, care_of: IPv4Address) -> Outcome:
+        await self._node.mobile_ip.request("attach", interface=interface, care_of=str(care_of))
+        return await self._answer(care_of)
+
+    async def _answer(self, target: Target) -> Outcome:
+        outcome = await self._registration.outcome(target, self._bounds.registration, self._patient)
+        if outcome.answered:
+            mode = "foreign-agent" if isinstance(target, Agent) else "co-located"
+            mode = "home" if isinstance(target, Home) else mode
+            self._move.reached("registration", "registered", mode=mode, detail=outcome.detail)
+        return outcome
+
+
+def _tell_address(move: Move, attachment: Attachment) -> None:
+    match attachment:
+        case Lease(address=address, router=router):
+            gateway = str(router) if router else None
+            move.reached("address", "address", how="dhcp", care_of=str(address.ip), router=gateway)
+        case Agent(address=agent, care_of=care_of):
+            move.reached("address", "address", how="agent", care_of=care_of, agent=agent)
+        case Home():
+            move.reached("address", "address", how="home", care_of=None)

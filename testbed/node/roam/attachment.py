@@ -1,0 +1,94 @@
+"""Finding out what a network offers: DHCP and agent discovery side by side; the first answer decides."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.node.roam.dhcp import Dhcp, DhcpError
+from testbed.node.roam.links import Lease
+from testbed.node.roam.mobile_ip import Event, MobileIp
+
+GRACE = 0.5
+"""Seconds an address is waited for when an agent alone is of no use (IPsec cannot pass it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A foreign agent on the link, being used."""
+
+    address: str | None
+    care_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The home link."""
+
+
+Attachment = Lease | Agent | Home
+
+
+class Discovery:
+    """One search on one interface."""
+
+    def __init__(self, mobile_ip: MobileIp, dhcp: Dhcp, interface: str, register: bool) -> None:
+        self._mobile_ip = mobile_ip
+        self._dhcp = dhcp
+        self._interface = interface
+        self._register = register
+        self._heard: asyncio.Future[Agent | Home] = asyncio.get_running_loop().create_future()
+
+    async def find(self, bound: float) -> Attachment | None:
+        """What the network offers, None when nothing answered in `bound` seconds; raises MobileIpError."""
+        with self._mobile_ip.listening(self._listen):
+            lease = asyncio.create_task(self._lease())
+            answers: set[asyncio.Future[Any]] = {lease, self._heard}
+            asked = asyncio.gather(
+                self._mobile_ip.request("detach"),
+                self._mobile_ip.request("discover", interface=self._interface, register=self._register),
+            )
+            try:
+                async with asyncio.timeout(bound):
+                    await asked
+                    await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+                    if not self._heard.done():
+                        return lease.result()
+                    if not self._register and isinstance(self._heard.result(), Agent):
+                        await asyncio.wait({lease}, timeout=GRACE)
+                    return lease.result() if lease.done() else self._heard.result()
+            except TimeoutError:
+                return self._heard.result() if self._heard.done() else None
+            finally:
+                lease.cancel()
+                self._heard.cancel()
+
+    async def _lease(self) -> Lease:
+        try:
+            return await self._dhcp.lease(self._interface)
+        except DhcpError as error:
+            print(f"roam: {error}", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()  # an agent may still be heard
+            raise
+
+    def _listen(self, event: Event) -> None:
+        if self._heard.done():
+            return
+        name = event["event"]
+        if name == "at-home":
+            self._heard.set_result(Home())
+        elif name == "request-sent" and event.get("mode") == "foreign-agent":
+            self._heard.set_result(Agent(_text(event, "destination"), _text(event, "care_of")))
+        elif name == "agent-advertisement" and not self._register and _serves(event):
+            self._heard.set_result(Agent(_text(event, "agent"), _text(event, "care_of")))
+
+
+def _serves(event: Event) -> bool:
+    return bool(event.get("foreign_agent")) and not event.get("busy")
+
+
+def _text(event: Event, field: str) -> str | None:
+    value = event.get(field)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,166 @@
+"""Access links, addresses and policy routing of the mobile node, through rtnetlink.
+
+What is ours: the state of the access links, their addresses except the home address, table 100 and the rules
+at preference 50 (from the care-of address) and 60 (from the inner address of the VPN).  charon owns table
+220; its routes through `ipsec0` are only put back here when the kernel dropped them with a moved address.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+VISITED_TABLE = 100
+VISITED_PREFERENCE = 50
+INNER_PREFERENCE = 60
+IPSEC_TABLE = 220
+IPSEC_DEVICE = "ipsec0"
+
+_SETTLED = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
+"""The change was made already, or what was to go is gone."""
+
+
+class LinkError(Exception):
+    """The kernel refuses a change, or there is no such interface."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An address obtained on an access link."""
+
+    interface: str
+    address: IPv4Interface
+    router: IPv4Address | None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in _SETTLED:
+            raise LinkError(str(error)) from error
+
+
+class Links:
+    """Changes to the node's links, addresses, routes and rules; each may be asked for twice."""
+
+    def __init__(self, home_address: IPv4Address) -> None:
+        self._home = home_address
+        self._kernel = IPRoute()
+        self._lease: Lease | None = None
+        self._inner: IPv4Address | None = None
+
+    def reset(self, interfaces: Iterable[str]) -> None:
+        """Undo what a predecessor may have left: access links down and without address, no rules of ours."""
+        for preference in (VISITED_PREFERENCE, INNER_PREFERENCE):
+            with _quietly():
+                self._kernel.flush_rules(family=socket.AF_INET, priority=preference)
+        with _quietly():
+            self._kernel.flush_routes(family=socket.AF_INET, table=VISITED_TABLE)
+        for interface in interfaces:
+            index = _index(interface)
+            for address in self._kernel.get_addr(family=socket.AF_INET, index=index):
+                if address.get_attr("IFA_LOCAL") != str(self._home):
+                    with _quietly():
+                        self._kernel.addr(
+                            "del",
+                            index=index,
+                            address=address.get_attr("IFA_LOCAL"),
+                            prefixlen=address["prefixlen"],
+                        )
+            self.down(interface)
+
+    def down(self, interface: str) -> None:
+        """Leave a link."""
+        with _quietly():
+            self._kernel.link("set", index=_index(interface), state="down")
+
+    def up(self, interface: str) -> None:
+        """Join a link."""
+        with _quietly():
+            self._kernel.link("set", index=_index(interface), state="up")
+
+    def use_lease(self, lease: Lease) -> None:
+        """Put the address on its interface, and let packets from it leave by its router."""
+        self.drop_lease()
+        index = _index(lease.interface)
+        address = str(lease.address.ip)
+        self._lease = lease
+        with _quietly():
+            self._kernel.addr("add", index=index, address=address, prefixlen=lease.address.network.prefixlen)
+        with _quietly():
+            self._kernel.route(
+                "replace", dst=str(lease.address.network), oif=index, scope=253, table=VISITED_TABLE
+            )
+        if lease.router is not None:
+            with _quietly():
+                self._kernel.route(
+                    "replace", dst="0.0.0.0/0", oif=index, gateway=str(lease.router), table=VISITED_TABLE
+                )
+        with _quietly():
+            self._kernel.rule(
+                "add", src=address, src_len=32, table=VISITED_TABLE, priority=VISITED_PREFERENCE
+            )
+
+    def drop_lease(self) -> None:
+        """Remove the address, its routes and its rule."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        address = str(lease.address.ip)
+        with _quietly():
+            self._kernel.rule(
+                "del", src=address, src_len=32, table=VISITED_TABLE, priority=VISITED_PREFERENCE
+            )
+        for destination in ("0.0.0.0/0", str(lease.address.network)):
+            with _quietly():
+                self._kernel.route("del", dst=destination, table=VISITED_TABLE)
+        with _quietly():
+            self._kernel.addr(
+                "del",
+                index=_index(lease.interface),
+                address=address,
+                prefixlen=lease.address.network.prefixlen,
+            )
+
+    def use_inner(self, address: IPv4Address | None) -> None:
+        """Send packets from the VPN's inner address into IPsec; None: there is none any more."""
+        if address == self._inner:
+            return
+        for action, source in (("del", self._inner), ("add", address)):
+            if source is not None:
+                with _quietly():
+                    self._kernel.rule(
+                        action, src=str(source), src_len=32, table=IPSEC_TABLE, priority=INNER_PREFERENCE
+                    )
+        self._inner = address
+
+    def steer(self, prefixes: Iterable[IPv4Network], source: IPv4Address, into_ipsec: bool) -> None:
+        """Route `prefixes` from `source` into IPsec, or past it while the security association stays up."""
+        try:
+            index = _index(IPSEC_DEVICE)
+        except LinkError:
+            return  # no IPsec in userspace here, nothing to steer
+        for prefix in prefixes:
+            with _quietly():
+                if into_ipsec:
+                    self._kernel.route(
+                        "replace", dst=str(prefix), oif=index, prefsrc=str(source), table=IPSEC_TABLE
+                    )
+                else:
+                    self._kernel.route("del", dst=str(prefix), oif=index, table=IPSEC_TABLE)
+
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise LinkError(f"there is no interface {interface!r}") from error

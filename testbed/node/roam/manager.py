@@ -1,0 +1,231 @@
+"""The connection manager: one move at a time, what the control socket asks for, and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from contextlib import suppress
+from ipaddress import IPv4Address
+
+from testbed.node.control import Client, RequestError
+from testbed.node.events import emit, event
+from testbed.node.roam.association import Association, Node
+from testbed.node.roam.attachment import Agent, Attachment, Home
+from testbed.node.roam.config import Bounds
+from testbed.node.roam.echo import first_reply
+from testbed.node.roam.links import Lease, LinkError
+from testbed.node.roam.mobile_ip import Event, MobileIpError
+from testbed.node.roam.move import SOURCE, Move, Outcome, State
+from testbed.node.roam.vpn import VpnError
+
+START_PATIENCE = 6.0
+"""Seconds in which attempts are made at start: the other nodes may come up later than this one."""
+START_FACTORS = (0.25, 0.5)
+"""Bounds of the first and of the further attempts at start, as part of the ordinary ones."""
+START_PAUSE = 0.05
+"""Seconds between attempts at start."""
+_STATES: dict[str, State] = {
+    "registered": "registered",
+    "at-home": "at-home",
+    "registration-expired": "unregistered",
+}
+"""What an event of the Mobile IP daemon says about where the mobile node stands."""
+
+
+class Manager:
+    """Moves the mobile node from network to network."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._state: State = "unregistered"
+        self._move: Move | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._broken: str | None = None
+        self._subscribers: list[Client] = []
+
+    async def run(self) -> None:
+        """Serve for ever; ready is told when the attachment at start has settled."""
+        node = self._node
+        node.links.reset(node.config.trusted)
+        node.dhcp.prepare()
+        with node.mobile_ip.listening(self._heard):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(node.mobile_ip.run(lambda: self._repair("the Mobile IP daemon restarted")))
+                if node.vpn is not None:
+                    await node.vpn.destroy()
+                    group.create_task(node.vpn.run(lambda: self._repair("the IPsec tunnel was lost")))
+                if node.config.attach is not None:
+                    await asyncio.wait({self._begin(node.config.attach, "start", patience=START_PATIENCE)})
+                emit(event("ready", SOURCE))
+
+    # What the control socket asks for.
+
+    async def handle(self, request: dict[str, object], client: Client) -> dict[str, object]:
+        """Answer one request; after `move` and `ipsec` the events of the move follow on the connection."""
+        match request["op"]:
+            case "state":
+                return self._picture()
+            case "subscribe":
+                self._subscribers.append(client)
+                return {}
+            case "move":
+                return await self._start_move(request.get("network"), client)
+            case "ipsec":
+                return await self._switch_ipsec(request.get("action"), client)
+            case other:
+                raise RequestError(f"unknown op {other!r}; expected move, state, subscribe or ipsec")
+
+    async def _start_move(self, network: object, client: Client) -> dict[str, object]:
+        networks = self._node.config.trusted
+        if not isinstance(network, str) or network not in networks:
+            raise RequestError(f"unknown network {network!r}; expected one of {', '.join(networks)}")
+        await self._cancel()
+        self._begin(network, "move", client)
+        return {"network": network}
+
+    async def _switch_ipsec(self, action: object, client: Client) -> dict[str, object]:
+        node = self._node
+        if node.vpn is None:
+            raise RequestError("this node has no IPsec in its stack")
+        if action not in ("up", "down"):
+            raise RequestError(f"action: expected up or down, got {action!r}")
+        if node.network is None:
+            raise RequestError("not attached to any network")
+        await self._cancel()
+        node.ipsec = action == "up"
+        node.links.use_inner(None)
+        await node.vpn.destroy()
+        self._begin(node.network, f"ipsec {action}", client, fresh=False)
+        return {"network": node.network}
+
+    def _picture(self) -> dict[str, object]:
+        node, move = self._node, self._move
+        attachment, tunnel = node.attachment, node.vpn.tunnel if node.vpn else None
+        return {
+            "stack": node.config.stack,
+            "network": node.network,
+            "networks": {name: {"trusted": trusted} for name, trusted in node.config.trusted.items()},
+            "state": self._state,
+            "detail": move.outcome.detail if move and move.outcome else None,
+            "moving": move is not None and move.outcome is None,
+            "how": _how(attachment),
+            "address": str(attachment.address) if isinstance(attachment, Lease) else None,
+            "agent": attachment.address if isinstance(attachment, Agent) else None,
+            "home_address": str(node.config.home_address),
+            "ipsec": {
+                "enabled": node.ipsec,
+                "up": tunnel is not None,
+                "inner": str(tunnel.inner) if tunnel and tunnel.inner else None,
+            },
+            "mobile_ip": node.mobile_ip.connected,
+            "timeline": dict(move.timeline) if move else None,
+        }
+
+    # Telling.
+
+    def _tell(self, message: dict[str, object]) -> None:
+        emit(message)
+        self._subscribers = [client for client in self._subscribers if not client.gone]
+        followers = self._move.followers if self._move else []
+        for client in {*self._subscribers, *followers}:
+            client.send(message)
+
+    def _heard(self, message: Event) -> None:
+        """Between moves, follow the Mobile IP daemon: registrations expire, and succeed late."""
+        state = _STATES.get(str(message["event"]))
+        if state is None or state == self._state or self._move is None or self._move.outcome is None:
+            return
+        self._state = state
+        self._move.tell("state", state=state)
+
+    # Moves, one at a time.
+
+    def _begin(
+        self,
+        network: str,
+        reason: str,
+        follower: Client | None = None,
+        patience: float = 0.0,
+        fresh: bool = True,
+    ) -> asyncio.Task[None]:
+        self._move = move = Move(network, self._node.config.stack, self._tell)
+        if follower is not None:
+            move.followers.append(follower)
+            follower.following.clear()
+        self._task = asyncio.create_task(self._carry(move, reason, patience, fresh))
+        return self._task
+
+    async def _cancel(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def _repair(self, reason: str) -> None:
+        """Something underneath broke: do on the present network what is to be done again."""
+        if self._node.network is None or self._move is None:
+            return
+        if self._move.outcome is None:
+            self._broken = reason  # not under the feet of the move
+        else:
+            self._begin(self._node.network, reason, fresh=False)
+
+    async def _carry(self, move: Move, reason: str, patience: float, fresh: bool) -> None:
+        outcome = Outcome("unregistered", "superseded")
+        self._broken = None
+        try:
+            move.tell("move-started", reason=reason)
+            outcome = await self._attempts(move, patience, fresh)
+            probe = self._node.config.probe
+            if outcome.answered and probe is not None:
+                outcome = await self._first_data(move, outcome, probe)
+            if self._broken is not None:
+                asyncio.get_running_loop().call_soon(self._repair, self._broken)
+        finally:
+            self._state = outcome.state
+            move.settle(outcome)
+            for client in move.followers:
+                client.following.set()
+
+    async def _attempts(self, move: Move, patience: float, fresh: bool) -> Outcome:
+        bounds = self._node.config.bounds
+        if not patience:
+            return await self._attempt(move, bounds, fresh, patient=False)
+        loop = asyncio.get_running_loop()
+        deadline, factor = loop.time() + patience, START_FACTORS[0]
+        while True:
+            outcome = await self._attempt(move, bounds.scaled(factor), fresh, patient=True)
+            if outcome.state != "unregistered" or loop.time() >= deadline:
+                return outcome
+            await asyncio.sleep(START_PAUSE)
+            fresh, factor = False, START_FACTORS[1]
+
+    async def _attempt(self, move: Move, bounds: Bounds, fresh: bool, patient: bool) -> Outcome:
+        try:
+            return await Association(self._node, move, bounds, patient).run(fresh)
+        except (MobileIpError, VpnError, LinkError) as error:
+            return Outcome("unregistered", str(error))
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            return Outcome("unregistered", f"{type(error).__name__}: {error}")
+
+    async def _first_data(self, move: Move, outcome: Outcome, probe: IPv4Address) -> Outcome:
+        try:
+            async with asyncio.timeout(self._node.config.bounds.data):
+                await first_reply(self._node.config.home_address, probe)
+        except TimeoutError:
+            return Outcome(outcome.state, f"{outcome.detail}; no answer from {probe}", outcome.answered)
+        move.reached("data", "data", destination=str(probe))
+        return outcome
+
+
+def _how(attachment: Attachment | None) -> str | None:
+    match attachment:
+        case Lease():
+            return "dhcp"
+        case Agent():
+            return "agent"
+        case Home():
+            return "home"
+    return None

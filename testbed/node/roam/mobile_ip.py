@@ -1,0 +1,116 @@
+"""The Mobile IP daemon of this node, reached over its control socket; it may start later and start again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from testbed.node.events import encode
+
+RETRY = 0.02
+"""Seconds between attempts to reach a daemon that is not there."""
+ANSWER = 2.0
+"""Seconds a request may take, the wait for a daemon that is starting included."""
+
+Event = dict[str, object]
+
+
+class MobileIpError(Exception):
+    """The daemon is not there, or refuses a request."""
+
+
+class MobileIp:
+    """Sends requests to the daemon and hands its events to those who listen.
+
+    Events and replies come on two connections; an event is told apart from those of an earlier attachment by
+    its fields, not by the order.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._listeners: set[Callable[[Event], None]] = set()
+        self._connected = asyncio.Event()
+        self._requests: asyncio.StreamWriter | None = None
+        self._awaited: deque[asyncio.Future[Event]] = deque()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the daemon is there."""
+        return self._connected.is_set()
+
+    @contextmanager
+    def listening(self, listener: Callable[[Event], None]) -> Iterator[None]:
+        """Call `listener` with every event."""
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+
+    async def request(self, op: str, **fields: str | bool) -> Event:
+        """Carry out one request and return the reply; raises MobileIpError."""
+        try:
+            async with asyncio.timeout(ANSWER):
+                await self._connected.wait()
+                assert self._requests is not None
+                reply: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+                self._awaited.append(reply)
+                self._requests.write(encode({"op": op, **fields}))
+                answer = await reply
+        except TimeoutError:
+            raise MobileIpError(f"the Mobile IP daemon does not answer {op!r}") from None
+        if not answer.get("ok"):
+            raise MobileIpError(f"{op}: {answer.get('error')}")
+        return answer
+
+    async def run(self, returned: Callable[[], None]) -> None:
+        """Stay connected, for ever; `returned` is called when the daemon is there again after it was lost."""
+        lost = False
+        while True:
+            try:
+                await self._converse(returned if lost else lambda: None)
+                lost = True
+            except OSError:
+                pass  # not there yet
+            await asyncio.sleep(RETRY)
+
+    async def _converse(self, connected: Callable[[], None]) -> None:
+        reader, subscription = await asyncio.open_unix_connection(self._path)
+        replies, requests = await asyncio.open_unix_connection(self._path)
+        subscription.write(encode({"op": "subscribe"}))
+        tasks = [
+            asyncio.create_task(self._read_events(reader)),
+            asyncio.create_task(self._read_replies(replies)),
+        ]
+        self._requests = requests
+        self._connected.set()
+        connected()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._connected.clear()
+            self._requests = None
+            for task in tasks:
+                task.cancel()
+            for writer in (subscription, requests):
+                writer.close()
+            while self._awaited:
+                reply = self._awaited.popleft()
+                if not reply.done():
+                    reply.set_exception(MobileIpError("the Mobile IP daemon went away"))
+
+    async def _read_events(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            message = json.loads(line)
+            if "event" in message:
+                for listener in tuple(self._listeners):
+                    listener(message)
+
+    async def _read_replies(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            reply = self._awaited.popleft()
+            if not reply.done():
+                reply.set_result(json.loads(line))

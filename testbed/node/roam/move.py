@@ -1,0 +1,63 @@
+"""One hand-off under way: its clock, what it has reached, and what it ended in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from testbed.node.control import Client
+from testbed.node.events import Fields, event
+
+SOURCE = "roam"
+STEPS = ("link", "address", "ike", "registration", "data")
+
+State = Literal["registered", "at-home", "unregistered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a move settled in."""
+
+    state: State
+    detail: str
+    answered: bool = False
+    """The home agent answered as it should."""
+
+
+class Move:
+    """Marks the steps of a hand-off in milliseconds since it began, and tells of each."""
+
+    def __init__(self, network: str, stack: str, tell: Callable[[dict[str, object]], None]) -> None:
+        self.network = network
+        self.followers: list[Client] = []
+        self.timeline: dict[str, float | None] = dict.fromkeys(STEPS)
+        self.outcome: Outcome | None = None
+        self._stack = stack
+        self._tell = tell
+        self._began = time.monotonic()
+
+    def reached(self, step: str, name: str, **fields: Fields) -> None:
+        """Mark a step, and tell of it as event `name`."""
+        self.timeline[step] = self._now()
+        self.tell(name, ms=self.timeline[step], **fields)
+
+    def tell(self, name: str, **fields: Fields) -> None:
+        """Tell of something that is no step of the timeline."""
+        self._tell(event(name, SOURCE, network=self.network, **fields))
+
+    def settle(self, outcome: Outcome) -> None:
+        """End: the last thing the followers hear."""
+        self.outcome = outcome
+        self.tell(
+            "settled",
+            stack=self._stack,
+            state=outcome.state,
+            detail=outcome.detail,
+            ms=self._now(),
+            timeline=self.timeline,
+        )
+
+    def _now(self) -> float:
+        return round((time.monotonic() - self._began) * 1000, 3)

@@ -1,0 +1,191 @@
+"""The VPN client: strongSwan's charon, reached over vici; it may start later and start again.
+
+A request is a connection of its own, so nothing has to be repaired when charon restarts and one that is no
+longer wanted is dropped by closing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from vici.protocol import Message, Packet
+
+from testbed.node.roam.config import Ipsec
+
+NAME = "vpn"
+"""Of the connection, its child and its secret in charon."""
+RETRY = 0.005
+"""Seconds between attempts to reach charon while a move waits for it."""
+IDLE_RETRY = 0.1
+PROPOSALS = ["aes128gcm16-prfsha256-x25519", "default"]
+ESP_PROPOSALS = ["aes128gcm16", "default"]
+
+
+class VpnError(Exception):
+    """No security association came about; the message is the outcome, e.g. `ike-timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """An established security association."""
+
+    local: IPv4Address
+    """What IKE and ESP are sent from."""
+    inner: IPv4Address | None
+    """The address the gateway lent; None where none was asked for."""
+
+
+class Vpn:
+    """Negotiates with the gateway and knows whether a security association stands."""
+
+    def __init__(self, config: Ipsec) -> None:
+        self._config = config
+        self.tunnel: Tunnel | None = None
+
+    async def establish(self, local: IPv4Address, inner: IPv4Address | None, bound: float) -> Tunnel:
+        """Negotiate IKE and ESP from `local` within `bound` seconds.
+
+        With `inner` given, that address is the local traffic selector; else the gateway is asked to lend one.
+        Raises VpnError.
+        """
+        deadline = asyncio.get_running_loop().time() + bound
+        try:
+            async with asyncio.timeout(bound), self._charon(wait=True) as charon:
+                await charon.request("load-shared", self._secret())
+                await charon.request("load-conn", {NAME: self._connection(local, inner)})
+                # charon gives up a little earlier than we do: its answer says more than our clock.
+                left = deadline - asyncio.get_running_loop().time() - 0.05
+                await charon.request(
+                    "initiate", {"child": NAME, "ike": NAME, "timeout": str(max(1, round(left * 1000)))}
+                )
+                tunnel = Tunnel(local, await self._lent(charon) if inner is None else None)
+        except TimeoutError:
+            raise VpnError("ike-timeout") from None
+        except (OSError, EOFError) as error:
+            raise VpnError(f"ike-failed: charon: {error}") from error
+        self.tunnel = tunnel
+        return tunnel
+
+    async def destroy(self) -> None:
+        """Forget the security association, without waiting for the gateway; never fails."""
+        self.tunnel = None
+        try:
+            async with asyncio.timeout(1.0), self._charon(wait=False) as charon:
+                await charon.request("terminate", {"ike": NAME, "force": "yes", "timeout": "-1"})
+        except (OSError, EOFError, TimeoutError, VpnError):
+            pass  # there was none, or no charon
+
+    async def run(self, lost: Callable[[], None]) -> None:
+        """Watch charon, for ever; `lost` is called when the security association ends against our will."""
+        while True:
+            try:
+                async with self._charon(wait=False) as charon:
+                    await charon.follow("ike-updown")
+                    while True:
+                        _, message = await charon.receive()
+                        if NAME in message and message.get("up") != b"yes":
+                            self._gone(lost)
+            except (OSError, EOFError):
+                self._gone(lost)
+            await asyncio.sleep(IDLE_RETRY)
+
+    def _gone(self, lost: Callable[[], None]) -> None:
+        if self.tunnel is not None:
+            self.tunnel = None
+            lost()
+
+    async def _lent(self, charon: _Charon) -> IPv4Address:
+        for message in await charon.stream("list-sas", "list-sa", {"ike": NAME}):
+            for address in message.get(NAME, {}).get("local-vips", ()):
+                return IPv4Address(address.decode())
+        raise VpnError("ike-failed: the gateway lent no inner address")
+
+    def _secret(self) -> dict[str, Any]:
+        config = self._config
+        return {"id": NAME, "type": "IKE", "data": config.psk, "owners": [config.local_id, config.remote_id]}
+
+    def _connection(self, local: IPv4Address, inner: IPv4Address | None) -> dict[str, Any]:
+        config = self._config
+        child: dict[str, Any] = {
+            "remote_ts": [str(prefix) for prefix in config.protects],
+            "esp_proposals": ESP_PROPOSALS,
+        }
+        connection: dict[str, Any] = {
+            "version": "2",
+            "local_addrs": [str(local)],
+            "remote_addrs": [str(config.gateway)],
+            "proposals": PROPOSALS,
+            "mobike": "yes" if config.mobike else "no",
+            "local": {"auth": "psk", "id": config.local_id},
+            "remote": {"auth": "psk", "id": config.remote_id},
+            "children": {NAME: child},
+        }
+        if inner is None:
+            connection["vips"] = ["0.0.0.0"]
+        else:
+            child["local_ts"] = [f"{inner}/32"]
+        return connection
+
+    @asynccontextmanager
+    async def _charon(self, wait: bool) -> AsyncIterator[_Charon]:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._config.vici)
+                break
+            except OSError:
+                if not wait:
+                    raise
+                await asyncio.sleep(RETRY)
+        try:
+            yield _Charon(reader, writer)
+        finally:
+            writer.close()
+
+
+class _Charon:
+    """The vici protocol on one connection: length-prefixed packets, coded by the vici package."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def _send(self, packet: bytes) -> None:
+        self._writer.write(len(packet).to_bytes(4) + packet)
+
+    async def receive(self) -> tuple[int, dict[str, Any]]:
+        """The next packet: its type and message; raises EOFError when charon is gone."""
+        packet = Packet.parse(
+            await self._reader.readexactly(int.from_bytes(await self._reader.readexactly(4)))
+        )
+        has_message = packet.response_type in (Packet.EVENT, Packet.CMD_RESPONSE)
+        return packet.response_type, Message.deserialize(packet.payload) if has_message else {}
+
+    async def follow(self, event: str) -> None:
+        """Have the events of a name sent on this connection."""
+        self._send(Packet.register_event(event))
+        await self.receive()
+
+    async def stream(self, command: str, event: str, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """A request whose answer comes as events."""
+        await self.follow(event)
+        self._send(Packet.request(command, Message.serialize(message)))
+        messages: list[dict[str, Any]] = []
+        while True:
+            kind, content = await self.receive()
+            if kind != Packet.EVENT:
+                return messages
+            messages.append(content)
+
+    async def request(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
+        """A request and its answer; raises VpnError where charon reports a failure."""
+        self._send(Packet.request(command, Message.serialize(message)))
+        _, answer = await self.receive()
+        if answer.get("success", b"yes") != b"yes":
+            reason = answer.get("errmsg", b"?").decode(errors="replace")
+            raise VpnError("ike-timeout" if "not established after" in reason else f"ike-failed: {reason}")
+        return answer

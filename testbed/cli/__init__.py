@@ -15,7 +15,11 @@ from testbed.cli.errors import report
 from testbed.cli.output import verbosity
 from testbed.errors import ExitCode
 
-COMMANDS = ("list", "show", "validate", "render", "graph", "schema", "build", "doctor")
+COMMANDS = (
+    *("up", "status", "move", "exec", "shell", "logs", "down"),
+    *("list", "show", "validate", "render", "graph", "schema"),
+    *("build", "doctor"),
+)
 """The command files, in the order of `--help`; each registers itself."""
 
 for _command in COMMANDS:

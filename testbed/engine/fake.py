@@ -75,13 +75,11 @@ Command = Callable[[FakeContainer, Sequence[str], bytes], tuple[bytes, bytes, in
 
 
 def become_ready(container: FakeContainer) -> None:
-    """Behave as a healthy node: configured, every service ready, a mobile node settled."""
+    """Behave as a healthy node: configured, every service ready."""
     container.event("configured", "init")
     for service in json.loads(container.file("/etc/testbed/node.json"))["ready"]:
         if service != "init":
             container.event("ready", service)
-        if service == "roam":
-            container.event("settled", "roam", registered=True, network="hotel")
 
 
 class FakeEngine:

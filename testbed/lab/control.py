@@ -21,7 +21,7 @@ for socket in {SOCKETS}/*.sock; do
     reply=$(echo '{{"op":"state"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
     printf '%s}}\\n' "${{reply:-null}}"
 done
-[ ! -d /sys/class/net/ipsec0 ] || echo '{{"service":"","reply":{{"ok":true,"backend":"userspace (kernel-libipsec)"}}}}'
+[ ! -d /sys/class/net/ipsec0 ] || echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
 """
 """One exec tells all of a node: exec is what costs, not asking."""
 
@@ -65,7 +65,7 @@ def ask(engine: Engine, container: Container, service: str, request: Mapping[str
 def ask_all(engine: Engine, container: Container) -> dict[str, dict[str, Any] | None]:
     """Return the state of every service of a node that has a control socket; None where one does not answer.
 
-    Under the name "" is what carries its ESP packets, as the `backend` of a service.
+    `esp` is no service but says what carries ESP packets, on a node that does IPsec.
     """
     with engine.execute(container.id, ["sh", "-c", _ASK_ALL]) as session:
         output = b"".join(data for stream, data in session if stream == "stdout")

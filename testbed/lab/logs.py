@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -36,7 +36,7 @@ def read_logs(
     follow: bool = False,
     tail: int | None = None,
     events: bool = False,
-) -> Iterator[NodeLine]:
+) -> Generator[NodeLine]:
     """Yield the lines of several nodes in order of time; `events` leaves standard error out.
 
     Following ends when every node has stopped, or when the iterator is closed.

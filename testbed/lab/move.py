@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
 from testbed.lab.control import converse
 from testbed.lab.state import ActualLab, node_facts
-
-MANAGER = "roam"
-"""The service that moves a mobile node, and tells how it went."""
+from testbed.lab.status import MANAGER
 
 
-def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Iterator[dict[str, Any]]:
+def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Generator[dict[str, Any]]:
     """Attach a mobile node to another network; yield its manager's events, the last of which is `settled`.
 
     Raises `UsageError` for a node that does not move or a network it cannot attach to, `TestbedError` when

@@ -1,10 +1,13 @@
-"""Waiting for nodes: every node's standard output is followed until all it has to say was said."""
+"""Waiting for nodes: every node's standard output is followed until all that has to report has.
+
+A mobile node's connection manager reports when its first attachment has come to an end, good or bad.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
@@ -14,9 +17,6 @@ from testbed.engine.api import Engine, LogStream, NotFoundError
 from testbed.errors import NotReadyError, TestbedError
 from testbed.lab.events import Event, parse_event
 from testbed.lab.progress import Progress
-
-SETTLED: Final = "first attachment"
-"""What a mobile node's connection manager reports when its first move has come to an end, good or bad."""
 
 _LAST_WORDS: Final = 12  # lines of standard error shown of a node that fails
 
@@ -36,8 +36,6 @@ class NodeWatch:
     engine: Engine
     lab: str
     progress: Progress
-    settled: dict[str, Event] = field(default_factory=dict)
-    """Mobile node → how its first attachment ended."""
 
     def __post_init__(self) -> None:
         self._began = time.time()
@@ -49,11 +47,8 @@ class NodeWatch:
 
     def follow(self, node: str, id: str, ready: Iterable[str], *, fresh: bool) -> None:
         """Begin to follow a started container; `ready` are the names that have to report."""
-        waits = set(ready)
-        if "roam" in waits:
-            waits.add(SETTLED)
         with self._lock:
-            self._nodes[node] = _Watched(id, fresh, waits)
+            self._nodes[node] = _Watched(id, fresh, set(ready))
         Thread(target=self._read, args=(node, id), name=f"follow-{node}", daemon=True).start()
 
     def _read(self, node: str, id: str) -> None:
@@ -108,9 +103,6 @@ class NodeWatch:
             node.waits.discard("init")
         elif event.name == "ready":
             node.waits.discard(event.source)
-        elif event.name == "settled":
-            node.waits.discard(SETTLED)
-            self.settled[name] = event
         elif event.name == "exit" and (node.fresh or event.time >= self._began):
             code = event.fields.get("code")
             how = f"status {event.fields.get('status')}" if code == -1 else f"exit code {code}"

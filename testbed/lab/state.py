@@ -78,6 +78,11 @@ def group(containers: Iterable[Container], networks: Iterable[Network]) -> dict[
     }
 
 
+def nearest_lab(engine: Engine, name: str) -> str | None:
+    """Return a hint on what lab may have been meant; None where there are no labs."""
+    return did_you_mean(name, read_labs(engine))
+
+
 def find_lab(engine: Engine, name: str) -> ActualLab:
     """Return a lab. Raises `UsageError` with the nearest name of those that exist."""
     labs = read_labs(engine)

@@ -1,12 +1,12 @@
-"""What a lab is doing: labels, the engine's word about its containers, and what the daemons themselves say."""
+"""What a lab is doing: labels, the engine's word on its containers, what the daemons say."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
@@ -14,6 +14,9 @@ from testbed.errors import TestbedError
 from testbed.lab.control import ask_all
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tasks import WORKERS
+
+MANAGER: Final = "roam"
+"""The service that moves a mobile node, and tells how it went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,40 @@ class LabStatus:
         for node in self.nodes:
             for service, state in node.services.items():
                 if state and (backend := state.get("backend")):
-                    found.setdefault(node.name, {})[service or "esp"] = str(backend)
+                    found.setdefault(node.name, {})[service] = str(backend)
         return found
+
+    @property
+    def mobile(self) -> dict[str, Mapping[str, Any] | None]:
+        """Mobile node → what its connection manager says."""
+        return {node.name: node.services[MANAGER] for node in self.nodes if MANAGER in node.services}
+
+    def suggestions(self) -> list[str]:
+        """Three commands worth trying next."""
+        inspect = [f"testbed status {self.name}", f"testbed logs {self.name} --follow"]
+        for node in self.nodes:
+            networks = [network for network, address in node.links.items() if address is None]
+            peers = [other.name for other in self.nodes if "correspondent" in other.roles]
+            if not networks or not peers:
+                continue
+            here = (self.mobile.get(node.name) or {}).get("network")
+            there = networks[(networks.index(here) + 1) % len(networks)] if here in networks else networks[0]
+            return [
+                f"testbed exec {self.name} {node.name} -- ping -c 3 {peers[0]}",
+                f"testbed move {self.name} {node.name} {there}",
+                inspect[0],
+            ]
+        return [*inspect, f"testbed shell {self.name} {self.nodes[0].name}"] if self.nodes else []
+
+    def summary(self) -> dict[str, Any]:
+        """What a list of labs tells of it, for JSON."""
+        return {
+            "lab": self.name,
+            "topology": self.topology,
+            "nodes": len(self.nodes),
+            "running": self.running,
+            "networks": len(self.networks),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -79,7 +114,7 @@ class LabStatus:
                     "status": node.status,
                     "links": dict(node.links),
                     "image": node.image,
-                    "services": {name: state for name, state in node.services.items() if name},
+                    "services": dict(node.services),
                     "problem": node.problem,
                 }
                 for node in self.nodes
@@ -97,8 +132,8 @@ class LabStatus:
         }
 
 
-def lab_status(engine: Engine, lab: ActualLab, *, ask: bool = True) -> LabStatus:
-    """Look at a lab. `ask` also asks the daemons, one exec per running node that has any."""
+def lab_status(engine: Engine, lab: ActualLab, *, ask: Collection[str] | None = None) -> LabStatus:
+    """Look at a lab; `ask` names the nodes whose daemons are asked (None: all), by one exec each."""
     networks = []
     for network in lab.networks:
         facts = json.loads(network.labels.get(names.FACTS, "{}"))
@@ -111,9 +146,13 @@ def lab_status(engine: Engine, lab: ActualLab, *, ask: bool = True) -> LabStatus
                 throwaway=", ".join(map(str, network.subnets)),
             )
         )
+
+    def look(name: str) -> NodeStatus:
+        return _node_status(engine, name, lab.nodes[name], ask is None or name in ask)
+
     with ThreadPoolExecutor(WORKERS) as threads:
-        nodes = threads.map(lambda each: _node_status(engine, each[0], each[1], ask), lab.nodes.items())
-        return LabStatus(lab.name, lab.topology, tuple(nodes), tuple(networks))
+        nodes = tuple(threads.map(look, lab.nodes))
+    return LabStatus(lab.name, lab.topology, nodes, tuple(networks))
 
 
 def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> NodeStatus:

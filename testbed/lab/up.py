@@ -25,8 +25,17 @@ from testbed.lab.state import ActualLab, group
 from testbed.lab.tasks import Task, run_tasks
 from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.values import Expected, parse_duration
 
 READY_WITHIN: Final = 60.0  # seconds, from the first engine call to the last node's word
+
+
+def parse_timeout(text: str) -> float:
+    """Return the seconds of a span of time written as in topologies (`60s`). Raises `UsageError`."""
+    try:
+        return parse_duration(text) / 1000
+    except Expected as error:
+        raise UsageError(f"--timeout {text}: expected {error.expected}", hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,6 @@ class BroughtUp:
     created: int  # containers and networks
     removed: int
     seconds: float
-    settled: dict[str, dict[str, object]]  # mobile node → fields of the event that ended its first attachment
 
     @property
     def changed(self) -> bool:
@@ -102,7 +110,6 @@ def bring_up(
         created=len(plan.create_nodes) + len(plan.create_networks),
         removed=len(plan.remove_containers) + len(plan.remove_networks),
         seconds=time.monotonic() - began,
-        settled={node: event.fields for node, event in watch.settled.items()},
     )
 
 

@@ -1,0 +1,40 @@
+"""`testbed down`: remove labs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import LABS, command
+from testbed.cli.labs import complete_lab, engine_connection, narrated
+from testbed.cli.options import Output
+from testbed.cli.output import Format, emit_json, note
+from testbed.errors import UsageError
+
+
+@command("down", panel=LABS)
+def down(
+    lab: Annotated[
+        str | None,
+        typer.Argument(metavar="LAB", help="The lab's name.", autocompletion=complete_lab),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every lab.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed."""
+    from testbed.lab.down import remove_labs
+    from testbed.lab.interrupt import stoppable
+    from testbed.lab.state import nearest_lab
+
+    if (lab is None) != every:
+        raise UsageError("name a lab, or give --all", hint="testbed status lists the labs")
+    with engine_connection() as engine, narrated() as progress, stoppable():
+        removed = remove_labs(engine, lab, progress=progress)
+        hint = nearest_lab(engine, lab) if lab and not removed else None
+    if output is Format.json:
+        emit_json({"containers": sorted(removed.containers), "networks": sorted(removed.networks)})
+    elif removed:
+        note(f"removed {len(removed.containers)} nodes and {len(removed.networks)} networks")
+    else:
+        note("nothing to remove" + (f" of a lab called {lab}" if lab else "") + (f"; {hint}" if hint else ""))

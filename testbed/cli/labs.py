@@ -1,0 +1,138 @@
+"""What the commands on labs share: their arguments with completion, progress on stderr, and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from testbed.cli.output import console, emit, emit_rows, note, verbosity
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from testbed.engine.api import Engine
+    from testbed.lab.state import ActualLab
+    from testbed.lab.status import LabStatus
+
+
+def complete_lab(incomplete: str) -> list[str]:
+    """Shell completion: the labs there are."""
+    return [name for name in _labs() if name.startswith(incomplete)]
+
+
+def complete_node(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the nodes of the lab named before."""
+    lab = _labs().get(context.params.get("lab") or "")
+    return [name for name in lab.nodes if name.startswith(incomplete)] if lab else []
+
+
+def complete_attachment(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the networks that the mobile node named before can attach to."""
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    container = lab.nodes.get(context.params.get("node") or "") if lab else None
+    networks = node_facts(container).attaches if container else ()
+    return [name for name in networks if name.startswith(incomplete)]
+
+
+def _labs() -> dict[str, ActualLab]:
+    """The labs by name; none where no engine answers, for completion is silent."""
+    from testbed.engine.docker import connect
+    from testbed.errors import TestbedError
+    from testbed.lab.state import read_labs
+
+    try:
+        with closing(connect()) as engine:
+            return read_labs(engine)
+    except TestbedError:
+        return {}
+
+
+LabName = Annotated[
+    str,
+    typer.Argument(
+        metavar="LAB", help="The lab's name: its topology's, or --name.", autocompletion=complete_lab
+    ),
+]
+NodeName = Annotated[
+    str, typer.Argument(metavar="NODE", help="A node of the lab.", autocompletion=complete_node)
+]
+
+
+@contextmanager
+def engine_connection() -> Iterator[Engine]:
+    """Connect to the engine that is there; commands on running labs never install one."""
+    from testbed.engine.docker import connect
+
+    with closing(connect()) as engine:
+        yield engine
+
+
+class Narrator:
+    """`Progress` on stderr: on a terminal a line that changes, elsewhere only what is worth keeping."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if self._status is None:
+            note(text)
+        elif verbosity.level >= 0:
+            self._status.console.print(text)
+
+    def show(self, text: str) -> None:
+        """Change the line."""
+        if self._status is not None:
+            self._status.update(text)
+
+
+@contextmanager
+def narrated() -> Iterator[Narrator]:
+    """Tell of progress while a command works."""
+    narrator = Narrator()
+    if not sys.stderr.isatty() or verbosity.level < 0:
+        yield narrator
+        return
+    with console(stderr=True).status("") as status:
+        narrator._status = status
+        yield narrator
+
+
+def emit_lab(status: LabStatus) -> None:
+    """Print the nodes and networks of a lab as tables."""
+    emit_rows(
+        ("NODE", "ROLES", "ADDRESS", "NETWORK", "STATE"),
+        [
+            (
+                node.name,
+                " ".join(node.roles),
+                "\n".join(address for address in node.links.values() if address),
+                "\n".join(network for network, address in node.links.items() if address)
+                or f"moves between {', '.join(node.links)}",
+                _state(node.state, node.status),
+            )
+            for node in status.nodes
+        ],
+    )
+    emit()
+    users: dict[str, list[str]] = {}
+    for node in status.nodes:
+        for network, address in node.links.items():
+            users.setdefault(network, []).append(node.name if address else f"({node.name})")
+    emit_rows(
+        ("NETWORK", "SUBNET", "DOMAIN", "MEDIUM", "NODES"),
+        [
+            (network.name, network.subnet, network.domain, network.medium, " ".join(users[network.name]))
+            for network in status.networks
+        ],
+    )
+
+
+def _state(state: str, status: str) -> str:
+    return state if state == "running" else status

@@ -1,0 +1,63 @@
+"""`testbed move`: attach a mobile node to another network."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from testbed.cli.app import LABS, command
+from testbed.cli.labs import LabName, NodeName, complete_attachment, engine_connection
+from testbed.cli.options import Output
+from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+from testbed.errors import ExitCode
+
+
+@command("move", panel=LABS)
+def move(
+    lab: LabName,
+    node: NodeName,
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK", help="One that it can attach to.", autocompletion=complete_attachment
+        ),
+    ],
+    output: Output = Format.table,
+) -> None:
+    """Let a mobile node leave its network and join another; print when it reached what, in milliseconds.
+
+    Exit code 1 if it ends up neither registered nor at home.
+    """
+    from testbed.lab.move import move as carry_out
+    from testbed.lab.state import find_lab
+
+    with (
+        engine_connection() as engine,
+        closing(carry_out(engine, find_lab(engine, lab), node, network)) as events,
+    ):
+        settled: dict[str, Any] = {}
+        for event in events:
+            settled = event
+            if event["event"] not in ("move-started", "settled"):
+                note(f"{event.get('ms', '')} ms  {event['event']}  {_fields(event)}", level=1)
+    if output is Format.json:
+        emit_json({"lab": lab, "node": node, **{key: settled.get(key) for key in _KEYS}})
+    else:
+        timeline = settled.get("timeline") or {}
+        emit_rows(
+            ("STEP", "AFTER (ms)"),
+            [(step, "-" if ms is None else f"{ms:.1f}") for step, ms in timeline.items()],
+        )
+        emit(f"\n{node}: {settled.get('state')} on {network}: {settled.get('detail')}")
+    if settled.get("state") == "unregistered":
+        raise typer.Exit(ExitCode.FAILED)
+
+
+_KEYS = ("network", "stack", "state", "detail", "ms", "timeline")
+
+
+def _fields(event: dict[str, Any]) -> str:
+    hidden = {"event", "source", "monotonic", "network", "ms"}
+    return " ".join(f"{key}={value}" for key, value in event.items() if key not in hidden)

@@ -1,0 +1,76 @@
+"""`testbed status`: the labs there are, or one of them in full."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from testbed.cli.app import LABS, command
+from testbed.cli.labs import complete_lab, emit_lab, engine_connection
+from testbed.cli.options import Output
+from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+
+if TYPE_CHECKING:
+    from testbed.engine.api import Engine
+
+
+@command("status", panel=LABS)
+def status(
+    lab: Annotated[
+        str | None,
+        typer.Argument(metavar="[LAB]", help="The lab to look into.", autocompletion=complete_lab),
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """List the labs; or tell a lab's nodes, addresses, daemons, and what carries its packets."""
+    with engine_connection() as engine:
+        if lab is None:
+            _list(engine, output)
+        else:
+            _one(engine, lab, output)
+
+
+def _list(engine: Engine, output: Format) -> None:
+    from testbed.lab.state import read_labs
+    from testbed.lab.status import lab_status
+
+    labs = [lab_status(engine, one, ask=()) for one in read_labs(engine).values()]
+    if output is Format.json:
+        emit_json({"labs": [one.summary() for one in labs]})
+    elif labs:
+        emit_rows(
+            ("LAB", "TOPOLOGY", "NODES", "NETWORKS"),
+            [
+                (one.name, one.topology, f"{one.running} of {len(one.nodes)} running", len(one.networks))
+                for one in labs
+            ],
+        )
+    else:
+        note("no lab is up; testbed list names what can be brought up")
+
+
+def _one(engine: Engine, lab: str, output: Format) -> None:
+    from testbed.lab.describe import describe
+    from testbed.lab.state import find_lab
+    from testbed.lab.status import lab_status
+
+    facts, found = engine.facts(), lab_status(engine, find_lab(engine, lab))
+    if output is Format.json:
+        emit_json({**found.to_dict(), "engine": asdict(facts)})
+        return
+    emit_lab(found)
+    emit()
+    emit_rows(
+        ("NODE", "SERVICE", "PACKETS BY", "STATE"),
+        [
+            (node.name, service, (state or {}).get("backend"), describe(service, state))
+            for node in found.nodes
+            for service, state in node.services.items()
+        ],
+    )
+    for node in found.nodes:
+        if node.problem:
+            note(f"{node.name}: {node.problem}")
+    emit(f"\n{facts.name} {facts.version} (API {facts.api}) on Linux {facts.kernel}, {facts.address}")

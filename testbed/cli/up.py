@@ -1,0 +1,113 @@
+"""`testbed up`: a lab from a topology."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from testbed.cli.app import LABS, command
+from testbed.cli.labs import emit_lab, narrated
+from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.output import Format, emit, emit_json, note
+
+if TYPE_CHECKING:
+    from testbed.lab.status import LabStatus
+    from testbed.lab.up import BroughtUp
+
+
+@command("up", panel=LABS)
+def up(
+    topology: TopologyRef,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="LAB", help="Call the lab this, not after its topology.")
+    ] = None,
+    sets: Sets = None,
+    stack: Annotated[
+        str | None, typer.Option("--stack", metavar="STACK", help="Short for --set option.stack=STACK.")
+    ] = None,
+    attach: Annotated[
+        str | None, typer.Option("--attach", metavar="NETWORK", help="Short for --set option.attach=NETWORK.")
+    ] = None,
+    templates: Templates = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            metavar="PREFIX",
+            envvar="TESTBED_POOL",
+            help="Where the engine's own addresses for the networks come from; nodes do not use them.",
+            show_default="198.18.0.0/15",
+        ),
+    ] = None,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="TIME", help="How long the nodes may take to become ready.")
+    ] = "60s",
+    output: Output = Format.table,
+) -> None:
+    """Bring up a lab and wait until its nodes are ready; run again, do what is missing or has changed.
+
+    Builds the node image first where it is absent. Exit code 5 if the lab is not ready in time; it is then
+    left to be looked at. Ctrl-C removes what was made.
+    """
+    from testbed.engine.image import ensure_node_image
+    from testbed.engine.provision import reach_engine
+    from testbed.lab.addresses import choose_pool
+    from testbed.lab.state import find_lab
+    from testbed.lab.status import lab_status
+    from testbed.lab.up import bring_up, parse_timeout
+    from testbed.topology.load import load_topology
+
+    chosen = [
+        *(sets or ()),
+        *([f"option.stack={stack}"] if stack else ()),
+        *([f"option.attach={attach}"] if attach else ()),
+    ]
+    within, addresses = parse_timeout(timeout), choose_pool(pool)
+    loaded = load_topology(topology, sets=chosen, templates=templates)
+    with closing(reach_engine(note)) as engine:
+        image = ensure_node_image(engine, note, detail=partial(note, level=1))
+        with narrated() as progress:
+            done = bring_up(
+                engine,
+                loaded,
+                lab=name or loaded.name,
+                image=image.name,
+                pool=addresses,
+                templates=templates,
+                timeout=within,
+                progress=progress,
+            )
+        lab = find_lab(engine, done.lab)
+        status = lab_status(engine, lab, ask=lab.mobile_nodes)
+    if output is Format.json:
+        emit_json(_facts(done, status))
+    else:
+        _print(done, status)
+
+
+def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:
+    return {
+        **status.to_dict(),
+        "created": done.created,
+        "removed": done.removed,
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def _print(done: BroughtUp, status: LabStatus) -> None:
+    from testbed.lab.describe import describe
+    from testbed.lab.status import MANAGER
+
+    emit_lab(status)
+    for node, state in status.mobile.items():
+        emit(f"\n{node}: {describe(MANAGER, state)}")
+    what = f"ready in {done.seconds:.1f} s" if done.changed else "was up already, nothing to do"
+    note(f"\nlab {done.lab} {what}")
+    suggestions = status.suggestions()
+    if suggestions:
+        emit("\nTry next:")
+        for line in suggestions:
+            emit(f"  {line}")

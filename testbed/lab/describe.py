@@ -1,0 +1,83 @@
+"""What daemons say of themselves, in a few words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+State = Mapping[str, Any]
+
+
+def describe(service: str, state: State | None) -> str:
+    """Return a line on the state of a service; nothing for one that nothing is known of here."""
+    if state is None:
+        return "does not answer"
+    words = _WORDS.get(service)
+    return words(state) if words else ""
+
+
+def mobile_node(state: State) -> str:
+    """Where a mobile node is and what it has there, as its connection manager tells it."""
+    if state.get("moving"):
+        return f"on its way to {state.get('network')}"
+    if not state.get("network"):
+        return "attached to no network"
+    words = [f"{state.get('state')} on {state['network']}"]
+    if state.get("address"):
+        words.append(f"address {state['address']} ({state.get('how')})")
+    if state.get("agent"):
+        words.append(f"agent {state['agent']}")
+    ipsec = state.get("ipsec") or {}
+    if ipsec.get("up"):
+        words.append("ESP up" + (f" with inner address {ipsec['inner']}" if ipsec.get("inner") else ""))
+    text = ", ".join(words)
+    return f"{text}: {state['detail']}" if state.get("detail") else text
+
+
+def _registration(state: State) -> str:
+    words = [str(state.get("state"))]
+    words += [f"care-of {state['care_of']}"] if state.get("care_of") else []
+    return ", ".join(words) + _left(state)
+
+
+def _bindings(state: State) -> str:
+    bindings = [
+        f"{each['home_address']} at {', '.join(each['care_of_addresses'])}{_left(each)}"
+        for each in state.get("bindings", ())
+    ]
+    return "; ".join(bindings) or "no binding"
+
+
+def _visitors(state: State) -> str:
+    visitors = [f"{each['home_address']}{_left(each)}" for each in state.get("visitors", ())]
+    return f"visited by {'; '.join(visitors)}" if visitors else "no visitor"
+
+
+def _link(state: State) -> str:
+    if not state.get("active"):
+        return f"{state.get('interface')} as it is"
+    parts = [
+        f"{word} {state[key]:g}{unit}"
+        for key, word, unit in (
+            ("delay_ms", "delay", " ms"),
+            ("jitter_ms", "jitter", " ms"),
+            ("loss", "loss", " %"),
+            ("rate", "rate", " bit/s"),
+        )
+        if state.get(key)
+    ]
+    return f"{state.get('interface')}: {', '.join(parts)}"
+
+
+def _left(state: State) -> str:
+    left = state.get("lifetime_left")
+    return f" ({left:.0f} s left)" if isinstance(left, int | float) else ""
+
+
+_WORDS: Final[Mapping[str, Callable[[State], str]]] = {
+    "roam": mobile_node,
+    "mobile-node": _registration,
+    "home-agent": _bindings,
+    "foreign-agent": _visitors,
+    "relay": _link,
+}

@@ -79,6 +79,8 @@ def _context_settings() -> dict[str, Any]:
 def _reach_hint(reason: str) -> str:
     if "Permission denied" in reason:
         return "this user may not use it: sudo usermod -aG docker $USER, then log in again; or use sudo"
+    if "FileNotFoundError" in reason or "Connection refused" in reason:
+        return "testbed doctor says how to get one"
     return reason
 
 

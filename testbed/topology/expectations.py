@@ -137,12 +137,12 @@ class Ike(Count):
 
 
 class EspSas(Count):
-    """ESP security associations that a node's IPsec daemon reports, one per pair of SPIs."""
+    """ESP security associations seen in use at the taps: different pairs of destination and SPI.
 
-    node: Name = Field(description="The VPN gateway or client that is asked")
-    fresh: bool = Field(
-        default=False, description="Count only pairs of SPIs that first appeared during this run, gone or not"
-    )
+    An association is one-way, so a tunnel with traffic both ways shows two.
+    """
+
+    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
 
 
 class Binding(Part):
@@ -302,4 +302,4 @@ class Expectation(Part):
     def taps(self) -> list[str]:
         """The taps it needs captures of."""
         part = self.part
-        return list(part.at) if isinstance(part, Packets | Clear | Ike) else []
+        return list(part.at) if isinstance(part, Packets | Clear | Ike | EspSas) else []

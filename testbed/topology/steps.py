@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from testbed.topology.expectations import Expectation, Names, Short
+from testbed.topology.expectations import Expectation, Names, Path, Short
 from testbed.topology.part import Part
 from testbed.topology.values import Duration, Expected, Name
 
@@ -45,14 +45,9 @@ class Carry(Short):
     to: Name = Field(description="The network it finds itself on")
 
 
-class Ping(Part):
+class Ping(Path):
     """Send echo requests; whether they are answered is recorded, and judged by expectations only."""
 
-    from_: Name = Field(alias="from", description="The node that asks")
-    to: Name = Field(description="The node that is asked")
-    source: str | None = Field(
-        default=None, description="The sender's address: `home` for its home address, or one of its networks"
-    )
     count: int = Field(default=3, ge=1, le=100, description="How many, 200 ms apart")
 
 

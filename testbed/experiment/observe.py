@@ -1,0 +1,315 @@
+"""Decides expectations from what can be seen: captures, the daemons' state, events, traffic."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any, Final
+
+from testbed.experiment import ike
+from testbed.experiment.access import EventLog, LabAccess, StepError
+from testbed.experiment.captures import Captures, Matched
+from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
+from testbed.experiment.verdict import Finding
+from testbed.experiment.words import expectation_text
+from testbed.topology.expectations import (
+    Binding,
+    Clear,
+    Count,
+    Counter,
+    EspSas,
+    Event,
+    Expectation,
+    Heard,
+    Hops,
+    Ike,
+    MobileNodeState,
+    Packets,
+    Path,
+    ProbeResult,
+    Reachable,
+    SessionState,
+    Unreachable,
+    Visitor,
+)
+
+PAUSE: Final = 0.25
+"""Seconds between two looks while nothing is reported; an event brings the next look at once."""
+DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node")
+
+Decision = tuple[bool | None, str]
+"""Whether it holds (None: cannot be told), and what was observed."""
+
+
+@dataclass
+class Traffic:
+    """What runs through the lab during a run."""
+
+    probe: Probe | None = None
+    session: TcpSession | None = None
+
+
+@dataclass
+class Observer:
+    """Looks at one run in one lab."""
+
+    lab: LabAccess
+    captures: Captures
+    mark: int  # where the run began in the event log
+    folder: str = ""  # the run's folder in the evidence, for references
+    traffic: Traffic = field(default_factory=Traffic)
+    counters: dict[str, Mapping[str, int]] = field(default_factory=dict)  # node → at the beginning
+
+    @property
+    def log(self) -> EventLog:
+        """The lab's events."""
+        return self.lab.log
+
+    def remember_counters(self, node: str) -> None:
+        """Take down a daemon's counters at the beginning of a run."""
+        self.counters[node] = self._counters(node)
+
+    def judge(self, expectation: Expectation, within: float | None = None) -> Finding:
+        """Look until it holds, at most its own `within` or the one given (ms), and say what was seen."""
+        bound = expectation.within if expectation.within is not None else within or 0.0
+        deadline = time.monotonic() + bound / 1000
+        while True:
+            mark = self.log.mark()
+            try:
+                held, observed = self._look(expectation, bound)
+            except StepError as error:
+                held, observed = None, error.message
+            left = deadline - time.monotonic()
+            if held or left <= 0:
+                files = tuple(
+                    f"{self.folder}captures/{tap.replace('/', '-')}.pcap" for tap in expectation.taps
+                )
+                return Finding(expectation_text(expectation), held, observed, files)
+            if self.log.mark() == mark:
+                self.log.pause(min(PAUSE, left))
+
+    def _look(self, expectation: Expectation, bound: float) -> Decision:
+        part = expectation.part
+        if isinstance(part, SessionState):
+            return self._session(part, bound / 1000 or CHECK_WITHIN)
+        for kind, look in self._looks():
+            if isinstance(part, kind):
+                return look(part)
+        raise AssertionError(type(part))  # pragma: no cover
+
+    def _looks(self) -> tuple[tuple[type, Callable[[Any], Decision]], ...]:
+        return (
+            (Packets, self._packets),
+            (Clear, self._clear),
+            (Ike, self._ike),
+            (EspSas, self._esp_sas),
+            (Binding, self._binding),
+            (Visitor, self._visitor),
+            (Counter, self._counter),
+            (MobileNodeState, self._mobile_node),
+            (Heard, self._heard),
+            (Event, self._event),
+            (ProbeResult, self._probe),
+            (Hops, self._hops),
+            (Reachable, self._reachable),
+            (Unreachable, self._unreachable),
+        )
+
+    # Wires
+
+    def _packets(self, part: Packets) -> Decision:
+        matches = self.captures.match_all(part.at, part.filter)
+        contains = part.contains.encode() if part.contains else b""
+        counts = [sum(contains in packet for packet in match.packets) for match in matches]
+        return wire_decision(part, matches, counts)
+
+    def _clear(self, part: Clear) -> Decision:
+        matches = self.captures.match_all(part.at, "ip")
+        counts = [sum(MARKER.encode() in packet for packet in match.packets) for match in matches]
+        return wire_decision(part, matches, counts)
+
+    def _ike(self, part: Ike) -> Decision:
+        matches = self.captures.match_all(part.at, ike.IKE_FILTER)
+        found = ike.requests(packet for match in matches for packet in match.packets)
+        wanted = ike.EXCHANGES[part.exchange]
+        return wire_decision(part, matches, [sum(one.exchange == wanted for one in found)])
+
+    def _esp_sas(self, part: EspSas) -> Decision:
+        matches = self.captures.match_all(part.at, ike.ESP_FILTER)
+        found = ike.associations(packet for match in matches for packet in match.packets)
+        return wire_decision(part, matches, [len(found)])
+
+    # Daemons
+
+    def _home_address(self) -> str:
+        return str(self.lab.topology.settings[self.lab.mobile_node]["home-address"])
+
+    def _binding(self, part: Binding) -> Decision:
+        state = self.lab.state(part.agent, "home-agent")
+        ours = [one for one in _rows(state, "bindings") if one.get("home_address") == self._home_address()]
+        care_of = [str(address) for one in ours for address in one.get("care_of_addresses", ())]
+        text = f"binding to {', '.join(care_of)}" if care_of else "no binding"
+        prefix = part.care_of
+        found = any(prefix is None or IPv4Address(address) in prefix for address in care_of)
+        return found == part.present, text
+
+    def _visitor(self, part: Visitor) -> Decision:
+        state = self.lab.state(part.agent, "foreign-agent")
+        found = any(one.get("home_address") == self._home_address() for one in _rows(state, "visitors"))
+        return found == part.present, "in the visitor list" if found else "not in the visitor list"
+
+    def _counters(self, node: str) -> Mapping[str, int]:
+        roles = self.lab.topology.node(node).roles
+        daemon = next((one for one in DAEMONS if one in roles), None)
+        if daemon is None:
+            raise StepError(f"{node} has no Mobile IP daemon to count")
+        counters = self.lab.state(node, daemon).get("counters")
+        if not isinstance(counters, dict):
+            raise StepError(f"{daemon} of {node} tells no counters")
+        return counters
+
+    def _counter(self, part: Counter) -> Decision:
+        grown = self._counters(part.node).get(part.name, 0) - self.counters[part.node].get(part.name, 0)
+        return part.allows(grown), f"grew by {grown}"
+
+    def _mobile_node(self, part: MobileNodeState) -> Decision:
+        state = self.lab.state(self.lab.mobile_node, "mobile-node")
+        registered, mode = bool(state.get("registered")), state.get("mode")
+        where = (
+            "home" if state.get("state") == "at-home" else "registered" if registered else "not-registered"
+        )
+        text = f"{where}, {mode}" if mode and where == "registered" else where
+        return where == part.state and part.attachment in (None, mode), text
+
+    def _heard(self, part: Heard) -> Decision:
+        addresses = {str(address) for address in self.lab.topology.node(part.agent).links.values()}
+        times = sum(
+            entry.node == self.lab.mobile_node
+            and entry.event.name == "agent-advertisement"
+            and entry.event.fields.get("agent") in addresses
+            for entry in self.log.since(self.mark)
+        )
+        return bool(times) == part.present, "heard" if times else "not heard"
+
+    def _event(self, part: Event) -> Decision:
+        number = sum(
+            entry.node == part.node
+            and entry.event.name == part.name
+            and all(entry.event.fields.get(key) == value for key, value in part.having.items())
+            for entry in self.log.since(self.mark)
+        )
+        return part.allows(number), f"{number} seen"
+
+    # Traffic
+
+    def _probe(self, part: ProbeResult) -> Decision:
+        if self.traffic.probe is None:
+            return None, "no probe was started"
+        report = self.traffic.probe.stop()
+        if not report.sent:
+            return None, "the probe sent nothing"
+        longest = report.longest()
+        held = (
+            (part.lost is None or part.lost.allows(report.lost))
+            and (part.outage is None or longest <= part.outage)
+            and (part.silent is None or longest >= part.silent)
+        )
+        return held, str(report)
+
+    def _session(self, part: SessionState, within: float) -> Decision:
+        if self.traffic.session is None:
+            return None, "no session was started"
+        answer = self.traffic.session.check(within)
+        alive = bool(answer.get("alive"))
+        if alive:
+            text = f"alive: new data came back after {answer['after'] * 1000:.0f} ms"
+        else:
+            text = f"broken: {answer.get('reason') or f'nothing came back in {within:g} s'}"
+        return alive == (part.state == "alive"), f"{text} ({answer.get('echoed', 0)} bytes in all)"
+
+    def _reachable(self, part: Reachable) -> Decision:
+        answered, text = ping(self.lab, part, count=3)
+        return answered > 0, text
+
+    def _unreachable(self, part: Unreachable) -> Decision:
+        answered, text = ping(self.lab, part, count=3)
+        return answered == 0, text
+
+    def _hops(self, part: Hops) -> Decision:
+        source = f"-s {source_address(self.lab, part.from_, part.source)}" if part.source else ""
+        target = self.lab.topology.primary_address(part.to)
+        script = f"traceroute -n -q 1 -w 1 -m 16 {source} {target}"
+        done = self.lab.shell(part.from_, script, within=30)
+        owners = {
+            str(address): name
+            for name, node in self.lab.topology.topology.nodes.items()
+            for address in node.links.values()
+        }
+        hops = [
+            owners.get(match[1], match[1]) for match in re.finditer(r"^ *\d+ +(\S+)", done.text, re.MULTILINE)
+        ]
+        if not hops or set(hops) == {"*"}:
+            return None, "no router answered"
+        held = set(part.through) <= set(hops) and not set(part.not_through) & set(hops)
+        return held, " → ".join(hops)
+
+
+def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> Decision:
+    """Whether counted packets are as expected; undecidable where nothing could have been seen.
+
+    Silence proves something only while a capture that lost nothing was running; and something expected but
+    not found proves nothing where not one packet of any kind was captured.
+    """
+    number = sum(counts)
+    text = f"{number} of {sum(match.total for match in matches)} captured"
+    if len(matches) == len(counts) > 1:
+        text += f" ({', '.join(f'{match.tap} {one}' for match, one in zip(matches, counts, strict=True))})"
+    dead = [match.tap for match in matches if not match.alive]
+    if dead:
+        return None, f"the capture at {', '.join(dead)} did not run to the end"
+    held = count.allows(number)
+    if held and (lossy := [match.tap for match in matches if match.dropped]) and count.at_least is None:
+        return None, f"{text}, but the capture at {', '.join(lossy)} lost packets"
+    if not held and number == 0 and not any(match.total for match in matches):
+        return None, "not a single packet of any kind was captured there"
+    return held, text
+
+
+def source_address(lab: LabAccess, node: str, source: str) -> str:
+    """The address that `source` of a step or expectation means. Raises `StepError`."""
+    if source == "home":
+        address = lab.topology.settings[node].get("home-address")
+        if address is None:
+            raise StepError(f"{node} has no home address")
+        return str(address)
+    done = lab.execute(node, ["ip", "-4", "-o", "address", "show", "dev", source])
+    match = re.search(r"inet (\S+)/", done.text)
+    if match is None:
+        raise StepError(f"{node} has no address on {source}")
+    return match[1]
+
+
+def ping(lab: LabAccess, path: Path, *, count: int) -> tuple[int, str]:
+    """Send echo requests; returns how many were answered, and that in words. Raises `StepError`."""
+    target = lab.topology.primary_address(path.to)
+    if target is None:
+        raise StepError(f"{path.to} has no address")
+    source = ["-I", source_address(lab, path.from_, path.source)] if path.source else []
+    command = ["ping", "-n", "-q", "-c", str(count), "-i", "0.2", "-W", "1", *source, str(target)]
+    done = lab.execute(path.from_, command, within=count * 0.2 + 8)
+    match = re.search(r"(\d+) packets transmitted, (\d+) received", done.text)
+    if match:
+        return int(match[2]), f"{match[2]} of {match[1]} echo requests answered"
+    if "unreachable" in done.complaint:
+        return 0, done.complaint
+    raise StepError(f"ping from {path.from_}: {done.complaint}")
+
+
+def _rows(state: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    rows = state.get(key)
+    if not isinstance(rows, list):
+        raise StepError(f"the daemon tells no {key}")
+    return rows

@@ -1,0 +1,361 @@
+"""Carries out the steps of a run. What a step changed on purpose is put right by `Performer.undo`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from ipaddress import IPv4Address
+from typing import Any, Final
+
+from testbed.errors import TestbedError
+from testbed.experiment.access import LabAccess, StepError, Stopped
+from testbed.experiment.observe import Observer, ping
+from testbed.experiment.traffic import Probe, TcpSession
+from testbed.topology.steps import (
+    Bypass,
+    Carry,
+    Flush,
+    Ipsec,
+    Move,
+    Ping,
+    Register,
+    Run,
+    Send,
+    Service,
+    Session,
+    Step,
+)
+from testbed.topology.steps import Probe as ProbeStep
+
+MOVE_WITHIN: Final = 25.0
+"""Seconds after which a move that has not settled is an error; its own bounds are well below."""
+RESTART_WITHIN: Final = 10.0
+WAIT_WITHIN: Final = 5000.0
+"""Milliseconds a `wait-until` takes at most unless it says."""
+REACHED: Final = {
+    "link": "link",
+    "address": "address",
+    "ike": "ike",
+    "registered": "registration",
+    "data": "data",
+}
+"""What `reaches` calls the steps of the connection manager's timeline."""
+
+_ports = itertools.count(5005)
+
+_DEAF = """\
+table netdev testbed-bypass
+delete table netdev testbed-bypass
+table netdev testbed-bypass {{
+  chain ingress {{
+    type filter hook ingress devices = {{ {devices} }} priority 0; policy drop;
+    ether type arp accept
+    ip protocol esp accept
+    udp sport {{ 67, 500, 4500 }} accept
+    udp dport {{ 68, 500, 4500 }} accept
+    counter
+  }}
+}}
+"""
+# The interface of the old link stays up until the new one has its address: the address never ceases to exist.
+_CARRY = """\
+ip link set {new} up
+ip address replace {address}/32 dev {new}
+ip route replace default via {router} dev {new} onlink table 100
+ip link set {old} down
+"""
+
+
+class Performer:
+    """The hands of one run in one lab."""
+
+    def __init__(self, lab: LabAccess, observer: Observer) -> None:
+        self._lab = lab
+        self._observer = observer
+        self._undo: list[tuple[str, Callable[[], None]]] = []
+        self.notes: list[str] = []
+
+    def perform(self, step: Step) -> str:
+        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`."""
+        part = step.part
+        match part:
+            case Move():
+                return self._move(part)
+            case Carry():
+                return self._carry(part)
+            case Ping():
+                return ping(self._lab, part, count=part.count)[1]
+            case Session():
+                return self._session(part)
+            case ProbeStep():
+                return self._probe(part)
+            case Ipsec():
+                return self._ipsec(part)
+            case Bypass():
+                return self._bypass(part)
+            case Register():
+                return self._register(part)
+            case Send():
+                return self._send(part)
+            case Service():
+                return self._service(part)
+            case Run():
+                return self._run(part)
+            case Flush():
+                return flush(self._lab, part.agents)
+        if step.wait_until:
+            finding = self._observer.judge(step.wait_until, WAIT_WITHIN)
+            if not finding.held:
+                raise StepError(f"waited in vain: {finding.expectation}: {finding.observed}")
+            return finding.observed
+        raise AssertionError(step.word)  # pragma: no cover
+
+    def undo(self) -> list[str]:
+        """Put right what steps changed, the last first; returns what could not be put right."""
+        problems = []
+        while self._undo:
+            what, action = self._undo.pop()
+            try:
+                action()
+            except Stopped:
+                break
+            except TestbedError as error:
+                problems.append(f"{what}: {error.message}")
+        return problems
+
+    # The mobile node
+
+    def _move(self, part: Move) -> str:
+        results = []
+        for network in part.to * part.times:
+            settled = self._settle({"op": "move", "network": network})
+            timeline: Mapping[str, Any] = settled.get("timeline") or {}
+            if part.reaches and timeline.get(REACHED[part.reaches]) is None:
+                detail = settled.get("detail")
+                raise StepError(f"moved to {network}, but did not come as far as {part.reaches}: {detail}")
+            marks = ", ".join(f"{name} {ms:.0f}" for name, ms in timeline.items() if ms is not None)
+            results.append(f"{network}: {settled.get('state')} ({settled.get('detail')}); ms: {marks}")
+        return "\n".join(results)
+
+    def _settle(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask the connection manager for something that ends in `settled`, and wait for that."""
+        lab, node = self._lab, self._lab.mobile_node
+        mark = lab.log.mark()
+        lab.control(node, "roam", request)
+        started = lab.log.wait(
+            mark, lambda one: one.node == node and one.event.name == "move-started", RESTART_WITHIN
+        )
+        if started is None:
+            raise StepError(f"{node}: {request['op']} was accepted but did not begin")
+        begun = started.event.fields["monotonic"]
+        settled = lab.log.wait(
+            mark,
+            lambda one: (
+                one.node == node
+                and one.event.name == "settled"
+                and one.event.source == "roam"
+                and one.event.fields["monotonic"] >= begun
+            ),
+            MOVE_WITHIN,
+        )
+        if settled is None:
+            raise StepError(f"{node}: {request['op']} did not settle in {MOVE_WITHIN:g} s")
+        return settled.event.fields
+
+    def _carry(self, part: Carry) -> str:
+        lab, node = self._lab, self._lab.mobile_node
+        state = lab.state(node, "roam")
+        old, address = state.get("network"), state.get("address")
+        if not old or not address:
+            raise StepError(f"{node} has no address of its own to carry to {part.to}")
+        router = next(
+            (
+                lab.topology.node(name).links[part.to]
+                for name in lab.topology.topology.linked(part.to)
+                if lab.topology.forwards(name)
+            ),
+            None,
+        )
+        if router is None:
+            raise StepError(f"nobody on {part.to} forwards")
+        address = str(address).partition("/")[0]
+        self._undo.append(("carry", lambda: self._forget_carried(part.to, address)))
+        lab.shell(node, _CARRY.format(new=part.to, old=old, address=address, router=router))
+        return f"{address} is now on {part.to}, with {router} for a router"
+
+    def _forget_carried(self, network: str, address: str) -> None:
+        script = f"ip address del {address}/32 dev {network} || :; ip link set {network} down"
+        self._lab.shell(self._lab.mobile_node, script)
+
+    def _ipsec(self, part: Ipsec) -> str:
+        settled = self._settle({"op": "ipsec", "action": part.state})
+        if part.state == "down":
+            self._undo.append(("ipsec up", lambda: self._ipsec_up_again()))
+        return f"{settled.get('state')} ({settled.get('detail')})"
+
+    def _ipsec_up_again(self) -> None:
+        """Allow it again at home or inside, where that costs no negotiation; else it takes its time."""
+        state = self._lab.state(self._lab.mobile_node, "roam").get("ipsec")
+        if not isinstance(state, dict) or not state.get("enabled"):
+            self._settle({"op": "ipsec", "action": "up"})
+
+    def _bypass(self, part: Bypass) -> str:
+        lab, node = self._lab, self._lab.mobile_node
+        networks = lab.topology.topology.networks
+        outside = [name for name in lab.topology.node(node).attaches if networks[name].domain != "intranet"]
+        delete = "nft delete table netdev testbed-bypass 2>/dev/null || :"
+        if part.state == "on":
+            lab.shell(node, delete)
+            return "everything is taken in"
+        rules = _DEAF.format(devices=", ".join(outside))
+        self._undo.append(("bypass on", lambda: self._shell(node, delete)))
+        lab.shell(node, f"nft -f - <<'END'\n{rules}END\n")
+        note = f"emulated by nftables: {node} takes in IKE, ESP, DHCP and ARP on {', '.join(outside)}"
+        self.notes.append(note)
+        return note
+
+    def _shell(self, node: str, script: str) -> None:
+        self._lab.shell(node, script)
+
+    def _register(self, part: Register) -> str:
+        lab, node = self._lab, self._lab.mobile_node
+        if part.through == "ipsec":
+            state = lab.state(node, "roam").get("ipsec")
+            inner = state.get("inner") if isinstance(state, dict) else None
+            if not inner:
+                raise StepError("there is no IPsec session to register through")
+            request = {"op": "attach", "interface": "ipsec0", "care_of": inner}
+        else:
+            request = {"op": "discover", "interface": part.through, "register": True}
+        lab.control(node, "mobile-node", {"op": "detach"})
+        mark = lab.log.mark()
+        lab.control(node, "mobile-node", request)
+        answer = lab.log.wait(
+            mark,
+            lambda one: (
+                one.node == node
+                and one.event.source == "mobile-node"
+                and one.event.name in ("registered", "registration-failed")
+            ),
+            part.within / 1000,
+        )
+        sent = sum(one.node == node and one.event.name == "request-sent" for one in lab.log.since(mark))
+        if answer is None:
+            return f"{sent} requests sent, no answer"
+        reason = answer.event.fields.get("reason")
+        return f"{sent} requests sent, {answer.event.name}" + (f": {reason}" if reason else "")
+
+    # Traffic
+
+    def _correspondent(self, given: str | None) -> tuple[str, str, str]:
+        """The correspondent node, its address, and the mobile node's home address."""
+        settings = self._lab.topology.settings[self._lab.mobile_node]
+        name = given or settings.get("probe")
+        if name is None:
+            raise StepError(f"{self._lab.mobile_node} has no `probe` node; say `to:`")
+        address = self._lab.topology.primary_address(name)
+        if not isinstance(address, IPv4Address):
+            raise StepError(f"{name} has no address")
+        return name, str(address), str(settings["home-address"])
+
+    def _session(self, part: Session) -> str:
+        traffic = self._observer.traffic
+        if part.action == "stop" or traffic.session:
+            if traffic.session:
+                traffic.session.stop()
+            traffic.session = None
+            if part.action == "stop":
+                return "closed"
+        _, address, source = self._correspondent(part.to)
+        session = TcpSession(self._lab, source, address)
+        session.start()
+        traffic.session = session
+        self._undo.append(("session stop", session.stop))
+        return f"connected from {source} to {address}"
+
+    def _probe(self, part: ProbeStep) -> str:
+        traffic = self._observer.traffic
+        if part.action == "stop":
+            if traffic.probe is None:
+                raise StepError("no probe was started")
+            return str(traffic.probe.stop())
+        name, address, source = self._correspondent(part.to)
+        probe = Probe(self._lab, source, name, address, next(_ports), part.every)
+        self._undo.append(("probe stop", lambda: self._stop_quietly(probe)))
+        probe.start()
+        traffic.probe = probe
+        return f"every {part.every:g} ms from {source} to {address}"
+
+    @staticmethod
+    def _stop_quietly(probe: Probe) -> None:
+        with suppress(StepError):
+            probe.stop()
+
+    def _send(self, part: Send) -> str:
+        topology = self._lab.topology
+        to = topology.node(part.to).links
+        target = to.get(part.network) if part.network else topology.primary_address(part.to)
+        if target is None:
+            raise StepError(f"{part.to} has no address" + (f" on {part.network}" if part.network else ""))
+        links = topology.node(part.from_).links
+        source = links.get(part.network or "") or topology.primary_address(part.from_)
+        command = ["python3", "-m", "testbed.node.inject", part.protocol, str(source), str(target)]
+        if part.inner:
+            _, correspondent, _ = self._correspondent(None)
+            command += ["--inner", correspondent, str(topology.primary_address(part.inner))]
+        done = self._lab.execute(part.from_, [*command, "--count", str(part.count)])
+        if done.code != 0:
+            raise StepError(f"{part.from_}: {done.complaint}")
+        self.notes.append(f"made up: {part.count} {part.protocol} packets from {source} to {target}")
+        return f"{part.count} packets from {source} to {target}"
+
+    # Nodes
+
+    def _service(self, part: Service) -> str:
+        if part.state == "down":
+            self._undo.append((f"{part.name} up", lambda: set_service(self._lab, part.node, part.name, "up")))
+        set_service(self._lab, part.node, part.name, part.state)
+        return part.state
+
+    def _run(self, part: Run) -> str:
+        done = self._lab.execute(part.node, ["sh", "-c", part.command], within=part.within / 1000)
+        if done.code != 0:
+            raise StepError(f"{part.node}: {part.command!r}: {done.complaint}")
+        return done.text.strip()[-400:]
+
+
+def set_service(lab: LabAccess, node: str, name: str, state: str) -> None:
+    """Stop a service, or start it and wait until it says that it is ready. Raises `StepError`."""
+    mark = lab.log.mark()
+    lab.shell(node, f"sv -w 8 {state} /etc/testbed/services/{name}", within=RESTART_WITHIN)
+    if state == "up":
+        ready = lab.log.wait(
+            mark,
+            lambda one: one.node == node and one.event.source == name and one.event.name == "ready",
+            RESTART_WITHIN,
+        )
+        facts = json.loads(lab.shell(node, "cat /etc/testbed/node.json").text)
+        if ready is None and name in facts.get("ready", ()):
+            raise StepError(f"{name} of {node} does not come up again")
+
+
+def flush(lab: LabAccess, agents: list[str]) -> str:
+    """Make agents forget their bindings and visitors. Raises `StepError`."""
+    flushed = []
+    for node in agents:
+        for role, list_name in (("home-agent", "bindings"), ("foreign-agent", "visitors")):
+            if role in lab.topology.node(node).roles and lab.state(node, role).get(list_name):
+                set_service(lab, node, role, "down")
+                set_service(lab, node, role, "up")
+                flushed.append(node)
+    return f"flushed: {', '.join(flushed)}" if flushed else "nothing to forget"
+
+
+def reset(lab: LabAccess) -> None:
+    """The defined state a run begins from: the mobile node registered nowhere, the agents' lists empty."""
+    for node in lab.topology.mobile_nodes:
+        lab.control(node, "mobile-node", {"op": "detach"})
+    agents = [*lab.topology.with_role("home-agent"), *lab.topology.with_role("foreign-agent")]
+    flush(lab, list(dict.fromkeys(agents)))

@@ -1,0 +1,163 @@
+"""From what was seen to a verdict. Nothing here touches a lab.
+
+A finding is one expectation and whether it held: yes, no, or undecidable (the observer saw nothing to decide
+on). A run is *held* when all findings hold, *failed* when one does not, and *undecided* when a step could not
+be carried out or a finding is undecidable. The verdict of a claim needs its control:
+
+    run        control    verdict
+    held       held       reproduced
+    failed     held       refuted
+    undecided  held       inconclusive
+    any        failed     inconclusive
+    any        undecided  inconclusive
+    any        missing    inconclusive
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Kind = Literal["run", "control"]
+RunVerdict = Literal["held", "failed", "undecided"]
+ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]
+
+SCHEMA_VERSION: Final = 1
+_NAMES: Final[dict[Kind, str]] = {"run": "main", "control": "control"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One expectation, and what was observed in its place."""
+
+    expectation: str  # in words
+    held: bool | None  # None: undecidable
+    observed: str
+    files: tuple[str, ...] = ()  # in the evidence folder
+
+    def to_json(self, kind: Kind) -> dict[str, Any]:
+        """As it stands in verdicts.json."""
+        return {
+            "run": _NAMES[kind],
+            "expectation": self.expectation,
+            "held": self.held,
+            "observed": self.observed,
+            "files": list(self.files),
+        }
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What one run came to."""
+
+    findings: list[Finding] = field(default_factory=list)
+    error: str | None = None  # why a step or observer could not do its part
+    lab: str = ""
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)  # such as: what was emulated
+
+    @property
+    def verdict(self) -> RunVerdict:
+        """Held, failed or undecided; a run without findings decides nothing."""
+        if self.error is not None or not self.findings or any(one.held is None for one in self.findings):
+            return "undecided"
+        return "held" if all(one.held for one in self.findings) else "failed"
+
+    @property
+    def reason(self) -> str:
+        """Why it did not hold; empty if it did."""
+        if self.error is not None:
+            return self.error
+        if not self.findings:
+            return "nothing was expected"
+        wanting = [one for one in self.findings if one.held is None] or [
+            one for one in self.findings if not one.held
+        ]
+        return "; ".join(f"{one.expectation}: {one.observed}" for one in wanting)
+
+
+def decide(run: RunResult | None, control: RunResult | None) -> tuple[ClaimVerdict, str]:
+    """The verdict of a claim, and why it is not `reproduced` (empty if it is)."""
+    if control is None:
+        return "inconclusive", "the control did not take place"
+    if control.verdict != "held":
+        return "inconclusive", f"the control {_came_out(control)}: {control.reason}"
+    if run is None:
+        return "inconclusive", "the run did not take place"
+    match run.verdict:
+        case "held":
+            return "reproduced", ""
+        case "failed":
+            return "refuted", run.reason
+        case _:
+            return "inconclusive", f"the run {_came_out(run)}: {run.reason}"
+
+
+def _came_out(result: RunResult) -> str:
+    return "failed" if result.verdict == "failed" else "could not decide"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """A claim with its two runs."""
+
+    id: str
+    says: str
+    source: str
+    configuration: dict[str, str]
+    run: RunResult | None
+    control: RunResult | None
+
+    @property
+    def verdict(self) -> ClaimVerdict:
+        """Reproduced, refuted or inconclusive."""
+        return decide(self.run, self.control)[0]
+
+    @property
+    def reason(self) -> str:
+        """Why it is not reproduced; empty if it is."""
+        return decide(self.run, self.control)[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in verdicts.json."""
+        runs: list[tuple[Kind, RunResult | None]] = [("run", self.run), ("control", self.control)]
+        return {
+            "id": self.id,
+            "verdict": self.verdict,
+            "source": self.source,
+            "says": self.says,
+            "configuration": self.configuration,
+            "run": _run_json(self.run),
+            "control": _run_json(self.control),
+            "evidence": [one.to_json(kind) for kind, result in runs if result for one in result.findings],
+            "reason": self.reason,
+        }
+
+
+def _run_json(result: RunResult | None) -> dict[str, Any]:
+    if result is None:
+        return {
+            "verdict": "undecided",
+            "lab": "",
+            "seconds": 0.0,
+            "notes": [],
+            "error": "it did not take place",
+        }
+    return {
+        "verdict": result.verdict,
+        "lab": result.lab,
+        "seconds": round(result.seconds, 3),
+        "notes": result.notes,
+        "error": result.error,
+    }
+
+
+def verdicts_json(scenario: str, backends: dict[str, Any], claims: Sequence[ClaimResult]) -> dict[str, Any]:
+    """The whole of verdicts.json, which is also what `verify -o json` prints."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": scenario,
+        "backends": backends,
+        "claims": [one.to_json() for one in claims],
+    }

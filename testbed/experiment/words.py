@@ -1,0 +1,97 @@
+"""Steps and expectations in words, for evidence and for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.topology.expectations import (
+    Binding,
+    Clear,
+    Counter,
+    EspSas,
+    Event,
+    Expectation,
+    Heard,
+    Hops,
+    Ike,
+    MobileNodeState,
+    Packets,
+    Path,
+    ProbeResult,
+    SessionState,
+    Unreachable,
+    Visitor,
+)
+from testbed.topology.part import Part
+from testbed.topology.steps import Step
+from testbed.topology.values import format_duration
+
+
+def expectation_text(expectation: Expectation) -> str:
+    """What is expected, as a line: `esp at mn/airport: at least 1`."""
+    text = _part_text(expectation.part)
+    return text + (f", within {format_duration(expectation.within)}" if expectation.within else "")
+
+
+def _part_text(part: Part) -> str:
+    match part:
+        case Packets():
+            contains = f" containing {part.contains!r}" if part.contains else ""
+            return f"packets at {_list(part.at)} matching {part.filter!r}{contains}: {part.wanted}"
+        case Clear():
+            return f"payload readable at {_list(part.at)}: {part.wanted}"
+        case Ike():
+            return f"{part.exchange} exchanges at {_list(part.at)}: {part.wanted}"
+        case EspSas():
+            return f"ESP security associations in use at {_list(part.at)}: {part.wanted}"
+        case Binding():
+            where = f" with a care-of address in {part.care_of}" if part.care_of else ""
+            return f"{'a' if part.present else 'no'} binding at {part.agent}{where}"
+        case Visitor():
+            return f"{'a' if part.present else 'no'} visitor at {part.agent}"
+        case Counter():
+            return f"counter {part.name} of {part.node} grew by: {part.wanted}"
+        case MobileNodeState():
+            return f"the mobile node is {part.state}" + (f", {part.attachment}" if part.attachment else "")
+        case Heard():
+            return f"advertisements of {part.agent} are {'heard' if part.present else 'not heard'}"
+        case Event():
+            having = "".join(f", {key} {value}" for key, value in part.having.items())
+            return f"events {part.name} of {part.node}{having}: {part.wanted}"
+        case ProbeResult():
+            wanted = [f"lost {part.lost.wanted}"] if part.lost else []
+            wanted += [f"no outage over {format_duration(part.outage)}"] if part.outage else []
+            wanted += [f"an outage of {format_duration(part.silent)} or more"] if part.silent else []
+            return "probe: " + (", ".join(wanted) or "reported")
+        case SessionState():
+            return f"the TCP session is {part.state}"
+        case Hops():
+            through = f" through {_list(part.through)}" if part.through else ""
+            past = f" not through {_list(part.not_through)}" if part.not_through else ""
+            return f"the way from {part.from_} to {part.to} goes{through}{past}"
+        case Path():
+            source = f" (from {part.source})" if part.source else ""
+            negation = "not " if isinstance(part, Unreachable) else ""
+            return f"{part.to} is {negation}reached from {part.from_}{source}"
+    raise AssertionError(type(part))  # pragma: no cover
+
+
+def step_text(step: Step) -> str:
+    """What is done, as a line: `move to airport, hotel, 2 times`."""
+    part = step.part
+    if step.wait_until:
+        return f"wait until {expectation_text(step.wait_until)}"
+    if step.expect:
+        return f"expect {expectation_text(step.expect)}"
+    if step.move:
+        times = f", {step.move.times} times" if step.move.times > 1 else ""
+        return f"move to {', '.join(step.move.to)}{times}"
+    given: dict[str, Any] = part.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+    if len(given) == 1:
+        value = next(iter(given.values()))
+        return f"{step.word} {', '.join(value) if isinstance(value, list) else value}"
+    return f"{step.word} " + ", ".join(f"{key} {value}" for key, value in given.items())
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names)

@@ -22,6 +22,8 @@ PURPOSE: Final = "makes the node image where no registry answers"
 TOOL_PACKAGES: Final = ("mmdebstrap", "debian-archive-keyring")
 
 _SOURCES: Final = Path("/etc/apt")
+_TRUSTED: Final = _SOURCES / "trusted.gpg.d"
+_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MIRROR_TIMEOUT: Final = 10.0  # seconds to answer whether it has the suite
 # Settings of the host's apt without which its mirror may not be usable.
 _HOST_SETTINGS: Final = re.compile(
@@ -63,6 +65,10 @@ def bootstrap(
     `dpkg_options` is a file of dpkg options. Needs root or user namespaces. Raises `MachineError`.
     """
     provision.require(TOOL, TOOL_PACKAGES, say, why=PURPOSE)
+    keys = ""
+    if not any(_TRUSTED.glob("debian-archive-*")):  # not a Debian host: its apt does not know Debian's keys
+        provision.require(str(_KEYRING), TOOL_PACKAGES[1:], say, why="tells whether a mirror is genuine")
+        keys = f"[signed-by={_KEYRING}] "
     command = [
         TOOL,
         "--variant=minbase",
@@ -73,7 +79,7 @@ def bootstrap(
         '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
         SUITE,
         str(archive),
-        f"deb {mirror} {SUITE} main",
+        f"deb {keys}{mirror} {SUITE} main",
     ]
     complaints: list[str] = []
     with subprocess.Popen(

@@ -63,8 +63,11 @@ def reach_engine(say: Say) -> DockerEngine:
 
 
 def require(program: str, packages: Sequence[str], say: Say, *, why: str) -> None:
-    """Make sure that a program is there; install it if this process may. Raises `MachineError`."""
-    if shutil.which(program) is not None:
+    """Make sure that a program (or a file, by its path) is there; install it if this process may.
+
+    Raises `MachineError`.
+    """
+    if Path(program).exists() if program.startswith("/") else shutil.which(program):
         return
     if not (allowed() and os.geteuid() == 0):
         raise MachineError(f"{program} is missing: it {why}", hint=apt_command(packages))

@@ -100,6 +100,13 @@ def tool(tmp_path, monkeypatch):
     return install
 
 
+@pytest.fixture(autouse=True)
+def debian_host(tmp_path, monkeypatch):
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "debian-archive-trixie-stable.asc").touch()
+    monkeypatch.setattr(bootstrap, "_TRUSTED", tmp_path / "trusted")
+
+
 def run(tmp_path, detail=lambda _: None):
     bootstrap.bootstrap(
         "http://one.example/debian",
@@ -119,6 +126,18 @@ def test_the_tool_gets_packages_options_and_the_hosts_apt_settings(tool, tmp_pat
     assert {"--include=bird2,socat", f"--dpkgopt={tmp_path}/dpkg.cfg", "trixie"} <= set(seen)
     assert '--aptopt=Acquire::Check-Valid-Until "false"' in seen
     assert seen[-2:] == [f"{tmp_path}/base.tar", "deb http://one.example/debian trixie main"]
+
+
+def test_elsewhere_than_on_debian_its_keys_are_named(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_TRUSTED", tmp_path / "none")
+    monkeypatch.setattr(bootstrap, "_KEYRING", tmp_path / "keyring.gpg")
+    tool('for word; do echo "$word"; done')
+    with pytest.raises(MachineError, match=r"keyring\.gpg is missing"):
+        run(tmp_path)
+    (tmp_path / "keyring.gpg").touch()
+    seen = []
+    run(tmp_path, seen.append)
+    assert seen[-1] == f"deb [signed-by={tmp_path}/keyring.gpg] http://one.example/debian trixie main"
 
 
 def test_a_failure_tells_the_tools_complaints(tool, tmp_path):

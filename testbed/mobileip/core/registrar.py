@@ -117,7 +117,7 @@ class Registrar:
     def receive(self, datagram: Datagram, now: float) -> int | None:
         """Take a reply; return its code, None if it answers nothing."""
         self._counters["replies-received"] += 1
-        matched = self._requester.match(datagram)
+        matched = self._requester.match(datagram, now)
         if matched is None:
             return None
         sent, reply = matched

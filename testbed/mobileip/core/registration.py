@@ -20,7 +20,7 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 MINIMUM_INTERVAL = 1.0
-"""Seconds between two requests at least (§3.6.3); also the first time-out."""
+"""Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
@@ -77,7 +77,7 @@ class Requester:
         self._home = Associations((config.security,))
         self._agents = Associations(config.foreign_agents)
         self._last_sent: float | None = None
-        self._timeout = MINIMUM_INTERVAL
+        self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
 
     @property
@@ -88,7 +88,7 @@ class Requester:
     def begin(self) -> None:
         """There is a new reason to ask: forget what went wrong before."""
         self.unanswered = self._failures = 0
-        self._timeout = MINIMUM_INTERVAL
+        self._timeout = self._first_timeout
 
     def earliest(self, now: float) -> float:
         """When the next request may be sent (§3.6.3)."""
@@ -122,7 +122,7 @@ class Requester:
         self.unanswered += 1
         self._counters["requests-sent"] += 1
         repeat = now + self._timeout
-        limit = min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL
+        limit = float(min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL)
         self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
             payload,
@@ -136,7 +136,7 @@ class Requester:
         )
         return datagram, repeat
 
-    def match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply] | None:
+    def match(self, datagram: Datagram, now: float) -> tuple[Sent, RegistrationReply] | None:
         """The request that `datagram` answers and the reply; None, and counted, for anything else."""
         try:
             sent, reply = self._match(datagram)
@@ -148,7 +148,10 @@ class Requester:
             return None
         self.sent = None
         self.unanswered = 0
-        self._timeout = MINIMUM_INTERVAL
+        # "at least an additional 100 milliseconds" above twice the round trip (§3.6.3)
+        round_trip = now - sent.at
+        self._first_timeout = max(MINIMUM_INTERVAL, min(2 * round_trip + 0.1, MAXIMUM_INTERVAL))
+        self._timeout = self._first_timeout
         return sent, reply
 
     def _match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply]:

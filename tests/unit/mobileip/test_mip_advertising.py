@@ -1,0 +1,69 @@
+"""Agent advertisements: RFC 5944 §2.3, RFC 1256 §4.1."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+from mip_world import FA_ADDRESS, FA_CARE_OF, HOME_ADDRESS, MN_MAC, A, foreign_agent_config
+
+from testbed.mobileip.core.advertiser import next_sequence
+from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
+from testbed.mobileip.core.config import Advertising
+from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.wire import agent_solicitation
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
+
+
+def collect(fa: ForeignAgent, until: float) -> list[tuple[float, AgentAdvertisement]]:
+    seen = []
+    while (when := fa.deadline()) <= until:
+        fa.tick(when)
+        for effect in fa.effects():
+            if isinstance(effect, SendAgentMessage):
+                seen.append((when, AgentAdvertisement.decode(effect.message.payload)))
+    return seen
+
+
+def test_advertisements_come_at_randomised_intervals_with_growing_numbers():
+    seen = collect(ForeignAgent(foreign_agent_config(prefix_length=26)), 100.0)
+    times = [when for when, _ in seen]
+    gaps = {round(b - a, 6) for a, b in pairwise(times)}
+    assert times[0] == 0.0 and all(0.75 <= gap <= 1.0 for gap in gaps) and len(gaps) > 50
+    assert [each.mobility.sequence for _, each in seen] == list(range(len(seen)))
+    first = seen[0][1]
+    flags = AgentFlag.FOREIGN_AGENT | AgentFlag.REGISTRATION_REQUIRED | AgentFlag.REVERSE_TUNNEL
+    assert first.mobility.flags == flags and first.mobility.care_of_addresses == (FA_CARE_OF,)
+    assert (first.lifetime, first.mobility.registration_lifetime) == (3, 600)
+    assert first.routers == ((FA_ADDRESS, 0),) and [str(each) for each in first.prefixes] == ["192.0.2.0/26"]
+
+
+def test_the_sequence_rolls_over_to_256():
+    assert next_sequence(0) == 1 and next_sequence(0xFFFE) == 0xFFFF and next_sequence(0xFFFF) == 256
+    fa = ForeignAgent(foreign_agent_config(advertising=Advertising(0.05, 1)), rng=Random(1))
+    fa._advertiser.sequence = 0xFFF0  # a real fifteen hours would take two seconds here
+    numbers = [each.mobility.sequence for _, each in collect(fa, 1.0)]
+    assert numbers[:19] == [*range(0xFFF0, 0x10000), 256, 257, 258]
+
+
+def solicitation(source=HOME_ADDRESS, link_address=MN_MAC) -> AgentMessage:
+    return AgentMessage(agent_solicitation.encode(), source, A("224.0.0.11"), "visited", 1, link_address)
+
+
+def test_a_flood_of_solicitations_is_answered_at_a_bounded_rate():
+    fa = ForeignAgent(foreign_agent_config(), rng=Random(1))
+    fa.tick(0.0)
+    fa.effects()
+    unicast = 0
+    for step in range(10_000):
+        fa.receive_agent_message(solicitation(A(0x0A000001 + step)), 0.5 + step / 10_000)
+        unicast += len(fa.effects())
+    assert 50 <= unicast <= 101
+    assert fa.counters["solicitations-not-answered-rate"] == 10_000 - unicast
+    multicast, now = 0, 10.0
+    for step in range(10_000):  # such as have no address yet are answered to all
+        now = 10.0 + step / 10_000
+        fa.receive_agent_message(solicitation(A("0.0.0.0")), now)
+        fa.tick(now)
+        multicast += len(fa.effects())
+    assert multicast <= 1 / 0.05 + 2

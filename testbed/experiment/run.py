@@ -1,0 +1,113 @@
+"""One run in one lab: the defined state, captures, steps, expectations, evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from testbed.errors import TestbedError
+from testbed.experiment.access import LabAccess, StepError, Stopped
+from testbed.experiment.captures import Captures
+from testbed.experiment.evidence import Evidence, StepRecord
+from testbed.experiment.observe import Observer
+from testbed.experiment.perform import Performer, reset
+from testbed.experiment.plan import PlannedRun
+from testbed.experiment.verdict import Finding, RunResult
+from testbed.experiment.words import step_text
+from testbed.topology.claims import Experiment
+from testbed.topology.expectations import Counter
+from testbed.topology.steps import Step
+
+
+def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunResult:
+    """Carry out one run and write its evidence. Errors of the lab are in the result; raises `Stopped`."""
+    began = time.monotonic()
+    result = RunResult(lab=lab.name)
+    experiment = planned.experiment
+    folder = evidence.run_folder(planned.claim, planned.kind)
+    captures = Captures(lab, needed_taps(lab, experiment))
+    steps: list[StepRecord] = []
+    mark = lab.log.mark()
+    try:
+        reset(lab)
+        mark = lab.log.mark()
+        observer = Observer(lab, captures, mark, evidence.run_path(planned.claim, planned.kind))
+        performer = Performer(lab, observer)
+        result.notes = performer.notes
+        for _, expectation in experiment.expectations():
+            if isinstance(expectation.part, Counter):
+                observer.remember_counters(expectation.part.node)
+        captures.start()
+        try:
+            for step in experiment.steps:
+                steps.append(_take(step, observer, performer, result))
+            _judge(experiment, observer, captures, result)
+        finally:
+            problems = performer.undo()
+        if problems:
+            raise StepError(f"the lab could not be put right: {'; '.join(problems)}")
+    except Stopped:
+        raise
+    except TestbedError as error:
+        result.error = result.error or error.message
+    _keep(lab, captures, folder, result)
+    evidence.write_steps(folder, steps)
+    evidence.write_events(folder, lab.log.since(mark))
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def needed_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
+    """Where a run is captured: at every tap that an expectation names, and wherever the mobile node goes."""
+    for _, expectation in experiment.expectations():
+        yield from expectation.taps
+    for step in experiment.steps:
+        networks = step.move.to if step.move else [step.carry.to] if step.carry else []
+        for network in networks:
+            yield f"{lab.mobile_node}/{network}"
+
+
+def _take(step: Step, observer: Observer, performer: Performer, result: RunResult) -> StepRecord:
+    began = time.time()
+    try:
+        if step.expect:
+            finding = observer.judge(step.expect)
+            result.findings.append(finding)
+            text = f"{_held(finding)}: {finding.observed}"
+        else:
+            text = performer.perform(step)
+    except StepError as error:
+        result.error = f"{step_text(step)}: {error.message}"
+        raise
+    return StepRecord(step.word, step_text(step), began, time.time(), text)
+
+
+def _judge(experiment: Experiment, observer: Observer, captures: Captures, result: RunResult) -> None:
+    """State and traffic first, as they are now; then the captures, once they are whole."""
+    findings: dict[int, Finding] = {}
+    for index, expectation in enumerate(experiment.expect):
+        if not expectation.taps:
+            findings[index] = observer.judge(expectation)
+        elif expectation.within:
+            observer.judge(expectation)  # waits; what counts is the whole capture
+    captures.stop()
+    for index, expectation in enumerate(experiment.expect):
+        if expectation.taps:
+            findings[index] = observer.judge(expectation, 0)
+    result.findings += [findings[index] for index in sorted(findings)]
+
+
+def _keep(lab: LabAccess, captures: Captures, folder: Path, result: RunResult) -> None:
+    """Fetch the captures; a run whose captures are lost decides nothing."""
+    try:
+        captures.stop()
+        captures.fetch(folder / "captures")
+    except Stopped:
+        raise
+    except TestbedError as error:
+        result.error = result.error or error.message
+
+
+def _held(finding: Finding) -> str:
+    return {True: "yes", False: "no", None: "cannot tell"}[finding.held]

@@ -1,0 +1,245 @@
+"""A whole verification: the labs, several at once; their runs, one after the other; the verdicts."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Final
+
+from testbed.engine.api import Engine
+from testbed.errors import TestbedError, UsageError
+from testbed.experiment.access import LabAccess, Stopped
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.plan import PlannedLab
+from testbed.experiment.run import carry_out
+from testbed.experiment.verdict import ClaimResult, Kind, RunResult, verdicts_json
+from testbed.lab.down import remove_labs
+from testbed.lab.plan import make_plan
+from testbed.lab.progress import Progress, Silent
+from testbed.lab.secrets import lab_secrets
+from testbed.lab.state import find_lab
+from testbed.lab.up import bring_up
+from testbed.render import RenderedLab, render_lab
+from testbed.topology.claims import Claim
+from testbed.topology.loaded import LoadedTopology
+
+DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
+
+
+@dataclass
+class Verification:
+    """What a verification needs to know of its surroundings."""
+
+    engine: Engine
+    image: str
+    pool: IPv4Network
+    evidence: Evidence
+    templates: Path | None = None
+    jobs: int = 2
+    keep: bool = False  # leave the labs up
+    existing: str | None = None  # the name of a lab to use where it is what a run needs
+    progress: Progress = field(default_factory=Silent)
+
+    def verify(
+        self, loaded: LoadedTopology, claims: Mapping[str, Claim], labs: Sequence[PlannedLab]
+    ) -> dict[str, Any]:
+        """Carry out every run and return what verdicts.json says; the evidence is written on the way.
+
+        Interrupted, it takes down what it brought up before KeyboardInterrupt goes on. Raises `UsageError`
+        for an existing lab that no run can use.
+        """
+        self.evidence.write_topology(Path(loaded.file).read_text(encoding="utf-8"))
+        crew = _Crew(self, labs)
+        crew.work()
+        verdicts = verdicts_json(
+            loaded.name,
+            crew.backends,
+            [claim_result(name, claim, crew.results) for name, claim in claims.items()],
+        )
+        self.evidence.write_json("versions.json", self._versions(crew))
+        self.evidence.write_json("verdicts.json", verdicts)
+        return verdicts
+
+    def _versions(self, crew: _Crew) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        facts = self.engine.facts()
+        return {
+            "schema_version": 1,
+            "testbed": version("testbed"),
+            "engine": {
+                "name": facts.name,
+                "version": facts.version,
+                "api": facts.api,
+                "kernel": facts.kernel,
+            },
+            "image": self.image,
+            "programs": crew.programs,
+            "backends": crew.backends,
+        }
+
+
+def claim_result(name: str, claim: Claim, results: Mapping[tuple[str, Kind], RunResult]) -> ClaimResult:
+    """The claim with the results of its two runs."""
+    configuration = claim.configuration.model_dump(exclude_none=True) if claim.configuration else {}
+    return ClaimResult(
+        name,
+        claim.says,
+        claim.source,
+        configuration,
+        results.get((name, "run")),
+        results.get((name, "control")),
+    )
+
+
+class _Crew:
+    """Works off the labs in threads, `jobs` of them at once."""
+
+    def __init__(self, verification: Verification, labs: Sequence[PlannedLab]) -> None:
+        self._job = verification
+        self._labs = labs
+        self._lock = threading.Lock()
+        self._open: set[LabAccess] = set()
+        self._stopping = threading.Event()
+        self._token = secrets.token_hex(2)
+        self.results: dict[tuple[str, Kind], RunResult] = {}
+        self.backends: dict[str, Any] = {}
+        self.programs: dict[str, str] = {}
+
+    def work(self) -> None:
+        """Until all runs are done; the first error that is not a lab's own ends everything."""
+        existing = self._find_existing()
+        with ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify") as threads:
+            futures: set[Future[None]] = set()
+            try:
+                for number, lab in enumerate(self._labs, 1):
+                    name = existing.get(id(lab), f"verify-{self._token}-{number}")
+                    futures.add(threads.submit(self._lab, lab, name, id(lab) in existing))
+                while futures:
+                    done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            except BaseException:
+                self._stop(futures)
+                raise
+
+    def _stop(self, futures: set[Future[None]]) -> None:
+        """Wake up every thread; each takes down its own lab before it ends."""
+        self._stopping.set()
+        for future in futures:
+            future.cancel()
+        with self._lock:
+            for lab in self._open:
+                lab.stop()
+
+    def _find_existing(self) -> dict[int, str]:
+        """The planned labs that the user's existing lab is equal to: same topology, options and changes."""
+        job = self._job
+        if job.existing is None:
+            return {}
+        actual = find_lab(job.engine, job.existing)
+        found: dict[int, str] = {}
+        for lab in self._labs:
+            if lab.topology.name == actual.topology:
+                rendered = self._rendered(lab, job.existing, lab_secrets(actual.containers))
+                if make_plan(rendered, actual, job.image).empty:
+                    found[id(lab)] = job.existing
+        if not found:
+            wanted = "; ".join(" ".join([lab.topology.name, *lab.topology.sets]) for lab in self._labs)
+            raise UsageError(
+                f"no run can take place in lab {job.existing}",
+                hint=f"what is needed: {wanted}",
+            )
+        return found
+
+    def _rendered(self, lab: PlannedLab, name: str, lab_secrets: Any) -> RenderedLab:
+        return render_lab(lab.topology, lab=name, secrets=lab_secrets, templates=self._job.templates)
+
+    def _lab(self, lab: PlannedLab, name: str, existing: bool) -> None:
+        """Bring one lab up, carry out its runs, take it down."""
+        job = self._job
+        if self._stopping.is_set():
+            return
+        try:
+            if not existing:
+                job.progress.show(f"bringing up {lab.topology.name} as {name}")
+                try:
+                    bring_up(
+                        job.engine, lab.topology, lab=name, image=job.image, pool=job.pool,
+                        templates=job.templates,
+                    )  # fmt: skip
+                except TestbedError as error:
+                    self._fail(lab, f"lab {name} did not come up: {error.message}")
+                    return
+            self._runs(lab, name)
+        except Stopped:
+            pass
+        finally:
+            if not existing and not job.keep:
+                remove_labs(job.engine, name)
+
+    def _runs(self, lab: PlannedLab, name: str) -> None:
+        job = self._job
+        actual = find_lab(job.engine, name)
+        access = LabAccess(
+            job.engine, name, lab.topology, {node: each.id for node, each in actual.nodes.items()}
+        )
+        job.evidence.write_rendered(self._rendered(lab, name, lab_secrets(actual.containers)))
+        if not lab.own:
+            text = Path(lab.topology.file).read_text(encoding="utf-8")
+            job.evidence.write_topology(text, lab.topology.name)
+        with self._lock:
+            self._open.add(access)
+        try:
+            if self._stopping.is_set():
+                return
+            access.open()
+            self._describe(access)
+            for planned in lab.runs:
+                job.progress.show(f"{planned.claim}: {planned.kind} in {name}")
+                result = carry_out(access, planned, job.evidence)
+                with self._lock:
+                    self.results[planned.claim, planned.kind] = result
+                job.progress.say(
+                    f"{planned.claim}: {planned.kind} {result.verdict} after {result.seconds:.1f} s"
+                )
+        finally:
+            with self._lock:
+                self._open.discard(access)
+            access.stop()
+
+    def _fail(self, lab: PlannedLab, why: str) -> None:
+        with self._lock:
+            for planned in lab.runs:
+                self.results[planned.claim, planned.kind] = RunResult(error=why)
+        self._job.progress.say(why)
+
+    def _describe(self, access: LabAccess) -> None:
+        """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
+        backends: dict[str, str] = {}
+        for node in access.topology.topology.nodes:
+            for role in access.topology.node(node).roles:
+                daemon = {"hub": "relay", "mobile-node": "mobile-node"}.get(role, role)
+                if daemon in DAEMONS:
+                    backend = access.state(node, daemon).get("backend")
+                    if backend is not None:
+                        backends[f"{node}/{daemon}"] = str(backend)
+            if "charon" in {s for role in access.topology.node_roles(node) for s in role.services}:
+                backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
+        with self._lock:
+            self.backends[access.name] = {"topology": access.topology.name, **backends}
+        if not self.programs:
+            done = access.execute(
+                access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]
+            )
+            self.programs = dict(
+                line.split(" ", 1) for line in done.text.splitlines() if line.count(" ") == 1
+            )
+
+
+_PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")

@@ -29,7 +29,7 @@ async def serve(config: Config) -> None:
     node = Node(
         config=config,
         links=Links(config.home_address),
-        dhcp=Dhcp(Path(config.control).with_name("udhcpc-script")),
+        dhcp=Dhcp(config.trusted),
         mobile_ip=MobileIp(config.mobile_ip),
         vpn=vpn,
         ipsec=vpn is not None,

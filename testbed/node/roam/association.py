@@ -124,6 +124,8 @@ class Association:
     async def _negotiate(self, local: IPv4Address, inner: IPv4Address | None) -> Tunnel:
         vpn = self._node.vpn
         assert vpn is not None
+        if vpn.tunnel is not None:
+            await vpn.destroy()
         self._move.tell("ike-started", local=str(local))
         try:
             tunnel = await vpn.establish(local, inner, self._bounds.ike)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.node.roam.dhcp import Dhcp, DhcpError
+from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import Lease
 from testbed.node.roam.mobile_ip import Event, MobileIp
 
 GRACE = 0.5
 """Seconds an address is waited for when an agent alone is of no use (IPsec cannot pass it)."""
+
+INSIST = (0.02, 0.08, 0.3)
+"""Seconds until agents are asked for again: a link that is coming up often loses the first solicitation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,14 @@ class Discovery:
     async def find(self, bound: float) -> Attachment | None:
         """What the network offers, None when nothing answered in `bound` seconds; raises MobileIpError."""
         with self._mobile_ip.listening(self._listen):
-            lease = asyncio.create_task(self._lease())
-            answers: set[asyncio.Future[Any]] = {lease, self._heard}
-            asked = asyncio.gather(
-                self._mobile_ip.request("detach"),
-                self._mobile_ip.request("discover", interface=self._interface, register=self._register),
-            )
+            lease = asyncio.create_task(self._dhcp.lease(self._interface))
+            asking = asyncio.create_task(self._ask())
+            answers: set[asyncio.Future[Any]] = {lease, self._heard, asking}
             try:
                 async with asyncio.timeout(bound):
-                    await asked
                     await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+                    if asking.done():
+                        asking.result()
                     if not self._heard.done():
                         return lease.result()
                     if not self._register and isinstance(self._heard.result(), Agent):
@@ -63,15 +63,14 @@ class Discovery:
                 return self._heard.result() if self._heard.done() else None
             finally:
                 lease.cancel()
+                asking.cancel()
                 self._heard.cancel()
 
-    async def _lease(self) -> Lease:
-        try:
-            return await self._dhcp.lease(self._interface)
-        except DhcpError as error:
-            print(f"roam: {error}", file=sys.stderr, flush=True)
-            await asyncio.Event().wait()  # an agent may still be heard
-            raise
+    async def _ask(self) -> None:
+        await self._mobile_ip.request("detach")
+        for pause in (*INSIST, float("inf")):
+            await self._mobile_ip.request("discover", interface=self._interface, register=self._register)
+            await asyncio.sleep(pause)
 
     def _listen(self, event: Event) -> None:
         if self._heard.done():

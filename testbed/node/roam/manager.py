@@ -48,7 +48,7 @@ class Manager:
         """Serve for ever; ready is told when the attachment at start has settled."""
         node = self._node
         node.links.reset(node.config.trusted)
-        node.dhcp.prepare()
+        node.dhcp.watch(self._lease_lost)
         with node.mobile_ip.listening(self._heard):
             async with asyncio.TaskGroup() as group:
                 group.create_task(node.mobile_ip.run(lambda: self._repair("the Mobile IP daemon restarted")))
@@ -170,6 +170,11 @@ class Manager:
             self._broken = reason  # not under the feet of the move
         else:
             self._begin(self._node.network, reason, fresh=False)
+
+    def _lease_lost(self) -> None:
+        self._node.links.drop_lease()
+        self._node.attachment = None
+        self._repair("the DHCP lease was lost")
 
     async def _carry(self, move: Move, reason: str, patience: float, fresh: bool) -> None:
         outcome = Outcome("unregistered", "superseded")

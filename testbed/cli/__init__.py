@@ -17,6 +17,7 @@ from testbed.errors import ExitCode
 
 COMMANDS = (
     *("up", "status", "move", "exec", "shell", "logs", "down"),
+    *("verify", "vocabulary"),
     *("list", "show", "validate", "render", "graph", "schema"),
     *("build", "doctor"),
 )

@@ -17,6 +17,7 @@ from testbed.cli.output import verbosity
 
 TOPOLOGIES = "Topologies (no engine needed)"
 LABS = "Labs"
+CLAIMS = "Claims"
 MACHINE = "This machine"
 
 _Function = TypeVar("_Function", bound=Callable[..., None])

@@ -1,0 +1,109 @@
+"""`testbed verify`: decide a topology's claims from packets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from testbed.cli.app import CLAIMS, command
+from testbed.cli.labs import complete_lab, narrated
+from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+from testbed.errors import ExitCode
+
+
+@command("verify", panel=CLAIMS)
+def verify(
+    topology: TopologyRef,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", metavar="ID", help="Only this claim; may be given several times."),
+    ] = None,
+    sets: Sets = None,
+    templates: Templates = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            "--evidence", metavar="DIR", help="Keep everything that decided here; `testbed report` shows it."
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the verdicts as JUnit XML.")
+    ] = None,
+    lab: Annotated[
+        str | None,
+        typer.Option(
+            "--lab",
+            metavar="LAB",
+            help="Use this running lab for the runs it fits; it stays up.",
+            autocompletion=complete_lab,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 2,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the labs up.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Bring up the labs that the claims of a topology need, try each claim and its control, and decide.
+
+    A claim is `reproduced`, `refuted`, or `inconclusive` when the run could not decide or its control did
+    not come out. Exit code 1 unless all claims asked for are reproduced.
+    """
+    from testbed.engine.image import ensure_node_image
+    from testbed.engine.provision import reach_engine
+    from testbed.experiment.evidence import Evidence
+    from testbed.experiment.plan import choose_claims, plan_labs
+    from testbed.experiment.verify import Verification
+    from testbed.lab.addresses import choose_pool
+    from testbed.lab.interrupt import stoppable
+    from testbed.topology.load import load_topology
+
+    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    claims = choose_claims(loaded, claim or ())
+    labs = plan_labs(loaded, claims, templates)
+    pool = choose_pool()
+    with TemporaryDirectory(prefix="testbed-") as scratch:
+        folder = Evidence(evidence or Path(scratch) / "evidence")
+        with closing(reach_engine(note)) as engine, stoppable():
+            image = ensure_node_image(engine, note, detail=partial(note, level=1))
+            with narrated() as progress:
+                verdicts = Verification(
+                    engine=engine,
+                    image=image.name,
+                    pool=pool,
+                    evidence=folder,
+                    templates=templates,
+                    jobs=jobs,
+                    keep=keep,
+                    existing=lab,
+                    progress=progress,
+                ).verify(loaded, claims, labs)
+    if junit:
+        from testbed.report import junit as xml
+        from testbed.report.evidence import Verdicts
+
+        junit.write_text(xml.junit(Verdicts.model_validate(verdicts)), encoding="utf-8")
+    if output is Format.json:
+        emit_json(verdicts)
+    else:
+        _print(verdicts)
+    if evidence:
+        note(f"evidence in {evidence}; testbed report {evidence} makes a page of it")
+    if any(one["verdict"] != "reproduced" for one in verdicts["claims"]):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print(verdicts: dict[str, Any]) -> None:
+    emit_rows(
+        ("CLAIM", "VERDICT", "SOURCE", "SAYS"),
+        [(one["id"], one["verdict"], one["source"], one["says"]) for one in verdicts["claims"]],
+    )
+    for one in verdicts["claims"]:
+        if one["reason"]:
+            emit(f"\n{one['id']} is {one['verdict']}: {one['reason']}")
+    good = sum(one["verdict"] == "reproduced" for one in verdicts["claims"])
+    emit(f"\n{good} of {len(verdicts['claims'])} reproduced")

@@ -1,0 +1,108 @@
+"""The vocabulary of claims as text, read from the classes that define it and so never out of date."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from testbed.topology.expectations import Expectation, Short
+from testbed.topology.part import Part
+from testbed.topology.steps import Step
+
+WIDTH = 100
+_INTRODUCTION = """\
+A claim in a topology file:
+
+    claims:
+      ID:
+        says: the sentence in one line      source: section and figure
+        configuration: {stack: …, attachment: …}
+        run:                                tries what the sentence says
+          options: {stack: mip-in-ipsec}    the lab it needs; also topology: NAME, sets: [PATH=VALUE]
+          steps: [STEP, …]                  one after the other
+          expect: [EXPECTATION, …]          all of it must be seen
+        control: …                          like run: the nearby run in which the opposite must come out
+
+A step is one of the words below with its keys: `- move: {to: [hotel, airport], times: 2}`. Where a key is
+marked *, its value may stand for the whole: `- move: airport`. Times have units: 40ms, 3s.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a word."""
+
+    name: str
+    text: str
+    required: bool
+    short: bool  # its value alone may stand for the word's whole mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One step or expectation."""
+
+    word: str
+    kind: str  # step or expectation
+    text: str
+    keys: tuple[Key, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        keys = [
+            {"name": key.name, "text": key.text, "required": key.required, "short": key.short}
+            for key in self.keys
+        ]
+        return {"word": self.word, "kind": self.kind, "text": self.text, "keys": keys}
+
+
+def words() -> Iterator[Word]:
+    """Every step, then every expectation, in the order of their classes' fields."""
+    for kind, model in (("step", Step), ("expectation", Expectation)):
+        for name, field in model.model_fields.items():
+            yield _word(field.alias or name, kind, field)
+
+
+def _word(word: str, kind: str, field: FieldInfo) -> Word:
+    part = next((one for one in get_args(field.annotation) if _is_part(one)), None)
+    if part is None or part is Expectation:
+        return Word(word, kind, f"{field.description}.", ())
+    short = part.SHORT if issubclass(part, Short) else ""
+    keys = tuple(
+        Key(one.alias or name, one.description or "", one.is_required(), name == short)
+        for name, one in part.model_fields.items()
+    )
+    return Word(word, kind, inspect.cleandoc(part.__doc__ or ""), keys)
+
+
+def _is_part(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Part)
+
+
+def render(chosen: Iterable[Word]) -> str:
+    """The words for people; the introduction only where there are several."""
+    listed = list(chosen)
+    blocks = [_INTRODUCTION] if len(listed) > 1 else []
+    for kind, title in (("step", "STEPS"), ("expectation", "EXPECTATIONS")):
+        of_kind = [one for one in listed if one.kind == kind]
+        if of_kind and len(listed) > 1:
+            blocks.append(f"{title}\n")
+        blocks += [_block(one) for one in of_kind]
+    return "\n".join(blocks).rstrip()
+
+
+def _block(word: Word) -> str:
+    lines = [word.word]
+    for paragraph in word.text.split("\n\n"):
+        lines += textwrap.wrap(
+            " ".join(paragraph.split()), WIDTH, initial_indent="    ", subsequent_indent="    "
+        )
+    for key in word.keys:
+        name = f"      {key.name}{'*' if key.short else ''}{'' if key.required else ' (optional)'}"
+        lines += textwrap.wrap(f"{name}: {key.text}", WIDTH, initial_indent="", subsequent_indent=" " * 10)
+    return "\n".join(lines) + "\n"

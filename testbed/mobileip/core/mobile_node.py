@@ -73,6 +73,7 @@ class MobileNode:
         self._interface, self._registrar.path = interface, path
         self._registrar.tell_again()
         self._registrar.deregistering = False
+        self._requester.moved()
         self._registrar.start(now)
 
     def discover(self, interface: str, now: float, register: bool = True) -> None:
@@ -99,6 +100,7 @@ class MobileNode:
             raise ValueError("not attached: there is no way to reach the home agent")
         self._registrar.deregistering = True
         self._timers.cancel("renew")
+        self._requester.moved()
         self._registrar.start(now)
 
     # What arrives, what is due, what is told.
@@ -220,7 +222,7 @@ class MobileNode:
                 return
             if path.care_of_address not in agent.mobility.care_of_addresses or agent.rebooted_since(before):
                 self._out.event("agent-rebooted", agent=str(agent.address))
-                self._use_agent(agent, now, at_once=False)
+                self._use_agent(agent, now)
         elif (
             self._discovery.is_home(agent)
             or self._discovery.moved_to(agent, now)
@@ -245,9 +247,9 @@ class MobileNode:
                 agent_link_address=agent.link_address,
                 lifetime_limit=agent.mobility.registration_lifetime,
             )
-            self._registrar.start(now, at_once=False)
+            self._registrar.start(now)
 
-    def _use_agent(self, agent: Agent, now: float, at_once: bool = True) -> None:
+    def _use_agent(self, agent: Agent, now: float) -> None:
         current = self._discovery.current
         if current is None or agent.address != current.address:
             self._care_of_index = 0
@@ -263,7 +265,7 @@ class MobileNode:
         assert path.agent_link_address is not None
         self._registrar.use(UseForeignAgent(path.interface, agent.address, path.agent_link_address, holds))
         if self._register:
-            self._registrar.start(now, at_once)
+            self._registrar.start(now)
 
     def _path_through(self, agent: Agent) -> Path:
         assert self._interface is not None
@@ -298,7 +300,7 @@ class MobileNode:
         if other is not None:
             self._use_agent(other, now)
         else:
-            self._registrar.start(now, at_once=False)
+            self._registrar.start(now)
 
     def _agent_silent(self, now: float) -> None:
         """§2.4.2.1. What was granted holds until it expires; the agent may come back."""

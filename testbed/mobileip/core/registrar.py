@@ -59,11 +59,11 @@ class Registrar:
         """Whether a request is under way or to be sent again."""
         return "request" in self._timers
 
-    def start(self, now: float, at_once: bool = True) -> None:
-        """Begin asking; unless `at_once`, after a move, not sooner than the last request allows."""
+    def start(self, now: float) -> None:
+        """There is something new to ask for; begin as soon as the last request allows."""
         self._requester.begin()
         earliest = self._requester.earliest(now)
-        if at_once or earliest <= now:
+        if earliest <= now:
             self.send(now)
         else:
             self._timers.set("request", earliest)
@@ -77,6 +77,7 @@ class Registrar:
     def leave(self) -> None:
         """The attachment was left: nothing holds any more."""
         self.suspend()
+        self._requester.moved()
         self.use(UseNothing())
         self.deregistering = False
         self.forget()

@@ -86,12 +86,18 @@ class Requester:
         return self._stamper.offset
 
     def begin(self) -> None:
-        """There is a new reason to ask: forget what went wrong before."""
+        """There is something new to ask: forget what went wrong before, and what was asked before."""
+        self.sent = None
         self.unanswered = self._failures = 0
         self._timeout = self._first_timeout
 
+    def moved(self) -> None:
+        """The link layer tells of a move: the next request may be sent at once, its round trip is unknown."""
+        self._last_sent = None
+        self._first_timeout = MINIMUM_INTERVAL
+
     def earliest(self, now: float) -> float:
-        """When the next request may be sent (§3.6.3)."""
+        """When the next request may be sent; without a move not within a second of the last (§3.6)."""
         return now if self._last_sent is None else max(now, self._last_sent + MINIMUM_INTERVAL)
 
     def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:

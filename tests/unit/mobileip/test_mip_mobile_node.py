@@ -668,9 +668,14 @@ def test_home_is_preferred_and_left_for_a_foreign_agent():
 def test_a_co_located_node_that_hears_its_home_agent_is_at_home():
     bench = Bench()
     bench.attach("home", A("10.0.1.77"))
-    bench.reply()
+    bench.run(0.5)
     bench.home()
-    assert bench.state("mode") == "home" and bench.request.lifetime == 0
+    assert bench.state("mode") == "home"
+    assert bench.reply() == []  # that registration is not wanted any more
+    bench.run(1.0)  # not more often than once per second
+    assert bench.request.lifetime == 0
+    bench.reply()
+    assert bench.state() == "at-home"
 
 
 # What a connection manager says

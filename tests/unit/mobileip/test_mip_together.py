@@ -96,7 +96,7 @@ def test_a_registration_lasts_for_years():
 def test_an_hour_over_a_bad_network(network, lifetime, often):
     """A fifth lost, a tenth repeated, all reordered: bindings may lapse, but always come back.
 
-    Through the foreign agent four messages in a row have to arrive, within the five seconds of a short lifetime.
+    Through the foreign agent four messages in a row have to arrive, within the short lifetime.
     """
     world = World(
         mn=MobileNode(mobile_node_config(lifetime=lifetime), clock, Random(3)),

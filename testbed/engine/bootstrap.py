@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import urllib.error
@@ -65,6 +66,8 @@ def bootstrap(
     `dpkg_options` is a file of dpkg options. Needs root or user namespaces. Raises `MachineError`.
     """
     provision.require(TOOL, TOOL_PACKAGES, say, why=PURPOSE)
+    if os.geteuid() != 0:
+        provision.require("newuidmap", ["uidmap"], say, why=f"lets {TOOL} work without root")
     keys = ""
     if not any(_TRUSTED.glob("debian-archive-*")):  # not a Debian host: its apt does not know Debian's keys
         provision.require(str(_KEYRING), TOOL_PACKAGES[1:], say, why="tells whether a mirror is genuine")
@@ -94,7 +97,7 @@ def bootstrap(
     if process.returncode:
         raise MachineError(
             "\n  ".join([f"{TOOL} failed with exit code {process.returncode}", *complaints[:5]]),
-            hint="is the mirror right? --mirror URL; testbed -v build shows its output",
+            hint="testbed build -v shows its output; --mirror URL chooses another mirror",
         )
 
 

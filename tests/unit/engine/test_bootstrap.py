@@ -105,6 +105,7 @@ def debian_host(tmp_path, monkeypatch):
     (tmp_path / "trusted").mkdir()
     (tmp_path / "trusted" / "debian-archive-trixie-stable.asc").touch()
     monkeypatch.setattr(bootstrap, "_TRUSTED", tmp_path / "trusted")
+    monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 0)
 
 
 def run(tmp_path, detail=lambda _: None):

@@ -266,6 +266,8 @@ def _icmp(data: bytes) -> tuple[Layer, _Next | None]:
         return AgentMessage(advertisement=None, size=len(data)), None
     if kind in (3, 4, 5, 11, 12):
         quoted = tuple(_nested(data[8:], RAW_IP))[1:]
+        if len(quoted) > 1 and isinstance(quoted[-1], Malformed):
+            quoted = quoted[:-1]  # only the beginning of a packet is quoted
         return IcmpError(type=kind, code=code, quoted=quoted, size=len(data)), None
     return _bytes(data, f"ICMP type {kind} code {code}")
 

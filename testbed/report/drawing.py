@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Literal
 
 from testbed.report.tree import DOMAINS, Item, arrange
+from testbed.report.words import clamp, home_network, role_words, wrap
 from testbed.topology.model import Domain, Topology
 from testbed.topology.values import format_duration
 
@@ -22,19 +23,6 @@ TITLES: dict[Domain, str] = {
     "dmz": "DMZ",
     "intranet": "Intranet (VPN domain)",
 }
-ROLE_WORDS = {
-    "dhcp-server": "DHCP server",
-    "foreign-agent": "foreign agent",
-    "home-agent": "home agent",
-    "mobile-node": "mobile node",
-    "nat": "NAT",
-    "ospf": "OSPF",
-    "vpn-client": "VPN client",
-    "vpn-gateway": "VPN gateway",
-}
-_PLAIN_ROLES = ("router", "ospf", "hub")
-"""Roles that many nodes have: named last."""
-
 _MARGIN = 6.0
 _TITLE = 20.0  # room for the title of a domain
 _INSET = 12.0  # between a domain's frame and what is in it
@@ -125,18 +113,6 @@ class Drawing:
     boxes: tuple[Box, ...]
 
 
-def role_words(roles: Sequence[str]) -> str:
-    """The roles of a node in words, the particular ones first."""
-    ordered = sorted(roles, key=lambda role: role in _PLAIN_ROLES)
-    return ", ".join(ROLE_WORDS.get(role, role.replace("-", " ")) for role in ordered if role != "hub")
-
-
-def home_network(topology: Topology, mobile: str) -> str | None:
-    """The network where a mobile node is at home, if it is a real one."""
-    agent = topology.nodes.get(str(topology.nodes[mobile].settings.get("home-agent")))
-    return agent.settings.get("home-network") if agent else None
-
-
 def draw(
     topology: Topology,
     shape: Shape,
@@ -189,7 +165,7 @@ class _Draughtsman:
             return (*self.name(item.name), *wrap(role_words(node.roles), self.measures.wrap))
         network = self.topology.networks[item.name]
         subnet = str(network.subnet)
-        room = (item.rows[1] - item.rows[0]) * self.measures.row - 12 - 2 * self.measures.pad
+        room = (item.rows[1] - item.rows[0]) * self.measures.row - 12
         lines = [subnet]
         if not self.wide and len(subnet) * self.measures.plain > room:
             host = subnet.rindex(".") + 1
@@ -385,19 +361,3 @@ class _Draughtsman:
             u1, v1, ahead = u2, v2, -ahead
         lx, ly = (u1 + ahead * 13, v1 - 4) if self.wide else (v1 + 3, u1 + (11 if ahead > 0 else -5))
         return Line(path, label, lx, ly, possible, current)
-
-
-def clamp(value: float, low: float, high: float) -> float:
-    """The value, or the bound it is beyond; the middle where the bounds are crossed."""
-    return (low + high) / 2 if low > high else min(max(value, low), high)
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Words in lines of a width, broken at spaces only."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return [line for line in lines if line]

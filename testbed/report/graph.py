@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
-from testbed.report.drawing import TITLES, draw, role_words
+from testbed.report.drawing import TITLES, draw
 from testbed.report.templates import environment
 from testbed.report.tree import DOMAINS
+from testbed.report.words import role_words
 from testbed.topology.model import Domain, Network, Topology
 
 

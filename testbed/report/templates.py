@@ -12,6 +12,13 @@ def pixels(value: float) -> str:
     return f"{round(value, 1):g}"
 
 
+def octets(value: float) -> str:
+    """A number of bytes for people."""
+    if value < 1000:
+        return f"{value:.0f} B"
+    return f"{value / 1000:.1f} kB" if value < 1_000_000 else f"{value / 1_000_000:.1f} MB"
+
+
 @cache
 def environment() -> Environment:
     """The environment of all templates here."""
@@ -23,4 +30,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["px"] = pixels
+    made.filters["bytes"] = octets
     return made

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed.report.drawing import Box, Drawing, Shape, draw, role_words, wrap
+from testbed.report.drawing import Box, Drawing, Shape, draw
 from testbed.report.graph import GraphFormat, graph
 from testbed.report.tree import arrange
+from testbed.report.words import role_words, wrap
 from testbed.topology.document import load_document, validate_model
 from testbed.topology.load import builtin_topologies
 from testbed.topology.model import Topology

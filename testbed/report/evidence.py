@@ -1,0 +1,320 @@
+"""The evidence folder as a report reads it: verdicts, runs with their events and captures, hand-offs.
+
+What a newer writer adds is ignored; what this reader needs and does not find is an error that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from testbed.errors import Source, TestbedError, UsageError
+from testbed.experiment.names import Names
+from testbed.experiment.pcap import Frame, read_capture
+from testbed.topology.document import load_document, validate_model
+from testbed.topology.model import Topology
+
+Verdict = Literal["reproduced", "refuted", "inconclusive"]
+Side = Literal["main", "control"]
+SIDES: tuple[Side, ...] = ("main", "control")
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Finding(_Read):
+    """One expectation, and what was observed."""
+
+    run: Side
+    expectation: str
+    held: bool | None
+    observed: str = ""
+    files: list[str] = []
+
+
+class RunFacts(_Read):
+    """What a run or a control came to."""
+
+    verdict: str
+    lab: str = ""
+    seconds: float = 0.0
+    notes: list[str] = []
+    error: str | None = None
+
+
+class Claim(_Read):
+    """One claim with its verdict and what decided it."""
+
+    id: str
+    verdict: Verdict
+    says: str = ""
+    source: str = ""
+    configuration: dict[str, str | None] | None = None
+    run: RunFacts | None = None
+    control: RunFacts | None = None
+    evidence: list[Finding] = []
+    reason: str | None = None
+
+    def facts(self, side: Side) -> RunFacts | None:
+        """What the run or the control came to."""
+        return self.run if side == "main" else self.control
+
+    def findings(self, side: Side) -> list[Finding]:
+        """The findings of the run or the control."""
+        return [finding for finding in self.evidence if finding.run == side]
+
+
+class Verdicts(_Read):
+    """verdicts.json."""
+
+    schema_version: int
+    scenario: str
+    backends: dict[str, Any] = {}
+    claims: list[Claim]
+
+
+class HandOff(_Read):
+    """One move: its outage, and when since it began each step was reached (ms)."""
+
+    from_: str = ""
+    to: str = ""
+    outage_ms: float | None = None
+    lost: int | None = None
+    timeline: dict[str, float | None] = {}
+    ike_messages: int = 0
+    ike_bytes: int = 0
+    mip_messages: int = 0
+    mip_bytes: int = 0
+
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, alias_generator=lambda n: "from" if n == "from_" else n
+    )
+
+
+class HandOffRun(_Read):
+    """Moves of one stack between the same networks at one round-trip time."""
+
+    stack: str
+    between: list[str] | str = ""
+    rtt_ms: float
+    moves: list[HandOff]
+
+    @property
+    def places(self) -> str:
+        """The networks, as `--between` takes them."""
+        return self.between if isinstance(self.between, str) else ",".join(self.between)
+
+
+class Fit(_Read):
+    """outage = k × RTT + constant."""
+
+    k: float
+    constant_ms: float
+
+
+class HandOffs(_Read):
+    """handoff.json."""
+
+    schema_version: int
+    scenario: str
+    runs: list[HandOffRun]
+    fit: dict[str, Fit] = {}
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a node reported; `wall` in seconds since the epoch."""
+
+    node: str
+    name: str
+    source: str
+    wall: float
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepTaken:
+    """One step of a run; times in seconds since the epoch."""
+
+    text: str
+    began: float
+    ended: float
+    result: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run of one claim."""
+
+    folder: Path
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """Every event of the nodes, in order of time."""
+        found = [
+            Event(
+                str(line.get("node", "")),
+                str(line.get("event", "")),
+                str(line.get("source", "")),
+                float(line.get("wall") or 0),
+                {k: v for k, v in line.items() if k not in ("node", "event", "source", "wall", "monotonic")},
+            )
+            for line in _lines(self.folder / "events.jsonl")
+        ]
+        return sorted(found, key=lambda event: event.wall)
+
+    @cached_property
+    def steps(self) -> list[StepTaken]:
+        """The steps taken."""
+        return [
+            StepTaken(
+                str(line.get("text") or line.get("step", "")),
+                float(line.get("began") or 0),
+                float(line.get("ended") or 0),
+                str(line.get("result", "")),
+            )
+            for line in _lines(self.folder / "steps.jsonl")
+        ]
+
+    def captures(self) -> Iterator[tuple[str, list[Frame]]]:
+        """The file name without ending (NODE-NETWORK) and the frames of every capture."""
+        for file in sorted(self.folder.glob("captures/*.pcap*")):
+            yield file.stem, read_capture(file)
+
+    @property
+    def path(self) -> list[str]:
+        """The networks the mobile node went to, in order."""
+        places = [
+            str(e.fields["network"]) for e in self.events if e.source == "roam" and "network" in e.fields
+        ]
+        return [place for before, place in zip([None, *places], places, strict=False) if place != before]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An evidence folder."""
+
+    folder: Path
+
+    @cached_property
+    def verdicts(self) -> Verdicts | None:
+        """What `verify` found, if it ran."""
+        return _model(Verdicts, self.folder / "verdicts.json")
+
+    @cached_property
+    def handoffs(self) -> HandOffs | None:
+        """What `measure handoff` found, if it ran."""
+        return _model(HandOffs, self.folder / "handoff.json")
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """versions.json."""
+        data = _json(self.folder / "versions.json")
+        return data if isinstance(data, dict) else {}
+
+    @cached_property
+    def topology(self) -> Topology | None:
+        """topology.yaml; None where the folder has none."""
+        path = self.folder / "topology.yaml"
+        if not path.is_file():
+            return None
+        return validate_model(Topology, *load_document(path, str(path)))
+
+    def run(self, claim: str, side: Side) -> Run:
+        """The folder of a run, which may be missing: then it has no events and no captures."""
+        return Run(self.folder / "claims" / claim / side)
+
+    def names(self, lab: str = "") -> Names:
+        """Words for the addresses of a lab: what was rendered for it, else the topology's."""
+        base = Names.of(self.topology) if self.topology else Names({})
+        rendered = self.folder / "rendered" / lab
+        if not lab or not rendered.is_dir():
+            return base
+        own = _rendered_names(rendered)
+        return Names({**base.addresses, **own.addresses}, [*own.places, *base.places])
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Open an evidence folder. Raises `UsageError` if there is nothing in it to report."""
+    evidence = Evidence(folder)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}", hint="testbed verify NAME --evidence DIR writes one")
+    if evidence.verdicts is None and evidence.handoffs is None:
+        raise UsageError(
+            f"{folder} has neither verdicts.json nor handoff.json",
+            hint="name the folder that verify or measure wrote its evidence to",
+        )
+    return evidence
+
+
+def _rendered_names(folder: Path) -> Names:
+    """Names from the files the nodes were given: their addresses, and the links of a mobile node."""
+    addresses: dict[IPv4Address, str] = {}
+    prefixes: dict[str, IPv4Network] = {}
+    roaming: dict[str, list[str]] = {}
+    for file in sorted(folder.glob("*/etc/testbed/links")):
+        node = file.parents[2].name
+        for line in file.read_text().splitlines():
+            network, _, address = line.partition(" ")
+            if address.strip() in ("", "-"):
+                roaming.setdefault(node, []).append(network)
+                continue
+            interface = IPv4Interface(address.strip())
+            addresses[interface.ip] = node
+            if network not in prefixes or interface.network.prefixlen < prefixes[network].prefixlen:
+                prefixes[network] = interface.network
+    for node in roaming:
+        for line in (folder / node / "etc/testbed/hosts").read_text().splitlines():
+            fields = line.split()
+            if len(fields) > 1 and fields[1] == node:
+                addresses[IPv4Address(fields[0])] = node
+    places = []
+    if len(roaming) == 1:
+        ((node, networks),) = roaming.items()
+        places = [(prefixes[net], f"{node}@{net}") for net in networks if net in prefixes]
+    return Names(addresses, places)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise TestbedError(f"not JSON: {error}", source=Source(str(path))) from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """JSON lines; a missing file has none, and a last line cut short is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            data = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(data, dict):
+            yield data
+
+
+def _model(kind: type[M], path: Path) -> M | None:
+    data = _json(path)
+    if data is None:
+        return None
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise TestbedError(f"{where}: {first['msg']}", source=Source(str(path))) from error

@@ -1,0 +1,53 @@
+"""Verdicts as JUnit XML, for whatever shows the results of tests."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from testbed.report.evidence import SIDES, Claim, Verdicts
+
+
+def junit(verdicts: Verdicts) -> str:
+    """One test case per claim: refuted is a failure, inconclusive an error, as neither is a success."""
+    counts = [claim.verdict for claim in verdicts.claims]
+    attributes = {
+        "name": verdicts.scenario,
+        "tests": str(len(counts)),
+        "failures": str(counts.count("refuted")),
+        "errors": str(counts.count("inconclusive")),
+        "skipped": "0",
+        "time": f"{sum(map(_seconds, verdicts.claims)):.3f}",
+    }
+    suites = ET.Element("testsuites")
+    suite = ET.SubElement(suites, "testsuite", attributes)
+    for claim in verdicts.claims:
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            {"classname": verdicts.scenario, "name": claim.id, "time": f"{_seconds(claim):.3f}"},
+        )
+        evidence = _evidence(claim)
+        if claim.verdict != "reproduced":
+            kind = "failure" if claim.verdict == "refuted" else "error"
+            message = _plain(claim.reason or claim.verdict)
+            ET.SubElement(case, kind, {"type": claim.verdict, "message": message}).text = evidence
+        ET.SubElement(case, "system-out").text = evidence
+    ET.indent(suites)
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{ET.tostring(suites, encoding='unicode')}\n"
+
+
+def _seconds(claim: Claim) -> float:
+    return sum(facts.seconds for side in SIDES if (facts := claim.facts(side)))
+
+
+def _evidence(claim: Claim) -> str:
+    lines = [f"{claim.says} ({claim.source})"]
+    for finding in claim.evidence:
+        word = {True: "held", False: "did not hold", None: "undecided"}[finding.held]
+        lines.append(f"{finding.run}: {finding.expectation}: {word}: {finding.observed}")
+    return _plain("\n".join(lines))
+
+
+def _plain(text: str) -> str:
+    """Without the control characters that XML cannot carry."""
+    return "".join(c if c in "\n\t" or (c >= " " and c not in "\ufffe\uffff") else "�" for c in text)

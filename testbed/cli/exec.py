@@ -8,6 +8,7 @@ import typer
 
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import LabName, NodeName, engine_connection
+from testbed.errors import UsageError
 
 
 @command("exec", panel=LABS, context_settings={"allow_interspersed_args": False})
@@ -25,5 +26,9 @@ def execute(
     from testbed.lab.execute import run_here
     from testbed.lab.state import find_lab
 
+    if arguments[0] == "--":  # kept by the parser, which leaves alone all that follows the first argument
+        arguments = arguments[1:]
+    if not arguments:
+        raise UsageError("no command given", hint=f"testbed exec {lab} {node} -- COMMAND")
     with engine_connection() as engine:
         raise typer.Exit(run_here(engine, find_lab(engine, lab).running_node(node), arguments))

@@ -77,17 +77,18 @@ class _Sweep:
 
     def remove(self, containers: Sequence[Container], networks: Sequence[Network]) -> None:
         users = network_users(containers)
+        # A network as soon as it may go, and first the containers that keep most networks.
         tasks = [
-            Task(each.id, partial(self._try, self._engine.remove_container, each, self.removed.containers))
-            for each in containers
-        ]
-        tasks += [
             Task(
                 each.id,
                 partial(self._try, self._engine.remove_network, each, self.removed.networks),
                 users.get(each.name, frozenset()),
             )
             for each in networks
+        ]
+        tasks += [
+            Task(each.id, partial(self._try, self._engine.remove_container, each, self.removed.containers))
+            for each in sorted(containers, key=lambda each: -len(endpoints(each)))
         ]
         self.problem = None
         self._progress.show(f"removing {len(containers)} nodes and {len(networks)} networks")

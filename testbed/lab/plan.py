@@ -107,24 +107,25 @@ def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
             keep_nodes[node.name] = container
         else:
             remove_containers.append(container)
+    create_nodes = sorted((each for name, each in nodes.items() if name not in keep_nodes), key=_start_order)
+    # In the order they are waited for.
+    wanted = dict.fromkeys([link for node in create_nodes for link in node.rendered.links] + list(networks))
     return Plan(
         remove_containers=tuple(remove_containers),
         remove_networks=tuple(remove_networks),
-        create_networks=tuple(each for name, each in networks.items() if name not in keep_networks),
-        create_nodes=tuple(
-            sorted((each for name, each in nodes.items() if name not in keep_nodes), key=_start_order)
-        ),
+        create_networks=tuple(networks[name] for name in wanted if name not in keep_networks),
+        create_nodes=tuple(create_nodes),
         keep_networks=keep_networks,
         keep_nodes=keep_nodes,
     )
 
 
 def _start_order(node: DesiredNode) -> int:
-    """Routers first, for routing protocols take a while; mobile nodes last, for they need all the others."""
-    links = node.rendered.links.values()
-    if None in links:
-        return 2
-    return 0 if "router" in node.rendered.roles else 1
+    """Who converges slowest first; mobile nodes last, for they need all the others."""
+    if None in node.rendered.links.values():
+        return 3
+    roles = node.rendered.roles
+    return 0 if "ospf" in roles else 1 if "router" in roles else 2
 
 
 def _desired_networks(desired: RenderedLab) -> dict[str, DesiredNetwork]:

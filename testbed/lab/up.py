@@ -27,6 +27,7 @@ from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.values import Expected, parse_duration
 
+_STARTERS: Final = 5  # at once: with more, the engine lets the nodes that are waited for longest wait as well
 READY_WITHIN: Final = 60.0  # seconds, from the first engine call to the last node's word
 
 
@@ -151,10 +152,7 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
     ]
     # A name or a throwaway address is free again when what had it is gone.
     gone = frozenset(task.name for task in tasks)
-    tasks += [
-        Task(f"network {each.name}", partial(builder.create_network, each), gone)
-        for each in plan.create_networks
-    ]
+    # A node as soon as its networks are there: it has more to do yet than the next network.
     tasks += [
         Task(
             f"node {each.name}",
@@ -163,4 +161,8 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
         )
         for each in plan.create_nodes
     ]
-    run_tasks(tasks)
+    tasks += [
+        Task(f"network {each.name}", partial(builder.create_network, each), gone)
+        for each in plan.create_networks
+    ]
+    run_tasks(tasks, _STARTERS)

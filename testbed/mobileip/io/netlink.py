@@ -24,7 +24,7 @@ BLACKHOLE = "blackhole"
 DEFAULT = IPv4Network("0.0.0.0/0")
 
 _FAMILY = socket.AF_INET
-_LINK_SCOPE = 253
+_LINK_SCOPE, _ANY_SCOPE = 253, 255
 _ONLINK = 4
 _NTF_PROXY = 8
 _NUD_PERMANENT = 0x80
@@ -179,7 +179,9 @@ class Netlink:
     def delete_route(self, destination: IPv4Network, *, table: int = MAIN) -> None:
         """Delete our route to `destination`."""
         with self._about(f"route {destination} table {table}", *_GONE):
-            self._ip.route("del", family=_FAMILY, dst=str(destination), table=table, proto=PROTOCOL)
+            self._ip.route(
+                "del", family=_FAMILY, dst=str(destination), table=table, proto=PROTOCOL, scope=_ANY_SCOPE
+            )
 
     def hop(self, destination: IPv4Address, source: IPv4Address) -> Hop | None:
         """Where a packet from `source` (an address of ours) to `destination` leaves; None if nowhere."""

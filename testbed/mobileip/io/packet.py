@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import AgentMessage, Datagram
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.checksum import internet_checksum, valid
 
@@ -106,7 +107,7 @@ class AgentListener:
 
     def __init__(self, interface: str) -> None:
         self.interface = interface
-        self.index = socket.if_nametoindex(interface)
+        self.index = index(interface)
         self.socket = open_listener(interface, ETH_P_IP, AGENT_DISCOVERY)
 
     def messages(self) -> Iterator[AgentMessage]:

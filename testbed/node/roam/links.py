@@ -26,6 +26,8 @@ IPSEC_DEVICE = "ipsec0"
 _SETTLED = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
 """The change was made already, or what was to go is gone."""
 
+_LINK_SCOPE, _ANY_SCOPE = 253, 255
+
 
 class LinkError(Exception):
     """The kernel refuses a change, or there is no such interface."""
@@ -98,7 +100,7 @@ class Links:
             self._kernel.addr("add", index=index, address=address, prefixlen=lease.address.network.prefixlen)
         with _quietly():
             self._kernel.route(
-                "replace", dst=str(lease.address.network), oif=index, scope=253, table=VISITED_TABLE
+                "replace", dst=str(lease.address.network), oif=index, scope=_LINK_SCOPE, table=VISITED_TABLE
             )
         if lease.router is not None:
             with _quietly():
@@ -122,7 +124,7 @@ class Links:
             )
         for destination in ("0.0.0.0/0", str(lease.address.network)):
             with _quietly():
-                self._kernel.route("del", dst=destination, table=VISITED_TABLE)
+                self._kernel.route("del", dst=destination, scope=_ANY_SCOPE, table=VISITED_TABLE)
         with _quietly():
             self._kernel.addr(
                 "del",
@@ -156,7 +158,7 @@ class Links:
                         "replace", dst=str(prefix), oif=index, prefsrc=str(source), table=IPSEC_TABLE
                     )
                 else:
-                    self._kernel.route("del", dst=str(prefix), oif=index, table=IPSEC_TABLE)
+                    self._kernel.route("del", dst=str(prefix), oif=index, scope=_ANY_SCOPE, table=IPSEC_TABLE)
 
 
 def _index(interface: str) -> int:

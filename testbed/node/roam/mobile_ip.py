@@ -61,7 +61,8 @@ class MobileIp:
                 self._requests.write(encode({"op": op, **fields}))
                 answer = await reply
         except TimeoutError:
-            raise MobileIpError(f"the Mobile IP daemon does not answer {op!r}") from None
+            problem = "does not answer" if self.connected else "is not there"
+            raise MobileIpError(f"the Mobile IP daemon {problem} ({op})") from None
         if not answer.get("ok"):
             raise MobileIpError(f"{op}: {answer.get('error')}")
         return answer

@@ -16,8 +16,8 @@ from testbed.cli.output import verbosity
 from testbed.errors import ExitCode
 
 COMMANDS = (
-    *("up", "status", "move", "exec", "shell", "logs", "down"),
-    *("verify", "vocabulary"),
+    *("up", "status", "move", "exec", "shell", "logs", "capture", "down"),
+    *("verify", "vocabulary", "report"),
     *("list", "show", "validate", "render", "graph", "schema"),
     *("build", "doctor"),
 )

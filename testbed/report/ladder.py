@@ -94,6 +94,24 @@ class Row:
     ok: bool = True
 
 
+def arrow_ends(row: Row, nodes: Sequence[str]) -> tuple[float, float]:
+    """Where a row's arrow begins and ends, in lifelines from the left.
+
+    A packet that did not arrive ends between the last node it was seen at and the receiver; one to nobody in
+    particular is a stub.
+    """
+    begin = float(nodes.index(row.sender)) if row.sender in nodes else 0.0
+    if row.receiver not in nodes or row.receiver == row.sender:
+        return begin, begin + 0.35
+    end = float(nodes.index(row.receiver))
+    if row.lost < row.count:
+        return begin, end
+    way = 1 if end > begin else -1
+    passed = [nodes.index(n) for n in row.seen if n in nodes and (end - nodes.index(n)) * way > 0]
+    last = max([begin, *passed], key=lambda x: x * way)
+    return begin, last + (end - last) * 0.55
+
+
 @dataclass(frozen=True)
 class Stack:
     """Packets with the same nesting of headers at one tap."""
@@ -177,8 +195,10 @@ def _messages(
     sightings: list[tuple[Frame, Packet, tuple[str, str]]] = []
     hardware = _Hardware(names)
     taps: dict[str, tuple[Stack, ...]] = {}
+    tapped: set[tuple[str, str]] = set()
     for stem, frames in run.captures():
         node, network = _split(stem, topology)
+        tapped.add((node, network))
         subnet = topology.networks[network].subnet if topology and network in topology.networks else None
         decoded = [(frame, decode(frame.data, frame.linktype, frame.length)) for frame in frames]
         for frame, packet in decoded:
@@ -187,7 +207,6 @@ def _messages(
         taps[f"{node}/{network}"] = _stacks(packet for _, packet in decoded)
     sightings.sort(key=lambda one: one[0].time)
 
-    tapped = {tap for _, _, tap in sightings}
     last: dict[bytes, Message] = {}
     messages: list[Message] = []
     skipped = 0

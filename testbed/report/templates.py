@@ -6,6 +6,8 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from testbed.report.ladder import arrow_ends
+
 
 def pixels(value: float) -> str:
     """A measure with one decimal at most."""
@@ -31,4 +33,5 @@ def environment() -> Environment:
     )
     made.filters["px"] = pixels
     made.filters["bytes"] = octets
+    made.filters["ends"] = arrow_ends
     return made

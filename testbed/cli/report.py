@@ -1,0 +1,44 @@
+"""`testbed report`: one page that shows what was found and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed.cli.app import LABS, command
+from testbed.cli.output import emit_text
+from testbed.errors import UsageError
+
+
+@command("report", panel=LABS)
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="An evidence folder of `verify` or `measure`.")
+    ],
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            "-w",
+            metavar="FILE",
+            dir_okay=False,
+            help="Where to write it; - is stdout. (default: DIR/report.html)",
+        ),
+    ] = None,
+) -> None:
+    """Make one self-contained HTML page of an evidence folder, and print its path."""
+    from testbed.report.evidence import read_evidence
+    from testbed.report.page import render_report, write_report
+
+    evidence = read_evidence(folder)
+    if str(write) == "-":
+        emit_text(render_report(evidence, links=False))
+        return
+    path = write or folder / "report.html"
+    try:
+        write_report(evidence, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    emit_text(str(path))

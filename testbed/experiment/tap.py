@@ -1,0 +1,255 @@
+"""Watching a running lab: tcpdump in one node or in all nodes of a network, as one stream of frames.
+
+A node's interface is captured as it is. A whole network is captured by what each of its nodes sends, so that
+every packet on the link is seen exactly once. A mobile node's links go up and down, which ends a capture of
+one interface; there all interfaces are captured and the packets told apart by the interface's number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Final
+
+from testbed.engine.api import Container, Engine, EngineError, ExecSession
+from testbed.errors import UsageError, did_you_mean
+from testbed.experiment.decode import decode
+from testbed.experiment.layers import Link
+from testbed.experiment.names import Names
+from testbed.experiment.pcap import CaptureReader, Frame
+from testbed.lab.state import ActualLab, node_facts
+
+_START_WITHIN: Final = 10.0
+_HOLD: Final = 0.15
+"""Seconds a frame waits for older ones from other nodes."""
+
+# It ends when its standard input does: closing the connection alone would leave tcpdump running in the node.
+_TCPDUMP = """\
+exec 3<&0
+(cat <&3; kill -TERM $$) >/dev/null 2>&1 &
+here=""
+[ -z "$1" ] || here="ifindex $(cat "/sys/class/net/$1/ifindex")"
+filter="$2"
+shift 2
+[ -z "$filter" ] || here="${here}${here:+ and }($filter)"
+exec tcpdump -n -U --immediate-mode -Z root "$@" -w - "$here" 3<&-
+"""
+_INTERFACES = 'cd /sys/class/net; for i in *; do echo "$(cat "$i/ifindex") $i"; done'
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Where to capture: one node, on one of its networks or (None) on all its interfaces."""
+
+    node: str
+    container: Container
+    network: str | None
+    roaming: bool
+    sent_only: bool
+
+    @property
+    def name(self) -> str:
+        """NODE/NETWORK, or NODE."""
+        return f"{self.node}/{self.network}" if self.network else self.node
+
+
+def find_taps(lab: ActualLab, target: str) -> list[Tap]:
+    """What `NODE/NETWORK`, `NODE` or `NETWORK` means in a lab. Raises `UsageError` with the nearest name."""
+    facts = {name: node_facts(container) for name, container in lab.nodes.items()}
+    networks = list(dict.fromkeys(net for one in facts.values() for net in one.links))
+
+    def tap(node: str, network: str | None, *, sent_only: bool = False) -> Tap:
+        return Tap(node, lab.running_node(node), network, bool(facts[node].attaches), sent_only)
+
+    node, slash, network = target.partition("/")
+    if slash:
+        lab.node(node)
+        if network not in facts[node].links:
+            hint = did_you_mean(network, facts[node].links)
+            raise UsageError(f"{node} is not on a network {network}", hint=hint)
+        return [tap(node, network)]
+    if target in facts:
+        return [tap(target, None)]
+    if target not in networks:
+        hint = did_you_mean(target, [*facts, *networks])
+        raise UsageError(f"lab {lab.name} has no node or network {target}", hint=hint)
+    return [tap(name, target, sent_only=True) for name, one in facts.items() if target in one.links]
+
+
+def lab_names(engine: Engine, lab: ActualLab) -> Names:
+    """Words for the addresses of a lab: its nodes, and a mobile node wherever it is."""
+    addresses: dict[IPv4Address, str] = {}
+    prefixes: dict[str, IPv4Network] = {}
+    mobile = lab.mobile_nodes
+    for node, container in lab.nodes.items():
+        for network, text in node_facts(container).links.items():
+            if text is None:
+                continue
+            interface = IPv4Interface(text)
+            addresses[interface.ip] = node
+            known = prefixes.get(network)
+            if known is None or interface.network.prefixlen < known.prefixlen:
+                prefixes[network] = interface.network
+    hosts = _output(engine, next(iter(lab.nodes.values())), ["cat", "/etc/testbed/hosts"])
+    for line in hosts.splitlines():
+        fields = line.split()
+        if len(fields) > 1 and fields[1] in mobile:
+            addresses[IPv4Address(fields[0])] = fields[1]
+    places = []
+    if len(mobile) == 1:
+        attaches = node_facts(lab.nodes[mobile[0]]).attaches
+        places = [(prefixes[net], f"{mobile[0]}@{net}") for net in attaches if net in prefixes]
+    return Names(addresses, places)
+
+
+def _output(engine: Engine, container: Container, command: Sequence[str]) -> str:
+    with engine.execute(container.id, command) as session:
+        return b"".join(data for stream, data in session if stream == "stdout").decode(errors="replace")
+
+
+class _Source:
+    """One tcpdump, read by a thread of its own."""
+
+    def __init__(
+        self, engine: Engine, tap: Tap, expression: str, put: Callable[[_Source, Frame | None], None]
+    ) -> None:
+        self.tap = tap
+        self.live = threading.Event()
+        self.complaint = ""
+        self._engine = engine
+        self._expression = expression
+        self._put = put
+        self._stopping = False
+        self._interfaces: dict[int, str] = {}
+        self._session: ExecSession | None = None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """End it; the thread leaves by itself."""
+        self._stopping = True
+        if self._session is not None:
+            self._session.end_input()
+            self._session.close()
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except EngineError as error:
+            self.complaint = error.message
+        self.live.set()
+        self._put(self, None)
+
+    def _read(self) -> None:
+        tap = self.tap
+        every = tap.roaming or tap.network is None
+        arguments = ["-i", "any" if every else str(tap.network), *(["-Q", "out"] if tap.sent_only else [])]
+        narrowed = tap.network if every and tap.network else ""
+        command = ["sh", "-c", _TCPDUMP, "sh", narrowed, self._expression, *arguments]
+        reader, complaints = CaptureReader(tap.name), ""
+        with self._engine.execute(tap.container.id, command, stdin=True) as session:
+            self._session = session
+            for stream, data in session:
+                if stream == "stderr":
+                    complaints += data.decode(errors="replace")
+                    if "listening on" in complaints:
+                        self.live.set()
+                    continue
+                for frame in reader.feed(data):
+                    self._put(self, replace(frame, interface=self._name(frame)))
+            if not self._stopping and session.exit_code() != 0:
+                self.complaint = _reason(complaints)
+
+    def _name(self, frame: Frame) -> str:
+        """NODE/INTERFACE; in a capture of all interfaces the frame knows its number."""
+        if self.tap.network:
+            return self.tap.name
+        link = decode(frame.data, frame.linktype).first(Link)
+        index = link.interface if link else None
+        if index is None:
+            return self.tap.node
+        if index not in self._interfaces:  # a tunnel may have come up meanwhile
+            listing = _output(self._engine, self.tap.container, ["sh", "-c", _INTERFACES])
+            self._interfaces = {int(n): name for n, name in (line.split() for line in listing.splitlines())}
+            self._interfaces.setdefault(index, str(index))
+        return f"{self.tap.node}/{self._interfaces[index]}"
+
+
+def _reason(complaints: str) -> str:
+    """What tcpdump did not like, without what it always says."""
+    lines = [line for line in complaints.splitlines() if not re.search(r"listening on|data link type", line)]
+    return lines[-1].removeprefix("tcpdump: ") if lines else "tcpdump ended"
+
+
+def watch(
+    engine: Engine,
+    taps: Sequence[Tap],
+    expression: str = "",
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> Iterator[Frame]:
+    """Frames of all taps in order of time, as they come, with `node/interface` as their interface.
+
+    Ends after so many frames or seconds, or when every tcpdump has ended; `ready` is called once all capture.
+    Close the iterator to end it early. Raises `UsageError` for a filter that tcpdump refuses.
+    """
+    arrived: queue.Queue[tuple[_Source, Frame | None]] = queue.Queue()
+    sources = [_Source(engine, tap, expression, lambda s, f: arrived.put((s, f))) for tap in taps]
+    try:
+        _wait_until_live(sources)
+        ready()
+        yield from _merged(arrived, len(sources), count, seconds)
+        for source in sources:
+            if source.complaint:
+                raise UsageError(f"the capture at {source.tap.name} ended: {source.complaint}")
+    finally:
+        for source in sources:
+            with suppress(EngineError):
+                source.stop()
+
+
+def _wait_until_live(sources: Sequence[_Source]) -> None:
+    deadline = time.monotonic() + _START_WITHIN
+    for source in sources:
+        started = source.live.wait(max(0.0, deadline - time.monotonic()))
+        if source.complaint or not started:
+            complaint = source.complaint or "tcpdump does not start"
+            raise UsageError(f"cannot capture at {source.tap.name}: {complaint}")
+
+
+def _merged(
+    arrived: queue.Queue[tuple[_Source, Frame | None]], running: int, count: int | None, seconds: float | None
+) -> Iterator[Frame]:
+    """Frames by time; each waits a moment for older ones that are still on their way."""
+    end = None if seconds is None else time.monotonic() + seconds
+    held: list[tuple[int, int, float, Frame]] = []
+    number, given = 0, 0
+    while True:
+        now = time.monotonic()
+        over = running == 0 or (end is not None and now >= end)
+        while held and (over or held[0][2] <= now):
+            if count is not None and given >= count:
+                return
+            given += 1
+            yield heapq.heappop(held)[3]
+        if over or (count is not None and given >= count):
+            return
+        # A queue's wait without a bound cannot be interrupted by Ctrl-C on every platform.
+        until = min([now + 0.5, *([end] if end else []), *([held[0][2]] if held else [])])
+        try:
+            _, frame = arrived.get(timeout=max(0.001, until - now))
+        except queue.Empty:
+            continue
+        if frame is None:
+            running -= 1
+            continue
+        number += 1
+        heapq.heappush(held, (frame.time, number, time.monotonic() + _HOLD, frame))

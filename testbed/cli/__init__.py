@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import Quiet, Verbose, app, set_verbosity
-from testbed.cli.errors import report
+from testbed.cli.errors import report as report_error
 from testbed.cli.output import verbosity
 from testbed.errors import ExitCode
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop.code if isinstance(stop.code, int) else ExitCode.OK if stop.code is None else ExitCode.FAILED
         )
     except BaseException as error:
-        code = report(error)
+        code = report_error(error)
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -115,21 +115,20 @@ class Daemon:
         self.folder = folder
         self.events: list[dict[str, Any]] = []
         self._news = threading.Condition()
-        (folder / f"{role}.toml").write_text(textwrap.dedent(CONFIG[role]))
         self.socket = folder / f"{role}.sock"
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "testbed.mobileip", self.role]
         command += ["--config", str(self.folder / f"{self.role}.toml"), "--control", str(self.socket)]
-        started = time.monotonic()
+        started, before = time.monotonic(), len(self.events)
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", PREFIX + PLACES[self.role], *command],
             stdout=subprocess.PIPE,
             stderr=(self.folder / f"{self.role}.log").open("ab"),
         )
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
-        self.wait("ready")
+        self.wait("ready", after=before)
         self.start_took = time.monotonic() - started
 
     def _read(self, stream: Any) -> None:
@@ -180,6 +179,11 @@ class World:
         self.folder = folder
         self.daemons: dict[str, Daemon] = {}
         self.captures: list[tuple[subprocess.Popen[bytes], Path]] = []
+        for role, text in CONFIG.items():
+            self.configure(role, text)
+
+    def configure(self, role: str, text: str) -> None:
+        (self.folder / f"{role}.toml").write_text(textwrap.dedent(text))
 
     def build(self) -> None:
         for name in ("core", "ha", "fa", "cn", "mn", "switch"):
@@ -431,7 +435,6 @@ def test_a_killed_daemon_recovers(world: World, role: str) -> None:
     mn.wait("registered", after=mn.do("discover", interface="hotspot"))
     assert world.both_ways()
     killed.stop(signal.SIGKILL)
-    killed.events.clear()
     killed.start()
     mn.wait("registered", after=mn.do("discover", interface="hotspot"))
     assert world.both_ways()
@@ -456,9 +459,63 @@ def test_nothing_is_left_behind(world: World, role: str) -> None:
     before = picture()
     _, _, mn = world.start("home-agent", "foreign-agent", "mobile-node")
     mn.wait("registered", after=mn.do("discover", interface="hotspot"))
-    assert world.daemons[role].stop() == 0
+    daemon = world.daemons[role]
+    assert daemon.stop() == 0
     assert picture() == before
-    assert not world.daemons[role].socket.exists()
+    assert not daemon.socket.exists()
+
+    for other in {"home-agent", "foreign-agent", "mobile-node"} - {role}:
+        world.daemons[other].stop()
+        world.daemons[other].start()
+    daemon.start()
+    mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    assert daemon.stop() == 0
+    assert picture() == before
+
+
+def test_a_mobile_node_killed_at_home_leaves_nothing(world: World) -> None:
+    _, mn = world.start("home-agent", "mobile-node")
+    world.only_up("home")
+    mn.wait("at-home", after=mn.do("discover", interface="home"))
+    mn.stop(signal.SIGKILL)
+    assert "192.0.2.100/24" in world.ip("mn", "addr", "show", "dev", "home")
+    mn.start()
+    assert "192.0.2.100" not in world.ip("mn", "addr", "show", "dev", "home")
+    assert "192.0.2.100/32" in world.ip("mn", "addr", "show", "dev", "mip0")
+    assert world.ip("mn", "route") == ""
+
+
+def test_a_daemon_ends_with_its_tunnel_process(world: World) -> None:
+    _, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    children = Path(f"/proc/{mn.process.pid}/task/{mn.process.pid}/children").read_text().split()
+    assert len(children) == 1
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert mn.process.wait(5) == 3
+    assert "lookup 434" not in world.ip("mn", "rule")
+    mn.start()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.both_ways()
+
+
+def test_a_virtual_home_network(world: World) -> None:
+    world.configure("home-agent", CONFIG["home-agent"].replace('interface = "home"', ""))
+    before = world.ip("ha", "route")
+    ha, mn = world.start("home-agent", "mobile-node")
+    world.ip("ha", "addr", "flush", "dev", "home")
+    world.ip("core", "route", "add", HOME_ADDRESS, "via", HOME_AGENT)
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.ping("core", HOME_ADDRESS)
+    assert "unreachable 192.0.2.0/24" in world.ip("ha", "route")
+    mn.wait("deregistered", after=mn.do("deregister"))
+    assert not world.ping("core", HOME_ADDRESS, seconds=0.3)
+    ha.stop()
+    assert "192.0.2" not in world.ip("ha", "route")
+    assert "unreachable" not in before
 
 
 def test_what_nobody_registered_is_dropped(world: World) -> None:

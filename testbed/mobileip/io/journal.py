@@ -31,13 +31,8 @@ class Journal:
 
     def tell(self, event: str, fields: Mapping[str, Value] | None = None) -> None:
         """Tell an event that happened now (seconds of the monotonic clock)."""
-        record = {
-            "event": event,
-            "source": self.source,
-            "monotonic": round(time.monotonic(), 6),
-            **(fields or {}),
-        }
-        line = json.dumps(record).encode() + b"\n"
+        head = {"event": event, "source": self.source, "monotonic": round(time.monotonic(), 6)}
+        line = json.dumps({**head, **(fields or {}), **head}).encode() + b"\n"
         with suppress(OSError):  # nobody reads stdout any more
             os.write(self._output, line)
         for listener in list(self._listeners):

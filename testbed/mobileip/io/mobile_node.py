@@ -36,6 +36,8 @@ class MobileNodeRole(Role):
 
     def start(self) -> None:
         """The home address is there from now on."""
+        for interface, agent in self._netlink.gateways(TABLE):
+            self._netlink.delete_neighbour(interface, agent)
         super().start()
         self._netlink.add_address(self.plane.anchor, self._away)
         for interface, address in self._netlink.addresses():

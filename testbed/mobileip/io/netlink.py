@@ -183,6 +183,18 @@ class Netlink:
                 "del", family=_FAMILY, dst=str(destination), table=table, proto=PROTOCOL, scope=_ANY_SCOPE
             )
 
+    def gateways(self, table: int) -> list[tuple[str, IPv4Address]]:
+        """Interface and gateway of every route of ours in a table that has one."""
+        found = []
+        with self._about(f"routes of table {table}"):
+            for message in list(self._ip.get_routes(family=_FAMILY, table=table)):
+                gateway = message.get_attr("RTA_GATEWAY")
+                if gateway is not None and message["proto"] == PROTOCOL:
+                    with suppress(OSError):  # the link has gone meanwhile
+                        name = socket.if_indextoname(message.get_attr("RTA_OIF"))
+                        found.append((name, IPv4Address(gateway)))
+        return found
+
     def hop(self, destination: IPv4Address, source: IPv4Address) -> Hop | None:
         """Where a packet from `source` (an address of ours) to `destination` leaves; None if nowhere."""
         with self._about(f"route to {destination} from {source}", *_GONE, errno.EINVAL):

@@ -21,10 +21,11 @@ from testbed.mobileip.wire.checksum import internet_checksum, valid
 
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
 PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
-SO_ATTACH_FILTER = 26
+SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
 ICMP, UDP = 1, 17
 HEADER = 20
 BURST = 64
+BUFFER = 4 << 20
 _BROADCAST = b"\xff" * 6
 
 Instruction = tuple[int, int, int, int]
@@ -82,12 +83,16 @@ def open_listener(interface: str, protocol: int, program: Sequence[Instruction])
         sock.bind((interface, protocol))
     except OSError as error:
         raise NodeError(f"cannot listen on interface {interface!r}: {error.strerror}") from error
+    with suppress(PermissionError):  # the default size does, with more drops in a flood
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
     return sock
 
 
-def received(sock: socket.socket) -> Iterator[tuple[bytes, IPv4Address, IPv4Address, int, bytes]]:
+def received(
+    sock: socket.socket, burst: int = BURST
+) -> Iterator[tuple[bytes, IPv4Address, IPv4Address, int, bytes]]:
     """A burst of IPv4 datagrams, each as payload, source, destination, TTL and link-layer source."""
-    for _ in range(BURST):
+    for _ in range(burst):
         try:
             packet, (_, _, kind, _, link_address) = sock.recvfrom(0x10000)
         except OSError:  # nothing more; or the link went down, which others tell us
@@ -123,7 +128,7 @@ class SenderWatch:
     (ETH_P_ALL), so that the link address is here when the request is there.
     """
 
-    CAPACITY = 256
+    CAPACITY = 4096
 
     def __init__(self, interface: str) -> None:
         self.interface = interface
@@ -131,8 +136,8 @@ class SenderWatch:
         self._senders: dict[tuple[IPv4Address, int, bytes], bytes] = {}
 
     def update(self) -> None:
-        """Read what has arrived."""
-        for payload, source, _, _, link_address in received(self.socket):
+        """Read all that has arrived: the request that is asked about may be the last of a flood."""
+        for payload, source, _, _, link_address in received(self.socket, self.CAPACITY):
             port, _, length, _ = struct.unpack_from("!HHHH", payload.ljust(8, b"\0"))
             self._senders[(source, port, payload[8:length])] = link_address
         while len(self._senders) > self.CAPACITY:  # what IP dropped is never asked for

@@ -20,8 +20,9 @@ IN_PKTINFO = struct.Struct("=I4s4s")
 """struct in_pktinfo: interface index, local address, destination address of the header."""
 EXTENDED_ERROR = struct.Struct("=IBBBxII")
 ORIGIN_ICMP, UNREACHABLE = 2, 3
+SO_RCVBUFFORCE = 33
 BURST = 64
-BUFFER = 1 << 20
+BUFFER = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class RegistrationSocket:
             self.socket.setsockopt(socket.IPPROTO_IP, option, 1)
         self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # a burst of requests
+        with suppress(PermissionError):  # the default size does, with more drops in a flood
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         try:
             self.socket.bind(("", port))
         except OSError as error:

@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,9 @@ class TunPlane:
         return DEVICE
 
     def remove(self, mobile: IPv4Address) -> None:
-        """Take down the tunnel of `mobile`."""
-        self._ask({"remove": str(mobile)})
+        """Take down the tunnel of `mobile`; with the process it has gone anyway, and `fileno` tells that."""
+        with suppress(PlaneError):
+            self._ask({"remove": str(mobile)})
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""

@@ -20,12 +20,14 @@ from typing import Final
 from testbed.experiment.access import LabAccess, StepError
 
 FOLDER: Final = "/run/testbed/captures"
+OCTETS: Final = 4096
+"""Captured of each packet. The kernel's buffer holds so many packets of this size, however short they are."""
 START_WITHIN: Final = 8.0
 STOP_WITHIN: Final = 15.0
 
 _CAPTURE = """\
 mkdir -p {folder}
-tcpdump -n -U --immediate-mode -Z root -i {interface} -w {folder}/{file} >&2 &
+tcpdump -n -U --immediate-mode -s {octets} -B 16384 -Z root -i {interface} -w {folder}/{file} >&2 &
 tcpdump=$!
 read -r _ || :
 before=-1
@@ -86,7 +88,9 @@ class Capture:
             raise StepError(f"the capture at {self.node}/{self.network or 'any'} does not end")
 
     def _run(self) -> None:
-        script = _CAPTURE.format(folder=FOLDER, interface=self.network or "any", file=self.file)
+        script = _CAPTURE.format(
+            folder=FOLDER, interface=self.network or "any", file=self.file, octets=OCTETS
+        )
         try:
             with self._lab.session(self.node, ["sh", "-c", script], stdin=True) as session:
                 ender = threading.Thread(target=self._end_input, args=(session,), daemon=True)

@@ -198,6 +198,7 @@ class Observer:
         number = sum(
             entry.node == part.node
             and entry.event.name == part.name
+            and part.source in (None, entry.event.source)
             and all(entry.event.fields.get(key) == value for key, value in part.having.items())
             for entry in self.log.since(self.mark)
         )

@@ -345,8 +345,11 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
     """Make agents forget their bindings and visitors. Raises `StepError`."""
     flushed = []
     for node in agents:
-        for role, list_name in (("home-agent", "bindings"), ("foreign-agent", "visitors")):
-            if role in lab.topology.node(node).roles and lab.state(node, role).get(list_name):
+        for role, lists in (("home-agent", ("bindings",)), ("foreign-agent", ("visitors", "pending"))):
+            if role not in lab.topology.node(node).roles:
+                continue
+            state = lab.state(node, role)
+            if any(state.get(one) for one in lists):
                 set_service(lab, node, role, "down")
                 set_service(lab, node, role, "up")
                 flushed.append(node)

@@ -57,7 +57,8 @@ def _part_text(part: Part) -> str:
             return f"advertisements of {part.agent} are {'heard' if part.present else 'not heard'}"
         case Event():
             having = "".join(f", {key} {value}" for key, value in part.having.items())
-            return f"events {part.name} of {part.node}{having}: {part.wanted}"
+            source = f"{part.source} of " if part.source else ""
+            return f"events {part.name} of {source}{part.node}{having}: {part.wanted}"
         case ProbeResult():
             wanted = [f"lost {part.lost.wanted}"] if part.lost else []
             wanted += [f"no outage over {format_duration(part.outage)}"] if part.outage else []

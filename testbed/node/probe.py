@@ -29,7 +29,7 @@ MAGIC = b"tbPR"
 MARKER = b"testbed probe: readable by anybody on this link"
 """What every packet of the probe carries, to be looked for in captures."""
 GRACE = 1.0
-"""Seconds the sender waits at the end for packets under way; it stops as soon as none is missing."""
+"""Seconds that the sender goes on at most once it was told to stop."""
 ROWS = 1000
 
 
@@ -81,7 +81,11 @@ def _drain(sock: socket.socket, rows: list[list[int]], *, answer: bool) -> None:
 
 
 def send(source: str, to: str, port: int, every: float) -> None:
-    """Send a packet every `every` seconds until told to stop; count what comes back."""
+    """Send a packet every `every` seconds until told to stop; count what comes back.
+
+    Told so, it goes on until a packet sent since has come back, at most `GRACE` seconds: else the end of an
+    outage that just ended would not be seen.
+    """
     sent: list[list[int]] = []
     returned: list[list[int]] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -90,6 +94,8 @@ def send(source: str, to: str, port: int, every: float) -> None:
         sock.setblocking(False)
         _print({"event": "ready", "source": "probe", "monotonic": time.monotonic()})
         due = time.monotonic()
+        end: float | None = None
+        last = 0  # the first packet sent after being told to stop
         while True:
             now = time.monotonic()
             if now >= due:
@@ -97,18 +103,32 @@ def send(source: str, to: str, port: int, every: float) -> None:
                 due += every
                 if due < now:  # the machine was away: do not catch up in one burst
                     due = now + every
-            arrived, stop = _told_to_stop(due - time.monotonic(), sock)
+            wait = due - time.monotonic()
+            if end is None:
+                arrived, stop = _told_to_stop(wait, sock)
+                if stop:
+                    end, last = time.monotonic() + GRACE, len(sent)
+            else:
+                arrived = bool(select.select([sock.fileno()], [], [], max(wait, 0))[0])
             if arrived:
                 _drain(sock, returned, answer=False)
-            if stop:
+            if end is not None and (time.monotonic() > end or (returned and returned[-1][0] >= last)):
                 break
-        end = time.monotonic() + GRACE
-        awaited = {row[0] for row in sent[-int(GRACE / every) - 1 :] if len(row) == 2}
-        while time.monotonic() < end and not awaited <= {row[0] for row in returned[-2 * len(awaited) - 2 :]}:
-            if select.select([sock], [], [], 0.05)[0]:
-                _drain(sock, returned, answer=False)
+        _await_the_rest(sock, sent, returned, every)
     _print_rows("sent", sent)
     _print_rows("returned", returned)
+
+
+def _await_the_rest(
+    sock: socket.socket, sent: list[list[int]], returned: list[list[int]], every: float
+) -> None:
+    """Packets still under way come within a round trip: as long as the slowest of late, and a bit."""
+    stamps = {row[0]: row[1] for row in sent}
+    slowest = max((row[1] - stamps[row[0]] for row in returned[-20:]), default=0) / 1e9
+    end = time.monotonic() + min(GRACE, slowest + 4 * every)
+    while time.monotonic() < end:
+        if select.select([sock.fileno()], [], [], every)[0]:
+            _drain(sock, returned, answer=False)
 
 
 def _send_one(sock: socket.socket, to: tuple[str, int], number: int) -> list[int]:

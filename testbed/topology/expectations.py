@@ -195,7 +195,8 @@ class Event(Count):
     """Events that a node wrote to its log during the run."""
 
     node: Name = Field(description="The node")
-    name: str = Field(min_length=1, description="The event's name, such as registered or request-relayed")
+    name: str = Field(min_length=1, description="The event's name, such as registered or reply-relayed")
+    source: str | None = Field(default=None, description="The service it comes from (default: any)")
     having: dict[str, str | int | bool] = Field(
         default_factory=dict, description="Fields the event must have with these values"
     )

@@ -14,6 +14,8 @@ REVERSE_TABLE = 435
 """The routes of those whose packets are tunnelled back; of the device mip0, 436 of mip1 and so on."""
 VISITOR, STRANGER = 100, 200
 """Preferences of the rules for what comes from the visited link."""
+TUNNELLED = 150
+"""Preference of the rule for what comes out of the tunnel: to the visitors, before IPsec's rules (220)."""
 
 
 class ForeignAgentRole(Role):
@@ -51,6 +53,7 @@ class ForeignAgentRole(Role):
         table = MAIN
         if visitor.care_of_address == self._config.care_of:  # else it is co-located, and decapsulates itself
             device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
+            self._netlink.add_rule(Rule(TUNNELLED, MAIN, interface=device))
             if visitor.reverse_tunnel:
                 table = REVERSE_TABLE + int(device.removeprefix("mip"))
                 self._netlink.set_route(DEFAULT, device, table=table)

@@ -1,14 +1,18 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP are one thing."""
+"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP are one thing, and come when they are convenient."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import FrameType, TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from testbed.errors import ExitCode, TestbedError
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_Result = TypeVar("_Result")
 
 
 class Interrupted(TestbedError):
@@ -17,19 +21,66 @@ class Interrupted(TestbedError):
     exit_code = ExitCode.INTERRUPTED
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as SIGINT does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets signals, and only it may say what becomes of them
-        return
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+class _Signals:
+    """While entered, in the main thread, being asked to stop calls `asked`. What is ignored stays ignored."""
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+
+    def asked(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def __enter__(self) -> Self:
+        # Only the main thread gets signals, and only it may say what becomes of them.
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self.asked)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def stoppable() -> AbstractContextManager[object]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does."""
+    return _Signals()
+
+
+class Deferred(_Signals):
+    """Holds KeyboardInterrupt back until `open` or the end, so that what is between happens as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = False
+        self._pending = False
+
+    def asked(self, number: int, frame: FrameType | None) -> None:
+        """Raise now or remember it."""
+        if self._open:
+            raise KeyboardInterrupt
+        self._pending = True
+
+    def open(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function that may be interrupted."""
+        try:
+            self._open = True
+            self._raise_pending()
+            return function()
+        finally:
+            self._open = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if error is None:
+            self._raise_pending()
+
+    def _raise_pending(self) -> None:
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from typing import Final
 
 from testbed.engine.api import NotFoundError
 from testbed.errors import TestbedError, raise_errors
+from testbed.lab.interrupt import Deferred
 
 WORKERS: Final = 8
 
@@ -32,20 +33,25 @@ def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
     undone = {task.name for task in tasks}
     running: dict[Future[None], str] = {}
     errors: list[TestbedError] = []
-    with ThreadPoolExecutor(workers, thread_name_prefix="lab") as threads:
-        while True:
-            while not errors and len(running) < workers and (task := _next(waiting, undone)):
-                waiting.remove(task)
-                running[threads.submit(task.action)] = task.name
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                undone.discard(running.pop(future))
-                error = future.exception()
-                if isinstance(error, TestbedError):
-                    errors.append(error)
-                elif error is not None:
-                    raise error
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="lab")
+    try:
+        # Interrupted in the middle of `submit`, a thread would run that nobody waits for.
+        with Deferred() as interrupts:
+            while True:
+                while not errors and len(running) < workers and (task := _next(waiting, undone)):
+                    waiting.remove(task)
+                    running[threads.submit(task.action)] = task.name
+                if not running:
+                    break
+                for future in interrupts.open(lambda: wait(running, return_when=FIRST_COMPLETED)).done:
+                    undone.discard(running.pop(future))
+                    error = future.exception()
+                    if isinstance(error, TestbedError):
+                        errors.append(error)
+                    elif error is not None:
+                        raise error
+    finally:
+        threads.shutdown()
     raise_errors(_causes(errors))
     assert not waiting, f"tasks that need each other: {waiting}"
 

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab_world import IMAGE, SMALL, Told
+
+from testbed.engine.fake import FakeEngine
+from testbed.lab.addresses import DEFAULT_POOL
+from testbed.lab.up import BroughtUp, bring_up
+from testbed.topology.load import load_topology
+from testbed.topology.loaded import LoadedTopology
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., LoadedTopology]:
+    """Load the small topology, or another text."""
+
+    def load(text: str = SMALL, *sets: str) -> LoadedTopology:
+        path = tmp_path / "small.yaml"
+        path.write_text(text)
+        return load_topology(str(path), sets=sets)
+
+    return load
+
+
+@pytest.fixture
+def small(load: Callable[..., LoadedTopology]) -> LoadedTopology:
+    return load()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def up(engine: FakeEngine, small: LoadedTopology, told: Told) -> Callable[..., BroughtUp]:
+    """Bring up the small topology as lab `small`, or with other arguments."""
+
+    def up(topology: LoadedTopology = small, lab: str = "small", **arguments: object) -> BroughtUp:
+        options = {"image": IMAGE, "pool": DEFAULT_POOL, "timeout": 5.0, "progress": told, **arguments}
+        return bring_up(engine, topology, lab=lab, **options)  # type: ignore[arg-type]
+
+    return up

@@ -1,0 +1,256 @@
+"""The lab commands of the command line, on the engine in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lab_world import IMAGE, SMALL
+
+from testbed.cli import main
+from testbed.cli.labs import complete_attachment, complete_lab, complete_node
+from testbed.engine.api import EngineError
+from testbed.engine.fake import FakeContainer, FakeEngine
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setattr("testbed.engine.docker.connect", lambda: engine)
+    monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
+    image = SimpleNamespace(name=IMAGE)
+    monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)
+    monkeypatch.setattr("testbed.cli.output.verbosity.level", 0)
+    monkeypatch.delenv("TESTBED_POOL", raising=False)
+    engine.command = play
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        streams = capfd.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+def play(box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
+    """Be a mobile node's manager and a few commands."""
+    roam = {"ok": True, "network": "hotspot", "state": "registered", "agent": "198.51.100.1"}
+    if command[:2] == ("sh", "-c") and box.spec.hostname == "mn":
+        return json.dumps({"service": "roam", "reply": roam}).encode() + b"\n", b"", 0
+    if command[0] == "socat":
+        network = json.loads(stdin)["network"]
+        timeline = {"link": 3.25, "address": 9.5, "ike": None, "registration": 20.0, "data": 22.0}
+        state = "unregistered" if network == "home" else "registered"
+        events: list[dict[str, Any]] = [
+            {"ok": True},
+            {"event": "link", "source": "roam", "ms": 3.25},
+            {"event": "settled", "source": "roam", "network": network, "state": state, "detail": "so it is",
+             "stack": "mip-only", "ms": 22.5, "timeline": timeline},
+        ]  # fmt: skip
+        return b"".join(json.dumps(event).encode() + b"\n" for event in events), b"", 0
+    if command[0] == "env" and "false" in command:
+        return b"out\n", b"err\n", 7
+    return b"", b"", 0
+
+
+def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
+    code, out, err = run("up", "plain-mip")
+    assert code == 0
+    assert "203.0.113.40/32" in out and "moves between hotspot, hotel, home" in out
+    assert "mn: registered on hotspot, agent 198.51.100.1" in out
+    tried = out[out.index("Try next:") :].splitlines()[1:]
+    assert tried == [
+        "  testbed exec plain-mip mn -- ping -c 3 cn",
+        "  testbed move plain-mip mn hotel",
+        "  testbed status plain-mip",
+    ]
+    assert "lab plain-mip: creating 6 nodes on 4 networks" in err and "lab plain-mip ready in" in err
+    code, _, err = run("up", "plain-mip")
+    assert (code, err) == (0, "\nlab plain-mip was up already, nothing to do\n")
+
+
+def test_up_quietly_and_as_json(run: Run) -> None:
+    code, out, err = run("up", "plain-mip", "--name", "mine", "-q", "-o", "json")
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert (data["schema_version"], data["lab"], data["topology"], data["created"]) == (
+        1,
+        "mine",
+        "plain-mip",
+        10,
+    )
+    assert data["nodes"]["mn"]["services"]["roam"]["state"] == "registered"
+
+
+def test_up_takes_options_of_the_topology(run: Run, engine: FakeEngine) -> None:
+    assert run("up", "plain-mip", "--attach", "hotel", "--set", "network.internet.delay=40ms")[0] == 0
+    assert 'attach = "hotel"' in engine.box("mn").file("/etc/testbed/roam.toml")
+    assert "delay-ms = 40.0" in engine.box("core").file("/etc/testbed/relay.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("plain-mip", "--stack", "mip-over-carrier-pigeon"), 4, "--set option.stack"),
+        (("plain-mop",), 2, "did you mean plain-mip?"),
+        (("plain-mip", "--name", "X"), 2, "a lab cannot be called 'X'"),
+        (("plain-mip", "--timeout", "soon"), 2, "--timeout soon"),
+        (("plain-mip", "--pool", "everything"), 2, "the address pool 'everything' is not an IPv4 prefix"),
+        (("plain-mip", "--pool", "198.18.0.0/29"), 3, "no free /29"),
+    ],
+)
+def test_up_refuses(
+    run: Run, engine: FakeEngine, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    result, out, err = run("up", *arguments)
+    assert (result, out) == (code, "")
+    assert message in err and "Traceback" not in err
+    assert not engine.boxes and not engine.network_specs
+
+
+def test_up_not_ready_in_time(run: Run, engine: FakeEngine) -> None:
+    engine.behave = lambda box: box.event("configured", "init")
+    code, _, err = run("up", "plain-mip", "--timeout", "100ms")
+    assert code == 5
+    assert "ha waits for home-agent" in err and "testbed down plain-mip" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_interrupted(run: Run, engine: FakeEngine, number: signal.Signals) -> None:
+    engine.behave = lambda box: None
+
+    def interrupt() -> None:
+        while not engine.boxes:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt).start()
+    code, _, err = run("up", "plain-mip")
+    assert code == 130
+    assert "lab plain-mip: removed what was made" in err
+    assert not engine.boxes and not engine.network_specs
+
+
+def test_status(run: Run) -> None:
+    assert run("status")[0] == 0
+    run("up", "plain-mip")
+    code, out, _ = run("status")
+    assert code == 0 and out.splitlines()[1].split() == [
+        "plain-mip",
+        "plain-mip",
+        "6",
+        "of",
+        "6",
+        "running",
+        "4",
+    ]
+    code, out, _ = run("status", "plain-mip")
+    assert code == 0 and "Fake Engine 1.0" in out and "registered on hotspot" in out
+    data = json.loads(run("status", "plain-mip", "-o", "json")[1])
+    assert data["engine"]["api"] == "1.41" and data["networks"]["home"]["domain"] == "operator"
+    assert json.loads(run("status", "-o", "json")[1])["labs"] == [
+        {"lab": "plain-mip", "topology": "plain-mip", "nodes": 6, "running": 6, "networks": 4}
+    ]
+    code, _, err = run("status", "plain-map")
+    assert code == 2 and "did you mean plain-mip?" in err
+
+
+def test_move(run: Run) -> None:
+    run("up", "plain-mip")
+    code, out, _ = run("move", "plain-mip", "mn", "hotel")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["link", "3.2"] and out.splitlines()[3].split() == ["ike", "-"]
+    assert "mn: registered on hotel: so it is" in out
+    code, out, _ = run("move", "plain-mip", "mn", "home", "-o", "json")
+    data = json.loads(out)
+    assert code == 1 and data["state"] == "unregistered" and data["timeline"]["data"] == 22.0
+    code, _, err = run("move", "plain-mip", "mn", "hotl")
+    assert code == 2 and "did you mean hotel?" in err
+
+
+def test_exec(run: Run) -> None:
+    run("up", "plain-mip")
+    assert run("exec", "plain-mip", "mn", "--", "false", "-q") == (7, "out\n", "err\n")
+    assert run("exec", "plain-mip", "mn", "false") == (7, "out\n", "err\n")
+    code, _, err = run("exec", "plain-mip", "mn", "--")
+    assert code == 2 and "no command given" in err
+    code, _, err = run("exec", "plain-mip", "nm", "--", "true")
+    assert code == 2 and "did you mean mn?" in err
+
+
+def test_shell(run: Run) -> None:
+    run("up", "plain-mip")
+    assert run("shell", "plain-mip", "mn")[0] == 0
+
+
+def test_logs(run: Run, engine: FakeEngine) -> None:
+    run("up", "plain-mip")
+    engine.box("ha").write("words of a daemon", "stderr")
+    code, out, _ = run("logs", "plain-mip", "ha")
+    assert code == 0
+    assert [line.split("  ", 1)[1] for line in out.splitlines()] == [
+        "ha  init configured",
+        "ha  home-agent ready",
+        "ha  words of a daemon",
+    ]
+    objects = [json.loads(line) for line in run("logs", "plain-mip", "-o", "json")[1].splitlines()]
+    assert {each["node"] for each in objects} == {"core", "fa-hotspot", "hotel-router", "ha", "cn", "mn"}
+    assert all(each["schema_version"] == 1 and "time" in each for each in objects)
+    assert "words of a daemon" not in run("logs", "plain-mip", "--events")[1]
+    assert len(run("logs", "plain-mip", "ha", "--tail", "1")[1].splitlines()) == 1
+    assert run("logs", "plain-mip", "hq")[0] == 2
+
+
+def test_down(run: Run, engine: FakeEngine) -> None:
+    run("up", "plain-mip")
+    run("up", "plain-mip", "--name", "second")
+    code, out, err = run("down", "plain-mip")
+    assert (code, out, err) == (0, "", "removed 6 nodes and 4 networks\n")
+    code, _, err = run("down", "plain-mip")
+    assert (code, err) == (0, "nothing to remove of a lab called plain-mip; known: second\n")
+    code, out, _ = run("down", "--all", "-o", "json")
+    assert code == 0 and len(json.loads(out)["containers"]) == 6
+    assert not engine.boxes
+    for arguments in ((), ("x", "--all")):
+        code, _, err = run("down", *arguments)
+        assert code == 2 and "name a lab, or give --all" in err
+
+
+def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("up", "plain-mip")
+    context: Any = SimpleNamespace(params={"lab": "plain-mip", "node": "mn"})
+    assert complete_lab("pl") == ["plain-mip"]
+    assert complete_node(context, "h") == ["ha", "hotel-router"]
+    assert complete_attachment(context, "ho") == ["hotspot", "hotel", "home"]
+
+    def nobody() -> FakeEngine:
+        raise EngineError("nobody answers")
+
+    monkeypatch.setattr("testbed.engine.docker.connect", nobody)
+    assert complete_lab("") == []
+    code, _, err = run("status")
+    assert code == 3 and "nobody answers" in err
+
+
+def test_a_topology_of_ones_own(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    code, out, _ = run("up", str(file), "--name", "own")
+    assert code == 0
+    assert out[out.index("Try next:") :].splitlines()[1:] == [
+        "  testbed status own",
+        "  testbed logs own --follow",
+        "  testbed shell own east",
+    ]
+    file.unlink()
+    assert run("down", "own")[0] == 0

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from testbed.engine import names
+from testbed.engine.api import Container
+from testbed.errors import UsageError
+from testbed.lab.archive import node_archive
+from testbed.lab.describe import describe
+from testbed.lab.events import parse_event
+from testbed.lab.lock import lab_lock
+from testbed.lab.secrets import lab_secrets, secrets_label
+from testbed.lab.state import ActualLab
+from testbed.lab.up import parse_timeout
+from testbed.render import RenderedFile
+
+
+@pytest.mark.parametrize("name", ["a", "scenario-2.1", "x1.y2-z3", "a" * 40])
+def test_lab_names(name: str) -> None:
+    assert names.check_lab_name(name) == name
+    assert names.container_name(name, "mn") == f"testbed-{name}-mn"
+
+
+@pytest.mark.parametrize("name", ["", "2.1", "A", "a_b", "a--b", "a-", "a b", "a/b", "a" * 41, "a\n"])
+def test_names_that_no_lab_may_have(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be called"):
+        names.check_lab_name(name)
+
+
+def test_an_archive_has_files_with_their_modes_and_only_folders_of_ours() -> None:
+    files = {
+        "/etc/testbed/services/x/run": RenderedFile("#!/bin/sh\n", 0o755),
+        "/etc/secret": RenderedFile("geheim ü", 0o600),
+    }
+    with tarfile.open(fileobj=io.BytesIO(node_archive(files))) as archive:
+        members = {member.name: (member.isdir(), member.mode, member.uid) for member in archive}
+        content = archive.extractfile("etc/secret")
+        assert content is not None
+        assert content.read().decode() == "geheim ü"
+    assert members == {
+        "etc/secret": (False, 0o600, 0),
+        "etc/testbed": (True, 0o755, 0),
+        "etc/testbed/services": (True, 0o755, 0),
+        "etc/testbed/services/x": (True, 0o755, 0),
+        "etc/testbed/services/x/run": (False, 0o755, 0),
+    }
+    assert list(members)[:2] == ["etc/secret", "etc/testbed"]
+
+
+def test_secrets_are_made_once() -> None:
+    first, second = lab_secrets([]), lab_secrets([])
+    assert first != second
+    assert len(bytes.fromhex(first.mobility_key)) == 16
+    container = Container("id", "x", {names.SECRETS: secrets_label(first)}, "running", "", "")
+    assert lab_secrets([container]) == first
+
+
+@pytest.mark.parametrize(
+    "line", ["", "plain words", "{", "[1]", '{"event": 1, "source": "x"}', '{"event": "ready"}', "{}"]
+)
+def test_lines_that_are_no_events(line: str) -> None:
+    assert parse_event(line, 0.0) is None
+
+
+def test_events() -> None:
+    event = parse_event('{"event":"ready","source":"charon","monotonic":3.5}', 7.0)
+    assert event is not None
+    assert (event.name, event.source, event.time, event.fields) == (
+        "ready",
+        "charon",
+        7.0,
+        {"monotonic": 3.5},
+    )
+
+
+def test_timeouts() -> None:
+    assert parse_timeout("90s") == 90
+    assert parse_timeout("2min") == 120
+    with pytest.raises(UsageError, match="--timeout soon: expected"):
+        parse_timeout("soon")
+
+
+def test_one_change_of_a_lab_at_a_time() -> None:
+    with lab_lock("a", "engine"):
+        with lab_lock("b", "engine"), lab_lock("a", "other engine"):
+            pass
+        with pytest.raises(UsageError, match="another testbed is bringing up lab a"), lab_lock("a", "engine"):
+            pass
+    with lab_lock("a", "engine"):
+        pass
+
+
+def test_a_missing_node_is_told_with_the_nearest() -> None:
+    container = Container("id", "testbed-x-gw", {names.NODE: "gw"}, "exited", "Exited (1)", "")
+    lab = ActualLab("x", (container,), ())
+    assert lab.node("gw") is container
+    with pytest.raises(UsageError, match="lab x has no node gv") as error:
+        lab.node("gv")
+    assert error.value.hint == "did you mean gw?"
+    with pytest.raises(UsageError, match=r"does not run \(Exited \(1\)\)"):
+        lab.running_node("gw")
+
+
+@pytest.mark.parametrize(
+    ("service", "state", "words"),
+    [
+        ("charon", {"ok": True}, ""),
+        ("roam", None, "does not answer"),
+        ("roam", {"network": None}, "attached to no network"),
+        ("roam", {"network": "hotel", "moving": True}, "on its way to hotel"),
+        (
+            "roam",
+            {
+                "network": "hotel", "state": "registered", "address": "198.51.100.70/26", "how": "dhcp",
+                "ipsec": {"up": True, "inner": "10.0.250.1"}, "detail": "co-located",
+            },
+            "registered on hotel, address 198.51.100.70/26 (dhcp), "
+            "ESP up with inner address 10.0.250.1: co-located",
+        ),
+        (
+            "mobile-node",
+            {"state": "registered", "care_of": "10.0.250.1", "lifetime_left": 588.4},
+            "registered, care-of 10.0.250.1 (588 s left)",
+        ),
+        ("home-agent", {"bindings": []}, "no binding"),
+        (
+            "home-agent",
+            {"bindings": [{"home_address": "10.0.1.100", "care_of_addresses": ["10.0.2.1"]}]},
+            "10.0.1.100 at 10.0.2.1",
+        ),
+        ("foreign-agent", {"visitors": [{"home_address": "10.0.1.100", "lifetime_left": 5}]},
+         "visited by 10.0.1.100 (5 s left)"),
+        ("foreign-agent", {}, "no visitor"),
+        ("relay", {"interface": "internet", "active": False}, "internet as it is"),
+        ("relay", {"interface": "internet", "active": True, "delay_ms": 40.0, "loss": 0.5},
+         "internet: delay 40 ms, loss 0.5 %"),
+    ],
+)  # fmt: skip
+def test_daemons_in_words(service: str, state: dict[str, object] | None, words: str) -> None:
+    assert describe(service, state) == words

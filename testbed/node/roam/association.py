@@ -118,7 +118,7 @@ class Association:
             try:
                 await self._negotiate(home, home)
             except VpnError as error:
-                return Outcome(outcome.state, f"{outcome.detail}; {error}", outcome.answered)
+                return Outcome(outcome.state, f"{outcome.detail}; {error}")
         return outcome
 
     async def _negotiate(self, local: IPv4Address, inner: IPv4Address | None) -> Tunnel:
@@ -143,7 +143,7 @@ class Association:
 
     async def _answer(self, target: Target) -> Outcome:
         outcome = await self._registration.outcome(target, self._bounds.registration, self._patient)
-        if outcome.answered:
+        if outcome.complete:
             mode = "foreign-agent" if isinstance(target, Agent) else "co-located"
             mode = "home" if isinstance(target, Home) else mode
             self._move.reached("registration", "registered", mode=mode, detail=outcome.detail)

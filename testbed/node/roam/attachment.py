@@ -41,6 +41,7 @@ class Discovery:
         self._dhcp = dhcp
         self._interface = interface
         self._register = register
+        self._detached = False
         self._heard: asyncio.Future[Agent | Home] = asyncio.get_running_loop().create_future()
 
     async def find(self, bound: float) -> Attachment | None:
@@ -73,10 +74,12 @@ class Discovery:
             await asyncio.sleep(pause)
 
     def _listen(self, event: Event) -> None:
-        if self._heard.done():
-            return
         name = event["event"]
-        if name == "at-home":
+        if name == "detached":
+            self._detached = True
+        elif self._heard.done() or not self._detached:
+            return  # decided already, or of an earlier attachment
+        elif name == "at-home":
             self._heard.set_result(Home())
         elif name == "request-sent" and event.get("mode") == "foreign-agent":
             self._heard.set_result(Agent(_text(event, "destination"), _text(event, "care_of")))

@@ -183,7 +183,7 @@ class Manager:
             move.tell("move-started", reason=reason)
             outcome = await self._attempts(move, patience, fresh)
             probe = self._node.config.probe
-            if outcome.answered and probe is not None:
+            if outcome.complete and probe is not None:
                 outcome = await self._first_data(move, outcome, probe)
             if self._broken is not None:
                 asyncio.get_running_loop().call_soon(self._repair, self._broken)
@@ -201,7 +201,7 @@ class Manager:
         deadline, factor = loop.time() + patience, START_FACTORS[0]
         while True:
             outcome = await self._attempt(move, bounds.scaled(factor), fresh, patient=True)
-            if outcome.state != "unregistered" or loop.time() >= deadline:
+            if outcome.complete or loop.time() >= deadline:
                 return outcome
             await asyncio.sleep(START_PAUSE)
             fresh, factor = False, START_FACTORS[1]
@@ -220,7 +220,7 @@ class Manager:
             async with asyncio.timeout(self._node.config.bounds.data):
                 await first_reply(self._node.config.home_address, probe)
         except TimeoutError:
-            return Outcome(outcome.state, f"{outcome.detail}; no answer from {probe}", outcome.answered)
+            return Outcome(outcome.state, f"{outcome.detail}; no answer from {probe}")
         move.reached("data", "data", destination=str(probe))
         return outcome
 

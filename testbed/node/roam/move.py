@@ -22,8 +22,8 @@ class Outcome:
 
     state: State
     detail: str
-    answered: bool = False
-    """The home agent answered as it should."""
+    complete: bool = False
+    """All that the stack demands on this network is in place."""
 
 
 class Move:

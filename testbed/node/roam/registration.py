@@ -44,7 +44,7 @@ class Registration:
                 while True:
                     event = await self._events.get()
                     if (detail := _success(event, target)) is not None:
-                        return Outcome("at-home" if at_home else "registered", detail, answered=True)
+                        return Outcome("at-home" if at_home else "registered", detail, complete=True)
                     if event["event"] == "registration-failed" and not patient:
                         problem = f"registration-failed: {event.get('reason')} (code {event.get('code')})"
                         break

@@ -1,0 +1,462 @@
+"""The connection manager with the kernel, DHCP and charon played by the test, over real control sockets."""
+
+import asyncio
+import contextlib
+import json
+from ipaddress import IPv4Address, IPv4Interface
+
+import pytest
+
+from testbed.node.control import ControlServer
+from testbed.node.roam import manager as manager_module
+from testbed.node.roam.association import Node
+from testbed.node.roam.config import load
+from testbed.node.roam.links import Lease
+from testbed.node.roam.manager import Manager
+from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.vpn import Tunnel, VpnError
+from testbed.node.settings import ConfigError
+
+CONFIG = """
+stack = "{stack}"
+home-address = "10.0.1.100"
+{more}
+[networks.hotel]
+trusted = false
+[networks.airport]
+trusted = false
+[networks.hotspot]
+trusted = false
+[networks.nowhere]
+trusted = false
+[networks.campus]
+trusted = true
+[networks.home]
+trusted = true
+[ipsec]
+gateway = "203.0.113.2"
+protects = ["10.0.0.0/8"]
+psk = "secret"
+local-id = "mn"
+remote-id = "gw"
+[bounds]
+address = 0.3
+ike = 0.3
+registration = 0.3
+"""
+INNER = "10.0.250.1"
+ADDRESSES = {"hotel": "198.51.100.70/26", "airport": "198.51.100.140/26", "campus": "10.0.3.100/24"}
+
+
+class Links:
+    """Keeps a list of what was done."""
+
+    def __init__(self):
+        self.done = []
+
+    def reset(self, interfaces):
+        self.done.append("reset")
+
+    def up(self, interface):
+        self.done.append(f"up {interface}")
+
+    def down(self, interface):
+        self.done.append(f"down {interface}")
+
+    def use_lease(self, lease):
+        self.done.append(f"lease {lease.address}")
+
+    def drop_lease(self):
+        self.done.append("drop")
+
+    def use_inner(self, address):
+        self.done.append(f"inner {address}")
+
+    def steer(self, prefixes, source, into_ipsec):
+        self.done.append(f"steer {into_ipsec}")
+
+
+class Dhcp:
+    """Leases where ADDRESSES has one."""
+
+    def __init__(self):
+        self.delay = 0.0
+
+    def watch(self, lost):
+        self.lost = lost
+
+    def stop(self):
+        pass
+
+    async def lease(self, interface):
+        await asyncio.sleep(self.delay)
+        if interface not in ADDRESSES:
+            await asyncio.Event().wait()
+        address = IPv4Interface(ADDRESSES[interface])
+        return Lease(interface, address, next(address.network.hosts()))
+
+
+class Vpn:
+    """Negotiates at once; `problem` says otherwise."""
+
+    def __init__(self):
+        self.tunnel = None
+        self.negotiated = []
+        self.destroyed = 0
+        self.problem = None
+
+    async def run(self, lost):
+        self.lost = lost
+        await asyncio.Event().wait()
+
+    async def establish(self, local, inner, bound):
+        self.negotiated.append(str(local))
+        if self.problem is not None:
+            raise VpnError(self.problem)
+        self.tunnel = Tunnel(local, IPv4Address(INNER) if inner is None else None)
+        return self.tunnel
+
+    async def destroy(self):
+        self.tunnel = None
+        self.destroyed += 1
+
+
+class MobileIpDaemon:
+    """Answers as the daemon does: an agent at the hotspot, home at home, a home agent that grants."""
+
+    def __init__(self, path):
+        self.server = ControlServer(str(path), self.handle)
+        self.clients, self.requests = [], []
+        self.grants = True
+
+    def tell(self, name, **fields):
+        for client in self.clients:
+            client.send({"event": name, "source": "mobile-node", **fields})
+
+    async def handle(self, request, client):
+        match request["op"]:
+            case "subscribe":
+                self.clients.append(client)
+                return {}
+            case "detach":
+                self.tell("at-home", agent="192.0.2.1")  # both of the past
+                self.tell("registered", mode="co-located", care_of=INNER)
+                self.tell("detached")
+            case "attach":
+                self.answer("co-located", request["care_of"], None)
+            case "discover":
+                self.discover(request["interface"], request["register"])
+        self.requests.append(tuple(value for value in request.values()))
+        return {}
+
+    def discover(self, interface, register):
+        if interface == "hotspot":
+            agent, care_of = "198.51.100.1", "203.0.113.10"
+            self.tell("agent-advertisement", agent=agent, care_of=care_of, foreign_agent=True, busy=False)
+            if register:
+                self.tell("request-sent", mode="foreign-agent", care_of=care_of, destination=agent)
+                self.answer("foreign-agent", care_of, agent)
+        elif interface == "home":
+            self.tell("agent-advertisement", agent="10.0.1.2", care_of=None, foreign_agent=False, busy=False)
+            self.tell("at-home", agent="10.0.1.2")
+            self.tell("deregistered", mode="home")
+
+    def answer(self, mode, care_of, agent):
+        if self.grants:
+            self.tell("registered", mode=mode, care_of=care_of, agent=agent)
+        elif self.grants is False:
+            self.tell("registration-failed", code=131, reason="mobile node failed authentication")
+
+
+class Lab:
+    """A manager and all it speaks to."""
+
+    def __init__(self, folder, stack, more=""):
+        file = folder / "roam.toml"
+        file.write_text(CONFIG.format(stack=stack, more=more))
+        with file.open("a") as stream:
+            stream.write(f'[mobile-ip]\ncontrol = "{folder}/mip.sock"\n')
+        config = load(file)
+        self.path = str(folder / "roam.sock")
+        self.links, self.dhcp = Links(), Dhcp()
+        self.vpn = Vpn() if stack != "mip-only" else None
+        self.daemon = MobileIpDaemon(folder / "mip.sock")
+        mobile_ip = MobileIp(config.mobile_ip)
+        self.node = Node(config, self.links, self.dhcp, mobile_ip, self.vpn, self.vpn is not None)
+        self.manager = Manager(self.node)
+
+    async def __aenter__(self):
+        await self.daemon.server.start()
+        self.server = ControlServer(self.path, self.manager.handle)
+        await self.server.start()
+        self.running = asyncio.create_task(self.manager.run())
+        self.reader, self.writer = await asyncio.open_unix_connection(self.path)
+        while not self.node.mobile_ip.connected or not self.daemon.clients:
+            await asyncio.sleep(0.005)
+        return self
+
+    async def __aexit__(self, *_):
+        self.running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.running
+        self.writer.close()
+        self.server.stop()
+        self.daemon.server.stop()
+
+    async def line(self):
+        return json.loads(await asyncio.wait_for(self.reader.readline(), 5))
+
+    def ask(self, op, **fields):
+        self.writer.write(json.dumps({"op": op, **fields}).encode() + b"\n")
+
+    async def until_settled(self):
+        events = []
+        while not events or events[-1].get("event") != "settled":
+            events.append(await self.line())
+        return events
+
+    async def move(self, network):
+        self.ask("move", network=network)
+        return (await self.until_settled())[-1]
+
+    async def state(self):
+        self.ask("state")
+        return await self.line()
+
+
+def in_lab(tmp_path, stack, scenario, more=""):
+    async def run():
+        async with Lab(tmp_path, stack, more) as lab:
+            await scenario(lab)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_mip_in_ipsec_negotiates_anew_at_every_move_and_registers_the_inner_address(tmp_path):
+    async def scenario(lab):
+        lab.dhcp.delay = 0.02
+        lab.ask("move", network="hotel")
+        events = await lab.until_settled()
+        assert [event.get("event") for event in events[1:]] == [
+            "move-started", "link", "address", "ike-started", "ike", "registered", "settled",
+        ]  # fmt: skip
+        settled = events[-1]
+        assert (settled["state"], settled["network"]) == ("registered", "hotel")
+        times = [settled["timeline"][step] for step in ("link", "address", "ike", "registration")]
+        assert times == sorted(times)
+        assert settled["timeline"]["data"] is None
+        assert ("attach", "ipsec0", INNER) in lab.daemon.requests
+        assert ("discover", "hotel", False) in lab.daemon.requests
+        await lab.move("airport")
+        assert lab.vpn.negotiated == ["198.51.100.70", "198.51.100.140"]
+        done = lab.links.done
+        assert done.index("down hotel") < done.index("up airport")
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_no_ipsec_on_a_trusted_network_nor_at_home(tmp_path):
+    async def scenario(lab):
+        settled = await lab.move("campus")
+        assert settled["detail"] == "co-located, care-of 10.0.3.100"
+        assert ("attach", "campus", "10.0.3.100") in lab.daemon.requests
+        settled = await lab.move("home")
+        assert (settled["state"], settled["detail"]) == ("at-home", "deregistered")
+        assert lab.vpn.negotiated == []
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_behind_an_agent_alone_ipsec_is_tried_and_nothing_registered(tmp_path):
+    async def scenario(lab):
+        lab.vpn.problem = "ike-timeout"
+        settled = await lab.move("hotspot")
+        assert (settled["state"], settled["detail"]) == ("unregistered", "ike-timeout")
+        assert lab.vpn.negotiated == ["10.0.1.100"]
+        assert settled["timeline"]["registration"] is None
+        assert not any(request[0] == "attach" for request in lab.daemon.requests)
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_an_address_beats_an_agent_that_ipsec_cannot_pass(tmp_path, monkeypatch):
+    monkeypatch.setitem(ADDRESSES, "hotspot", "198.51.100.5/26")
+
+    async def scenario(lab):
+        lab.dhcp.delay = 0.05
+        settled = await lab.move("hotspot")
+        assert settled["detail"] == f"co-located, care-of {INNER}"
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_mip_only_through_an_agent(tmp_path):
+    async def scenario(lab):
+        settled = await lab.move("hotspot")
+        assert settled["detail"] == "through 198.51.100.1, care-of 203.0.113.10"
+        assert ("discover", "hotspot", True) in lab.daemon.requests
+
+    in_lab(tmp_path, "mip-only", scenario)
+
+
+def test_ipsec_in_mip_negotiates_once_from_the_home_address(tmp_path):
+    async def scenario(lab):
+        settled = await lab.move("hotel")
+        assert settled["timeline"]["registration"] <= settled["timeline"]["ike"]
+        for network in ("hotspot", "campus", "airport"):
+            assert (await lab.move(network))["state"] == "registered"
+        assert lab.vpn.negotiated == ["10.0.1.100"]
+        assert [done for done in lab.links.done if done.startswith("steer")] == [
+            "steer True", "steer False", "steer True",
+        ]  # fmt: skip
+
+    in_lab(tmp_path, "ipsec-in-mip", scenario)
+
+
+@pytest.mark.parametrize(
+    ("grants", "detail"),
+    [
+        (False, "registration-failed: mobile node failed authentication (code 131)"),
+        (None, "registration-timeout"),
+    ],
+)
+def test_a_registration_that_fails_is_told_as_it_is(tmp_path, grants, detail):
+    async def scenario(lab):
+        lab.daemon.grants = grants
+        settled = await lab.move("hotel")
+        assert (settled["state"], settled["detail"]) == ("unregistered", detail)
+
+    in_lab(tmp_path, "mip-only", scenario)
+
+
+def test_a_network_without_anything_settles_too(tmp_path):
+    async def scenario(lab):
+        settled = await lab.move("nowhere")
+        assert settled["state"] == "unregistered"
+        assert settled["detail"].startswith("no-address")
+
+    in_lab(tmp_path, "mip-only", scenario)
+
+
+def test_a_new_move_supersedes_the_one_under_way(tmp_path):
+    async def scenario(lab):
+        lab.ask("move", network="nowhere")
+        while (await lab.line()).get("event") != "link":
+            pass
+        lab.ask("move", network="hotel")
+        first, second = (await lab.until_settled())[-1], (await lab.until_settled())[-1]
+        assert (first["network"], first["detail"]) == ("nowhere", "superseded")
+        assert (second["network"], second["state"]) == ("hotel", "registered")
+
+    in_lab(tmp_path, "mip-only", scenario)
+
+
+def test_a_late_registration_changes_the_state(tmp_path):
+    async def scenario(lab):
+        lab.daemon.grants = None
+        assert (await lab.move("hotel"))["state"] == "unregistered"
+        lab.daemon.tell("registered", mode="co-located", care_of="198.51.100.70")
+        while (event := await lab.line()).get("event") != "state":
+            pass
+        assert event["state"] == "registered"
+        assert (await lab.state())["state"] == "registered"
+
+    in_lab(tmp_path, "mip-only", scenario)
+
+
+def test_ipsec_down_registers_in_the_clear_and_up_goes_back(tmp_path):
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("ipsec", action="down")
+        assert (await lab.until_settled())[-1]["detail"] == "co-located, care-of 198.51.100.70"
+        assert (await lab.state())["ipsec"] == {"enabled": False, "up": False, "inner": None}
+        lab.ask("ipsec", action="up")
+        assert (await lab.until_settled())[-1]["detail"] == f"co-located, care-of {INNER}"
+        assert lab.links.done.count("up hotel") == 1
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+@pytest.mark.parametrize("broken", ["tunnel", "lease"])
+def test_what_breaks_underneath_is_done_again(tmp_path, broken):
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        if broken == "tunnel":
+            lab.vpn.tunnel = None
+            lab.vpn.lost()
+        else:
+            lab.dhcp.lost()
+        assert (await lab.until_settled())[-1]["state"] == "registered"
+        assert len(lab.vpn.negotiated) == (2 if broken == "tunnel" else 1)
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_at_start_it_is_patient(tmp_path, capfd):
+    async def scenario(lab):
+        lab.vpn.problem = "ike-failed: not configured yet"
+        await asyncio.sleep(0.2)
+        lab.vpn.problem = None
+        while (await lab.state())["moving"]:
+            await asyncio.sleep(0.01)
+        assert (await lab.state())["state"] == "registered"
+        events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        names = [event["event"] for event in events]
+        assert (names.count("settled"), names.count("link"), names[-1]) == (1, 1, "ready")
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, 'attach = "hotel"')
+
+
+def test_the_first_data_packet_ends_the_timeline(tmp_path, monkeypatch):
+    async def reply(source, destination):
+        assert (str(source), str(destination)) == ("10.0.1.100", "10.0.4.10")
+
+    monkeypatch.setattr(manager_module, "first_reply", reply)
+
+    async def scenario(lab):
+        timeline = (await lab.move("hotel"))["timeline"]
+        assert timeline["registration"] <= timeline["data"]
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, 'probe = "10.0.4.10"')
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"op": "move", "network": "hotle"}, "unknown network 'hotle'; expected one of hotel"),
+        ({"op": "ipsec", "action": "down"}, "not attached"),
+        ({"op": "jump"}, "unknown op 'jump'"),
+        ([], "expected"),
+    ],
+)
+def test_requests_that_make_no_sense(tmp_path, request_, error):
+    async def scenario(lab):
+        lab.writer.write(json.dumps(request_).encode() + b"\n")
+        answer = await lab.line()
+        assert not answer["ok"]
+        assert error in answer["error"]
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("mip-in-ipsec", "ipsec-only"), "stack: expected one of"),
+        (("[ipsec]", "[tunnel]"), "missing table, needed by stack"),
+        (("trusted = false", "trust = false"), r"\[hotel\]: trusted: missing"),
+        (('gateway = "203.0.113.2"', 'gateway = "gw"'), "gateway: "),
+        (("10.0.0.0/8", "10.0.0.1/8"), "protects: "),
+        (
+            ('home-address = "10.0.1.100"', 'home-address = "10.0.1.100"\nattach = "x"'),
+            "attach: no network 'x'",
+        ),
+    ],
+)
+def test_configuration_errors(tmp_path, change, problem):
+    file = tmp_path / "roam.toml"
+    file.write_text(CONFIG.format(stack="mip-in-ipsec", more="").replace(*change, 1))
+    with pytest.raises(ConfigError, match=problem):
+        load(file)

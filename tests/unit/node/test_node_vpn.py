@@ -1,0 +1,169 @@
+"""The VPN client against a charon that is played by the test."""
+
+import asyncio
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from vici.protocol import Message, Packet
+
+from testbed.node.roam.config import Ipsec
+from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
+
+COA, INNER = IPv4Address("198.51.100.70"), IPv4Address("10.0.250.1")
+
+
+class Charon:
+    """Speaks vici; `initiate` does what the test wants."""
+
+    def __init__(self, path, initiate=b"yes"):
+        self.path, self.outcome = path, initiate
+        self.requests = []
+        self.watchers = []
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_unix_server(self.serve, self.path)
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        for writer in self.watchers:
+            writer.close()
+
+    @staticmethod
+    def send(writer, kind, content=b""):
+        packet = bytes([kind]) + content
+        writer.write(len(packet).to_bytes(4, "big") + packet)
+
+    def event(self, writer, name, message):
+        self.send(writer, Packet.EVENT, bytes([len(name)]) + name.encode() + Message.serialize(message))
+
+    async def serve(self, reader, writer):
+        try:
+            while True:
+                packet = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+                name = packet[2 : 2 + packet[1]].decode()
+                if packet[0] == Packet.EVENT_REGISTER:
+                    self.watchers += [writer] if name == "ike-updown" else []
+                    self.send(writer, Packet.EVENT_CONFIRM)
+                    continue
+                content = Message.deserialize(
+                    Packet.parse(bytes([Packet.CMD_RESPONSE]) + packet[2 + len(name) :])[1]
+                )
+                self.requests.append((name, content))
+                answer = {"success": "yes"}
+                if name == "initiate":
+                    if self.outcome is None:
+                        continue  # charon keeps its peace
+                    answer = {"success": self.outcome, "errmsg": "establishing CHILD_SA 'vpn' failed"}
+                if name == "list-sas":
+                    self.event(writer, "list-sa", {"vpn": {"local-vips": [str(INNER)]}})
+                self.send(writer, Packet.CMD_RESPONSE, Message.serialize(answer))
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+
+def client(path):
+    return Vpn(
+        Ipsec(
+            IPv4Address("203.0.113.2"), (IPv4Network("10.0.0.0/8"),), "secret", "mn", "gw", False, str(path)
+        )
+    )
+
+
+def test_a_lent_inner_address(tmp_path):
+    async def run():
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path)
+            assert await vpn.establish(COA, None, 1.0) == Tunnel(COA, INNER)
+            assert vpn.tunnel == Tunnel(COA, INNER)
+            names = [name for name, _ in charon.requests]
+            assert names == ["load-shared", "load-conn", "initiate", "list-sas"]
+            connection = charon.requests[1][1]["vpn"]
+            assert (connection["local_addrs"], connection["vips"]) == ([str(COA).encode()], [b"0.0.0.0"])
+            assert connection["mobike"] == b"no"
+            assert connection["children"]["vpn"]["remote_ts"] == [b"10.0.0.0/8"]
+
+    asyncio.run(run())
+
+
+def test_a_fixed_inner_address_is_the_traffic_selector(tmp_path):
+    async def run():
+        async with Charon(tmp_path / "vici") as charon:
+            home = IPv4Address("10.0.1.100")
+            assert await client(charon.path).establish(home, home, 1.0) == Tunnel(home, None)
+            connection = charon.requests[1][1]["vpn"]
+            assert "vips" not in connection
+            assert connection["children"]["vpn"]["local_ts"] == [b"10.0.1.100/32"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [(None, "ike-timeout"), (b"no", "ike-failed: establishing")])
+def test_failures_have_a_name_and_a_bound(tmp_path, outcome, reason):
+    async def run():
+        async with Charon(tmp_path / "vici", outcome) as charon:
+            with pytest.raises(VpnError, match=reason):
+                await client(charon.path).establish(COA, None, 0.2)
+
+    asyncio.run(run())
+
+
+def test_no_charon_is_a_timeout_and_destroying_nothing_is_fine(tmp_path):
+    async def run():
+        vpn = client(tmp_path / "nobody")
+        await vpn.destroy()
+        with pytest.raises(VpnError, match="ike-timeout"):
+            await vpn.establish(COA, None, 0.05)
+
+    asyncio.run(run())
+
+
+def test_charon_may_start_while_it_is_awaited(tmp_path):
+    async def run():
+        vpn = client(tmp_path / "vici")
+        waiting = asyncio.create_task(vpn.establish(COA, None, 2.0))
+        await asyncio.sleep(0.05)
+        async with Charon(tmp_path / "vici"):
+            assert (await waiting).inner == INNER
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["event", "crash"])
+def test_a_tunnel_that_ends_against_our_will_is_told(tmp_path, how):
+    async def run():
+        lost = asyncio.Event()
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path)
+            watching = asyncio.create_task(vpn.run(lost.set))
+            await vpn.establish(COA, None, 1.0)
+            while not charon.watchers:
+                await asyncio.sleep(0.01)
+            if how == "event":
+                charon.event(charon.watchers[0], "ike-updown", {"vpn": {}})
+            else:
+                charon.watchers[0].close()
+            await asyncio.wait_for(lost.wait(), 1)
+            assert vpn.tunnel is None
+            watching.cancel()
+
+    asyncio.run(run())
+
+
+def test_what_we_end_ourselves_is_not_a_loss(tmp_path):
+    async def run():
+        lost = asyncio.Event()
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path)
+            watching = asyncio.create_task(vpn.run(lost.set))
+            await vpn.establish(COA, None, 1.0)
+            while not charon.watchers:
+                await asyncio.sleep(0.01)
+            await vpn.destroy()
+            charon.event(charon.watchers[0], "ike-updown", {"vpn": {}})
+            await asyncio.sleep(0.05)
+            assert not lost.is_set()
+            assert charon.requests[-1] == ("terminate", {"ike": b"vpn", "force": b"yes", "timeout": b"-1"})
+            watching.cancel()
+
+    asyncio.run(run())

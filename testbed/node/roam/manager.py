@@ -21,8 +21,8 @@ from testbed.node.roam.vpn import VpnError
 
 START_PATIENCE = 6.0
 """Seconds in which attempts are made at start: the other nodes may come up later than this one."""
-START_FACTORS = (0.25, 0.5)
-"""Bounds of the first and of the further attempts at start, as part of the ordinary ones."""
+START_FACTOR, START_GROWTH = 0.05, 1.3
+"""Bounds of the first attempt at start, as part of the ordinary ones, and how they grow with each further one."""
 START_PAUSE = 0.05
 """Seconds between attempts at start."""
 _STATES: dict[str, State] = {
@@ -198,13 +198,13 @@ class Manager:
         if not patience:
             return await self._attempt(move, bounds, fresh, patient=False)
         loop = asyncio.get_running_loop()
-        deadline, factor = loop.time() + patience, START_FACTORS[0]
+        deadline, factor = loop.time() + patience, START_FACTOR
         while True:
             outcome = await self._attempt(move, bounds.scaled(factor), fresh, patient=True)
             if outcome.complete or loop.time() >= deadline:
                 return outcome
             await asyncio.sleep(START_PAUSE)
-            fresh, factor = False, START_FACTORS[1]
+            fresh, factor = False, min(1.0, factor * START_GROWTH)
 
     async def _attempt(self, move: Move, bounds: Bounds, fresh: bool, patient: bool) -> Outcome:
         try:

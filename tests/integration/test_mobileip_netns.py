@@ -369,6 +369,46 @@ def test_through_a_foreign_agent(world: World) -> None:
     assert decode(captures[1], arp_by_mn) == []  # RFC 5944 §4.6: never while away from home
 
 
+def test_without_reverse_tunnel_packets_go_the_short_way(world: World) -> None:
+    world.configure("mobile-node", CONFIG["mobile-node"].replace("reverse-tunnel = true", ""))
+    _, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.both_ways()
+    counters = mn.ask("state")["tunnel"]
+    assert counters["encapsulated"] == 0
+    assert counters["decapsulated"] > 0
+    world.only_up("hotspot")
+    mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    assert world.both_ways()
+    counters = fa.ask("state")["tunnel"]
+    assert counters["encapsulated"] == 0
+    assert counters["decapsulated"] > 0
+
+
+def test_the_tunnel_fits_the_path(world: World) -> None:
+    _, mn = world.start("home-agent", "mobile-node")
+    assert "mtu 1480" in world.ip("mn", "link", "show", "mip0")
+    world.to_hotel()
+    world.ip("mn", "link", "set", "hotel", "mtu", "1400")  # as a device of userspace IPsec has
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert "mtu 1380" in world.ip("mn", "link", "show", "mip0")
+    assert world.both_ways()
+
+
+def test_a_silent_home_agent_is_told_by_the_foreign_agent(world: World) -> None:
+    _, mn = world.start("foreign-agent", "mobile-node")
+    world.only_up("hotspot")
+    before = mn.do("discover", interface="hotspot")
+    mn.wait("reply", after=before, code=82)  # home agent port unreachable
+    world.ip("core", "route", "add", "unreachable", f"{HOME_AGENT}/32")
+    before = len(mn.events)
+    mn.wait("reply", after=before, code=81)  # home agent host unreachable
+    world.ip("fa", "route", "del", "default")
+    before = len(mn.events)
+    mn.wait("reply", after=before, code=80, timeout=8)  # home network unreachable
+
+
 def test_a_walk_home_keeps_a_connection(world: World) -> None:
     ha, _, mn = world.start("home-agent", "foreign-agent", "mobile-node")
     world.to_hotel()

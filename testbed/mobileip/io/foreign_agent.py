@@ -15,7 +15,7 @@ REVERSE_TABLE = 435
 VISITOR, STRANGER = 100, 200
 """Preferences of the rules for what comes from the visited link."""
 TUNNELLED = 150
-"""Preference of the rule for what comes out of the tunnel: to the visitors, before IPsec's rules (220)."""
+"""Preference of the rules for what comes out of the tunnel: to a visitor, before IPsec's rules (220)."""
 
 
 class ForeignAgentRole(Role):
@@ -26,7 +26,7 @@ class ForeignAgentRole(Role):
         self.watched = config.interface
         self.listens = (config.interface,)
         self._config = config
-        self._visitors: dict[IPv4Address, tuple[SetVisitor, Rule]] = {}
+        self._visitors: dict[IPv4Address, tuple[SetVisitor, list[Rule]]] = {}
         self._stranger = Rule(STRANGER, None, interface=config.interface)
 
     def start(self) -> None:
@@ -51,24 +51,28 @@ class ForeignAgentRole(Role):
         self._netlink.set_neighbour(visitor.interface, address, visitor.link_address)
         self._netlink.set_route(IPv4Network(address), visitor.interface)
         table = MAIN
+        rules = []
         if visitor.care_of_address == self._config.care_of:  # else it is co-located, and decapsulates itself
             device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
-            self._netlink.add_rule(Rule(TUNNELLED, MAIN, interface=device))
+            rules.append(Rule(TUNNELLED, MAIN, destination=address, interface=device))
             if visitor.reverse_tunnel:
                 table = REVERSE_TABLE + int(device.removeprefix("mip"))
                 self._netlink.set_route(DEFAULT, device, table=table)
-        rule = Rule(VISITOR, table, source=address, interface=visitor.interface)
-        self._netlink.add_rule(rule)
-        if known is not None and known[1] != rule:
-            self._netlink.delete_rule(known[1])
-        self._visitors[address] = (visitor, rule)
+        rules.append(Rule(VISITOR, table, source=address, interface=visitor.interface))
+        for rule in rules:
+            self._netlink.add_rule(rule)
+        for rule in known[1] if known is not None else ():
+            if rule not in rules:
+                self._netlink.delete_rule(rule)
+        self._visitors[address] = (visitor, rules)
 
     def _clear(self, address: IPv4Address) -> None:
         known = self._visitors.pop(address, None)
         if known is None:
             return
-        visitor, rule = known
-        self._netlink.delete_rule(rule)
+        visitor, rules = known
+        for rule in rules:
+            self._netlink.delete_rule(rule)
         self._netlink.delete_route(IPv4Network(address))
         self._netlink.delete_neighbour(visitor.interface, address)
         self.plane.remove(address)

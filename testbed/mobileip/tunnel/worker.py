@@ -41,6 +41,13 @@ COUNTERS = (
 )  # fmt: skip
 
 
+def open_icmp() -> socket.socket:
+    """A socket for ICMP messages of our own; it receives none."""
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+    raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF))
+    return raw
+
+
 class Worker:
     """Moves datagrams between the TUN device `tun` and the tunnels it is told of over `control`."""
 
@@ -58,8 +65,7 @@ class Worker:
         self.outer = struct.Struct("!12xI16xI" if home_side else "!12xI20xI").unpack_from
         self.buffer = bytearray(HEADER + 0x10000)
         self.view = memoryview(self.buffer)
-        self.icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-        self.icmp.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF))  # it only sends
+        self.icmp = open_icmp()
         self.epoll = select.epoll()
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
@@ -165,9 +171,11 @@ class Worker:
         count["decapsulated-bytes"] += size
 
     def strip_options(self, length: int) -> int:
-        """Move the inner datagram to where it begins when the outer header has no options."""
+        """Move the inner datagram to where it would begin without options; returns the length, 0 for nonsense."""
         header = (self.buffer[0] & 15) * 4
-        self.buffer[HEADER : length - header + HEADER] = bytes(self.view[header:length])
+        if not HEADER <= header <= length:
+            return 0
+        self.view[HEADER : length - header + HEADER] = bytes(self.view[header:length])
         return length - header + HEADER
 
     # -- what goes wrong on the way ----------------------------------------------------------------------

@@ -1,0 +1,176 @@
+import re
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from testbed.mobileip.core.config import ReverseTunnel
+from testbed.mobileip.io import config
+from testbed.mobileip.io.errors import ConfigError
+
+HOME_AGENT = """
+control = "/run/ha.sock"
+address = "10.0.1.2"
+[home]
+interface = "home"
+prefix = "10.0.1.0/24"
+advertise = true
+[limits]
+lifetime = 300
+simultaneous = 2
+[replay]
+method = "timestamps"
+tolerance = 5
+[[security]]
+mobile-node = "10.0.1.100"
+spi = 256
+algorithm = "hmac-md5"
+key = "00ff"
+[[security]]
+foreign-agent = "10.0.0.4"
+spi = 300
+key = "0102"
+"""
+FOREIGN_AGENT = """
+interface = "office"
+address = "10.0.2.1"
+care-of = "10.0.0.4"
+[advertisement]
+interval = 0.5
+registration-lifetime = 120
+registration-required = false
+reverse-tunnel = "required"
+[[security]]
+home-agent = "10.0.1.2"
+spi = 300
+key = "0102"
+"""
+MOBILE_NODE = """
+home-address = "10.0.1.100"
+home-prefix = "10.0.1.0/24"
+home-agent = "10.0.1.2"
+reverse-tunnel = true
+mip-rule-preference = 200
+[security]
+spi = 256
+key = "00ff"
+[attachment]
+interface = "eth1"
+mode = "co-located"
+care-of = "198.51.100.70"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str) -> Path:
+        file = tmp_path / "daemon.toml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_home_agent(write):
+    settings = config.home_agent(write(HOME_AGENT))
+    core = settings.core
+    assert settings.control == Path("/run/ha.sock")
+    assert (core.home_interface, core.lifetime, core.simultaneous, core.bindings) == ("home", 300, 2, 10_000)
+    assert core.replay_tolerance == 5.0
+    assert core.advertising is not None
+    assert core.reverse_tunnel is ReverseTunnel.OFFERED
+    assert [each.peer for each in core.mobile_nodes] == [IPv4Address("10.0.1.100")]
+    assert [each.key for each in core.foreign_agents] == [b"\1\2"]
+
+
+def test_virtual_home(write):
+    text = HOME_AGENT.replace('interface = "home"\n', "").replace("advertise = true\n", "")
+    core = config.home_agent(write(text)).core
+    assert core.home_interface is None
+    assert core.advertising is None
+
+
+def test_foreign_agent(write):
+    settings = config.foreign_agent(write(FOREIGN_AGENT))
+    core = settings.core
+    assert settings.control is None
+    assert core.advertising.interval == 0.5
+    assert core.registration_lifetime == 120
+    assert not core.registration_required
+    assert core.reverse_tunnel is ReverseTunnel.REQUIRED
+    assert [each.peer for each in core.home_agents] == [IPv4Address("10.0.1.2")]
+
+
+def test_mobile_node(write):
+    settings = config.mobile_node(write(MOBILE_NODE))
+    assert settings.rule_preference == 200
+    assert settings.attachment == config.Attachment("eth1", IPv4Address("198.51.100.70"))
+    assert settings.core.security.key == b"\0\xff"
+    assert config.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
+
+
+def test_the_module_documents_files_that_can_be_read(write):
+    documented = re.search(r"```toml\n(.*?)```", config.__doc__, re.DOTALL).group(1)
+    parts = re.split(r"^# (home agent|foreign agent|mobile node)$", documented, flags=re.MULTILINE)
+    texts = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert config.home_agent(write(texts["home agent"])).core.simultaneous == 4
+    assert config.foreign_agent(write(texts["foreign agent"])).core.visitors == 1000
+    assert config.mobile_node(write(texts["mobile node"].replace('"…"', '"00"'))).rule_preference == 230
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "change", "message"),
+    [
+        ("home_agent", HOME_AGENT, ('address = "10.0.1.2"', ""), "address: is missing"),
+        ("home_agent", HOME_AGENT, ("10.0.1.0/24", "10.0.1.7/24"), "home.prefix: expected an IPv4 prefix"),
+        ("home_agent", HOME_AGENT, ("lifetime = 300", "lifetime = 0"), "lifetime must be 1 to 65535"),
+        (
+            "home_agent",
+            HOME_AGENT,
+            ("lifetime = 300", 'lifetime = "x"'),
+            "limits.lifetime: expected an integer",
+        ),
+        (
+            "home_agent",
+            HOME_AGENT,
+            ("lifetime = 300", "lifetime = true"),
+            "limits.lifetime: expected an integer",
+        ),
+        ("home_agent", HOME_AGENT, ("lifetime = 300", "life-time = 1"), "did you mean 'lifetime'?"),
+        ("home_agent", HOME_AGENT, ("timestamps", "nonces"), "replay.method: expected one of timestamps"),
+        ("home_agent", HOME_AGENT, ("spi = 256", "spi = 255"), "security[0]: SPI must be"),
+        ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "security[0]: algorithm must be"),
+        ("home_agent", HOME_AGENT, ("foreign-agent", "stranger"), "security[1].mobile-node: is missing"),
+        ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml: "),
+        (
+            "foreign_agent",
+            FOREIGN_AGENT,
+            ('"required"', '"maybe"'),
+            "reverse-tunnel: expected one of required",
+        ),
+        ("foreign_agent", FOREIGN_AGENT, ("0.5", '"often"'), "advertisement.interval: expected a number"),
+        ("mobile_node", MOBILE_NODE, ("= 200", "= 40000"), "mip-rule-preference: expected 1 to 32765"),
+        ("mobile_node", MOBILE_NODE, ("10.0.1.100", "10.0.9.1"), "is not in the home prefix"),
+        ("mobile_node", MOBILE_NODE, ('"eth1"', "1"), "attachment.interface: expected a string"),
+        ("mobile_node", MOBILE_NODE, ("[security]", "[secrets]"), "security.spi: is missing"),
+    ],
+)
+def test_errors_name_file_and_key(write, read, text, change, message):
+    assert change[0] in text
+    file = write(text.replace(*change, 1))
+    with pytest.raises(ConfigError) as caught:
+        getattr(config, read)(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert message in str(caught.value)
+
+
+def test_a_key_is_never_quoted(write):
+    with pytest.raises(ConfigError) as caught:
+        config.mobile_node(write(MOBILE_NODE.replace("00ff", "secret")))
+    assert "secret" not in str(caught.value)
+    assert "security.key" in str(caught.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
+        config.home_agent(tmp_path / "absent.toml")

@@ -1,0 +1,392 @@
+"""What the roles ask of the kernel; a fake that remembers stands for it."""
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+
+from testbed.mobileip.core.api import (
+    ClearBinding,
+    ClearVisitor,
+    Datagram,
+    ProxyArp,
+    SetBinding,
+    SetVisitor,
+    UseCoLocated,
+    UseForeignAgent,
+    UseHome,
+    UseNothing,
+)
+from testbed.mobileip.core.config import (
+    ForeignAgentConfig,
+    HomeAgentConfig,
+    MobileNodeConfig,
+    SecurityAssociation,
+)
+from testbed.mobileip.io import home_agent
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.foreign_agent import ForeignAgentRole
+from testbed.mobileip.io.home_agent import HomeAgentRole
+from testbed.mobileip.io.mobile_node import MobileNodeRole
+from testbed.mobileip.io.netlink import Hop, Rule
+from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
+from testbed.mobileip.tunnel.kernel import KernelPlane, available
+
+MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
+ROUTER = IPv4Address("192.0.2.1")
+PREFIX = IPv4Network("192.0.2.0/24")
+MAC = bytes(range(6))
+AWAY, AT_HOME = IPv4Interface("192.0.2.100/32"), IPv4Interface("192.0.2.100/24")
+
+
+class FakeKernel:
+    """Addresses, routes, rules, neighbours, proxies and links as sets."""
+
+    def __init__(self):
+        self.routes = {}
+        self.rules = set()
+        self.neighbours = {}
+        self.proxies = set()
+        self.given = set()
+        self.links = {}
+        self.devices = {}
+        self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
+        self.without_ipip = False
+        self.always = lambda: None
+
+    def clean(self):
+        self.routes.clear()
+        self.rules.clear()
+
+    def set_link(self, interface, *, up=None, mtu=None):
+        self.links[interface] = mtu
+
+    def add_ipip(self, interface, local, remote, mtu):
+        if self.without_ipip:
+            raise NodeError("EOPNOTSUPP")
+        self.devices[interface] = (local, remote, mtu)
+
+    def delete_link(self, interface):
+        self.devices.pop(interface, None)
+
+    def addresses(self):
+        return list(self.given)
+
+    def add_address(self, interface, address):
+        self.given.add((interface, address))
+        self.always()
+
+    def delete_address(self, interface, address):
+        self.given.discard((interface, address))
+        self.always()
+
+    def set_route(self, destination, interface, *, table=254, gateway=None, source=None):
+        self.routes[(table, str(destination))] = (interface, gateway, source)
+
+    def set_unreachable(self, destination):
+        self.routes[(254, str(destination))] = "unreachable"
+
+    def delete_route(self, destination, *, table=254):
+        self.routes.pop((table, str(destination)), None)
+
+    def gateways(self, table):
+        return [(r[0], r[1]) for (t, _), r in self.routes.items() if t == table and r[1] is not None]
+
+    def hop(self, destination, source):
+        return self.next_hop
+
+    def add_rule(self, rule):
+        self.rules.add(rule)
+
+    def delete_rule(self, rule):
+        self.rules.discard(rule)
+
+    def set_neighbour(self, interface, address, link_address):
+        self.neighbours[(interface, address)] = link_address
+
+    def delete_neighbour(self, interface, address):
+        self.neighbours.pop((interface, address), None)
+
+    def fixed_neighbours(self, interface):
+        return [address for name, address in self.neighbours if name == interface]
+
+    def add_proxy(self, interface, address):
+        self.proxies.add((interface, address))
+
+    def delete_proxy(self, interface, address):
+        self.proxies.discard((interface, address))
+
+
+class FakePlane:
+    backend, anchor = "fake", "mip0"
+
+    def __init__(self):
+        self.tunnels = {}
+
+    def set(self, tunnel):
+        self.tunnels[tunnel.mobile] = tunnel
+        return "mip0"
+
+    def remove(self, mobile):
+        self.tunnels.pop(mobile, None)
+
+
+@pytest.fixture
+def kernel():
+    return FakeKernel()
+
+
+@pytest.fixture
+def plane():
+    return FakePlane()
+
+
+# -- mobile node ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def node(kernel, plane):
+    config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"))
+    kernel.given = {("home", AT_HOME)}  # a predecessor was killed at home
+    kernel.neighbours = {("hotspot", FA): MAC}  # or at a foreign agent
+    kernel.set_route(IPv4Network("0.0.0.0/0"), "hotspot", table=434, gateway=FA)
+    role = MobileNodeRole(config, 200, kernel, plane)
+    role.start()
+    return role
+
+
+def test_it_starts_with_nothing_but_its_address(node, kernel):
+    assert kernel.given == {("mip0", AWAY)}
+    assert not kernel.neighbours
+    assert not kernel.routes
+    assert not kernel.rules
+
+
+def test_co_located(node, kernel, plane):
+    kernel.next_hop = Hop("ipsec0", None, 1400)
+    node.apply(UseCoLocated("hotel", COA, HA, True))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (HA,))}
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
+    assert kernel.rules == {Rule(200, 434)}
+    assert kernel.links["mip0"] == 1380
+
+
+def test_co_located_without_reverse_tunnel(node, kernel):
+    node.apply(UseCoLocated("hotel", COA, HA, False))
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("hotel", IPv4Address("198.51.100.65"), MN)}
+    kernel.next_hop = None
+    with pytest.raises(NodeError, match="no route"):
+        node.apply(UseCoLocated("hotel", COA, HA, False))
+
+
+def test_through_a_foreign_agent(node, kernel, plane):
+    node.apply(UseCoLocated("hotel", COA, HA, True))
+    node.apply(UseForeignAgent("hotspot", FA, MAC, False))
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("hotspot", FA, MN)}
+    assert kernel.neighbours == {("hotspot", FA): MAC}
+    assert plane.tunnels == {}
+    other = IPv4Address("198.51.100.2")
+    node.apply(UseForeignAgent("hotspot", other, MAC, True))
+    assert kernel.neighbours == {("hotspot", other): MAC}
+    node.apply(UseNothing())
+    assert not kernel.neighbours
+    assert not kernel.routes
+    assert not kernel.rules
+
+
+def test_the_home_address_is_always_there(node, kernel):
+    def there():
+        assert MN in {address.ip for _, address in kernel.given}
+
+    kernel.always = there
+    for use in (
+        UseCoLocated("hotel", COA, HA, True),
+        UseHome("home", ROUTER),
+        UseForeignAgent("hotspot", FA, MAC, True),
+        UseHome("home", None),
+        UseHome("home2", ROUTER),
+        UseNothing(),
+    ):
+        node.apply(use)
+    assert kernel.given == {("mip0", AWAY)}
+
+
+def test_at_home(node, kernel, plane):
+    node.apply(UseCoLocated("hotel", COA, HA, True))
+    node.apply(UseHome("home", ROUTER))
+    assert kernel.given == {("home", AT_HOME)}
+    assert kernel.routes == {(254, "0.0.0.0/0"): ("home", ROUTER, None)}
+    assert not kernel.rules
+    assert not plane.tunnels
+    node.apply(UseNothing())
+    assert kernel.given == {("mip0", AWAY)}
+    assert not kernel.routes
+
+
+def test_requests_from_a_care_of_address_are_routed(node):
+    from_care_of = Datagram(b"", COA, 434, HA, 434, "hotel")
+    assert node.outgoing(from_care_of).interface is None
+    from_home = Datagram(b"", MN, 434, HA, 434, "home")
+    assert node.outgoing(from_home) is from_home
+    to_agent = Datagram(b"", COA, 434, FA, 434, "hotel", 255, MAC)
+    assert node.outgoing(to_agent) is to_agent
+
+
+# -- foreign agent ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(kernel, plane):
+    kernel.neighbours = {("hotspot", IPv4Address("192.0.2.7")): MAC}
+    role = ForeignAgentRole(ForeignAgentConfig("hotspot", FA, COA), kernel, plane)
+    role.start()
+    return role
+
+
+STRANGERS = Rule(200, None, interface="hotspot")
+
+
+def test_strangers_are_kept_out(agent, kernel):
+    assert kernel.rules == {STRANGERS}
+    assert not kernel.neighbours
+    agent.stop()
+    assert not kernel.rules
+
+
+def test_a_visitor(agent, kernel, plane):
+    agent.apply(SetVisitor(MN, HA, COA, "hotspot", MAC, True))
+    out_of_the_tunnel = Rule(150, 254, destination=MN, interface="mip0")
+    assert kernel.rules == {STRANGERS, out_of_the_tunnel, Rule(100, 435, source=MN, interface="hotspot")}
+    assert kernel.routes == {
+        (254, "192.0.2.100/32"): ("hotspot", None, None),
+        (435, "0.0.0.0/0"): ("mip0", None, None),
+    }
+    assert kernel.neighbours == {("hotspot", MN): MAC}
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (HA,))}
+    agent.apply(SetVisitor(MN, HA, COA, "hotspot", MAC, False))
+    assert kernel.rules == {STRANGERS, out_of_the_tunnel, Rule(100, 254, source=MN, interface="hotspot")}
+    agent.apply(ClearVisitor(MN))
+    assert kernel.rules == {STRANGERS}
+    assert not kernel.neighbours
+    assert not plane.tunnels
+    assert (254, "192.0.2.100/32") not in kernel.routes
+    agent.apply(ClearVisitor(MN))
+
+
+def test_a_co_located_visitor_needs_no_tunnel_here(agent, kernel, plane):
+    agent.apply(SetVisitor(MN, HA, IPv4Address("198.51.100.9"), "hotspot", MAC, True))
+    assert not plane.tunnels
+    assert Rule(100, 254, source=MN, interface="hotspot") in kernel.rules
+
+
+# -- home agent -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(kernel, plane, monkeypatch):
+    monkeypatch.setattr(home_agent, "answer_at_once", lambda interface: None)
+    stale = {MN, IPv4Address("192.0.2.200")}
+    kernel.proxies = {("home", each) for each in stale}
+    monkeypatch.setattr(home_agent, "proxies", lambda interface: stale)
+    config = HomeAgentConfig(HA, PREFIX, "home", mobile_nodes=(SecurityAssociation(MN, 256, b"key"),))
+    role = HomeAgentRole(config, kernel, plane)
+    role.start()
+    return role
+
+
+def test_a_binding(home, kernel, plane):
+    others = {("home", IPv4Address("192.0.2.200"))}  # of somebody else
+    assert kernel.proxies == others
+    home.apply(SetBinding(MN, (COA, FA), True))
+    home.apply(ProxyArp(MN, True))
+    assert plane.tunnels == {MN: Tunnel(MN, HA, (COA, FA))}
+    assert kernel.routes == {(254, "192.0.2.100/32"): ("mip0", None, None)}
+    assert kernel.proxies == others | {("home", MN)}
+    home.apply(ClearBinding(MN))
+    home.apply(ProxyArp(MN, False))
+    assert not plane.tunnels
+    assert not kernel.routes
+    assert kernel.proxies == others
+
+
+def test_stopping_gives_everything_back(home, kernel, plane):
+    home.apply(SetBinding(MN, (COA,), True))
+    home.apply(ProxyArp(MN, True))
+    home.stop()
+    assert not plane.tunnels
+    assert not kernel.routes
+    assert ("home", MN) not in kernel.proxies
+
+
+def test_a_virtual_home(kernel, plane):
+    role = HomeAgentRole(HomeAgentConfig(HA, PREFIX), kernel, plane)
+    role.start()
+    assert kernel.routes == {(254, "192.0.2.0/24"): "unreachable"}
+    role.apply(ProxyArp(MN, True))
+    assert not kernel.proxies
+    role.stop()
+    assert not kernel.routes
+
+
+# -- kernel tunnels ---------------------------------------------------------------------------------------
+
+
+def statistics(folder, name, value):
+    where = folder / name / "statistics"
+    where.mkdir(parents=True)
+    for counter in ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes", "tx_errors"):
+        (where / counter).write_text(f"{value}\n")
+
+
+def test_probing_makes_and_removes_a_device(kernel):
+    assert available(kernel)
+    assert not kernel.devices
+    kernel.without_ipip = True
+    assert not available(kernel)
+
+
+def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
+    other = IPv4Address("192.0.2.101")
+    for name in ("mip0", "mip1"):
+        statistics(tmp_path, name, 5)
+    plane = KernelPlane(Side.HOME, kernel, tmp_path)
+    assert plane.set(Tunnel(MN, HA, (COA,))) == "mip0"
+    assert plane.set(Tunnel(other, HA, (COA,))) == "mip0"
+    assert kernel.devices == {"mip0": (HA, COA, 1480)}
+    refuse = Rule(160, None, interface="mip0")
+    allow = Rule(150, 254, source=MN, interface="mip0")
+    assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip0")}
+    assert plane.set(Tunnel(MN, HA, (FA,))) == "mip1"
+    assert allow not in kernel.rules
+    assert plane.counters()["decapsulated"] == 10
+    plane.remove(MN)
+    assert list(kernel.devices) == ["mip0"]
+    assert plane.counters()["decapsulated"] == 10  # what is gone still counts
+    plane.close()
+    assert not kernel.devices
+    assert not kernel.rules
+
+
+def test_the_visited_side_allows_by_destination(kernel, tmp_path):
+    statistics(tmp_path, "mip0", 0)
+    plane = KernelPlane(Side.VISITED, kernel, tmp_path)
+    plane.set(Tunnel(MN, COA, (HA,)))
+    assert Rule(150, 254, destination=MN, interface="mip0") in kernel.rules
+    with pytest.raises(PlaneError, match="copies"):
+        plane.set(Tunnel(MN, COA, (HA, FA)))
+    kernel.without_ipip = True
+    with pytest.raises(PlaneError):
+        plane.set(Tunnel(MN, COA, (FA,)))
+    plane.close()
+
+
+def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
+    statistics(tmp_path, "mip0", 0)
+    config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"))
+    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, tmp_path))
+    role.start()
+    assert kernel.given == {("lo", AWAY)}
+    role.apply(UseCoLocated("hotel", COA, HA, True))
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
+    role.stop()
+    assert not kernel.given
+    assert not kernel.devices

@@ -1,0 +1,326 @@
+"""The tunnel process's work on packets, with sockets that only pretend."""
+
+import errno
+import json
+import os
+import socket
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from testbed.mobileip.tunnel import endpoint as endpoint_module
+from testbed.mobileip.tunnel import worker as worker_module
+from testbed.mobileip.tunnel.worker import Worker
+from testbed.mobileip.wire import ipip
+
+inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
+
+MN, CN, HA, COA, COA2 = "192.0.2.100", "192.0.2.10", "203.0.113.2", "198.51.100.70", "203.0.113.6"
+
+
+class Raw:
+    """A raw socket that remembers what was sent and hands out what a test put in."""
+
+    def __init__(self, *_):
+        self.sent = []
+        self.arriving = []
+        self.errors = []
+        self.fail = []
+        self.closed = False
+        self._fd = os.eventfd(0)
+
+    def fileno(self):
+        return self._fd
+
+    def setsockopt(self, *_):
+        pass
+
+    def bind(self, *_):
+        pass
+
+    def sendto(self, data, address):
+        if self.fail:
+            raise self.fail.pop(0)
+        self.sent.append((bytes(data), address[0]))
+
+    def recv_into(self, buffer):
+        if not self.arriving:
+            raise BlockingIOError
+        data = self.arriving.pop(0)
+        if isinstance(data, OSError):
+            raise data
+        buffer[: len(data)] = data
+        return len(data)
+
+    def recvmsg(self, *_):
+        if not self.errors:
+            raise BlockingIOError
+        return self.errors.pop(0)
+
+    def close(self):
+        self.closed = True
+        os.close(self._fd)
+
+
+class Bench:
+    """A worker between a pretended device and pretended sockets."""
+
+    def __init__(self, home_side):
+        self.device, tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for each in (self.device, tun):
+            each.setblocking(False)
+        self._tun = tun
+        self.worker = Worker(tun.fileno(), theirs, home_side)
+
+    def ask(self, **request):
+        self.control.send(json.dumps(request).encode())
+        assert self.worker.command()
+        return json.loads(self.control.recv(65536))
+
+    def put(self, packet):
+        """A packet is routed into the device."""
+        self.device.send(bytes(packet))
+        self.worker.encapsulate()
+
+    def arrive(self, packet, local):
+        """A packet arrives at a tunnel's end; returns what comes out of the device."""
+        end = self.worker.endpoints[local]
+        end.socket.arriving.append(bytes(packet))
+        self.worker.decapsulate(end)
+        try:
+            return self.device.recv(65536)
+        except BlockingIOError:
+            return None
+
+    def raw(self, local):
+        return self.worker.endpoints[local].socket
+
+    @property
+    def count(self):
+        return {name: value for name, value in self.worker.count.items() if value}
+
+
+@pytest.fixture
+def make(monkeypatch):
+    monkeypatch.setattr(endpoint_module.Endpoint, "_open", Raw)
+    monkeypatch.setattr(worker_module, "open_icmp", Raw)
+    return Bench
+
+
+@pytest.fixture
+def home(make):
+    bench = make(home_side=True)
+    bench.ask(set=MN, local=HA, remotes=[COA])
+    return bench
+
+
+@pytest.fixture
+def visited(make):
+    bench = make(home_side=False)
+    bench.ask(set=MN, local=COA, remotes=[HA])
+    return bench
+
+
+def inner(source=CN, destination=MN, payload=b"data", **fields):
+    return inet.IP(src=source, dst=destination, **fields) / inet.UDP() / payload
+
+
+def tunnelled(packet, source=COA, destination=HA, **fields):
+    return inet.IP(src=source, dst=destination, proto=4, **fields) / packet
+
+
+@pytest.mark.parametrize("tos", [0, 0xB8])
+@pytest.mark.parametrize("flags", ["", "DF"])
+def test_the_outer_header_is_that_of_the_codec(home, tos, flags):
+    packet = bytes(inner(tos=tos, flags=flags))
+    home.put(packet)
+    ((sent, to),) = home.raw(HA).sent
+    assert to == COA
+    expected = ipip.encapsulate(packet, ipip.IPv4Address(HA), ipip.IPv4Address(COA))
+    # Length and checksum are left to the kernel.
+    assert (sent[:2], sent[4:10], sent[12:]) == (expected[:2], expected[4:10], expected[12:])
+    assert home.count == {"encapsulated": 1, "encapsulated-bytes": len(packet)}
+
+
+def test_a_copy_to_each_care_of_address(home):
+    home.ask(set=MN, local=HA, remotes=[COA, COA2])
+    home.put(inner())
+    sent = home.raw(HA).sent
+    assert [to for _, to in sent] == [COA, COA2]
+    assert [inet.IP(data).dst for data, _ in sent] == [COA, COA2]
+    assert {bytes(inet.IP(data).payload) for data, _ in sent} == {bytes(inner())}
+
+
+def test_each_side_looks_at_the_mobile_nodes_address(home, visited):
+    home.put(inner(MN, CN))
+    visited.put(inner(CN, MN))
+    assert home.count == visited.count == {"unknown": 1}
+    visited.put(inner(MN, CN))
+    assert [to for _, to in visited.raw(COA).sent] == [HA]
+
+
+def test_out_of_the_tunnel_unchanged(home, visited):
+    reverse, forward = (
+        bytes(inner(MN, CN, ttl=1)),
+        bytes(inner(CN, MN, options=inet.IPOption(b"\x94\x04\0\0"))),
+    )
+    assert home.arrive(tunnelled(inner(MN, CN, ttl=1)), HA) == reverse
+    assert visited.arrive(tunnelled(forward, HA, COA), COA) == forward
+    assert home.count == {"decapsulated": 1, "decapsulated-bytes": len(reverse)}
+
+
+def test_outer_options_are_skipped(home):
+    packet = bytes(inner(MN, CN))
+    assert home.arrive(tunnelled(packet, options=inet.IPOption(b"\x94\x04\0\0")), HA) == packet
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (tunnelled(inner(MN, CN), source=COA2), "refused"),  # RFC 3024 §4.3.2: not from the care-of address
+        (tunnelled(inner(CN, MN)), "refused"),  # not from the home address
+        (tunnelled(inner(MN, CN, ttl=0)), "ttl"),
+        (tunnelled(b"\x60" + bytes(60)), "malformed"),
+        (tunnelled(b"\x45"), "malformed"),
+    ],
+)
+def test_what_the_home_agent_drops(home, packet, reason):
+    assert home.arrive(packet, HA) is None
+    assert home.count == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [tunnelled(inner(CN, MN), COA2, COA), tunnelled(inner(CN, CN), HA, COA)],
+    ids=["not from the home agent", "not for a visitor"],
+)
+def test_what_the_visited_side_drops(visited, packet):
+    assert visited.arrive(packet, COA) is None
+    assert visited.count == {"refused": 1}
+
+
+def test_what_must_not_enter(home):
+    home.put(inner(ttl=0))
+    home.put(inner(COA, MN))  # RFC 2003 §3.2: its source is the tunnel's exit
+    home.put(b"\x60" + bytes(60))
+    assert home.raw(HA).sent == []
+    assert home.count == {"ttl": 1, "loop": 1, "unknown": 1}
+
+
+def test_tunnels_come_and_go(home):
+    first = home.raw(HA)
+    home.ask(set=MN, local=HA, remotes=[COA2])
+    assert home.raw(HA) is first
+    assert home.arrive(tunnelled(inner(MN, CN)), HA) is None
+    assert home.arrive(tunnelled(inner(MN, CN), COA2), HA) is not None
+    home.ask(set="192.0.2.101", local=HA, remotes=[COA2])
+    home.ask(remove=MN)
+    home.put(inner())
+    assert home.count["unknown"] == 1
+    assert not first.closed
+    home.ask(remove="192.0.2.101")
+    assert first.closed
+    assert not home.worker.endpoints
+    assert not home.worker.by_fd
+    home.ask(remove=MN)
+
+
+def test_counters_are_told(home):
+    home.put(inner())
+    reply = home.ask(counters=True)
+    assert reply["encapsulated"] == 1
+    assert set(reply) == set(worker_module.COUNTERS)
+
+
+def icmp(code, info=0, kind=3, origin=2, number=errno.EHOSTUNREACH):
+    return struct.pack("=IBBBxII", number, origin, kind, code, info, 0) + bytes(16)
+
+
+def report(bench, quote, data):
+    raw = bench.raw(HA)
+    raw.errors.append((bytes(quote), [(socket.IPPROTO_IP, 11, data)], 0, (COA, 0)))
+    bench.worker.read_errors(bench.worker.endpoints[HA])
+
+
+def test_a_narrow_path_is_learnt_and_told(home):
+    packet = inner(flags="DF", payload=bytes(1400))
+    home.put(packet)
+    quote = tunnelled(packet, HA, COA)
+    report(home, bytes(quote)[:56], icmp(4, 1400, number=errno.EMSGSIZE))
+    home.put(packet)
+    assert len(home.raw(HA).sent) == 1
+    assert home.count["too-big"] == 1
+    assert [to for _, to in home.worker.icmp.sent] == [CN, CN]
+    for data, _ in home.worker.icmp.sent:
+        message = inet.ICMP(data)
+        assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380)
+    sent = home.worker.icmp.sent[0][0]
+    assert worker_module.internet_checksum(sent) == 0
+    assert sent[8:] == bytes(packet)[:28]
+
+
+def test_what_may_be_fragmented_is(home):
+    report(home, b"", icmp(4, 1400, number=errno.EMSGSIZE))
+    packet = bytes(inner(payload=bytes(1400)))
+    home.put(packet)
+    assert home.raw(HA).sent == []
+    assert home.worker.endpoints[HA].fragmenter.sent == [(packet, COA)]
+    home.put(inner())
+    assert len(home.raw(HA).sent) == 1
+
+
+def test_a_learnt_mtu_is_forgotten(home, monkeypatch):
+    report(home, b"", icmp(4, 1400, number=errno.EMSGSIZE))
+    later = endpoint_module.time.monotonic() + 601
+    monkeypatch.setattr(endpoint_module.time, "monotonic", lambda: later)
+    home.put(inner(payload=bytes(1400)))
+    assert len(home.raw(HA).sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "relayed"),
+    [(3, 0, 0), (3, 1, 1), (3, 2, 1), (3, 3, None), (3, 5, None), (11, 0, 1), (4, 0, None)],
+)
+def test_errors_from_within_the_tunnel(home, kind, code, relayed):
+    """RFC 2003 §4."""
+    report(home, tunnelled(inner(), HA, COA), icmp(code, kind=kind))
+    assert [data[1] for data, _ in home.worker.icmp.sent] == ([] if relayed is None else [relayed])
+
+
+def test_no_error_about_an_error(home):
+    about = inet.IP(src=CN, dst=MN) / inet.ICMP(type=3) / bytes(inner())
+    report(home, tunnelled(about, HA, COA), icmp(1))
+    report(home, tunnelled(inner(frag=2), HA, COA), icmp(1))
+    report(home, tunnelled(inner("224.0.0.5"), HA, COA), icmp(1))
+    report(home, tunnelled(inner(), HA, COA), icmp(1, origin=1))
+    assert home.worker.icmp.sent == []
+
+
+def test_an_old_error_does_not_cost_a_packet(home):
+    home.raw(HA).fail = [OSError(errno.EHOSTUNREACH, "")]
+    home.put(inner())
+    assert len(home.raw(HA).sent) == 1
+    home.raw(HA).fail = [OSError(errno.EAGAIN, "")]
+    home.put(inner())
+    assert home.count["failed"] == 1
+    home.raw(HA).arriving.append(OSError(errno.EHOSTUNREACH, ""))
+    assert home.arrive(tunnelled(inner(MN, CN)), HA) is not None
+
+
+@settings(max_examples=300)
+@given(st.binary(min_size=1, max_size=120), st.booleans())
+def test_nothing_crashes_it(data, home_side):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoint_module.Endpoint, "_open", Raw)
+        patch.setattr(worker_module, "open_icmp", Raw)
+        bench = Bench(home_side)
+        bench.ask(set="0.0.0.0", local=HA, remotes=["0.0.0.0"])
+        bench.put(data)
+        bench.arrive(data, HA)
+        raw = bench.raw(HA)
+        raw.errors.append((data, [(0, 11, icmp(4, 100))], 0, ("0.0.0.0", 0)))
+        bench.worker.read_errors(bench.worker.endpoints[HA])
+        raw.close()

@@ -22,7 +22,7 @@ from testbed.node.roam.vpn import VpnError
 START_PATIENCE = 6.0
 """Seconds in which attempts are made at start: the other nodes may come up later than this one."""
 START_FACTOR, START_GROWTH = 0.05, 1.3
-"""Bounds of the first attempt at start, as part of the ordinary ones, and how they grow with each further one."""
+"""Bounds of the first attempt at start, as part of the ordinary ones, and how they grow with each further."""
 START_PAUSE = 0.05
 """Seconds between attempts at start."""
 _STATES: dict[str, State] = {

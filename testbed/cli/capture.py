@@ -87,7 +87,7 @@ def capture(
         file = None if write is None else sys.stdout.buffer if to_stdout else _opened(write)
         writer, seen = CaptureWriter(), 0
         try:
-            with closing(frames):  # type: ignore[type-var]  # a generator: closing it ends every tcpdump
+            with closing(frames):  # which ends every tcpdump
                 _put(file, writer.header())
                 for frame in frames:
                     seen += 1

@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -195,7 +195,7 @@ def watch(
     count: int | None = None,
     seconds: float | None = None,
     ready: Callable[[], None] = lambda: None,
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Frames of all taps in order of time, as they come, with `node/interface` as their interface.
 
     Ends after so many frames or seconds, or when every tcpdump has ended; `ready` is called once all capture.

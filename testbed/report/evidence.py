@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from testbed.errors import Source, TestbedError, UsageError
-from testbed.experiment.names import Names
 from testbed.experiment.pcap import Frame, read_capture
 from testbed.topology.document import load_document, validate_model
 from testbed.topology.model import Topology
@@ -147,7 +145,7 @@ class StepTaken:
     text: str
     began: float
     ended: float
-    result: str
+    result: str  # what came of it, in words
 
 
 @dataclass(frozen=True)
@@ -223,23 +221,20 @@ class Evidence:
     @cached_property
     def topology(self) -> Topology | None:
         """topology.yaml; None where the folder has none."""
-        path = self.folder / "topology.yaml"
-        if not path.is_file():
-            return None
-        return validate_model(Topology, *load_document(path, str(path)))
+        return _topology(self.folder / "topology.yaml")
+
+    @cache  # noqa: B019  # an evidence folder lives as long as the process
+    def topology_of(self, lab: str) -> Topology | None:
+        """The topology a lab was brought up from: the scenario's own, or another that a run needed."""
+        backends = self.verdicts.backends if self.verdicts else {}
+        about = backends.get(lab)
+        name = about.get("topology") if isinstance(about, dict) else None
+        other = _topology(self.folder / "topologies" / f"{name}.yaml") if name else None
+        return other or self.topology
 
     def run(self, claim: str, side: Side) -> Run:
         """The folder of a run, which may be missing: then it has no events and no captures."""
         return Run(self.folder / "claims" / claim / side)
-
-    def names(self, lab: str = "") -> Names:
-        """Words for the addresses of a lab: what was rendered for it, else the topology's."""
-        base = Names.of(self.topology) if self.topology else Names({})
-        rendered = self.folder / "rendered" / lab
-        if not lab or not rendered.is_dir():
-            return base
-        own = _rendered_names(rendered)
-        return Names({**base.addresses, **own.addresses}, [*own.places, *base.places])
 
 
 def read_evidence(folder: Path) -> Evidence:
@@ -255,32 +250,10 @@ def read_evidence(folder: Path) -> Evidence:
     return evidence
 
 
-def _rendered_names(folder: Path) -> Names:
-    """Names from the files the nodes were given: their addresses, and the links of a mobile node."""
-    addresses: dict[IPv4Address, str] = {}
-    prefixes: dict[str, IPv4Network] = {}
-    roaming: dict[str, list[str]] = {}
-    for file in sorted(folder.glob("*/etc/testbed/links")):
-        node = file.parents[2].name
-        for line in file.read_text().splitlines():
-            network, _, address = line.partition(" ")
-            if address.strip() in ("", "-"):
-                roaming.setdefault(node, []).append(network)
-                continue
-            interface = IPv4Interface(address.strip())
-            addresses[interface.ip] = node
-            if network not in prefixes or interface.network.prefixlen < prefixes[network].prefixlen:
-                prefixes[network] = interface.network
-    for node in roaming:
-        for line in (folder / node / "etc/testbed/hosts").read_text().splitlines():
-            fields = line.split()
-            if len(fields) > 1 and fields[1] == node:
-                addresses[IPv4Address(fields[0])] = node
-    places = []
-    if len(roaming) == 1:
-        ((node, networks),) = roaming.items()
-        places = [(prefixes[net], f"{node}@{net}") for net in networks if net in prefixes]
-    return Names(addresses, places)
+def _topology(path: Path) -> Topology | None:
+    if not path.is_file():
+        return None
+    return validate_model(Topology, *load_document(path, str(path)))
 
 
 M = TypeVar("M", bound=BaseModel)

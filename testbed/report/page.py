@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from testbed.report.drawing import Drawing, draw
 from testbed.report.evidence import SIDES, Claim, Evidence, HandOffs, RunFacts, Side
 from testbed.report.ladder import Ladder, build_ladder
 from testbed.report.plots import distributions, plot, timelines
 from testbed.report.templates import environment
-from testbed.report.tree import arrange
 from testbed.topology.model import Topology
 
 VERDICTS = ("reproduced", "refuted", "inconclusive")
@@ -26,7 +27,8 @@ class RunView:
     side: Side
     facts: RunFacts | None
     ladder: Ladder
-    path: tuple[str, ...]
+    path: tuple[str, ...]  # networks
+    drawings: tuple[Drawing, ...]  # with the path; none if the mobile node went nowhere
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,14 @@ class ClaimView:
 
     claim: Claim
     runs: tuple[RunView, ...]
-    drawings: tuple[Drawing, ...]  # with the path of the main run; none if the mobile node went nowhere
     command: str
 
 
 def render_report(evidence: Evidence, *, links: bool = True) -> str:
     """The page; `links` if it will lie in the evidence folder, so that it can point to the files there."""
     topology = evidence.topology
-    order = _order(topology)
     verdicts, handoffs = evidence.verdicts, evidence.handoffs
-    claims = [_claim(evidence, claim, order) for claim in verdicts.claims] if verdicts else []
+    claims = [_claim(evidence, claim) for claim in verdicts.claims] if verdicts else []
     scenario = verdicts.scenario if verdicts else handoffs.scenario if handoffs else ""
     return (
         environment()
@@ -55,8 +55,8 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
             drawings=_drawings(topology, []),
             claims=claims,
             counts={v: sum(view.claim.verdict == v for view in claims) for v in VERDICTS},
-            backends=verdicts.backends if verdicts else {},
-            versions=evidence.versions,
+            backends=_backends(verdicts.backends if verdicts else {}),
+            versions=_versions(evidence.versions),
             handoffs=handoffs,
             plot=plot(handoffs) if handoffs else None,
             distributions=distributions(handoffs) if handoffs else [],
@@ -74,28 +74,17 @@ def write_report(evidence: Evidence, path: Path) -> None:
     path.write_text(render_report(evidence, links=inside))
 
 
-def _order(topology: Topology | None) -> list[str]:
-    """Nodes as the topology is drawn, the mobile node first."""
-    if topology is None:
-        return []
-    layers = {item.name: item.layer for item in arrange(topology).items if item.kind == "node"}
-    mobile = [name for name, node in topology.nodes.items() if node.attaches]
-    rest = [name for name in topology.nodes if name not in mobile]
-    return [*mobile, *sorted(rest, key=lambda name: layers.get(name, 0))]
-
-
-def _claim(evidence: Evidence, claim: Claim, order: list[str]) -> ClaimView:
+def _claim(evidence: Evidence, claim: Claim) -> ClaimView:
     runs = []
     for side in SIDES:
         facts, run = claim.facts(side), evidence.run(claim.id, side)
-        names = evidence.names(facts.lab if facts else "")
-        ladder = build_ladder(run, evidence.topology, names, order=order)
-        runs.append(RunView(side, facts, ladder, tuple(run.path)))
+        topology = evidence.topology_of(facts.lab if facts else "")
+        drawings = _drawings(topology, run.path) if run.path else ()
+        runs.append(RunView(side, facts, build_ladder(run, topology), tuple(run.path), drawings))
     assert evidence.verdicts is not None
     return ClaimView(
         claim,
         tuple(runs),
-        _drawings(evidence.topology, list(runs[0].path)) if runs[0].path else (),
         shlex.join(
             ["testbed", "verify", evidence.verdicts.scenario, "--claim", claim.id, "--evidence", "evidence"]
         ),
@@ -132,3 +121,27 @@ def _measure_commands(handoffs: HandOffs) -> list[str]:
         )
         for (stack, places), runs in groups.items()
     ]
+
+
+def _backends(labs: Mapping[str, Any]) -> dict[str, str]:
+    """What did the work of each kind of service, over all labs: `esp` → `kernel-libipsec (userspace)`."""
+    found: dict[str, dict[str, None]] = {}
+    for services in labs.values():
+        for name, backend in services.items() if isinstance(services, dict) else ():
+            if name != "topology":
+                found.setdefault(name.rpartition("/")[2], {})[str(backend)] = None
+    return {kind: ", ".join(backends) for kind, backends in found.items()}
+
+
+def _versions(versions: Mapping[str, Any]) -> list[str]:
+    """versions.json in words."""
+    found = []
+    for name, value in versions.items():
+        if name == "engine" and isinstance(value, dict):
+            found += [f"{value.get('name', 'engine')} {value.get('version', '')}"]
+            found += [f"kernel {value['kernel']}"] if "kernel" in value else []
+        elif name == "programs" and isinstance(value, dict):
+            found += [f"{program} {version}" for program, version in value.items()]
+        elif isinstance(value, str):
+            found.append(f"{name} {value}")
+    return found

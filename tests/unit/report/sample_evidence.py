@@ -16,7 +16,7 @@ from scapy.layers.ipsec import ESP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from testbed.experiment.pcap import ETHERNET, LINUX_SLL2, Frame
+from testbed.experiment.pcap import ETHERNET, LINUX_SLL2
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import MOBILE_HOME, header
 from testbed.mobileip.wire.extension import Extension
@@ -377,15 +377,21 @@ def write_sample(folder: Path) -> Path:
     """Write the whole folder; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(builtin_topologies()["scenario-2.1"], folder / "topology.yaml")
-    (folder / "versions.json").write_text(
-        json.dumps(
-            {"testbed": "0.1.0", "Docker Engine": "20.10.24", "kernel": "6.1.0", "strongSwan": "6.0.1"}
-        )
-    )
+    versions = {
+        "schema_version": 1,
+        "testbed": "0.1.0",
+        "engine": {"name": "Docker Engine", "version": "20.10.24", "kernel": "6.1.0"},
+        "image": "testbed-node:abc",
+        "programs": {"strongswan-charon": "6.0.1"},
+    }
+    (folder / "versions.json").write_text(json.dumps(versions))
     verdicts = {
         "schema_version": 1,
         "scenario": "scenario-2.1",
-        "backends": {"tunnel": "tun", "delay": "relay"},
+        "backends": {
+            "verify-a": {"topology": "scenario-2.1", "core/relay": "relay", "ha/home-agent": "tun"},
+            "verify-b": {"topology": "plain-mip", "core/relay": "tc", "ha/home-agent": "tun"},
+        },
         "claims": list(claims()),
     }
     (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1))
@@ -454,23 +460,9 @@ def write_sample(folder: Path) -> Path:
     blocked(wire)
     write_run(base / "2.1-fa-blocks-ipsec/main", wire, [], [step("move to hotspot", 0, 4.0)])
 
-    for node, links, hosts in (
-        ("ha", "home 192.0.2.1/24\ninternet 203.0.113.40/32\n", ""),
-        ("cn", "home 192.0.2.10/24\n", ""),
-        ("mn", "home -\nhotel -\n", "192.0.2.10 cn\n192.0.2.100 mn\n"),
-    ):
-        etc = folder / "rendered/verify-b" / node / "etc/testbed"
-        etc.mkdir(parents=True)
-        (etc / "links").write_text(links)
-        (etc / "hosts").write_text(hosts)
+    (folder / "topologies").mkdir()
+    shutil.copy(builtin_topologies()["plain-mip"], folder / "topologies/plain-mip.yaml")
     return folder
-
-
-def frames_of(folder: Path, claim: str, tap: str) -> list[Frame]:
-    """The frames of one tap of a claim's main run."""
-    from testbed.experiment.pcap import read_capture
-
-    return read_capture(folder / "claims" / claim / "main/captures" / f"{tap}.pcap")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,179 @@
+"""Watching a lab: which taps a target means, and frames of several nodes in order of time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address
+from struct import pack
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from testbed.engine import names as labels
+from testbed.engine.api import Container, Stream
+from testbed.errors import UsageError
+from testbed.experiment.pcap import LINUX_SLL2
+from testbed.experiment.tap import find_taps, lab_names, watch
+from testbed.lab.state import ActualLab
+
+LINKS: dict[str, dict[str, str | None]] = {
+    "core": {"internet": "203.0.113.1/24"},
+    "ha": {"internet": "203.0.113.40/32", "home": "192.0.2.1/24"},
+    "mn": {"hotel": None, "home": None},
+    "router": {"hotel": "198.51.100.65/26", "internet": "203.0.113.20/32"},
+}
+
+
+def container(name: str, state: str = "running") -> Container:
+    marks = {labels.NODE: name, labels.LAB: "lab", labels.FACTS: json.dumps({"links": LINKS[name]})}
+    return Container(f"id-{name}", f"testbed-lab-{name}", marks, state, "Up", "image")
+
+
+LAB = ActualLab("lab", tuple(container(name) for name in LINKS), ())
+
+
+def pcap(linktype: int, *frames: tuple[float, bytes]) -> bytes:
+    data = pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, linktype)
+    for time, frame in frames:
+        data += pack("<IIII", int(time), round(time % 1 * 1e6), len(frame), len(frame)) + frame
+    return data
+
+
+class Session:
+    """A command whose output is given; it ends when it has said all, or is told to."""
+
+    def __init__(self, pieces: Sequence[tuple[Stream, bytes]], code: int, stays: bool) -> None:
+        self.pieces, self.code, self.stays = pieces, code, stays
+        self.ended = threading.Event()
+
+    def __iter__(self) -> Iterator[tuple[Stream, bytes]]:
+        yield from self.pieces
+        if self.stays:
+            self.ended.wait(10)
+
+    def end_input(self) -> None:
+        self.ended.set()
+
+    def close(self) -> None:
+        self.ended.set()
+
+    def exit_code(self) -> int:
+        return self.code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Engine:
+    """Answers `execute` only."""
+
+    def __init__(
+        self, answer: Callable[[str, Sequence[str]], tuple[Sequence[tuple[Stream, bytes]], int]]
+    ) -> None:
+        self.answer = answer
+        self.commands: list[tuple[str, Sequence[str]]] = []
+        self.sessions: list[Session] = []
+
+    def execute(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> Session:
+        self.commands.append((id, command))
+        pieces, code = self.answer(id, command)
+        session = Session(pieces, code, stays=stdin and code == 0)
+        self.sessions.append(session)
+        return session
+
+
+LISTENING: tuple[Stream, bytes] = ("stderr", b"tcpdump: listening on x, link-type EN10MB\n")
+
+
+def test_targets() -> None:
+    assert [tap.name for tap in find_taps(LAB, "ha/home")] == ["ha/home"]
+    (node,) = find_taps(LAB, "mn")
+    assert node.network is None and node.roaming and not node.sent_only
+    network = find_taps(LAB, "hotel")
+    assert [tap.name for tap in network] == ["mn/hotel", "router/hotel"]
+    assert all(tap.sent_only for tap in network)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere", "no node or network nowhere"),
+        ("hote", "hotel"),
+        ("ha/hotel", "ha is not on a network hotel"),
+        ("he/home", "no node he"),
+    ],
+)
+def test_targets_that_are_none(target: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_taps(LAB, target)
+    assert words in str(caught.value)
+
+
+def test_names_come_from_the_lab() -> None:
+    engine: Any = Engine(lambda *_: ([("stdout", b"127.0.0.1 localhost\n192.0.2.100 mn\n192.0.2.1 ha\n")], 0))
+    names = lab_names(engine, LAB)
+    assert names(IPv4Address("203.0.113.40")) == names(IPv4Address("192.0.2.1")) == "ha"
+    assert names(IPv4Address("192.0.2.100")) == "mn"
+    assert names(IPv4Address("198.51.100.99")) == "mn@hotel"
+    assert names(IPv4Address("8.8.8.8")) == "8.8.8.8"
+
+
+def test_frames_of_several_nodes_come_in_order_of_time() -> None:
+    streams = {
+        "id-core": pcap(1, (1.2, b"b" * 20), (1.4, b"d" * 20)),
+        "id-ha": pcap(1, (1.1, b"a" * 20), (1.3, b"c" * 20)),
+        "id-router": pcap(1),
+    }
+    engine: Any = Engine(lambda id, _: ([LISTENING, ("stdout", streams[id])], 0))
+    started: list[bool] = []
+    taps = find_taps(LAB, "internet")
+    frames = list(watch(engine, taps, "udp or icmp", count=4, ready=lambda: started.append(True)))
+    assert [frame.data[:1] for frame in frames] == [b"a", b"b", b"c", b"d"]
+    assert [frame.interface for frame in frames][:2] == ["ha/internet", "core/internet"]
+    assert started == [True]
+    assert all(session.ended.is_set() for session in engine.sessions)  # no tcpdump is left running
+    arguments = engine.commands[0][1][4:]
+    assert list(arguments) == ["", "udp or icmp", "-i", "internet", "-Q", "out"]
+
+
+def test_a_mobile_node_is_watched_on_all_interfaces() -> None:
+    def cooked(index: int) -> bytes:
+        return bytes.fromhex(f"0800 0000 {index:08x} 0001 04 06 0200000000010000") + b"E" + bytes(30)
+
+    def answer(id: str, command: Sequence[str]) -> tuple[Sequence[tuple[Stream, bytes]], int]:
+        if "ifindex" in command[2] and "tcpdump" not in command[2]:
+            return [("stdout", b"1 lo\n7 hotel\n9 mip0\n")], 0
+        return [LISTENING, ("stdout", pcap(LINUX_SLL2, (1.0, cooked(7)), (1.1, cooked(9))))], 0
+
+    engine: Any = Engine(answer)
+    frames = list(watch(engine, find_taps(LAB, "mn"), count=2))
+    assert [frame.interface for frame in frames] == ["mn/hotel", "mn/mip0"]
+    assert list(engine.commands[0][1][4:]) == ["", "", "-i", "any"]
+    engine.commands.clear()
+    (frame,) = watch(engine, find_taps(LAB, "mn/hotel"), count=1)
+    assert frame.interface == "mn/hotel"
+    assert list(engine.commands[0][1][4:]) == ["hotel", "", "-i", "any"]
+
+
+def test_it_ends_in_time_and_when_closed() -> None:
+    engine: Any = Engine(lambda *_: ([LISTENING, ("stdout", pcap(1, (1.0, b"x" * 20)))], 0))
+    assert len(list(watch(engine, find_taps(LAB, "ha/home"), seconds=0.3))) == 1
+    frames = watch(engine, find_taps(LAB, "ha/home"))
+    next(frames)
+    frames.close()
+    assert all(session.ended.is_set() for session in engine.sessions)
+
+
+def test_a_filter_that_tcpdump_refuses() -> None:
+    said = b"tcpdump: data link type LINUX_SLL2\ntcpdump: can't parse filter expression: syntax error\n"
+    engine: Any = Engine(lambda *_: ([("stderr", said)], 1))
+    with pytest.raises(UsageError, match="cannot capture at ha/home: can't parse filter"):
+        list(watch(engine, find_taps(LAB, "ha/home"), "bogus filter"))

@@ -1,0 +1,50 @@
+"""`testbed graph` and `testbed report` as a user types them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sample_evidence import write_sample
+
+from testbed.cli import main
+
+
+def test_graph_to_stdout_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "scenario-2.1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("<svg")
+    file = tmp_path / "picture.svg"
+    assert main(["graph", "scenario-2.1", "-w", str(file)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and str(file) in captured.err
+    assert file.read_text() == out.rstrip("\n")
+
+
+def test_graph_shows_where_the_mobile_node_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for network in ("hotel", "office"):
+        assert main(["graph", "scenario-2.1", "--set", f"attach={network}"]) == 0
+        assert f"mn at {network} (attached)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("form", "start"), [("mermaid", "---"), ("dot", 'graph "plain-mip" {')])
+def test_graph_as_text(form: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "plain-mip", "--format", form]) == 0
+    assert capsys.readouterr().out.startswith(start)
+
+
+def test_graph_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "plain-mop"]) == 2
+    assert "did you mean plain-mip?" in capsys.readouterr().err
+
+
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_sample(tmp_path / "evidence")
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}/report.html\n"
+    assert re.search(r'href="claims/[^"]+\.pcap"', (folder / "report.html").read_text())
+    assert main(["report", str(folder), "-w", "-"]) == 0
+    assert capsys.readouterr().out.startswith("<!doctype html>")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "name the folder" in capsys.readouterr().err

@@ -171,7 +171,7 @@ class Worker:
         count["decapsulated-bytes"] += size
 
     def strip_options(self, length: int) -> int:
-        """Move the inner datagram to where it would begin without options; returns the length, 0 for nonsense."""
+        """Move the inner datagram to where it begins without options; returns the length, 0 for nonsense."""
         header = (self.buffer[0] & 15) * 4
         if not HEADER <= header <= length:
             return 0

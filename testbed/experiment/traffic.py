@@ -10,14 +10,12 @@ from typing import Any
 
 from testbed.engine.api import ExecSession
 from testbed.experiment.access import LabAccess, StepError
-from testbed.node.session import MARKER as SESSION_MARKER
 
 START_WITHIN = 5.0
 STOP_WITHIN = 10.0
 CHECK_WITHIN = 8.0
 MARKER = "readable by anybody on this link"
-"""Text in every packet of the probe and the session (a part of both their markers)."""
-assert MARKER in SESSION_MARKER
+"""Text in every packet of the probe and the session (`MARKER` of both programs in `testbed/node`)."""
 
 
 class Program:

@@ -313,6 +313,12 @@ def _expectation(kind: str, context: dict[str, Any], value: Any, message: str) -
             return Expected("true or false")
         case "too_short" | "string_too_short":
             return Expected("at least one entry" if kind == "too_short" else "some text")
+        case "greater_than_equal":
+            return Expected(f"a number of {context['ge']} or more")
+        case "less_than_equal":
+            return Expected(f"a number of {context['le']} or less")
+        case "int_type":
+            return Expected("a whole number")
     return Expected(message)
 
 

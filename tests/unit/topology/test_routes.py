@@ -19,6 +19,7 @@ TO_CORE = ["default via 203.0.113.1 dev internet onlink"]
 def test_scenario_2_1() -> None:
     assert table("scenario-2.1") == {
         "core": [
+            "10.0.0.0/8 via 203.0.113.2 dev internet",
             "198.51.100.0/26 via 203.0.113.10 dev internet",
             "198.51.100.64/26 via 203.0.113.20 dev internet",
             "198.51.100.128/26 via 203.0.113.30 dev internet",
@@ -27,9 +28,9 @@ def test_scenario_2_1() -> None:
         "hotel-router": TO_CORE,
         "airport-router": TO_CORE,
         "gw": TO_CORE,
-        "r1": [],
-        "r2": [],
-        "fa-office": [],
+        "r1": ["default via 10.0.0.1 dev backbone"],
+        "r2": ["default via 10.0.0.1 dev backbone"],
+        "fa-office": ["default via 10.0.0.1 dev backbone"],
         "ha": ["default via 10.0.1.1 dev home"],
         "cn": ["default via 10.0.4.1 dev servers"],
         "mn": [],

@@ -1,0 +1,80 @@
+"""Counting IKE exchanges and ESP associations in raw packets."""
+
+import struct
+from ipaddress import IPv4Address
+
+from testbed.experiment.captures import _hex_packets
+from testbed.experiment.ike import EXCHANGES, associations, requests
+
+INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]
+GATEWAY, CLIENT = "203.0.113.2", "198.51.100.70"
+
+
+def ip(protocol, payload, source=CLIENT, destination=GATEWAY, options=b""):
+    first = 0x45 + len(options) // 4
+    header = struct.pack("!BBHHHBBH", first, 0, 20 + len(options) + len(payload), 0, 0, 64, protocol, 0)
+    return header + IPv4Address(source).packed + IPv4Address(destination).packed + options + payload
+
+
+def udp(payload, port=500, **keys):
+    return ip(17, struct.pack("!HHHH", port, port, 8 + len(payload), 0) + payload, **keys)
+
+
+def ike(exchange, number=0, spi=1, response=False, initiator=True):
+    flags = (0x20 if response else 0) | (0x08 if initiator else 0)
+    return struct.pack("!QQBBBBII", spi, 0, 33, 0x20, exchange, flags, number, 28)
+
+
+def exchanges(*packets):
+    return sorted(one.exchange for one in requests(packets))
+
+
+def test_requests_and_not_responses_count():
+    assert exchanges(udp(ike(INIT)), udp(ike(INIT, response=True))) == [INIT]
+
+
+def test_a_retransmission_is_the_same_request():
+    assert exchanges(udp(ike(INIT)), udp(ike(INIT)), udp(ike(AUTH, 1)), udp(ike(AUTH, 1))) == [INIT, AUTH]
+
+
+def test_another_association_is_another_exchange():
+    assert exchanges(udp(ike(INIT, spi=1)), udp(ike(INIT, spi=2))) == [INIT, INIT]
+
+
+def test_behind_the_marker_of_port_4500():
+    assert exchanges(udp(bytes(4) + ike(AUTH, 1), port=4500)) == [AUTH]
+
+
+def test_with_ip_options():
+    assert exchanges(udp(ike(INIT), options=bytes(8))) == [INIT]
+
+
+def test_rubbish_is_nothing():
+    rubbish = (b"", b"\x45", udp(b""), udp(b"short"), ip(1, bytes(60)), udp(ike(INIT)[:-1]))
+    assert exchanges(*rubbish) == []
+    assert associations([b"", bytes(19), ip(50, b"abc")]) == set()
+
+
+def test_associations_are_pairs_of_destination_and_spi():
+    there, back = ip(50, struct.pack("!II", 7, 1)), ip(50, struct.pack("!II", 7, 1), GATEWAY, CLIENT)
+    again, encapsulated = ip(50, struct.pack("!II", 7, 2)), udp(struct.pack("!II", 9, 1), port=4500)
+    assert associations([there, back, again, encapsulated]) == {
+        (IPv4Address(GATEWAY), 7),
+        (IPv4Address(CLIENT), 7),
+        (IPv4Address(GATEWAY), 9),
+    }
+
+
+def test_packets_out_of_what_tcpdump_prints():
+    listing = (
+        "IP 198.51.100.70.500 > 203.0.113.2.500: isakmp: phase 1 I ident\n"
+        "\t0x0000:  4500 0015 0001\n"
+        "\t0x0010:  aa\n"
+        "ARP, Request who-has 10.0.1.1 tell 10.0.1.2, length 28\n"
+        "\t0x0000:  0001 0800\n"
+        "IP 10.0.1.1 > 10.0.1.2: ICMP echo request\n"
+        "    a line that tcpdump indents\n"
+        "\t0x0000:  45\n"
+    )
+    assert list(_hex_packets(listing)) == [bytes.fromhex("450000150001aa"), bytes.fromhex("00010800"), b"\x45"]
+    assert list(_hex_packets("")) == []

@@ -1,0 +1,132 @@
+"""From findings to verdicts: every combination, and that nothing comes from nothing."""
+
+import itertools
+
+import pytest
+
+from testbed.experiment.captures import Matched
+from testbed.experiment.observe import wire_decision
+from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, verdicts_json
+from testbed.topology.expectations import Count, Packets
+
+YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
+
+
+def run(*findings, error=None):
+    return RunResult(list(findings), error=error)
+
+
+def count(**keys):
+    return Count.model_validate({key.replace("_", "-"): value for key, value in keys.items()})
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_a_run_is_held_only_if_everything_was_seen(size):
+    for findings in itertools.product([YES, NO, UNKNOWN], repeat=size):
+        for error in (None, "the lab fell over"):
+            result = run(*findings, error=error)
+            if error or not findings or UNKNOWN in findings:
+                assert result.verdict == "undecided"
+            elif NO in findings:
+                assert result.verdict == "failed"
+            else:
+                assert result.verdict == "held"
+            assert bool(result.reason) == (result.verdict != "held")
+
+
+RESULTS = {
+    "held": run(YES),
+    "failed": run(YES, NO),
+    "undecided": run(YES, UNKNOWN),
+    "error": run(YES, error="no capture"),
+    "empty": run(),
+    "missing": None,
+}
+TABLE = {
+    ("held", "held"): "reproduced",
+    ("failed", "held"): "refuted",
+}
+
+
+@pytest.mark.parametrize("control", RESULTS)
+@pytest.mark.parametrize("main", RESULTS)
+def test_the_truth_table(main, control):
+    verdict, reason = decide(RESULTS[main], RESULTS[control])
+    assert verdict == TABLE.get((main, control), "inconclusive")
+    assert bool(reason) == (verdict != "reproduced")
+    if control != "held":
+        assert "control" in reason
+
+
+def test_a_failed_expectation_among_undecidable_ones_refutes_nothing():
+    assert decide(run(NO, UNKNOWN), run(YES))[0] == "inconclusive"
+
+
+def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
+    return Matched(tap, (b"",) * number, number if total is None else total, alive, dropped)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "held"),
+    [
+        (count(at_least=1), matched(3), True),
+        (count(at_least=4), matched(3), False),
+        (count(exactly=3), matched(3), True),
+        (count(exactly=2), matched(3), False),
+        (count(at_most=2), matched(3), False),
+        (count(none=True), matched(3), False),
+        (count(at_least=2, at_most=4), matched(3), True),
+        (count(none=True), matched(0, total=9), True),
+        (count(exactly=0), matched(0, total=9), True),
+        (count(at_least=1), matched(0, total=9), False),
+        # a capture that ran and saw nothing at all proves silence, but not that something did not happen
+        (count(none=True), matched(0), True),
+        (count(at_least=1), matched(0), None),
+        (count(exactly=1), matched(0), None),
+        # a capture that did not run to the end proves nothing
+        (count(none=True), matched(0, alive=False), None),
+        (count(at_least=1), matched(3, alive=False), None),
+        # what the kernel dropped may have been what was not to be there
+        (count(none=True), matched(0, total=9, dropped=1), None),
+        (count(exactly=3), matched(3, dropped=1), None),
+        (count(at_least=1), matched(3, dropped=1), True),
+    ],
+)
+def test_what_a_wire_decides(wanted, seen, held):
+    assert wire_decision(wanted, [seen], [len(seen.packets)])[0] is held
+
+
+def test_one_dead_tap_among_several_is_enough_to_know_nothing():
+    taps = [matched(0, total=5), matched(0, alive=False, tap="mn/airport")]
+    held, why = wire_decision(count(none=True), taps, [0, 0])
+    assert held is None and "mn/airport" in why
+
+
+def test_one_silent_tap_among_several_is_fine():
+    taps = [matched(2), matched(0, tap="mn/airport")]
+    held, text = wire_decision(count(at_least=2), taps, [2, 0])
+    assert held is True and "mn/hotel 2, mn/airport 0" in text
+
+
+def test_counts_say_what_they_want():
+    wanted = {
+        "none": count(none=True),
+        "exactly 2": count(exactly=2),
+        "at least 1 and at most 3": count(at_least=1, at_most=3),
+    }
+    assert {one.wanted for one in wanted.values()} == set(wanted)
+    assert Packets.model_validate({"at": "mn/hotel", "none": True}).at == ["mn/hotel"]
+
+
+def test_verdicts_json_has_what_was_promised():
+    claim = ClaimResult("2.1-x", "it holds", "§2.1", {"stack": "mip-only"}, RESULTS["failed"], RESULTS["held"])
+    document = verdicts_json("scenario-2.1", {"lab": {}}, [claim])
+    assert document["schema_version"] == 1 and document["scenario"] == "scenario-2.1"
+    (one,) = document["claims"]
+    assert {"id", "verdict", "source", "configuration", "control", "evidence", "reason"} <= one.keys()
+    assert one["verdict"] == "refuted" and one["control"]["verdict"] == "held"
+    assert [(each["run"], each["held"]) for each in one["evidence"]] == [
+        ("main", True),
+        ("main", False),
+        ("control", True),
+    ]

@@ -1,8 +1,9 @@
 """Which part of a topology is drawn where, before any measure: layers from outside to inside, and rows.
 
-The Internet's widest network is the root. What leads into the DMZ or the Intranet stands on one side of it
-(positive layers), everything else on the other, as in the figures of RFC 4093: networks on even layers,
-nodes on odd ones, and the mobile node once at every network it may attach to.
+The widest network of the outermost domain (the Internet, if there is one) is the root. What leads into the
+DMZ or the Intranet stands on one side of it (positive layers), everything else on the other, as in the
+figures of RFC 4093: networks on even layers, nodes on odd ones, and the mobile node once at every network it
+may attach to.
 """
 
 from __future__ import annotations
@@ -81,9 +82,10 @@ class _Builder:
             for net, one in topology.networks.items()
             if one.hub and topology.nodes[one.hub].networks == (net,)
         }
-        outside = [name for name, net in topology.networks.items() if net.domain == "internet"]
-        names = outside or list(topology.networks)
-        self.has_inside = any(net.domain in INSIDE for net in topology.networks.values())
+        present = [net.domain for net in topology.networks.values()]
+        outermost, self.innermost = min(present, key=DOMAINS.index), max(present, key=DOMAINS.index)
+        names = [name for name, net in topology.networks.items() if net.domain == outermost]
+        self.has_inside = self.innermost in INSIDE
         self.root = self.add("network", max(names, key=lambda name: len(topology.linked(name))), 0)
 
     def add(self, kind: Kind, name: str, layer: int, network: str = "") -> Item:
@@ -125,9 +127,13 @@ class _Builder:
             return 1 if item.layer > 0 else -1
         if item is not self.root:
             return -1
-        domains = {self.topology.networks[net].domain for net in self.topology.nodes[node].links}
-        inward = domains & INSIDE if self.has_inside else domains - set(self.root.domains)
-        return 1 if inward else -1
+        outermost = self.root.domains[0]
+        if outermost == self.innermost:
+            return 1 if outermost in INSIDE else -1
+        domains = {self.topology.networks[net].domain for net in self.topology.nodes[node].links} - {
+            outermost
+        }
+        return 1 if (domains & INSIDE if self.has_inside else domains) else -1
 
     def around_node(self, item: Item) -> Iterable[Item]:
         found = []

@@ -9,13 +9,17 @@ from functools import partial
 from typing import Final
 
 from testbed.engine import names
-from testbed.engine.api import Container, Engine, Network
+from testbed.engine.api import Container, Engine, InUseError, Network
 from testbed.errors import TestbedError
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.state import endpoints
 from testbed.lab.tasks import Task, run_tasks
 
-_PATIENCE: Final = 30.0  # seconds without anything going away before we give up
+_PATIENCE: Final = 15.0  # seconds without anything going away before we give up
+_IN_USE: Final = (
+    "docker network inspect shows what is attached; if that is nothing, the engine has miscounted "
+    "(engines before 28.1 may): restart it, then run testbed down again"
+)
 _PAUSE: Final = 0.1  # seconds between attempts
 
 
@@ -56,7 +60,7 @@ def remove_labs(
             why = f": {sweep.problem.message}" if sweep.problem else ""
             raise TestbedError(
                 f"could not remove {', '.join(each.name for each in left)}{why}",
-                hint="what stands in the way? Remove that, then: testbed down " + (lab or "--all"),
+                hint=_IN_USE if isinstance(sweep.problem, InUseError) else f"testbed down {lab or '--all'}",
             )
         else:
             time.sleep(_PAUSE)

@@ -9,8 +9,8 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator, Sequence
-from threading import Thread
+from collections.abc import Callable, Iterator, Sequence
+from threading import Event, Thread
 from types import FrameType
 from uuid import uuid4
 
@@ -58,17 +58,19 @@ def _terminal_kind() -> str:
 def _in_pipes(engine: Engine, container: Container, command: Sequence[str]) -> int:
     # The mark finds the command and its children again: the engine has no call that signals them.
     mark = f"{_MARK}={uuid4().hex}"
-    with engine.execute(container.id, ["env", mark, *command], stdin=True) as session:
+
+    def interrupt() -> None:
+        with engine.execute(container.id, ["sh", "-c", _SIGNAL_MARKED, "sh", mark]) as killing:
+            for _ in killing:
+                pass
+
+    with (
+        engine.execute(container.id, ["env", mark, *command], stdin=True) as session,
+        _interrupts_to(interrupt) as interrupted,
+    ):
         Thread(target=_feed, args=(session,), daemon=True).start()
-        try:
-            _copy(session)
-        except KeyboardInterrupt:
-            with engine.execute(container.id, ["sh", "-c", _SIGNAL_MARKED, "sh", mark]) as killing:
-                for _ in killing:
-                    pass
-            _copy(session)  # what it has to say in the end; a second Ctrl-C does not wait for that
-            return ExitCode.INTERRUPTED
-        return session.exit_code()
+        _copy(session)
+        return ExitCode.INTERRUPTED if interrupted.is_set() else session.exit_code()
 
 
 def _in_terminal(engine: Engine, container: Container, command: Sequence[str]) -> int:
@@ -91,6 +93,25 @@ def _feed(session: ExecSession) -> None:
         while data := os.read(0, 65536):
             session.send(data)
     session.end_input()
+
+
+@contextlib.contextmanager
+def _interrupts_to(act: Callable[[], None]) -> Iterator[Event]:
+    """Call `act` on the first Ctrl-C while all goes on; the second is a KeyboardInterrupt as ever."""
+    interrupted = Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        # An exception now would end the iteration that still has the command's last words to read.
+        Thread(target=act, daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

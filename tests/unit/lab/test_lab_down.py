@@ -83,7 +83,7 @@ def test_what_cannot_be_removed_is_named(engine: FakeEngine, up: Up) -> None:
         TestbedError, match=r"could not remove testbed-small-left: .*active endpoints"
     ) as error:
         remove_labs(engine, "small", patience=0.3)
-    assert "testbed down small" in str(error.value.hint)
+    assert "docker network inspect" in str(error.value.hint)
     assert [box.spec.name for box in engine.boxes.values()] == ["stranger"]
 
 

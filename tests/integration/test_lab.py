@@ -1,0 +1,237 @@
+"""Labs on a real engine: what `up` promises, what stays after every way of ending, two labs side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from testbed.engine import names
+from testbed.engine.docker import DockerEngine
+from testbed.lab.addresses import choose_pool
+from testbed.lab.control import ask
+from testbed.lab.down import remove_labs
+from testbed.lab.state import ActualLab, find_lab, read_labs
+from testbed.lab.up import bring_up
+from testbed.topology.load import load_topology
+
+CLI = [sys.executable, "-c", "import sys; from testbed.cli import main; sys.exit(main())"]
+
+
+def cli(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CLI, *arguments], input=stdin, capture_output=True, text=True, timeout=120)
+
+
+def data(*arguments: str) -> dict[str, Any]:
+    done = cli(*arguments, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def left_of(engine: DockerEngine, lab: str) -> list[str]:
+    labels = {names.LAB: lab}
+    return [each.name for each in (*engine.containers(labels), *engine.networks(labels))]
+
+
+@pytest.fixture
+def name(engine: DockerEngine) -> Iterator[str]:
+    """A name for a lab that is gone afterwards."""
+    name = f"test-{uuid4().hex[:8]}"
+    yield name
+    remove_labs(engine, name)
+
+
+@pytest.fixture(scope="module")
+def lab(engine: DockerEngine, node_image: str) -> Iterator[ActualLab]:
+    """Scenario 2.1, up."""
+    name = f"test-{uuid4().hex[:8]}"
+    try:
+        bring_up(engine, load_topology("scenario-2.1"), lab=name, image=node_image, pool=choose_pool())
+        yield find_lab(engine, name)
+    finally:
+        remove_labs(engine, name)
+
+
+def test_the_mobile_node_is_registered_through_the_gateway(engine: DockerEngine, lab: ActualLab) -> None:
+    state = ask(engine, lab.nodes["mn"], "roam", {"op": "state"})
+    assert (state["network"], state["state"]) == ("hotel", "registered"), state
+    assert state["ipsec"]["up"], state
+    bindings = ask(engine, lab.nodes["ha"], "home-agent", {"op": "state"})["bindings"]
+    assert [binding["home_address"] for binding in bindings] == ["10.0.1.100"]
+
+
+def test_commands_in_nodes(lab: ActualLab) -> None:
+    ping = cli("exec", lab.name, "mn", "--", "ping", "-c", "3", "-i", "0.2", "-I", "10.0.1.100", "cn")
+    assert ping.returncode == 0 and " 0% packet loss" in ping.stdout, ping
+    assert cli("exec", lab.name, "mn", "--", "sh", "-c", "exit 7").returncode == 7
+    missing = cli("exec", lab.name, "mn", "--", "no-such-command")
+    assert missing.returncode == 127 and "Traceback" not in missing.stderr
+    assert cli("exec", lab.name, "gw", "--", "cat", stdin="through\n").stdout == "through\n"
+    shell = cli("shell", lab.name, "gw", stdin="hostname\nexit 3\n")
+    assert (shell.stdout, shell.returncode) == ("gw\n", 3)
+
+
+def test_an_interrupted_command_ends_in_the_node_too(lab: ActualLab) -> None:
+    command = [*CLI, "exec", lab.name, "mn", "--", "ping", "-i", "0.2", "gw"]
+    ping = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert ping.stdout is not None and "PING" in ping.stdout.readline()
+    ping.send_signal(signal.SIGINT)
+    out, _ = ping.communicate(timeout=20)
+    assert ping.returncode == 130
+    assert "packets transmitted" in out
+    assert cli("exec", lab.name, "mn", "--", "pgrep", "-x", "ping").returncode == 1
+
+
+def test_status_and_logs(lab: ActualLab) -> None:
+    status = data("status", lab.name)
+    assert status["running"] == len(status["nodes"]) == 11
+    assert status["backends"]["core"]["relay"] in ("netem", "relay")
+    assert status["backends"]["gw"]["esp"] == "kernel-libipsec"
+    assert status["backends"]["mn"]["mobile-node"]
+    assert status["nodes"]["gw"]["links"] == {"internet": "203.0.113.2/32", "backbone": "10.0.0.1/24"}
+    assert lab.name in [each["lab"] for each in data("status")["labs"]]
+    logs = cli("logs", lab.name, "mn", "gw", "-o", "json")
+    lines = [json.loads(line) for line in logs.stdout.splitlines()]
+    assert {line["node"] for line in lines} == {"mn", "gw"}
+    assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+    assert any(line.get("event") == "settled" for line in lines)
+
+
+def test_moving_about(lab: ActualLab) -> None:
+    for network, state in (("airport", "registered"), ("campus", "registered"), ("home", "at-home")):
+        moved = data("move", lab.name, "mn", network)
+        assert (moved["network"], moved["state"]) == (network, state), moved
+        reached = [ms for ms in moved["timeline"].values() if ms is not None]
+        assert reached == sorted(reached) and moved["timeline"]["data"] is not None, moved
+    wrong = cli("move", lab.name, "mn", "airprt")
+    assert wrong.returncode == 2 and "did you mean airport?" in wrong.stderr
+
+
+def test_up_again_is_a_no_op(engine: DockerEngine, lab: ActualLab, node_image: str) -> None:
+    again = bring_up(
+        engine, load_topology("scenario-2.1"), lab=lab.name, image=node_image, pool=choose_pool()
+    )
+    assert not again.changed
+    now = find_lab(engine, lab.name)
+    assert {each.id for each in now.containers} == {each.id for each in lab.containers}
+    assert {each.id for each in now.networks} == {each.id for each in lab.networks}
+
+
+def test_only_what_has_changed_is_replaced(engine: DockerEngine, node_image: str, name: str) -> None:
+    pool = choose_pool()
+    bring_up(engine, load_topology("plain-mip"), lab=name, image=node_image, pool=pool)
+    before = {node: each.id for node, each in find_lab(engine, name).nodes.items()}
+    slower = load_topology("plain-mip", sets=["network.internet.delay=25ms"])
+    done = bring_up(engine, slower, lab=name, image=node_image, pool=pool)
+    after = {node: each.id for node, each in find_lab(engine, name).nodes.items()}
+    assert [node for node in before if before[node] != after[node]] == ["core"]
+    assert (done.removed, done.created) == (1, 1)
+    ping = cli("exec", name, "mn", "--", "ping", "-c", "3", "-i", "0.2", "cn")
+    assert ping.returncode == 0, ping.stdout
+
+
+def test_two_labs_side_by_side(engine: DockerEngine, lab: ActualLab, node_image: str, name: str) -> None:
+    bring_up(engine, load_topology("scenario-2.1"), lab=name, image=node_image, pool=choose_pool())
+    assert data("move", lab.name, "mn", "hotel")["state"] == "registered"
+    for each in (lab.name, name):
+        ping = cli("exec", each, "mn", "--", "ping", "-c", "3", "-i", "0.2", "cn")
+        assert " 0% packet loss" in ping.stdout, ping
+    done = cli("down", name)
+    assert done.returncode == 0 and left_of(engine, name) == []
+    assert find_lab(engine, lab.name).nodes.keys() == lab.nodes.keys()
+
+
+def test_a_daemon_that_cannot_start_is_told_with_its_words(name: str, tmp_path: Any) -> None:
+    """A role of one's own whose service fails at once."""
+    roles = tmp_path / "roles"
+    roles.mkdir()
+    (roles / "broken.yaml").write_text(
+        "name: broken\nsummary: Fails\nservices:\n"
+        "  oops: {run: \"sh -c 'echo out of paper >&2; exit 9'\", ready: self}\n"
+    )
+    topology = tmp_path / "broken.yaml"
+    topology.write_text(
+        "name: broken\ntitle: A node that fails\n"
+        "networks:\n  lan: {subnet: 10.0.0.0/24, domain: internet}\n"
+        "nodes:\n  a: {roles: [broken], links: {lan: 10.0.0.1}}\n"
+    )
+    done = cli("up", str(topology), "--name", name, "--templates", str(tmp_path))
+    assert done.returncode == 1, done
+    assert "service oops of node a ended (exit code 9)" in done.stderr
+    assert "out of paper" in done.stderr and f"testbed down {name}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# However it ends
+
+
+def start_up(name: str) -> subprocess.Popen[str]:
+    command = [*CLI, "up", "plain-mip", "--name", name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_killed_at_a_random_moment_down_leaves_nothing(
+    engine: DockerEngine, node_image: str, name: str, attempt: int
+) -> None:
+    up = start_up(name)
+    time.sleep(random.uniform(0.3, 4.0))
+    up.kill()
+    up.communicate()
+    done = cli("down", name)
+    assert done.returncode == 0, done.stderr
+    assert left_of(engine, name) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [1, 5])
+def test_interrupted_it_leaves_nothing(
+    engine: DockerEngine, node_image: str, name: str, number: signal.Signals, after: int
+) -> None:
+    up = start_up(name)
+    deadline = time.monotonic() + 30
+    while len(left_of(engine, name)) < after and time.monotonic() < deadline:
+        time.sleep(0.01)
+    up.send_signal(number)
+    _, err = up.communicate(timeout=60)
+    assert up.returncode == 130, err
+    assert "removed what was made" in err and "Traceback" not in err
+    assert left_of(engine, name) == []
+
+
+def test_two_ups_of_one_lab_at_once(engine: DockerEngine, node_image: str, name: str) -> None:
+    processes = [start_up(name) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    codes = sorted(process.returncode for process in processes)
+    assert codes in ([0, 2], [0, 0]), errors  # or the second came when the first was done
+    if codes == [0, 2]:
+        assert any("another testbed is bringing up lab" in error for error in errors)
+    assert len(find_lab(engine, name).nodes) == 6
+
+
+def test_no_trace_outside_the_engine(engine: DockerEngine, name: str, tmp_path: Any) -> None:
+    home = tmp_path / "home"
+    (home / ".cache").mkdir(parents=True)
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+    }
+    for arguments in (("up", "plain-mip", "--name", name), ("status", name), ("down", name)):
+        done = subprocess.run(
+            [*CLI, *arguments], capture_output=True, text=True, cwd=home, env=environment, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert name not in read_labs(engine)

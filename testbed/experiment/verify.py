@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -19,10 +19,11 @@ from testbed.experiment.plan import PlannedLab
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import ClaimResult, Kind, RunResult, verdicts_json
 from testbed.lab.down import remove_labs
+from testbed.lab.interrupt import Interrupted
 from testbed.lab.plan import make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.secrets import lab_secrets
-from testbed.lab.state import find_lab
+from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import RenderedLab, render_lab
 from testbed.topology.claims import Claim
@@ -114,19 +115,19 @@ class _Crew:
     def work(self) -> None:
         """Until all runs are done; the first error that is not a lab's own ends everything."""
         existing = self._find_existing()
-        with ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify") as threads:
-            futures: set[Future[None]] = set()
-            try:
-                for number, lab in enumerate(self._labs, 1):
-                    name = existing.get(id(lab), f"verify-{self._token}-{number}")
-                    futures.add(threads.submit(self._lab, lab, name, id(lab) in existing))
-                while futures:
-                    done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-            except BaseException:
-                self._stop(futures)
-                raise
+        threads = ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify")
+        futures: set[Future[None]] = set()
+        try:
+            for number, lab in enumerate(self._labs, 1):
+                name = existing.get(id(lab), f"verify-{self._token}-{number}")
+                futures.add(threads.submit(self._lab, lab, name, id(lab) in existing))
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            self._stop(futures)
+            raise
+        finally:
+            self._end(threads)
 
     def _stop(self, futures: set[Future[None]]) -> None:
         """Wake up every thread; each takes down its own lab before it ends."""
@@ -136,6 +137,18 @@ class _Crew:
         with self._lock:
             for lab in self._open:
                 lab.stop()
+        self._job.progress.show("taking down the labs")
+
+    def _end(self, threads: ThreadPoolExecutor) -> None:
+        """Wait for the threads; asked to stop once more, say what they are still at."""
+        try:
+            threads.shutdown()
+        except KeyboardInterrupt:
+            mine = [name for name in read_labs(self._job.engine) if name.startswith(f"verify-{self._token}-")]
+            raise Interrupted(
+                f"interrupted again; still being taken down: {', '.join(mine) or 'nothing'}",
+                hint="what is left of a lab later: testbed down LAB",
+            ) from None
 
     def _find_existing(self) -> dict[int, str]:
         """The planned labs that the user's existing lab is equal to: same topology, options and changes."""

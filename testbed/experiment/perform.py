@@ -350,8 +350,7 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
                 continue
             state = lab.state(node, role)
             if any(state.get(one) for one in lists):
-                set_service(lab, node, role, "down")
-                set_service(lab, node, role, "up")
+                lab.control(node, role, {"op": "flush"})
                 flushed.append(node)
     return f"flushed: {', '.join(flushed)}" if flushed else "nothing to forget"
 

@@ -112,6 +112,13 @@ class ForeignAgent:
             self._forget(pending)
             self._deny(pending.datagram, pending.request, code, now)
 
+    def flush(self) -> None:
+        """Forget every request and visitor, and tell nobody."""
+        for pending in tuple(self._pending.values()):
+            self._forget(pending)
+        for home_address in tuple(self._visitors):
+            self._clear_visitor(home_address, "visitor-removed")
+
     def tick(self, now: float) -> None:
         """Time out requests, expire visitors, advertise."""
         for key in self._pending_timers.pop_due(now):
@@ -288,7 +295,6 @@ class ForeignAgent:
             visitor = self._visitors.get(home_address)
             # The care-of address may be that of another agent, which the mobile node ends through us.
             if visitor and request.care_of_address in (home_address, visitor.care_of_address):
-                self._visitor_timers.cancel(home_address)
                 self._clear_visitor(home_address, "visitor-deregistered")
             return
         visitor = Visitor(
@@ -364,6 +370,7 @@ class ForeignAgent:
 
     def _clear_visitor(self, home_address: IPv4Address, event: str) -> None:
         del self._visitors[home_address]
+        self._visitor_timers.cancel(home_address)
         self._out.add(ClearVisitor(home_address))
         self._out.event(event, home_address=str(home_address))
 

@@ -297,6 +297,15 @@ class HomeAgent:
 
     # What follows from a change of bindings.
 
+    def flush(self) -> None:
+        """Forget every binding, and tell nobody."""
+        for home_address in tuple(self._bindings):
+            care_of_addresses = self._bindings.care_of_addresses(home_address)
+            self._bindings.remove(home_address)
+            for care_of in care_of_addresses:
+                self._out.event("binding-removed", home_address=str(home_address), care_of=str(care_of))
+            self._bindings_changed(home_address)
+
     def _bindings_changed(self, home_address: IPv4Address) -> None:
         care_of_addresses = self._bindings.care_of_addresses(home_address)
         if care_of_addresses:

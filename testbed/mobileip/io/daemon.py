@@ -65,7 +65,8 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         core_config = _on_home_link(settings.core, netlink)
         core = HomeAgent(core_config, unix_time)
         with _started(HomeAgentRole(core_config, netlink, plane)) as role:
-            _run(Shell(core, role, Journal("home-agent")), control or settings.control, {})
+            shell = Shell(core, role, Journal("home-agent"))
+            _run(shell, control or settings.control, {"flush": lambda _, now: core.flush()})
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -88,7 +89,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
         core = ForeignAgent(core_config)
         with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
             shell = Shell(core, role, Journal("foreign-agent"), core.unreachable)
-            _run(shell, control or settings.control, {})
+            _run(shell, control or settings.control, {"flush": lambda _, now: core.flush()})
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:

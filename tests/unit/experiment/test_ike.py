@@ -76,5 +76,9 @@ def test_packets_out_of_what_tcpdump_prints():
         "    a line that tcpdump indents\n"
         "\t0x0000:  45\n"
     )
-    assert list(_hex_packets(listing)) == [bytes.fromhex("450000150001aa"), bytes.fromhex("00010800"), b"\x45"]
+    assert list(_hex_packets(listing)) == [
+        bytes.fromhex("450000150001aa"),
+        bytes.fromhex("00010800"),
+        b"\x45",
+    ]
     assert list(_hex_packets("")) == []

@@ -78,7 +78,9 @@ def test_probe_and_reflector():
     port = free_port()
     reflector = start("probe", "reflect", "--port", port)
     assert json.loads(reflector.stdout.readline())["event"] == "ready"
-    sender = start("probe", "send", "--source", "127.0.0.1", "--to", "127.0.0.1", "--port", port, "--every", "2")
+    sender = start(
+        "probe", "send", "--source", "127.0.0.1", "--to", "127.0.0.1", "--port", port, "--every", "2"
+    )
     assert json.loads(sender.stdout.readline())["event"] == "ready"
     time.sleep(0.3)
     sender.stdin.write("stop\n")

@@ -119,7 +119,9 @@ def test_counts_say_what_they_want():
 
 
 def test_verdicts_json_has_what_was_promised():
-    claim = ClaimResult("2.1-x", "it holds", "§2.1", {"stack": "mip-only"}, RESULTS["failed"], RESULTS["held"])
+    claim = ClaimResult(
+        "2.1-x", "it holds", "§2.1", {"stack": "mip-only"}, RESULTS["failed"], RESULTS["held"]
+    )
     document = verdicts_json("scenario-2.1", {"lab": {}}, [claim])
     assert document["schema_version"] == 1 and document["scenario"] == "scenario-2.1"
     (one,) = document["claims"]

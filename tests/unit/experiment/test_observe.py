@@ -1,0 +1,256 @@
+"""Every kind of expectation, decided from what a played lab shows."""
+
+import threading
+
+import pytest
+from experiment_world import PlayedCaptures, PlayedLab
+
+from testbed.experiment.access import Done, StepError
+from testbed.experiment.observe import Observer
+from testbed.experiment.traffic import ProbeReport
+from testbed.experiment.words import expectation_text
+from testbed.topology.expectations import Expectation
+
+
+@pytest.fixture
+def lab():
+    return PlayedLab()
+
+
+@pytest.fixture
+def captures():
+    return PlayedCaptures()
+
+
+@pytest.fixture
+def observer(lab, captures):
+    return Observer(lab, captures, lab.log.mark(), "claims/x/main/")
+
+
+def judge(observer, **words):
+    written = {key.replace("_", "-"): value for key, value in words.items()}
+    return observer.judge(Expectation.model_validate(written))
+
+
+def held(observer, **words):
+    return judge(observer, **words).held
+
+
+def test_packets_by_filter_and_content(observer, captures):
+    captures.packets["mn/hotel", "esp"] = [b"secret", b"open text"]
+    assert held(observer, packets={"at": "mn/hotel", "filter": "esp", "exactly": 2})
+    assert held(observer, packets={"at": "mn/hotel", "filter": "esp", "contains": "open", "exactly": 1})
+    finding = judge(observer, packets={"at": ["mn/hotel", "mn/airport"], "filter": "esp", "at-least": 3})
+    assert finding.held is False and "mn/hotel 2, mn/airport 0" in finding.observed
+    assert finding.files == (
+        "claims/x/main/captures/mn-hotel.pcap",
+        "claims/x/main/captures/mn-airport.pcap",
+    )
+
+
+def test_a_bad_filter_decides_nothing(observer):
+    finding = judge(observer, packets={"at": "mn/hotel", "filter": "nonsense", "none": True})
+    assert finding.held is None and "syntax error" in finding.observed
+
+
+def test_payload_in_clear(observer, captures):
+    captures.packets["mn/hotspot", "ip"] = [b"..readable by anybody on this link..", b"else"]
+    assert held(observer, clear={"at": "mn/hotspot", "exactly": 1})
+    assert held(observer, clear={"at": "mn/hotel", "none": True})
+
+
+def test_bindings(observer, lab):
+    assert held(observer, binding={"agent": "ha", "present": False})
+    assert held(observer, binding={"agent": "ha"}) is False
+    ours = {"home_address": "10.0.1.100", "care_of_addresses": ["10.0.250.1"]}
+    others = {"home_address": "10.0.1.99", "care_of_addresses": ["10.0.3.7"]}
+    lab.states["ha", "home-agent"] = {"bindings": [others, ours]}
+    assert held(observer, binding={"agent": "ha"})
+    assert held(observer, binding={"agent": "ha", "care-of": "10.0.250.0/24"})
+    assert held(observer, binding={"agent": "ha", "care-of": "10.0.3.0/24"}) is False
+    assert held(observer, binding={"agent": "ha", "present": False}) is False
+
+
+@pytest.mark.parametrize("state", [StepError("home-agent of ha does not answer"), {"counters": {}}])
+def test_a_silent_home_agent_is_no_absent_binding(observer, lab, state):
+    lab.states["ha", "home-agent"] = state
+    assert held(observer, binding={"agent": "ha", "present": False}) is None
+
+
+def test_visitors(observer, lab):
+    assert held(observer, visitor={"agent": "fa-hotspot", "present": False})
+    lab.states["fa-hotspot", "foreign-agent"] = {"visitors": [{"home_address": "10.0.1.100"}]}
+    assert held(observer, visitor={"agent": "fa-hotspot"})
+
+
+def test_counters_count_from_the_beginning_of_the_run(observer, lab):
+    counters = lab.states["fa-hotspot", "foreign-agent"]["counters"]
+    counters["requests-received"] = 7
+    observer.remember_counters("fa-hotspot")
+    lab.states["fa-hotspot", "foreign-agent"] = {"counters": {"requests-received": 9}}
+    assert held(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
+    assert held(observer, counter={"node": "fa-hotspot", "name": "never-seen", "exactly": 0})
+    with pytest.raises(StepError, match="no Mobile IP daemon"):
+        observer.remember_counters("core")
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "attachment", "result"),
+    [
+        ({"state": "registered", "registered": True, "mode": "co-located"}, "registered", "co-located", True),
+        ({"state": "registered", "registered": True, "mode": "co-located"}, "registered", None, True),
+        (
+            {"state": "registered", "registered": True, "mode": "co-located"},
+            "registered",
+            "foreign-agent",
+            False,
+        ),
+        ({"state": "at-home", "registered": False, "mode": "home"}, "home", None, True),
+        ({"state": "at-home", "registered": False, "mode": "home"}, "not-registered", None, False),
+        (
+            {"state": "registering", "registered": False, "mode": "foreign-agent"},
+            "not-registered",
+            None,
+            True,
+        ),
+        ({"state": "using-agent", "registered": False, "mode": "foreign-agent"}, "registered", None, False),
+    ],
+)
+def test_the_mobile_node(observer, lab, said, state, attachment, result):
+    lab.states["mn", "mobile-node"] = said
+    wanted = {"state": state} | ({"attachment": attachment} if attachment else {})
+    assert held(observer, mobile_node=wanted) is result
+
+
+def test_events_of_this_run_only(lab, captures):
+    lab.say("mn", "mobile-node", "registered", code=0)
+    observer = Observer(lab, captures, lab.log.mark())
+    assert held(observer, event={"node": "mn", "name": "registered", "none": True})
+    lab.say("mn", "mobile-node", "registered", code=0)
+    lab.say("mn", "roam", "registered")
+    lab.say("ha", "home-agent", "registered")
+    assert held(observer, event={"node": "mn", "name": "registered", "exactly": 2})
+    assert held(observer, event={"node": "mn", "source": "roam", "name": "registered", "exactly": 1})
+    assert held(observer, event={"node": "mn", "name": "registered", "having": {"code": 0}, "exactly": 1})
+
+
+def test_heard(observer, lab):
+    assert held(observer, heard={"agent": "fa-hotspot", "present": False})
+    lab.say("mn", "mobile-node", "agent-advertisement", agent="10.0.2.1")
+    assert held(observer, heard="fa-hotspot") is False and held(observer, heard="fa-office")
+    lab.say("mn", "mobile-node", "agent-advertisement", agent="198.51.100.1")
+    assert held(observer, heard="fa-hotspot")
+
+
+class PlayedProbe:
+    def __init__(self, report):
+        self.stop = lambda: report
+
+
+def test_the_probe(observer):
+    assert held(observer, probe={}) is None
+    every = {number: number * 5_000_000 for number in range(100)}
+    back = {number: stamp + 1 for number, stamp in every.items() if not 10 <= number < 20}
+    observer.traffic.probe = PlayedProbe(ProbeReport(0.005, every, set(), back, back))
+    assert held(observer, probe={"lost": {"exactly": 10}, "outage": "60ms", "silent": "50ms"})
+    assert held(observer, probe={"outage": "50ms"}) is False
+    assert held(observer, probe={"silent": "60ms"}) is False
+    assert held(observer, probe={"lost": {"none": True}}) is False
+    observer.traffic.probe = PlayedProbe(ProbeReport(0.005))
+    assert held(observer, probe={}) is None
+
+
+class PlayedSession:
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.bounds = []
+
+    def check(self, within):
+        self.bounds.append(within)
+        return self.answers.pop(0)
+
+
+def test_the_session(observer):
+    assert held(observer, session="alive") is None
+    observer.traffic.session = PlayedSession(
+        {"alive": True, "after": 0.1}, {"alive": False}, {"alive": False}
+    )
+    assert held(observer, session="alive")
+    assert held(observer, session="alive") is False
+    finding = judge(observer, session="broken", within="3s")
+    assert finding.held and "3 s" in finding.observed
+    assert observer.traffic.session.bounds == [8.0, 8.0, 3.0]
+
+
+def answers(received, sent=3):
+    text = f"{sent} packets transmitted, {received} received, 0% packet loss"
+    return Done(0 if received else 1, text.encode(), b"")
+
+
+@pytest.mark.parametrize(
+    ("done", "reachable", "unreachable"),
+    [
+        (answers(3), True, False),
+        (answers(1), True, False),
+        (answers(0), False, True),
+        (Done(2, b"", b"ping: connect: Network is unreachable"), False, True),
+        (Done(2, b"", b"ping: bind: Cannot assign requested address"), None, None),
+        (Done(127, b"", b"ping: not found"), None, None),
+    ],
+)
+def test_reachability(observer, lab, done, reachable, unreachable):
+    lab.outputs["ping"] = done
+    assert held(observer, reachable={"from": "mn", "to": "cn"}) is reachable
+    assert held(observer, unreachable={"from": "mn", "to": "cn", "source": "home"}) is unreachable
+    assert "10.0.1.100" in lab.ran[-1][1] and "10.0.4.10" in lab.ran[-1][1]
+
+
+def test_a_source_without_address_decides_nothing(observer, lab):
+    assert held(observer, unreachable={"from": "mn", "to": "cn", "source": "hotel"}) is None
+    lab.outputs["address"] = Done(0, b"2: hotel inet 198.51.100.70/26 brd + scope global hotel", b"")
+    lab.outputs["ping"] = answers(0)
+    assert held(observer, unreachable={"from": "mn", "to": "cn", "source": "hotel"})
+    assert "198.51.100.70" in lab.ran[-1][1]
+
+
+def test_hops(observer, lab):
+    lab.outputs["traceroute"] = Done(0, b" 1  10.0.1.1  0.1 ms\n 2  10.0.4.10  0.2 ms\n", b"")
+    assert held(observer, hops={"from": "mn", "to": "cn", "through": "r1", "not-through": ["gw"]})
+    finding = judge(observer, hops={"from": "mn", "to": "cn", "through": "gw"})
+    assert finding.held is False and finding.observed == "r1 → cn"
+    lab.outputs["traceroute"] = Done(0, b" 1  *\n 2  *\n", b"")
+    assert held(observer, hops={"from": "mn", "to": "cn", "not-through": "gw"}) is None
+
+
+def test_within_waits_for_an_event_and_not_longer(observer, lab):
+    def register():
+        lab.states["mn", "mobile-node"] = {"state": "registered", "registered": True, "mode": "co-located"}
+        lab.say("mn", "mobile-node", "registered")
+
+    threading.Timer(0.1, register).start()
+    assert held(observer, mobile_node="registered", within="5s")
+    assert held(observer, mobile_node="home", within="50ms") is False
+
+
+def test_every_expectation_has_words():
+    written = [
+        {"packets": {"at": "mn/hotel", "filter": "esp", "contains": "x", "none": True}},
+        {"clear": {"at": "mn/hotel", "at-least": 1}},
+        {"ike": {"at": "mn/hotel", "exchange": "IKE_AUTH", "exactly": 1}},
+        {"esp-sas": {"at": "mn/hotel", "exactly": 2}},
+        {"binding": {"agent": "ha", "care-of": "10.0.0.0/8"}},
+        {"visitor": {"agent": "fa", "present": False}},
+        {"counter": {"node": "fa", "name": "n", "at-least": 1}},
+        {"mobile-node": {"state": "registered", "attachment": "co-located"}},
+        {"heard": "fa"},
+        {"event": {"node": "mn", "name": "n", "source": "roam", "having": {"code": 0}, "none": True}},
+        {"probe": {"lost": {"at-most": 3}, "outage": "1s", "silent": "1ms"}},
+        {"session": "alive", "within": "3s"},
+        {"reachable": {"from": "mn", "to": "cn", "source": "home"}},
+        {"unreachable": {"from": "mn", "to": "cn"}},
+        {"hops": {"from": "mn", "to": "cn", "through": "gw", "not-through": "ha"}},
+    ]
+    expectations = [Expectation.model_validate(one) for one in written]
+    assert len({expectation_text(one) for one in expectations}) == len(written)
+    words = {field.alias or name for name, field in Expectation.model_fields.items()} - {"within"}
+    assert {one.word for one in expectations} == words

@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from docker.utils import kwargs_from_env
 from testbed.engine.api import (
     Container,
     ContainerSpec,
+    Endpoint,
     EngineError,
     EngineFacts,
     Network,
@@ -180,9 +181,7 @@ class DockerEngine:
                 environment=dict(spec.environment),
                 labels=dict(spec.labels),
                 host_config=host,
-                networking_config={
-                    "EndpointsConfig": {first.network: {"IPAMConfig": {"IPv4Address": str(first.address)}}}
-                }
+                networking_config={"EndpointsConfig": {first.network: self._endpoint(first)}}
                 if first
                 else None,
                 use_config_proxy=False,
@@ -193,7 +192,10 @@ class DockerEngine:
                 for endpoint in others:
                     assert endpoint is not None
                     self._api.connect_container_to_network(
-                        id, endpoint.network, ipv4_address=str(endpoint.address)
+                        id,
+                        endpoint.network,
+                        ipv4_address=str(endpoint.address),
+                        mac_address=link_address(endpoint.address),
                     )
                 if spec.archive:
                     self._api.put_archive(id, "/", spec.archive)
@@ -202,6 +204,13 @@ class DockerEngine:
                     self.remove_container(id)
                 raise
         return id
+
+    def _endpoint(self, endpoint: Endpoint) -> dict[str, Any]:
+        return dict(
+            self._api.create_endpoint_config(
+                ipv4_address=str(endpoint.address), mac_address=link_address(endpoint.address)
+            )
+        )
 
     def start_container(self, id: str) -> None:
         """Start it."""
@@ -352,6 +361,14 @@ class DockerEngine:
 
     def _url(self, path: str) -> str:
         return f"{self._api.base_url}/v{self._api.api_version}{path}"
+
+
+def link_address(address: IPv4Address) -> str:
+    """Return the link address that engines before 28 give to an IPv4 address of their own accord.
+
+    Later ones make one up each time, so that a container's neighbours would send to its predecessor.
+    """
+    return bytes([0x02, 0x42, *address.packed]).hex(":")
 
 
 def _label_filter(labels: Mapping[str, str]) -> list[str]:

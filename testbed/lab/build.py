@@ -45,7 +45,15 @@ class Builder:
         self._subnets = subnets
         self._lock = Lock()
         self._addresses: dict[str, Iterator[IPv4Address]] = {}
+        # A node that is replaced gets its old addresses, hence the link addresses that its neighbours know.
+        wanted = {node.name for node in plan.create_nodes}
+        self._previous = {
+            container.labels[names.NODE]: endpoints(container)
+            for container in plan.remove_containers
+            if container.labels.get(names.NODE) in wanted
+        }
         kept = [endpoints(container) for container in plan.keep_nodes.values()]
+        kept += self._previous.values()
         for name, network in plan.keep_networks.items():
             used = [addresses[name] for addresses in kept if name in addresses]
             self._addresses[name] = endpoint_addresses(network.subnets[0], used)
@@ -121,8 +129,14 @@ class Builder:
             ) from error
 
     def _take_addresses(self, node: DesiredNode) -> dict[str, IPv4Address]:
+        previous = self._previous.get(node.name, {})
         with self._lock:
-            return {network: next(self._addresses[network]) for network in node.rendered.links}
+            return {
+                network: previous[network]
+                if network in previous and network in self.plan.keep_networks
+                else next(self._addresses[network])
+                for network in node.rendered.links
+            }
 
     def _taken(self, name: str) -> UsageError:
         return UsageError(

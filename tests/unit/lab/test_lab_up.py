@@ -87,6 +87,26 @@ def test_a_node_that_stopped_is_replaced_on_its_old_networks(engine: FakeEngine,
     assert len(set(addresses)) == len(addresses)
 
 
+def test_replaced_nodes_keep_their_throwaway_addresses(engine: FakeEngine, up: Up) -> None:
+    up()
+    before = {box.spec.hostname: box.spec.endpoints for box in engine.boxes.values()}
+    for node in ("west", "middle"):
+        engine.box(node).stop()
+    up()
+    assert {box.spec.hostname: box.spec.endpoints for box in engine.boxes.values()} == before
+
+
+def test_a_node_takes_the_place_of_another_on_a_full_subnet(engine: FakeEngine, up: Up, load: Load) -> None:
+    hosts = "".join(
+        f"  h{n}: {{roles: [correspondent], links: {{left: 10.1.0.{10 + n}}}}}\n" for n in range(3)
+    )
+    up(load(SMALL + hosts))
+    subnet = next(each.subnet for each in engine.network_specs.values() if each.name.endswith("left"))
+    assert subnet.prefixlen == 29
+    up(load(SMALL + hosts.replace("h1", "other")))
+    assert "other" in read_labs(engine)["small"].nodes
+
+
 def test_what_the_topology_has_no_more_is_removed(engine: FakeEngine, up: Up, load: Load) -> None:
     up()
     smaller = SMALL.replace("  right: {subnet: 10.2.0.0/24, domain: internet}\n", "").replace(

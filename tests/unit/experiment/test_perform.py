@@ -1,0 +1,254 @@
+"""Steps, and whole runs, in a played lab."""
+
+import json
+
+import pytest
+from experiment_world import PlayedCaptures, PlayedLab
+
+from testbed.experiment import run as run_module
+from testbed.experiment.access import Done, StepError, Stopped
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.observe import Observer
+from testbed.experiment.perform import Performer, flush, reset
+from testbed.experiment.plan import PlannedRun
+from testbed.experiment.run import carry_out, needed_taps
+from testbed.experiment.words import step_text
+from testbed.topology.claims import Experiment
+from testbed.topology.load import load_topology
+from testbed.topology.steps import Step
+
+
+@pytest.fixture
+def lab():
+    return PlayedLab()
+
+
+@pytest.fixture
+def performer(lab):
+    return Performer(lab, Observer(lab, PlayedCaptures(), 0))
+
+
+def do(performer, **words):
+    written = {key.replace("_", "-"): value for key, value in words.items()}
+    return performer.perform(Step.model_validate(written))
+
+
+def requests(lab):
+    return [request for _, service, request in lab.asked if service == "roam"]
+
+
+def scripts(lab):
+    return [command[-1] for _, command in lab.ran]
+
+
+def test_moves_go_round_the_list(lab, performer):
+    text = do(performer, move={"to": ["hotel", "airport"], "times": 2})
+    networks = ["hotel", "airport", "hotel", "airport"]
+    assert [one["network"] for one in requests(lab)] == networks
+    assert text.splitlines()[0] == "hotel: registered (co-located); ms: link 1, data 9"
+
+
+def test_a_move_that_settles_without_everything_is_fine_unless_it_is_a_condition(lab, performer):
+    lab.settles = {"state": "unregistered", "detail": "ike-timeout", "timeline": {"link": 1.0, "ike": None}}
+    assert "ike-timeout" in do(performer, move="hotspot")
+    assert do(performer, move={"to": "hotspot", "reaches": "link"})
+    with pytest.raises(StepError, match="did not come as far as registered: ike-timeout"):
+        do(performer, move={"to": "hotspot", "reaches": "registered"})
+
+
+def test_a_condition_that_does_not_show(lab, performer):
+    with pytest.raises(StepError, match="waited in vain: a binding at ha, within 20ms: no"):
+        do(performer, wait_until={"binding": {"agent": "ha"}, "within": "20ms"})
+    lab.states["ha", "home-agent"] = {
+        "bindings": [{"home_address": "10.0.1.100", "care_of_addresses": ["10.0.3.7"]}]
+    }
+    assert do(performer, wait_until={"binding": {"agent": "ha"}}) == "binding to 10.0.3.7"
+
+
+def test_what_was_changed_is_put_right_in_reverse(lab, performer):
+    lab.states["mn", "roam"] = {
+        "network": "hotel",
+        "address": "198.51.100.70/26",
+        "ipsec": {"enabled": False},
+    }
+    lab.outputs["cat /etc/testbed/node.json"] = Done(0, b'{"ready": []}', b"")
+    do(performer, service={"node": "r2", "name": "dnsmasq", "state": "down"})
+    do(performer, bypass="off")
+    do(performer, carry="hotspot")
+    do(performer, ipsec="down")
+    lab.log.wait = lambda *_: lab.log.since(0)[-1]  # what is waited for has come
+    done = len(lab.ran)
+    assert performer.undo() == []
+    undone = [script for script in scripts(lab)[done:] if "cat" not in script]
+    assert requests(lab)[-1] == {"op": "ipsec", "action": "up"}
+    assert "198.51.100.70/32 dev hotspot" in undone[0]
+    assert "delete table" in undone[1] and "up /etc/testbed/services/dnsmasq" in undone[2]
+    assert performer.undo() == [] and len(undone) == 3
+
+
+def test_what_cannot_be_put_right_is_said(lab, performer):
+    do(performer, bypass="off")
+    lab.outputs["delete table netdev"] = Done(1, b"", b"nft: no")
+    assert performer.undo() == ["bypass on: mn: nft: no"]
+
+
+def test_the_bypass_is_emulated_and_says_so(lab, performer):
+    text = do(performer, bypass="off")
+    assert "emulated" in text and performer.notes == [text]
+    script = scripts(lab)[-1]
+    assert "devices = { hotel, airport, hotspot }" in script  # outside only
+    assert "policy drop" in script and "esp accept" in script
+
+
+def test_carrying_needs_something_to_carry(lab, performer):
+    with pytest.raises(StepError, match="no address of its own"):
+        do(performer, carry="hotspot")
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    assert do(performer, carry="hotspot") == "198.51.100.70 is now on hotspot, with 198.51.100.1 for a router"
+    with pytest.raises(StepError, match="nobody on home forwards"):
+        lab.topology.topology.nodes["r1"].links.pop("home")
+        lab.topology.topology.nodes["ha"].links.pop("home")
+        do(performer, carry="home")
+
+
+def test_registering_past_ipsec_and_through_it(lab, performer):
+    lab.states["mn", "roam"] = {"ipsec": {"inner": "10.0.250.1"}}
+    assert do(performer, register={"through": "ipsec", "within": "20ms"}) == "0 requests sent, no answer"
+    assert do(performer, register={"through": "hotspot", "within": "20ms"})
+    asked = [request for _, service, request in lab.asked if service == "mobile-node"]
+    assert asked == [
+        {"op": "detach"},
+        {"op": "attach", "interface": "ipsec0", "care_of": "10.0.250.1"},
+        {"op": "detach"},
+        {"op": "discover", "interface": "hotspot", "register": True},
+    ]
+    lab.states["mn", "roam"] = {"ipsec": {"inner": None}}
+    with pytest.raises(StepError, match="no IPsec session"):
+        do(performer, register="ipsec")
+
+
+def test_commands(lab, performer):
+    lab.outputs["echo"] = Done(0, b"hello\n", b"")
+    assert do(performer, run={"node": "cn", "command": "echo hello"}) == "hello"
+    lab.outputs = {"false": Done(3, b"", b"it says no\n")}
+    with pytest.raises(StepError, match="it says no"):
+        do(performer, run={"node": "cn", "command": "false"})
+
+
+def test_made_up_packets_are_noted(lab, performer):
+    send = {"from": "gw", "to": "fa-hotspot", "network": "internet", "protocol": "esp"}
+    assert do(performer, send=send) == "3 packets from 203.0.113.2 to 203.0.113.10"
+    assert performer.notes == ["made up: 3 esp packets from 203.0.113.2 to 203.0.113.10"]
+
+
+def test_flush_asks_only_those_who_remember_something(lab):
+    assert flush(lab, ["ha", "fa-hotspot"]) == "nothing to forget" and not lab.asked
+    lab.states["ha", "home-agent"]["bindings"] = [{"home_address": "10.0.1.100"}]
+    lab.states["fa-hotspot", "foreign-agent"]["pending"] = [{"home_address": "10.0.1.100"}]
+    reset(lab)
+    assert [(node, request["op"]) for node, _, request in lab.asked] == [
+        ("mn", "detach"),
+        ("ha", "flush"),
+        ("fa-hotspot", "flush"),
+    ]
+
+
+# Whole runs
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    played = PlayedCaptures()
+    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
+    return played
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    return Evidence(tmp_path)
+
+
+def experiment(steps, expect):
+    return Experiment.model_validate({"steps": steps, "expect": expect})
+
+
+def carry(lab, evidence, steps, expect):
+    return carry_out(lab, PlannedRun("x", "run", experiment(steps, expect)), evidence)
+
+
+ABSENT = {"binding": {"agent": "ha", "present": False}}
+SILENT = {"packets": {"at": "gw/backbone", "none": True}}
+
+
+def test_a_run_that_holds(lab, captures, evidence):
+    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": ABSENT}], [SILENT, ABSENT])
+    assert result.verdict == "held", result.reason
+    assert captures.taps == ("gw/backbone", "mn/hotel") and captures.calls[0] == "start"
+    assert [one.expectation for one in result.findings] == [
+        "no binding at ha",
+        "packets at gw/backbone matching 'ip': none",
+        "no binding at ha",
+    ]
+    folder = evidence.root / "claims/x/main"
+    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in steps] == ["move", "expect"] and steps[1]["result"].startswith("yes")
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert {"node", "event", "source", "wall", "monotonic"} <= events[0].keys()
+    assert "fetch" in captures.calls
+
+
+def test_a_step_in_vain_decides_nothing_and_is_put_right(lab, captures, evidence):
+    lab.outputs["delete table netdev testbed-bypass 2"] = Done(0, b"", b"")
+    waits = {"wait-until": {"binding": {"agent": "ha"}, "within": "10ms"}}
+    result = carry(lab, evidence, [{"bypass": "off"}, waits, {"move": "hotel"}], [ABSENT])
+    assert result.verdict == "undecided" and "waited in vain" in result.reason
+    assert not requests(lab)  # what came after it was not done
+    assert "delete table" in scripts(lab)[-1]
+
+
+def test_a_lab_that_cannot_be_put_right_decides_nothing(lab, captures, evidence):
+    lab.outputs["2>/dev/null || :"] = Done(1, b"", b"no")
+    result = carry(lab, evidence, [{"bypass": "off"}], [ABSENT])
+    assert result.verdict == "undecided" and "put right" in result.reason
+
+
+def test_lost_captures_decide_nothing(lab, captures, evidence):
+    def lost(folder):
+        raise StepError("cannot fetch")
+
+    captures.fetch = lost
+    assert carry(lab, evidence, [{"move": "hotel"}], [ABSENT]).reason == "cannot fetch"
+
+
+def test_a_lab_in_disorder_decides_nothing(lab, captures, evidence):
+    lab.states["ha", "home-agent"] = StepError("home-agent of ha does not answer")
+    result = carry(lab, evidence, [{"move": "hotel"}], [SILENT])
+    assert result.verdict == "undecided" and not captures.calls.count("start")
+
+
+def test_being_stopped_is_no_result(lab, captures, evidence):
+    lab.settles = None
+
+    def stop(*_):
+        lab.log.stop()
+        return {"ok": True}
+
+    lab.control = stop
+    with pytest.raises(Stopped):
+        carry(lab, evidence, [{"move": "hotel"}], [ABSENT])
+
+
+def test_the_mobile_node_is_captured_wherever_it_goes(lab):
+    steps = [{"move": ["hotel", "airport"]}, {"carry": "hotspot"}]
+    assert list(needed_taps(lab, experiment(steps, [SILENT]))) == [
+        "gw/backbone",
+        "mn/hotel",
+        "mn/airport",
+        "mn/hotspot",
+    ]
+
+
+def test_every_step_of_the_built_in_claims_has_words():
+    for claim in load_topology("scenario-2.1").topology.claims.values():
+        for one in (*claim.run.steps, *claim.control.steps):
+            assert len(step_text(one)) > 4 and "None" not in step_text(one)

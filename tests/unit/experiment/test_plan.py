@@ -1,0 +1,223 @@
+"""Which labs a verification needs; the evidence folder; a verification whose labs are played."""
+
+import json
+import threading
+import time
+
+import pytest
+from experiment_world import PlayedLab
+
+from testbed.data import data_dir
+from testbed.errors import TestbedError, TopologyError, UsageError
+from testbed.experiment import verify as verify_module
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.plan import choose_claims, plan_labs
+from testbed.experiment.verdict import Finding, RunResult
+from testbed.experiment.verify import Verification
+from testbed.topology.load import load_topology
+
+
+def planned(*wanted, ref="scenario-2.1", sets=()):
+    loaded = load_topology(str(ref), sets=sets)
+    claims = choose_claims(loaded, wanted)
+    return loaded, claims, plan_labs(loaded, claims)
+
+
+def test_runs_share_labs():
+    _, claims, labs = planned()
+    wanted = sorted((lab.topology.name, *lab.topology.sets) for lab in labs)
+    plain, ipsec = "option.stack=mip-only", "option.stack=mip-in-ipsec"
+    home = "option.attach=home"
+    assert wanted == [
+        ("figure-10", home),
+        ("figure-7", ipsec, home),
+        ("plain-mip", home),
+        ("scenario-2.1", ipsec, home),
+        ("scenario-2.1", plain, home),
+        ("scenario-2.1", plain, home, "node.gw.passes=registrations"),
+    ]
+    runs = [(run.claim, run.kind) for lab in labs for run in lab.runs]
+    assert len(runs) == len(set(runs)) == 2 * len(claims) == 24
+    assert [len(lab.runs) for lab in labs] == sorted((len(lab.runs) for lab in labs), reverse=True)
+
+
+def test_one_claim_needs_only_its_own_labs():
+    _, _, labs = planned("2.1-fa-mn-deaf")
+    assert [lab.topology.name for lab in labs] == ["scenario-2.1"]
+
+
+def test_changes_of_the_user_hold_for_the_claims_own_topology():
+    _, _, labs = planned("2.1-fa-registration-impossible", sets=["network.internet.delay=1ms"])
+    delays = {lab.topology.name: lab.topology.topology.networks["internet"].delay for lab in labs}
+    assert delays == {"scenario-2.1": 1.0, "plain-mip": 10.0}
+    assert {lab.topology.name: lab.own for lab in labs} == {"scenario-2.1": True, "plain-mip": False}
+
+
+def test_unknown_claims():
+    loaded = load_topology("scenario-2.1")
+    with pytest.raises(UsageError, match=r"no claim 2\.1-fa-mn-daef") as caught:
+        choose_claims(loaded, ["2.1-fa-mn-daef"])
+    assert caught.value.hint == "did you mean 2.1-fa-mn-deaf?"
+    with pytest.raises(UsageError, match="makes no claims"):
+        choose_claims(load_topology("plain-mip"), [])
+
+
+OWN = """\
+name: own
+title: A topology of one's own
+networks: {home: {subnet: 10.0.1.0/24, domain: intranet}}
+nodes:
+  ha: {roles: [home-agent], links: {home: 10.0.1.2}, settings: {home-network: home}}
+  mn: {roles: [mobile-node], attaches: [home], settings: {home-agent: ha, home-address: 10.0.1.100}}
+claims:
+  mine:
+    says: it works at home
+    source: §1
+    run: {steps: [{move: home}], expect: [{mobile-node: home}]}
+    control: {topology: OTHER, steps: [{move: HOTSPOT}], expect: [{visitor: {agent: fa-hotspot}}]}
+"""
+
+
+def test_names_in_another_topology_are_checked_there(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(OWN.replace("OTHER", "plain-mip").replace("HOTSPOT", "hotspt"))
+    with pytest.raises(TopologyError, match="no mobile node attaches to hotspt") as caught:
+        planned(ref=file)
+    assert str(caught.value.source) == f"{file}:12:51" and "plain-mip" in caught.value.message
+
+
+def test_another_topology_may_be_a_file_beside(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(OWN.replace("OTHER", "./other.yaml").replace("HOTSPOT", "hotspot"))
+    (tmp_path / "other.yaml").write_text((data_dir("topologies") / "plain-mip.yaml").read_text())
+    _, _, labs = planned(ref=file)
+    assert {lab.topology.file for lab in labs} == {str(file), f"{tmp_path}/other.yaml"}
+
+
+# The evidence folder
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-mother.txt").touch()
+    with pytest.raises(UsageError, match="holds no evidence"):
+        Evidence(tmp_path / "letters")
+    with pytest.raises(UsageError, match="not a folder"):
+        Evidence(tmp_path / "letters" / "to-mother.txt")
+
+
+def test_old_evidence_is_replaced(tmp_path):
+    first = Evidence(tmp_path)
+    folder = first.run_folder("x", "run")
+    (folder / "captures").mkdir()
+    (folder / "captures" / "mn-hotel.pcap").touch()
+    first.write_json("verdicts.json", {"schema_version": 1})
+    again = Evidence(tmp_path).run_folder("x", "run")
+    assert again == folder and not list(again.glob("captures/*"))
+    assert first.run_path("x", "control") == "claims/x/control/"
+
+
+# A verification without an engine
+
+
+class PlayedEngine:
+    address = "played"
+
+    def facts(self):
+        return type("Facts", (), dict.fromkeys(("name", "version", "api", "kernel"), "played"))()
+
+
+@pytest.fixture
+def stage(monkeypatch, tmp_path):
+    """Labs that come up at once; `stage.results` decides what the runs come to."""
+
+    class Stage:
+        results = {}
+        refused = ()  # topologies that do not come up
+        up, down, ran = [], [], []
+        hold = None
+
+    played = Stage()
+    played.up, played.down, played.ran, played.results = [], [], [], {}
+
+    def bring_up(engine, topology, *, lab, **_):
+        if topology.name in played.refused:
+            raise TestbedError("no room")
+        played.up.append(lab)
+
+    def runs(self, lab, name):
+        for one in lab.runs:
+            if played.hold:
+                played.hold(self)
+            played.ran.append((one.claim, one.kind))
+            good = RunResult([Finding("it is so", True, "seen")])
+            self.results[one.claim, one.kind] = played.results.get((one.claim, one.kind), good)
+
+    monkeypatch.setattr(verify_module, "bring_up", bring_up)
+    monkeypatch.setattr(verify_module, "remove_labs", lambda engine, name: played.down.append(name))
+    monkeypatch.setattr(verify_module._Crew, "_runs", runs)
+    monkeypatch.setattr(verify_module, "read_labs", lambda engine: {})
+    played.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path))
+    return played
+
+
+def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
+    loaded, claims, labs = planned()
+    stage.results["2.1-fa-mn-deaf", "run"] = RunResult([Finding("deaf", False, "heard")])
+    verdicts = stage.verification.verify(loaded, claims, labs)
+    assert [one["id"] for one in verdicts["claims"]] == list(claims)
+    wrong = [one["id"] for one in verdicts["claims"] if one["verdict"] != "reproduced"]
+    assert wrong == ["2.1-fa-mn-deaf"]
+    assert json.loads((tmp_path / "verdicts.json").read_text()) == verdicts
+    assert (tmp_path / "topology.yaml").read_text().startswith("name: scenario-2.1")
+    assert sorted(stage.up) == sorted(stage.down) and len(stage.up) == 6
+
+
+def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
+    loaded, claims, labs = planned()
+    stage.refused = ("figure-10",)
+    verdicts = stage.verification.verify(loaded, claims, labs)
+    (one,) = [one for one in verdicts["claims"] if one["verdict"] != "reproduced"]
+    assert one["id"] == "fig10-trusted-fa" and one["verdict"] == "inconclusive" and "no room" in one["reason"]
+    assert len(stage.down) == 6  # what was half there too
+
+
+def test_keep_leaves_the_labs(stage):
+    stage.verification.keep = True
+    stage.verification.verify(*planned("2.1-fa-mn-deaf"))
+    assert stage.up and not stage.down
+
+
+def test_a_mistake_of_ours_ends_everything_and_takes_labs_down(stage):
+    def hold(crew):
+        raise ZeroDivisionError
+
+    stage.hold = hold
+    with pytest.raises(ZeroDivisionError):
+        stage.verification.verify(*planned())
+    assert sorted(stage.down) == sorted(stage.up)
+
+
+def test_interrupted_it_takes_down_what_it_brought_up(stage, monkeypatch):
+    going = threading.Event()
+
+    def hold(crew):
+        going.set()
+        deadline = time.monotonic() + 10
+        while not crew._stopping.is_set() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        raise verify_module.Stopped("told to stop")
+
+    def interrupted(futures):
+        going.wait(5)
+        raise KeyboardInterrupt
+
+    stage.hold = hold
+    monkeypatch.setattr(verify_module, "as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stage.verification.verify(*planned())
+    assert stage.up and sorted(stage.down) == sorted(stage.up) and not stage.ran
+
+
+def test_the_played_lab_is_like_the_real_one():
+    assert PlayedLab().mobile_node == "mn"

@@ -91,6 +91,8 @@ def verify(
         emit_json(verdicts)
     else:
         _print(verdicts)
+    if keep:
+        note(f"left up: {', '.join(verdicts['backends'])}")
     if evidence:
         note(f"evidence in {evidence}; testbed report {evidence} makes a page of it")
     if any(one["verdict"] != "reproduced" for one in verdicts["claims"]):

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from testbed.engine.api import ExecSession
@@ -176,7 +177,11 @@ class ProbeReport:
         outages = self.outages()
         spans = ", ".join(f"{one.ms:.0f} ms" if one.ms is not None else "never ended" for one in outages[:12])
         text = f"{len(self.sent)} sent, {self.lost} lost ({self.lost_there} there, {self.lost_back} back)"
-        return text + (f"; outages: {spans}" if outages else "; no outage")
+        if not outages:
+            return f"{text}; no outage"
+        ended = [one.ms for one in outages if one.ms is not None]
+        middle = f", median {median(ended):.0f} ms" if len(ended) > 1 else ""
+        return f"{text}; {len(outages)} outage{'s' * (len(outages) > 1)}{middle}: {spans}"
 
 
 class Probe:

@@ -237,7 +237,7 @@ class _Crew:
         backends: dict[str, str] = {}
         for node in access.topology.topology.nodes:
             for role in access.topology.node(node).roles:
-                daemon = {"hub": "relay", "mobile-node": "mobile-node"}.get(role, role)
+                daemon = "relay" if role == "hub" else role
                 if daemon in DAEMONS:
                     backend = access.state(node, daemon).get("backend")
                     if backend is not None:
@@ -245,7 +245,8 @@ class _Crew:
             if "charon" in {s for role in access.topology.node_roles(node) for s in role.services}:
                 backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
         with self._lock:
-            self.backends[access.name] = {"topology": access.topology.name, **backends}
+            sets = {"sets": " ".join(access.topology.sets)} if access.topology.sets else {}
+            self.backends[access.name] = {"topology": access.topology.name, **sets, **backends}
         if not self.programs:
             done = access.execute(
                 access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]

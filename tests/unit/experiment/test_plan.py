@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from experiment_world import PlayedLab
@@ -131,14 +132,7 @@ class PlayedEngine:
 def stage(monkeypatch, tmp_path):
     """Labs that come up at once; `stage.results` decides what the runs come to."""
 
-    class Stage:
-        results = {}
-        refused = ()  # topologies that do not come up
-        up, down, ran = [], [], []
-        hold = None
-
-    played = Stage()
-    played.up, played.down, played.ran, played.results = [], [], [], {}
+    played = SimpleNamespace(up=[], down=[], ran=[], results={}, refused=(), hold=None)
 
     def bring_up(engine, topology, *, lab, **_):
         if topology.name in played.refused:

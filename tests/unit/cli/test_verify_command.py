@@ -1,0 +1,74 @@
+"""`testbed verify` as a command: what it prints and what it ends with."""
+
+import json
+import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+
+import pytest
+
+from testbed.cli import main
+from testbed.engine import image, provision
+from testbed.experiment.verdict import ClaimResult, Finding, RunResult, verdicts_json
+from testbed.experiment.verify import Verification
+
+GOOD = RunResult([Finding("it is so", True, "seen")])
+BAD = RunResult([Finding("it is so", False, "not seen")])
+
+
+@pytest.fixture
+def decided(monkeypatch):
+    """Claims come out as told: id → what the run came to."""
+    results = {}
+
+    def verify(self, loaded, claims, labs):
+        made = [
+            ClaimResult(name, claim.says, claim.source, {}, results.get(name, GOOD), GOOD)
+            for name, claim in claims.items()
+        ]
+        return verdicts_json(loaded.name, {"verify-1": {}}, made)
+
+    monkeypatch.setattr(Verification, "verify", verify)
+    monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(image, "ensure_node_image", lambda *_, **__: SimpleNamespace(name="image"))
+    return results
+
+
+def test_all_reproduced(decided, capsys):
+    assert main(["verify", "scenario-2.1"]) == 0
+    out = capsys.readouterr().out
+    assert "12 of 12 reproduced" in out and "2.1-gateway-guards" in out
+
+
+def test_one_refuted(decided, capsys, tmp_path):
+    decided["2.1-fa-mn-deaf"] = BAD
+    junit = tmp_path / "junit.xml"
+    assert main(["verify", "scenario-2.1", "--junit", str(junit)]) == 1
+    assert "2.1-fa-mn-deaf is refuted: it is so: not seen" in capsys.readouterr().out
+    suite = ET.parse(junit).getroot().find("testsuite")
+    assert suite.get("failures") == "1" and suite.get("tests") == "12"
+
+
+def test_only_what_was_asked_for_counts(decided, capsys):
+    decided["2.1-fa-mn-deaf"] = BAD
+    assert main(["verify", "scenario-2.1", "--claim", "2.1-gateway-guards", "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["schema_version", "scenario", "backends", "claims"]
+    assert [one["id"] for one in document["claims"]] == ["2.1-gateway-guards"]
+
+
+def test_inconclusive_is_no_success(decided):
+    decided["2.1-gateway-guards"] = RunResult(error="the lab fell over")
+    assert main(["verify", "scenario-2.1", "--claim", "2.1-gateway-guards"]) == 1
+
+
+def test_mistakes_of_the_user(decided, capsys):
+    assert main(["verify", "scenario-2.1", "--claim", "2.1-gateway-guard"]) == 2
+    assert "did you mean 2.1-gateway-guards?" in capsys.readouterr().err
+    assert main(["verify", "plain-mip"]) == 2
+    assert "makes no claims" in capsys.readouterr().err
+    assert main(["verify", "scenario-2.1", "--set", "node.gw.passes=nothing"]) == 4
+
+
+def test_labs_that_are_kept_are_named(decided, capsys):
+    assert main(["verify", "scenario-2.1", "--keep"]) == 0
+    assert "left up: verify-1" in capsys.readouterr().err

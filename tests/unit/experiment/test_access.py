@@ -1,0 +1,212 @@
+"""Commands and control sockets through an engine that is played."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from testbed.engine.api import EngineError, NotFoundError
+from testbed.experiment.access import EventLog, LabAccess, StepError, Stopped
+from testbed.experiment.captures import Capture, Captures
+from testbed.experiment.traffic import Program
+from testbed.topology.load import load_topology
+
+
+class PlayedExec:
+    """A command that says what it is given to say; with `talk` it answers its input."""
+
+    def __init__(self, pieces=(), code=0, talk=None):
+        self.pieces, self.code, self.talk = list(pieces), code, talk
+        self.sent, self.closed, self.ended = [], threading.Event(), threading.Event()
+
+    def __iter__(self):
+        yield from self.pieces
+        if self.talk:
+            yield from self.talk(self)
+
+    def send(self, data):
+        self.sent.append(data)
+
+    def end_input(self):
+        self.ended.set()
+
+    def exit_code(self):
+        return self.code
+
+    def close(self):
+        self.closed.set()
+
+
+class PlayedEngine:
+    def __init__(self, *sessions):
+        self.sessions = list(sessions)
+        self.commands = []
+
+    def execute(self, id, command, *, stdin=False, tty=False):
+        self.commands.append((id, list(command)))
+        session = self.sessions.pop(0)
+        if isinstance(session, Exception):
+            raise session
+        return session
+
+
+def lab(*sessions):
+    return LabAccess(
+        PlayedEngine(*sessions),
+        "lab",
+        load_topology("scenario-2.1"),
+        {"mn": "id-mn", "ha": "id-ha", "gw": "id-gw"},
+    )
+
+
+def test_a_command():
+    played = lab(PlayedExec([("stdout", b"a"), ("stderr", b"x\nlast\n"), ("stdout", b"b")], code=3))
+    done = played.execute("mn", ["true"], within=2)
+    assert (done.code, done.text, done.complaint) == (3, "ab", "last")
+    assert played.engine.commands == [("id-mn", ["timeout", "--kill-after=1", "2", "true"])]
+
+
+def test_a_script_has_to_succeed():
+    with pytest.raises(StepError, match="mn: no such thing"):
+        lab(PlayedExec([("stderr", b"no such thing\n")], code=1)).shell("mn", "false")
+
+
+@pytest.mark.parametrize(
+    ("session", "message"),
+    [
+        (PlayedExec(code=124), "took longer than"),
+        (NotFoundError("no such container"), "node mn of lab lab is not running"),
+        (EngineError("it is on fire"), "on fire"),
+    ],
+)
+def test_what_can_go_wrong(session, message):
+    with pytest.raises(StepError, match=message):
+        lab(session).execute("mn", ["true"])
+
+
+def line(**fields):
+    return ("stdout", json.dumps(fields).encode() + b"\n")
+
+
+def test_the_answer_is_found_among_events_and_in_pieces():
+    answer = json.dumps({"ok": True, "state": {"bindings": []}}).encode() + b"\n"
+    session = PlayedExec([line(event="registered"), ("stdout", answer[:7]), ("stdout", answer[7:])])
+    assert lab(session).state("ha", "home-agent") == {"bindings": []}
+    assert json.loads(session.sent[0]) == {"op": "state"} and session.closed.is_set()
+
+
+def test_an_answer_without_envelope():
+    assert lab(PlayedExec([line(ok=True, bindings=[1])])).state("ha", "home-agent")["bindings"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([line(ok=False, error="unknown op")], "home-agent of ha refuses x: unknown op"),
+        ([("stderr", b"socat: Connection refused\n")], "does not answer: socat: Connection refused"),
+        ([("stdout", b"rubbish\n")], "does not answer"),
+        ([], "does not answer"),
+    ],
+)
+def test_no_answer(pieces, message):
+    with pytest.raises(StepError, match=message):
+        lab(PlayedExec(pieces)).control("ha", "home-agent", {"op": "x"})
+
+
+def test_being_stopped_ends_what_is_under_way():
+    def talk(session):
+        session.closed.wait(10)
+        yield from ()
+
+    played = lab(PlayedExec(talk=talk), PlayedExec())
+    threading.Timer(0.1, played.stop).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        played.execute("mn", ["sleep", "9"])
+    with pytest.raises(Stopped):
+        played.execute("mn", ["true"])
+    assert time.monotonic() - began < 5
+
+
+def test_waiting_for_nothing_ends_and_can_be_stopped():
+    log = EventLog()
+    began = time.monotonic()
+    assert log.wait(0, lambda entry: True, 0.05) is None and time.monotonic() - began < 2
+    threading.Timer(0.05, log.stop).start()
+    with pytest.raises(Stopped):
+        log.wait(0, lambda entry: True, 10)
+
+
+# Captures
+
+
+def tcpdump(*said, on_end=b"2 packets dropped by kernel\nstopped\n"):
+    def talk(session):
+        for words in said:
+            yield "stderr", words
+        if session.ended.wait(5):
+            yield "stderr", on_end
+
+    return PlayedExec(talk=talk)
+
+
+def test_a_capture_runs_from_listening_to_stopped():
+    capture = Capture(lab(tcpdump(b"tcpdump: listening ", b"on internet\n")), "gw", "internet")
+    capture.start()
+    capture.wait()
+    assert capture.alive
+    capture.stop()
+    assert capture.alive and capture.dropped == 2
+
+
+def test_a_capture_that_dies_is_not_alive():
+    capture = Capture(lab(tcpdump(b"listening on x\n", on_end=b"killed\n")), "gw", "internet")
+    capture.start()
+    capture.wait()
+    capture.stop()
+    assert not capture.alive
+
+
+def test_a_capture_that_does_not_start():
+    capture = Capture(
+        lab(PlayedExec([("stderr", b"tcpdump: internet: No such device exists\n")])), "gw", "internet"
+    )
+    capture.start()
+    with pytest.raises(StepError, match="gw/internet: tcpdump: internet: No such device"):
+        capture.wait()
+
+
+def test_one_capture_for_all_links_of_a_mobile_node():
+    captures = Captures(lab(), ["mn/hotel", "gw/internet", "mn/airport", "gw/backbone", "mn/hotel"])
+    assert captures.taps == ("mn/hotel", "gw/internet", "mn/airport", "gw/backbone")
+    assert {key: one.network for key, one in captures._captures.items()} == {
+        "mn": None,
+        "gw/internet": "internet",
+        "gw/backbone": "backbone",
+    }
+
+
+# Programs
+
+
+def test_a_program_that_does_not_start_says_why():
+    program = Program(
+        lab(PlayedExec([("stderr", b"No module named testbed.node.probe\n")])), "mn", ["python3"] * 4
+    )
+    with pytest.raises(StepError, match="No module named"):
+        program.start("ready", 1)
+
+
+def test_a_program_is_told_and_heard():
+    def talk(session):
+        yield line(event="ready")
+        while not session.sent:
+            time.sleep(0.01)
+        yield line(event="closed", reason="stopped")
+
+    program = Program(lab(PlayedExec(talk=talk)), "mn", ["python3"] * 4)
+    program.start("ready", 5)
+    program.stop()
+    assert program.all("closed")[0]["reason"] == "stopped"
+    assert program.wait("never", 0.01) is None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from testbed.engine.api import ExecSession
 from testbed.experiment.access import LabAccess, StepError
 
 FOLDER: Final = "/run/testbed/captures"
@@ -81,9 +82,13 @@ class Capture:
                 f"no capture at {self.node}/{self.network or 'any'}: {lines[-1] if lines else 'silence'}"
             )
 
+    def end(self) -> None:
+        """Tell it to end; `stop` waits for that."""
+        self._stop.set()
+
     def stop(self) -> None:
         """End it and wait until its file is whole."""
-        self._stop.set()
+        self.end()
         if self.alive and not self._ended.wait(STOP_WITHIN):
             raise StepError(f"the capture at {self.node}/{self.network or 'any'} does not end")
 
@@ -108,9 +113,9 @@ class Capture:
         self._live.set()
         self._ended.set()
 
-    def _end_input(self, session: object) -> None:
+    def _end_input(self, session: ExecSession) -> None:
         self._stop.wait()
-        session.end_input()  # type: ignore[attr-defined]
+        session.end_input()
 
 
 class Captures:
@@ -140,7 +145,7 @@ class Captures:
             return
         self._stopped = True
         for capture in self._captures.values():
-            capture._stop.set()
+            capture.end()
         for capture in self._captures.values():
             capture.stop()
 
@@ -161,8 +166,7 @@ class Captures:
         if done.code != 0:
             raise StepError(f"{tap}: filter {expression!r}: {done.complaint}")
         head, _, listing = done.text.partition("\n")
-        alive = capture.alive or (not self._stopped and capture._live.is_set())
-        return Matched(tap, tuple(_hex_packets(listing)), int(head or 0), alive, capture.dropped)
+        return Matched(tap, tuple(_hex_packets(listing)), int(head or 0), capture.alive, capture.dropped)
 
     def match_all(self, taps: Iterable[str], expression: str) -> list[Matched]:
         """`match` at several taps at once."""

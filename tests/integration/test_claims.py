@@ -5,11 +5,17 @@ claims and their controls as they are (where a claim's own run asks for what is 
 """
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from testbed.data import data_dir
+from testbed.engine import names
 from testbed.errors import UsageError
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.pcap import read_capture
@@ -246,3 +252,19 @@ def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image):
             verify("scenario-2.1", ["fig10-trusted-fa"], existing=name)
     finally:
         remove_labs(engine, name)
+
+
+def test_interrupted_nothing_is_left(engine, node_image, tmp_path):
+    name = f"interrupted-{os.getpid()}"
+    file = scenario(tmp_path, ("name: scenario-2.1\n", f"name: {name}\n"))
+    program = "import sys; from testbed.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "verify", str(file), "--claim", "2.1-fa-mn-deaf"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not engine.containers({names.TOPOLOGY: name}) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(4)  # anywhere between the first container and the first run
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert not engine.containers({names.TOPOLOGY: name}) and not engine.networks({names.TOPOLOGY: name})

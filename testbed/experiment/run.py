@@ -41,7 +41,7 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
         captures.start()
         try:
             for step in experiment.steps:
-                steps.append(_take(step, observer, performer, result))
+                _take(step, observer, performer, result, steps)
             _judge(experiment, observer, captures, result)
         finally:
             problems = performer.undo()
@@ -68,8 +68,12 @@ def needed_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
             yield f"{lab.mobile_node}/{network}"
 
 
-def _take(step: Step, observer: Observer, performer: Performer, result: RunResult) -> StepRecord:
+def _take(
+    step: Step, observer: Observer, performer: Performer, result: RunResult, records: list[StepRecord]
+) -> None:
+    """Carry out one step and write down what came of it, its failure too."""
     began = time.time()
+    text = "interrupted"
     try:
         if step.expect:
             finding = observer.judge(step.expect)
@@ -78,9 +82,11 @@ def _take(step: Step, observer: Observer, performer: Performer, result: RunResul
         else:
             text = performer.perform(step)
     except StepError as error:
+        text = f"could not be done: {error.message}"
         result.error = f"{step_text(step)}: {error.message}"
         raise
-    return StepRecord(step.word, step_text(step), began, time.time(), text)
+    finally:
+        records.append(StepRecord(step.word, step_text(step), began, time.time(), text))
 
 
 def _judge(experiment: Experiment, observer: Observer, captures: Captures, result: RunResult) -> None:

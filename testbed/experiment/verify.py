@@ -107,7 +107,7 @@ class _Crew:
         self._lock = threading.Lock()
         self._open: set[LabAccess] = set()
         self._stopping = threading.Event()
-        self._token = secrets.token_hex(2)
+        self._token = secrets.token_hex(3)
         self.results: dict[tuple[str, Kind], RunResult] = {}
         self.backends: dict[str, Any] = {}
         self.programs: dict[str, str] = {}

@@ -36,8 +36,9 @@ ClaimId = Annotated[
 class Experiment(Part):
     """One run: the lab it needs, what is done there, and what must then be seen.
 
-    It begins from a defined state: the mobile node on no link, without IPsec, the agents' lists empty.
-    Runs that need the same lab (topology, options, sets) share it.
+    It begins with the mobile node registered nowhere and the agents' lists empty; to which link the mobile
+    node is attached is for the first steps to say. Runs that need the same lab (topology, options, sets)
+    share it.
     """
 
     topology: str | None = Field(

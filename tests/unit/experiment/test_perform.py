@@ -203,6 +203,8 @@ def test_a_step_in_vain_decides_nothing_and_is_put_right(lab, captures, evidence
     result = carry(lab, evidence, [{"bypass": "off"}, waits, {"move": "hotel"}], [ABSENT])
     assert result.verdict == "undecided" and "waited in vain" in result.reason
     assert not requests(lab)  # what came after it was not done
+    steps = (evidence.root / "claims/x/main/steps.jsonl").read_text().splitlines()
+    assert len(steps) == 2 and json.loads(steps[1])["result"].startswith("could not be done: waited in vain")
     assert "delete table" in scripts(lab)[-1]
 
 

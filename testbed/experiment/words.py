@@ -57,8 +57,8 @@ def _part_text(part: Part) -> str:
             return f"advertisements of {part.agent} are {'heard' if part.present else 'not heard'}"
         case Event():
             having = "".join(f", {key} {value}" for key, value in part.having.items())
-            source = f"{part.source} of " if part.source else ""
-            return f"events {part.name} of {source}{part.node}{having}: {part.wanted}"
+            source = f"/{part.source}" if part.source else ""
+            return f"events {part.name} of {part.node}{source}{having}: {part.wanted}"
         case ProbeResult():
             wanted = [f"lost {part.lost.wanted}"] if part.lost else []
             wanted += [f"no outage over {format_duration(part.outage)}"] if part.outage else []
@@ -88,6 +88,7 @@ def step_text(step: Step) -> str:
         times = f", {step.move.times} times" if step.move.times > 1 else ""
         return f"move to {', '.join(step.move.to)}{times}"
     given: dict[str, Any] = part.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+    given |= {key: format_duration(given[key]) for key in ("within", "every") if key in given}
     if len(given) == 1:
         value = next(iter(given.values()))
         return f"{step.word} {', '.join(value) if isinstance(value, list) else value}"

@@ -167,7 +167,8 @@ class Counter(Count):
 
     node: Name = Field(description="The node whose daemon counts")
     name: str = Field(
-        min_length=1, description="The counter's name, as `testbed exec LAB NODE` and `state` show it"
+        min_length=1,
+        description="The counter's name, as the daemon's state has it, such as requests-received",
     )
 
 

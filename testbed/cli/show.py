@@ -90,6 +90,13 @@ def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
             ],
             title="Configurations",
         )
+    if facts["claims"]:
+        emit()
+        emit_rows(
+            ("CLAIM", "SOURCE", "SAYS"),
+            [(name, one["source"], one["says"]) for name, one in facts["claims"].items()],
+            title="Claims (testbed verify decides them)",
+        )
 
 
 def _links(node: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ def summarize(loaded: LoadedTopology) -> dict[str, Any]:
         },
         "nodes": {name: _node(loaded, name) for name in topology.nodes},
         "configurations": [one.model_dump() for one in topology.configurations],
+        "claims": {name: {"says": one.says, "source": one.source} for name, one in topology.claims.items()},
     }
 
 

@@ -76,8 +76,8 @@ def engine_connection() -> Iterator[Engine]:
 class Narrator:
     """`Progress` on stderr: on a terminal a line that changes, elsewhere only what is worth keeping."""
 
-    def __init__(self) -> None:
-        self._status: Status | None = None
+    def __init__(self, status: Status | None = None) -> None:
+        self._status = status
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -95,13 +95,11 @@ class Narrator:
 @contextmanager
 def narrated() -> Iterator[Narrator]:
     """Tell of progress while a command works."""
-    narrator = Narrator()
     if not sys.stderr.isatty() or verbosity.level < 0:
-        yield narrator
+        yield Narrator()
         return
     with console(stderr=True).status("") as status:
-        narrator._status = status
-        yield narrator
+        yield Narrator(status)
 
 
 def emit_lab(status: LabStatus) -> None:
@@ -112,7 +110,7 @@ def emit_lab(status: LabStatus) -> None:
             (
                 node.name,
                 " ".join(node.roles),
-                "\n".join(address for address in node.links.values() if address),
+                "\n".join(address for address in node.links.values() if address) or node.address,
                 "\n".join(network for network, address in node.links.items() if address)
                 or f"moves between {', '.join(node.links)}",
                 _state(node.state, node.status),
@@ -121,10 +119,10 @@ def emit_lab(status: LabStatus) -> None:
         ],
     )
     emit()
-    users: dict[str, list[str]] = {}
+    users: dict[str, list[str]] = {network.name: [] for network in status.networks}
     for node in status.nodes:
-        for network, address in node.links.items():
-            users.setdefault(network, []).append(node.name if address else f"({node.name})")
+        for link, address in node.links.items():
+            users.setdefault(link, []).append(node.name if address else f"({node.name})")
     emit_rows(
         ("NETWORK", "SUBNET", "DOMAIN", "MEDIUM", "NODES"),
         [

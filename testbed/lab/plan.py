@@ -143,6 +143,7 @@ def _desired_nodes(desired: RenderedLab, image: str) -> dict[str, DesiredNode]:
     for name, node in desired.nodes.items():
         facts = {
             "links": {network: str(address) if address else None for network, address in node.links.items()},
+            "address": str(desired.topology.primary_address(name) or ""),
             "services": [service for service in node.ready if service != "init"],
         }
         own_image = node.image or image

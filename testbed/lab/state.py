@@ -99,6 +99,8 @@ class NodeFacts:
     roles: tuple[str, ...]
     links: Mapping[str, str | None]
     """Network → address and prefix length; None for one that a mobile node can attach to."""
+    address: str
+    """The address it is known by: a mobile node's home address, else one of its links."""
     services: tuple[str, ...]
 
     @property
@@ -113,6 +115,7 @@ def node_facts(container: Container) -> NodeFacts:
     return NodeFacts(
         roles=tuple(container.labels.get(names.ROLES, "").split()),
         links=facts.get("links", {}),
+        address=facts.get("address", ""),
         services=tuple(facts.get("services", ())),
     )
 

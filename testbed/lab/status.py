@@ -28,6 +28,7 @@ class NodeStatus:
     state: str  # the engine's: running, exited, …
     status: str  # the engine's, for people
     links: Mapping[str, str | None]
+    address: str  # the one it is known by
     image: str
     services: Mapping[str, Mapping[str, Any] | None]
     """What each daemon with a control socket says of itself; None for one that does not answer."""
@@ -113,6 +114,7 @@ class LabStatus:
                     "state": node.state,
                     "status": node.status,
                     "links": dict(node.links),
+                    "address": node.address,
                     "image": node.image,
                     "services": dict(node.services),
                     "problem": node.problem,
@@ -170,6 +172,7 @@ def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> 
         state=container.state,
         status=container.status,
         links=facts.links,
+        address=facts.address,
         image=container.image,
         services=services,
         problem=problem,

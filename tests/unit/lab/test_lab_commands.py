@@ -65,7 +65,7 @@ def play(box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[byte
 def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
     code, out, err = run("up", "plain-mip")
     assert code == 0
-    assert "203.0.113.40/32" in out and "moves between hotspot, hotel, home" in out
+    assert "203.0.113.40/32" in out and "192.0.2.100" in out and "moves between hotspot, hotel, home" in out
     assert "mn: registered on hotspot, agent 198.51.100.1" in out
     tried = out[out.index("Try next:") :].splitlines()[1:]
     assert tried == [
@@ -163,6 +163,16 @@ def test_status(run: Run) -> None:
     ]
     code, _, err = run("status", "plain-map")
     assert code == 2 and "did you mean plain-mip?" in err
+
+
+def test_status_of_what_a_killed_up_left(run: Run, engine: FakeEngine) -> None:
+    run("up", "plain-mip")
+    for id in list(engine.boxes):
+        engine.remove_container(id)
+    code, out, _ = run("status", "plain-mip")
+    assert code == 0 and "192.0.2.0/24" in out
+    code, out, _ = run("status")
+    assert code == 0 and "0 of 0 running" in out
 
 
 def test_move(run: Run) -> None:

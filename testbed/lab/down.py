@@ -1,4 +1,8 @@
-"""Removing labs, from labels alone: it does not matter what made them, or how far it came."""
+"""Removing labs, from labels alone: it does not matter what made them, or how far it came.
+
+No two containers on one network are removed at the same moment: engines before 28.1 count the endpoints of a
+network, may lose count when several go at once, and then never let go of the network until restarted.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +95,11 @@ class _Sweep:
             for each in networks
         ]
         tasks += [
-            Task(each.id, partial(self._try, self._engine.remove_container, each, self.removed.containers))
+            Task(
+                each.id,
+                partial(self._try, self._engine.remove_container, each, self.removed.containers),
+                alone=frozenset(endpoints(each)),
+            )
             for each in sorted(containers, key=lambda each: -len(endpoints(each)))
         ]
         self.problem = None

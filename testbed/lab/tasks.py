@@ -16,11 +16,15 @@ WORKERS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job with a name; `needs` names jobs that come before it (names nobody has are no obstacle)."""
+    """A job with a name; `needs` names jobs that come before it (names nobody has are no obstacle).
+
+    Two jobs that have something of `alone` in common never run at the same time.
+    """
 
     name: str
     action: Callable[[], None]
     needs: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
 
 
 def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
@@ -31,20 +35,23 @@ def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
     """
     waiting = list(tasks)
     undone = {task.name for task in tasks}
-    running: dict[Future[None], str] = {}
+    running: dict[Future[None], Task] = {}
     errors: list[TestbedError] = []
     threads = ThreadPoolExecutor(workers, thread_name_prefix="lab")
     try:
         # Interrupted in the middle of `submit`, a thread would run that nobody waits for.
         with Deferred() as interrupts:
             while True:
-                while not errors and len(running) < workers and (task := _next(waiting, undone)):
+                while not errors and len(running) < workers:
+                    task = _next(waiting, undone, running.values())
+                    if task is None:
+                        break
                     waiting.remove(task)
-                    running[threads.submit(task.action)] = task.name
+                    running[threads.submit(task.action)] = task
                 if not running:
                     break
                 for future in interrupts.open(lambda: wait(running, return_when=FIRST_COMPLETED)).done:
-                    undone.discard(running.pop(future))
+                    undone.discard(running.pop(future).name)
                     error = future.exception()
                     if isinstance(error, TestbedError):
                         errors.append(error)
@@ -56,8 +63,11 @@ def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
     assert not waiting, f"tasks that need each other: {waiting}"
 
 
-def _next(waiting: Iterable[Task], undone: set[str]) -> Task | None:
-    return next((task for task in waiting if undone.isdisjoint(task.needs)), None)
+def _next(waiting: Iterable[Task], undone: set[str], running: Iterable[Task]) -> Task | None:
+    busy = {name for task in running for name in task.alone}
+    return next(
+        (task for task in waiting if undone.isdisjoint(task.needs) and busy.isdisjoint(task.alone)), None
+    )
 
 
 def _causes(errors: Sequence[TestbedError]) -> Sequence[TestbedError]:

@@ -21,7 +21,7 @@ from testbed.lab.plan import DesiredNode, make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.ready import NodeWatch
 from testbed.lab.secrets import lab_secrets
-from testbed.lab.state import ActualLab, group
+from testbed.lab.state import ActualLab, endpoints, group
 from testbed.lab.tasks import Task, run_tasks
 from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
@@ -145,7 +145,10 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
         progress.show(f"started {len(started)} of {total} nodes")
 
     users = network_users(plan.remove_containers)
-    tasks = [Task(each.id, partial(engine.remove_container, each.id)) for each in plan.remove_containers]
+    tasks = [
+        Task(each.id, partial(engine.remove_container, each.id), alone=frozenset(endpoints(each)))
+        for each in plan.remove_containers
+    ]
     tasks += [
         Task(each.id, partial(engine.remove_network, each.id), users.get(each.name, frozenset()))
         for each in plan.remove_networks

@@ -41,6 +41,29 @@ def test_at_most_so_many_at_once() -> None:
     assert most == 3
 
 
+def test_what_wants_to_be_alone_with_something_is() -> None:
+    holders: dict[str, int] = {"a": 0, "b": 0}
+    together = threading.Barrier(2, timeout=5)
+
+    def hold(*names: str) -> None:
+        for name in names:
+            holders[name] += 1
+            assert holders[name] == 1
+        if len(names) == 1:
+            together.wait()
+        time.sleep(0.005)
+        for name in names:
+            holders[name] -= 1
+
+    wants = [("a", "b"), ("a",), ("b",), ("a", "b"), ("b",), ("a",)]
+    run_tasks(
+        [
+            Task(str(n), lambda names=names: hold(*names), alone=frozenset(names))
+            for n, names in enumerate(wants)
+        ]  # type: ignore[misc]
+    )
+
+
 def fail(error: Exception) -> None:
     raise error
 

@@ -1,4 +1,4 @@
-"""Jinja as the testbed uses it: undefined names are errors, and every error names the template and its line."""
+"""Jinja as the testbed uses it: undefined names are errors, every error has its template and line."""
 
 from __future__ import annotations
 

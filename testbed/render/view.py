@@ -81,7 +81,7 @@ class NodeView:
 
     @property
     def owned_prefixes(self) -> list[IPv4Network]:
-        """Prefixes that exist on no link but are reached through this node: inner and virtual home addresses."""
+        """Prefixes on no link that are reached through this node: inner and virtual home addresses."""
         return [p for key in ("inner-pool", "virtual-home") if (p := self.settings.get(key)) is not None]
 
     @property

@@ -1,6 +1,6 @@
 """Golden files: a topology goes in, the files of every node come out, byte for byte.
 
-After a wanted change, `UPDATE_GOLDEN=1 ./tb test tests/golden` writes them anew; read the diff before committing.
+After a wanted change, `UPDATE_GOLDEN=1 ./tb test tests/golden` writes them anew; read the diff first.
 """
 
 from __future__ import annotations

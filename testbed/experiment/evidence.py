@@ -55,7 +55,8 @@ class Evidence:
         self.root = root
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is not a folder")
-        if root.is_dir() and any(root.iterdir()) and not (root / "verdicts.json").is_file():
+        mine = any((root / name).is_file() for name in ("verdicts.json", "handoff.json"))
+        if root.is_dir() and any(root.iterdir()) and not mine:
             raise UsageError(f"{root} is not empty and holds no evidence", hint="choose another folder")
         root.mkdir(parents=True, exist_ok=True)
 

@@ -130,7 +130,7 @@ class Performer:
     def _move(self, part: Move) -> str:
         results = []
         for network in part.to * part.times:
-            settled = self._settle({"op": "move", "network": network})
+            _, settled = settle(self._lab, {"op": "move", "network": network})
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
             if part.reaches and timeline.get(REACHED[part.reaches]) is None:
                 detail = settled.get("detail")
@@ -138,31 +138,6 @@ class Performer:
             marks = ", ".join(f"{name} {ms:.0f}" for name, ms in timeline.items() if ms is not None)
             results.append(f"{network}: {settled.get('state')} ({settled.get('detail')}); ms: {marks}")
         return "\n".join(results)
-
-    def _settle(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Ask the connection manager for something that ends in `settled`, and wait for that."""
-        lab, node = self._lab, self._lab.mobile_node
-        mark = lab.log.mark()
-        lab.control(node, "roam", request)
-        started = lab.log.wait(
-            mark, lambda one: one.node == node and one.event.name == "move-started", RESTART_WITHIN
-        )
-        if started is None:
-            raise StepError(f"{node}: {request['op']} was accepted but did not begin")
-        begun = started.event.fields["monotonic"]
-        settled = lab.log.wait(
-            mark,
-            lambda one: (
-                one.node == node
-                and one.event.name == "settled"
-                and one.event.source == "roam"
-                and one.event.fields["monotonic"] >= begun
-            ),
-            MOVE_WITHIN,
-        )
-        if settled is None:
-            raise StepError(f"{node}: {request['op']} did not settle in {MOVE_WITHIN:g} s")
-        return settled.event.fields
 
     def _carry(self, part: Carry) -> str:
         lab, node = self._lab, self._lab.mobile_node
@@ -190,7 +165,7 @@ class Performer:
         self._lab.shell(self._lab.mobile_node, script)
 
     def _ipsec(self, part: Ipsec) -> str:
-        settled = self._settle({"op": "ipsec", "action": part.state})
+        _, settled = settle(self._lab, {"op": "ipsec", "action": part.state})
         if part.state == "down":
             self._undo.append(("ipsec up", lambda: self._ipsec_up_again()))
         return f"{settled.get('state')} ({settled.get('detail')})"
@@ -199,7 +174,7 @@ class Performer:
         """Allow it again at home or inside, where that costs no negotiation; else it takes its time."""
         state = self._lab.state(self._lab.mobile_node, "roam").get("ipsec")
         if not isinstance(state, dict) or not state.get("enabled"):
-            self._settle({"op": "ipsec", "action": "up"})
+            settle(self._lab, {"op": "ipsec", "action": "up"})
 
     def _bypass(self, part: Bypass) -> str:
         lab, node = self._lab, self._lab.mobile_node
@@ -324,6 +299,35 @@ class Performer:
         if done.code != 0:
             raise StepError(f"{part.node}: {part.command!r}: {done.complaint}")
         return done.text.strip()[-400:]
+
+
+def settle(lab: LabAccess, request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Ask the connection manager for something that ends in `settled`, and wait for that.
+
+    Returns the fields of its `move-started` and of its `settled`. Raises `StepError`.
+    """
+    node = lab.mobile_node
+    mark = lab.log.mark()
+    lab.control(node, "roam", request)
+    started = lab.log.wait(
+        mark, lambda one: one.node == node and one.event.name == "move-started", RESTART_WITHIN
+    )
+    if started is None:
+        raise StepError(f"{node}: {request['op']} was accepted but did not begin")
+    begun = started.event.fields["monotonic"]
+    settled = lab.log.wait(
+        mark,
+        lambda one: (
+            one.node == node
+            and one.event.name == "settled"
+            and one.event.source == "roam"
+            and one.event.fields["monotonic"] >= begun
+        ),
+        MOVE_WITHIN,
+    )
+    if settled is None:
+        raise StepError(f"{node}: {request['op']} did not settle in {MOVE_WITHIN:g} s")
+    return started.event.fields, settled.event.fields
 
 
 def set_service(lab: LabAccess, node: str, name: str, state: str) -> None:

@@ -1,0 +1,167 @@
+"""`testbed measure`: numbers instead of verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from testbed.cli.app import CLAIMS, command
+from testbed.cli.labs import narrated
+from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+from testbed.errors import ExitCode, UsageError
+
+
+class Quantity(StrEnum):
+    """What can be measured."""
+
+    handoff = "handoff"
+
+
+@command("measure", panel=CLAIMS)
+def measure(
+    what: Annotated[
+        Quantity, typer.Argument(metavar="handoff", help="The outage that a move between networks costs.")
+    ],
+    topology: TopologyRef,
+    moves: Annotated[
+        int, typer.Option("--moves", min=1, max=1000, help="Moves for each stack and round-trip time.")
+    ] = 10,
+    rtt: Annotated[
+        str, typer.Option("--rtt", metavar="TIME,…", help="Round-trip times across the hub network.")
+    ] = "0,40,100,200ms",
+    stack: Annotated[
+        list[str] | None,
+        typer.Option("--stack", metavar="STACK", help="Measure this one; may be given several times."),
+    ] = None,
+    between: Annotated[
+        str | None,
+        typer.Option(
+            "--between",
+            metavar="A,B",
+            help="Move to and fro between these networks, not the first two where the stack is tried.",
+        ),
+    ] = None,
+    sets: Sets = None,
+    templates: Templates = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            "--evidence",
+            metavar="DIR",
+            help="Keep numbers and captures here, beside what is there; `testbed report` draws them.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="LAB", help="Call the lab this.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the labs up.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Move a mobile node to and fro and measure how long each move interrupts traffic, and why.
+
+    A lab for each stack; the round-trip time is changed while it runs. Exit code 1 if after some move
+    traffic did not come back.
+    """
+    from testbed.engine.image import ensure_node_image
+    from testbed.engine.provision import reach_engine
+    from testbed.experiment.evidence import Evidence
+    from testbed.experiment.measure import Measurement, plan_stacks
+    from testbed.lab.addresses import choose_pool
+    from testbed.lab.interrupt import stoppable
+
+    rtts = parse_rtts(rtt)
+    places = [one.strip() for one in between.split(",")] if between else []
+    plans = plan_stacks(topology, sets or (), stack or (), places, templates)
+    pool = choose_pool()
+    with TemporaryDirectory(prefix="testbed-") as scratch:
+        folder = Evidence(evidence or Path(scratch) / "evidence")
+        with closing(reach_engine(note)) as engine, stoppable():
+            image = ensure_node_image(engine, note, detail=partial(note, level=1))
+            with narrated() as progress:
+                measurement = Measurement(
+                    engine, image.name, pool, folder, templates, name=name, keep=keep, progress=progress
+                )
+                document = measurement.measure(plans, rtts, moves)
+    if output is Format.json:
+        emit_json(document)
+    else:
+        _print(document)
+    if keep:
+        note(f"left up: {', '.join(measurement.labs)}")
+    if evidence:
+        note(f"evidence in {evidence}; testbed report {evidence} makes a page of it")
+    if any(move["outage_ms"] is None for run in document["runs"] for move in run["moves"]):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def parse_rtts(text: str) -> list[float]:
+    """Round-trip times in ms; one without a unit has that of the next that has one. Raises `UsageError`."""
+    from testbed.topology.values import Expected, parse_duration
+
+    words = [word.strip() for word in text.split(",")]
+    unit, found = "", []
+    for word in reversed(words):
+        number = word.rstrip("abcdefghijklmnopqrstuvwxyz ")
+        unit = word[len(number) :] or unit
+        try:
+            found.append(parse_duration(number + unit))
+        except Expected as error:
+            raise UsageError(f"--rtt {text}: {word!r}: expected {error.expected}", hint=error.hint) from error
+    return sorted(dict.fromkeys(found))
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    from testbed.experiment.fit import spread
+    from testbed.experiment.handoff import STEPS
+    from testbed.experiment.measure import outages, step_lengths
+
+    rows, steps = [], []
+    for run in document["runs"]:
+        fit, these, moves = document["fit"].get(run["stack"]), spread(outages(run)), run["moves"]
+        head = (run["stack"], " ↔ ".join(run["between"]), _ms(run["rtt_ms"]))
+        own = these.median - fit["k"] * run["rtt_ms"] if fit and these else None
+        numbers = (these.median, these.p95, these.least, these.most, own) if these else (None,) * 5
+        counts = [
+            f"{fmean(move[f'{kind}_messages'] for move in moves):.1f} / "
+            f"{fmean(move[f'{kind}_bytes'] for move in moves):.0f}"
+            for kind in ("ike", "mip")
+        ]
+        lost = f"{fmean(move['lost'] for move in moves):.0f}"
+        rows.append((*head, len(moves), *map(_ms, numbers), lost, *counts))
+        lengths = step_lengths(run)
+        steps.append((*head, *(_ms(lengths.get(step)) for step in STEPS)))
+    where = ("STACK", "BETWEEN", "RTT")
+    emit_rows(
+        (
+            *where,
+            "MOVES",
+            "MEDIAN",
+            "P95",
+            "MIN",
+            "MAX",
+            "OWN",
+            "LOST",
+            "IKE MSGS / BYTES",
+            "MIP MSGS / BYTES",
+        ),
+        rows,
+        title="Outage (ms; packets lost and messages: mean of a move; OWN: median without the round trips)",
+    )
+    emit()
+    emit_rows(
+        (*where, *(step.upper() for step in STEPS)), steps, title="Where it goes (ms, median of a step)"
+    )
+    emit()
+    for stack, fit in document["fit"].items():
+        emit(f"{stack}: outage = {fit['k']:.2f} × RTT + {fit['constant_ms']:.0f} ms")
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"

@@ -1,0 +1,206 @@
+"""The hand-off measurement: how long a move interrupts traffic, step by step, at chosen round-trip times.
+
+In one lab and at one round-trip time: a numbered probe runs from the home address to the correspondent node
+and back while the mobile node moves to and fro. The outage of a move is the gap in what comes back; the steps
+are those of the connection manager; IKE and Mobile IP messages are counted in a capture on the mobile node.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from testbed.experiment.access import EventLog, LabAccess, StepError
+from testbed.experiment.captures import Captures
+from testbed.experiment.decode import decode
+from testbed.experiment.layers import Ike, Ipv4, MobileIp
+from testbed.experiment.pcap import Frame, read_capture
+from testbed.experiment.perform import settle
+from testbed.experiment.traffic import Outage, Probe, ProbeReport
+
+EVERY: Final = 5.0
+"""Milliseconds between two packets of the probe: an outage is known to about as much."""
+STEPS: Final = ("link", "address", "ike", "registration", "data")
+TUNNEL: Final = "ipsec0"
+"""The mobile node's IPsec device: what goes through it is only there to be read."""
+
+_ports = itertools.count(6005)
+
+
+@dataclass(slots=True)
+class Messages:
+    """Messages of one protocol, sent and received, retransmissions included; bytes from the IP header on."""
+
+    number: int = 0
+    octets: int = 0
+
+
+@dataclass(slots=True)
+class HandOff:
+    """One move; times of the monotonic clock in seconds."""
+
+    origin: str
+    target: str
+    began: float
+    timeline: dict[str, float | None]  # ms since it began
+    state: str
+    detail: str
+    outage_ms: float | None = None  # None: it did not end
+    lost: int = 0
+    ike: Messages = field(default_factory=Messages)
+    mip: Messages = field(default_factory=Messages)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in handoff.json."""
+        return {
+            "from": self.origin,
+            "to": self.target,
+            "outage_ms": None if self.outage_ms is None else round(self.outage_ms, 3),
+            "lost": self.lost,
+            "timeline": self.timeline,
+            "state": self.state,
+            "detail": self.detail,
+            "ike_messages": self.ike.number,
+            "ike_bytes": self.ike.octets,
+            "mip_messages": self.mip.number,
+            "mip_bytes": self.mip.octets,
+        }
+
+
+def set_rtt(lab: LabAccess, rtt: float) -> str:
+    """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
+    backends = [
+        str(lab.control(hub, "relay", {"op": "set", "delay_ms": rtt / 2}).get("backend"))
+        for hub in lab.topology.with_role("hub")
+    ]
+    return ", ".join(dict.fromkeys(backends))
+
+
+def measure_moves(
+    lab: LabAccess,
+    between: tuple[str, str],
+    moves: int,
+    folder: Path,
+    told: Callable[[HandOff], None] = lambda _: None,
+) -> list[HandOff]:
+    """Move so many times to and fro and measure each; captures go to `folder`.
+
+    `told` hears of each move when it has settled, before its outage is known. Raises `StepError`.
+    """
+    node = lab.mobile_node
+    place = str(lab.state(node, "roam").get("network"))
+    if place not in between:
+        settle(lab, {"op": "move", "network": between[0]})
+        place = between[0]
+    captures = Captures(lab, taps(lab, between))
+    mark = lab.log.mark()
+    correspondent, address, home = _ends(lab)
+    probe = Probe(lab, home, correspondent, address, next(_ports), EVERY)
+    captures.start()
+    done: list[HandOff] = []
+    try:
+        probe.start()
+        for _ in range(moves):
+            _await_answer(lab, home, address)
+            target = between[1] if place == between[0] else between[0]
+            done.append(_move(lab, place, target))
+            told(done[-1])
+            place = target
+    finally:
+        report = probe.stop()
+        captures.stop()
+    assign_outages(done, report)
+    frames = [frame for path in captures.fetch(folder) for frame in read_capture(path)]
+    count_messages(done, frames, wall_offset(lab.log, mark))
+    return done
+
+
+def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
+    """Where messages are counted: the mobile node's links, and what leaves them only encrypted."""
+    node = lab.mobile_node
+    tunnel = lab.execute(node, ["test", "-e", f"/sys/class/net/{TUNNEL}"]).code == 0
+    return [f"{node}/{network}" for network in (*between, *((TUNNEL,) if tunnel else ()))]
+
+
+def _ends(lab: LabAccess) -> tuple[str, str, str]:
+    """The correspondent node and its address, and the mobile node's home address."""
+    settings = lab.topology.settings[lab.mobile_node]
+    name = settings.get("probe")
+    address = lab.topology.primary_address(name) if name else None
+    if name is None or address is None:
+        raise StepError(f"{lab.mobile_node} has no `probe` node with an address to talk to")
+    return name, str(address), str(settings["home-address"])
+
+
+def _await_answer(lab: LabAccess, home: str, address: str) -> None:
+    """Before a move traffic flows: else its outage would begin with that of the move before."""
+    command = ["ping", "-n", "-q", "-c", "1", "-w", "5", "-i", "0.2", "-I", home, address]
+    if lab.execute(lab.mobile_node, command).code != 0:
+        raise StepError(f"{lab.mobile_node} does not reach {address} from {home}: nothing to interrupt")
+
+
+def _move(lab: LabAccess, origin: str, target: str) -> HandOff:
+    started, settled = settle(lab, {"op": "move", "network": target})
+    reached = settled.get("timeline") or {}
+    return HandOff(
+        origin,
+        target,
+        float(started["monotonic"]),
+        {step: reached.get(step) for step in STEPS},
+        str(settled.get("state")),
+        str(settled.get("detail")),
+    )
+
+
+def windows(moves: Sequence[HandOff]) -> list[tuple[HandOff, float, float]]:
+    """Each move with the time that is its own: from its beginning to that of the next."""
+    ends = [move.began for move in moves[1:]] + [float("inf")]
+    return [(move, move.began, end) for move, end in zip(moves, ends, strict=True)]
+
+
+def assign_outages(moves: Sequence[HandOff], report: ProbeReport) -> None:
+    """Give each move the longest gap that reaches into its time; without one it cost nothing."""
+    gaps = report.outages()
+    for move, began, end in windows(moves):
+        mine = [gap for gap in gaps if gap.began < end and (gap.ended is None or gap.ended > began)]
+        longest = max(mine, key=_length, default=None)
+        move.outage_ms = 0.0 if longest is None else longest.ms
+        move.lost = 0 if longest is None else longest.lost
+
+
+def _length(gap: Outage) -> float:
+    return float("inf") if gap.ms is None else gap.ms
+
+
+def wall_offset(log: EventLog, mark: int) -> float:
+    """What to add to the nodes' monotonic clock to have the time of day, both in seconds.
+
+    An event carries the one, its way through the engine the other: the event that was fastest tells best.
+    """
+    offsets = [
+        entry.event.time - float(entry.event.fields["monotonic"])
+        for entry in log.since(mark)
+        if "monotonic" in entry.event.fields
+    ]
+    if not offsets:
+        raise StepError("no event says what time it is")
+    return min(offsets)
+
+
+def count_messages(moves: Sequence[HandOff], frames: Iterable[Frame], offset: float) -> None:
+    """Count the IKE and Mobile IP messages among captured frames, each for the move in whose time it fell."""
+    times = windows(moves)
+    for frame in frames:
+        now = frame.time / 1e9 - offset
+        move = next((one for one, began, end in times if began <= now < end), None)
+        if move is None:
+            continue
+        packet = decode(frame.data, frame.linktype, frame.length)
+        kind = move.ike if packet.first(Ike) else move.mip if packet.first(MobileIp) else None
+        header = packet.first(Ipv4)
+        if kind is not None and header is not None:
+            kind.number += 1
+            kind.octets += header.length

@@ -1,0 +1,230 @@
+"""A whole measurement: a lab per stack, its runs at each round-trip time, and handoff.json."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from testbed.engine.api import Engine
+from testbed.errors import Source, TestbedError, UsageError, did_you_mean
+from testbed.experiment.access import LabAccess
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.fit import fit_line
+from testbed.experiment.handoff import STEPS, HandOff, measure_moves, set_rtt
+from testbed.lab.down import remove_labs
+from testbed.lab.progress import Progress, Silent
+from testbed.lab.state import find_lab
+from testbed.lab.up import bring_up
+from testbed.topology.load import load_topology
+from testbed.topology.loaded import LoadedTopology
+
+FILE: Final = "handoff.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """One stack to measure: its lab's topology, and the two networks to move between."""
+
+    stack: str
+    between: tuple[str, str]
+    topology: LoadedTopology
+
+
+def plan_stacks(
+    ref: str,
+    sets: Sequence[str],
+    stacks: Sequence[str],
+    between: Sequence[str],
+    templates: Path | None = None,
+) -> list[StackPlan]:
+    """The labs that a measurement needs, one a stack; by default the topology's own.
+
+    By default the moves are between the first two networks where the topology tries the stack co-located,
+    else with a foreign agent. Raises `UsageError` and `TopologyError`.
+    """
+    first = load_topology(ref, sets=sets, templates=templates)
+    if not first.mobile_nodes:
+        raise UsageError(f"{first.name} has no mobile node")
+    if not first.with_role("hub"):
+        raise UsageError(f"{first.name} has no network with a hub, so there is no round-trip time to set")
+    plans = []
+    for stack in dict.fromkeys(stacks or [str(first.options.get("stack", ""))]):
+        places = tuple(between) or default_places(first, stack)
+        _check_places(first, places)
+        own = [f"option.{name}={value}" for name, value in (("stack", stack), ("attach", places[0]))]
+        chosen = [one for one in own if one.partition("=")[0].removeprefix("option.") in first.options]
+        loaded = load_topology(ref, sets=(*sets, *chosen), templates=templates)
+        plans.append(StackPlan(stack, (places[0], places[1]), loaded))
+    return plans
+
+
+def default_places(loaded: LoadedTopology, stack: str) -> tuple[str, ...]:
+    """The first two networks where a stack is tried, those of a co-located care-of address first."""
+    tried = [one for one in loaded.topology.configurations if one.stack == stack]
+    tried.sort(key=lambda one: one.attachment != "co-located")
+    places = tuple(dict.fromkeys(network for one in tried for network in one.networks))[:2]
+    if len(places) < 2:
+        raise UsageError(f"{loaded.name} does not try {stack} on two networks", hint="say --between A,B")
+    return places
+
+
+def _check_places(loaded: LoadedTopology, places: Sequence[str]) -> None:
+    known = loaded.node(loaded.mobile_nodes[0]).attaches
+    if len(places) != 2 or places[0] == places[1]:
+        raise UsageError(f"--between {','.join(places)}: expected two different networks")
+    for place in places:
+        if place not in known:
+            raise UsageError(
+                f"{loaded.mobile_nodes[0]} has no network {place} to attach to",
+                hint=did_you_mean(place, known),
+            )
+
+
+@dataclass
+class Measurement:
+    """What a measurement needs to know of its surroundings."""
+
+    engine: Engine
+    image: str
+    pool: IPv4Network
+    evidence: Evidence
+    templates: Path | None = None
+    name: str | None = None  # of the lab; several get the stack's name behind it
+    keep: bool = False  # leave the labs up
+    progress: Progress = field(default_factory=Silent)
+    labs: list[str] = field(default_factory=list)  # those that were brought up
+
+    def measure(self, plans: Sequence[StackPlan], rtts: Sequence[float], moves: int) -> dict[str, Any]:
+        """Measure every stack at every round-trip time (ms); returns what handoff.json then says.
+
+        The file is written after each stack. Labs are taken down whatever happens, unless they are to stay.
+        """
+        document = read_document(self.evidence.root / FILE, plans[0].topology.name)
+        token = secrets.token_hex(3)
+        for number, plan in enumerate(plans, 1):
+            lab = self.name or f"measure-{token}-{number}"
+            if self.name and len(plans) > 1:
+                lab = f"{self.name}-{plan.stack}"
+            self._keep_topology(plan.topology)
+            runs = self._stack(plan, lab, rtts, moves)
+            document = merged(document, runs)
+            self.evidence.write_json(FILE, document)
+        return document
+
+    def _keep_topology(self, loaded: LoadedTopology) -> None:
+        text = Path(loaded.file).read_text(encoding="utf-8")
+        self.evidence.write_topology(text, loaded.name)
+        if not (self.evidence.root / "topology.yaml").exists():
+            self.evidence.write_topology(text)
+
+    def _stack(self, plan: StackPlan, lab: str, rtts: Sequence[float], moves: int) -> list[dict[str, Any]]:
+        self.progress.show(f"bringing up {plan.topology.name} as {lab}")
+        try:
+            bring_up(
+                self.engine, plan.topology, lab=lab, image=self.image, pool=self.pool,
+                templates=self.templates, progress=self.progress,
+            )  # fmt: skip
+            self.labs.append(lab)
+            nodes = find_lab(self.engine, lab).nodes
+            access = LabAccess(
+                self.engine, lab, plan.topology, {node: each.id for node, each in nodes.items()}
+            )
+            try:
+                access.open()
+                return [self._run(access, plan, rtt, moves) for rtt in rtts]
+            finally:
+                access.stop()
+        finally:
+            if not self.keep:
+                remove_labs(self.engine, lab)
+
+    def _run(self, access: LabAccess, plan: StackPlan, rtt: float, moves: int) -> dict[str, Any]:
+        what = f"{plan.stack}, RTT {rtt:g} ms"
+        counter = iter(range(1, moves + 1))
+        self.progress.show(f"{what}: first of {moves} moves")
+        backend = set_rtt(access, rtt)
+        done = measure_moves(
+            access,
+            plan.between,
+            moves,
+            self.evidence.root / "handoff" / plan.stack / f"{rtt:g}ms",
+            lambda move: self.progress.show(f"{what}: {next(counter)} of {moves}, now at {move.target}"),
+        )
+        run = run_json(plan, rtt, backend, done)
+        outages = [move.outage_ms for move in done if move.outage_ms is not None]
+        middle = f"median outage {median(outages):.0f} ms" if outages else "no outage ended"
+        self.progress.say(f"{what}: {len(done)} moves, {middle}")
+        return run
+
+
+def run_json(plan: StackPlan, rtt: float, backend: str, moves: Sequence[HandOff]) -> dict[str, Any]:
+    """One run as it stands in handoff.json."""
+    return {
+        "stack": plan.stack,
+        "topology": plan.topology.name,
+        "between": list(plan.between),
+        "rtt_ms": rtt,
+        "delay": backend,
+        "moves": [move.to_json() for move in moves],
+    }
+
+
+def read_document(file: Path, scenario: str) -> dict[str, Any]:
+    """What an earlier measurement left in the evidence, else an empty document. Raises `TestbedError`."""
+    if not file.is_file():
+        return {"schema_version": 1, "scenario": scenario, "runs": [], "fit": {}}
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return {**document, "runs": list(document["runs"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TestbedError("not a hand-off measurement", source=Source(str(file))) from error
+
+
+def merged(document: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document with runs added; they replace those of the same stack at the same round-trip time.
+
+    Runs of the same stack elsewhere go as well: a line through both would say nothing.
+    """
+    where = {run["stack"]: (run.get("topology"), run["between"]) for run in runs}
+    new = {(run["stack"], run["rtt_ms"]) for run in runs}
+    kept = [
+        run
+        for run in document["runs"]
+        if (run["stack"], run["rtt_ms"]) not in new
+        and where.get(run["stack"]) in (None, (run.get("topology"), run["between"]))
+    ]
+    every = sorted([*kept, *runs], key=lambda run: (run["stack"], run["rtt_ms"]))
+    return {**document, "runs": every, "fit": fits(every)}
+
+
+def fits(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The line of each stack that was measured at two round-trip times at least."""
+    found = {}
+    for stack in dict.fromkeys(run["stack"] for run in runs):
+        points = [(run["rtt_ms"], outage) for run in runs if run["stack"] == stack for outage in outages(run)]
+        if line := fit_line(points):
+            found[stack] = {"k": round(line.k, 4), "constant_ms": round(line.constant, 3)}
+    return found
+
+
+def outages(run: Mapping[str, Any]) -> list[float]:
+    """The outages of a run that ended, in ms."""
+    return [move["outage_ms"] for move in run["moves"] if move["outage_ms"] is not None]
+
+
+def step_lengths(run: Mapping[str, Any]) -> dict[str, float]:
+    """How long each step took that was reached, in ms: the median of the moves."""
+    lengths: dict[str, list[float]] = {}
+    for move in run["moves"]:
+        before = 0.0
+        reached = [(move["timeline"].get(step), step) for step in STEPS]
+        for at, step in sorted((at, step) for at, step in reached if at is not None):
+            lengths.setdefault(step, []).append(at - before)
+            before = at
+    return {step: median(values) for step, values in lengths.items()}

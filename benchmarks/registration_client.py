@@ -1,0 +1,102 @@
+"""Runs in the home agent's container: sends registration requests signed beforehand and times the replies."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import time
+from ipaddress import IPv4Address
+
+from testbed.mobileip.core.auth import hmac_md5
+from testbed.mobileip.wire.authentication import MOBILE_HOME, header
+from testbed.mobileip.wire.identification import from_unix
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+AGENT, SELF = "10.98.0.1", "10.98.0.2"
+PATIENCE = 2.0  # seconds without a reply: what is under way then is lost
+
+
+def request(home_address: IPv4Address, care_of: IPv4Address, key: bytes, now: float) -> bytes:
+    """Return a signed request."""
+    message = RegistrationRequest(
+        RequestFlag.REVERSE_TUNNEL, 600, home_address, IPv4Address(AGENT), care_of, from_unix(now)
+    ).encode()
+    message += header(MOBILE_HOME, 256, 16)
+    return message + hmac_md5(key, message)
+
+
+def echo() -> tuple[int, int]:
+    """Start a process that returns what it gets; return its id and port."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((AGENT, 0))
+    if child := os.fork():
+        return child, server.getsockname()[1]
+    while True:
+        payload, sender = server.recvfrom(2048)
+        server.sendto(payload, sender)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nodes", type=int, required=True)
+    parser.add_argument("--window", type=int, required=True)
+    parser.add_argument("--first", type=IPv4Address, required=True)
+    parser.add_argument("--key", type=bytes.fromhex, required=True)
+    parser.add_argument("--care-of", type=IPv4Address, default=IPv4Address("10.98.0.2"))
+    parser.add_argument("--echo", action="store_true")
+    options = parser.parse_args()
+    child, port = echo() if options.echo else (0, 434)
+    now = time.time()
+    requests = [
+        request(options.first + number, options.care_of, options.key, now) for number in range(options.nodes)
+    ]
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.bind((SELF, 0))
+    client.connect((AGENT, port))
+    client.settimeout(PATIENCE)
+    sent: dict[bytes, float] = {}
+    delays: list[float] = []
+    waiting = iter(requests)
+    refused = 0
+
+    def send_next() -> None:
+        for message in waiting:
+            # Home address: at 4 in a request and in a reply alike.
+            sent[message[4:8]] = time.monotonic()
+            client.send(message)
+            return
+
+    began = time.monotonic()
+    for _ in range(options.window):
+        send_next()
+    while sent:
+        try:
+            reply = client.recv(2048)
+        except TimeoutError:
+            break
+        delays.append(time.monotonic() - sent.pop(reply[4:8]))
+        if not options.echo and reply[1] not in (0, 1):
+            refused += 1
+        send_next()
+    seconds = time.monotonic() - began
+    if child:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    if refused:
+        raise SystemExit(f"{refused} of {len(delays)} requests refused")
+    print(
+        json.dumps(
+            {
+                "rate": len(delays) / seconds,
+                "median_ms": statistics.median(delays) * 1000,
+                "lost": options.nodes - len(delays),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Registrations per second of a home agent, against a bare UDP echo in Python.
+
+The real daemon runs in a container of the node image, with its tunnels and its journal. A client in the same
+container sends requests signed beforehand, a window of them at a time, and the next one for each reply. The
+echo answers the same client and the same datagrams.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from ipaddress import IPv4Address
+from typing import Any, Final
+
+from benchmarks.common import arguments, engine_and_image, load_file, print_machine, print_table, run
+from testbed.engine.api import Container, ContainerSpec
+from testbed.engine.docker import DockerEngine
+from testbed.lab.archive import node_archive
+from testbed.render import RenderedFile
+
+NAME: Final = "bench-registrations"
+LABEL: Final = "org.testbed.benchmark"
+CLIENT: Final = "/tmp/client.py"
+FIRST: Final = IPv4Address("10.99.0.10")  # home address of the first mobile node
+KEY: Final = "00112233445566778899aabbccddeeff"
+CONFIGURATION: Final = """\
+control = "/run/home-agent.sock"
+address = "10.98.0.1"
+[home]
+prefix = "10.99.0.0/16"
+"""
+START: Final = """\
+ip address add 10.98.0.1/32 dev lo && ip address add 10.98.0.2/32 dev lo && ip link set lo up &&
+exec python3 -m testbed.mobileip home-agent --config /etc/mobileip/home-agent.toml
+"""
+
+
+def security(nodes: int) -> str:
+    """Return the security associations of so many mobile nodes."""
+    return "".join(
+        f'[[security]]\nmobile-node = "{FIRST + number}"\nspi = 256\nkey = "{KEY}"\n'
+        for number in range(nodes)
+    )
+
+
+def start(engine: DockerEngine, image: str, nodes: int) -> Container:
+    """Start the home agent; return its container when it is ready."""
+    files = {
+        "/etc/mobileip/home-agent.toml": RenderedFile(CONFIGURATION + security(nodes), 0o600),
+        CLIENT: RenderedFile(load_file("registration_client.py")),
+    }
+    spec = ContainerSpec(
+        name=NAME,
+        hostname=NAME,
+        image=image,
+        labels={LABEL: NAME},
+        endpoints=(),
+        archive=node_archive(files),
+        command=("sh", "-c", START),
+    )
+    id = engine.create_container(spec)
+    engine.start_container(id)
+    for line in engine.logs(id, follow=True):
+        if '"ready"' in line.text:
+            return engine.containers({LABEL: NAME})[0]
+    raise RuntimeError("the home agent did not start: docker logs " + NAME)
+
+
+def client(engine: DockerEngine, container: Container, *options: str) -> dict[str, Any]:
+    """Run the client; return what it measured."""
+    return dict(json.loads(run(engine, container, "python3", CLIENT, *options)))
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--nodes", type=int, default=2000, help="mobile nodes (default: 2000)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of renewals (default: 3)")
+    parser.add_argument("--window", type=int, default=16, help="requests under way at once (default: 16)")
+    options = parser.parse_args()
+    common = (
+        "--nodes",
+        str(options.nodes),
+        "--window",
+        str(options.window),
+        "--first",
+        str(FIRST),
+        "--key",
+        KEY,
+    )
+    with engine_and_image() as (engine, image):
+        container: Container | None = None
+        try:
+            container = start(engine, image, options.nodes)
+            echo = [client(engine, container, *common, "--echo")]
+            new = [client(engine, container, *common)]
+            renewals, moves = [], []
+            for round in range(options.rounds):
+                renewals.append(client(engine, container, *common))
+                moves.append(client(engine, container, *common, "--care-of", f"10.97.{round}.1"))
+                echo.append(client(engine, container, *common, "--echo"))
+                time.sleep(0.2)
+        finally:
+            for each in engine.containers({LABEL: NAME}):
+                engine.remove_container(each.id)
+        base = max(each["rate"] for each in echo)
+
+        def row(name: str, runs: list[dict[str, Any]]) -> list[str]:
+            best = max(runs, key=lambda each: each["rate"])
+            lost = sum(each["lost"] for each in runs)
+            return [
+                name,
+                f"{best['rate']:,.0f}",
+                f"{best['median_ms']:.2f} ms",
+                f"{lost}",
+                f"{best['rate'] / base:.2f}",
+            ]
+
+        print_table(
+            f"Registrations: {options.nodes} mobile nodes, {options.window} requests under way, best of the rounds",
+            ["", "per second", "reply after", "lost", "to the echo"],
+            [
+                row("UDP echo in Python", echo),
+                row("first registration (tunnel and route made)", new),
+                row("renewal", renewals),
+                row("another care-of address (tunnel changed)", moves),
+            ],
+            markdown=options.markdown,
+        )
+        print_machine(engine)
+
+
+if __name__ == "__main__":
+    main()

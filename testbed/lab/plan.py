@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +26,7 @@ class DesiredNetwork:
     length: int  # prefix length of its throwaway subnet
     facts: str  # JSON for `status`
     spec: str
+    stage: int  # the lowest of its nodes'
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class DesiredNode:
     def name(self) -> str:
         """Its name."""
         return self.rendered.name
+
+    @property
+    def stage(self) -> int:
+        """When it is made: who converges slowest first, mobile nodes last, for they need all the others."""
+        if None in self.rendered.links.values():
+            return 3
+        roles = self.rendered.roles
+        return 0 if "ospf" in roles else 1 if "router" in roles else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,8 @@ def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
 
     `image` is for nodes that name none of their own.
     """
-    networks = _desired_networks(desired)
     nodes = _desired_nodes(desired, image)
+    networks = _desired_networks(desired, nodes)
     keep_networks: dict[str, Network] = {}
     remove_networks: list[Network] = []
     for network in actual.networks:
@@ -107,34 +115,25 @@ def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
             keep_nodes[node.name] = container
         else:
             remove_containers.append(container)
-    create_nodes = sorted((each for name, each in nodes.items() if name not in keep_nodes), key=_start_order)
-    # In the order they are waited for.
-    wanted = dict.fromkeys([link for node in create_nodes for link in node.rendered.links] + list(networks))
     return Plan(
         remove_containers=tuple(remove_containers),
         remove_networks=tuple(remove_networks),
-        create_networks=tuple(networks[name] for name in wanted if name not in keep_networks),
-        create_nodes=tuple(create_nodes),
+        create_networks=tuple(each for name, each in networks.items() if name not in keep_networks),
+        create_nodes=tuple(each for name, each in nodes.items() if name not in keep_nodes),
         keep_networks=keep_networks,
         keep_nodes=keep_nodes,
     )
 
 
-def _start_order(node: DesiredNode) -> int:
-    """Who converges slowest first; mobile nodes last, for they need all the others."""
-    if None in node.rendered.links.values():
-        return 3
-    roles = node.rendered.roles
-    return 0 if "ospf" in roles else 1 if "router" in roles else 2
-
-
-def _desired_networks(desired: RenderedLab) -> dict[str, DesiredNetwork]:
-    endpoints = Counter(link for node in desired.nodes.values() for link in node.links)
+def _desired_networks(desired: RenderedLab, nodes: Mapping[str, DesiredNode]) -> dict[str, DesiredNetwork]:
     networks: dict[str, DesiredNetwork] = {}
     for name, network in desired.topology.topology.networks.items():
-        length = prefix_length(endpoints[name])
+        stages = [node.stage for node in nodes.values() if name in node.rendered.links]
+        length = prefix_length(len(stages))
         facts = {"subnet": str(network.subnet), "domain": network.domain, "medium": network.medium}
-        networks[name] = DesiredNetwork(name, length, json.dumps(facts), _hash([length, facts]))
+        networks[name] = DesiredNetwork(
+            name, length, json.dumps(facts), _hash([length, facts]), min(stages, default=3)
+        )
     return networks
 
 

@@ -155,17 +155,20 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
     ]
     # A name or a throwaway address is free again when what had it is gone.
     gone = frozenset(task.name for task in tasks)
-    # A node as soon as its networks are there: it has more to do yet than the next network.
-    tasks += [
-        Task(
-            f"node {each.name}",
-            partial(create_node, each),
-            gone | {f"network {network}" for network in each.rendered.links},
+    making = [
+        (
+            (node.stage, 0),  # as soon as its networks are there: it has more to do yet than the next network
+            Task(
+                f"node {node.name}",
+                partial(create_node, node),
+                gone | {f"network {network}" for network in node.rendered.links},
+            ),
         )
-        for each in plan.create_nodes
+        for node in plan.create_nodes
     ]
-    tasks += [
-        Task(f"network {each.name}", partial(builder.create_network, each), gone)
+    making += [
+        ((each.stage, 1), Task(f"network {each.name}", partial(builder.create_network, each), gone))
         for each in plan.create_networks
     ]
+    tasks += [task for _, task in sorted(making, key=lambda each: each[0])]
     run_tasks(tasks, _STARTERS)

@@ -1,1 +1,1 @@
-"""Scripts that measure the testbed, each against a baseline taken in the same run: `python -m benchmarks.NAME`."""
+"""Scripts that measure the testbed against a baseline of the same run: `python -m benchmarks.NAME`."""

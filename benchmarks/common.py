@@ -103,7 +103,8 @@ def print_machine(engine: Engine) -> None:
     load = os.getloadavg()[0]
     print(
         f"{facts.cpus} cores, {facts.memory / 2**30:.0f} GiB, {facts.name} {facts.version}, "
-        f"Linux {facts.kernel.split('-')[0]}, Python {platform.python_version()}; load average afterwards {load:.1f}"
+        f"Linux {facts.kernel.split('-')[0]}, Python {platform.python_version()}; "
+        f"load average afterwards {load:.1f}"
     )
 
 

@@ -116,7 +116,7 @@ def main() -> None:
             ]
 
         print_table(
-            f"Registrations: {options.nodes} mobile nodes, {options.window} requests under way, best of the rounds",
+            f"Registrations: {options.nodes} mobile nodes, {options.window} requests under way, best round",
             ["", "per second", "reply after", "lost", "to the echo"],
             [
                 row("UDP echo in Python", echo),

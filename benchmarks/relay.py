@@ -1,7 +1,7 @@
 """Packets per second across the Internet hub while it delays them, against the hub that only forwards.
 
-UDP datagrams go from the mobile node, plainly routed, to the correspondent node at rising rates; a rate is held
-when less than one in a thousand is lost and as many were sent as asked for.
+UDP datagrams go from the mobile node, plainly routed, to the correspondent node at rising rates; a rate is
+held when less than one in a thousand is lost and as many were sent as asked for.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
         with lab(engine, image, "plain-mip", "bench-relay", sets) as where:
             mobile, core = where.node("mn"), where.node("core")
             run(engine, where.node("cn"), "iperf3", "--server", "--daemon")
-            source = ask(engine, mobile, "roam", {"op": "state"})["address"]
+            source = ask(engine, mobile, "roam", {"op": "state"})["address"].split("/")[0]
             for delay in (0.0, options.delay):
                 backend = ask(engine, core, "relay", {"op": "set", "delay_ms": delay})["backend"]
                 name = f"{backend}, {delay:g} ms each way" if delay else "plain forwarding"

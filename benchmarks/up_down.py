@@ -1,8 +1,8 @@
 """How long a lab takes to be ready and to be gone, against the floor: the same containers, doing nothing.
 
-The floor has the same networks and containers (image, endpoints, capabilities, limits, sysctls, files) made by
-the bare Docker SDK with as many threads and in the same order; its containers run `sleep infinity`. Rounds of
-lab and floor alternate.
+The floor has the same networks and containers (image, endpoints, capabilities, limits, sysctls, files), made
+by the bare Docker SDK with as many threads and in the same order; its containers run `sleep infinity`.
+Rounds of lab and floor alternate.
 """
 
 from __future__ import annotations

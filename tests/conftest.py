@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.docker)
+    # The longest file first, so that the other processor is busy with the rest meanwhile.
+    items.sort(key=lambda item: item.path.name != "test_sabotage.py")
 
 
 @pytest.fixture(scope="session")

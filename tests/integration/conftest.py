@@ -1,0 +1,25 @@
+"""Verification of a topology's claims, for the tests of claims and of sabotage."""
+
+import pytest
+
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.plan import choose_claims, plan_labs
+from testbed.experiment.verify import Verification
+from testbed.lab.addresses import choose_pool
+from testbed.topology.load import load_topology
+
+
+@pytest.fixture(scope="module")
+def verify(engine, node_image, tmp_path_factory):
+    """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
+
+    def run(ref, claims=(), sets=(), existing=None):
+        loaded = load_topology(str(ref), sets=sets)
+        chosen = choose_claims(loaded, claims)
+        folder = tmp_path_factory.mktemp("evidence")
+        verification = Verification(
+            engine, node_image, choose_pool(), Evidence(folder), jobs=2, existing=existing
+        )
+        return verification.verify(loaded, chosen, plan_labs(loaded, chosen)), folder
+
+    return run

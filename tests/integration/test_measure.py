@@ -1,0 +1,32 @@
+"""The hand-off measurement for real: two moves at one round-trip time."""
+
+import json
+
+import pytest
+
+from testbed.cli import main
+from testbed.experiment.pcap import read_capture
+from testbed.lab.state import read_labs
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_two_moves(engine, node_image, tmp_path, capsys):
+    name, folder = "test-measure", tmp_path / "evidence"
+    options = ["--moves", "2", "--rtt", "40ms", "--name", name, "--evidence", str(folder), "-o", "json"]
+    assert main(["measure", "handoff", "plain-mip", *options]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((folder / "handoff.json").read_text())
+    (run,) = document["runs"]
+    assert [(move["from"], move["to"]) for move in run["moves"]] == [
+        ("hotel", "airport"),
+        ("airport", "hotel"),
+    ]
+    for move in run["moves"]:
+        # Registration and the first packet take a round trip each; the rest is the mobile node's own.
+        assert 80 <= move["outage_ms"] <= 250
+        assert move["outage_ms"] / 5 == pytest.approx(move["lost"], abs=12)
+        assert move["timeline"]["registration"] >= 40 and move["timeline"]["ike"] is None
+        assert (move["ike_messages"], move["mip_messages"]) == (0, 2)
+    assert read_capture(folder / "handoff/mip-only/40ms/mn-hotel.pcap")
+    assert name not in read_labs(engine)

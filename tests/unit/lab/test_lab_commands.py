@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lab_world import IMAGE, SMALL
+from lab_world import IMAGE, MOBILE, SMALL
 
 from testbed.cli import main
 from testbed.cli.labs import complete_attachment, complete_lab, complete_node
@@ -22,9 +22,15 @@ from testbed.engine.fake import FakeContainer, FakeEngine
 
 Run = Callable[..., tuple[int, str, str]]
 
+MIP = "./mip.yaml"
+
 
 @pytest.fixture
-def run(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    Path(MIP).write_text(MOBILE)
     monkeypatch.setattr("testbed.engine.docker.connect", lambda: engine)
     monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
     image = SimpleNamespace(name=IMAGE)
@@ -64,9 +70,13 @@ def play(box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[byte
 
 
 def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
-    code, out, err = run("up", "plain-mip")
+    code, out, err = run("up", MIP)
     assert code == 0
-    assert "203.0.113.40/32" in out and "192.0.2.100" in out and "moves between hotspot, hotel, home" in out
+    assert (
+        "203.0.113.40/32" in out
+        and "192.0.2.100" in out
+        and "moves between hotspot, hotel, airport, home" in out
+    )
     assert "mn: registered on hotspot, agent 198.51.100.1" in out
     tried = out[out.index("Try next:") :].splitlines()[1:]
     assert tried == [
@@ -74,13 +84,13 @@ def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
         "  testbed move plain-mip mn hotel",
         "  testbed status plain-mip",
     ]
-    assert "lab plain-mip: creating 6 nodes on 4 networks" in err and "lab plain-mip ready in" in err
-    code, _, err = run("up", "plain-mip")
+    assert "lab plain-mip: creating 7 nodes on 5 networks" in err and "lab plain-mip ready in" in err
+    code, _, err = run("up", MIP)
     assert (code, err) == (0, "\nlab plain-mip was up already, nothing to do\n")
 
 
 def test_up_quietly_and_as_json(run: Run) -> None:
-    code, out, err = run("up", "plain-mip", "--name", "mine", "-q", "-o", "json")
+    code, out, err = run("up", MIP, "--name", "mine", "-q", "-o", "json")
     assert (code, err) == (0, "")
     data = json.loads(out)
     assert (data["schema_version"], data["lab"], data["topology"], data["created"]) == (
@@ -93,7 +103,7 @@ def test_up_quietly_and_as_json(run: Run) -> None:
 
 
 def test_up_takes_options_of_the_topology(run: Run, engine: FakeEngine) -> None:
-    assert run("up", "plain-mip", "--attach", "hotel", "--set", "network.internet.delay=40ms")[0] == 0
+    assert run("up", MIP, "--attach", "hotel", "--set", "network.internet.delay=40ms")[0] == 0
     assert 'attach = "hotel"' in engine.box("mn").file("/etc/testbed/roam.toml")
     assert "delay-ms = 40.0" in engine.box("core").file("/etc/testbed/relay.toml")
 
@@ -101,12 +111,12 @@ def test_up_takes_options_of_the_topology(run: Run, engine: FakeEngine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("plain-mip", "--stack", "mip-over-carrier-pigeon"), 4, "--set option.stack"),
+        ((MIP, "--stack", "mip-over-carrier-pigeon"), 4, "--set option.stack"),
         (("plain-mop",), 2, "did you mean plain-mip?"),
-        (("plain-mip", "--name", "X"), 2, "a lab cannot be called 'X'"),
-        (("plain-mip", "--timeout", "soon"), 2, "--timeout soon"),
-        (("plain-mip", "--pool", "everything"), 2, "the address pool 'everything' is not an IPv4 prefix"),
-        (("plain-mip", "--pool", "198.18.0.0/29"), 3, "no free /29"),
+        ((MIP, "--name", "X"), 2, "a lab cannot be called 'X'"),
+        ((MIP, "--timeout", "soon"), 2, "--timeout soon"),
+        ((MIP, "--pool", "everything"), 2, "the address pool 'everything' is not an IPv4 prefix"),
+        ((MIP, "--pool", "198.18.0.0/29"), 3, "no free /29"),
     ],
 )
 def test_up_refuses(
@@ -120,7 +130,7 @@ def test_up_refuses(
 
 def test_up_not_ready_in_time(run: Run, engine: FakeEngine) -> None:
     engine.behave = lambda box: box.event("configured", "init")
-    code, _, err = run("up", "plain-mip", "--timeout", "100ms")
+    code, _, err = run("up", MIP, "--timeout", "100ms")
     assert code == 5
     assert "ha waits for home-agent" in err and "testbed down plain-mip" in err
 
@@ -136,7 +146,7 @@ def test_up_interrupted(run: Run, engine: FakeEngine, number: signal.Signals) ->
         os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt).start()
-    code, _, err = run("up", "plain-mip")
+    code, _, err = run("up", MIP)
     assert code == 130
     assert "lab plain-mip: removed what was made" in err
     assert not engine.boxes and not engine.network_specs
@@ -144,7 +154,7 @@ def test_up_interrupted(run: Run, engine: FakeEngine, number: signal.Signals) ->
 
 def test_status(run: Run) -> None:
     assert run("status")[0] == 0
-    run("up", "plain-mip")
+    run("up", MIP)
     code, out, _ = run("status")
     assert code == 0 and out.splitlines()[1].split() == [
         "plain-mip",
@@ -167,7 +177,7 @@ def test_status(run: Run) -> None:
 
 
 def test_status_of_what_a_killed_up_left(run: Run, engine: FakeEngine) -> None:
-    run("up", "plain-mip")
+    run("up", MIP)
     for id in list(engine.boxes):
         engine.remove_container(id)
     code, out, _ = run("status", "plain-mip")
@@ -177,7 +187,7 @@ def test_status_of_what_a_killed_up_left(run: Run, engine: FakeEngine) -> None:
 
 
 def test_move(run: Run) -> None:
-    run("up", "plain-mip")
+    run("up", MIP)
     code, out, _ = run("move", "plain-mip", "mn", "hotel")
     assert code == 0
     assert out.splitlines()[1].split() == ["link", "3.2"] and out.splitlines()[3].split() == ["ike", "-"]
@@ -190,7 +200,7 @@ def test_move(run: Run) -> None:
 
 
 def test_exec(run: Run) -> None:
-    run("up", "plain-mip")
+    run("up", MIP)
     assert run("exec", "plain-mip", "mn", "--", "false", "-q") == (7, "out\n", "err\n")
     assert run("exec", "plain-mip", "mn", "false") == (7, "out\n", "err\n")
     code, _, err = run("exec", "plain-mip", "mn", "--")
@@ -200,12 +210,12 @@ def test_exec(run: Run) -> None:
 
 
 def test_shell(run: Run) -> None:
-    run("up", "plain-mip")
+    run("up", MIP)
     assert run("shell", "plain-mip", "mn")[0] == 0
 
 
 def test_logs(run: Run, engine: FakeEngine) -> None:
-    run("up", "plain-mip")
+    run("up", MIP)
     engine.box("ha").write("words of a daemon", "stderr")
     code, out, _ = run("logs", "plain-mip", "ha")
     assert code == 0
@@ -215,7 +225,15 @@ def test_logs(run: Run, engine: FakeEngine) -> None:
         "ha  words of a daemon",
     ]
     objects = [json.loads(line) for line in run("logs", "plain-mip", "-o", "json")[1].splitlines()]
-    assert {each["node"] for each in objects} == {"core", "fa-hotspot", "hotel-router", "ha", "cn", "mn"}
+    assert {each["node"] for each in objects} == {
+        "core",
+        "fa-hotspot",
+        "hotel-router",
+        "airport-router",
+        "ha",
+        "cn",
+        "mn",
+    }
     assert all(each["schema_version"] == 1 and "time" in each for each in objects)
     assert "words of a daemon" not in run("logs", "plain-mip", "--events")[1]
     assert len(run("logs", "plain-mip", "ha", "--tail", "1")[1].splitlines()) == 1
@@ -223,10 +241,10 @@ def test_logs(run: Run, engine: FakeEngine) -> None:
 
 
 def test_down(run: Run, engine: FakeEngine) -> None:
-    run("up", "plain-mip")
-    run("up", "plain-mip", "--name", "second")
+    run("up", MIP)
+    run("up", MIP, "--name", "second")
     code, out, err = run("down", "plain-mip")
-    assert (code, out, err) == (0, "", "removed 6 nodes and 4 networks\n")
+    assert (code, out, err) == (0, "", "removed 7 nodes and 5 networks\n")
     code, _, err = run("down", "plain-mip")
     assert (code, err) == (0, "nothing to remove of a lab called plain-mip; known: second\n")
     code, out, _ = run("down", "--all", "-o", "json")
@@ -238,7 +256,7 @@ def test_down(run: Run, engine: FakeEngine) -> None:
 
 
 def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("up", "plain-mip")
+    run("up", MIP)
     context: Any = SimpleNamespace(params={"lab": "plain-mip", "node": "mn"})
     assert complete_lab("pl") == ["plain-mip"]
     assert complete_node(context, "h") == ["ha", "hotel-router"]

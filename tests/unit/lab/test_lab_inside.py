@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from lab_world import IMAGE
+from lab_world import IMAGE, MOBILE
 
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import TestbedError, UsageError
@@ -21,14 +21,14 @@ from testbed.lab.move import move
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.status import lab_status
 from testbed.lab.up import bring_up
-from testbed.topology.load import load_topology
+from testbed.topology.loaded import LoadedTopology
 
 Output = tuple[bytes, bytes, int]
 
 
 @pytest.fixture
-def lab(engine: FakeEngine) -> ActualLab:
-    bring_up(engine, load_topology("plain-mip"), lab="mip", image=IMAGE, pool=DEFAULT_POOL)
+def lab(engine: FakeEngine, load: Callable[..., LoadedTopology]) -> ActualLab:
+    bring_up(engine, load(MOBILE), lab="mip", image=IMAGE, pool=DEFAULT_POOL)
     return find_lab(engine, "mip")
 
 
@@ -94,7 +94,7 @@ def test_status(engine: FakeEngine, lab: ActualLab) -> None:
     commands = answering(reply, engine)
     engine.box("cn").stop(3)
     status = lab_status(engine, find_lab(engine, "mip"))
-    assert (status.name, status.topology, status.running, len(status.nodes)) == ("mip", "plain-mip", 5, 6)
+    assert (status.name, status.topology, status.running, len(status.nodes)) == ("mip", "plain-mip", 6, 7)
     facts = status.to_dict()
     json.dumps(facts)
     assert facts["backends"] == {"ha": {"home-agent": "kernel"}}

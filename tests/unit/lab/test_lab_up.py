@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from lab_world import IMAGE, SMALL, Told
+from lab_world import IMAGE, MOBILE, SMALL, Told
 
 from testbed.engine import names
 from testbed.engine.api import (
@@ -383,9 +383,7 @@ def test_after_a_killed_up_the_next_one_finishes(engine: FakeEngine, up: Up) -> 
     assert (up().removed, len(engine.boxes)) == (1, 3)
 
 
-def test_mobile_nodes_start_last_and_need_not_be_registered(engine: FakeEngine, up: Up) -> None:
-    from testbed.topology.load import load_topology
-
+def test_mobile_nodes_start_last_and_need_not_be_registered(engine: FakeEngine, up: Up, load: Load) -> None:
     order: list[str] = []
 
     def behave(box: FakeContainer) -> None:
@@ -393,7 +391,7 @@ def test_mobile_nodes_start_last_and_need_not_be_registered(engine: FakeEngine, 
         become_ready(box)
 
     engine.behave = behave
-    up(load_topology("plain-mip"), lab="mip")
+    up(load(MOBILE), lab="mip")
     assert order[-1] == "mn"
     assert engine.box("mn").spec.labels[names.ROLES] == "mobile-node"
 

@@ -94,7 +94,7 @@ def test_status(engine: FakeEngine, lab: ActualLab) -> None:
     commands = answering(reply, engine)
     engine.box("cn").stop(3)
     status = lab_status(engine, find_lab(engine, "mip"))
-    assert (status.name, status.topology, status.running, len(status.nodes)) == ("mip", "plain-mip", 6, 7)
+    assert (status.name, status.topology, status.running, len(status.nodes)) == ("mip", "plain-mip", 5, 6)
     facts = status.to_dict()
     json.dumps(facts)
     assert facts["backends"] == {"ha": {"home-agent": "kernel"}}

@@ -111,7 +111,7 @@ def parse_rtts(text: str) -> list[float]:
         number = word.rstrip("abcdefghijklmnopqrstuvwxyz ")
         unit = word[len(number) :] or unit
         try:
-            found.append(parse_duration(number + unit))
+            found.append(parse_duration(0 if word == "0" else number + unit))
         except Expected as error:
             raise UsageError(f"--rtt {text}: {word!r}: expected {error.expected}", hint=error.hint) from error
     return sorted(dict.fromkeys(found))

@@ -221,14 +221,7 @@ def test_logs(run: Run, engine: FakeEngine) -> None:
         "ha  words of a daemon",
     ]
     objects = [json.loads(line) for line in run("logs", "plain-mip", "-o", "json")[1].splitlines()]
-    assert {each["node"] for each in objects} == {
-        "core",
-        "fa-hotspot",
-        "hotel-router",
-        "ha",
-        "cn",
-        "mn",
-    }
+    assert {each["node"] for each in objects} == {"core", "fa-hotspot", "hotel-router", "ha", "cn", "mn"}
     assert all(each["schema_version"] == 1 and "time" in each for each in objects)
     assert "words of a daemon" not in run("logs", "plain-mip", "--events")[1]
     assert len(run("logs", "plain-mip", "ha", "--tail", "1")[1].splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from claims_world import reasons, scenario, verdicts
 
 from testbed.engine import names
 from testbed.errors import UsageError
+from testbed.experiment.decode import decode
+from testbed.experiment.layers import MobileIp
 from testbed.experiment.pcap import read_capture
 from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import read_labs
 from testbed.lab.up import bring_up
+from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.topology.load import load_topology
 
 CLAIMS = [
@@ -68,6 +72,49 @@ def test_the_evidence_is_complete(everything):
             assert one["held"] is True and one["observed"]
             for file in one["files"]:
                 read_capture(folder / file)  # every one of them can be read
+
+
+FIELDS = ("type", "life", "homeaddr", "haaddr", "coa", "flags", "code")
+
+
+def read_by_tshark(file):
+    """Every registration message of a capture: frame number and fields, as tshark reads them."""
+    fields = [option for field in FIELDS for option in ("-e", f"mip.{field}")]
+    command = ["tshark", "-n", "-r", file, "-Y", "mip", "-T", "fields", "-e", "frame.number", *fields]
+    out = subprocess.run([*command, "-e", "_ws.malformed"], capture_output=True, text=True, check=True).stdout
+    for line in out.splitlines():
+        number, *values, malformed = line.split("\t")
+        assert not malformed, f"{file}: {line}"
+        yield int(number), dict(zip(FIELDS, values, strict=True))
+
+
+def read_by_us(file):
+    """The same, as the report reads them."""
+    for number, frame in enumerate(read_capture(file), 1):
+        layer = decode(frame.data, frame.linktype).first(MobileIp)
+        if layer is None:
+            continue
+        message = layer.message
+        fields = dict.fromkeys(FIELDS, "") | {
+            "life": str(message.lifetime),
+            "homeaddr": str(message.home_address),
+            "haaddr": str(message.home_agent),
+        }
+        if isinstance(message, RegistrationRequest):
+            fields |= {"type": "1", "coa": str(message.care_of_address), "flags": f"0x{message.flags:02x}"}
+        else:
+            fields |= {"type": "3", "code": str(message.code)}
+        yield number, fields
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_tshark_reads_every_registration_message_as_the_report_does(everything):
+    messages = 0
+    for file in everything[1].rglob("*.pcap"):
+        ours = list(read_by_us(file))
+        assert ours == list(read_by_tshark(file)), file
+        messages += len(ours)
+    assert messages > 100
 
 
 def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image):

@@ -162,11 +162,20 @@ def windows(moves: Sequence[HandOff]) -> list[tuple[HandOff, float, float]]:
 
 
 def assign_outages(moves: Sequence[HandOff], report: ProbeReport) -> None:
-    """Give each move the longest gap that reaches into its time; without one it cost nothing."""
-    gaps = report.outages()
-    for move, began, end in windows(moves):
-        mine = [gap for gap in gaps if gap.began < end and (gap.ended is None or gap.ended > began)]
-        longest = max(mine, key=_length, default=None)
+    """Give each move the longest gap that is its own; without one it cost nothing.
+
+    A gap begins with the last packet before the move, so it belongs to the move that began in it; one in
+    which none began, to the move before it.
+    """
+    gaps: dict[int, list[Outage]] = {}
+    for gap in report.outages():
+        end = float("inf") if gap.ended is None else gap.ended
+        inside = [index for index, move in enumerate(moves) if gap.began < move.began < end]
+        before = [index for index, move in enumerate(moves) if move.began <= gap.began]
+        for index in inside or before[-1:]:
+            gaps.setdefault(index, []).append(gap)
+    for index, move in enumerate(moves):
+        longest = max(gaps.get(index, ()), key=_length, default=None)
         move.outage_ms = 0.0 if longest is None else longest.ms
         move.lost = 0 if longest is None else longest.lost
 

@@ -204,11 +204,14 @@ def merged(document: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> di
 
 
 def fits(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """The line of each stack that was measured at two round-trip times at least."""
+    """The line of each stack that was measured at two round-trip times at least.
+
+    It goes through the medians: a machine that was busy for a moment does not bend it.
+    """
     found = {}
     for stack in dict.fromkeys(run["stack"] for run in runs):
-        points = [(run["rtt_ms"], outage) for run in runs if run["stack"] == stack for outage in outages(run)]
-        if line := fit_line(points):
+        measured = [(run["rtt_ms"], outages(run)) for run in runs if run["stack"] == stack]
+        if line := fit_line([(rtt, median(values)) for rtt, values in measured if values]):
             found[stack] = {"k": round(line.k, 4), "constant_ms": round(line.constant, 3)}
     return found
 

@@ -75,6 +75,13 @@ def test_the_outage_of_a_move_is_the_longest_gap_in_its_time():
     assert [one.lost for one in moves] == [43, 18, 0]
 
 
+def test_a_gap_belongs_to_one_move():
+    moves = [move(1.0), move(2.003)]  # the last packet before the second move comes back in the first's time
+    assign_outages(moves, report([(1000, 1100), (1995, 3000)]))
+    assert [one.outage_ms for one in moves] == pytest.approx([105, 1010])
+    assert moves[0].lost == 20
+
+
 def test_an_outage_that_does_not_end_has_no_length():
     moves = [move(1.0), move(2.0)]
     assign_outages(moves, report([(1000, 1100), (2000, 9000)]))

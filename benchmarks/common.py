@@ -23,6 +23,7 @@ from testbed.topology.load import load_topology
 
 Row = Sequence[str]
 BUSY: Final = 1.0  # load average above which a run is worth repeating
+LOAD: Final = os.getloadavg()[0]  # before we began
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -40,9 +41,8 @@ def note(text: str) -> None:
 @contextmanager
 def engine_and_image() -> Iterator[tuple[DockerEngine, str]]:
     """Connect to the engine and have the node image there, so that nothing is built while we measure."""
-    load = os.getloadavg()[0]
-    if load > BUSY:
-        note(f"load average is {load:.1f}: what else runs here takes part in the measurement")
+    if LOAD > BUSY:
+        note(f"load average is {LOAD:.1f}: what else runs here takes part in the measurement")
     with closing(connect()) as engine:
         yield engine, ensure_node_image(engine, note).name
 
@@ -100,11 +100,10 @@ def print_table(title: str, head: Row, rows: Sequence[Row], *, markdown: bool) -
 def print_machine(engine: Engine) -> None:
     """Print what the figures depend on besides the testbed."""
     facts = engine.facts()
-    load = os.getloadavg()[0]
     print(
-        f"{facts.cpus} cores, {facts.memory / 2**30:.0f} GiB, {facts.name} {facts.version}, "
+        f"\n{facts.cpus} cores, {facts.memory / 2**30:.0f} GiB, {facts.name} {facts.version}, "
         f"Linux {facts.kernel.split('-')[0]}, Python {platform.python_version()}; "
-        f"load average afterwards {load:.1f}"
+        f"load average before {LOAD:.1f}"
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import docker
-
 from benchmarks.common import arguments, engine_and_image, lab, print_machine, print_table, run
 from testbed.engine.api import Container, ContainerSpec
 from testbed.engine.docker import DockerEngine
+from testbed.engine.names import ROLES
 
 LABEL: Final = "org.testbed.benchmark"
 SLEEPER: Final = "bench-sleep"
@@ -22,17 +21,13 @@ done
 """
 
 
-def memory(engine: DockerEngine, api: docker.APIClient, container: Container) -> tuple[int, float, float]:
-    """Return the number of processes, the sum of their resident sizes, and what is charged, in MiB.
+def memory(engine: DockerEngine, container: Container) -> tuple[int, float]:
+    """Return the number of processes and the sum of their resident sizes in MiB.
 
-    Resident sizes count what processes have in common in each of them. Charged to the container is what it
-    has written and its part of the kernel's memory, but hardly files that another one read before it.
+    What processes have in common (libraries, for the most part) counts in each of them.
     """
     sizes = [int(line) for line in run(engine, container, "sh", "-c", SCRIPT).split()]
-    used = api.stats(container.id, stream=False, one_shot=True)["memory_stats"]
-    details = used["stats"]
-    files = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return len(sizes), sum(sizes) / 1024, (used["usage"] - files) / 2**20
+    return len(sizes), sum(sizes) / 1024
 
 
 def main() -> None:
@@ -41,8 +36,7 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=5.0, help="seconds to wait first (default: 5)")
     options = parser.parse_args()
     rows: list[list[str]] = []
-    total = [0.0, 0.0]
-    api = docker.APIClient(version="auto")
+    total = 0.0
     with engine_and_image() as (engine, image):
         try:
             spec = ContainerSpec(
@@ -50,27 +44,25 @@ def main() -> None:
                 archive=b"", command=("sleep", "infinity"),
             )  # fmt: skip
             engine.start_container(engine.create_container(spec))
-            idle = memory(engine, api, engine.containers({LABEL: SLEEPER})[0])
+            idle = memory(engine, engine.containers({LABEL: SLEEPER})[0])
         finally:
             for each in engine.containers({LABEL: SLEEPER}):
                 engine.remove_container(each.id)
 
-        def row(name: str, roles: str, figures: tuple[int, float, float]) -> list[str]:
-            processes, resident, charged = figures
-            ratio = f"{resident / idle[1]:.0f}×"
-            return [name, f"{processes}", f"{resident:.1f} MiB", f"{charged:.1f} MiB", ratio, roles]
+        def row(name: str, figures: tuple[int, float]) -> list[str]:
+            return [name, f"{figures[0]}", f"{figures[1]:.1f} MiB", f"{figures[1] / idle[1]:.0f}×"]
 
-        rows.append(row("`sleep` alone", "", idle))
+        rows.append(row("`sleep` alone", idle))
         with lab(engine, image, options.topology, "bench-memory", []) as where:
             time.sleep(options.settle)
             for name, container in where.nodes.items():
-                figures = memory(engine, api, container)
-                total = [total[0] + figures[1], total[1] + figures[2]]
-                rows.append(row(name, container.labels["org.testbed.roles"], figures))
-        rows.append(["all nodes", "", f"{total[0]:.0f} MiB", f"{total[1]:.0f} MiB", "", ""])
+                figures = memory(engine, container)
+                total += figures[1]
+                rows.append(row(f"{name} ({container.labels[ROLES].replace(' ', ', ')})", figures))
+        rows.append(["all nodes", "", f"{total:.0f} MiB", ""])
         print_table(
             f"Idle memory of {options.topology}",
-            ["node", "processes", "resident", "charged", "to `sleep`", "roles"],
+            ["node", "processes", "resident", "to `sleep`"],
             rows,
             markdown=options.markdown,
         )

@@ -53,6 +53,8 @@ def main() -> None:
     requests = [
         request(options.first + number, options.care_of, options.key, now) for number in range(options.nodes)
     ]
+    if options.echo:
+        requests *= 20  # an echo is so fast that once each would be too short to time
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.bind((SELF, 0))
     client.connect((AGENT, port))
@@ -92,7 +94,7 @@ def main() -> None:
             {
                 "rate": len(delays) / seconds,
                 "median_ms": statistics.median(delays) * 1000,
-                "lost": options.nodes - len(delays),
+                "lost": len(requests) - len(delays),
             }
         )
     )

@@ -14,7 +14,7 @@ from testbed.engine.api import Container
 from testbed.engine.docker import DockerEngine
 from testbed.lab.control import ask
 
-RATES: Final = (5_000, 10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 120_000)  # packets/s
+RATES: Final = (5_000, 10_000, 15_000, 20_000, 30_000, 40_000, 60_000, 80_000, 120_000)  # packets/s
 PAYLOAD: Final = 200  # bytes
 LOSS: Final = 0.1  # percent
 

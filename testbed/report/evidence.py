@@ -101,6 +101,8 @@ class HandOffRun(_Read):
     """Moves of one stack between the same networks at one round-trip time."""
 
     stack: str
+    topology: str = ""
+    """Where it was measured; empty: in the scenario itself."""
     between: list[str] | str = ""
     rtt_ms: float
     moves: list[HandOff]

@@ -108,18 +108,19 @@ def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]
 
 def _measure_commands(handoffs: HandOffs) -> list[str]:
     """What was typed, as far as the file tells: one line per stack and pair of networks."""
-    groups: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
     for run in handoffs.runs:
-        groups.setdefault((run.stack, run.places), []).append((run.rtt_ms, len(run.moves)))
+        groups.setdefault((run.topology, run.stack, run.places), []).append((run.rtt_ms, len(run.moves)))
     return [
         shlex.join(
             [
-                *("testbed", "measure", "handoff", handoffs.scenario, "--stack", stack, "--between", places),
+                *("testbed", "measure", "handoff", topology or handoffs.scenario),
+                *("--stack", stack, "--between", places),
                 *("--moves", str(max(moves for _, moves in runs))),
                 *("--rtt", ",".join(f"{rtt:g}" for rtt in dict.fromkeys(rtt for rtt, _ in runs)) + "ms"),
             ]
         )
-        for (stack, places), runs in groups.items()
+        for (topology, stack, places), runs in groups.items()
     ]
 
 

@@ -13,6 +13,7 @@ from testbed.engine.api import EngineError, InUseError
 from testbed.engine.image import ensure_node_image
 
 CI = os.environ.get("CI") == "true"
+os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 _missing = pytest.StashKey[str]()
 
 

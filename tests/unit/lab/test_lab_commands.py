@@ -37,7 +37,6 @@ def run(
     monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)
     monkeypatch.setattr("testbed.cli.output.verbosity.level", 0)
     monkeypatch.delenv("TESTBED_POOL", raising=False)
-    monkeypatch.setenv("COLUMNS", "160")  # tables wrap at the width of the terminal
     engine.command = play
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -25,6 +25,7 @@ _IN_USE: Final = (
     "(engines before 28.1 may): restart it, then run testbed down again"
 )
 _PAUSE: Final = 0.1  # seconds between attempts
+_STRAGGLERS: Final = 2.0  # seconds in which the engine finishes what a killed `up` had asked for last
 
 
 @dataclass
@@ -48,16 +49,29 @@ def remove_labs(
 ) -> Removed:
     """Remove a lab (None: every lab) until nothing of it is listed any more.
 
-    `run` limits it to what one `up` made. Raises `TestbedError` naming what cannot be removed and why.
+    Where no whole lab was running, an `up` may have been killed and the engine still be making what it asked
+    for: then nothing must show up for a while. `run` limits it to what one `up` made. Raises `TestbedError`
+    naming what cannot be removed and why.
     """
     labels = {names.LAB: lab or ""} | ({names.RUN: run} if run else {})
     sweep = _Sweep(engine, progress or Silent())
     give_up = time.monotonic() + patience
     fewest: int | None = None
+    stragglers = 0.0 if run else None
+    quiet_until = 0.0
     while True:
-        left: list[Container | Network] = [*engine.containers(labels), *engine.networks(labels)]
+        containers = engine.containers(labels)
+        left: list[Container | Network] = [*containers, *engine.networks(labels)]
+        if stragglers is None:
+            whole = bool(containers) and all(each.state == "running" for each in containers)
+            stragglers = 0.0 if whole else _STRAGGLERS
+            quiet_until = time.monotonic() + stragglers
         if not left:
-            return sweep.removed
+            if time.monotonic() >= quiet_until:
+                return sweep.removed
+            time.sleep(_PAUSE)
+            continue
+        quiet_until = time.monotonic() + stragglers
         if fewest is None or len(left) < fewest:
             fewest, give_up = len(left), time.monotonic() + patience
         elif time.monotonic() > give_up:

@@ -230,8 +230,12 @@ class TestLogs:
             ("stdout", 100000),
         ]
         assert all(abs(line.time - begun) < 60 for line in lines)
-        assert [line.text for line in engine.logs(id, tail=1)] == ["end"]
         assert [line.text for line in engine.logs(id, stdout=False)] == ["err"]
+
+    def test_the_last_lines(self, engine, running):
+        id = running(command=("sh", "-c", "echo one; echo two"))
+        assert len(list(engine.logs(id, follow=True))) == 2
+        assert [line.text for line in engine.logs(id, tail=1)] == ["two"]
 
     def test_following_ends_when_closed_from_another_thread(self, engine, running):
         id = running(command=("sh", "-c", "echo first; exec sleep infinity"))

@@ -13,6 +13,12 @@ from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 
 
+@pytest.fixture(autouse=True)
+def no_stragglers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine in memory has nothing under way behind one's back."""
+    monkeypatch.setattr("testbed.lab.down._STRAGGLERS", 0.0)
+
+
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 
 from testbed.engine import names
-from testbed.engine.api import EngineError
+from testbed.engine.api import EngineError, NetworkSpec
 from testbed.engine.fake import FakeEngine
 from testbed.errors import TestbedError
 from testbed.lab.down import remove_labs
@@ -97,3 +99,17 @@ def test_somebody_else_removes_it_too(engine: FakeEngine, up: Up) -> None:
     real = engine.containers
     engine.containers = lambda labels: next(stale, None) or real(labels)  # type: ignore[method-assign]
     assert remove_labs(engine, "small").networks == {"testbed-small-left", "testbed-small-right"}
+
+
+def test_what_a_killed_up_had_asked_for_last_is_waited_for(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine goes on making a network although nobody waits for it any more."""
+    monkeypatch.setattr("testbed.lab.down._STRAGGLERS", 0.5)
+    spec = NetworkSpec("testbed-cut-left", IPv4Network("198.18.0.0/29"), {names.LAB: "cut"})
+    late = threading.Timer(0.2, engine.create_network, (spec,))
+    late.start()
+    removed = remove_labs(engine, "cut")
+    late.join()
+    assert removed.networks == {"testbed-cut-left"}
+    assert not engine.networks({names.LAB: "cut"})

@@ -2,7 +2,7 @@
 
 verdicts.json                           what `verify -o json` prints
 versions.json                           the engine, the programs and what carries packets, per lab
-topology.yaml                           the topology the claims stand in
+topology.yaml                           the topology the claims stand in, includes and changes written out
 rendered/LAB/NODE/PATH                  every file of every node of every lab
 topologies/NAME.yaml                    other topologies that runs took place in
 claims/ID/main|control/events.jsonl     every event of every node during the run

@@ -118,7 +118,7 @@ class Measurement:
         return document
 
     def _keep_topology(self, loaded: LoadedTopology) -> None:
-        text = Path(loaded.file).read_text(encoding="utf-8")
+        text = loaded.text()
         self.evidence.write_topology(text, loaded.name)
         if not (self.evidence.root / "topology.yaml").exists():
             self.evidence.write_topology(text)

@@ -148,7 +148,8 @@ class Observer:
         return str(self.lab.topology.settings[self.lab.mobile_node]["home-address"])
 
     def _binding(self, part: Binding) -> Decision:
-        state = self.lab.state(part.agent, "home-agent")
+        agent = part.agent or str(self.lab.topology.settings[self.lab.mobile_node]["home-agent"])
+        state = self.lab.state(agent, "home-agent")
         ours = [one for one in _rows(state, "bindings") if one.get("home_address") == self._home_address()]
         care_of = [str(address) for one in ours for address in one.get("care_of_addresses", ())]
         text = f"binding to {', '.join(care_of)}" if care_of else "no binding"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
+from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.experiment.verdict import Kind
 from testbed.topology.claims import Claim, Experiment, check_names
 from testbed.topology.document import dotted
@@ -57,7 +57,7 @@ def plan_labs(
     for name, claim in claims.items():
         runs: list[tuple[Kind, Experiment]] = [("run", claim.run), ("control", claim.control)]
         for kind, experiment in runs:
-            ref = _reference(loaded, experiment.topology)
+            ref = _reference(loaded, experiment.topology, loaded.source("claims", name, kind, "topology"))
             own = experiment.topology is None
             sets = (*(loaded.sets if own else ()), *_sets(experiment))
             if (ref, sets) not in labs:
@@ -75,12 +75,12 @@ def plan_labs(
     return sorted(labs.values(), key=lambda lab: -len(lab.runs))
 
 
-def _reference(loaded: LoadedTopology, topology: str | None) -> str:
-    """A built-in topology by name; a file relative to the one that names it."""
+def _reference(loaded: LoadedTopology, topology: str | None, written: Source) -> str:
+    """A built-in topology by name; a file relative to the one that names it, at `written`."""
     if topology is None:
         return loaded.file
     if "/" in topology or topology.endswith(SUFFIXES):
-        return str(Path(loaded.file).parent / topology)
+        return str(Path(written.file).parent / topology)
     return topology
 
 

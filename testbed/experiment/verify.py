@@ -54,7 +54,7 @@ class Verification:
         Interrupted, it takes down what it brought up before KeyboardInterrupt goes on. Raises `UsageError`
         for an existing lab that no run can use.
         """
-        self.evidence.write_topology(Path(loaded.file).read_text(encoding="utf-8"))
+        self.evidence.write_topology(loaded.text())
         crew = _Crew(self, labs)
         crew.work()
         verdicts = verdicts_json(
@@ -204,8 +204,7 @@ class _Crew:
         )
         job.evidence.write_rendered(self._rendered(lab, name, lab_secrets(actual.containers)))
         if not lab.own:
-            text = Path(lab.topology.file).read_text(encoding="utf-8")
-            job.evidence.write_topology(text, lab.topology.name)
+            job.evidence.write_topology(lab.topology.text(), lab.topology.name)
         with self._lock:
             self._open.add(access)
         try:

@@ -46,7 +46,7 @@ def _part_text(part: Part) -> str:
             return f"ESP security associations in use at {_list(part.at)}: {part.wanted}"
         case Binding():
             where = f" with a care-of address in {part.care_of}" if part.care_of else ""
-            return f"{'a' if part.present else 'no'} binding at {part.agent}{where}"
+            return f"{'a' if part.present else 'no'} binding at {part.agent or 'the home agent'}{where}"
         case Visitor():
             return f"{'a' if part.present else 'no'} visitor at {part.agent}"
         case Counter():

@@ -17,7 +17,7 @@ from testbed.topology.expectations import Expectation
 from testbed.topology.marks import Path
 from testbed.topology.part import Attachment, Part, Stack
 from testbed.topology.steps import Step
-from testbed.topology.values import Expected, Name
+from testbed.topology.values import Expected, Label, Name
 
 
 def _claim_id(value: Any) -> str:
@@ -62,6 +62,19 @@ class Experiment(Part):
                 yield ("steps", index, "expect"), step.expect
         for index, expectation in enumerate(self.expect):
             yield ("expect", index), expectation
+
+
+class Trial(Experiment):
+    """A run that several claims share; each of them may add what it lacks."""
+
+    steps: list[Step] = Field(default_factory=list, description="What is done, one after the other")
+    expect: list[Expectation] = Field(default_factory=list, description="What must be seen: all of it")
+
+
+class TrialUse(Trial):
+    """A trial, with keys of the run's own in place of the trial's; `expect` and `sets` are added to them."""
+
+    trial: Label = Field(description="The trial, one of the topology's `trials`")
 
 
 class Spoken(Part):
@@ -136,7 +149,11 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
         if isinstance(step.part, Part):
             _check_part(step.part, where, known, fail)
     for inside, expectation in run.expectations():
-        _check_part(expectation.part, (*path, *inside, expectation.word), known, fail)
+        where = (*path, *inside, expectation.word)
+        _check_part(expectation.part, where, known, fail)
+        if expectation.binding and expectation.binding.agent is None and len(mobile) != 1:
+            hint = "say agent: and the home agent"
+            fail(where, f"whose home agent? the topology has {len(mobile)} mobile nodes", hint)
 
 
 MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register")

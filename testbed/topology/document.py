@@ -259,9 +259,10 @@ def validate_model(model: type[_Model], data: dict[str, Any], marks: Marks) -> _
     raise AssertionError("pydantic reported no error")  # pragma: no cover
 
 
-def place(error: TestbedError) -> tuple[int, int]:
-    """Where an error stands in the order of its file; those of `--set` have no line and come first."""
-    return (error.source.line or 0, error.source.column or 0) if error.source else (0, 0)
+def place(error: TestbedError) -> tuple[bool, str, int, int]:
+    """Where an error stands in the order of files and lines; those of `--set` have no line and come first."""
+    source = error.source or Source("")
+    return source.line is not None, source.file, source.line or 0, source.column or 0
 
 
 def _translate(model: type[BaseModel], detail: Any, marks: Marks) -> TopologyError:

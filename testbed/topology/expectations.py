@@ -148,7 +148,7 @@ class EspSas(Count):
 class Binding(Part):
     """What a home agent has in its binding list for the mobile node (RFC 5944 §1.6)."""
 
-    agent: Name = Field(description="The home agent")
+    agent: Name | None = Field(default=None, description="The home agent (default: the mobile node's own)")
     present: bool = Field(default=True, description="Whether there is a binding")
     care_of: Prefix | None = Field(
         default=None, alias="care-of", description="The prefix that its care-of address is in"

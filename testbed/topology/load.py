@@ -9,10 +9,12 @@ from pathlib import Path
 from testbed.data import data_dir
 from testbed.errors import UsageError, raise_errors
 from testbed.topology.check import Checker
-from testbed.topology.document import load_document, place, validate_model
+from testbed.topology.document import place, validate_model
+from testbed.topology.expand import expand
+from testbed.topology.include import read_document
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Topology
-from testbed.topology.overrides import apply_sets
+from testbed.topology.overrides import Sets
 from testbed.topology.roles import load_roles, role_files
 
 SUFFIXES = (".yaml", ".yml")
@@ -45,22 +47,24 @@ def find_topology(ref: str) -> Path:
 
 
 def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None = None) -> LoadedTopology:
-    """Read, override, validate and check a topology.
+    """Read, write out, override, validate and check a topology.
 
     `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`);
     `templates` is the user's own template folder, whose roles stand before the built-in ones. Every error
     of a stage is raised at once: a single one as it is, several as an `ErrorGroup`.
     """
     path = find_topology(ref)
-    data, marks = load_document(path, ref if ref not in builtin_topologies() else str(path))
-    chosen = apply_sets(data, marks, sets)
+    data, marks = read_document(path, ref if ref not in builtin_topologies() else str(path))
+    changes = Sets.read(data, sets)
+    expand(data, marks, changes.choices)
+    changes.apply(data, marks)
     topology = validate_model(Topology, data, marks)
 
     files = role_files(templates)
     used = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)
     roles = load_roles([files[role] for role in used if role in files])
     checker = Checker(topology, roles, marks, known_roles=list(files))
-    options = checker.options(chosen)
+    options = checker.options(changes.choices)
     settings = checker.settings()
     checker.check()
     raise_errors(sorted(checker.errors, key=place))
@@ -72,4 +76,5 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
         options=options,
         settings=settings,
         marks=marks,
+        document=data,
     )

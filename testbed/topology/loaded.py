@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
+import yaml
+
 from testbed.errors import Source
 from testbed.topology.marks import Marks
 from testbed.topology.model import Node, OptionScalar, Topology
@@ -29,6 +31,8 @@ class LoadedTopology:
     settings: Mapping[str, Mapping[str, Any]]
     """Node → every setting that its roles declare, typed as `roles.Setting` says; None where absent."""
     marks: Marks
+    document: Mapping[str, Any]
+    """The file as plain data, with everything included and written out and every `--set` applied."""
 
     @property
     def name(self) -> str:
@@ -82,3 +86,15 @@ class LoadedTopology:
     def source(self, *path: str | int) -> Source:
         """Where a part of the topology was written, for errors found later; the nearest enclosing place."""
         return self.marks.value(path)
+
+    def text(self) -> str:
+        """The topology as one YAML file that loads by itself and does what was chosen by default."""
+        document = {key: self.document[key] for key in Topology.model_fields if key in self.document}
+        chosen = {
+            name: {**option, "default": self.options[name]}
+            for name, option in document.get("options", {}).items()
+        }
+        return yaml.safe_dump(
+            document | ({"options": chosen} if chosen else {}),
+            sort_keys=False, allow_unicode=True, width=110, default_flow_style=None,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ The value is YAML, as it would stand in the file. What is wrong with it is repor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.errors import Source, TestbedError, TopologyError, did_you_mean, raise_errors
@@ -38,58 +38,88 @@ class Choice:
     source: Source
 
 
-def apply_sets(data: dict[str, Any], marks: Marks, sets: Sequence[str]) -> dict[str, Choice]:
-    """Change `data` (and say so in `marks`) as the `--set` texts ask; return the options they choose.
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A value for a part of the topology."""
 
-    Raises `TopologyError`, or an `ErrorGroup` of all that are wrong.
-    """
-    choices: dict[str, Choice] = {}
-    errors: list[TestbedError] = []
-    for text in sets:
-        try:
-            _apply(data, marks, text, choices)
-        except TestbedError as error:
-            errors.append(error)
-    raise_errors(errors)
-    return choices
+    section: str
+    names: tuple[str, ...]
+    value: Any
+    source: Source
 
 
-def _apply(data: dict[str, Any], marks: Marks, text: str, choices: dict[str, Choice]) -> None:
-    source = Source(f"--set {text}")
-    left, equals, right = text.partition("=")
-    words = [word.strip() for word in left.split(".")]
-    if not equals or not all(words):
-        raise TopologyError(f"expected {_SHAPE}", source=source)
-    value = parse_value(right, source.file)
-    section = _SECTIONS.get(words[0]) if len(words) > 1 else "options"
-    if section is None:
-        raise TopologyError(
-            f"expected {_SHAPE}", hint=did_you_mean(words[0], ["network", "node", "option"]), source=source
-        )
-    names = words if len(words) == 1 else words[1:]
-    parts = data.get(section)
-    known = parts if isinstance(parts, dict) else {}
-    if names[0] not in known:
-        one = section.removesuffix("s")
-        raise TopologyError(
-            f"the topology has no {one} {names[0]}", hint=did_you_mean(names[0], known), source=source
-        )
-    if section == "options":
+@dataclass
+class Sets:
+    """The `--set` texts of a command: options first chosen, then parts changed, once they are written out."""
+
+    choices: dict[str, Choice] = field(default_factory=dict)
+    _changes: list[_Change] = field(default_factory=list)
+    _errors: list[TestbedError] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, data: dict[str, Any], texts: Sequence[str]) -> Sets:
+        """Take the texts apart; what is wrong with them is told by `apply`."""
+        sets = cls()
+        for text in texts:
+            try:
+                sets._read(data, text)
+            except TestbedError as error:
+                sets._errors.append(error)
+        return sets
+
+    def apply(self, data: dict[str, Any], marks: Marks) -> None:
+        """Change `data` (and say so in `marks`); raises `TopologyError`, or an `ErrorGroup` of all errors."""
+        for change in self._changes:
+            try:
+                _apply(data, marks, change)
+            except TestbedError as error:
+                self._errors.append(error)
+        raise_errors(self._errors)
+
+    def _read(self, data: dict[str, Any], text: str) -> None:
+        source = Source(f"--set {text}")
+        left, equals, right = text.partition("=")
+        words = [word.strip() for word in left.split(".")]
+        if not equals or not all(words):
+            raise TopologyError(f"expected {_SHAPE}", source=source)
+        value = parse_value(right, source.file)
+        section = _SECTIONS.get(words[0]) if len(words) > 1 else "options"
+        if section is None:
+            hint = did_you_mean(words[0], ["network", "node", "option"])
+            raise TopologyError(f"expected {_SHAPE}", hint=hint, source=source)
+        names = words if len(words) == 1 else words[1:]
+        change = _Change(section, tuple(names), value, source)
+        if section != "options":
+            self._changes.append(change)
+            return
+        _check_name(data, change)
         if len(names) != 1:
             raise TopologyError("expected option.NAME=VALUE", source=source)
-        choices[names[0]] = Choice(value, source)
-        return
+        self.choices[names[0]] = Choice(value, source)
+
+
+def _check_name(data: dict[str, Any], change: _Change) -> None:
+    parts = data.get(change.section)
+    known = parts if isinstance(parts, dict) else {}
+    name = change.names[0]
+    if name not in known:
+        one = change.section.removesuffix("s")
+        hint = did_you_mean(name, known)
+        raise TopologyError(f"the topology has no {one} {name}", hint=hint, source=change.source)
+
+
+def _apply(data: dict[str, Any], marks: Marks, change: _Change) -> None:
+    _check_name(data, change)
+    names, source = list(change.names), change.source
     if len(names) < 2:
-        raise TopologyError(f"expected {words[0]}.{names[0]}.KEY=VALUE", source=source)
-    if section == "networks" and names[1] not in Network.model_fields:
-        raise TopologyError(
-            f"a network has no key {names[1]}",
-            hint=did_you_mean(names[1], Network.model_fields),
-            source=source,
-        )
-    if section == "nodes" and names[1] not in Node.model_fields:
+        one = change.section.removesuffix("s")
+        raise TopologyError(f"expected {one}.{names[0]}.KEY=VALUE", source=source)
+    if change.section == "networks" and names[1] not in Network.model_fields:
+        hint = did_you_mean(names[1], Network.model_fields)
+        raise TopologyError(f"a network has no key {names[1]}", hint=hint, source=source)
+    if change.section == "nodes" and names[1] not in Node.model_fields:
         names[1:1] = ["settings"]
-    _put(data, marks, (section, *names), value, source)
+    _put(data, marks, (change.section, *names), change.value, source)
 
 
 def _put(data: dict[str, Any], marks: Marks, path: tuple[str, ...], value: Any, source: Source) -> None:

@@ -25,6 +25,8 @@ _BITS = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
 NAME_LENGTH = 15
 """A network's name becomes an interface name, for which Linux has room for 15 characters."""
 
+LABEL_LENGTH = 40
+
 
 class Expected(ValueError):
     """A value is not what was expected: `expected` completes "expected …"; `hint` says what to write."""
@@ -165,6 +167,15 @@ def parse_name(value: Any) -> str:
     )
 
 
+def parse_label(value: Any) -> str:
+    """A name that no interface is called after, such as a trial's: lower-case letters, digits and hyphens."""
+    if isinstance(value, str) and _NAME.fullmatch(value) and len(value) <= LABEL_LENGTH:
+        return value
+    raise Expected(
+        f"a name of lower-case letters, digits and hyphens, a letter first, at most {LABEL_LENGTH} characters"
+    )
+
+
 def format_duration(ms: float) -> str:
     """A duration in the largest unit that needs no rounding: `40ms`, `1.5s`, `10min`."""
     for unit in ("h", "min", "s"):
@@ -216,4 +227,9 @@ RoutePrefix = Annotated[
 ]
 Name = Annotated[
     str, BeforeValidator(parse_name), _schema(r"^[a-z][a-z0-9-]*$", "hotel", maxLength=NAME_LENGTH)
+]
+Label = Annotated[
+    str,
+    BeforeValidator(parse_label),
+    _schema(r"^[a-z][a-z0-9-]*$", "registers-through-fa", maxLength=LABEL_LENGTH),
 ]

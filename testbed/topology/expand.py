@@ -1,0 +1,200 @@
+"""What saves writing in a topology file: `repeat`, `trials` and `filters` are written out first.
+
+After `expand` a document has none of these keys any more; what comes from them keeps the place where it was
+written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import Field
+
+from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
+from testbed.topology.claims import Trial
+from testbed.topology.document import describe, dotted, place, validate_model
+from testbed.topology.marks import Marks, Path
+from testbed.topology.overrides import Choice
+from testbed.topology.part import Part
+from testbed.topology.tree import append, graft, merge
+from testbed.topology.values import Label, Name
+
+MOST = 250
+"""How often a block may be repeated: more than any lab has room for, and a third octet holds the number."""
+
+_Filters = Mapping[str, str]
+
+
+class Block(Part):
+    """Networks and nodes that are there several times; `$n` in keys and values is the number, from 1."""
+
+    networks: dict[str, Any] = Field(default_factory=dict, description="Networks, with $n in their names")
+    nodes: dict[str, Any] = Field(
+        default_factory=dict, description="Nodes with $n in their names, and what other nodes get each time"
+    )
+
+
+class Shorthand(Part):
+    """The keys of a topology file that save writing: gone once they are written out."""
+
+    include: list[str] = Field(
+        default_factory=list, description="Files merged in below this one; paths are relative to it"
+    )
+    filters: dict[Label, str] = Field(
+        default_factory=dict, description="Names for pcap filters: $NAME in a `filter`"
+    )
+    trials: dict[Label, Trial] = Field(
+        default_factory=dict, description="Runs that claims share: `run: NAME`, or `run: {trial: NAME, …}`"
+    )
+    repeat: dict[Name, Block] = Field(
+        default_factory=dict, description="Option → what is written once for each number from 1 to its value"
+    )
+
+
+def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> None:
+    """Write out every shorthand of a document in place; `chosen` are the options that the user chose.
+
+    Raises `TopologyError`, or an `ErrorGroup` of all errors.
+    """
+    short = validate_model(
+        Shorthand, {key: data[key] for key in Shorthand.model_fields if key in data}, marks
+    )
+    errors: list[TestbedError] = []
+    for option in short.repeat:
+        _repeat(data, marks, option, chosen.get(option), errors)
+    for name in short.filters:
+        try:
+            _filter(f"${name}", short.filters)
+        except _Unknown as error:
+            if error.owner == name:  # else it is told where it stands
+                errors.append(error.at(("filters", name), marks))
+    if not errors:
+        for key in ("trials", "claims"):
+            _use_filters(data.get(key), (key,), short.filters, marks, errors)
+        _use_trials(data, marks, errors)
+    raise_errors(sorted(errors, key=place))
+    for key in Shorthand.model_fields:
+        data.pop(key, None)
+
+
+# Repeat
+
+
+def _repeat(
+    data: dict[str, Any], marks: Marks, name: str, choice: Choice | None, errors: list[TestbedError]
+) -> None:
+    options = data.get("options")
+    known = options if isinstance(options, dict) else {}
+    option = known.get(name)
+    if name not in known:
+        source = marks.key(("repeat", name))
+        hint = did_you_mean(name, known) or "add it to options"
+        errors.append(TopologyError(f"repeat.{name}: unknown option {name}", hint=hint, source=source))
+        return
+    if not isinstance(option, dict) or "default" not in option:
+        return  # its shape is reported when the model is validated
+    choices = option.get("choices")
+    number, source = option["default"], marks.value(("options", name, "default"))
+    if choice and (not isinstance(choices, list) or choice.value in choices):
+        number, source = choice.value, choice.source
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MOST:
+        wanted = f"options.{name}: expected a whole number from 0 to {MOST}, got {describe(number)}"
+        errors.append(TopologyError(wanted, hint="it says how often repeat writes a block", source=source))
+        return
+    at = ("repeat", name)
+    for one in range(1, number + 1):
+        written = Marks(marks.file)
+        block = graft(data["repeat"][name], at, marks, (), written, partial(_numbered, str(one)))
+        merge(data, marks, block, written, grow=True)
+
+
+def _numbered(number: str, text: str) -> Any:
+    return int(number) if text == "$n" else re.sub(r"\$n(?![a-z])", number, text)
+
+
+# Filters
+
+
+class _Unknown(Exception):
+    """A filter that cannot be written out."""
+
+    def __init__(self, message: str, hint: str, owner: str | None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.owner = owner  # the filter that is wrong itself
+
+    def at(self, path: Path, marks: Marks) -> TopologyError:
+        return TopologyError(f"{dotted(path)}: {self}", hint=self.hint, source=marks.value(path))
+
+
+def _filter(text: str, filters: _Filters, above: tuple[str, ...] = ()) -> str:
+    """A pcap filter with every `$NAME` written out: in parentheses, unless it is all there is."""
+
+    def written(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in filters:
+            hint = did_you_mean(name, filters) or "add it to filters"
+            raise _Unknown(f"unknown filter ${name}", hint, above[-1] if above else None)
+        if name in above:
+            raise _Unknown(f"the filter {name} contains itself", "leave it out", name)
+        whole = _filter(filters[name].strip(), filters, (*above, name))
+        return whole if match[0] == text else f"({whole})"
+
+    return re.sub(r"\$([A-Za-z0-9_-]*)", written, text)
+
+
+def _use_filters(value: Any, path: Path, filters: _Filters, marks: Marks, errors: list[TestbedError]) -> None:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in parts:
+        if key == "filter" and isinstance(one, str):
+            try:
+                value[key] = _filter(one, filters)
+            except _Unknown as error:
+                errors.append(error.at((*path, key), marks))
+        else:
+            _use_filters(one, (*path, key), filters, marks, errors)
+
+
+# Trials
+
+
+def _use_trials(data: dict[str, Any], marks: Marks, errors: list[TestbedError]) -> None:
+    claims = data.get("claims")
+    trials = data.get("trials", {})
+    for name, claim in claims.items() if isinstance(claims, dict) else ():
+        for kind in ("run", "control"):
+            use = claim.get(kind) if isinstance(claim, dict) else None
+            path: Path = ("claims", name, kind)
+            if isinstance(use, dict) and "trial" in use:
+                ref, where = use.pop("trial"), (*path, "trial")
+            elif isinstance(use, str):
+                ref, where, use = use, path, {}
+            else:
+                continue
+            if not isinstance(ref, str) or ref not in trials:
+                hint = did_you_mean(str(ref), trials) or "add it to trials"
+                source = marks.value(where)
+                errors.append(
+                    TopologyError(f"{dotted(where)}: unknown trial {ref}", hint=hint, source=source)
+                )
+                continue
+            claim[kind] = _trial(trials[ref], ("trials", ref), use, path, marks)
+
+
+def _trial(trial: dict[str, Any], at: Path, own: dict[str, Any], path: Path, marks: Marks) -> dict[str, Any]:
+    """A trial with the keys that a claim writes itself: in place of the trial's, lists of what is to be seen
+    and changed after the trial's.
+    """
+    written = Marks(marks.file)  # the trial's marks must not stand where the claim's own are still needed
+    result: dict[str, Any] = graft(trial, at, marks, path, written)
+    for key, value in own.items():
+        here = (*path, key)
+        if key in ("expect", "sets") and isinstance(value, list) and isinstance(result.get(key), list):
+            append(result[key], here, written, value, here, marks)
+        else:
+            result[key] = graft(value, here, marks, here, written)
+    marks.at.update({known: mark for known, mark in written.at.items() if known != path})
+    return result

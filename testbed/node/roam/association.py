@@ -33,13 +33,12 @@ class Node:
     def join(self, network: str) -> None:
         """Leave the present link with all that was obtained on it, and join another (or the same anew)."""
         self.dhcp.stop()
-        self.links.use_inner(None)
-        self.links.drop_lease()
         self.attachment = None
         if self.network is not None:
             self.links.down(self.network)
         self.network = network
-        self.links.up(network)
+        self.links.up(network)  # comes up while what was obtained on the other is cleared away
+        self.links.drop_lease(routes=False)
 
 
 class Association:
@@ -84,6 +83,7 @@ class Association:
             await discarded
         if inside_ipsec and not isinstance(attachment, Home):
             return await self._register_inside_ipsec(attachment)
+        node.links.use_inner(None)
         outcome = await self._register(attachment)
         if node.config.stack == "ipsec-in-mip" and outcome.state != "unregistered":
             return await self._protect_home_address(outcome, protect and outcome.state == "registered")

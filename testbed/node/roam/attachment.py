@@ -13,7 +13,7 @@ from testbed.node.roam.mobile_ip import Event, MobileIp
 GRACE = 0.5
 """Seconds an address is waited for when an agent alone is of no use (IPsec cannot pass it)."""
 
-INSIST = (0.02, 0.08, 0.3)
+INSIST = (0.005, 0.02, 0.08, 0.3)
 """Seconds until agents are asked for again: a link that is coming up often loses the first solicitation."""
 
 

@@ -22,7 +22,7 @@ from testbed.node.roam import dhcp_message as message
 from testbed.node.roam.dhcp_message import Reply
 from testbed.node.roam.links import Lease, LinkError
 
-RETRIES = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
+RETRIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Seconds until a message is repeated: a link that is coming up often loses the first one, and the server is
 on it. RFC 2131 §4.1 thinks of slower networks."""
 RENEW_RETRY = 5.0

@@ -112,8 +112,8 @@ class Links:
                 "add", src=address, src_len=32, table=VISITED_TABLE, priority=VISITED_PREFERENCE
             )
 
-    def drop_lease(self) -> None:
-        """Remove the address, its routes and its rule."""
+    def drop_lease(self, *, routes: bool = True) -> None:
+        """Remove the address, its rule and its routes; the kernel drops these itself when a link goes down."""
         lease, self._lease = self._lease, None
         if lease is None:
             return
@@ -122,7 +122,7 @@ class Links:
             self._kernel.rule(
                 "del", src=address, src_len=32, table=VISITED_TABLE, priority=VISITED_PREFERENCE
             )
-        for destination in ("0.0.0.0/0", str(lease.address.network)):
+        for destination in ("0.0.0.0/0", str(lease.address.network)) if routes else ():
             with _quietly():
                 self._kernel.route("del", dst=destination, scope=_ANY_SCOPE, table=VISITED_TABLE)
         with _quietly():

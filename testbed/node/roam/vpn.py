@@ -56,14 +56,15 @@ class Vpn:
         deadline = asyncio.get_running_loop().time() + bound
         try:
             async with asyncio.timeout(bound), self._charon(wait=True) as charon:
-                await charon.request("load-shared", self._secret())
-                await charon.request("load-conn", {NAME: self._connection(local, inner)})
+                await charon.follow("ike-updown")
                 # charon gives up a little earlier than we do: its answer says more than our clock.
                 left = deadline - asyncio.get_running_loop().time() - 0.05
-                await charon.request(
-                    "initiate", {"child": NAME, "ike": NAME, "timeout": str(max(1, round(left * 1000)))}
+                events = await charon.request(
+                    ("load-shared", self._secret()),
+                    ("load-conn", {NAME: self._connection(local, inner)}),
+                    ("initiate", {"child": NAME, "ike": NAME, "timeout": str(max(1, round(left * 1000)))}),
                 )
-                tunnel = Tunnel(local, await self._lent(charon) if inner is None else None)
+                tunnel = Tunnel(local, _lent(events) if inner is None else None)
         except TimeoutError:
             raise VpnError("ike-timeout") from None
         except (OSError, EOFError) as error:
@@ -76,7 +77,7 @@ class Vpn:
         self.tunnel = None
         try:
             async with asyncio.timeout(1.0), self._charon(wait=False) as charon:
-                await charon.request("terminate", {"ike": NAME, "force": "yes", "timeout": "-1"})
+                await charon.request(("terminate", {"ike": NAME, "force": "yes", "timeout": "-1"}))
         except (OSError, EOFError, TimeoutError, VpnError):
             pass  # there was none, or no charon
 
@@ -98,12 +99,6 @@ class Vpn:
         if self.tunnel is not None:
             self.tunnel = None
             lost()
-
-    async def _lent(self, charon: _Charon) -> IPv4Address:
-        for message in await charon.stream("list-sas", "list-sa", {"ike": NAME}):
-            for address in message.get(NAME, {}).get("local-vips", ()):
-                return IPv4Address(address.decode())
-        raise VpnError("ike-failed: the gateway lent no inner address")
 
     def _secret(self) -> dict[str, Any]:
         config = self._config
@@ -147,6 +142,15 @@ class Vpn:
             writer.close()
 
 
+def _lent(events: list[dict[str, Any]]) -> IPv4Address:
+    """The inner address, as the event tells it that says the association is up."""
+    for event in events:
+        if event.get("up") == b"yes":
+            for address in event.get(NAME, {}).get("local-vips", ()):
+                return IPv4Address(address.decode())
+    raise VpnError("ike-failed: the gateway lent no inner address")
+
+
 class _Charon:
     """The vici protocol on one connection: length-prefixed packets, coded by the vici package."""
 
@@ -170,22 +174,21 @@ class _Charon:
         self._send(Packet.register_event(event))
         await self.receive()
 
-    async def stream(self, command: str, event: str, message: dict[str, Any]) -> list[dict[str, Any]]:
-        """A request whose answer comes as events."""
-        await self.follow(event)
-        self._send(Packet.request(command, Message.serialize(message)))
-        messages: list[dict[str, Any]] = []
-        while True:
-            kind, content = await self.receive()
-            if kind != Packet.EVENT:
-                return messages
-            messages.append(content)
+    async def request(self, *requests: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        """Make requests, all sent at once as charon takes them in order, and wait for the answers.
 
-    async def request(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
-        """A request and its answer; raises VpnError where charon reports a failure."""
-        self._send(Packet.request(command, Message.serialize(message)))
-        _, answer = await self.receive()
-        if answer.get("success", b"yes") != b"yes":
-            reason = answer.get("errmsg", b"?").decode(errors="replace")
-            raise VpnError("ike-timeout" if "not established after" in reason else f"ike-failed: {reason}")
-        return answer
+        Returns the events that came meanwhile; raises VpnError at the first failure that charon reports.
+        """
+        for command, message in requests:
+            self._send(Packet.request(command, Message.serialize(message)))
+        events: list[dict[str, Any]] = []
+        for _ in requests:
+            kind, answer = await self.receive()
+            while kind == Packet.EVENT:
+                events.append(answer)
+                kind, answer = await self.receive()
+            if answer.get("success", b"yes") != b"yes":
+                reason = answer.get("errmsg", b"?").decode(errors="replace")
+                timeout = "not established after" in reason
+                raise VpnError("ike-timeout" if timeout else f"ike-failed: {reason}")
+        return events

@@ -66,7 +66,7 @@ class Links:
     def use_lease(self, lease):
         self.done.append(f"lease {lease.address}")
 
-    def drop_lease(self):
+    def drop_lease(self, routes=True):
         self.done.append("drop")
 
     def use_inner(self, address):

@@ -55,8 +55,9 @@ class Charon:
                     if self.outcome is None:
                         continue  # charon keeps its peace
                     answer = {"success": self.outcome, "errmsg": "establishing CHILD_SA 'vpn' failed"}
-                if name == "list-sas":
-                    self.event(writer, "list-sa", {"vpn": {"local-vips": [str(INNER)]}})
+                    if self.outcome == b"yes":
+                        up = {"up": "yes", "vpn": {"local-vips": [str(INNER)]}}
+                        self.event(writer, "ike-updown", up)
                 self.send(writer, Packet.CMD_RESPONSE, Message.serialize(answer))
         except asyncio.IncompleteReadError:
             writer.close()
@@ -77,7 +78,7 @@ def test_a_lent_inner_address(tmp_path):
             assert await vpn.establish(COA, None, 1.0) == Tunnel(COA, INNER)
             assert vpn.tunnel == Tunnel(COA, INNER)
             names = [name for name, _ in charon.requests]
-            assert names == ["load-shared", "load-conn", "initiate", "list-sas"]
+            assert names == ["load-shared", "load-conn", "initiate"]
             connection = charon.requests[1][1]["vpn"]
             assert (connection["local_addrs"], connection["vips"]) == ([str(COA).encode()], [b"0.0.0.0"])
             assert connection["mobike"] == b"no"
@@ -136,9 +137,9 @@ def test_a_tunnel_that_ends_against_our_will_is_told(tmp_path, how):
         async with Charon(tmp_path / "vici") as charon:
             vpn = client(charon.path)
             watching = asyncio.create_task(vpn.run(lost.set))
-            await vpn.establish(COA, None, 1.0)
             while not charon.watchers:
                 await asyncio.sleep(0.01)
+            await vpn.establish(COA, None, 1.0)
             if how == "event":
                 charon.event(charon.watchers[0], "ike-updown", {"vpn": {}})
             else:

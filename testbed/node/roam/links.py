@@ -113,7 +113,7 @@ class Links:
             )
 
     def drop_lease(self, *, routes: bool = True) -> None:
-        """Remove the address, its rule and its routes; the kernel drops these itself when a link goes down."""
+        """Remove the address, its rule and its routes; these the kernel drops when the link goes down."""
         lease, self._lease = self._lease, None
         if lease is None:
             return

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.labs import narrated
+from testbed.cli.experiments import laboratory, say_where
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode, UsageError
@@ -69,34 +66,23 @@ def measure(
     A lab for each stack; the round-trip time is changed while it runs. Exit code 1 if after some move
     traffic did not come back.
     """
-    from testbed.engine.image import ensure_node_image
-    from testbed.engine.provision import reach_engine
-    from testbed.experiment.evidence import Evidence
     from testbed.experiment.measure import Measurement, plan_stacks
-    from testbed.lab.addresses import choose_pool
-    from testbed.lab.interrupt import stoppable
 
     rtts = parse_rtts(rtt)
     places = [one.strip() for one in between.split(",")] if between else []
     plans = plan_stacks(topology, sets or (), stack or (), places, templates)
-    pool = choose_pool()
-    with TemporaryDirectory(prefix="testbed-") as scratch:
-        folder = Evidence(evidence or Path(scratch) / "evidence")
-        with closing(reach_engine(note)) as engine, stoppable():
-            image = ensure_node_image(engine, note, detail=partial(note, level=1))
-            with narrated() as progress:
-                measurement = Measurement(
-                    engine, image.name, pool, folder, templates, name=name, keep=keep, progress=progress
-                )
-                document = measurement.measure(plans, rtts, moves)
+    with laboratory(evidence) as at:
+        measurement = Measurement(
+            at.engine, at.image, at.pool, at.evidence, templates, name=name, keep=keep, progress=at.progress
+        )
+        document = measurement.measure(plans, rtts, moves)
     if output is Format.json:
         emit_json(document)
     else:
         _print(document)
     if keep:
         note(f"left up: {', '.join(measurement.labs)}")
-    if evidence:
-        note(f"evidence in {evidence}; testbed report {evidence} makes a page of it")
+    say_where(evidence)
     if any(move["outage_ms"] is None for run in document["runs"] for move in run["moves"]):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -124,27 +110,17 @@ def _print(document: Mapping[str, Any]) -> None:
 
     rows, steps = [], []
     for run in document["runs"]:
-        these, moves = spread(outages(run)), run["moves"]
+        fit, these, moves = document["fit"].get(run["stack"]), spread(outages(run)), run["moves"]
         head = (run["stack"], " ↔ ".join(run["between"]), _ms(run["rtt_ms"]))
-        numbers = (these.median, these.p95, these.least, these.most) if these else (None,) * 4
-        trips = run.get("round_trips"), run.get("measured_rtt_ms")
+        own = these.median - fit["k"] * run["rtt_ms"] if fit and these else None
+        numbers = (these.median, these.p95, these.least, these.most, own) if these else (None,) * 5
         counts = [
             f"{fmean(move[f'{kind}_messages'] for move in moves):.1f} / "
             f"{fmean(move[f'{kind}_bytes'] for move in moves):.0f}"
             for kind in ("ike", "mip")
         ]
         lost = f"{fmean(move['lost'] for move in moves):.0f}"
-        rows.append(
-            (
-                *head,
-                len(moves),
-                *map(_ms, numbers),
-                _trips(*trips),
-                _ms(run.get("reaction_ms")),
-                lost,
-                *counts,
-            )
-        )
+        rows.append((*head, len(moves), *map(_ms, numbers), lost, *counts))
         lengths = step_lengths(run)
         steps.append((*head, *(_ms(lengths.get(step)) for step in STEPS)))
     where = ("STACK", "BETWEEN", "RTT")
@@ -156,29 +132,21 @@ def _print(document: Mapping[str, Any]) -> None:
             "P95",
             "MIN",
             "MAX",
-            "ROUND TRIPS",
-            "REACTION",
+            "OWN",
             "LOST",
             "IKE MSGS / BYTES",
             "MIP MSGS / BYTES",
         ),
         rows,
-        title="Outage (ms; packets lost and messages: mean of a move; REACTION: median less round trips)",
+        title="Outage (ms; packets lost and messages: mean of a move; OWN: median without the round trips)",
     )
     emit()
     emit_rows(
         (*where, *(step.upper() for step in STEPS)), steps, title="Where it goes (ms, median of a step)"
     )
     emit()
-    budgets = {run["budget_ms"] for run in document["runs"] if "budget_ms" in run}
-    for budget in sorted(budgets):
-        emit(f"the mobile node's own reaction may take {budget:.0f} ms")
     for stack, fit in document["fit"].items():
         emit(f"{stack}: outage = {fit['k']:.2f} × RTT + {fit['constant_ms']:.0f} ms")
-
-
-def _trips(number: int | None, rtt: float | None) -> str:
-    return "–" if number is None or rtt is None else f"{number} × {_ms(rtt)}"
 
 
 def _ms(value: float | None) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.labs import complete_lab, narrated
+from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where
+from testbed.cli.labs import complete_lab
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode
@@ -26,15 +23,8 @@ def verify(
     ] = None,
     sets: Sets = None,
     templates: Templates = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(
-            "--evidence", metavar="DIR", help="Keep everything that decided here; `testbed report` shows it."
-        ),
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the verdicts as JUnit XML.")
-    ] = None,
+    evidence: EvidenceFolder = None,
+    junit: JUnitFile = None,
     lab: Annotated[
         str | None,
         typer.Option(
@@ -53,35 +43,24 @@ def verify(
     A claim is `reproduced`, `refuted`, or `inconclusive` when the run could not decide or its control did
     not come out. Exit code 1 unless all claims asked for are reproduced.
     """
-    from testbed.engine.image import ensure_node_image
-    from testbed.engine.provision import reach_engine
-    from testbed.experiment.evidence import Evidence
     from testbed.experiment.plan import choose_claims, plan_labs
     from testbed.experiment.verify import Verification
-    from testbed.lab.addresses import choose_pool
-    from testbed.lab.interrupt import stoppable
     from testbed.topology.load import load_topology
 
-    loaded = load_topology(topology, sets=sets or (), templates=templates)
-    claims = choose_claims(loaded, claim or ())
-    labs = plan_labs(loaded, claims, templates)
-    pool = choose_pool()
-    with TemporaryDirectory(prefix="testbed-") as scratch:
-        folder = Evidence(evidence or Path(scratch) / "evidence")
-        with closing(reach_engine(note)) as engine, stoppable():
-            image = ensure_node_image(engine, note, detail=partial(note, level=1))
-            with narrated() as progress:
-                verdicts = Verification(
-                    engine=engine,
-                    image=image.name,
-                    pool=pool,
-                    evidence=folder,
-                    templates=templates,
-                    jobs=jobs,
-                    keep=keep,
-                    existing=lab,
-                    progress=progress,
-                ).verify(loaded, claims, labs)
+    chosen = choose_claims(load_topology(topology, sets=sets or (), templates=templates), claim or ())
+    labs = plan_labs([chosen], templates)
+    with laboratory(evidence) as at:
+        verdicts = Verification(
+            engine=at.engine,
+            image=at.image,
+            pool=at.pool,
+            evidence=at.evidence,
+            templates=templates,
+            jobs=jobs,
+            keep=keep,
+            existing=lab,
+            progress=at.progress,
+        ).verify(chosen, labs)
     if junit:
         from testbed.report import junit as xml
         from testbed.report.evidence import Verdicts
@@ -93,8 +72,7 @@ def verify(
         _print(verdicts)
     if keep:
         note(f"left up: {', '.join(verdicts['backends'])}")
-    if evidence:
-        note(f"evidence in {evidence}; testbed report {evidence} makes a page of it")
+    say_where(evidence)
     if any(one["verdict"] != "reproduced" for one in verdicts["claims"]):
         raise typer.Exit(ExitCode.FAILED)
 

@@ -1,10 +1,10 @@
 """The evidence folder: everything needed to argue with a verdict. What a report reads is written here.
 
-verdicts.json                           what `verify -o json` prints
+verdicts.json                           what `-o json` of `verify` or `matrix` prints
 versions.json                           the engine, the programs and what carries packets, per lab
 topology.yaml                           the topology the claims stand in, includes and changes written out
 rendered/LAB/NODE/PATH                  every file of every node of every lab
-topologies/NAME.yaml                    other topologies that runs took place in
+topologies/NAME.yaml                    other topologies that runs took place in; of a matrix, every scenario
 claims/ID/main|control/events.jsonl     every event of every node during the run
 claims/ID/main|control/steps.jsonl      what was done when, and what came of it
 claims/ID/main|control/captures/NODE-NETWORK.pcap

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.experiment.verdict import Kind
@@ -24,55 +26,138 @@ class PlannedRun:
     experiment: Experiment
 
 
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A topology, and those of its claims that are to be decided."""
+
+    loaded: LoadedTopology
+    claims: Mapping[str, Claim]
+
+
 @dataclass(slots=True)
 class PlannedLab:
-    """A lab and the runs that share it, in the order of the file."""
+    """A lab and the runs that share it, in the order of the files."""
 
     topology: LoadedTopology
-    own: bool  # of the topology that the claims stand in
     runs: list[PlannedRun] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """About how long it will be busy, for the order of labs."""
+        return LAB_SECONDS + sum(run_seconds(run.experiment) for run in self.runs)
 
-def choose_claims(loaded: LoadedTopology, wanted: Sequence[str]) -> dict[str, Claim]:
-    """The claims asked for, all of them by default, in the order of the file. Raises `UsageError`."""
+
+LAB_SECONDS: Final = 8.0  # up and down
+RUN_SECONDS: Final = 2.0
+IN_VAIN: Final = 5.0
+"""What was measured, rounded: a run that waits for something that must not come takes that much longer."""
+
+
+def run_seconds(experiment: Experiment) -> float:
+    """About how long a run takes."""
+    for _, one in experiment.expectations():
+        unregistered = one.mobile_node is not None and one.mobile_node.state == "not-registered"
+        if one.unreachable or unregistered or (one.session and one.session.state == "broken"):
+            return RUN_SECONDS + IN_VAIN
+    return RUN_SECONDS
+
+
+def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Sequence[str] = ()) -> Scenario:
+    """The claims asked for, all of them by default, in the order of the file. Raises `UsageError`.
+
+    With `stacks` only those that speak of one of them, which may be none.
+    """
     claims = loaded.topology.claims
     if not claims:
         raise UsageError(f"{loaded.name} makes no claims", hint="testbed vocabulary says how to write one")
     for one in wanted:
         if one not in claims:
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
-    return {name: claim for name, claim in claims.items() if not wanted or name in wanted}
+    return Scenario(
+        loaded,
+        {
+            name: claim
+            for name, claim in claims.items()
+            if (not wanted or name in wanted)
+            and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
+        },
+    )
 
 
-def plan_labs(
-    loaded: LoadedTopology, claims: dict[str, Claim], templates: Path | None = None
-) -> list[PlannedLab]:
-    """Sort the runs of claims by the lab they need; the lab with most runs comes first.
+def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[PlannedLab]:
+    """Sort the runs of all claims by the lab they need; the lab that will take longest comes first.
 
     Changes that the user asked for (`--set`) hold for the claims' own topology; what a run asks for comes
     after them. Raises every error at once, each at its place in the claims' file.
     """
-    labs: dict[tuple[str, tuple[str, ...]], PlannedLab] = {}
-    errors: list[TestbedError] = []
-    for name, claim in claims.items():
-        runs: list[tuple[Kind, Experiment]] = [("run", claim.run), ("control", claim.control)]
-        for kind, experiment in runs:
-            ref = _reference(loaded, experiment.topology, loaded.source("claims", name, kind, "topology"))
-            own = experiment.topology is None
-            sets = (*(loaded.sets if own else ()), *_sets(experiment))
-            if (ref, sets) not in labs:
-                try:
-                    other = load_topology(ref, sets=sets, templates=templates)
-                except TestbedError as error:
-                    errors.append(error)
+    labs: dict[_Same, PlannedLab] = {}
+    topologies: dict[tuple[str, tuple[str, ...]], LoadedTopology | None] = {}
+    errors: list[TestbedError] = [_twice(claim) for claim in _claims_twice(scenarios)]
+    for scenario in scenarios:
+        loaded = scenario.loaded
+        for name, claim in scenario.claims.items():
+            runs: list[tuple[Kind, Experiment]] = [("run", claim.run), ("control", claim.control)]
+            for kind, experiment in runs:
+                written = loaded.source("claims", name, kind, "topology")
+                ref = _reference(loaded, experiment.topology, written)
+                own = experiment.topology is None
+                sets = (*(loaded.sets if own else ()), *_sets(experiment))
+                if (ref, sets) not in topologies:
+                    try:
+                        topologies[ref, sets] = load_topology(ref, sets=sets, templates=templates)
+                    except TestbedError as error:
+                        topologies[ref, sets] = None
+                        errors.append(error)
+                topology = topologies[ref, sets]
+                if topology is None:
                     continue
-                labs[ref, sets] = PlannedLab(other, own)
-            lab = labs[ref, sets]
-            if not own:
-                errors += _names(loaded, lab.topology, name, kind, experiment)
-            lab.runs.append(PlannedRun(name, kind, experiment))
+                if not own:
+                    errors += _names(loaded, topology, name, kind, experiment)
+                lab = labs.setdefault(_same(topology), PlannedLab(topology))
+                lab.runs.append(PlannedRun(name, kind, experiment))
     raise_errors(errors)
-    return sorted(labs.values(), key=lambda lab: -len(lab.runs))
+    return sorted(labs.values(), key=lambda lab: -lab.seconds)
+
+
+_Same = tuple[Path, frozenset[tuple[str, Any]], tuple[str, ...]]
+
+
+def _same(topology: LoadedTopology) -> _Same:
+    """What equal labs have in common, whoever asks for them: the file, the options' values, the changes."""
+    changes = tuple(one for one in topology.sets if not one.startswith("option."))
+    return Path(topology.file).resolve(), frozenset(topology.options.items()), changes
+
+
+def _claims_twice(scenarios: Sequence[Scenario]) -> list[str]:
+    counted = Counter(name for scenario in scenarios for name in scenario.claims)
+    return [name for name, times in counted.items() if times > 1]
+
+
+def _twice(claim: str) -> UsageError:
+    return UsageError(f"two of the scenarios have a claim {claim}", hint="verify them one by one")
+
+
+def balance(labs: Sequence[PlannedLab], jobs: int) -> list[PlannedLab]:
+    """The labs, the longest made into two while that brings the end of all nearer by a lab's own time."""
+    best = sorted(labs, key=lambda lab: -lab.seconds)
+    while best and len(best[0].runs) > 1:
+        halves = [PlannedLab(best[0].topology), PlannedLab(best[0].topology)]
+        for run in best[0].runs:
+            min(halves, key=lambda lab: lab.seconds).runs.append(run)
+        tried = sorted([*halves, *best[1:]], key=lambda lab: -lab.seconds)
+        if _all_done(tried, jobs) > _all_done(best, jobs) - LAB_SECONDS:
+            break
+        best = tried
+    return best
+
+
+def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:
+    """After how many seconds `jobs` at once have worked off the labs, in their order."""
+    busy = [0.0] * jobs
+    heapify(busy)
+    for lab in labs:
+        heapreplace(busy, busy[0] + lab.seconds)
+    return max(busy)
 
 
 def _reference(loaded: LoadedTopology, topology: str | None, written: Source) -> str:

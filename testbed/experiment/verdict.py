@@ -108,6 +108,10 @@ class ClaimResult:
     configuration: dict[str, str]
     run: RunResult | None
     control: RunResult | None
+    scenario: str = ""
+    shows: str | None = None  # what of the configuration, where reproduced: works, fails or costs
+    problem: str | None = None
+    drawback: str | None = None
 
     @property
     def verdict(self) -> ClaimVerdict:
@@ -124,10 +128,14 @@ class ClaimResult:
         runs: list[tuple[Kind, RunResult | None]] = [("run", self.run), ("control", self.control)]
         return {
             "id": self.id,
+            "scenario": self.scenario,
             "verdict": self.verdict,
             "source": self.source,
             "says": self.says,
             "configuration": self.configuration,
+            "shows": self.shows,
+            "problem": self.problem,
+            "drawback": self.drawback,
             "run": _run_json(self.run),
             "control": _run_json(self.control),
             "evidence": [one.to_json(kind) for kind, result in runs if result for one in result.findings],
@@ -153,11 +161,13 @@ def _run_json(result: RunResult | None) -> dict[str, Any]:
     }
 
 
-def verdicts_json(scenario: str, backends: dict[str, Any], claims: Sequence[ClaimResult]) -> dict[str, Any]:
-    """The whole of verdicts.json, which is also what `verify -o json` prints."""
+def verdicts_json(
+    scenario: str | None, backends: dict[str, Any], claims: Sequence[ClaimResult]
+) -> dict[str, Any]:
+    """The whole of verdicts.json, which is also what `-o json` prints; no scenario: those of the claims."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "scenario": scenario,
+        **({"scenario": scenario} if scenario else {}),
         "backends": backends,
         "claims": [one.to_json() for one in claims],
     }

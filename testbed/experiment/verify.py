@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -15,7 +15,7 @@ from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError
 from testbed.experiment.access import LabAccess, Stopped
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import PlannedLab
+from testbed.experiment.plan import PlannedLab, Scenario
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import ClaimResult, Kind, RunResult, verdicts_json
 from testbed.lab.down import remove_labs
@@ -26,8 +26,6 @@ from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import RenderedLab, render_lab
-from testbed.topology.claims import Claim
-from testbed.topology.loaded import LoadedTopology
 
 DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
@@ -46,22 +44,27 @@ class Verification:
     existing: str | None = None  # the name of a lab to use where it is what a run needs
     progress: Progress = field(default_factory=Silent)
 
-    def verify(
-        self, loaded: LoadedTopology, claims: Mapping[str, Claim], labs: Sequence[PlannedLab]
-    ) -> dict[str, Any]:
+    def verify(self, scenario: Scenario, labs: Sequence[PlannedLab]) -> dict[str, Any]:
         """Carry out every run and return what verdicts.json says; the evidence is written on the way.
 
         Interrupted, it takes down what it brought up before KeyboardInterrupt goes on. Raises `UsageError`
         for an existing lab that no run can use.
         """
-        self.evidence.write_topology(loaded.text())
-        crew = _Crew(self, labs)
+        self.evidence.write_topology(scenario.loaded.text())
+        return self._decide([scenario], labs, scenario.loaded.name)
+
+    def verify_all(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab]) -> dict[str, Any]:
+        """The same for several scenarios, whose claims have names of their own and may share labs."""
+        for scenario in scenarios:
+            self.evidence.write_topology(scenario.loaded.text(), scenario.loaded.name)
+        return self._decide(scenarios, labs, None)
+
+    def _decide(
+        self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab], name: str | None
+    ) -> dict[str, Any]:
+        crew = _Crew(self, labs, {one.loaded.name for one in scenarios})
         crew.work()
-        verdicts = verdicts_json(
-            loaded.name,
-            crew.backends,
-            [claim_result(name, claim, crew.results) for name, claim in claims.items()],
-        )
+        verdicts = verdicts_json(name, crew.backends, list(claim_results(scenarios, crew.results)))
         self.evidence.write_json("versions.json", self._versions(crew))
         self.evidence.write_json("verdicts.json", verdicts)
         return verdicts
@@ -85,25 +88,34 @@ class Verification:
         }
 
 
-def claim_result(name: str, claim: Claim, results: Mapping[tuple[str, Kind], RunResult]) -> ClaimResult:
-    """The claim with the results of its two runs."""
-    configuration = claim.configuration.model_dump(exclude_none=True) if claim.configuration else {}
-    return ClaimResult(
-        name,
-        claim.says,
-        claim.source,
-        configuration,
-        results.get((name, "run")),
-        results.get((name, "control")),
-    )
+def claim_results(
+    scenarios: Iterable[Scenario], results: Mapping[tuple[str, Kind], RunResult]
+) -> Iterator[ClaimResult]:
+    """Every claim with the results of its two runs."""
+    for scenario in scenarios:
+        for name, claim in scenario.claims.items():
+            spoken = claim.configuration
+            yield ClaimResult(
+                name,
+                claim.says,
+                claim.source,
+                spoken.model_dump(exclude_none=True) if spoken else {},
+                results.get((name, "run")),
+                results.get((name, "control")),
+                scenario.loaded.name,
+                claim.shows,
+                claim.problem,
+                claim.drawback,
+            )
 
 
 class _Crew:
     """Works off the labs in threads, `jobs` of them at once."""
 
-    def __init__(self, verification: Verification, labs: Sequence[PlannedLab]) -> None:
+    def __init__(self, verification: Verification, labs: Sequence[PlannedLab], kept: set[str]) -> None:
         self._job = verification
         self._labs = labs
+        self._kept = kept  # topologies that the evidence folder has
         self._lock = threading.Lock()
         self._open: set[LabAccess] = set()
         self._stopping = threading.Event()
@@ -203,9 +215,10 @@ class _Crew:
             job.engine, name, lab.topology, {node: each.id for node, each in actual.nodes.items()}
         )
         job.evidence.write_rendered(self._rendered(lab, name, lab_secrets(actual.containers)))
-        if not lab.own:
-            job.evidence.write_topology(lab.topology.text(), lab.topology.name)
         with self._lock:
+            if lab.topology.name not in self._kept:
+                self._kept.add(lab.topology.name)
+                job.evidence.write_topology(lab.topology.text(), lab.topology.name)
             self._open.add(access)
         try:
             if self._stopping.is_set():

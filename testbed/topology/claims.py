@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -18,6 +18,8 @@ from testbed.topology.marks import Path
 from testbed.topology.part import Attachment, Part, Stack
 from testbed.topology.steps import Step
 from testbed.topology.values import Expected, Label, Name
+
+Shows = Literal["works", "fails", "costs"]
 
 
 def _claim_id(value: Any) -> str:
@@ -92,6 +94,16 @@ class Claim(Part):
     says: str = Field(min_length=1, description="The sentence in one line, in our own words")
     source: str = Field(min_length=1, description="Where it stands: section and figure")
     configuration: Spoken | None = Field(default=None, description="What the sentence speaks of")
+    shows: Shows | None = Field(
+        default=None,
+        description="What of that configuration it shows, once reproduced: it works, fails or costs",
+    )
+    problem: Label | None = Field(
+        default=None, description="The functional problem that it shows, as the document counts them"
+    )
+    drawback: Label | None = Field(
+        default=None, description="What it costs that the document names and does not count as such a problem"
+    )
     run: Experiment = Field(description="Tries what the sentence says")
     control: Experiment = Field(description="The nearby run in which the opposite must come out")
 
@@ -109,17 +121,50 @@ class Names(Protocol):
     nodes: dict[str, Any]
     options: dict[str, Any]
     claims: dict[str, Claim]
+    configurations: list[Any]
+    deployed: list[Stack]
 
 
 def check_claims(topology: Names, fail: Fail) -> None:
-    """Report every name in the claims of a topology that it does not have.
+    """Report every name in the claims of a topology that it does not have, and what they cannot show.
 
     A run in another topology is checked by `check_names` when that one is loaded.
     """
+    _check_deployed(topology, fail)
     for name, claim in topology.claims.items():
+        _check_shown(claim, ("claims", name), fail)
         for kind, run in (("run", claim.run), ("control", claim.control)):
             if run.topology is None:
                 check_names(run, ("claims", name, kind), topology, fail)
+
+
+def _check_deployed(topology: Names, fail: Fail) -> None:
+    tried = list(dict.fromkeys(one.stack for one in topology.configurations))
+    for index, stack in enumerate(topology.deployed):
+        if stack in topology.deployed[:index]:
+            fail(("deployed", index), f"{stack} is named twice")
+        elif stack not in tried:
+            fail(
+                ("deployed", index),
+                f"{stack} is in none of the configurations",
+                f"those have {', '.join(tried)}" if tried else "write the configurations that are tried",
+            )
+
+
+def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
+    """A problem or drawback is of something that fails or costs, in a configuration."""
+    for key, name in (("problem", claim.problem), ("drawback", claim.drawback)):
+        if name is None:
+            continue
+        if claim.shows not in ("fails", "costs"):
+            shown = f"shows: {claim.shows}" if claim.shows else "no `shows`"
+            fail(
+                (*path, key), f"a {key} is shown by what fails or costs, and here is {shown}", "shows: costs"
+            )
+        if key == "problem" and claim.drawback:
+            fail((*path, "drawback"), "either a problem or a drawback", "the document counts problems only")
+        if key == "problem" and claim.configuration is None:
+            fail((*path, key), "a problem of which configuration?", "configuration: {stack: …}")
 
 
 def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:

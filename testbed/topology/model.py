@@ -110,6 +110,18 @@ class Configuration(Part):
     networks: list[Name] = Field(min_length=1, description="The networks where the combination is tried")
 
 
+class Selection(Part):
+    """What section 3 of the document says of a scenario: one criterion quoted, the other to be computed."""
+
+    practical: str = Field(
+        min_length=1, description="Word for word, what the document says on how common and practical it is"
+    )
+    source: str = Field(min_length=1, description="Where these words stand")
+    problems: TopologyName = Field(
+        description="Which problems it may have: `any`, `none`, or those of the scenario named"
+    )
+
+
 class Topology(Part):
     """A whole topology file. Top-level keys that begin with `x-` are free for YAML anchors."""
 
@@ -123,6 +135,10 @@ class Topology(Part):
     configurations: list[Configuration] = Field(
         default_factory=list, description="The combinations of stack and attachment worth comparing"
     )
+    deployed: list[Stack] = Field(
+        default_factory=list, description="The stacks that the document deploys here: their problems count"
+    )
+    selection: Selection | None = Field(default=None, description="What the document says on choosing it")
     claims: dict[ClaimId, Claim] = Field(
         default_factory=dict, description="What the document says about it, and what must be seen (`verify`)"
     )

@@ -46,7 +46,11 @@ def summarize(loaded: LoadedTopology) -> dict[str, Any]:
         },
         "nodes": {name: _node(loaded, name) for name in topology.nodes},
         "configurations": [one.model_dump() for one in topology.configurations],
-        "claims": {name: {"says": one.says, "source": one.source} for name, one in topology.claims.items()},
+        "deployed": list(topology.deployed),
+        "claims": {
+            name: one.model_dump(include={"says", "source", "shows", "problem", "drawback"})
+            for name, one in topology.claims.items()
+        },
     }
 
 

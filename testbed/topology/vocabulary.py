@@ -22,6 +22,8 @@ A claim in a topology file:
       ID:
         says: the sentence in one line      source: section and figure
         configuration: {stack: …, attachment: …}
+        shows: works | fails | costs        what it says of that configuration, once reproduced
+        problem: NAME                       of what fails or costs; or drawback: NAME, which is no problem
         run:                                tries what the sentence says
           options: {stack: mip-in-ipsec}    the lab it needs; also topology: NAME, sets: [PATH=VALUE]
           steps: [STEP, …]                  one after the other

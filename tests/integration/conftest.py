@@ -14,12 +14,11 @@ def verify(engine, node_image, tmp_path_factory):
     """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
 
     def run(ref, claims=(), sets=(), existing=None):
-        loaded = load_topology(str(ref), sets=sets)
-        chosen = choose_claims(loaded, claims)
+        chosen = choose_claims(load_topology(str(ref), sets=sets), claims)
         folder = tmp_path_factory.mktemp("evidence")
         verification = Verification(
             engine, node_image, choose_pool(), Evidence(folder), jobs=2, existing=existing
         )
-        return verification.verify(loaded, chosen, plan_labs(loaded, chosen)), folder
+        return verification.verify(chosen, plan_labs([chosen])), folder
 
     return run

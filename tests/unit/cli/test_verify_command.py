@@ -20,12 +20,12 @@ def decided(monkeypatch):
     """Claims come out as told: id → what the run came to."""
     results = {}
 
-    def verify(self, loaded, claims, labs):
+    def verify(self, scenario, labs):
         made = [
             ClaimResult(name, claim.says, claim.source, {}, results.get(name, GOOD), GOOD)
-            for name, claim in claims.items()
+            for name, claim in scenario.claims.items()
         ]
-        return verdicts_json(loaded.name, {"verify-1": {}}, made)
+        return verdicts_json(scenario.loaded.name, {"verify-1": {}}, made)
 
     monkeypatch.setattr(Verification, "verify", verify)
     monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))

@@ -1,0 +1,71 @@
+"""What the commands that carry out experiments share: an engine, the image, a folder for evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from testbed.cli.labs import narrated
+from testbed.cli.output import note
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
+    from testbed.engine.api import Engine
+    from testbed.experiment.evidence import Evidence
+    from testbed.lab.progress import Progress
+
+EvidenceFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence", metavar="DIR", help="Keep everything that decided here; `testbed report` shows it."
+    ),
+]
+JUnitFile = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Also write the verdicts as JUnit XML.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """What every experiment needs."""
+
+    engine: Engine
+    image: str
+    pool: IPv4Network
+    evidence: Evidence
+    progress: Progress
+
+
+@contextmanager
+def laboratory(kept: Path | None) -> Iterator[Laboratory]:
+    """Reach the engine, with the image built; evidence goes to `kept`, else where it is thrown away.
+
+    What is inside may be stopped by a signal as by Ctrl-C.
+    """
+    from testbed.engine.image import ensure_node_image
+    from testbed.engine.provision import reach_engine
+    from testbed.experiment.evidence import Evidence
+    from testbed.lab.addresses import choose_pool
+    from testbed.lab.interrupt import stoppable
+
+    pool = choose_pool()
+    with TemporaryDirectory(prefix="testbed-") as scratch:
+        folder = Evidence(kept or Path(scratch) / "evidence")
+        with closing(reach_engine(note)) as engine, stoppable():
+            image = ensure_node_image(engine, note, detail=partial(note, level=1))
+            with narrated() as progress:
+                yield Laboratory(engine, image.name, pool, folder, progress)
+
+
+def say_where(kept: Path | None) -> None:
+    """Where the evidence is and what to do with it."""
+    if kept:
+        note(f"evidence in {kept}; testbed report {kept} makes a page of it")

@@ -110,17 +110,27 @@ def _print(document: Mapping[str, Any]) -> None:
 
     rows, steps = [], []
     for run in document["runs"]:
-        fit, these, moves = document["fit"].get(run["stack"]), spread(outages(run)), run["moves"]
+        these, moves = spread(outages(run)), run["moves"]
         head = (run["stack"], " ↔ ".join(run["between"]), _ms(run["rtt_ms"]))
-        own = these.median - fit["k"] * run["rtt_ms"] if fit and these else None
-        numbers = (these.median, these.p95, these.least, these.most, own) if these else (None,) * 5
+        numbers = (these.median, these.p95, these.least, these.most) if these else (None,) * 4
+        trips = run.get("round_trips"), run.get("measured_rtt_ms")
         counts = [
             f"{fmean(move[f'{kind}_messages'] for move in moves):.1f} / "
             f"{fmean(move[f'{kind}_bytes'] for move in moves):.0f}"
             for kind in ("ike", "mip")
         ]
         lost = f"{fmean(move['lost'] for move in moves):.0f}"
-        rows.append((*head, len(moves), *map(_ms, numbers), lost, *counts))
+        rows.append(
+            (
+                *head,
+                len(moves),
+                *map(_ms, numbers),
+                _trips(*trips),
+                _ms(run.get("reaction_ms")),
+                lost,
+                *counts,
+            )
+        )
         lengths = step_lengths(run)
         steps.append((*head, *(_ms(lengths.get(step)) for step in STEPS)))
     where = ("STACK", "BETWEEN", "RTT")
@@ -132,21 +142,29 @@ def _print(document: Mapping[str, Any]) -> None:
             "P95",
             "MIN",
             "MAX",
-            "OWN",
+            "ROUND TRIPS",
+            "REACTION",
             "LOST",
             "IKE MSGS / BYTES",
             "MIP MSGS / BYTES",
         ),
         rows,
-        title="Outage (ms; packets lost and messages: mean of a move; OWN: median without the round trips)",
+        title="Outage (ms; packets lost and messages: mean of a move; REACTION: median less round trips)",
     )
     emit()
     emit_rows(
         (*where, *(step.upper() for step in STEPS)), steps, title="Where it goes (ms, median of a step)"
     )
     emit()
+    budgets = {run["budget_ms"] for run in document["runs"] if "budget_ms" in run}
+    for budget in sorted(budgets):
+        emit(f"the mobile node's own reaction may take {budget:.0f} ms")
     for stack, fit in document["fit"].items():
         emit(f"{stack}: outage = {fit['k']:.2f} × RTT + {fit['constant_ms']:.0f} ms")
+
+
+def _trips(number: int | None, rtt: float | None) -> str:
+    return "–" if number is None or rtt is None else f"{number} × {_ms(rtt)}"
 
 
 def _ms(value: float | None) -> str:

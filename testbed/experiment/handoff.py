@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from testbed.experiment.access import EventLog, LabAccess, StepError
@@ -50,6 +51,7 @@ class HandOff:
     detail: str
     outage_ms: float | None = None  # None: it did not end
     lost: int = 0
+    rtt_ms: float | None = None  # to the correspondent node and back, as the probe found it afterwards
     ike: Messages = field(default_factory=Messages)
     mip: Messages = field(default_factory=Messages)
 
@@ -60,6 +62,7 @@ class HandOff:
             "to": self.target,
             "outage_ms": None if self.outage_ms is None else round(self.outage_ms, 3),
             "lost": self.lost,
+            "rtt_ms": None if self.rtt_ms is None else round(self.rtt_ms, 3),
             "timeline": self.timeline,
             "state": self.state,
             "detail": self.detail,
@@ -162,7 +165,7 @@ def windows(moves: Sequence[HandOff]) -> list[tuple[HandOff, float, float]]:
 
 
 def assign_outages(moves: Sequence[HandOff], report: ProbeReport) -> None:
-    """Give each move the longest gap that is its own; without one it cost nothing.
+    """Give each move the longest gap that is its own (without one it cost nothing), and its round-trip time.
 
     A gap begins with the last packet before the move, so it belongs to the move that began in it; one in
     which none began, to the move before it.
@@ -178,6 +181,9 @@ def assign_outages(moves: Sequence[HandOff], report: ProbeReport) -> None:
         longest = max(gaps.get(index, ()), key=_length, default=None)
         move.outage_ms = 0.0 if longest is None else longest.ms
         move.lost = 0 if longest is None else longest.lost
+    for move, began, end in windows(moves):
+        times = report.round_trips(began, end)
+        move.rtt_ms = median(times) if times else None
 
 
 def _length(gap: Outage) -> float:

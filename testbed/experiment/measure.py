@@ -25,6 +25,8 @@ from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 
 FILE: Final = "handoff.json"
+BUDGET_MS: Final = 30.0
+"""What the mobile node's own reaction may add to the round trips of the protocols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +166,26 @@ class Measurement:
 
 
 def run_json(plan: StackPlan, rtt: float, backend: str, moves: Sequence[HandOff]) -> dict[str, Any]:
-    """One run as it stands in handoff.json."""
+    """One run as it stands in handoff.json.
+
+    Its round trips are those of the messages that the median move exchanged, and one of data. What is left of
+    the outage is the reaction: the mobile node's own, and half a packet's distance at either end of the gap.
+    """
+    ended = [move.outage_ms for move in moves if move.outage_ms is not None]
+    found = [move.rtt_ms for move in moves if move.rtt_ms is not None]
+    trips = round(median(move.ike.number + move.mip.number for move in moves) / 2) + 1
+    measured = median(found) if found else None
+    reaction = median(ended) - trips * measured if ended and measured is not None else None
     return {
         "stack": plan.stack,
         "topology": plan.topology.name,
         "between": list(plan.between),
         "rtt_ms": rtt,
         "delay": backend,
+        "measured_rtt_ms": None if measured is None else round(measured, 3),
+        "round_trips": trips,
+        "reaction_ms": None if reaction is None else round(reaction, 3),
+        "budget_ms": BUDGET_MS,
         "moves": [move.to_json() for move in moves],
     }
 

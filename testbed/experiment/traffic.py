@@ -168,6 +168,14 @@ class ProbeReport:
             gaps.append(Outage(began, None, missing))
         return gaps
 
+    def round_trips(self, began: float, ended: float) -> list[float]:
+        """How long each packet took that was sent in this time (monotonic seconds) and came back, in ms."""
+        return [
+            (self.returned[number] - sent) / 1e6
+            for number, sent in self.sent.items()
+            if began <= sent / 1e9 < ended and number in self.returned
+        ]
+
     def longest(self) -> float:
         """The longest outage in ms; one that did not end counts until the last packet was sent."""
         end = max(self.sent.values(), default=0) / 1e9

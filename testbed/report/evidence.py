@@ -105,6 +105,11 @@ class HandOffRun(_Read):
     """Where it was measured; empty: in the scenario itself."""
     between: list[str] | str = ""
     rtt_ms: float
+    measured_rtt_ms: float | None = None
+    round_trips: int | None = None
+    reaction_ms: float | None = None
+    """What the median outage has beyond the round trips, at the round-trip time that was measured."""
+    budget_ms: float | None = None
     moves: list[HandOff]
 
     @property

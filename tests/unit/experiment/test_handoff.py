@@ -73,6 +73,7 @@ def test_the_outage_of_a_move_is_the_longest_gap_in_its_time():
     # The last packet before was sent 5 ms before the gap began, and all come back equally late.
     assert [one.outage_ms for one in moves] == pytest.approx([220, 95, 0])
     assert [one.lost for one in moves] == [43, 18, 0]
+    assert [one.rtt_ms for one in moves] == pytest.approx([20, 20, 20])
 
 
 def test_a_gap_belongs_to_one_move():
@@ -278,6 +279,21 @@ def test_what_is_written_is_what_the_report_reads():
 def test_the_length_of_a_step_is_what_it_adds():
     lengths = step_lengths(run("a", 0, 50, 60))
     assert lengths == {"link": 4, "address": 6, "registration": 20, "data": 15}
+
+
+def test_the_reaction_is_what_the_round_trips_leave():
+    (plan,) = plan_stacks("scenario-2.1", (), (), ())
+    moves = [move(float(number)) for number in range(3)]
+    for one, outage, ike in zip(moves, (430, 450, None), (4, 4, 6), strict=True):
+        one.outage_ms, one.rtt_ms = outage, 102.0
+        one.ike.number, one.mip.number = ike, 2
+    written = run_json(plan, 100.0, "relay", moves)
+    # IKE two, registration one, data one, each as long as it was found to be and not as it was asked for.
+    assert (written["round_trips"], written["measured_rtt_ms"]) == (4, 102)
+    assert (written["reaction_ms"], written["budget_ms"]) == (440 - 4 * 102, 30)
+    for one in moves:
+        one.rtt_ms = None
+    assert run_json(plan, 100.0, "relay", moves)["reaction_ms"] is None
 
 
 def test_a_file_that_is_no_measurement(tmp_path):

@@ -17,6 +17,7 @@ from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_erro
 from testbed.topology.claims import Trial
 from testbed.topology.document import describe, dotted, place, validate_model
 from testbed.topology.marks import Marks, Path
+from testbed.topology.model import Topology
 from testbed.topology.overrides import Choice
 from testbed.topology.part import Part
 from testbed.topology.tree import append, graft, merge
@@ -52,6 +53,10 @@ class Shorthand(Part):
     repeat: dict[Name, Block] = Field(
         default_factory=dict, description="Option → what is written once for each number from 1 to its value"
     )
+
+
+class TopologyFile(Shorthand, Topology):
+    """A topology as it is written."""
 
 
 def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> None:

@@ -10,10 +10,9 @@ from testbed.data import data_dir
 from testbed.errors import UsageError, raise_errors
 from testbed.topology.check import Checker
 from testbed.topology.document import place, validate_model
-from testbed.topology.expand import expand
+from testbed.topology.expand import TopologyFile, expand
 from testbed.topology.include import read_document
 from testbed.topology.loaded import LoadedTopology
-from testbed.topology.model import Topology
 from testbed.topology.overrides import Sets
 from testbed.topology.roles import load_roles, role_files
 
@@ -58,7 +57,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
     changes = Sets.read(data, sets)
     expand(data, marks, changes.choices)
     changes.apply(data, marks)
-    topology = validate_model(Topology, data, marks)
+    topology = validate_model(TopologyFile, data, marks)
 
     files = role_files(templates)
     used = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)

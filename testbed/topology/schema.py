@@ -1,7 +1,8 @@
 """JSON Schema for editors, generated from the model and the role manifests, so that it cannot drift from
 them.
 
-What only the checks can tell (addresses inside subnets, names that exist) is left to `testbed validate`.
+What only the checks can tell (addresses inside subnets, names that exist, what files that include each other
+lack together) is left to `testbed validate`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from testbed.topology.model import Topology
+from testbed.topology.claims import TrialUse
+from testbed.topology.expand import TopologyFile
 from testbed.topology.roles import Role, Setting
 from testbed.topology.values import ADDRESS_PATTERN, DURATION_PATTERN
 
@@ -27,7 +29,15 @@ _TYPES: dict[str, dict[str, Any]] = {
 
 def topology_schema(roles: Mapping[str, Role]) -> dict[str, Any]:
     """The schema of a topology file whose nodes may have these roles."""
-    schema = Topology.model_json_schema()
+    schema = TopologyFile.model_json_schema()
+    use = TrialUse.model_json_schema()
+    schema["$defs"] |= use.pop("$defs") | {"TrialUse": use}
+    claim = schema["$defs"]["Claim"]["properties"]
+    for key in ("run", "control"):
+        ways = [claim[key], {"$ref": "#/$defs/TrialUse"}, {"type": "string"}]
+        claim[key] = {"anyOf": ways, "description": f"{claim[key]['description']}; or the name of a trial"}
+    for part in (schema, *(schema["$defs"][name] for name in ("Network", "Node", "Option"))):
+        part.pop("required")  # the rest may stand in another file
     node = schema["$defs"]["Node"]["properties"]
     node["roles"]["items"] = {
         "anyOf": [{"const": role.name, "description": role.summary} for role in roles.values()]
@@ -41,7 +51,7 @@ def topology_schema(roles: Mapping[str, Role]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     node["settings"].pop("propertyNames", None)
-    schema["patternProperties"] = {"^x-": {"description": "Free for YAML anchors"}}
+    schema["patternProperties"] = {"^x-": {"description": "Free for YAML anchors of this file"}}
     return {"$schema": _DIALECT, **schema}
 
 

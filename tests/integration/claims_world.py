@@ -14,19 +14,20 @@ def reasons(result):
 
 
 def scenario(tmp_path, *changes):
-    """A copy of scenario 2.1 (and the figures it uses) with pieces of text exchanged."""
-    for name in ("figure-7", "figure-10"):
-        shutil.copy(data_dir("topologies") / f"{name}.yaml", tmp_path)
-    text = (data_dir("topologies") / "scenario-2.1.yaml").read_text()
-    for name in ("figure-7", "figure-10"):
-        text = text.replace(f"topology: {name}\n", f"topology: ./{name}.yaml\n")
-    return exchange(tmp_path / "scenario-2.1.yaml", *changes, text=text)
+    """A copy of all topologies in which scenario 2.1 uses the copies, with pieces of text exchanged."""
+    shutil.copytree(data_dir("topologies"), tmp_path, dirs_exist_ok=True)
+    figures = [(f"topology: {name}\n", f"topology: ../{name}.yaml\n") for name in ("figure-7", "figure-10")]
+    exchange(tmp_path, *figures, *changes)
+    return tmp_path / "scenario-2.1.yaml"
 
 
-def exchange(file, *changes, text=None):
-    text = text or file.read_text()
+def exchange(folder, *changes):
+    """Exchange pieces of text in whichever files have them."""
+    files = {file: file.read_text() for file in folder.rglob("*.yaml")}
     for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    file.write_text(text)
-    return file
+        having = [file for file, text in files.items() if old in text]
+        assert having, old
+        for file in having:
+            files[file] = files[file].replace(old, new)
+    for file, text in files.items():
+        file.write_text(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -22,7 +21,7 @@ from testbed.mobileip.wire.authentication import MOBILE_HOME, header
 from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
-from testbed.topology.load import builtin_topologies
+from testbed.topology.load import load_topology
 
 START = 1_760_000_000.0
 HOME, HA, CN, GW = "10.0.1.100", "10.0.1.2", "10.0.4.10", "203.0.113.2"
@@ -382,7 +381,7 @@ def handoff() -> dict[str, Any]:
 def write_sample(folder: Path) -> Path:
     """Write the whole folder; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(builtin_topologies()["scenario-2.1"], folder / "topology.yaml")
+    (folder / "topology.yaml").write_text(load_topology("scenario-2.1").text())
     versions = {
         "schema_version": 1,
         "testbed": "0.1.0",
@@ -467,7 +466,7 @@ def write_sample(folder: Path) -> Path:
     write_run(base / "2.1-fa-blocks-ipsec/main", wire, [], [step("move to hotspot", 0, 4.0)])
 
     (folder / "topologies").mkdir()
-    shutil.copy(builtin_topologies()["plain-mip"], folder / "topologies/plain-mip.yaml")
+    (folder / "topologies/plain-mip.yaml").write_text(load_topology("plain-mip").text())
     return folder
 
 

@@ -14,7 +14,7 @@ from testbed.report.graph import GraphFormat, graph
 from testbed.report.tree import arrange
 from testbed.report.words import role_words, wrap
 from testbed.topology.document import load_document, validate_model
-from testbed.topology.load import builtin_topologies
+from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.model import Topology
 
 ODD = """\
@@ -53,12 +53,13 @@ SHAPES: tuple[Shape, ...] = ("wide", "narrow")
 
 
 def topologies(tmp_path: Path) -> list[Topology]:
-    files = [*builtin_topologies().values()]
+    files = []
     for name, text in (("odd", ODD), ("inside", INSIDE_ONLY)):
         file = tmp_path / f"{name}.yaml"
         file.write_text(text)
         files.append(file)
-    return [validate_model(Topology, *load_document(file, str(file))) for file in files]
+    builtin = [load_topology(name).topology for name in builtin_topologies()]
+    return [*builtin, *(validate_model(Topology, *load_document(file, str(file))) for file in files)]
 
 
 def overlap(one: Box, other: Box) -> bool:
@@ -132,8 +133,7 @@ def by_name(drawing: Drawing) -> dict[str, Box]:
 
 
 def test_outside_is_left_and_the_gateway_on_the_border() -> None:
-    file = builtin_topologies()["scenario-2.1"]
-    topology = validate_model(Topology, *load_document(file, str(file)))
+    topology = load_topology("scenario-2.1").topology
     drawing = draw(topology, "wide", attached="hotel", path={"hotel": ["1", "3"], "airport": ["2"]})
     at = by_name(drawing)
     order = ["hotel", "hotel-router", "internet", "gw", "backbone", "r1", "home", "ha"]

@@ -35,8 +35,9 @@ def test_scenario_2_1() -> None:
     )
     assert loaded.interface("mn", "hotel") is None
     assert loaded.forwards("core") and not loaded.forwards("cn")
-    line = next(n for n, text in enumerate(Path(loaded.file).read_text().splitlines(), 1) if text == "  gw:")
-    assert loaded.source("nodes", "gw") == Source(loaded.file, line + 1, 5)
+    file = Path(loaded.file).parent / "shared/gateway.yaml"
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if text == "  gw:")
+    assert loaded.source("nodes", "gw") == Source(str(file), line + 1, 5)
 
 
 def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

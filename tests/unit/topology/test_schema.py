@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from testbed.topology.load import builtin_topologies
-from testbed.topology.model import Configuration, Network, Node, Option, Topology
+from testbed.data import data_dir
+from testbed.topology.expand import Shorthand, TopologyFile
+from testbed.topology.model import Configuration, Network, Node, Option
 from testbed.topology.roles import Role, load_roles, role_files
 from testbed.topology.schema import role_schema, topology_schema
 
@@ -19,8 +21,7 @@ def schema() -> dict[str, Any]:
 
 def test_the_schema_has_every_key_of_the_model(schema: dict[str, Any]) -> None:
     json.dumps(schema)
-    assert set(schema["properties"]) == set(Topology.model_fields)
-    assert set(schema["required"]) == {"name", "title", "networks", "nodes"}
+    assert set(schema["properties"]) == set(TopologyFile.model_fields) > set(Shorthand.model_fields)
     for model in (Network, Node, Option, Configuration):
         part = schema["$defs"][model.__name__]
         assert set(part["properties"]) == set(model.model_fields)
@@ -39,10 +40,23 @@ def test_the_schema_of_roles_uses_the_keys_that_are_written() -> None:
     }
 
 
-@pytest.mark.parametrize("name", builtin_topologies())
-def test_builtin_topologies_fit_the_schema(name: str, schema: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "file", sorted(data_dir("topologies").rglob("*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}"
+)
+def test_builtin_topologies_and_fragments_fit_the_schema(file: Path, schema: dict[str, Any]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.validate(yaml.safe_load(builtin_topologies()[name].read_text()), schema)
+    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+def test_the_schema_knows_the_ways_to_write_a_run(schema: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    whole = {"steps": [{"move": "home"}], "expect": [{"mobile-node": "home"}]}
+    claim = {"says": "it works", "source": "§1", "control": "walk"}
+    for run in ("walk", {"trial": "walk", "expect": whole["expect"]}, whole):
+        jsonschema.validate({"claims": {"x": claim | {"run": run}}}, schema)
+    for run in ({"expect": whole["expect"]}, {"trail": "walk"}, 3):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"claims": {"x": claim | {"run": run}}}, schema)
 
 
 def test_builtin_roles_fit_the_schema() -> None:

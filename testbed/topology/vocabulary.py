@@ -30,6 +30,10 @@ A claim in a topology file:
           expect: [EXPECTATION, …]          all of it must be seen
         control: …                          like run: the nearby run in which the opposite must come out
 
+    trials: {NAME: {steps: …, expect: …}}   runs that claims share: `control: NAME` takes one as it is,
+                                            `run: {trial: NAME, expect: [MORE], …}` with keys of its own
+    filters: {request: udp dst port 434}    names for pcap filters: `filter: $request and src host ha`
+
 A step is one of the words below with its keys: `- move: {to: [hotel, airport], times: 2}`. Where a key is
 marked *, its value may stand for the whole: `- move: airport`. Times have units: 40ms, 3s.
 """

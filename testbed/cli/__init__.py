@@ -17,7 +17,7 @@ from testbed.errors import ExitCode
 
 COMMANDS = (
     *("up", "status", "move", "exec", "shell", "logs", "capture", "down"),
-    *("verify", "measure", "vocabulary", "report"),
+    *("verify", "matrix", "measure", "vocabulary", "report"),
     *("list", "show", "validate", "render", "graph", "schema"),
     *("build", "doctor"),
 )

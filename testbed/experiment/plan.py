@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.experiment.verdict import Kind
 from testbed.topology.claims import Claim, Experiment, check_names
 from testbed.topology.document import dotted
-from testbed.topology.load import SUFFIXES, load_topology
+from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.part import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class PlannedLab:
         return LAB_SECONDS + sum(run_seconds(run.experiment) for run in self.runs)
 
 
+SCENARIO: Final = "scenario-"
+"""How the names of built-in topologies begin that are scenarios of the document."""
 LAB_SECONDS: Final = 8.0  # up and down
 RUN_SECONDS: Final = 2.0
 IN_VAIN: Final = 5.0
@@ -82,6 +85,25 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )
+
+
+def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> list[Scenario]:
+    """The scenarios asked for, all built-in ones by default, with those of their claims that are on a stack.
+
+    Raises `UsageError`, also where nothing is left.
+    """
+    known = get_args(Stack)
+    for one in stacks:
+        if one not in known:
+            raise UsageError(f"there is no stack {one}", hint=did_you_mean(one, known))
+    every = [name for name in builtin_topologies() if name.startswith(SCENARIO)]
+    loaded = [load_topology(name) for name in dict.fromkeys(names or every)]
+    if not names:
+        loaded = [one for one in loaded if one.topology.claims]
+    chosen = [one for one in (choose_claims(each, (), stacks) for each in loaded) if one.claims]
+    if not chosen:
+        raise UsageError(f"no claim speaks of {' or '.join(stacks)}")
+    return chosen
 
 
 def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[PlannedLab]:

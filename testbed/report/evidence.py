@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from testbed.errors import Source, TestbedError, UsageError
 from testbed.experiment.pcap import Frame, read_capture
+from testbed.topology.claims import Shows
 from testbed.topology.document import load_document, validate_model
 from testbed.topology.model import Topology
 
@@ -52,9 +53,13 @@ class Claim(_Read):
     """One claim with its verdict and what decided it."""
 
     id: str
+    scenario: str = ""
     verdict: Verdict
     says: str = ""
     source: str = ""
+    shows: Shows | None = None
+    problem: str | None = None
+    drawback: str | None = None
     configuration: dict[str, str | None] | None = None
     run: RunFacts | None = None
     control: RunFacts | None = None
@@ -71,12 +76,20 @@ class Claim(_Read):
 
 
 class Verdicts(_Read):
-    """verdicts.json."""
+    """verdicts.json; that of a matrix has no scenario of its own, but each claim has one."""
 
     schema_version: int
-    scenario: str
+    scenario: str = ""
     backends: dict[str, Any] = {}
     claims: list[Claim]
+
+    @property
+    def by_scenario(self) -> dict[str, list[Claim]]:
+        """The claims of each scenario, in their order."""
+        found: dict[str, list[Claim]] = {}
+        for claim in self.claims:
+            found.setdefault(claim.scenario or self.scenario, []).append(claim)
+        return found
 
 
 class HandOff(_Read):
@@ -229,6 +242,18 @@ class Evidence:
     def topology(self) -> Topology | None:
         """topology.yaml; None where the folder has none."""
         return _topology(self.folder / "topology.yaml")
+
+    @cached_property
+    def scenarios(self) -> dict[str, Topology]:
+        """The topology of each scenario that claims were decided of, as far as the folder has it."""
+        verdicts = self.verdicts
+        found = {
+            name: self.topology
+            if verdicts and name == verdicts.scenario
+            else _topology(self.folder / "topologies" / f"{name}.yaml")
+            for name in (verdicts.by_scenario if verdicts else ())
+        }
+        return {name: topology for name, topology in found.items() if topology}
 
     @cache  # noqa: B019  # an evidence folder lives as long as the process
     def topology_of(self, lab: str) -> Topology | None:

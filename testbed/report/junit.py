@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
 from testbed.report.evidence import SIDES, Claim, Verdicts
 
 
 def junit(verdicts: Verdicts) -> str:
-    """One test case per claim: refuted is a failure, inconclusive an error, as neither is a success."""
-    counts = [claim.verdict for claim in verdicts.claims]
+    """One suite per scenario, one test case per claim.
+
+    Refuted is a failure, inconclusive an error, as neither is a success.
+    """
+    suites = ET.Element("testsuites")
+    for scenario, claims in verdicts.by_scenario.items():
+        _suite(suites, scenario, claims)
+    ET.indent(suites)
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{ET.tostring(suites, encoding='unicode')}\n"
+
+
+def _suite(suites: ET.Element, scenario: str, claims: Sequence[Claim]) -> None:
+    counts = [claim.verdict for claim in claims]
     attributes = {
-        "name": verdicts.scenario,
+        "name": scenario,
         "tests": str(len(counts)),
         "failures": str(counts.count("refuted")),
         "errors": str(counts.count("inconclusive")),
         "skipped": "0",
-        "time": f"{sum(map(_seconds, verdicts.claims)):.3f}",
+        "time": f"{sum(map(_seconds, claims)):.3f}",
     }
-    suites = ET.Element("testsuites")
     suite = ET.SubElement(suites, "testsuite", attributes)
-    for claim in verdicts.claims:
+    for claim in claims:
         case = ET.SubElement(
             suite,
             "testcase",
-            {"classname": verdicts.scenario, "name": claim.id, "time": f"{_seconds(claim):.3f}"},
+            {"classname": scenario, "name": claim.id, "time": f"{_seconds(claim):.3f}"},
         )
         evidence = _evidence(claim)
         if claim.verdict != "reproduced":
@@ -32,8 +43,6 @@ def junit(verdicts: Verdicts) -> str:
             message = _plain(claim.reason or claim.verdict)
             ET.SubElement(case, kind, {"type": claim.verdict, "message": message}).text = evidence
         ET.SubElement(case, "system-out").text = evidence
-    ET.indent(suites)
-    return f"<?xml version='1.0' encoding='utf-8'?>\n{ET.tostring(suites, encoding='unicode')}\n"
 
 
 def _seconds(claim: Claim) -> float:

@@ -1,0 +1,199 @@
+"""Bytes that headers add to each packet on the mobile node's link: measured in captures, and computed.
+
+The packets measured are those of the probe, whose size is known. Inside ESP they cannot be recognized, but
+they are by far the most frequent packets of a run with a probe.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from testbed.experiment.decode import Packet, decode
+from testbed.experiment.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
+from testbed.experiment.pcap import Frame, read_capture
+from testbed.report.evidence import SIDES, Evidence, Run, Side
+from testbed.topology.model import Topology
+
+INNER: Final = 20 + 8 + 20 + 47
+"""A packet of the probe: IP, UDP, number and time stamp, marker (`testbed/node/probe.py`)."""
+MARKER: Final = b"testbed probe: readable by anybody on this link"
+ENOUGH: Final = 8
+"""Packets of one size that make it the probe's."""
+
+Way = Literal["to", "from"]
+"""To the mobile node, or from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The probe's packets in one capture of the mobile node's link."""
+
+    scenario: str
+    claim: str
+    side: Side
+    network: str
+    stack: str
+    attachment: str
+    way: Way
+    headers: str  # what stands before the probe's own packet: `IP | ESP`
+    length: int  # bytes of the outermost IP packet
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """What one configuration adds, with everything that was measured of it."""
+
+    stack: str
+    attachment: str
+    headers: str
+    length: int
+    places: tuple[Measured, ...]
+    computed: int | None  # bytes of the packet by the standards; None: they do not foresee this
+    arithmetic: str
+
+    @property
+    def added(self) -> int:
+        """Measured."""
+        return self.length - INNER
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what was measured is what the standards make of it."""
+        return self.computed == self.length
+
+    @property
+    def ways(self) -> str:
+        """Which packets were measured."""
+        ways = {one.way for one in self.places}
+        return "both" if len(ways) == 2 else f"{ways.pop()} it"
+
+    @property
+    def where(self) -> str:
+        """The networks of each scenario."""
+        found: dict[str, dict[str, None]] = {}
+        for one in self.places:
+            found.setdefault(one.scenario.removeprefix("scenario-"), {})[one.network] = None
+        return "; ".join(f"{scenario}: {', '.join(networks)}" for scenario, networks in found.items())
+
+
+def overheads(evidence: Evidence) -> list[Overhead]:
+    """One for each configuration, its headers and size."""
+    groups: dict[tuple[str, str, str, int], list[Measured]] = {}
+    for one in measure(evidence):
+        groups.setdefault((one.stack, one.attachment, one.headers, one.length), []).append(one)
+    made = []
+    for (stack, attachment, headers, length), places in groups.items():
+        computed, arithmetic = compute(stack, attachment, encapsulated="UDP" in headers)
+        made.append(Overhead(stack, attachment, headers, length, tuple(places), computed, arithmetic))
+    return sorted(made, key=lambda one: (one.stack, one.attachment, one.headers))
+
+
+def measure(evidence: Evidence) -> Iterator[Measured]:
+    """Every capture of the mobile node's links in every run with a probe."""
+    for scenario, claims in (evidence.verdicts.by_scenario if evidence.verdicts else {}).items():
+        for claim in claims:
+            for side in SIDES:
+                run, facts = evidence.run(claim.id, side), claim.facts(side)
+                topology = evidence.topology_of(facts.lab if facts else "")
+                if topology is None or not any(step.text.startswith("probe") for step in run.steps):
+                    continue
+                stack = _stack(evidence, facts.lab if facts else "", topology)
+                for network, file in _links(run, topology):
+                    configured = _configured(topology, stack, network)
+                    if configured is None:
+                        continue
+                    for (way, headers), (length, count) in probes(read_capture(file)).items():
+                        yield Measured(
+                            scenario, claim.id, side, network, *configured, way, headers, length, count
+                        )
+
+
+def _stack(evidence: Evidence, lab: str, topology: Topology) -> str:
+    """The stack a lab was brought up with."""
+    about = (evidence.verdicts.backends if evidence.verdicts else {}).get(lab, {})
+    for one in str(about.get("sets", "")).split():
+        if one.startswith("option.stack="):
+            return one.partition("=")[2]
+    return str(topology.options["stack"].default) if "stack" in topology.options else ""
+
+
+def _links(run: Run, topology: Topology) -> Iterator[tuple[str, Path]]:
+    mobile = [name for name, node in topology.nodes.items() if node.attaches]
+    for name in mobile:
+        for network in topology.nodes[name].attaches:
+            file = run.folder / "captures" / f"{name}-{network}.pcap"
+            if file.is_file():
+                yield network, file
+
+
+def _configured(topology: Topology, stack: str, network: str) -> tuple[str, str] | None:
+    """The stack and attachment that a topology has on a network: the lab's own where there are several."""
+    here = [one for one in topology.configurations if network in one.networks]
+    if len({one.stack for one in here}) > 1:
+        here = [one for one in here if one.stack == stack]
+    return (here[0].stack, here[0].attachment) if len(here) == 1 else None
+
+
+def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], tuple[int, int]]:
+    """The size of the probe's packets and their number, by direction and headers."""
+    clear: dict[tuple[Way, str], Counter[int]] = {}
+    hidden: dict[tuple[Way, str], Counter[int]] = {}
+    for frame in frames:
+        packet = decode(frame.data, frame.linktype, frame.length)
+        outer, link = packet.first(Ipv4), packet.first(Link)
+        if outer is None or link is None or link.outgoing is None or outer.offset or outer.more:
+            continue
+        found = hidden if packet.first(Esp) else clear if MARKER in frame.data else None
+        if found is not None:
+            way: Way = "from" if link.outgoing else "to"
+            found.setdefault((way, _headers(packet)), Counter())[outer.length] += 1
+    sizes = {key: counter.most_common(1)[0] for key, counter in {**hidden, **clear}.items()}
+    return {key: size for key, size in sizes.items() if size[1] >= ENOUGH}
+
+
+def _headers(packet: Packet) -> str:
+    """What stands before the probe's own packet."""
+    words = [_word(layer) for layer in packet.above_link if isinstance(layer, (Ipv4, Esp, Udp, Malformed))]
+    if packet.first(Esp) is None:
+        words = words[: -len(("IP", "UDP"))]
+    return " | ".join(words)
+
+
+def _word(layer: Layer) -> str:
+    return {Ipv4: "IP", Esp: "ESP", Udp: "UDP"}.get(type(layer), "?")
+
+
+def compute(stack: str, attachment: str, *, encapsulated: bool = False) -> tuple[int | None, str]:
+    """Bytes of the probe's packet on the mobile node's link by the standards, and how they come about.
+
+    `encapsulated`: ESP in UDP, as through a NAT (RFC 3948).
+    """
+    ipip, natt = "20 outer IP (RFC 2003)", 8 * encapsulated
+    match stack, attachment:
+        case "mip-only", "foreign-agent":
+            return INNER, "nothing: the foreign agent takes the tunnel's header off"
+        case "mip-only", "co-located":
+            return INNER + 20, ipip
+        case "mip-in-ipsec", "co-located":
+            length, how = esp(INNER + 20, natt)
+            return length, f"{ipip}, and around it {how}"
+        case "ipsec-in-mip", "foreign-agent":
+            return esp(INNER, natt)
+        case "ipsec-in-mip", "co-located":
+            length, how = esp(INNER, natt)
+            return length + 20, f"{how}; around it {ipip}"
+        case _:
+            return None, "nothing gets through"
+
+
+def esp(inner: int, natt: int = 0) -> tuple[int, str]:
+    """A packet of `inner` bytes in ESP tunnel mode with AES-GCM-128 (RFC 4303, RFC 4106), and how."""
+    padding = -(inner + 2) % 4
+    parts = {"outer IP": 20, "UDP": natt, "ESP": 8, "IV": 8, "padding": padding, "trailer": 2, "ICV": 16}
+    how = " + ".join(f"{size} {name}" for name, size in parts.items() if size)
+    return inner + sum(parts.values()), how

@@ -300,7 +300,7 @@ def _expectation(kind: str, context: dict[str, Any], value: Any, message: str) -
         return cause
     match kind:
         case "literal_error":
-            choices = re.findall(r"'([^']*)'", context["expected"])
+            choices = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"].lower()]
             listed = ", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else choices[0]
             hint = did_you_mean(value, choices) if isinstance(value, str) else None
             return Expected(listed, hint if hint and hint.startswith("did") else None)

@@ -151,6 +151,10 @@ class LabAccess:
         """The lab's mobile node (that there is one was checked with the claims)."""
         return self.topology.mobile_nodes[0]
 
+    def container(self, node: str) -> str:
+        """The id of a node's container."""
+        return self._containers[node]
+
     @contextmanager
     def session(self, node: str, command: Sequence[str], *, stdin: bool = False) -> Iterator[ExecSession]:
         """A command in a node with its streams; closed at the end, or when the experiment is stopped."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Final
 
+from testbed.errors import ErrorGroup, TopologyError
 from testbed.experiment import ike
 from testbed.experiment.access import EventLog, LabAccess, StepError
 from testbed.experiment.captures import Captures, Matched
@@ -16,10 +17,12 @@ from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
 from testbed.experiment.verdict import Finding
 from testbed.experiment.words import expectation_text
 from testbed.topology.expectations import (
+    Accepted,
     Binding,
     Clear,
     Count,
     Counter,
+    Daemons,
     EspSas,
     Event,
     Expectation,
@@ -31,10 +34,12 @@ from testbed.topology.expectations import (
     Path,
     ProbeResult,
     Reachable,
+    Refused,
     SessionState,
     Unreachable,
     Visitor,
 )
+from testbed.topology.load import load_topology
 
 PAUSE: Final = 0.25
 """Seconds between two looks while nothing is reported; an event brings the next look at once."""
@@ -112,6 +117,9 @@ class Observer:
             (MobileNodeState, self._mobile_node),
             (Heard, self._heard),
             (Event, self._event),
+            (Daemons, self._daemons),
+            (Refused, self._refused),
+            (Accepted, self._accepted),
             (ProbeResult, self._probe),
             (Hops, self._hops),
             (Reachable, self._reachable),
@@ -204,6 +212,36 @@ class Observer:
             for entry in self.log.since(self.mark)
         )
         return part.allows(number), f"{number} seen"
+
+    def _daemons(self, part: Daemons) -> Decision:
+        # The supervisor's exit code says that some service is down, which one of the others may be.
+        report = self.lab.execute(part.node, ["sh", "-c", "sv status /etc/testbed/services/*"]).text
+        pids = dict(re.findall(r"^run: \S*/([^/\s]+): \(pid (\d+)\)", report, re.MULTILINE))
+        running = ", ".join(f"{name} (pid {pid})" for name, pid in pids.items())
+        missing = [name for name in part.running if name not in pids]
+        text = f"container {self.lab.container(part.node)[:12]} runs {running or 'no service'}"
+        return not missing, text + (f", not {' nor '.join(missing)}" if missing else "")
+
+    # The topology itself
+
+    def _refusal(self, changes: list[str]) -> str | None:
+        """The message that refuses the topology of this run with these changes."""
+        ours = self.lab.topology
+        try:
+            load_topology(ours.file, sets=(*ours.sets, *changes), templates=ours.templates)
+        except (TopologyError, ErrorGroup) as error:
+            return str(error)
+        return None
+
+    def _refused(self, part: Refused) -> Decision:
+        refusal = self._refusal(part.set)
+        if refusal is None:
+            return False, "accepted"
+        return part.because is None or part.because in refusal, f"refused: {refusal}"
+
+    def _accepted(self, part: Accepted) -> Decision:
+        refusal = self._refusal(part.set)
+        return refusal is None, "accepted" if refusal is None else f"refused: {refusal}"
 
     # Traffic
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.topology.expectations import (
+    Accepted,
     Binding,
     Clear,
     Counter,
+    Daemons,
     EspSas,
     Event,
     Expectation,
@@ -18,6 +20,7 @@ from testbed.topology.expectations import (
     Packets,
     Path,
     ProbeResult,
+    Refused,
     SessionState,
     Unreachable,
     Visitor,
@@ -59,6 +62,13 @@ def _part_text(part: Part) -> str:
             having = "".join(f", {key} {value}" for key, value in part.having.items())
             source = f"/{part.source}" if part.source else ""
             return f"events {part.name} of {part.node}{source}{having}: {part.wanted}"
+        case Daemons():
+            return f"{' and '.join(part.running)} run on {part.node}"
+        case Refused():
+            because = f" because {part.because!r}" if part.because else ""
+            return f"the topology with {_list(part.set)} is refused{because}"
+        case Accepted():
+            return f"the topology with {_list(part.set)} is accepted"
         case ProbeResult():
             wanted = [f"lost {part.lost.wanted}"] if part.lost else []
             wanted += [f"no outage over {format_duration(part.outage)}"] if part.outage else []

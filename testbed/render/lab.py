@@ -113,10 +113,10 @@ def _render_node(
     names = tuple(dict.fromkeys(ready))
     facts = {"node": node.name, "roles": node.roles, "networks": list(node.interfaces), "ready": names}
     files["/etc/testbed/node.json"] = RenderedFile(json.dumps(facts, indent=2) + "\n")
-    image = topology.node(node.name).image or next((role.image for role in roles if role.image), None)
     return RenderedNode(
-        node.name, tuple(node.roles), dict(sorted(files.items())), sysctls, names, image, node.interfaces
-    )
+        node.name, tuple(node.roles), dict(sorted(files.items())), sysctls, names,
+        topology.image(node.name), node.interfaces,
+    )  # fmt: skip
 
 
 def _node_files(topology: LoadedTopology, node: NodeView) -> dict[str, RenderedFile]:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from testbed.errors import TopologyError, did_you_mean
 from testbed.topology.claims import check_claims
 from testbed.topology.document import describe, dotted, expected
+from testbed.topology.images import check_images
 from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
@@ -91,6 +92,7 @@ class Checker:
             self._check_attaches(name, node)
             self._check_routes(name, node)
             self._check_pools(name, node)
+        self.errors += check_images(self._topology, self._roles, self._marks)
         self._check_mobility(owners)
         self._check_configurations()
         check_claims(self._topology, self._fail)

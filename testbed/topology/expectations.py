@@ -49,6 +49,12 @@ Names = Annotated[
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
 
+Changes = Annotated[
+    list[str],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+]
+
 
 class Short(Part):
     """A part that may be written as the value of its main key: `move: airport` is `move: {to: airport}`."""
@@ -203,6 +209,28 @@ class Event(Count):
     )
 
 
+class Daemons(Part):
+    """Services that one node's supervisor keeps running: one machine that holds all of them."""
+
+    node: Name = Field(description="The node")
+    running: Names = Field(min_length=1, description="The services that must be up, such as charon")
+
+
+class Refused(Part):
+    """The topology of the run is refused by the topology check when it is loaded with these changes."""
+
+    set: Changes = Field(min_length=1, description="The changes, one or a list, as `--set` takes them")
+    because: str | None = Field(
+        default=None, min_length=1, description="A text in the message that refuses it"
+    )
+
+
+class Accepted(Part):
+    """The topology of the run passes the topology check when it is loaded with these changes."""
+
+    set: Changes = Field(min_length=1, description="The changes, one or a list, as `--set` takes them")
+
+
 class ProbeResult(Part):
     """What the sequence-numbered probe went through, both ways, between its start and now.
 
@@ -263,6 +291,9 @@ class Expectation(Part):
     )
     heard: Heard | None = Field(default=None, description="Agent advertisements that the mobile node heard")
     event: Event | None = Field(default=None, description="Events of a node")
+    daemons: Daemons | None = Field(default=None, description="Services that run on one node")
+    refused: Refused | None = Field(default=None, description="The topology, changed, is refused")
+    accepted: Accepted | None = Field(default=None, description="The topology, changed, is accepted")
     probe: ProbeResult | None = Field(default=None, description="The running probe")
     session: SessionState | None = Field(default=None, description="The running TCP session")
     reachable: Reachable | None = Field(default=None, description="Echo requests are answered")

@@ -71,6 +71,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
         topology=topology,
         file=marks.file,
         sets=tuple(sets),
+        templates=templates,
         roles=roles,
         options=options,
         settings=settings,

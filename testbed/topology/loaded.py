@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from testbed.errors import Source
+from testbed.topology.images import role_images
 from testbed.topology.marks import Marks
 from testbed.topology.model import Node, OptionScalar, Topology
 from testbed.topology.roles import Role
@@ -24,6 +26,8 @@ class LoadedTopology:
     """The file it was read from, as the user named it (a built-in one: its whole path)."""
     sets: tuple[str, ...]
     """The `--set` texts that were applied."""
+    templates: Path | None
+    """The user's own template folder."""
     roles: Mapping[str, Role]
     """Every role that a node of this topology has, by name."""
     options: Mapping[str, OptionScalar]
@@ -51,6 +55,11 @@ class LoadedTopology:
     def node_roles(self, name: str) -> tuple[Role, ...]:
         """The roles of a node, in the order they are written."""
         return tuple(self.roles[role] for role in self.topology.nodes[name].roles)
+
+    def image(self, name: str) -> str | None:
+        """The image a node runs where it is not the testbed's: the node's own, else that of its roles."""
+        images = role_images(self.node_roles(name), self.topology.images)
+        return self.topology.nodes[name].image or next(iter(images.values()), None)
 
     def with_role(self, role: str) -> tuple[str, ...]:
         """The nodes that have a role."""

@@ -92,7 +92,9 @@ class Node(Part):
     routes: dict[RoutePrefix, Address] = Field(
         default_factory=dict, description="Prefix (or `default`) → next hop; stands before what is computed"
     )
-    image: str | None = Field(default=None, description="A container image of the node's own")
+    image: str | None = Field(
+        default=None, description="A container image of the node's own; stands before those of its roles"
+    )
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -132,6 +134,9 @@ class Topology(Part):
     options: dict[Name, Option] = Field(default_factory=dict, description="Choices with their defaults")
     networks: dict[Name, Network] = Field(min_length=1, description="Networks by name")
     nodes: dict[Name, Node] = Field(min_length=1, description="Nodes by name")
+    images: dict[Name, str] = Field(
+        default_factory=dict, description="Role → the container image of the nodes with this role"
+    )
     configurations: list[Configuration] = Field(
         default_factory=list, description="The combinations of stack and attachment worth comparing"
     )

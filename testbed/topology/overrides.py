@@ -3,6 +3,7 @@
     network.NAME.KEY=VALUE      a key of a network:  network.internet.delay=40ms
     node.NAME.KEY=VALUE         a setting of a node: node.mn.lifetime=60s (node.mn.settings.lifetime too),
                                 or one of its keys:  node.cn.image=debian:trixie
+    image.ROLE=IMAGE            the image of the nodes with a role: image.home-agent=acme/ha
     option.NAME=VALUE           an option of the topology, also without the word: stack=mip-only
 
 The value is YAML, as it would stand in the file. What is wrong with it is reported at the `--set` itself.
@@ -24,10 +25,12 @@ _SECTIONS = {
     "networks": "networks",
     "node": "nodes",
     "nodes": "nodes",
+    "image": "images",
+    "images": "images",
     "option": "options",
     "options": "options",
 }
-_SHAPE = "network.NAME.KEY=VALUE, node.NAME.SETTING=VALUE or option.NAME=VALUE"
+_SHAPE = "network.NAME.KEY=VALUE, node.NAME.SETTING=VALUE, image.ROLE=IMAGE or option.NAME=VALUE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Sets:
         value = parse_value(right, source.file)
         section = _SECTIONS.get(words[0]) if len(words) > 1 else "options"
         if section is None:
-            hint = did_you_mean(words[0], ["network", "node", "option"])
+            hint = did_you_mean(words[0], ["network", "node", "image", "option"])
             raise TopologyError(f"expected {_SHAPE}", hint=hint, source=source)
         names = words if len(words) == 1 else words[1:]
         change = _Change(section, tuple(names), value, source)
@@ -109,8 +112,13 @@ def _check_name(data: dict[str, Any], change: _Change) -> None:
 
 
 def _apply(data: dict[str, Any], marks: Marks, change: _Change) -> None:
-    _check_name(data, change)
     names, source = list(change.names), change.source
+    if change.section == "images":  # whether a node has such a role is checked with those of the file
+        if len(names) != 1:
+            raise TopologyError("expected image.ROLE=IMAGE", source=source)
+        _put(data, marks, ("images", *names), change.value, source)
+        return
+    _check_name(data, change)
     if len(names) < 2:
         one = change.section.removesuffix("s")
         raise TopologyError(f"expected {one}.{names[0]}.KEY=VALUE", source=source)

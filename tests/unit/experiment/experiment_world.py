@@ -34,6 +34,9 @@ class PlayedLab:
         stamp = {"monotonic": float(next(self.clock))}
         self.log.add(Entry(node, Event(event, source, time.time(), {**stamp, **fields})))
 
+    def container(self, node):
+        return f"{node}-0123456789abcdef"
+
     def state(self, node, service):
         state = self.states[node, service]
         if isinstance(state, Exception):

@@ -77,6 +77,35 @@ def test_a_silent_home_agent_is_no_absent_binding(observer, lab, state):
     assert held(observer, binding={"agent": "ha", "present": False}) is None
 
 
+def test_daemons_that_one_container_holds(observer, lab):
+    lab.outputs["sv status"] = Done(
+        1,
+        b"run: /etc/testbed/services/charon: (pid 36) 915s\n"
+        b"down: /etc/testbed/services/home-agent: 3s, normally up\n"
+        b"run: /etc/testbed/services/bird: (pid 41) 9s; run: log: (pid 42) 9s\n",
+        b"",
+    )
+    finding = judge(observer, daemons={"node": "gw", "running": ["charon", "bird"]})
+    assert finding.held
+    assert "container gw-012345678 runs charon (pid 36), bird (pid 41)" in finding.observed
+    finding = judge(observer, daemons={"node": "gw", "running": ["charon", "home-agent", "mobile-node"]})
+    assert finding.held is False and finding.observed.endswith("not home-agent nor mobile-node")
+    lab.outputs["sv status"] = Done(1, b"", b"no such file")
+    assert held(observer, daemons={"node": "gw", "running": "charon"}) is False
+
+
+def test_a_changed_topology_is_refused_or_accepted(observer):
+    vendor = "image.vpn-gateway=acme/gw"
+    finding = judge(observer, refused={"set": vendor})
+    assert finding.held and "vpn-gateway alone cannot run acme/gw: ospf sits" in finding.observed
+    assert held(observer, refused={"set": [vendor], "because": "ospf sits in the same node"})
+    assert held(observer, refused={"set": [vendor], "because": "no such role"}) is False
+    assert held(observer, accepted={"set": vendor}) is False
+    assert held(observer, accepted={"set": [vendor, "image.ospf=acme/gw"]}) is False  # the other routers'
+    assert held(observer, accepted={"set": "image.home-agent=acme/ha"})
+    assert held(observer, refused={"set": "image.home-agent=acme/ha"}) is False
+
+
 def test_visitors(observer, lab):
     assert held(observer, visitor={"agent": "fa-hotspot", "present": False})
     lab.states["fa-hotspot", "foreign-agent"] = {"visitors": [{"home_address": "10.0.1.100"}]}
@@ -244,6 +273,9 @@ def test_every_expectation_has_words():
         {"mobile-node": {"state": "registered", "attachment": "co-located"}},
         {"heard": "fa"},
         {"event": {"node": "mn", "name": "n", "source": "roam", "having": {"code": 0}, "none": True}},
+        {"daemons": {"node": "gw", "running": ["charon", "home-agent"]}},
+        {"refused": {"set": "image.home-agent=acme/ha", "because": "vpn-gateway"}},
+        {"accepted": {"set": ["image.home-agent=acme/ha"]}},
         {"probe": {"lost": {"at-most": 3}, "outage": "1s", "silent": "1ms"}},
         {"session": "alive", "within": "3s"},
         {"reachable": {"from": "mn", "to": "cn", "source": "home"}},

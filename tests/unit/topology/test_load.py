@@ -119,6 +119,13 @@ def test_sets() -> None:
         ("node.cn.links.servers=10.0.5.1", "nodes.cn.links.servers: expected an address in 10.0.4.0/24"),
         ("node.cn.links={servers: 10.0.5.1}", "nodes.cn.links.servers: expected an address in 10.0.4.0/24"),
         ("node.cn.roles=[a", "not valid YAML"),
+        ("image.hom-agent=a/b", "no node has the role hom-agent\n  hint: did you mean home-agent?"),
+        ("image.home-agent.x=a/b", "expected image.ROLE=IMAGE"),
+        (
+            "image.dhcp-server=a/b",
+            "nodes.r2: dhcp-server alone cannot run a/b: ospf sits in the same node\n"
+            "  hint: give dhcp-server a node of its own, or replace ospf too",
+        ),
     ],
 )
 def test_an_error_in_a_set_points_at_it(text: str, message: str) -> None:

@@ -46,6 +46,13 @@ def test_a_role_of_ones_own_and_one_in_the_place_of_a_builtin(tmp_path: Path) ->
     file.write_text(TOPOLOGY.replace("{SETTINGS}", "{mode: fast, pool: 192.0.2.8-192.0.2.9}"))
     loaded = load_topology(str(file), templates=tmp_path)
     assert loaded.roles["correspondent"].image == "vendor/cn"
+    (node,) = loaded.with_role("correspondent")
+    assert loaded.image(node) == "vendor/cn"
+    assert (
+        load_topology(str(file), sets=["image.correspondent=b/cn"], templates=tmp_path).image(node) == "b/cn"
+    )
+    own = [f"node.{node}.image=c/cn", "image.correspondent=b/cn"]
+    assert load_topology(str(file), sets=own, templates=tmp_path).image(node) == "c/cn"
     settings = loaded.settings["a"]
     assert (settings["every"], settings["mode"], settings["count"], len(settings["pool"])) == (
         5,

@@ -1,0 +1,40 @@
+"""Container images that stand in the place of roles: which a node runs, and where they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from testbed.errors import TopologyError, did_you_mean
+from testbed.topology.marks import Marks
+from testbed.topology.model import Topology
+from testbed.topology.roles import Role
+
+
+def role_images(roles: Iterable[Role], images: Mapping[str, str]) -> dict[str, str]:
+    """Which of these roles have an image of their own: a topology's `images` stand before the manifests."""
+    return {role.name: image for role in roles if (image := images.get(role.name) or role.image)}
+
+
+def check_images(topology: Topology, roles: Mapping[str, Role], marks: Marks) -> Iterator[TopologyError]:
+    """A node has one image: what else runs beside a replaced role has to be replaced by the same.
+
+    A node's own image is its author's word for all of its roles.
+    """
+    having = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)
+    for role in topology.images:
+        if role not in having:
+            message = f"images.{role}: no node has the role {role}"
+            yield TopologyError(message, hint=did_you_mean(role, having), source=marks.key(("images", role)))
+    for name, node in topology.nodes.items():
+        known = [roles[role] for role in dict.fromkeys(node.roles) if role in roles]
+        replaced = role_images(known, topology.images)
+        running = [role.name for role in known if role.services]
+        for role, image in {} if node.image else replaced.items():
+            if others := [one for one in running if one != role and replaced.get(one) != image]:
+                rest = " and ".join(others)
+                sit = "sits" if len(others) == 1 else "sit"
+                yield TopologyError(
+                    f"nodes.{name}: {role} alone cannot run {image}: {rest} {sit} in the same node",
+                    hint=f"give {role} a node of its own, or replace {rest} too",
+                    source=marks.value(("images", role) if role in topology.images else ("nodes", name)),
+                )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed.report.drawing import Drawing, draw
-from testbed.report.evidence import SIDES, Claim, Evidence, HandOffs, RunFacts, Side
+from testbed.report.evidence import SIDES, Claim, Evidence, HandOffs, RunFacts, Side, Verdicts
+from testbed.report.grid import SIGNS, grid
 from testbed.report.ladder import Ladder, build_ladder
+from testbed.report.overhead import INNER, overheads
 from testbed.report.plots import distributions, plot, timelines
+from testbed.report.selection import select
 from testbed.report.templates import environment
 from testbed.topology.model import Topology
 
@@ -40,21 +43,39 @@ class ClaimView:
     command: str
 
 
+@dataclass(frozen=True)
+class ScenarioView:
+    """One scenario as the page shows it."""
+
+    name: str
+    topology: Topology | None
+    drawings: tuple[Drawing, ...]
+    claims: tuple[ClaimView, ...]
+
+
 def render_report(evidence: Evidence, *, links: bool = True) -> str:
     """The page; `links` if it will lie in the evidence folder, so that it can point to the files there."""
-    topology = evidence.topology
     verdicts, handoffs = evidence.verdicts, evidence.handoffs
-    claims = [_claim(evidence, claim) for claim in verdicts.claims] if verdicts else []
-    scenario = verdicts.scenario if verdicts else handoffs.scenario if handoffs else ""
+    several = verdicts is not None and not verdicts.scenario
+    topology = None if several else evidence.topology
+    scenarios = list(_scenarios(evidence, verdicts)) if verdicts else []
+    heading = verdicts.scenario if verdicts else handoffs.scenario if handoffs else ""
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            scenario=scenario,
+            heading=heading or f"{len(scenarios)} scenario{'s' * (len(scenarios) > 1)}",
             topology=topology,
             drawings=_drawings(topology, []),
-            claims=claims,
-            counts={v: sum(view.claim.verdict == v for view in claims) for v in VERDICTS},
+            several=several,
+            scenarios=scenarios,
+            titles={one.name: one.topology.title if one.topology else "" for one in scenarios},
+            grid=grid(verdicts, evidence.scenarios) if verdicts else [],
+            grid_signs=SIGNS,
+            selection=select(verdicts, evidence.scenarios) if verdicts and several else None,
+            overheads=overheads(evidence),
+            inner=INNER,
+            counts={v: sum(c.verdict == v for c in verdicts.claims) for v in VERDICTS} if verdicts else {},
             backends=_backends(verdicts.backends if verdicts else {}),
             versions=_versions(evidence.versions),
             handoffs=handoffs,
@@ -74,21 +95,22 @@ def write_report(evidence: Evidence, path: Path) -> None:
     path.write_text(render_report(evidence, links=inside))
 
 
-def _claim(evidence: Evidence, claim: Claim) -> ClaimView:
+def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]:
+    for name, claims in verdicts.by_scenario.items():
+        topology = evidence.scenarios.get(name)
+        views = tuple(_claim(evidence, name, claim) for claim in claims)
+        yield ScenarioView(name, topology, _drawings(topology, []), views)
+
+
+def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
     runs = []
     for side in SIDES:
         facts, run = claim.facts(side), evidence.run(claim.id, side)
         topology = evidence.topology_of(facts.lab if facts else "")
         drawings = _drawings(topology, run.path) if run.path else ()
         runs.append(RunView(side, facts, build_ladder(run, topology), tuple(run.path), drawings))
-    assert evidence.verdicts is not None
-    return ClaimView(
-        claim,
-        tuple(runs),
-        shlex.join(
-            ["testbed", "verify", evidence.verdicts.scenario, "--claim", claim.id, "--evidence", "evidence"]
-        ),
-    )
+    command = ["testbed", "verify", scenario, "--claim", claim.id, "--evidence", "evidence"]
+    return ClaimView(claim, tuple(runs), shlex.join(command))
 
 
 def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]:
@@ -129,7 +151,7 @@ def _backends(labs: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for services in labs.values():
         for name, backend in services.items() if isinstance(services, dict) else ():
-            if name != "topology":
+            if name not in ("topology", "sets"):
                 found.setdefault(name.rpartition("/")[2], {})[str(backend)] = None
     return {kind: ", ".join(backends) for kind, backends in found.items()}
 

@@ -86,6 +86,11 @@ class Scenario:
         return tuple(one.id for one in self.counted if one.shows == "works" and one.decision in decisions)
 
     @property
+    def unseen(self) -> bool:
+        """Whether P may have more than is known: something that should work was not seen to."""
+        return bool(self.works("inconclusive", "missing")) or not self.works("reproduced", "refuted")
+
+    @property
     def drawbacks(self) -> dict[str, tuple[str, ...]]:
         """What the document names and does not count, with the claims that show it."""
         found: dict[str, list[str]] = {}
@@ -115,10 +120,22 @@ class Selection:
     if_drawbacks_counted: str
 
     @property
-    def state(self) -> State:
-        """Whether all that is said holds."""
-        states = {one.state for one in self.statements}
-        return "not held" if "not held" in states else "undecided" if "undecided" in states else "held"
+    def conclusion(self) -> str:
+        """What section 3 concludes from these sentences, as far as they hold."""
+        if any(one.state == "not held" for one in self.statements):
+            return "So the selection does not follow from what was seen."
+        if any(one.state == "undecided" for one in self.statements):
+            return "So the selection is not decided by what was seen."
+        return f"So the selection follows: to solve {self.chosen} is to solve all of them."
+
+    @property
+    def chosen(self) -> str:
+        """The scenarios whose problems are to be solved."""
+        return listed(one.short for one in self.scenarios if _said(one) == "any")
+
+
+def _said(scenario: Scenario) -> str:
+    return scenario.topology.selection.problems if scenario.topology.selection else ""
 
 
 def select(verdicts: Verdicts, topologies: Mapping[str, Topology]) -> Selection | None:
@@ -152,16 +169,15 @@ def _missing(name: str, claim: Written) -> Shown:
 
 
 def _statement(scenario: Scenario, known: Mapping[str, Scenario]) -> Statement | None:
-    said = scenario.topology.selection
-    assert said is not None
-    if said.problems == "any":
+    said = _said(scenario)
+    if said == "any":
         return None
-    if said.problems == "none":
+    if said == "none":
         return _decide(f"P({scenario.short}) = ∅", scenario, None)
-    text = f"P({scenario.short}) ⊆ P({said.problems.removeprefix('scenario-')})"
-    if said.problems not in known:
-        return Statement(text, "undecided", f"{said.problems} was not tried", ())
-    return _decide(text, scenario, known[said.problems])
+    text = f"P({scenario.short}) ⊆ P({said.removeprefix('scenario-')})"
+    if said not in known:
+        return Statement(text, "undecided", f"{said} was not tried", ())
+    return _decide(text, scenario, known[said])
 
 
 def _decide(text: str, scenario: Scenario, within: Scenario | None) -> Statement:
@@ -208,10 +224,9 @@ def _with_drawbacks(scenarios: Sequence[Scenario], known: Mapping[str, Scenario]
     """What would follow if drawbacks were problems, as a sentence."""
     consequences = []
     for scenario in scenarios:
-        said = scenario.topology.selection
-        assert said is not None
-        other = known.get(said.problems)
-        if said.problems == "none" and scenario.drawbacks:
+        said = _said(scenario)
+        other = known.get(said)
+        if said == "none" and scenario.drawbacks:
             consequences.append(f"P({scenario.short}) would not be empty ({listed(scenario.drawbacks)})")
         elif other:
             beyond = [

@@ -8,6 +8,16 @@ from typing import Any
 from testbed.mobileip.wire.error import WireError
 
 
+def unpack_fixed(payload: bytes, fixed: Struct, kind: int, what: str) -> list[Any]:
+    """The fields after the Type of a message's fixed portion; raises WireError "truncated" or "type"."""
+    if len(payload) < fixed.size:
+        raise WireError("truncated", f"{what} of {len(payload)} bytes")
+    found, *fields = fixed.unpack_from(payload)
+    if found != kind:
+        raise WireError("type", f"{found} is not {what}")
+    return fields
+
+
 class Reader:
     """Reads from `data` on; raises WireError("truncated") where bytes are missing."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from struct import Struct
 
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
-from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import LOW
+from testbed.mobileip.wire.reader import unpack_fixed
 
 TYPE = 3
 _FIXED = Struct("!BBHIIQ")
@@ -47,18 +47,13 @@ class RegistrationReply:
     @classmethod
     def decode_fixed(cls, payload: bytes) -> RegistrationReply:
         """The fixed portion alone, whatever follows it; raises WireError "truncated" or "type"."""
-        if len(payload) < _FIXED.size:
-            raise WireError("truncated", f"a registration reply of {len(payload)} bytes")
-        kind, code, lifetime, home_address, home_agent, identification = _FIXED.unpack_from(payload)
-        if kind != TYPE:
-            raise WireError("type", f"{kind} is not a registration reply")
+        code, lifetime, home_address, home_agent, identification = unpack_fixed(
+            payload, _FIXED, TYPE, "a registration reply"
+        )
         return cls(code, lifetime, IPv4Address(home_address), IPv4Address(home_agent), identification)
 
     @classmethod
     def decode(cls, payload: bytes) -> RegistrationReply:
         """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
         fixed = cls.decode_fixed(payload)
-        extensions = decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES)
-        return cls(
-            fixed.code, fixed.lifetime, fixed.home_address, fixed.home_agent, fixed.identification, extensions
-        )
+        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 from ipaddress import IPv4Address
 from struct import Struct
 
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
-from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import LOW
+from testbed.mobileip.wire.reader import unpack_fixed
 
 TYPE = 1
 _FIXED = Struct("!BBHIIIQ")
@@ -67,11 +67,9 @@ class RegistrationRequest:
     @classmethod
     def decode_fixed(cls, payload: bytes) -> RegistrationRequest:
         """The fixed portion alone, whatever follows it; raises WireError "truncated" or "type"."""
-        if len(payload) < _FIXED.size:
-            raise WireError("truncated", f"a registration request of {len(payload)} bytes")
-        kind, flags, lifetime, home_address, home_agent, care_of, identification = _FIXED.unpack_from(payload)
-        if kind != TYPE:
-            raise WireError("type", f"{kind} is not a registration request")
+        flags, lifetime, home_address, home_agent, care_of, identification = unpack_fixed(
+            payload, _FIXED, TYPE, "a registration request"
+        )
         return cls(
             flags,
             lifetime,
@@ -85,13 +83,4 @@ class RegistrationRequest:
     def decode(cls, payload: bytes) -> RegistrationRequest:
         """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
         fixed = cls.decode_fixed(payload)
-        extensions = decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES)
-        return cls(
-            fixed.flags,
-            fixed.lifetime,
-            fixed.home_address,
-            fixed.home_agent,
-            fixed.care_of_address,
-            fixed.identification,
-            extensions,
-        )
+        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))

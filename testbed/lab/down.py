@@ -55,37 +55,34 @@ def remove_labs(
     """
     labels = {names.LAB: lab or ""} | ({names.RUN: run} if run else {})
     sweep = _Sweep(engine, progress or Silent())
+    containers, networks = engine.containers(labels), engine.networks(labels)
+    whole = bool(containers) and all(each.state == "running" for each in containers)
+    quiet = 0.0 if run or whole else _STRAGGLERS  # in which nothing may show up
+    quiet_until = time.monotonic() + quiet
     give_up = time.monotonic() + patience
     fewest: int | None = None
-    stragglers = 0.0 if run else None
-    quiet_until = 0.0
     while True:
-        containers = engine.containers(labels)
-        left: list[Container | Network] = [*containers, *engine.networks(labels)]
-        if stragglers is None:
-            whole = bool(containers) and all(each.state == "running" for each in containers)
-            stragglers = 0.0 if whole else _STRAGGLERS
-            quiet_until = time.monotonic() + stragglers
+        left: list[Container | Network] = [*containers, *networks]
         if not left:
             if time.monotonic() >= quiet_until:
                 return sweep.removed
             time.sleep(_PAUSE)
-            continue
-        quiet_until = time.monotonic() + stragglers
-        if fewest is None or len(left) < fewest:
-            fewest, give_up = len(left), time.monotonic() + patience
-        elif time.monotonic() > give_up:
-            why = f": {sweep.problem.message}" if sweep.problem else ""
-            raise TestbedError(
-                f"could not remove {', '.join(each.name for each in left)}{why}",
-                hint=_IN_USE if isinstance(sweep.problem, InUseError) else f"testbed down {lab or '--all'}",
-            )
         else:
-            time.sleep(_PAUSE)
-        sweep.remove(
-            [each for each in left if isinstance(each, Container)],
-            [each for each in left if isinstance(each, Network)],
-        )
+            quiet_until = time.monotonic() + quiet
+            if fewest is None or len(left) < fewest:
+                fewest, give_up = len(left), time.monotonic() + patience
+            elif time.monotonic() > give_up:
+                why = f": {sweep.problem.message}" if sweep.problem else ""
+                raise TestbedError(
+                    f"could not remove {', '.join(each.name for each in left)}{why}",
+                    hint=_IN_USE
+                    if isinstance(sweep.problem, InUseError)
+                    else f"testbed down {lab or '--all'}",
+                )
+            else:
+                time.sleep(_PAUSE)
+            sweep.remove(containers, networks)
+        containers, networks = engine.containers(labels), engine.networks(labels)
 
 
 class _Sweep:

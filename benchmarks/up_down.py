@@ -17,7 +17,14 @@ from typing import Any, Final
 import docker
 
 from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
-from testbed.engine.docker import _BRIDGE_OPTIONS, _LOG, CAPABILITIES, TUN_DEVICE, DockerEngine, link_address
+from testbed.engine.docker import (
+    BRIDGE_OPTIONS,
+    CAPABILITIES,
+    LOG_CONFIG,
+    TUN_DEVICE,
+    DockerEngine,
+    link_address,
+)
 from testbed.lab.addresses import SubnetPool, choose_pool, endpoint_addresses, prefix_length, taken_subnets
 from testbed.lab.archive import node_archive
 from testbed.lab.down import remove_labs
@@ -25,7 +32,7 @@ from testbed.lab.plan import DesiredNode, make_plan
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab
 from testbed.lab.tasks import WORKERS, Task, run_tasks
-from testbed.lab.up import _STARTERS, bring_up
+from testbed.lab.up import STARTERS, bring_up
 from testbed.render import RenderedLab, render_lab
 from testbed.topology.load import load_topology
 
@@ -73,12 +80,12 @@ class Floor:
             for node in self._plan.create_nodes
         }
 
-        def network(name: str) -> None:
+        def make_network(name: str) -> None:
             ipam = docker.types.IPAMConfig(
                 driver="default", pool_configs=[docker.types.IPAMPool(subnet=str(subnets[name]))]
             )
             made = self._api.create_network(
-                f"{FLOOR}-{name}", driver="bridge", options=dict(_BRIDGE_OPTIONS), ipam=ipam
+                f"{FLOOR}-{name}", driver="bridge", options=dict(BRIDGE_OPTIONS), ipam=ipam
             )
             self._networks[name] = made["Id"]
 
@@ -88,14 +95,15 @@ class Floor:
             action = partial(self._container, node, addresses[node.name])
             making.append(((node.stage, 0), Task(node.name, action, needs)))
         for each in self._plan.create_networks:
-            making.append(((each.stage, 1), Task(f"network {each.name}", partial(network, each.name))))
-        run_tasks([task for _, task in sorted(making, key=lambda pair: pair[0])], _STARTERS)
+            making.append(((each.stage, 1), Task(f"network {each.name}", partial(make_network, each.name))))
+        run_tasks([task for _, task in sorted(making, key=lambda pair: pair[0])], STARTERS)
 
     def _container(self, node: DesiredNode, addresses: dict[str, Any]) -> None:
-        first, *others = [
+        endpoints: list[tuple[str, dict[str, Any]]] = [
             (f"{FLOOR}-{network}", {"ipv4_address": str(address), "mac_address": link_address(address)})
             for network, address in addresses.items()
         ]
+        first, *others = endpoints
         made = self._api.create_container(
             node.image,
             command=["sleep", "infinity"],
@@ -108,7 +116,7 @@ class Floor:
                 sysctls=dict(node.rendered.sysctls),
                 mem_limit=512 * 2**20,
                 pids_limit=512,
-                log_config=_LOG,
+                log_config=LOG_CONFIG,
             ),
             networking_config={"EndpointsConfig": {first[0]: self._api.create_endpoint_config(**first[1])}},
             use_config_proxy=False,

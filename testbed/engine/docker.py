@@ -39,12 +39,12 @@ _CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and
 
 # A bridge that is a plain wire. The second option is unknown before Engine 28 and indispensable there: else
 # raw-PREROUTING rules drop every packet that a container router forwards while br_netfilter is on.
-_BRIDGE_OPTIONS: Final = {
+BRIDGE_OPTIONS: Final = {
     "com.docker.network.bridge.enable_ip_masquerade": "false",
     "com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected",
 }
 # Explicit: an engine's default may be a driver that cannot be read back. Bounded: a lab may run for days.
-_LOG: Final = docker.types.LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"})
+LOG_CONFIG: Final = docker.types.LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"})
 
 
 def connect() -> DockerEngine:
@@ -130,7 +130,7 @@ class DockerEngine:
             made = self._api.create_network(
                 spec.name,
                 driver="bridge",
-                options=dict(_BRIDGE_OPTIONS),
+                options=dict(BRIDGE_OPTIONS),
                 ipam=docker.types.IPAMConfig(driver="default", pool_configs=[pool]),
                 check_duplicate=True,
                 labels=dict(spec.labels),
@@ -170,7 +170,7 @@ class DockerEngine:
             sysctls=dict(spec.sysctls),
             mem_limit=spec.memory,
             pids_limit=spec.pids,
-            log_config=_LOG,
+            log_config=LOG_CONFIG,
         )
         with errors(f"create container {spec.name}"):
             made = self._api.create_container(

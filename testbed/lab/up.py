@@ -27,7 +27,7 @@ from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.values import Expected, parse_duration
 
-_STARTERS: Final = 5  # at once: with more, the engine lets the nodes that are waited for longest wait as well
+STARTERS: Final = 5  # at once: with more, the engine lets the nodes that are waited for longest wait as well
 READY_WITHIN: Final = 60.0  # seconds, from the first engine call to the last node's word
 
 
@@ -171,4 +171,4 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
         for each in plan.create_networks
     ]
     tasks += [task for _, task in sorted(making, key=lambda each: each[0])]
-    run_tasks(tasks, _STARTERS)
+    run_tasks(tasks, STARTERS)

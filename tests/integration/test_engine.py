@@ -306,7 +306,7 @@ class TestNodeImage:
             "python3 -c 'import vici, pyroute2, testbed.mobileip, testbed.node'",
             "test -x /usr/lib/ipsec/charon -a -x /sbin/testbed-init",
             "swanctl --help; tcpdump --version; fping --version; iperf3 --version; socat -V; command -v "
-            "bird udhcpc dnsmasq nft traceroute runsvdir",
+            "bird dnsmasq nft traceroute runsvdir",
             'test -z "$(ls -A /etc/service)" -a ! -L /etc/service',
         ],
     )

@@ -9,11 +9,11 @@ from typing import Final
 
 EXCHANGES: Final = {"IKE_SA_INIT": 34, "IKE_AUTH": 35, "CREATE_CHILD_SA": 36, "INFORMATIONAL": 37}
 
-IKE_FILTER: Final = "udp port 500 or (udp port 4500 and udp[8:4] = 0)"
-"""IKE, also on the port of NAT traversal, where four zero octets tell it from ESP (RFC 3948 §2.2)."""
-ESP_FILTER: Final = "ip proto 50 or (udp port 4500 and udp[4:2] > 12 and udp[8:4] != 0)"
+IKE_FILTER: Final = "udp port 500 or udp port 4500 or ip proto 4"
+"""IKE, also on the port of NAT traversal, bare or inside Mobile IP's tunnel."""
+ESP_FILTER: Final = "ip proto 50 or udp port 4500 or ip proto 4"
 _RESPONSE: Final = 0x20  # flag R of RFC 7296 §3.1
-_UDP, _ESP = 17, 50
+_IP_IN_IP, _UDP, _ESP = 4, 17, 50
 _MARKER = bytes(4)
 
 
@@ -30,13 +30,14 @@ class Request:
 def requests(packets: Iterable[bytes]) -> set[Request]:
     """The requests among IPv4 packets that hold IKE; a retransmission is the same request."""
     found = set()
-    for packet in packets:
-        length = (packet[0] & 0x0F) * 4 if packet else 0
-        datagram = packet[length:]
-        if len(datagram) < 8 + 28 or packet[9] != _UDP:
+    for _, protocol, payload in map(_innermost, packets):
+        if protocol != _UDP or len(payload) < 8 + 28 or not {500, 4500} & _ports(payload):
             continue
-        message = datagram[8:]
-        if message[:4] == _MARKER and 4500 in (_port(datagram, 0), _port(datagram, 2)):
+        message = payload[8:]
+        if 4500 in _ports(payload):
+            # Four zero octets tell IKE from ESP (RFC 3948 §2.2).
+            if message[:4] != _MARKER:
+                continue
             message = message[4:]
         if len(message) < 28 or message[19] & _RESPONSE:
             continue
@@ -49,16 +50,25 @@ def requests(packets: Iterable[bytes]) -> set[Request]:
 def associations(packets: Iterable[bytes]) -> set[tuple[IPv4Address, int]]:
     """The ESP security associations in use among IPv4 packets: destination and SPI (RFC 4301 §4.1)."""
     found = set()
-    for packet in packets:
-        if len(packet) < 20:
-            continue
-        payload = packet[(packet[0] & 0x0F) * 4 :]
-        if packet[9] == _UDP:
+    for destination, protocol, payload in map(_innermost, packets):
+        if protocol == _UDP and len(payload) > 8 + 4 and 4500 in _ports(payload):
             payload = payload[8:]
-        if len(payload) >= 8:
-            found.add((IPv4Address(packet[16:20]), int.from_bytes(payload[:4], "big")))
+        elif protocol != _ESP:
+            continue
+        if len(payload) >= 8 and payload[:4] != _MARKER:
+            found.add((destination, int.from_bytes(payload[:4], "big")))
     return found
 
 
-def _port(datagram: bytes, offset: int) -> int:
-    return int.from_bytes(datagram[offset : offset + 2], "big")
+def _innermost(packet: bytes) -> tuple[IPv4Address, int, bytes]:
+    """Destination, protocol and payload of an IPv4 packet, or of the one in its IP-in-IP (RFC 2003)."""
+    while len(packet) >= 20:
+        payload = packet[(packet[0] & 0x0F) * 4 :]
+        if packet[9] != _IP_IN_IP:
+            return IPv4Address(packet[16:20]), packet[9], payload
+        packet = payload
+    return IPv4Address(0), 0, b""
+
+
+def _ports(datagram: bytes) -> set[int]:
+    return {int.from_bytes(datagram[at : at + 2], "big") for at in (0, 2)}

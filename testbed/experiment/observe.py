@@ -225,12 +225,12 @@ class Observer:
     # The topology itself
 
     def _refusal(self, changes: list[str]) -> str | None:
-        """The message, on one line, that refuses the topology of this run with these changes."""
+        """The message that refuses the topology of this run with these changes."""
         ours = self.lab.topology
         try:
             load_topology(ours.file, sets=(*ours.sets, *changes), templates=ours.templates)
         except (TopologyError, ErrorGroup) as error:
-            return " ".join(str(error).split())
+            return str(error)
         return None
 
     def _refused(self, part: Refused) -> Decision:

@@ -360,8 +360,8 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
 
 
 def reset(lab: LabAccess) -> None:
-    """The defined state a run begins from: the mobile node registered nowhere, the agents' lists empty."""
-    for node in lab.topology.mobile_nodes:
-        lab.control(node, "mobile-node", {"op": "detach"})
-    agents = [*lab.topology.with_role("home-agent"), *lab.topology.with_role("foreign-agent")]
+    """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty."""
+    node = lab.mobile_node
+    lab.control(node, "mobile-node", {"op": "detach"})
+    agents = [lab.topology.settings[node]["home-agent"], *lab.topology.with_role("foreign-agent")]
     flush(lab, list(dict.fromkeys(agents)))

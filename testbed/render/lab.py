@@ -95,7 +95,9 @@ def _render_node(
     def render(spec: FileSpec) -> RenderedFile:
         return RenderedFile(templates.render(spec.template, context), spec.mode)
 
-    files = {spec.path: render(spec) for role in roles for spec in role.files}
+    files = {
+        spec.path: file for role in roles for spec in role.files if (file := render(spec)).content.strip()
+    }
     ready = ["init"]
     sysctls = dict(BASE_SYSCTLS)
     for role in roles:

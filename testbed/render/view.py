@@ -107,7 +107,9 @@ class NodeView:
 
     @property
     def agent_address(self) -> IPv4Address:
-        """Where mobile nodes register, for a home agent."""
+        """Where mobile nodes register, for a home agent: with MIPv4 inside IPsec on the Intranet side."""
+        if self._loaded.options.get("stack") == "mip-in-ipsec" and self.intranet_links:
+            return self.intranet_links[0].address
         link = self.settings["agent"] or self.settings["home-network"] or next(iter(self.links))
         return self.links[link]
 

@@ -189,20 +189,19 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
         if step.register_ and step.register_.through not in (*attachable, "ipsec"):
             hint = did_you_mean(step.register_.through, [*attachable, "ipsec"])
             fail((*where, "through"), f"no mobile node attaches to {step.register_.through}", hint)
-        if step.word in MOBILE_STEPS and len(mobile) != 1:
-            fail(where, f"needs exactly one mobile node, and the topology has {len(mobile)}")
+        if step.word in MOBILE_STEPS and not mobile:
+            fail(where, "needs a mobile node, and the topology has none")
         if isinstance(step.part, Part):
             _check_part(step.part, where, known, fail)
     for inside, expectation in run.expectations():
         where = (*path, *inside, expectation.word)
         _check_part(expectation.part, where, known, fail)
-        if expectation.binding and expectation.binding.agent is None and len(mobile) != 1:
-            hint = "say agent: and the home agent"
-            fail(where, f"whose home agent? the topology has {len(mobile)} mobile nodes", hint)
+        if expectation.binding and expectation.binding.agent is None and not mobile:
+            fail(where, "whose home agent? the topology has no mobile node", "say agent: and the home agent")
 
 
 MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register")
-"""Steps that speak of `the` mobile node."""
+"""Steps that speak of `the` mobile node: the first of the topology."""
 
 _NODE_FIELDS = ("node", "from_", "to", "agent", "agents", "inner", "through", "not_through")
 

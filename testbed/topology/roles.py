@@ -140,7 +140,7 @@ Sysctl = Annotated[str, BeforeValidator(_sysctl), WithJsonSchema({"type": ["inte
 
 
 class FileSpec(Part):
-    """A file that a role renders into its node."""
+    """A file that a role renders into its node; a template that comes out empty makes none."""
 
     template: str = Field(description="The template, below the template folder")
     path: Annotated[str, BeforeValidator(_path)] = Field(description="Where the file goes in the node")

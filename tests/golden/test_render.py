@@ -78,3 +78,20 @@ def test_a_bad_template_is_named_with_its_line(
         render_lab(load_topology("plain-mip"), lab="x", secrets=SECRETS, templates=tmp_path)
     assert str(caught.value).startswith(f"{file}:{line}: ")
     assert message in str(caught.value)
+
+
+def test_unmodified_routing_leaves_the_home_agent_alone() -> None:
+    """§2.2: without it the home agent neither sends to the gateway first nor refuses what is not encrypted."""
+    adapted, unmodified = (
+        render_lab(
+            load_topology("scenario-2.2", sets=[f"option.routing={routing}"]), lab="x", secrets=SECRETS
+        )
+        for routing in ("adapted", "unmodified")
+    )
+    changed = {
+        f"{name}{path}"
+        for name, node in adapted.nodes.items()
+        for path, file in node.files.items()
+        if file != unmodified.nodes[name].files.get(path)
+    }
+    assert changed == {"ha/etc/testbed/policy-routes", "ha/etc/nftables.d/home-agent.nft"}

@@ -79,9 +79,14 @@ class MobileNode:
     def discover(self, interface: str, now: float, register: bool = True) -> None:
         """Look for an agent on `interface`, to register through it or to find that this is home.
 
-        Without `register` an agent found is only used as default router. Whatever was known before is
-        forgotten, also of the same interface.
+        Without `register` an agent found is only used as default router. Whatever was known of another
+        attachment is forgotten; said again of the same one, it asks again unless an agent was found already.
         """
+        same = (self._interface, self._register) == (interface, register)
+        if same and self._discovering and not self._registrar.deregistering:
+            if self._discovery.current is None:
+                self._solicit(now)
+            return
         self._leave()
         self._interface, self._discovering, self._register = interface, True, register
         self._solicit(now)

@@ -49,6 +49,19 @@ def test_with_ip_options():
     assert exchanges(udp(ike(INIT), options=bytes(8))) == [INIT]
 
 
+def test_inside_the_tunnel_of_mobile_ip():
+    assert exchanges(ip(4, udp(ike(INIT)))) == [INIT]
+    assert exchanges(ip(4, udp(bytes(4) + ike(AUTH, 1), port=4500))) == [AUTH]
+    inside = ip(4, ip(50, struct.pack("!II", 7, 1)), destination="203.0.113.3")
+    assert associations([inside]) == {(IPv4Address(GATEWAY), 7)}
+    assert associations([ip(4, udp(ike(INIT))), ip(4, ip(1, bytes(60)))]) == set()
+
+
+def test_registrations_are_not_exchanges():
+    assert exchanges(ip(4, udp(ike(INIT), port=434))) == []
+    assert associations([udp(bytes(4) + ike(AUTH, 1), port=4500)]) == set()
+
+
 def test_rubbish_is_nothing():
     rubbish = (b"", b"\x45", udp(b""), udp(b"short"), ip(1, bytes(60)), udp(ike(INIT)[:-1]))
     assert exchanges(*rubbish) == []

@@ -692,6 +692,18 @@ def test_detach_is_silent():
     assert not [each for each in bench.take() if isinstance(each, UseNothing)]
 
 
+def test_discovering_again_asks_again_and_forgets_nothing():
+    bench = Bench()
+    bench.discover()
+    bench.discover()
+    assert len(bench.solicited_at()) == 2 and not bench.sent_at()
+    bench.advertise()
+    bench.discover()  # crossed the advertisement: no second request (§3.6.3)
+    assert len(bench.solicited_at()) == 2 and len(bench.sent_at()) == 1
+    bench.reply()
+    assert bench.state() == "registered"
+
+
 def test_deregister_away_from_home():
     bench = at_foreign_agent()
     bench.run(1.0)

@@ -92,11 +92,10 @@ class Scenario:
 
     @property
     def drawbacks(self) -> dict[str, tuple[str, ...]]:
-        """What the document names and does not count, with the claims that show it."""
+        """What the document names and does not count, on whatever stack, with the claims that show it."""
         found: dict[str, list[str]] = {}
         for one in self.claims:
-            ours = not one.stack or one.stack in self.topology.deployed
-            if one.drawback and one.decision == "reproduced" and ours:
+            if one.drawback and one.decision == "reproduced":
                 found.setdefault(one.drawback, []).append(one.id)
         return {name: tuple(ids) for name, ids in found.items()}
 

@@ -12,7 +12,14 @@ from testbed.data import data_dir
 from testbed.errors import TestbedError, TopologyError, UsageError
 from testbed.experiment import verify as verify_module
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import choose_claims, plan_labs
+from testbed.experiment.plan import (
+    LAB_SECONDS,
+    PlannedLab,
+    balance,
+    choose_claims,
+    choose_scenarios,
+    plan_labs,
+)
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.verify import Verification
 from testbed.topology.load import load_topology
@@ -91,6 +98,76 @@ def test_another_topology_may_be_a_file_beside(tmp_path):
     (tmp_path / "other.yaml").write_text((data_dir("topologies") / "plain-mip.yaml").read_text())
     _, labs = planned(ref=file)
     assert {lab.topology.file for lab in labs} == {str(file), f"{tmp_path}/other.yaml"}
+
+
+# Several scenarios
+
+
+def two(tmp_path, claim="theirs", **changes):
+    """Scenario 2.1, and one of the user's own whose control is in plain-mip as well."""
+    file = tmp_path / "own.yaml"
+    text = OWN.replace("topology: OTHER", "topology: plain-mip, options: {attach: home}")
+    file.write_text(text.replace("HOTSPOT", "hotspot").replace("mine:", f"{claim}:"))
+    return choose_scenarios(["scenario-2.1", str(file)], **changes)
+
+
+def test_scenarios_share_labs(tmp_path):
+    scenarios = two(tmp_path)
+    labs = plan_labs(scenarios)
+    (plain,) = [lab for lab in labs if lab.topology.name == "plain-mip"]
+    assert {run.claim for run in plain.runs} >= {"theirs", "2.1-fa-registration-impossible"}
+    assert len(labs) == len(planned()[1]) + 1
+
+
+def test_labs_are_the_same_however_they_are_asked_for(tmp_path):
+    text = OWN.replace("topology: OTHER", "topology: scenario-2.1, options: OPTIONS")
+    files = []
+    for number, options in enumerate(("{attach: home, stack: mip-in-ipsec}", "{attach: home}")):
+        files.append(tmp_path / f"own{number}.yaml")
+        files[-1].write_text(
+            text.replace("OPTIONS", options).replace("HOTSPOT", "hotspot").replace("mine:", f"c{number}:")
+        )
+    labs = plan_labs(choose_scenarios([str(file) for file in files]))
+    (shared,) = [lab for lab in labs if lab.topology.name == "scenario-2.1"]
+    assert [run.claim for run in shared.runs] == ["c0", "c1"]  # mip-in-ipsec is the default
+
+
+def test_two_claims_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"two of the scenarios have a claim 2\.1-fa-mn-deaf"):
+        plan_labs(two(tmp_path, "2.1-fa-mn-deaf"))
+
+
+def test_scenarios_by_default_and_by_stack(tmp_path):
+    names = [one.loaded.name for one in choose_scenarios()]
+    assert "scenario-2.1" in names and all(name.startswith("scenario-") for name in names)
+    assert [one.loaded.name for one in two(tmp_path, stacks=["mip-in-ipsec"])] == ["scenario-2.1"]
+    (only,) = choose_scenarios(["scenario-2.1"], ["mip-only"])
+    assert {claim.configuration.stack for claim in only.claims.values()} == {"mip-only"}
+    with pytest.raises(UsageError, match="no stack mip-onl") as caught:
+        choose_scenarios(stacks=["mip-onl"])
+    assert caught.value.hint == "did you mean mip-only?"
+    with pytest.raises(UsageError, match="no claim speaks of ipsec-in-mip"):
+        choose_scenarios(["scenario-2.1"], ["ipsec-in-mip"])
+    with pytest.raises(UsageError, match="plain-mip makes no claims"):
+        choose_scenarios(["plain-mip"])
+
+
+def test_a_lab_with_many_runs_is_divided_where_that_ends_earlier():
+    _, (lab, *others) = planned()
+    many = PlannedLab(lab.topology, lab.runs * 3)
+    divided = balance([many, *others], 3)
+    assert len(divided) > 1 + len(others)
+    runs = [(run.claim, run.kind) for one in divided for run in one.runs]
+    assert sorted(runs) == sorted((run.claim, run.kind) for one in (many, *others) for run in one.runs)
+    assert max(one.seconds for one in divided) < many.seconds
+    assert [one.seconds for one in divided] == sorted((one.seconds for one in divided), reverse=True)
+
+
+def test_a_lab_is_left_whole_where_dividing_gains_nothing():
+    _, labs = planned()
+    assert balance(labs, 1) == labs and balance([], 3) == []
+    short = PlannedLab(labs[0].topology, labs[0].runs[:2])
+    assert short.seconds < 3 * LAB_SECONDS and balance([short], 2) == [short]
 
 
 # The evidence folder
@@ -172,6 +249,22 @@ def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
     (one,) = [one for one in verdicts["claims"] if one["verdict"] != "reproduced"]
     assert one["id"] == "fig10-trusted-fa" and one["verdict"] == "inconclusive" and "no room" in one["reason"]
     assert len(stage.down) == 6  # what was half there too
+
+
+def test_several_scenarios_are_decided_together(stage, tmp_path):
+    scenarios = two(tmp_path)
+    stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
+    verdicts = stage.verification.verify_all(scenarios, plan_labs(scenarios))
+    assert "scenario" not in verdicts
+    of = {one["id"]: one["scenario"] for one in verdicts["claims"]}
+    assert of["2.1-fa-mn-deaf"] == "scenario-2.1" and of["theirs"] == "own"
+    shows = {one["id"]: (one["shows"], one["problem"]) for one in verdicts["claims"]}
+    assert shows["2.1-colocated-renegotiates"] == ("costs", "renegotiation-per-move")
+    assert {file.name for file in (tmp_path / "evidence" / "topologies").iterdir()} >= {
+        "own.yaml",
+        "scenario-2.1.yaml",
+    }
+    assert not (tmp_path / "evidence" / "topology.yaml").exists()
 
 
 def test_keep_leaves_the_labs(stage):

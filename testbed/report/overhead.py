@@ -1,7 +1,8 @@
 """Bytes that headers add to each packet on the mobile node's link: measured in captures, and computed.
 
 The packets measured are those of the probe, whose size is known. Inside ESP they cannot be recognized, but
-they are by far the most frequent packets of a run with a probe.
+they are more than half of all packets in the runs with a probe. What a stack with IPsec lets pass in clear is
+not its overhead but a finding of its claims.
 """
 
 from __future__ import annotations
@@ -15,33 +16,30 @@ from typing import Final, Literal
 from testbed.experiment.decode import Packet, decode
 from testbed.experiment.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
 from testbed.experiment.pcap import Frame, read_capture
-from testbed.report.evidence import SIDES, Evidence, Run, Side
+from testbed.report.evidence import SIDES, Evidence, Run
 from testbed.topology.model import Topology
 
 INNER: Final = 20 + 8 + 20 + 47
 """A packet of the probe: IP, UDP, number and time stamp, marker (`testbed/node/probe.py`)."""
 MARKER: Final = b"testbed probe: readable by anybody on this link"
 ENOUGH: Final = 8
-"""Packets of one size that make it the probe's."""
+"""Packets of one size that are told from others."""
 
 Way = Literal["to", "from"]
 """To the mobile node, or from it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The probe's packets in one capture of the mobile node's link."""
+class Capture:
+    """What may be the probe's packets in one capture of the mobile node's link, of one kind."""
 
-    scenario: str
-    claim: str
-    side: Side
+    topology: str
     network: str
     stack: str
     attachment: str
     way: Way
     headers: str  # what stands before the probe's own packet: `IP | ESP`
-    length: int  # bytes of the outermost IP packet
-    count: int
+    sizes: Counter[int]  # bytes of the outermost IP packet → packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Overhead:
     attachment: str
     headers: str
     length: int
-    places: tuple[Measured, ...]
+    places: tuple[Capture, ...]
     computed: int | None  # bytes of the packet by the standards; None: they do not foresee this
     arithmetic: str
 
@@ -74,43 +72,48 @@ class Overhead:
 
     @property
     def where(self) -> str:
-        """The networks of each scenario."""
+        """The networks of each topology."""
         found: dict[str, dict[str, None]] = {}
         for one in self.places:
-            found.setdefault(one.scenario.removeprefix("scenario-"), {})[one.network] = None
+            found.setdefault(one.topology.removeprefix("scenario-"), {})[one.network] = None
         return "; ".join(f"{scenario}: {', '.join(networks)}" for scenario, networks in found.items())
 
 
 def overheads(evidence: Evidence) -> list[Overhead]:
     """One for each configuration, its headers and size."""
-    groups: dict[tuple[str, str, str, int], list[Measured]] = {}
-    for one in measure(evidence):
-        groups.setdefault((one.stack, one.attachment, one.headers, one.length), []).append(one)
+    pools: dict[tuple[str, str, str, str], list[Capture]] = {}
+    for one in captures(evidence):
+        pools.setdefault((one.topology, one.stack, one.attachment, one.headers), []).append(one)
+    found: dict[tuple[str, str, str, int], list[Capture]] = {}
+    for (_, stack, attachment, headers), places in pools.items():
+        sizes = sum((one.sizes for one in places), Counter[int]())
+        length, count = sizes.most_common(1)[0]
+        if count >= ENOUGH and count > sizes.total() / 2:
+            seen = [one for one in places if one.sizes[length] >= ENOUGH]
+            found.setdefault((stack, attachment, headers, length), []).extend(seen or places)
     made = []
-    for (stack, attachment, headers, length), places in groups.items():
+    for (stack, attachment, headers, length), places in found.items():
         computed, arithmetic = compute(stack, attachment, encapsulated="UDP" in headers)
         made.append(Overhead(stack, attachment, headers, length, tuple(places), computed, arithmetic))
     return sorted(made, key=lambda one: (one.stack, one.attachment, one.headers))
 
 
-def measure(evidence: Evidence) -> Iterator[Measured]:
-    """Every capture of the mobile node's links in every run with a probe."""
-    for scenario, claims in (evidence.verdicts.by_scenario if evidence.verdicts else {}).items():
-        for claim in claims:
-            for side in SIDES:
-                run, facts = evidence.run(claim.id, side), claim.facts(side)
-                topology = evidence.topology_of(facts.lab if facts else "")
-                if topology is None or not any(step.text.startswith("probe") for step in run.steps):
-                    continue
-                stack = _stack(evidence, facts.lab if facts else "", topology)
-                for network, file in _links(run, topology):
-                    configured = _configured(topology, stack, network)
-                    if configured is None:
-                        continue
-                    for (way, headers), (length, count) in probes(read_capture(file)).items():
-                        yield Measured(
-                            scenario, claim.id, side, network, *configured, way, headers, length, count
-                        )
+def captures(evidence: Evidence) -> Iterator[Capture]:
+    """The captures of the mobile node's links in every run with a probe."""
+    for claim in evidence.verdicts.claims if evidence.verdicts else ():
+        for side in SIDES:
+            run, facts = evidence.run(claim.id, side), claim.facts(side)
+            lab = facts.lab if facts else ""
+            topology = evidence.topology_of(lab)
+            if topology is None or not any(step.text.startswith("probe") for step in run.steps):
+                continue
+            stack = _stack(evidence, lab, topology)
+            for network, file in _links(run, topology):
+                configured = _configured(topology, stack, network)
+                if configured:
+                    for (way, headers), sizes in probes(read_capture(file)).items():
+                        if ("ESP" in headers) == ("ipsec" in configured[0]):
+                            yield Capture(topology.name, network, *configured, way, headers, sizes)
 
 
 def _stack(evidence: Evidence, lab: str, topology: Topology) -> str:
@@ -139,21 +142,18 @@ def _configured(topology: Topology, stack: str, network: str) -> tuple[str, str]
     return (here[0].stack, here[0].attachment) if len(here) == 1 else None
 
 
-def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], tuple[int, int]]:
-    """The size of the probe's packets and their number, by direction and headers."""
-    clear: dict[tuple[Way, str], Counter[int]] = {}
-    hidden: dict[tuple[Way, str], Counter[int]] = {}
+def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], Counter[int]]:
+    """The sizes of the probe's packets, and of whatever is in ESP, by direction and headers."""
+    found: dict[tuple[Way, str], Counter[int]] = {}
     for frame in frames:
         packet = decode(frame.data, frame.linktype, frame.length)
         outer, link = packet.first(Ipv4), packet.first(Link)
         if outer is None or link is None or link.outgoing is None or outer.offset or outer.more:
             continue
-        found = hidden if packet.first(Esp) else clear if MARKER in frame.data else None
-        if found is not None:
+        if packet.first(Esp) or MARKER in frame.data:
             way: Way = "from" if link.outgoing else "to"
             found.setdefault((way, _headers(packet)), Counter())[outer.length] += 1
-    sizes = {key: counter.most_common(1)[0] for key, counter in {**hidden, **clear}.items()}
-    return {key: size for key, size in sizes.items() if size[1] >= ENOUGH}
+    return found
 
 
 def _headers(packet: Packet) -> str:

@@ -23,7 +23,7 @@ from testbed.report import github
 from testbed.report.evidence import Evidence, read_evidence
 from testbed.report.grid import Row, grid
 from testbed.report.junit import junit
-from testbed.report.overhead import ENOUGH, INNER, MARKER, compute, esp, overheads, probes
+from testbed.report.overhead import ENOUGH, INNER, MARKER, Overhead, compute, esp, overheads, probes
 from testbed.report.page import render_report
 from testbed.report.selection import Selection, Statement, select
 
@@ -294,31 +294,45 @@ def in_esp(size: int) -> Any:
 
 
 def test_the_probe_is_found_in_captures(tmp_path: Path) -> None:
-    many = ENOUGH + 1
     capture(
         tmp_path / "a.pcap",
-        *[(in_esp(172), True)] * many,
-        *[(in_esp(140), True)] * (ENOUGH // 2),  # a registration now and then
-        *[(IP(**OUTER) / PROBE, False)] * many,
-        *[(PROBE, True)] * (ENOUGH - 1),  # too few to tell
+        *[(in_esp(172), True)] * 9,
+        *[(in_esp(140), True)] * 4,  # a registration now and then
+        *[(IP(**OUTER) / PROBE, False)] * 5,
+        *[(PROBE, True)] * 2,
         *[(IP(**OUTER) / UDP(sport=434, dport=434), True)] * 40,  # something else
     )
     assert probes(read_capture(tmp_path / "a.pcap")) == {
-        ("from", "IP | ESP"): (172, many),
-        ("to", "IP"): (115, many),
+        ("from", "IP | ESP"): {172: 9, 140: 4},
+        ("to", "IP"): {115: 5},
+        ("from", ""): {95: 2},
     }
+
+
+def renegotiating(folder: Path, *packets: tuple[Any, bool]) -> list[Overhead]:
+    """What is measured where these packets were captured in a run with a probe."""
+    run = write_sample(folder) / "claims" / "2.1-colocated-renegotiates" / "main"
+    with (run / "steps.jsonl").open("a") as steps:
+        steps.write('{"step": "probe", "text": "probe start", "began": 1, "ended": 2, "result": ""}\n')
+    capture(run / "captures" / "mn-airport.pcap", *packets)
+    return [one for one in overheads(read_evidence(folder)) if "UDP" not in one.headers]
+
+
+def test_nothing_is_measured_where_the_probe_cannot_be_told(tmp_path: Path) -> None:
+    assert not renegotiating(tmp_path / "a", *[(in_esp(172), True)] * (ENOUGH - 1))
+    half = [(in_esp(172), True), (in_esp(180), True)] * ENOUGH  # a session beside it
+    assert not renegotiating(tmp_path / "b", *half)
+    assert renegotiating(tmp_path / "c", *half, (in_esp(172), True))
+
+
+def test_what_passes_in_clear_is_not_the_overhead_of_ipsec(tmp_path: Path) -> None:
+    assert not renegotiating(tmp_path / "a", *[(IP(**OUTER) / PROBE, False)] * 40)
 
 
 @pytest.mark.parametrize(("size", "agrees"), [(172, True), (180, False)])
 def test_measured_and_computed_are_compared(tmp_path: Path, size: int, agrees: bool) -> None:
-    folder = write_sample(tmp_path / "evidence")
-    run = folder / "claims" / "2.1-colocated-renegotiates" / "main"
-    with (run / "steps.jsonl").open("a") as steps:
-        steps.write('{"step": "probe", "text": "probe start", "began": 1, "ended": 2, "result": ""}\n')
-    capture(run / "captures" / "mn-airport.pcap", *[(in_esp(size), True), (in_esp(size), False)] * 10)
-    found = overheads(read_evidence(folder))
-    (one,) = [one for one in found if one.headers == "IP | ESP"]
+    (one,) = renegotiating(tmp_path / "e", *[(in_esp(size), True), (in_esp(size), False)] * 10)
     assert (one.stack, one.attachment, one.ways) == ("mip-in-ipsec", "co-located", "both")
     assert (one.length, one.agrees, one.where) == (size, agrees, "2.1: airport")
-    page = render_report(read_evidence(folder))
-    assert page.count("differ</span>") == sum(not each.agrees for each in found)
+    evidence = read_evidence(tmp_path / "e")
+    assert render_report(evidence).count("differ</span>") == sum(not x.agrees for x in overheads(evidence))

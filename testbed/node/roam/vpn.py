@@ -56,7 +56,7 @@ class Vpn:
         deadline = asyncio.get_running_loop().time() + bound
         try:
             async with asyncio.timeout(bound), self._charon(wait=True) as charon:
-                await charon.follow("ike-updown")
+                charon.follow("ike-updown")
                 # charon gives up a little earlier than we do: its answer says more than our clock.
                 left = deadline - asyncio.get_running_loop().time() - 0.05
                 events = await charon.request(
@@ -86,7 +86,7 @@ class Vpn:
         while True:
             try:
                 async with self._charon(wait=False) as charon:
-                    await charon.follow("ike-updown")
+                    charon.follow("ike-updown")
                     while True:
                         _, message = await charon.receive()
                         if NAME in message and message.get("up") != b"yes":
@@ -169,10 +169,9 @@ class _Charon:
         has_message = packet.response_type in (Packet.EVENT, Packet.CMD_RESPONSE)
         return packet.response_type, Message.deserialize(packet.payload) if has_message else {}
 
-    async def follow(self, event: str) -> None:
-        """Have the events of a name sent on this connection."""
+    def follow(self, event: str) -> None:
+        """Have the events of a name sent on this connection, after a packet that confirms it."""
         self._send(Packet.register_event(event))
-        await self.receive()
 
     async def request(self, *requests: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
         """Make requests, all sent at once as charon takes them in order, and wait for the answers.
@@ -184,7 +183,7 @@ class _Charon:
         events: list[dict[str, Any]] = []
         for _ in requests:
             kind, answer = await self.receive()
-            while kind == Packet.EVENT:
+            while kind in (Packet.EVENT, Packet.EVENT_CONFIRM):
                 events.append(answer)
                 kind, answer = await self.receive()
             if answer.get("success", b"yes") != b"yes":

@@ -81,7 +81,7 @@ def test_a_bad_template_is_named_with_its_line(
 
 
 def test_unmodified_routing_leaves_the_home_agent_alone() -> None:
-    """§2.2: without it the home agent neither sends to the gateway first nor refuses what is not encrypted."""
+    """§2.2: without it the home agent neither sends to the gateway first nor refuses plaintext."""
     adapted, unmodified = (
         render_lab(
             load_topology("scenario-2.2", sets=[f"option.routing={routing}"]), lab="x", secrets=SECRETS

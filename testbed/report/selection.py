@@ -120,17 +120,18 @@ class Selection:
 
     @property
     def conclusion(self) -> str:
-        """What section 3 concludes from these sentences, as far as they hold."""
+        """What section 3 concludes from these sentences, as far as they hold; nothing from none."""
         if any(one.state == "not held" for one in self.statements):
             return "So the selection does not follow from what was seen."
         if any(one.state == "undecided" for one in self.statements):
             return "So the selection is not decided by what was seen."
-        return f"So the selection follows: to solve {self.chosen} is to solve all of them."
-
-    @property
-    def chosen(self) -> str:
-        """The scenarios whose problems are to be solved."""
-        return listed(one.short for one in self.scenarios if _said(one) == "any")
+        within: dict[str, list[str]] = {}
+        for one in self.scenarios:
+            within.setdefault(_said(one).removeprefix("scenario-"), []).append(one.short)
+        none, _ = within.pop("none", []), within.pop("any", [])
+        parts = [f"to solve {other} is to solve {listed(these)} as well" for other, these in within.items()]
+        parts += [f"in {listed(none)} there is nothing to solve"] if none else []
+        return f"So {', and '.join(parts)}." if parts else ""
 
 
 def _said(scenario: Scenario) -> str:

@@ -123,7 +123,14 @@ def test_the_selection_as_the_document_has_it(decided: Decided) -> None:
         "2.4": ["home-agent-unreachable"],
         "2.5": [],  # it is not deployed with MIPv4 inside IPsec
     }
-    assert "selection follows" in selection(evidence).conclusion
+    assert selection(evidence).conclusion == (
+        "So to solve 2.1 is to solve 2.2 and 2.4 as well, and in 2.3 and 2.5 there is nothing to solve."
+    )
+
+
+def test_one_scenario_alone_concludes_nothing(decided: Decided) -> None:
+    alone = selection(decided(without=[f"scenario-2.{n}" for n in range(2, 6)]))
+    assert not alone.statements and alone.conclusion == ""
 
 
 def test_what_would_follow_if_drawbacks_counted(decided: Decided) -> None:

@@ -40,9 +40,8 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
                 observer.remember_counters(expectation.part.node)
         captures.start()
         try:
-            for step in experiment.steps:
-                _take(step, observer, performer, result, steps)
-            _judge(experiment, observer, captures, result)
+            if all(_take(step, observer, performer, result, steps) for step in experiment.steps):
+                _judge(experiment, observer, captures, result)
         finally:
             problems = performer.undo()
         if problems:
@@ -70,8 +69,11 @@ def needed_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
 
 def _take(
     step: Step, observer: Observer, performer: Performer, result: RunResult, records: list[StepRecord]
-) -> None:
-    """Carry out one step and write down what came of it, its failure too."""
+) -> bool:
+    """Carry out one step and write down what came of it, its failure too.
+
+    False after an expectation that did not hold: what would follow builds upon it, and the run is decided.
+    """
     began = time.time()
     text = "interrupted"
     try:
@@ -79,8 +81,9 @@ def _take(
             finding = observer.judge(step.expect)
             result.findings.append(finding)
             text = f"{_held(finding)}: {finding.observed}"
-        else:
-            text = performer.perform(step)
+            return finding.held is True
+        text = performer.perform(step)
+        return True
     except StepError as error:
         text = f"could not be done: {error.message}"
         result.error = f"{step_text(step)}: {error.message}"

@@ -175,7 +175,8 @@ class Step(Part):
         description="A condition of what follows; inconclusive if it does not show `within` (default 5s)",
     )
     expect: Expectation | None = Field(
-        default=None, description="An expectation judged at this point of the run rather than at its end"
+        default=None,
+        description="An expectation judged at this point of the run; if it does not hold the run ends here",
     )
 
     @model_validator(mode="wrap")

@@ -3,7 +3,7 @@
 import pytest
 
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import choose_claims, plan_labs
+from testbed.experiment.plan import balance, choose_claims, plan_labs
 from testbed.experiment.verify import Verification
 from testbed.lab.addresses import choose_pool
 from testbed.topology.load import load_topology
@@ -20,5 +20,19 @@ def verify(engine, node_image, tmp_path_factory):
             engine, node_image, choose_pool(), Evidence(folder), jobs=2, existing=existing
         )
         return verification.verify(chosen, plan_labs([chosen])), folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def verify_all(engine, node_image, tmp_path_factory):
+    """Verify claims of several topologies as one; returns the same."""
+
+    def run(refs):
+        chosen = [choose_claims(load_topology(str(ref), sets=sets), claims) for ref, claims, sets in refs]
+        folder = tmp_path_factory.mktemp("evidence")
+        labs = balance(plan_labs(chosen), 3)
+        verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=3)
+        return verification.verify_all(chosen, labs), folder
 
     return run

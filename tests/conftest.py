@@ -21,8 +21,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.docker)
-    # The longest file first, so that the other processor is busy with the rest meanwhile.
-    items.sort(key=lambda item: item.path.name != "test_sabotage.py")
+    # The longest files first, so that the processors are busy to the end.
+    longest = ("test_claims.py", "test_sabotage_border.py", "test_sabotage.py")
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ subnet must not overlap another network of the engine or a route of the host.
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Final
 from zlib import crc32
 
 from testbed.engine.api import Network
-from testbed.errors import MachineError, UsageError
+from testbed.errors import MachineError, TopologyError, UsageError, raise_errors
+from testbed.topology.loaded import LoadedTopology
 
 DEFAULT_POOL: Final = IPv4Network("198.18.0.0/15")
 """Set aside for tests of network devices (RFC 2544): not on the Internet and seldom in a site or VPN."""
@@ -59,6 +61,31 @@ def host_routes(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:
             if mask:
                 routes.append(IPv4Network((destination, mask.bit_count())))
     return routes
+
+
+def host_addresses(table: Path = Path("/proc/net/fib_trie")) -> set[IPv4Address]:
+    """Return this host's own IPv4 addresses."""
+    with suppress(OSError):
+        found = re.findall(r"\|-- (\S+)\n\s+/32 host LOCAL", table.read_text(encoding="ascii"))
+        return {IPv4Address(address) for address in found}
+    return set()
+
+
+def check_host_addresses(topology: LoadedTopology, own: Container[IPv4Address]) -> None:
+    """Refuse a topology that uses an address of the host: it would answer for it on every bridge.
+
+    Raises `TopologyError`, or an `ErrorGroup`.
+    """
+    raise_errors(
+        TopologyError(
+            f"nodes.{name}.links.{network}: {address} is an address of this machine itself",
+            hint="it answers ARP requests for its addresses on every bridge: choose another prefix",
+            source=topology.source("nodes", name, "links", network),
+        )
+        for name, node in topology.topology.nodes.items()
+        for network, address in node.links.items()
+        if address in own
+    )
 
 
 class SubnetPool:

@@ -12,7 +12,7 @@ from typing import Final
 from testbed.engine import names
 from testbed.engine.api import Engine
 from testbed.errors import UsageError
-from testbed.lab.addresses import SubnetPool, taken_subnets
+from testbed.lab.addresses import SubnetPool, check_host_addresses, host_addresses, taken_subnets
 from testbed.lab.build import Builder
 from testbed.lab.down import network_users, remove_labs
 from testbed.lab.interrupt import Interrupted, stoppable
@@ -74,6 +74,8 @@ def bring_up(
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
+    if engine.address.startswith("unix:"):
+        check_host_addresses(topology, host_addresses())
     with stoppable(), lab_lock(lab, engine.address):
         began = time.monotonic()
         everything = engine.networks()

@@ -8,17 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.engine.api import Network
-from testbed.errors import MachineError, UsageError
+from testbed.errors import MachineError, TopologyError, UsageError
 from testbed.lab.addresses import (
     DEFAULT_POOL,
     POOL_VARIABLE,
     SubnetPool,
+    check_host_addresses,
     choose_pool,
     endpoint_addresses,
+    host_addresses,
     host_routes,
     prefix_length,
     taken_subnets,
 )
+from testbed.topology.load import load_topology
 
 ROUTES = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -91,6 +94,31 @@ def test_choosing_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             choose_pool(bad)
+
+
+TRIE = """\
+Main:
+     +-- 192.0.2.0/24 2 0 2
+           |-- 192.0.2.0
+              /24 link UNICAST
+           |-- 203.0.113.10
+              /32 host LOCAL
+        |-- 192.0.2.255
+           /32 link BROADCAST
+"""
+
+
+def test_an_address_of_the_host_is_refused(tmp_path: Path) -> None:
+    """The host would answer ARP requests for it on every bridge."""
+    table = tmp_path / "fib_trie"
+    table.write_text(TRIE)
+    assert host_addresses(table) == {IPv4Address("203.0.113.10")}
+    assert host_addresses(tmp_path / "absent") == set()
+    loaded = load_topology("plain-mip")
+    check_host_addresses(loaded, {IPv4Address("192.0.2.2")})
+    with pytest.raises(TopologyError, match="203.0.113.10 is an address of this machine") as caught:
+        check_host_addresses(loaded, host_addresses(table))
+    assert caught.value.source is not None and caught.value.source.file.endswith("outside.yaml")
 
 
 def test_host_routes_and_networks_are_taken(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_an_address_of_the_host_is_refused(tmp_path: Path) -> None:
     assert host_addresses(tmp_path / "absent") == set()
     loaded = load_topology("plain-mip")
     check_host_addresses(loaded, {IPv4Address("192.0.2.2")})
-    with pytest.raises(TopologyError, match="203.0.113.10 is an address of this machine") as caught:
+    with pytest.raises(TopologyError, match=r"203\.0\.113\.10 is an address of this machine") as caught:
         check_host_addresses(loaded, host_addresses(table))
     assert caught.value.source is not None and caught.value.source.file.endswith("outside.yaml")
 

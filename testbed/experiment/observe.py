@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from testbed.topology.expectations import (
     MobileNodeState,
     Packets,
     Path,
+    Perimeter,
     ProbeResult,
     Reachable,
     Refused,
@@ -118,6 +120,7 @@ class Observer:
             (Heard, self._heard),
             (Event, self._event),
             (Daemons, self._daemons),
+            (Perimeter, self._perimeter),
             (Refused, self._refused),
             (Accepted, self._accepted),
             (ProbeResult, self._probe),
@@ -221,6 +224,45 @@ class Observer:
         missing = [name for name in part.running if name not in pids]
         text = f"container {self.lab.container(part.node)[:12]} runs {running or 'no service'}"
         return not missing, text + (f", not {' nor '.join(missing)}" if missing else "")
+
+    # The VPN gateways
+
+    def _perimeter(self, part: Perimeter) -> Decision:
+        topology = self.lab.topology
+        outside = {
+            name: str(topology.node(name).links[topology.settings[name]["outside"]])
+            for name in topology.with_role("vpn-gateway")
+        }
+        answers = self._knock(part.from_, list(outside.values())) if part.gateways else {}
+        held, told = [], []
+        for name, address in outside.items():
+            words = [f"{name} ({address})"]
+            if part.gateways:
+                words.append(f"answers {answers[address]}" if answers[address] else "does not answer")
+            if part.associations:
+                held.append(self._ike_associations(name))
+                words.append(f"IKE SAs established: {held[-1]}")
+            told.append(", ".join(words))
+        exposed = sum(one is not None for one in answers.values())
+        right = (part.gateways is None or part.gateways.allows(exposed)) and (
+            part.associations is None or part.associations.allows(sum(held))
+        )
+        totals = [f"{exposed} of {len(outside)} gateways answer"] if part.gateways else []
+        totals += [f"{sum(held)} IKE SAs established"] if part.associations else []
+        return right, f"{', '.join(totals)}: {'; '.join(told)}"
+
+    def _knock(self, node: str, addresses: list[str]) -> dict[str, str | None]:
+        done = self.lab.execute(node, ["python3", "-m", "testbed.node.knock", *addresses])
+        if done.code:
+            raise StepError(f"{node} cannot ask for IKE: {done.complaint}")
+        answers: dict[str, str | None] = json.loads(done.text)
+        return answers
+
+    def _ike_associations(self, gateway: str) -> int:
+        done = self.lab.execute(gateway, ["swanctl", "--list-sas"])
+        if done.code:
+            raise StepError(f"charon of {gateway} does not tell its SAs: {done.complaint}")
+        return len(re.findall(r"^\S+: #\d+, ESTABLISHED,", done.text, re.MULTILINE))
 
     # The topology itself
 

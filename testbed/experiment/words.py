@@ -19,6 +19,7 @@ from testbed.topology.expectations import (
     MobileNodeState,
     Packets,
     Path,
+    Perimeter,
     ProbeResult,
     Refused,
     SessionState,
@@ -64,6 +65,10 @@ def _part_text(part: Part) -> str:
             return f"events {part.name} of {part.node}{source}{having}: {part.wanted}"
         case Daemons():
             return f"{' and '.join(part.running)} run on {part.node}"
+        case Perimeter():
+            wanted = [f"gateways that answer IKE: {part.gateways.wanted}"] if part.gateways else []
+            wanted += [f"IKE SAs established: {part.associations.wanted}"] if part.associations else []
+            return f"perimeter from {part.from_}: {', '.join(wanted)}"
         case Refused():
             because = f" because {part.because!r}" if part.because else ""
             return f"the topology with {_list(part.set)} is refused{because}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from testbed.errors import did_you_mean
-from testbed.topology.expectations import Expectation
+from testbed.topology.expectations import Expectation, Perimeter
 from testbed.topology.marks import Path
 from testbed.topology.part import Attachment, Part, Stack
 from testbed.topology.steps import Step
@@ -118,6 +118,7 @@ class Fail(Protocol):
 class Names(Protocol):
     """What a topology has, as far as claims name it (`model.Topology`, which is built on this module)."""
 
+    networks: dict[str, Any]
     nodes: dict[str, Any]
     options: dict[str, Any]
     claims: dict[str, Claim]
@@ -196,8 +197,21 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
     for inside, expectation in run.expectations():
         where = (*path, *inside, expectation.word)
         _check_part(expectation.part, where, known, fail)
+        if expectation.perimeter:
+            _check_perimeter(expectation.perimeter, where, known, fail)
         if expectation.binding and expectation.binding.agent is None and not mobile:
             fail(where, "whose home agent? the topology has no mobile node", "say agent: and the home agent")
+
+
+def _check_perimeter(part: Perimeter, where: Path, known: Names, fail: Fail) -> None:
+    if not any("vpn-gateway" in node.roles for node in known.nodes.values()):
+        fail(where, "whose perimeter? the topology has no VPN gateway")
+    node = known.nodes.get(part.from_)
+    if node is None:
+        return  # an unknown node is reported as everywhere
+    domains = {known.networks[link].domain for link in node.links if link in known.networks}
+    if "internet" not in domains or "intranet" in domains:
+        fail((*where, "from"), f"{part.from_} is not outside", "a node of the Internet, and not of the Intranet")
 
 
 MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register")

@@ -216,6 +216,28 @@ class Daemons(Part):
     running: Names = Field(min_length=1, description="The services that must be up, such as charon")
 
 
+class Perimeter(Part):
+    """What the outside finds of the VPN gateways, all of the topology's: who answers IKE, and their SAs.
+
+    A gateway is asked with an IKE_SA_INIT request to its address on the link `outside`, one that it declines;
+    captures see the requests too. At least one of `gateways` and `associations` says what is expected.
+    """
+
+    from_: Name = Field(alias="from", description="The node outside that asks")
+    gateways: Count | None = Field(default=None, description="How many of the VPN gateways answer")
+    associations: Count | None = Field(
+        default=None, description="How many IKE SAs they hold established, all of them together"
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _says_something(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if made.gateways is None and made.associations is None:
+            raise Expected("gateways, associations or both", "for example gateways: {exactly: 1}")
+        return made
+
+
 class Refused(Part):
     """The topology of the run is refused by the topology check when it is loaded with these changes."""
 
@@ -292,6 +314,7 @@ class Expectation(Part):
     heard: Heard | None = Field(default=None, description="Agent advertisements that the mobile node heard")
     event: Event | None = Field(default=None, description="Events of a node")
     daemons: Daemons | None = Field(default=None, description="Services that run on one node")
+    perimeter: Perimeter | None = Field(default=None, description="The VPN gateways, seen from outside")
     refused: Refused | None = Field(default=None, description="The topology, changed, is refused")
     accepted: Accepted | None = Field(default=None, description="The topology, changed, is accepted")
     probe: ProbeResult | None = Field(default=None, description="The running probe")

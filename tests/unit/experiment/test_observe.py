@@ -94,6 +94,49 @@ def test_daemons_that_one_container_holds(observer, lab):
     assert held(observer, daemons={"node": "gw", "running": "charon"}) is False
 
 
+LIST_SAS = b"""\
+clients: #7, ESTABLISHED, IKEv2, 4d13b1e0a5ab1b5f_i 6c81_r*
+  local  'gw' @ 203.0.113.2[4500]
+  esp: #9, reqid 2, INSTALLED, TUNNEL, ESP:AES_GCM_16-128
+clients: #8, CONNECTING, IKEv2, 4d13b1e0a5ab1b5e_i 6c82_r*
+site: #2, ESTABLISHED, IKEv2, 1d13b1e0a5ab1b5f_i 6c83_r*
+"""
+
+
+def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
+    lab.outputs = {
+        "testbed.node.knock": Done(0, b'{"203.0.113.2": "NO_PROPOSAL_CHOSEN"}', b""),
+        "swanctl": Done(0, LIST_SAS, b""),
+    }
+    both = {"from": "core", "gateways": {"exactly": 1}, "associations": {"exactly": 2}}
+    finding = judge(observer, perimeter=both)
+    assert finding.held
+    assert finding.observed == (
+        "1 of 1 gateways answer, 2 IKE SAs established: "
+        "gw (203.0.113.2), answers NO_PROPOSAL_CHOSEN, IKE SAs established: 2"
+    )
+    assert ("core", ["python3", "-m", "testbed.node.knock", "203.0.113.2"]) in lab.ran
+    assert held(observer, perimeter=both | {"gateways": {"exactly": 2}}) is False
+    assert held(observer, perimeter=both | {"associations": {"at-least": 3}}) is False
+    lab.ran.clear()
+    assert held(observer, perimeter={"from": "core", "associations": {"exactly": 2}})
+    assert [node for node, _ in lab.ran] == ["gw"]  # nobody knocks where nobody asked for it
+
+
+def test_a_closed_gateway_and_one_that_cannot_be_asked(observer, lab):
+    lab.outputs = {
+        "testbed.node.knock": Done(0, b'{"203.0.113.2": null}', b""),
+        "swanctl": Done(1, b"", b"connecting to 'unix:///var/run/charon.vici' failed"),
+    }
+    finding = judge(observer, perimeter={"from": "core", "gateways": {"none": True}})
+    assert finding.held and "gw (203.0.113.2), does not answer" in finding.observed
+    finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
+    assert finding.held is None and "charon.vici" in finding.observed
+    lab.outputs["testbed.node.knock"] = Done(1, b"", b"no module named testbed")
+    finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
+    assert finding.held is None and "core cannot ask for IKE" in finding.observed
+
+
 def test_a_changed_topology_is_refused_or_accepted(observer):
     vendor = "image.vpn-gateway=acme/gw"
     finding = judge(observer, refused={"set": vendor})

@@ -8,6 +8,7 @@ topologies/NAME.yaml                    other topologies that runs took place in
 claims/ID/main|control/events.jsonl     every event of every node during the run
 claims/ID/main|control/steps.jsonl      what was done when, and what came of it
 claims/ID/main|control/captures/NODE-NETWORK.pcap
+claims/ID/main-2|control-2/…            the second of several runs, and so on
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from typing import Any
 
 from testbed.errors import UsageError
 from testbed.experiment.access import Entry
-from testbed.experiment.verdict import Kind
+from testbed.experiment.verdict import run_name
 from testbed.render import RenderedLab
-
-_FOLDERS: Mapping[Kind, str] = {"run": "main", "control": "control"}
+from testbed.topology.claims import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class Evidence:
         root.mkdir(parents=True, exist_ok=True)
 
     @staticmethod
-    def run_path(claim: str, kind: Kind) -> str:
+    def run_path(claim: str, kind: Kind, number: int = 1) -> str:
         """The folder of a run, relative to the root, with a slash at its end."""
-        return f"claims/{claim}/{_FOLDERS[kind]}/"
+        return f"claims/{claim}/{run_name(kind, number)}/"
 
-    def run_folder(self, claim: str, kind: Kind) -> Path:
+    def run_folder(self, claim: str, kind: Kind, number: int = 1) -> Path:
         """The folder of a run, made if need be; what an earlier verification left in it is removed."""
-        folder = self.root / self.run_path(claim, kind)
+        folder = self.root / self.run_path(claim, kind, number)
         folder.mkdir(parents=True, exist_ok=True)
         for old in [*folder.glob("*.jsonl"), *folder.glob("captures/*.pcap")]:
             old.unlink()

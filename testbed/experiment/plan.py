@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
-from testbed.experiment.verdict import Kind
-from testbed.topology.claims import Claim, Experiment, check_names
+from testbed.topology.claims import KINDS, Claim, Experiment, Kind, check_names
 from testbed.topology.document import dotted
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.marks import Path as Place
 from testbed.topology.part import Stack
 
 
@@ -25,6 +25,7 @@ class PlannedRun:
     claim: str
     kind: Kind
     experiment: Experiment
+    number: int = 1  # of several
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,13 @@ def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> l
     for scenario in scenarios:
         loaded = scenario.loaded
         for name, claim in scenario.claims.items():
-            runs: list[tuple[Kind, Experiment]] = [("run", claim.run), ("control", claim.control)]
-            for kind, experiment in runs:
-                written = loaded.source("claims", name, kind, "topology")
+            runs = [
+                (kind, number, ("claims", name, *path), experiment)
+                for kind in KINDS
+                for number, (path, experiment) in enumerate(claim.experiments(kind), 1)
+            ]
+            for kind, number, path, experiment in runs:
+                written = loaded.source(*path, "topology")
                 ref = _reference(loaded, experiment.topology, written)
                 own = experiment.topology is None
                 sets = (*(loaded.sets if own else ()), *_sets(experiment))
@@ -134,9 +139,9 @@ def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> l
                 if topology is None:
                     continue
                 if not own:
-                    errors += _names(loaded, topology, name, kind, experiment)
+                    errors += _names(loaded, topology, path, experiment)
                 lab = labs.setdefault(_same(topology), PlannedLab(topology))
-                lab.runs.append(PlannedRun(name, kind, experiment))
+                lab.runs.append(PlannedRun(name, kind, experiment, number))
     raise_errors(errors)
     return sorted(labs.values(), key=lambda lab: -lab.seconds)
 
@@ -201,7 +206,7 @@ def _scalar(value: Any) -> str:
 
 
 def _names(
-    loaded: LoadedTopology, other: LoadedTopology, claim: str, kind: Kind, run: Experiment
+    loaded: LoadedTopology, other: LoadedTopology, path: Place, run: Experiment
 ) -> list[TopologyError]:
     errors: list[TopologyError] = []
 
@@ -209,5 +214,5 @@ def _names(
         text = f"{dotted(path)}: {message} ({other.name})"
         errors.append(TopologyError(text, hint=hint, source=loaded.source(*path)))
 
-    check_names(run, ("claims", claim, kind), other.topology, fail)
+    check_names(run, path, other.topology, fail)
     return errors

@@ -25,14 +25,15 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
     began = time.monotonic()
     result = RunResult(lab=lab.name)
     experiment = planned.experiment
-    folder = evidence.run_folder(planned.claim, planned.kind)
+    folder = evidence.run_folder(planned.claim, planned.kind, planned.number)
     captures = Captures(lab, needed_taps(lab, experiment))
     steps: list[StepRecord] = []
     mark = lab.log.mark()
     try:
         reset(lab)
         mark = lab.log.mark()
-        observer = Observer(lab, captures, mark, evidence.run_path(planned.claim, planned.kind))
+        path = evidence.run_path(planned.claim, planned.kind, planned.number)
+        observer = Observer(lab, captures, mark, path)
         performer = Performer(lab, observer)
         result.notes = performer.notes
         for _, expectation in experiment.expectations():

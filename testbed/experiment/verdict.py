@@ -16,15 +16,21 @@ be carried out or a finding is undecidable. The verdict of a claim needs its con
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-Kind = Literal["run", "control"]
+from testbed.topology.claims import Kind
+
 RunVerdict = Literal["held", "failed", "undecided"]
 ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]
 
 SCHEMA_VERSION: Final = 1
 _NAMES: Final[dict[Kind, str]] = {"run": "main", "control": "control"}
+
+
+def run_name(kind: Kind, number: int = 1) -> str:
+    """What evidence calls a run: main, control, and main-2 for the second of several."""
+    return _NAMES[kind] + (f"-{number}" if number > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,12 @@ class Finding:
     held: bool | None  # None: undecidable
     observed: str
     files: tuple[str, ...] = ()  # in the evidence folder
+    number: int = 1  # of several runs, which one
 
     def to_json(self, kind: Kind) -> dict[str, Any]:
         """As it stands in verdicts.json."""
         return {
-            "run": _NAMES[kind],
+            "run": run_name(kind, self.number),
             "expectation": self.expectation,
             "held": self.held,
             "observed": self.observed,
@@ -74,7 +81,27 @@ class RunResult:
         wanting = [one for one in self.findings if one.held is None] or [
             one for one in self.findings if not one.held
         ]
-        return "; ".join(f"{one.expectation}: {one.observed}" for one in wanting)
+        return "; ".join(f"{_which(one.number)}{one.expectation}: {one.observed}" for one in wanting)
+
+
+def _which(number: int) -> str:
+    return f"run {number}: " if number > 1 else ""
+
+
+def together(results: Sequence[RunResult | None]) -> RunResult | None:
+    """Several runs as one that holds when all of them do; None where one of them did not take place."""
+    done = [one for one in results if one is not None]
+    if not done or len(done) < len(results):
+        return None
+    numbered = list(enumerate(done, 1))
+    errors = [f"{_which(number)}{one.error}" for number, one in numbered if one.error is not None]
+    return RunResult(
+        [replace(finding, number=number) for number, one in numbered for finding in one.findings],
+        "; ".join(errors) or None,
+        ", ".join(dict.fromkeys(one.lab for one in done)),
+        sum(one.seconds for one in done),
+        list(dict.fromkeys(note for one in done for note in one.notes)),
+    )
 
 
 def decide(run: RunResult | None, control: RunResult | None) -> tuple[ClaimVerdict, str]:

@@ -17,7 +17,7 @@ from testbed.experiment.access import LabAccess, Stopped
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import PlannedLab, Scenario
 from testbed.experiment.run import carry_out
-from testbed.experiment.verdict import ClaimResult, Kind, RunResult, verdicts_json
+from testbed.experiment.verdict import ClaimResult, RunResult, together, verdicts_json
 from testbed.lab.down import remove_labs
 from testbed.lab.interrupt import Interrupted
 from testbed.lab.plan import make_plan
@@ -26,7 +26,10 @@ from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import RenderedLab, render_lab
+from testbed.topology.claims import KINDS, Kind
 
+RunKey = tuple[str, Kind, int]
+"""Which claim, its run or its control, and which of several."""
 DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
 
@@ -89,19 +92,25 @@ class Verification:
 
 
 def claim_results(
-    scenarios: Iterable[Scenario], results: Mapping[tuple[str, Kind], RunResult]
+    scenarios: Iterable[Scenario], results: Mapping[RunKey, RunResult]
 ) -> Iterator[ClaimResult]:
-    """Every claim with the results of its two runs."""
+    """Every claim with the results of its run and control, each of which may be several."""
     for scenario in scenarios:
         for name, claim in scenario.claims.items():
             spoken = claim.configuration
+            came = {
+                kind: together(
+                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
+                )
+                for kind in KINDS
+            }
             yield ClaimResult(
                 name,
                 claim.says,
                 claim.source,
                 spoken.model_dump(exclude_none=True) if spoken else {},
-                results.get((name, "run")),
-                results.get((name, "control")),
+                came["run"],
+                came["control"],
                 scenario.loaded.name,
                 claim.shows,
                 claim.problem,
@@ -120,7 +129,7 @@ class _Crew:
         self._open: set[LabAccess] = set()
         self._stopping = threading.Event()
         self._token = secrets.token_hex(3)
-        self.results: dict[tuple[str, Kind], RunResult] = {}
+        self.results: dict[RunKey, RunResult] = {}
         self.backends: dict[str, Any] = {}
         self.programs: dict[str, str] = {}
 
@@ -226,13 +235,12 @@ class _Crew:
             access.open()
             self._describe(access)
             for planned in lab.runs:
-                job.progress.show(f"{planned.claim}: {planned.kind} in {name}")
+                run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
+                job.progress.show(f"{planned.claim}: {run} in {name}")
                 result = carry_out(access, planned, job.evidence)
                 with self._lock:
-                    self.results[planned.claim, planned.kind] = result
-                job.progress.say(
-                    f"{planned.claim}: {planned.kind} {result.verdict} after {result.seconds:.1f} s"
-                )
+                    self.results[planned.claim, planned.kind, planned.number] = result
+                job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
         finally:
             with self._lock:
                 self._open.discard(access)
@@ -241,7 +249,7 @@ class _Crew:
     def _fail(self, lab: PlannedLab, why: str) -> None:
         with self._lock:
             for planned in lab.runs:
-                self.results[planned.claim, planned.kind] = RunResult(error=why)
+                self.results[planned.claim, planned.kind, planned.number] = RunResult(error=why)
         self._job.progress.say(why)
 
     def _describe(self, access: LabAccess) -> None:

@@ -3,7 +3,7 @@
     python3 -m testbed.node.knock 203.0.113.2 203.0.113.3
     {"203.0.113.2": "NO_PROPOSAL_CHOSEN", "203.0.113.3": null}
 
-An answer is an IKE response to our SPI, whatever it says; null: none came. What is proposed, RFC 8247 forbids,
+An answer is an IKE response to our SPI, whatever it says; null: none came. What is proposed RFC 8247 forbids,
 so a responder says no and keeps nothing of it: knocking again and again fills no table of half-open SAs.
 """
 
@@ -41,9 +41,7 @@ def request(spi: bytes) -> bytes:
         + _payload(NONCE, struct.pack("!Hxx", GROUP) + public)
         + _payload(0, os.urandom(32))
     )
-    header = HEADER.pack(
-        spi, bytes(8), SA, VERSION, IKE_SA_INIT, INITIATOR, 0, HEADER.size + len(payloads)
-    )
+    header = HEADER.pack(spi, bytes(8), SA, VERSION, IKE_SA_INIT, INITIATOR, 0, HEADER.size + len(payloads))
     return header + payloads
 
 

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbed.errors import Source, TestbedError, UsageError
 from testbed.experiment.pcap import Frame, read_capture
@@ -32,11 +32,16 @@ class _Read(BaseModel):
 class Finding(_Read):
     """One expectation, and what was observed."""
 
-    run: Side
+    run: str = Field(pattern=r"^(main|control)(-\d+)?$")  # main-2: the second of several
     expectation: str
     held: bool | None
     observed: str = ""
     files: list[str] = []
+
+    @property
+    def side(self) -> str:
+        """Whether the run or the control found it."""
+        return self.run.partition("-")[0]
 
 
 class RunFacts(_Read):
@@ -72,7 +77,7 @@ class Claim(_Read):
 
     def findings(self, side: Side) -> list[Finding]:
         """The findings of the run or the control."""
-        return [finding for finding in self.evidence if finding.run == side]
+        return [finding for finding in self.evidence if finding.side == side]
 
 
 class Verdicts(_Read):
@@ -259,7 +264,7 @@ class Evidence:
     def topology_of(self, lab: str) -> Topology | None:
         """The topology a lab was brought up from: the scenario's own, or another that a run needed."""
         backends = self.verdicts.backends if self.verdicts else {}
-        about = backends.get(lab)
+        about = backends.get(lab.partition(", ")[0])  # of several runs the first
         name = about.get("topology") if isinstance(about, dict) else None
         other = _topology(self.folder / "topologies" / f"{name}.yaml") if name else None
         return other or self.topology

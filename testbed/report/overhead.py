@@ -118,7 +118,7 @@ def captures(evidence: Evidence) -> Iterator[Capture]:
 
 def _stack(evidence: Evidence, lab: str, topology: Topology) -> str:
     """The stack a lab was brought up with."""
-    about = (evidence.verdicts.backends if evidence.verdicts else {}).get(lab, {})
+    about = (evidence.verdicts.backends if evidence.verdicts else {}).get(lab.partition(", ")[0], {})
     for one in str(about.get("sets", "")).split():
         if one.startswith("option.stack="):
             return one.partition("=")[2]

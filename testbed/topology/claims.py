@@ -10,7 +10,14 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 
 from testbed.errors import did_you_mean
 from testbed.topology.expectations import Expectation, Perimeter
@@ -20,6 +27,8 @@ from testbed.topology.steps import Step
 from testbed.topology.values import Expected, Label, Name
 
 Shows = Literal["works", "fails", "costs"]
+Kind = Literal["run", "control"]
+KINDS: tuple[Kind, ...] = ("run", "control")
 
 
 def _claim_id(value: Any) -> str:
@@ -79,6 +88,20 @@ class TrialUse(Trial):
     trial: Label = Field(description="The trial, one of the topology's `trials`")
 
 
+_Several = Annotated[list[Experiment], Field(min_length=1)]
+
+
+def _one_or_several(value: Any, _: ValidatorFunctionWrapHandler) -> Experiment | list[Experiment]:
+    """Judged as what was written: a union would report the errors of both."""
+    if isinstance(value, list):
+        return TypeAdapter(_Several).validate_python(value)
+    return Experiment.model_validate(value)
+
+
+Runs = Annotated[Experiment | _Several, WrapValidator(_one_or_several)]
+"""One experiment, or several that must all hold."""
+
+
 class Spoken(Part):
     """The combination of stack and attachment that a claim speaks of."""
 
@@ -104,8 +127,16 @@ class Claim(Part):
     drawback: Label | None = Field(
         default=None, description="What it costs that the document names and does not count as such a problem"
     )
-    run: Experiment = Field(description="Tries what the sentence says")
-    control: Experiment = Field(description="The nearby run in which the opposite must come out")
+    run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
+    control: Runs = Field(description="The nearby run in which the opposite must come out, or several")
+
+    def experiments(self, kind: Kind) -> Iterator[tuple[Path, Experiment]]:
+        """The experiments of the run or the control, with their paths in the claim."""
+        written = self.run if kind == "run" else self.control
+        if isinstance(written, Experiment):
+            yield (kind,), written
+        else:
+            yield from (((kind, index), one) for index, one in enumerate(written))
 
 
 class Fail(Protocol):
@@ -134,9 +165,10 @@ def check_claims(topology: Names, fail: Fail) -> None:
     _check_deployed(topology, fail)
     for name, claim in topology.claims.items():
         _check_shown(claim, ("claims", name), fail)
-        for kind, run in (("run", claim.run), ("control", claim.control)):
-            if run.topology is None:
-                check_names(run, ("claims", name, kind), topology, fail)
+        for kind in KINDS:
+            for path, run in claim.experiments(kind):
+                if run.topology is None:
+                    check_names(run, ("claims", name, *path), topology, fail)
 
 
 def _check_deployed(topology: Names, fail: Fail) -> None:
@@ -211,7 +243,11 @@ def _check_perimeter(part: Perimeter, where: Path, known: Names, fail: Fail) -> 
         return  # an unknown node is reported as everywhere
     domains = {known.networks[link].domain for link in node.links if link in known.networks}
     if "internet" not in domains or "intranet" in domains:
-        fail((*where, "from"), f"{part.from_} is not outside", "a node of the Internet, and not of the Intranet")
+        fail(
+            (*where, "from"),
+            f"{part.from_} is not outside",
+            "a node of the Internet, and not of the Intranet",
+        )
 
 
 MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path as FilePath
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -326,8 +326,7 @@ def _expectation(kind: str, context: dict[str, Any], value: Any, message: str) -
 def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
     """The model that describes the mapping at a path, found by the annotations."""
     for part in path:
-        if NoneType in get_args(model):  # an optional part
-            model = next(one for one in get_args(model) if one is not NoneType)
+        model = _written(model, part)
         if isinstance(model, type) and issubclass(model, BaseModel):
             fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
             model = fields.get(str(part))
@@ -338,6 +337,15 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
     if NoneType in get_args(model):
         model = next(one for one in get_args(model) if one is not NoneType)
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _written(model: Any, part: str | int) -> Any:
+    """Of an optional part, or of one or several: what was written, told by what is inside it."""
+    if get_origin(model) not in (UnionType, Union):
+        return model
+    ways = [one for one in get_args(model) if one is not NoneType]
+    way = ways[-1] if isinstance(part, int) else ways[0]
+    return get_args(way)[0] if get_origin(way) is Annotated else way
 
 
 def _keys(model: type[BaseModel] | None) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
-from testbed.topology.claims import Trial
+from testbed.topology.claims import KINDS, Trial
 from testbed.topology.document import describe, dotted, place, validate_model
 from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Topology
@@ -170,23 +170,38 @@ def _use_trials(data: dict[str, Any], marks: Marks, errors: list[TestbedError]) 
     claims = data.get("claims")
     trials = data.get("trials", {})
     for name, claim in claims.items() if isinstance(claims, dict) else ():
-        for kind in ("run", "control"):
-            use = claim.get(kind) if isinstance(claim, dict) else None
-            path: Path = ("claims", name, kind)
-            if isinstance(use, dict) and "trial" in use:
-                ref, where = use.pop("trial"), (*path, "trial")
-            elif isinstance(use, str):
-                ref, where, use = use, path, {}
-            else:
-                continue
-            if not isinstance(ref, str) or ref not in trials:
-                hint = did_you_mean(str(ref), trials) or "add it to trials"
-                source = marks.value(where)
-                errors.append(
-                    TopologyError(f"{dotted(where)}: unknown trial {ref}", hint=hint, source=source)
-                )
-                continue
-            claim[kind] = _trial(trials[ref], ("trials", ref), use, path, marks)
+        for kind in KINDS if isinstance(claim, dict) else ():
+            runs = claim.get(kind)
+            if isinstance(runs, list):
+                for index in range(len(runs)):
+                    _use_trial(runs, index, ("claims", name, kind, index), trials, marks, errors)
+            elif kind in claim:
+                _use_trial(claim, kind, ("claims", name, kind), trials, marks, errors)
+
+
+def _use_trial(
+    owner: Any,
+    key: str | int,
+    path: Path,
+    trials: Mapping[str, Any],
+    marks: Marks,
+    errors: list[TestbedError],
+) -> None:
+    """Put a trial in place of a run that is its name, or a mapping that says `trial`."""
+    use = owner[key]
+    if isinstance(use, dict) and "trial" in use:
+        ref, where = use.pop("trial"), (*path, "trial")
+    elif isinstance(use, str):
+        ref, where, use = use, path, {}
+    else:
+        return
+    if not isinstance(ref, str) or ref not in trials:
+        hint = did_you_mean(str(ref), trials) or "add it to trials"
+        errors.append(
+            TopologyError(f"{dotted(where)}: unknown trial {ref}", hint=hint, source=marks.value(where))
+        )
+        return
+    owner[key] = _trial(trials[ref], ("trials", ref), use, path, marks)
 
 
 def _trial(trial: dict[str, Any], at: Path, own: dict[str, Any], path: Path, marks: Marks) -> dict[str, Any]:

@@ -34,8 +34,10 @@ def topology_schema(roles: Mapping[str, Role]) -> dict[str, Any]:
     schema["$defs"] |= use.pop("$defs") | {"TrialUse": use}
     claim = schema["$defs"]["Claim"]["properties"]
     for key in ("run", "control"):
-        ways = [claim[key], {"$ref": "#/$defs/TrialUse"}, {"type": "string"}]
-        claim[key] = {"anyOf": ways, "description": f"{claim[key]['description']}; or the name of a trial"}
+        ways = [{"$ref": f"#/$defs/{name}"} for name in ("Experiment", "TrialUse")] + [{"type": "string"}]
+        several = {"type": "array", "items": {"anyOf": ways}, "minItems": 1}
+        text = f"{claim[key]['description']}; in place of one the name of a trial"
+        claim[key] = {"anyOf": [*ways, several], "description": text}
     for part in (schema, *(schema["$defs"][name] for name in ("Network", "Node", "Option"))):
         part.pop("required")  # the rest may stand in another file
     node = schema["$defs"]["Node"]["properties"]

@@ -29,6 +29,7 @@ A claim in a topology file:
           steps: [STEP, …]                  one after the other
           expect: [EXPECTATION, …]          all of it must be seen
         control: …                          like run: the nearby run in which the opposite must come out
+                                            either may be a list of runs: all of them must hold
 
     trials: {NAME: {steps: …, expect: …}}   runs that claims share: `control: NAME` takes one as it is,
                                             `run: {trial: NAME, expect: [MORE], …}` with keys of its own

@@ -14,7 +14,9 @@ from testbed.node.knock import HEADER, IKE_SA_INIT, NOTIFY, RESPONSE, SA, answer
 SPI = bytes(range(1, 9))
 
 
-def response(spi=SPI, *, payload=NOTIFY, exchange=IKE_SA_INIT, flags=RESPONSE, version=0x20, kind=14, extra=0):
+def response(
+    spi=SPI, *, payload=NOTIFY, exchange=IKE_SA_INIT, flags=RESPONSE, version=0x20, kind=14, extra=0
+):
     body = struct.pack("!BxHBBH", 0, 8, 0, 0, kind)
     length = HEADER.size + len(body) + extra
     return HEADER.pack(spi, os.urandom(8), payload, version, exchange, flags, 0, length) + body

@@ -128,7 +128,7 @@ class Claim(Part):
         default=None, description="What it costs that the document names and does not count as such a problem"
     )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
-    control: Runs = Field(description="The nearby run in which the opposite must come out, or several")
+    control: Runs = Field(description="The nearby run in which the opposite must come out")
 
     def experiments(self, kind: Kind) -> Iterator[tuple[Path, Experiment]]:
         """The experiments of the run or the control, with their paths in the claim."""

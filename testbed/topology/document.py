@@ -334,8 +334,7 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
             model = get_args(model)[-1]
         else:
             return None
-    if NoneType in get_args(model):
-        model = next(one for one in get_args(model) if one is not NoneType)
+    model = _written(model, "")
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 

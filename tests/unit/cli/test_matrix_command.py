@@ -11,6 +11,7 @@ from testbed.engine import image, provision
 from testbed.experiment.plan import Scenario
 from testbed.experiment.verdict import Finding, RunResult, verdicts_json
 from testbed.experiment.verify import Verification, claim_results
+from testbed.topology.claims import KINDS
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
 BAD = RunResult([Finding("it is so", False, "not seen")])
@@ -25,9 +26,11 @@ def decided(monkeypatch):
         told.asked = (self, scenarios, labs)
         results = {}
         for one in scenarios:
-            for name in one.claims:
-                results[name, "run"] = told.results.get(name, GOOD)
-                results[name, "control"] = GOOD
+            for name, claim in one.claims.items():
+                for kind in KINDS:
+                    for number, _ in enumerate(claim.experiments(kind), 1):
+                        results[name, kind, number] = GOOD
+                results[name, "run", 1] = told.results.get(name, GOOD)
         return verdicts_json(None, {"verify-1": {}}, list(claim_results(scenarios, results)))
 
     monkeypatch.setattr(Verification, "verify_all", verify_all)

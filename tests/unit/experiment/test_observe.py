@@ -324,6 +324,7 @@ def test_every_expectation_has_words():
         {"reachable": {"from": "mn", "to": "cn", "source": "home"}},
         {"unreachable": {"from": "mn", "to": "cn"}},
         {"hops": {"from": "mn", "to": "cn", "through": "gw", "not-through": "ha"}},
+        {"perimeter": {"from": "core", "gateways": {"exactly": 4}, "associations": {"at-least": 1}}},
     ]
     expectations = [Expectation.model_validate(one) for one in written]
     assert len({expectation_text(one) for one in expectations}) == len(written)

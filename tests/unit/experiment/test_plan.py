@@ -22,6 +22,8 @@ from testbed.experiment.plan import (
 )
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.verify import Verification
+from testbed.report.evidence import read_evidence
+from testbed.report.page import render_report
 from testbed.topology.load import load_topology
 
 
@@ -191,6 +193,7 @@ def test_old_evidence_is_replaced(tmp_path):
     again = Evidence(tmp_path).run_folder("x", "run")
     assert again == folder and not list(again.glob("captures/*"))
     assert first.run_path("x", "control") == "claims/x/control/"
+    assert first.run_path("x", "run", 2) == "claims/x/main-2/"
 
 
 # A verification without an engine
@@ -220,7 +223,8 @@ def stage(monkeypatch, tmp_path):
                 played.hold(self)
             played.ran.append((one.claim, one.kind))
             good = RunResult([Finding("it is so", True, "seen")])
-            self.results[one.claim, one.kind] = played.results.get((one.claim, one.kind), good)
+            key = one.claim, one.kind, one.number
+            self.results[key] = played.results.get(key, good)
 
     monkeypatch.setattr(verify_module, "bring_up", bring_up)
     monkeypatch.setattr(verify_module, "remove_labs", lambda engine, name: played.down.append(name))
@@ -232,7 +236,7 @@ def stage(monkeypatch, tmp_path):
 
 def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
     scenario, labs = planned()
-    stage.results["2.1-fa-mn-deaf", "run"] = RunResult([Finding("deaf", False, "heard")])
+    stage.results["2.1-fa-mn-deaf", "run", 1] = RunResult([Finding("deaf", False, "heard")])
     verdicts = stage.verification.verify(scenario, labs)
     assert [one["id"] for one in verdicts["claims"]] == list(scenario.claims)
     wrong = [one["id"] for one in verdicts["claims"] if one["verdict"] != "reproduced"]
@@ -249,6 +253,32 @@ def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
     (one,) = [one for one in verdicts["claims"] if one["verdict"] != "reproduced"]
     assert one["id"] == "fig10-trusted-fa" and one["verdict"] == "inconclusive" and "no room" in one["reason"]
     assert len(stage.down) == 6  # what was half there too
+
+
+def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
+    more = tmp_path / "more.yaml"
+    more.write_text(
+        "name: more\ntitle: Several runs\ninclude: [INCLUDED]\nclaims:\n"
+        "  mine:\n    says: so it is\n    source: §1\n"
+        "    run: [registers-through-fa, {trial: registers-through-fa, options: {attach: hotel}}]\n"
+        "    control: [registers-through-fa]\n".replace(
+            "INCLUDED", str(data_dir("topologies") / "scenario-2.1.yaml")
+        )
+    )
+    scenario, labs = planned("mine", ref=more)
+    runs = {(run.kind, run.number): lab.topology.options["attach"] for lab in labs for run in lab.runs}
+    assert runs == {("run", 1): "home", ("run", 2): "hotel", ("control", 1): "home"}
+    stage.results["mine", "run", 1] = RunResult([Finding("a", True, "seen")], lab="x", seconds=1.0)
+    stage.results["mine", "run", 2] = RunResult([Finding("b", False, "missed")], lab="y", seconds=2.0)
+    stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
+    (one,) = stage.verification.verify(scenario, labs)["claims"]
+    assert one["verdict"] == "refuted" and one["reason"] == "run 2: b: missed"
+    assert one["run"] == {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None}
+    assert [each["run"] for each in one["evidence"]] == ["main", "main-2", "control"]
+    read = read_evidence(tmp_path / "evidence")
+    (claim,) = read.verdicts.claims
+    assert [each.expectation for each in claim.findings("main")] == ["a", "b"]
+    assert "<code>main-2</code> b" in render_report(read)
 
 
 def test_several_scenarios_are_decided_together(stage, tmp_path):

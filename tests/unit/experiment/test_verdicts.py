@@ -6,7 +6,7 @@ import pytest
 
 from testbed.experiment.captures import Matched
 from testbed.experiment.observe import wire_decision
-from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, verdicts_json
+from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_json
 from testbed.topology.expectations import Count, Packets
 
 YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
@@ -116,6 +116,17 @@ def test_counts_say_what_they_want():
     }
     assert {one.wanted for one in wanted.values()} == set(wanted)
     assert Packets.model_validate({"at": "mn/hotel", "none": True}).at == ["mn/hotel"]
+
+
+def test_several_runs_are_one_that_holds_when_all_do():
+    held, failed, undecided = (RESULTS[one] for one in ("held", "failed", "undecided"))
+    assert together([held, held]).verdict == "held"
+    assert together([held, failed]).verdict == "failed"
+    assert together([failed, undecided]).verdict == "undecided"
+    assert together([held, None]) is None
+    broken = together([held, RunResult(error="no lab")])
+    assert broken.verdict == "undecided" and broken.error == "run 2: no lab"
+    assert [one.number for one in together([held, failed]).findings][-1] == 2
 
 
 def test_verdicts_json_has_what_was_promised():

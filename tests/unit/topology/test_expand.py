@@ -123,6 +123,18 @@ def test_claims_share_trials_and_filters(tmp_path: Path) -> None:
     assert more.control.expect == plain.run.expect
 
 
+def test_a_list_of_runs_may_name_trials(tmp_path: Path) -> None:
+    listed = CLAIMED.replace("run: walk", "run: [walk, {trial: walk, steps: [{flush: ha}]}]")
+    loaded = load(tmp_path, listed)
+    plain = loaded.topology.claims["plain"]
+    (first, one), (second, two) = plain.experiments("run")
+    assert (first, second) == (("run", 0), ("run", 1)) and one == plain.control
+    assert [step.word for step in two.steps] == ["flush"] and two.expect == one.expect
+    assert loaded.source("claims", "plain", "run", 1, "expect", 0).line == 15
+    again = load(tmp_path, loaded.text())
+    assert again.topology.claims["plain"] == plain
+
+
 def test_what_comes_from_a_trial_is_marked_there(tmp_path: Path) -> None:
     loaded = load(tmp_path, CLAIMED)
     assert loaded.source("claims", "more", "run", "expect", 0).line == 15

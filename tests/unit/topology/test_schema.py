@@ -52,9 +52,9 @@ def test_the_schema_knows_the_ways_to_write_a_run(schema: dict[str, Any]) -> Non
     jsonschema = pytest.importorskip("jsonschema")
     whole = {"steps": [{"move": "home"}], "expect": [{"mobile-node": "home"}]}
     claim = {"says": "it works", "source": "§1", "control": "walk"}
-    for run in ("walk", {"trial": "walk", "expect": whole["expect"]}, whole):
+    for run in ("walk", {"trial": "walk", "expect": whole["expect"]}, whole, ["walk", whole]):
         jsonschema.validate({"claims": {"x": claim | {"run": run}}}, schema)
-    for run in ({"expect": whole["expect"]}, {"trail": "walk"}, 3):
+    for run in ({"expect": whole["expect"]}, {"trail": "walk"}, 3, [], [["walk"]]):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"claims": {"x": claim | {"run": run}}}, schema)
 

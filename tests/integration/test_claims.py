@@ -57,6 +57,7 @@ CLAIMS = {
         "2.5-ipsec-in-mip-works",
         "2.5-mip-in-ipsec-fa",
         "2.5-mip-in-ipsec-renegotiates",
+        "2.5-perimeter-grows",
     ],
 }
 pytestmark = pytest.mark.timeout(600)

@@ -102,3 +102,11 @@ def test_two_boxes(verify_all, tmp_path):
 def test_a_gateway_that_lets_the_inside_out(verify_all):
     claims = ["2.4-no-mobility-inside"]
     assert_refuted(verify_all([("scenario-2.4", claims, ["node.gw.passes=everything"])]), *claims)
+
+
+def test_gateways_that_are_not_exposed(verify_all, tmp_path):
+    """Those of the further links turn their back to the outside."""
+    boxes = "settings: {outside: %s, protects: 10.0.0.0/8, inner-pool: 10.0.25$n.0/24"
+    file = scenario(tmp_path, (boxes % "public", boxes % "link-$n"))
+    claims = ["2.5-perimeter-grows"]
+    assert_refuted(verify_all([(file.parent / "scenario-2.5.yaml", claims, ())]), *claims)

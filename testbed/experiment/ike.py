@@ -15,6 +15,7 @@ ESP_FILTER: Final = "ip proto 50 or udp port 4500 or ip proto 4"
 _RESPONSE: Final = 0x20  # flag R of RFC 7296 §3.1
 _IP_IN_IP, _UDP, _ESP = 4, 17, 50
 _MARKER = bytes(4)
+_FRAGMENT_OFFSET: Final = 0x1FFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,16 @@ def associations(packets: Iterable[bytes]) -> set[tuple[IPv4Address, int]]:
 
 
 def _innermost(packet: bytes) -> tuple[IPv4Address, int, bytes]:
-    """Destination, protocol and payload of an IPv4 packet, or of the one in its IP-in-IP (RFC 2003)."""
-    while len(packet) >= 20:
-        payload = packet[(packet[0] & 0x0F) * 4 :]
+    """Destination, protocol and payload of an IPv4 packet, or of the one in its IP-in-IP (RFC 2003).
+
+    A fragment other than the first has no headers but the outermost: it counts as nothing.
+    """
+    while len(packet) >= 20 and (header := (packet[0] & 0x0F) * 4) >= 20:
+        if int.from_bytes(packet[6:8], "big") & _FRAGMENT_OFFSET:
+            break
         if packet[9] != _IP_IN_IP:
-            return IPv4Address(packet[16:20]), packet[9], payload
-        packet = payload
+            return IPv4Address(packet[16:20]), packet[9], packet[header:]
+        packet = packet[header:]
     return IPv4Address(0), 0, b""
 
 

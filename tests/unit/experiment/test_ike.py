@@ -3,6 +3,8 @@
 import struct
 from ipaddress import IPv4Address
 
+import pytest
+
 from testbed.experiment.captures import _hex_packets
 from testbed.experiment.ike import EXCHANGES, associations, requests
 
@@ -10,9 +12,9 @@ INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]
 GATEWAY, CLIENT = "203.0.113.2", "198.51.100.70"
 
 
-def ip(protocol, payload, source=CLIENT, destination=GATEWAY, options=b""):
-    first = 0x45 + len(options) // 4
-    header = struct.pack("!BBHHHBBH", first, 0, 20 + len(options) + len(payload), 0, 0, 64, protocol, 0)
+def ip(protocol, payload, source=CLIENT, destination=GATEWAY, options=b"", offset=0):
+    first, length = 0x45 + len(options) // 4, 20 + len(options) + len(payload)
+    header = struct.pack("!BBHHHBBH", first, 0, length, 0, offset // 8, 64, protocol, 0)
     return header + IPv4Address(source).packed + IPv4Address(destination).packed + options + payload
 
 
@@ -66,6 +68,18 @@ def test_rubbish_is_nothing():
     rubbish = (b"", b"\x45", udp(b""), udp(b"short"), ip(1, bytes(60)), udp(ike(INIT)[:-1]))
     assert exchanges(*rubbish) == []
     assert associations([b"", bytes(19), ip(50, b"abc")]) == set()
+
+
+@pytest.mark.timeout(5)
+def test_a_packet_that_would_contain_itself_is_nothing():
+    endless = bytes([0x40, *bytes(8), 4, *bytes(30)])  # a header of no length, of IP-in-IP
+    assert associations([endless, ip(4, endless)]) == set()
+
+
+def test_later_fragments_have_no_header_to_count():
+    assert associations([ip(50, struct.pack("!II", 7, 1), offset=1480)]) == set()
+    assert associations([ip(4, ip(50, struct.pack("!II", 7, 1)), offset=1480)]) == set()
+    assert exchanges(udp(ike(INIT), offset=1480)) == []
 
 
 def test_associations_are_pairs_of_destination_and_spi():

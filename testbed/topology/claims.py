@@ -201,13 +201,18 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
 
 
 def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
-    """Report every node, network, tap and option of a run that its topology does not have."""
+    """Report every node, network, tap and option of a run that its topology does not have.
+
+    The mobile node of a run, with which it begins and of which its steps speak, is the topology's first.
+    """
     for option in run.options:
         if option not in known.options:
             hint = did_you_mean(option, known.options)
             fail((*path, "options", option), f"unknown option {option}", hint)
-    mobile = [name for name, node in known.nodes.items() if node.attaches]
-    attachable = [network for node in known.nodes.values() for network in node.attaches]
+    mobile = next((node for node in known.nodes.values() if node.attaches), None)
+    if mobile is None:
+        fail(path, "a run needs a mobile node, and the topology has none", "add a node that attaches")
+    attachable = mobile.attaches if mobile else []
     for index, step in enumerate(run.steps):
         where: Path = (*path, "steps", index, step.word)
         if step.move or step.carry:
@@ -216,14 +221,12 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
                 if network not in attachable:
                     fail(
                         (*where, "to"),
-                        f"no mobile node attaches to {network}",
+                        f"the mobile node does not attach to {network}",
                         did_you_mean(network, attachable),
                     )
         if step.register_ and step.register_.through not in (*attachable, "ipsec"):
             hint = did_you_mean(step.register_.through, [*attachable, "ipsec"])
-            fail((*where, "through"), f"no mobile node attaches to {step.register_.through}", hint)
-        if step.word in MOBILE_STEPS and not mobile:
-            fail(where, "needs a mobile node, and the topology has none")
+            fail((*where, "through"), f"the mobile node does not attach to {step.register_.through}", hint)
         if isinstance(step.part, Part):
             _check_part(step.part, where, known, fail)
     for inside, expectation in run.expectations():
@@ -231,8 +234,6 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
         _check_part(expectation.part, where, known, fail)
         if expectation.perimeter:
             _check_perimeter(expectation.perimeter, where, known, fail)
-        if expectation.binding and expectation.binding.agent is None and not mobile:
-            fail(where, "whose home agent? the topology has no mobile node", "say agent: and the home agent")
 
 
 def _check_perimeter(part: Perimeter, where: Path, known: Names, fail: Fail) -> None:
@@ -249,9 +250,6 @@ def _check_perimeter(part: Perimeter, where: Path, known: Names, fail: Fail) -> 
             "a node of the Internet, and not of the Intranet",
         )
 
-
-MOBILE_STEPS = ("move", "carry", "session", "probe", "ipsec", "bypass", "register")
-"""Steps that speak of `the` mobile node: the first of the topology."""
 
 _NODE_FIELDS = ("node", "from_", "to", "agent", "agents", "inner", "through", "not_through")
 

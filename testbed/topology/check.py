@@ -333,6 +333,8 @@ class Checker:
                         "settings: {home-network: NETWORK}, or {virtual-home: PREFIX}",
                         key=True,
                     )
+                if (beside := self._topology.nodes.get(str(settings.get("gateway")))) is not None:
+                    self._check_beside(name, settings, set(node.links) & set(beside.links))
             address, agent = settings.get("home-address"), settings.get("home-agent")
             if not isinstance(address, IPv4Address):
                 continue
@@ -343,6 +345,14 @@ class Checker:
             if address in owners:
                 self._fail(path, f"{address} is already the address of {owners[address]}")
             owners.setdefault(address, name)
+
+    def _check_beside(self, name: str, settings: Mapping[str, Any], shared: set[str]) -> None:
+        path: Path = ("nodes", name, "settings", "gateway")
+        if settings.get("virtual-home") is None:
+            self._fail(path, "only a home agent with a virtual home network has a gateway beside it")
+        intranet = {one for one, network in self._topology.networks.items() if network.domain == "intranet"}
+        if not shared & intranet:
+            self._fail(path, f"expected a gateway on a network of the Intranet that {name} is on")
 
     def _home_prefix(self, agent: str) -> IPv4Network | None:
         settings = self._settings[agent]

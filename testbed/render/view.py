@@ -108,9 +108,10 @@ class NodeView:
     @property
     def agent_address(self) -> IPv4Address:
         """Where mobile nodes register, for a home agent: with MIPv4 inside IPsec on the Intranet side."""
-        if self._loaded.options.get("stack") == "mip-in-ipsec" and self.intranet_links:
-            return self.intranet_links[0].address
         link = self.settings["agent"] or self.settings["home-network"] or next(iter(self.links))
+        inside = {one.network: one.address for one in self.intranet_links}
+        if inside and link not in inside and self._loaded.options.get("stack") == "mip-in-ipsec":
+            return next(iter(inside.values()))
         return self.links[link]
 
     @property

@@ -187,7 +187,7 @@ class Run:
                 str(line.get("node", "")),
                 str(line.get("event", "")),
                 str(line.get("source", "")),
-                float(line.get("wall") or 0),
+                _seconds(line.get("wall")),
                 {k: v for k, v in line.items() if k not in ("node", "event", "source", "wall", "monotonic")},
             )
             for line in _lines(self.folder / "events.jsonl")
@@ -200,8 +200,8 @@ class Run:
         return [
             StepTaken(
                 str(line.get("text") or line.get("step", "")),
-                float(line.get("began") or 0),
-                float(line.get("ended") or 0),
+                _seconds(line.get("began")),
+                _seconds(line.get("ended")),
                 str(line.get("result", "")),
             )
             for line in _lines(self.folder / "steps.jsonl")
@@ -300,22 +300,26 @@ def _json(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TestbedError(f"not JSON: {error}", source=Source(str(path))) from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """JSON lines; a missing file has none, and a last line cut short is left out."""
+    """JSON lines; a missing file has none. What is no object, as a last line cut short, is left out."""
     if not path.is_file():
         return
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             data = json.loads(line)
         except ValueError:
             continue
         if isinstance(data, dict):
             yield data
+
+
+def _seconds(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def _model(kind: type[M], path: Path) -> M | None:
@@ -326,5 +330,5 @@ def _model(kind: type[M], path: Path) -> M | None:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "the whole"
         raise TestbedError(f"{where}: {first['msg']}", source=Source(str(path))) from error

@@ -92,7 +92,7 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
 def write_report(evidence: Evidence, path: Path) -> None:
     """Write the page to a file."""
     inside = path.resolve().parent == evidence.folder.resolve()
-    path.write_text(render_report(evidence, links=inside))
+    path.write_text(render_report(evidence, links=inside), encoding="utf-8")
 
 
 def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]:

@@ -297,6 +297,16 @@ def test_folders_that_are_no_evidence(tmp_path: Path) -> None:
     )
     with pytest.raises(TestbedError, match=r"claims\.0\.id"):
         read_evidence(tmp_path)
+    (tmp_path / "verdicts.json").write_text("[]")
+    with pytest.raises(TestbedError, match="the whole: "):
+        read_evidence(tmp_path)
+
+
+def test_rubbish_among_events_and_steps_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_bytes(b'\xff\n[]\n{"event": "ready", "wall": "soon"}\n{"eve')
+    (tmp_path / "steps.jsonl").write_text('{"text": "move", "began": {}, "ended": 2}\n')
+    assert [(one.name, one.wall) for one in Run(tmp_path).events] == [("ready", 0.0)]
+    assert [(one.text, one.began, one.ended) for one in Run(tmp_path).steps] == [("move", 0.0, 2.0)]
 
 
 def test_a_capture_cut_short_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:

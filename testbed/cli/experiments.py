@@ -14,6 +14,7 @@ import typer
 
 from testbed.cli.labs import narrated
 from testbed.cli.output import note
+from testbed.errors import UsageError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from testbed.engine.api import Engine
     from testbed.experiment.evidence import Evidence
     from testbed.lab.progress import Progress
+    from testbed.report.evidence import Verdicts
 
 EvidenceFolder = Annotated[
     Path | None,
@@ -63,6 +65,18 @@ def laboratory(kept: Path | None) -> Iterator[Laboratory]:
             image = ensure_node_image(engine, note, detail=partial(note, level=1))
             with narrated() as progress:
                 yield Laboratory(engine, image.name, pool, folder, progress)
+
+
+def write_junit(verdicts: Verdicts, file: Path | None) -> None:
+    """Write the verdicts as JUnit XML if a file was named for it. Raises `UsageError`."""
+    from testbed.report.junit import junit
+
+    if file is None:
+        return
+    try:
+        file.write_text(junit(verdicts), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
 
 
 def say_where(kept: Path | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where
+from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where, write_junit
 from testbed.cli.options import complete_topology
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode, Source
@@ -80,10 +80,6 @@ def matrix(
             progress=at.progress,
         ).verify_all(chosen, labs)
     verdicts = Verdicts.model_validate(document)
-    if junit:
-        from testbed.report import junit as xml
-
-        junit.write_text(xml.junit(verdicts), encoding="utf-8")
     rows = grid(verdicts, {one.loaded.name: one.loaded.topology for one in chosen})
     match output:
         case MatrixFormat.json:
@@ -93,6 +89,7 @@ def matrix(
         case _:
             _table(verdicts, rows)
     say_where(evidence)
+    write_junit(verdicts, junit)
     if any(one.verdict != "reproduced" for one in verdicts.claims):
         raise typer.Exit(ExitCode.FAILED)
 

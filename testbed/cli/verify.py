@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where
+from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where, write_junit
 from testbed.cli.labs import complete_lab
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
@@ -45,6 +45,7 @@ def verify(
     """
     from testbed.experiment.plan import choose_claims, plan_labs
     from testbed.experiment.verify import Verification
+    from testbed.report.evidence import Verdicts
     from testbed.topology.load import load_topology
 
     chosen = choose_claims(load_topology(topology, sets=sets or (), templates=templates), claim or ())
@@ -61,11 +62,6 @@ def verify(
             existing=lab,
             progress=at.progress,
         ).verify(chosen, labs)
-    if junit:
-        from testbed.report import junit as xml
-        from testbed.report.evidence import Verdicts
-
-        junit.write_text(xml.junit(Verdicts.model_validate(verdicts)), encoding="utf-8")
     if output is Format.json:
         emit_json(verdicts)
     else:
@@ -73,6 +69,7 @@ def verify(
     if keep:
         note(f"left up: {', '.join(verdicts['backends'])}")
     say_where(evidence)
+    write_junit(Verdicts.model_validate(verdicts), junit)
     if any(one["verdict"] != "reproduced" for one in verdicts["claims"]):
         raise typer.Exit(ExitCode.FAILED)
 

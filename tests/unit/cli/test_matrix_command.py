@@ -94,6 +94,12 @@ def test_junit_has_a_suite_for_each_scenario(decided, tmp_path):
     assert suite.get("name") == "scenario-2.1" and suite.get("failures") == "1"
 
 
+def test_junit_that_cannot_be_written_costs_nothing_else(decided, tmp_path, capsys):
+    assert main([*ONE, "--junit", str(tmp_path / "missing" / "j.xml")]) == 2
+    seen = capsys.readouterr()
+    assert "12 of 12 reproduced" in seen.out and "cannot write" in seen.err
+
+
 def test_only_a_stack(decided, capsys):
     assert main([*ONE, "--stack", "mip-only", "--jobs", "2"]) == 0
     out = capsys.readouterr().out

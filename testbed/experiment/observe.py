@@ -336,7 +336,7 @@ class Observer:
         if not hops or set(hops) == {"*"}:
             return None, "no router answered"
         held = set(part.through) <= set(hops) and not set(part.not_through) & set(hops)
-        return held, " → ".join(hops)
+        return held, f"{' → '.join(hops)}: {len(hops)} hops"
 
 
 def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> Decision:

@@ -289,7 +289,7 @@ def test_hops(observer, lab):
     lab.outputs["traceroute"] = Done(0, b" 1  10.0.1.1  0.1 ms\n 2  10.0.4.10  0.2 ms\n", b"")
     assert held(observer, hops={"from": "mn", "to": "cn", "through": "r1", "not-through": ["gw"]})
     finding = judge(observer, hops={"from": "mn", "to": "cn", "through": "gw"})
-    assert finding.held is False and finding.observed == "r1 → cn"
+    assert finding.held is False and finding.observed == "r1 → cn: 2 hops"
     lab.outputs["traceroute"] = Done(0, b" 1  *\n 2  *\n", b"")
     assert held(observer, hops={"from": "mn", "to": "cn", "not-through": "gw"}) is None
 

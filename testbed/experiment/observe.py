@@ -266,24 +266,27 @@ class Observer:
 
     # The topology itself
 
-    def _refusal(self, changes: list[str]) -> str | None:
-        """The message that refuses the topology of this run with these changes."""
+    def _refusal(self, changes: list[str]) -> str:
+        """Why the topology of this run is refused with these changes; empty if it is accepted.
+
+        Without hints: they name roles and nodes that have nothing to do with it.
+        """
         ours = self.lab.topology
         try:
             load_topology(ours.file, sets=(*ours.sets, *changes), templates=ours.templates)
-        except (TopologyError, ErrorGroup) as error:
-            return str(error)
-        return None
+        except ErrorGroup as group:
+            return "; ".join(error.message for error in group.errors)
+        except TopologyError as error:
+            return error.message
+        return ""
 
     def _refused(self, part: Refused) -> Decision:
         refusal = self._refusal(part.set)
-        if refusal is None:
-            return False, "accepted"
-        return part.because is None or part.because in refusal, f"refused: {refusal}"
+        return part.because in refusal, f"refused: {refusal}" if refusal else "accepted"
 
     def _accepted(self, part: Accepted) -> Decision:
         refusal = self._refusal(part.set)
-        return refusal is None, "accepted" if refusal is None else f"refused: {refusal}"
+        return not refusal, f"refused: {refusal}" if refusal else "accepted"
 
     # Traffic
 

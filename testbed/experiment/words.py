@@ -70,8 +70,7 @@ def _part_text(part: Part) -> str:
             wanted += [f"IKE SAs established: {part.associations.wanted}"] if part.associations else []
             return f"perimeter from {part.from_}: {', '.join(wanted)}"
         case Refused():
-            because = f" because {part.because!r}" if part.because else ""
-            return f"the topology with {_list(part.set)} is refused{because}"
+            return f"the topology with {_list(part.set)} is refused because {part.because!r}"
         case Accepted():
             return f"the topology with {_list(part.set)} is accepted"
         case ProbeResult():

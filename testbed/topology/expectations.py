@@ -242,9 +242,7 @@ class Refused(Part):
     """The topology of the run is refused by the topology check when it is loaded with these changes."""
 
     set: Changes = Field(min_length=1, description="The changes, one or a list, as `--set` takes them")
-    because: str | None = Field(
-        default=None, min_length=1, description="A text in the message that refuses it"
-    )
+    because: str = Field(min_length=1, description="A text in the message that refuses it")
 
 
 class Accepted(Part):

@@ -71,10 +71,10 @@ class _Files:
         if not isinstance(entry, str) or not entry:
             raise expected(where, marks, Expected("a file's path"), entry)
         found, name = file.parent / entry, str(Path(shown).parent / entry)
-        if not found.exists():
+        if not _is_file(found):
             found = data_dir("topologies") / entry
             name = str(found)
-        if not found.is_file():
+        if not _is_file(found):
             near = get_close_matches(entry, _fragments(file.parent), n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "paths are relative to the file that includes them"
             raise TopologyError(f"include[{index}]: no file {entry}", hint=hint, source=marks.value(where))
@@ -86,6 +86,13 @@ class _Files:
                 source=marks.value(where),
             )
         return found, name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def _fragments(beside: Path) -> list[str]:

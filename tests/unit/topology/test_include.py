@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from testbed.data import data_dir
-from testbed.errors import Source
+from testbed.errors import Source, TopologyError
 from testbed.topology.include import read_document
 from testbed.topology.load import builtin_topologies, load_topology
 
@@ -18,6 +18,13 @@ FILES = sorted(data_dir("topologies").rglob("*.yaml"))
 def write(folder: Path, **files: str) -> None:
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text)
+
+
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path: Path) -> None:
+    write(tmp_path, top=f"include: [{'a' * 300}.yaml]\n")
+    with pytest.raises(TopologyError, match=r"include\[0\]: no file a") as caught:
+        read_document(tmp_path / "top.yaml", "top.yaml")
+    assert caught.value.source == Source("top.yaml", 1, 11)
 
 
 def test_the_including_file_stands_before_what_it_includes(tmp_path: Path) -> None:

@@ -117,11 +117,12 @@ def captures(evidence: Evidence) -> Iterator[Capture]:
 
 
 def _stack(evidence: Evidence, lab: str, topology: Topology) -> str:
-    """The stack a lab was brought up with."""
-    about = (evidence.verdicts.backends if evidence.verdicts else {}).get(lab.partition(", ")[0], {})
-    for one in str(about.get("sets", "")).split():
-        if one.startswith("option.stack="):
-            return one.partition("=")[2]
+    """The stack a lab was brought up with: of several changes the last one counts."""
+    about = (evidence.verdicts.backends if evidence.verdicts else {}).get(lab.partition(", ")[0])
+    for one in reversed(str(about.get("sets", "")).split() if isinstance(about, dict) else []):
+        option, _, value = one.partition("=")
+        if option in ("stack", "option.stack", "options.stack"):
+            return value
     return str(topology.options["stack"].default) if "stack" in topology.options else ""
 
 

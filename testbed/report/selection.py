@@ -239,7 +239,10 @@ def _with_drawbacks(scenarios: Sequence[Scenario], known: Mapping[str, Scenario]
                     f"({listed(beyond)} {be} not in {other.short})"
                 )
     if not consequences:
-        return "If drawbacks counted as problems, nothing would change."
+        claims = [claim for scenario in scenarios for claim in scenario.claims]
+        unknown = listed(dict.fromkeys(one.drawback for one in claims if one.drawback and one.open))
+        change = f"what would change is not decided ({unknown})" if unknown else "nothing would change"
+        return f"If drawbacks counted as problems, {change}."
     return f"If drawbacks counted as problems, {'; '.join(consequences)}."
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sample_evidence import MAC, START, pcap, write_sample
 from sample_matrix import verdicts, write_matrix
 from scapy.layers.inet import IP, UDP
@@ -143,6 +145,14 @@ def test_what_would_follow_if_drawbacks_counted(decided: Decided) -> None:
 def test_without_drawbacks_nothing_would_follow(decided: Decided) -> None:
     evidence = decided(dict.fromkeys(("2.2-routing", "2.3-box", "2.5-perimeter"), "refuted"))
     assert "nothing would change" in selection(evidence).if_drawbacks_counted
+
+
+def test_undecided_drawbacks_say_nothing(decided: Decided) -> None:
+    evidence = decided(dict.fromkeys(("2.2-routing", "2.3-box", "2.5-perimeter"), "inconclusive"))
+    assert selection(evidence).if_drawbacks_counted == (
+        "If drawbacks counted as problems, what would change is not decided "
+        "(routing-change, single-vendor and perimeter-grows)."
+    )
 
 
 def test_a_refuted_claim_changes_the_set_and_the_inclusion_fails(decided: Decided) -> None:
@@ -330,6 +340,32 @@ def test_nothing_is_measured_where_the_probe_cannot_be_told(tmp_path: Path) -> N
     half = [(in_esp(172), True), (in_esp(180), True)] * ENOUGH  # a session beside it
     assert not renegotiating(tmp_path / "b", *half)
     assert renegotiating(tmp_path / "c", *half, (in_esp(172), True))
+
+
+@pytest.mark.parametrize(
+    ("sets", "stack"),
+    [
+        ("option.stack=ipsec-in-mip", "ipsec-in-mip"),
+        ("stack=ipsec-in-mip", "ipsec-in-mip"),  # as `--set` takes it, too
+        ("stack=ipsec-in-mip option.stack=mip-in-ipsec", "mip-in-ipsec"),  # the claim's own comes after it
+        ("node.mn.stack=x", "mip-in-ipsec"),
+    ],
+)
+def test_of_two_stacks_on_a_network_the_lab_had_the_one_chosen_last(
+    tmp_path: Path, sets: str, stack: str
+) -> None:
+    renegotiating(tmp_path / "a", *[(in_esp(172), True)] * ENOUGH)
+    folder = shutil.copytree(tmp_path / "a", tmp_path / "b")
+    written = yaml.safe_load((folder / "topology.yaml").read_text())
+    written["configurations"].append(
+        {"stack": "ipsec-in-mip", "attachment": "co-located", "networks": ["airport"]}
+    )
+    (folder / "topology.yaml").write_text(yaml.safe_dump(written))
+    verdicts = json.loads((folder / "verdicts.json").read_text())
+    verdicts["backends"]["verify-a"]["sets"] = sets
+    (folder / "verdicts.json").write_text(json.dumps(verdicts))
+    found = {one.stack for one in overheads(read_evidence(folder)) if one.where == "2.1: airport"}
+    assert found == {stack}
 
 
 def test_what_passes_in_clear_is_not_the_overhead_of_ipsec(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
 def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> list[Scenario]:
     """The scenarios asked for, all built-in ones by default, with those of their claims that are on a stack.
 
-    Raises `UsageError`, also where nothing is left.
+    Raises `UsageError`, also where nothing is left, and where evidence could not tell two of them apart.
     """
     known = get_args(Stack)
     for one in stacks:
@@ -99,6 +99,9 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
             raise UsageError(f"there is no stack {one}", hint=did_you_mean(one, known))
     every = [name for name in builtin_topologies() if name.startswith(SCENARIO)]
     loaded = [load_topology(name) for name in dict.fromkeys(names or every)]
+    for name, times in Counter(one.name for one in loaded).items():
+        if times > 1:
+            raise UsageError(f"two of the scenarios are called {name}", hint="verify them one by one")
     if not names:
         loaded = [one for one in loaded if one.topology.claims]
     chosen = [one for one in (choose_claims(each, (), stacks) for each in loaded) if one.claims]

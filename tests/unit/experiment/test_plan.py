@@ -127,7 +127,10 @@ def test_labs_are_the_same_however_they_are_asked_for(tmp_path):
     for number, options in enumerate(("{attach: home, stack: mip-in-ipsec}", "{attach: home}")):
         files.append(tmp_path / f"own{number}.yaml")
         files[-1].write_text(
-            text.replace("OPTIONS", options).replace("HOTSPOT", "hotspot").replace("mine:", f"c{number}:")
+            text.replace("OPTIONS", options)
+            .replace("HOTSPOT", "hotspot")
+            .replace("mine:", f"c{number}:")
+            .replace("name: own", f"name: own{number}")
         )
     labs = plan_labs(choose_scenarios([str(file) for file in files]))
     (shared,) = [lab for lab in labs if lab.topology.name == "scenario-2.1"]
@@ -137,6 +140,12 @@ def test_labs_are_the_same_however_they_are_asked_for(tmp_path):
 def test_two_claims_of_one_name_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"two of the scenarios have a claim 2\.1-fa-mn-deaf"):
         plan_labs(two(tmp_path, "2.1-fa-mn-deaf"))
+
+
+def test_two_scenarios_of_one_name_are_refused():
+    file = data_dir("topologies") / "scenario-2.1.yaml"
+    with pytest.raises(UsageError, match=r"two of the scenarios are called scenario-2\.1"):
+        choose_scenarios(["scenario-2.1", str(file)])
 
 
 def test_scenarios_by_default_and_by_stack(tmp_path):

@@ -47,7 +47,7 @@ def graph(
         emit_text(text.rstrip("\n"))
         return
     try:
-        write.write_text(text)
+        write.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {write}: {error.strerror}") from error
     note(f"wrote {write}")

@@ -85,6 +85,7 @@ class MobileNode:
         same = (self._interface, self._register) == (interface, register)
         if same and self._discovering and not self._registrar.deregistering:
             if self._discovery.current is None:
+                self._discovery.restart()  # or each time it is said the next solicitation moves further away
                 self._solicit(now)
             return
         self._leave()

@@ -704,6 +704,14 @@ def test_discovering_again_asks_again_and_forgets_nothing():
     assert bench.state() == "registered"
 
 
+def test_discovering_again_and_again_does_not_slow_down_the_search():
+    bench = Bench()
+    for _ in range(6):
+        bench.discover()
+    bench.run(3.0)
+    assert len(bench.solicited_at()) >= 6 + 2
+
+
 def test_deregister_away_from_home():
     bench = at_foreign_agent()
     bench.run(1.0)

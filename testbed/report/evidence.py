@@ -262,12 +262,16 @@ class Evidence:
 
     @cache  # noqa: B019  # an evidence folder lives as long as the process
     def topology_of(self, lab: str) -> Topology | None:
-        """The topology a lab was brought up from: the scenario's own, or another that a run needed."""
-        backends = self.verdicts.backends if self.verdicts else {}
-        about = backends.get(lab.partition(", ")[0])  # of several runs the first
+        """The topology a lab was brought up from: the scenario's own, or another that a run needed.
+
+        Of several labs that of the first. What a matrix left of the scenario in the same folder is not meant.
+        """
+        verdicts = self.verdicts
+        about = verdicts.backends.get(lab.partition(", ")[0]) if verdicts else None
         name = about.get("topology") if isinstance(about, dict) else None
-        other = _topology(self.folder / "topologies" / f"{name}.yaml") if name else None
-        return other or self.topology
+        if verdicts is None or name in (None, verdicts.scenario):
+            return self.topology
+        return _topology(self.folder / "topologies" / f"{name}.yaml") or self.topology
 
     def run(self, claim: str, side: Side) -> Run:
         """The folder of a run, which may be missing: then it has no events and no captures."""

@@ -18,6 +18,7 @@ from testbed.report.junit import junit
 from testbed.report.ladder import Header, Ladder, Row, arrow_ends, build_ladder
 from testbed.report.page import render_report, write_report
 from testbed.report.plots import distributions, percentile, plot, ticks, timelines
+from testbed.topology.load import load_topology
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,13 @@ def test_another_topology_names_its_own_nodes(folder: Path) -> None:
     other = evidence.topology_of("verify-b")
     assert other is not None and other.name == "plain-mip"
     assert evidence.topology_of("unknown") is evidence.topology
+
+
+def test_what_an_earlier_matrix_left_is_not_what_was_verified(tmp_path: Path) -> None:
+    folder = write_sample(tmp_path)
+    (folder / "topologies" / "scenario-2.1.yaml").write_text(load_topology("plain-mip").text())
+    found = read_evidence(folder).topology_of("verify-a")
+    assert found is not None and found.name == "scenario-2.1"
 
 
 def test_steps_and_events_have_their_rows(folder: Path) -> None:

@@ -70,7 +70,7 @@ def _rows(scenario: str, claims: list[Claim], topology: Topology | None) -> Iter
     for one in topology.configurations if topology else ():
         here = [claim for claim in claims if _speaks(_spoken(claim), one.stack, one.attachment)]
         assert topology is not None
-        untried = any(
+        claimed = any(
             each.configuration
             and _speaks(
                 (each.configuration.stack, each.configuration.attachment or ""), one.stack, one.attachment
@@ -79,7 +79,7 @@ def _rows(scenario: str, claims: list[Claim], topology: Topology | None) -> Iter
         )
         for claim in here:
             left.pop(claim.id, None)
-        if here or not untried:
+        if here or not claimed:
             yield Row(scenario, one.stack, one.attachment, tuple(one.networks), tuple(entries(here)))
     others: dict[tuple[str, str], list[Claim]] = {}
     for claim in left.values():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from testbed.errors import ErrorGroup, TopologyError
 from testbed.experiment import ike
 from testbed.experiment.access import EventLog, LabAccess, StepError
 from testbed.experiment.captures import Captures, Matched
+from testbed.experiment.perimeter import perimeter
+from testbed.experiment.refusal import accepted, refused
 from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
-from testbed.experiment.verdict import Finding
+from testbed.experiment.verdict import Decision, Finding
 from testbed.experiment.words import expectation_text
 from testbed.topology.expectations import (
     Accepted,
@@ -41,14 +42,10 @@ from testbed.topology.expectations import (
     Unreachable,
     Visitor,
 )
-from testbed.topology.load import load_topology
 
 PAUSE: Final = 0.25
 """Seconds between two looks while nothing is reported; an event brings the next look at once."""
 DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node")
-
-Decision = tuple[bool | None, str]
-"""Whether it holds (None: cannot be told), and what was observed."""
 
 
 @dataclass
@@ -120,9 +117,9 @@ class Observer:
             (Heard, self._heard),
             (Event, self._event),
             (Daemons, self._daemons),
-            (Perimeter, self._perimeter),
-            (Refused, self._refused),
-            (Accepted, self._accepted),
+            (Perimeter, partial(perimeter, self.lab)),
+            (Refused, partial(refused, self.lab.topology)),
+            (Accepted, partial(accepted, self.lab.topology)),
             (ProbeResult, self._probe),
             (Hops, self._hops),
             (Reachable, self._reachable),
@@ -224,69 +221,6 @@ class Observer:
         missing = [name for name in part.running if name not in pids]
         text = f"container {self.lab.container(part.node)[:12]} runs {running or 'no service'}"
         return not missing, text + (f", not {' nor '.join(missing)}" if missing else "")
-
-    # The VPN gateways
-
-    def _perimeter(self, part: Perimeter) -> Decision:
-        topology = self.lab.topology
-        outside = {
-            name: str(topology.node(name).links[topology.settings[name]["outside"]])
-            for name in topology.with_role("vpn-gateway")
-        }
-        answers = self._knock(part.from_, list(outside.values())) if part.gateways else {}
-        held, told = [], []
-        for name, address in outside.items():
-            words = [f"{name} ({address})"]
-            if part.gateways:
-                words.append(f"answers {answers[address]}" if answers[address] else "does not answer")
-            if part.associations:
-                held.append(self._ike_associations(name))
-                words.append(f"IKE SAs established: {held[-1]}")
-            told.append(", ".join(words))
-        exposed = sum(one is not None for one in answers.values())
-        right = (part.gateways is None or part.gateways.allows(exposed)) and (
-            part.associations is None or part.associations.allows(sum(held))
-        )
-        totals = [f"{exposed} of {len(outside)} gateways answer"] if part.gateways else []
-        totals += [f"{sum(held)} IKE SAs established"] if part.associations else []
-        return right, f"{', '.join(totals)}: {'; '.join(told)}"
-
-    def _knock(self, node: str, addresses: list[str]) -> dict[str, str | None]:
-        done = self.lab.execute(node, ["python3", "-m", "testbed.node.knock", *addresses])
-        if done.code:
-            raise StepError(f"{node} cannot ask for IKE: {done.complaint}")
-        answers: dict[str, str | None] = json.loads(done.text)
-        return answers
-
-    def _ike_associations(self, gateway: str) -> int:
-        done = self.lab.execute(gateway, ["swanctl", "--list-sas"])
-        if done.code:
-            raise StepError(f"charon of {gateway} does not tell its SAs: {done.complaint}")
-        return len(re.findall(r"^\S+: #\d+, ESTABLISHED,", done.text, re.MULTILINE))
-
-    # The topology itself
-
-    def _refusal(self, changes: list[str]) -> str:
-        """Why the topology of this run is refused with these changes; empty if it is accepted.
-
-        Without hints: they name roles and nodes that have nothing to do with it.
-        """
-        ours = self.lab.topology
-        try:
-            load_topology(ours.file, sets=(*ours.sets, *changes), templates=ours.templates)
-        except ErrorGroup as group:
-            return "; ".join(error.message for error in group.errors)
-        except TopologyError as error:
-            return error.message
-        return ""
-
-    def _refused(self, part: Refused) -> Decision:
-        refusal = self._refusal(part.set)
-        return part.because in refusal, f"refused: {refusal}" if refusal else "accepted"
-
-    def _accepted(self, part: Accepted) -> Decision:
-        refusal = self._refusal(part.set)
-        return not refusal, f"refused: {refusal}" if refusal else "accepted"
 
     # Traffic
 

@@ -24,6 +24,9 @@ from testbed.topology.claims import Kind
 RunVerdict = Literal["held", "failed", "undecided"]
 ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]
 
+Decision = tuple[bool | None, str]
+"""Whether an expectation holds (None: cannot be told), and what was observed."""
+
 SCHEMA_VERSION: Final = 1
 _NAMES: Final[dict[Kind, str]] = {"run": "main", "control": "control"}
 

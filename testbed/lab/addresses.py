@@ -18,7 +18,7 @@ from typing import Final
 from zlib import crc32
 
 from testbed.engine.api import Network
-from testbed.errors import MachineError, TopologyError, UsageError, raise_errors
+from testbed.errors import MachineError, TopologyError, UsageError
 from testbed.topology.loaded import LoadedTopology
 
 DEFAULT_POOL: Final = IPv4Network("198.18.0.0/15")
@@ -71,12 +71,9 @@ def host_addresses(table: Path = Path("/proc/net/fib_trie")) -> set[IPv4Address]
     return set()
 
 
-def check_host_addresses(topology: LoadedTopology, own: Container[IPv4Address]) -> None:
-    """Refuse a topology that uses an address of the host: it would answer for it on every bridge.
-
-    Raises `TopologyError`, or an `ErrorGroup`.
-    """
-    raise_errors(
+def host_clashes(topology: LoadedTopology, own: Container[IPv4Address]) -> list[TopologyError]:
+    """Return an error for each address of a topology that is the host's: it answers for it on bridges."""
+    return [
         TopologyError(
             f"nodes.{name}.links.{network}: {address} is an address of this machine itself",
             hint="it answers ARP requests for its addresses on every bridge: choose another prefix",
@@ -85,7 +82,7 @@ def check_host_addresses(topology: LoadedTopology, own: Container[IPv4Address]) 
         for name, node in topology.topology.nodes.items()
         for network, address in node.links.items()
         if address in own
-    )
+    ]
 
 
 class SubnetPool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,8 @@ from typing import Final
 
 from testbed.engine import names
 from testbed.engine.api import Engine
-from testbed.errors import UsageError
-from testbed.lab.addresses import SubnetPool, check_host_addresses, host_addresses, taken_subnets
+from testbed.errors import UsageError, raise_errors
+from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
 from testbed.lab.down import network_users, remove_labs
 from testbed.lab.interrupt import Interrupted, stoppable
@@ -74,8 +75,9 @@ def bring_up(
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
-    if engine.address.startswith("unix:"):
-        check_host_addresses(topology, host_addresses())
+    clashes = host_clashes(topology, host_addresses())
+    if clashes and engine.facts().kernel == platform.release():  # else the engine is on another machine
+        raise_errors(clashes)
     with stoppable(), lab_lock(lab, engine.address):
         began = time.monotonic()
         everything = engine.networks()

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.engine.api import Network
-from testbed.errors import MachineError, TopologyError, UsageError
+from testbed.errors import MachineError, UsageError
 from testbed.lab.addresses import (
     DEFAULT_POOL,
     POOL_VARIABLE,
     SubnetPool,
-    check_host_addresses,
     choose_pool,
     endpoint_addresses,
     host_addresses,
+    host_clashes,
     host_routes,
     prefix_length,
     taken_subnets,
@@ -115,10 +115,12 @@ def test_an_address_of_the_host_is_refused(tmp_path: Path) -> None:
     assert host_addresses(table) == {IPv4Address("203.0.113.10")}
     assert host_addresses(tmp_path / "absent") == set()
     loaded = load_topology("plain-mip")
-    check_host_addresses(loaded, {IPv4Address("192.0.2.2")})
-    with pytest.raises(TopologyError, match=r"203\.0\.113\.10 is an address of this machine") as caught:
-        check_host_addresses(loaded, host_addresses(table))
-    assert caught.value.source is not None and caught.value.source.file.endswith("outside.yaml")
+    assert host_clashes(loaded, {IPv4Address("192.0.2.2")}) == []
+    (clash,) = host_clashes(loaded, host_addresses(table))
+    assert clash.message == (
+        "nodes.fa-hotspot.links.internet: 203.0.113.10 is an address of this machine itself"
+    )
+    assert clash.source is not None and clash.source.file.endswith("outside.yaml")
 
 
 def test_host_routes_and_networks_are_taken(tmp_path: Path) -> None:

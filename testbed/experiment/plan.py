@@ -141,8 +141,7 @@ def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> l
                 topology = topologies[ref, sets]
                 if topology is None:
                     continue
-                if not own:
-                    errors += _names(loaded, topology, path, experiment)
+                errors += _names(loaded, topology, path, experiment)
                 lab = labs.setdefault(_same(topology), PlannedLab(topology))
                 lab.runs.append(PlannedRun(name, kind, experiment, number))
     raise_errors(errors)

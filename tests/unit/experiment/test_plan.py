@@ -345,3 +345,32 @@ def test_interrupted_it_takes_down_what_it_brought_up(stage, monkeypatch):
 
 def test_the_played_lab_is_like_the_real_one():
     assert PlayedLab().mobile_node == "mn"
+
+
+REPEATED = """\
+name: repeated
+title: Runs name what is there only with more links
+include: [scenario-2.5.yaml]
+claims:
+  boxes:
+    says: A box is there
+    source: §2.5
+    run:
+      options: {further-links: 3}
+      steps: [{ping: {from: cn, to: gw-3}}]
+      expect: [{daemons: {node: gw-3, running: charon}}]
+    control:
+      options: {further-links: 1}
+      steps: [{ping: {from: cn, to: gw-1}}]
+      expect: [{daemons: {node: gw-CONTROL, running: charon}}]
+"""
+
+
+def test_runs_name_repeated_nodes_of_their_own_lab(tmp_path):
+    file = tmp_path / "repeated.yaml"
+    file.write_text(REPEATED.replace("CONTROL", "1"))
+    planned("boxes", ref=file)
+    file.write_text(REPEATED.replace("CONTROL", "2"))
+    with pytest.raises(TopologyError, match=r"unknown node gw-2 \(repeated\)") as caught:
+        planned("boxes", ref=file)
+    assert caught.value.source is not None and caught.value.source.line == 15

@@ -64,7 +64,10 @@ def answer(spi: bytes, data: bytes) -> str | None:
 
 
 def knock(addresses: list[str], tries: int, every: float, port: int = PORT) -> dict[str, str | None]:
-    """Ask all addresses at once, again every so many seconds; done as soon as each has answered."""
+    """Ask all addresses at once, again every so many seconds; done as soon as each has answered.
+
+    Raises OSError where this node cannot even ask: that it got no answer would say nothing.
+    """
     spis = {address: os.urandom(8) for address in addresses}
     requests = {address: request(spi) for address, spi in spis.items()}
     answers: dict[str, str | None] = dict.fromkeys(addresses)
@@ -72,8 +75,7 @@ def knock(addresses: list[str], tries: int, every: float, port: int = PORT) -> d
         for _ in range(tries):
             for address in addresses:
                 if answers[address] is None:
-                    with suppress(OSError):  # no route there: no answer either
-                        sock.sendto(requests[address], (address, port))
+                    sock.sendto(requests[address], (address, port))
             due = time.monotonic() + every
             while None in answers.values() and (left := due - time.monotonic()) > 0:
                 if not select.select([sock], [], [], left)[0]:
@@ -94,7 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tries", type=int, default=4)
     parser.add_argument("--every", type=float, default=500, help="milliseconds between two tries")
     options = parser.parse_args(arguments)
-    print(json.dumps(knock(options.addresses, options.tries, options.every / 1000)))
+    try:
+        print(json.dumps(knock(options.addresses, options.tries, options.every / 1000)))
+    except OSError as error:
+        parser.exit(1, f"cannot ask: {error}\n")
 
 
 if __name__ == "__main__":

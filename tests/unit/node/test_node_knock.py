@@ -86,3 +86,11 @@ def test_it_asks_again_and_ends_with_the_last_answer(responder):
 def test_nobody_answers(capsys):
     main(["127.0.0.1", "0.0.0.1", "--tries", "2", "--every", "20"])
     assert json.loads(capsys.readouterr().out) == {"127.0.0.1": None, "0.0.0.1": None}
+
+
+def test_who_cannot_ask_has_not_been_refused(capsys):
+    """A broadcast address takes permission that the program does not ask for: the kernel refuses to send."""
+    with pytest.raises(SystemExit) as caught:
+        main(["255.255.255.255", "--tries", "1", "--every", "1"])
+    assert caught.value.code == 1
+    assert "cannot ask" in capsys.readouterr().err

@@ -7,8 +7,11 @@ The library is imported when the socket is opened, because that takes longer tha
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,8 +30,21 @@ _FAMILY = socket.AF_INET
 _LINK_SCOPE, _ANY_SCOPE = 253, 255
 _ONLINK = 4
 _NTF_PROXY = 8
+_MPLS_IN_IP = 137
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 _NUD_PERMANENT = 0x80
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH})
+
+
+def _checksum_in_software(interface: str) -> None:
+    """`ethtool -K … tx off`; segmentation offload goes with it."""
+    request = array.array("I", (_ETHTOOL_STXCSUM, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        wanted = struct.pack("16sP16x", interface.encode(), request.buffer_info()[0])
+        try:
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, wanted)
+        except OSError as error:
+            raise NodeError(f"checksums of {interface}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +110,30 @@ class Netlink:
             self._ip.link("set", index=index(interface), **changes)
 
     def add_ipip(self, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int) -> None:
-        """Create an IP-in-IP device and set it up (RFC 2003); TOS and DF are copied from the inner header."""
+        """Create an IP-in-IP device and set it up (RFC 2003); TOS is copied from the inner header.
+
+        DF is always set: with a TTL of its own a device has no choice. The kernel learns the path's MTU.
+
+        Whole packets go into it, with their checksums: a virtual link carries what is left to hardware as it
+        is, and where a process takes it out of the tunnel nobody makes up for it.
+        """
         with self._about(f"ipip {interface}"):
             self._ip.link(
                 "add", ifname=interface, kind="ipip", mtu=mtu,
                 ipip_local=str(local), ipip_remote=str(remote), ipip_ttl=64, ipip_tos=1, ipip_pmtudisc=1,
+            )  # fmt: skip
+            _checksum_in_software(interface)
+        self.set_link(interface, up=True)
+
+    def add_ipip_sink(self, interface: str) -> None:
+        """Create a device that takes the IP-in-IP packets no other takes, and drops them without an answer.
+
+        It is one for MPLS in IP, and the kernel drops what its device is not for. Being bound to the loopback
+        device tells it from the kernel's own `tunl0`; it takes packets from everywhere all the same.
+        """
+        with self._about(f"ipip {interface}"):
+            self._ip.link(
+                "add", ifname=interface, kind="ipip", ipip_link=index("lo"), ipip_proto=_MPLS_IN_IP
             )  # fmt: skip
         self.set_link(interface, up=True)
 

@@ -8,6 +8,7 @@ node that is there. A device cannot send copies, so a mobile node has one care-o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,7 +17,7 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import MAIN, Netlink, Rule
 from testbed.mobileip.tunnel.api import MTU, PlaneError, Side, Tunnel
 
-PROBE = "mipprobe0"
+PROBE, SINK = "mipprobe0", "mipsink0"
 ALLOW, REFUSE = 150, 160
 """Preferences of the rules for what comes out of a tunnel."""
 STATISTICS = {
@@ -36,6 +37,23 @@ def available(netlink: Netlink) -> bool:
         return False
     netlink.delete_link(PROBE)
     return True
+
+
+def silence(netlink: Netlink) -> None:
+    """Let this node's kernel be silent about tunnelled packets that a process takes.
+
+    Where the module ipip is loaded, for whichever node, every node's kernel answers such a packet with Port
+    Unreachable, although a raw socket has it; and the sender's kernel then tells its user that the host is
+    unreachable.
+    """
+    netlink.delete_link(SINK)  # a killed predecessor's
+    with suppress(NodeError):  # a kernel without the module does not answer
+        netlink.add_ipip_sink(SINK)
+
+
+def answer_again(netlink: Netlink) -> None:
+    """Undo `silence`."""
+    netlink.delete_link(SINK)
 
 
 @dataclass

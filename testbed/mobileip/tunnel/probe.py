@@ -20,4 +20,4 @@ def probe(side: Side, netlink: Netlink, *, copies: bool = False) -> DataPlane:
     if not copies and kernel.available(netlink):
         return kernel.KernelPlane(side, netlink)
     netlink.delete_link("mip0")  # a kernel tunnel that a killed predecessor left under our name
-    return TunPlane(side)
+    return TunPlane(side, netlink)

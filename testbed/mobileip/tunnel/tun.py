@@ -15,9 +15,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from testbed.mobileip.tunnel.api import DEVICE, PlaneError, Side, Tunnel
+from testbed.mobileip.tunnel.kernel import answer_again, silence
+
+if TYPE_CHECKING:
+    from testbed.mobileip.io.netlink import Netlink
 
 TUN_CLONE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -53,9 +57,11 @@ class TunPlane:
     backend = "tun"
     anchor = DEVICE
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: Side, netlink: Netlink) -> None:
         """Create the device and start the process; raises PlaneError."""
         device = open_device(DEVICE)
+        self._netlink = netlink
+        silence(netlink)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(REPLY_PATIENCE)
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, str(device), str(theirs.fileno()), side.value]
@@ -106,6 +112,7 @@ class TunPlane:
     def close(self) -> None:
         """End the process, and with it the device."""
         self._control.close()
+        answer_again(self._netlink)
         until = time.monotonic() + 1.0
         while os.waitpid(self._process, os.WNOHANG)[0] == 0:
             if time.monotonic() > until:

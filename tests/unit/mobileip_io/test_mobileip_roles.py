@@ -29,7 +29,7 @@ from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop, Rule
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
-from testbed.mobileip.tunnel.kernel import KernelPlane, available
+from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
 
 MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
 ROUTER = IPv4Address("192.0.2.1")
@@ -64,6 +64,9 @@ class FakeKernel:
         if self.without_ipip:
             raise NodeError("EOPNOTSUPP")
         self.devices[interface] = (local, remote, mtu)
+
+    def add_ipip_sink(self, interface):
+        self.add_ipip(interface, None, None, None)
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
@@ -342,6 +345,17 @@ def test_probing_makes_and_removes_a_device(kernel):
     assert not kernel.devices
     kernel.without_ipip = True
     assert not available(kernel)
+
+
+def test_the_kernel_is_silenced_where_it_would_answer(kernel):
+    for _ in range(2):  # a killed predecessor may have done so already
+        silence(kernel)
+        assert list(kernel.devices) == ["mipsink0"]
+    answer_again(kernel)
+    assert not kernel.devices
+    kernel.without_ipip = True
+    silence(kernel)
+    assert not kernel.devices
 
 
 def test_one_device_for_each_pair_of_ends(kernel, tmp_path):

@@ -520,6 +520,7 @@ def test_a_killed_daemon_recovers(world: World, role: str) -> None:
     assert world.both_ways()
     killed.stop(signal.SIGKILL)
     killed.start()
+    mn.do("detach")
     mn.wait("registered", after=mn.do("discover", interface="hotspot"))
     assert world.both_ways()
 

@@ -1,8 +1,41 @@
 """What a verification came to, and topologies with pieces exchanged."""
 
 import shutil
+from dataclasses import dataclass
 
 from testbed.data import data_dir
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """Pieces of text exchanged in a scenario's files, `--set` texts, and the claims that this contradicts."""
+
+    claims: tuple[str, ...]
+    changes: tuple[tuple[str, str], ...] = ()
+    sets: tuple[str, ...] = ()
+    verdict: str = "refuted"
+
+    @property
+    def scenario(self):
+        """The scenario whose files are changed; the figures' claims are those of 2.1."""
+        return f"scenario-{'2.1' if self.claims[0].startswith('fig') else self.claims[0][:3]}.yaml"
+
+
+def sabotaged(verify_all, folders, sabotages):
+    """Verify all of them as one, each in a copy of the topologies."""
+    return verify_all(
+        [
+            (scenario(folders.mktemp("topologies"), *one.changes).parent / one.scenario, one.claims, one.sets)
+            for one in sabotages
+        ]
+    )
+
+
+def assert_verdicts(result, sabotage):
+    found = verdicts(result)
+    assert {claim: found[claim] for claim in sabotage.claims} == dict.fromkeys(
+        sabotage.claims, sabotage.verdict
+    ), reasons(result)
 
 
 def verdicts(result):

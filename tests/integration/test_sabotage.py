@@ -56,7 +56,10 @@ MORE = {
     "a foreign agent with the keys": Sabotage(
         ("2.1-fa-registration-impossible",),
         (
-            ("hotspot: {subnet: 198.51.100.0/26, domain: internet", "hotspot: {subnet: 198.51.100.0/26, domain: intranet"),
+            (
+                "hotspot: {subnet: 198.51.100.0/26, domain: internet",
+                "hotspot: {subnet: 198.51.100.0/26, domain: intranet",
+            ),
             (FA, FA.replace("]", ", vpn-gateway]")),
             ("settings: {visited: hotspot, care-of: internet}", KEYS),
         ),
@@ -65,7 +68,7 @@ MORE = {
     "a broken control is never success": Sabotage(
         ("2.1-colocated-registers",), sets=("node.gw.passes=everything",), verdict="inconclusive"
     ),
-}  # fmt: skip
+}
 LAST = {
     # The binding list cannot be read: neither its absence nor its presence is evidence.
     "a dead daemon decides nothing": Sabotage(
@@ -73,12 +76,14 @@ LAST = {
         (
             (
                 REGISTERS,
-                REGISTERS.replace("airport\n", "airport\n        - service: {node: ha, name: home-agent, state: down}\n"),
+                REGISTERS.replace(
+                    "airport\n", "airport\n        - service: {node: ha, name: home-agent, state: down}\n"
+                ),
             ),
         ),
         verdict="inconclusive",
     ),
-}  # fmt: skip
+}
 ROUNDS = (SABOTAGES, MORE, LAST)
 """A claim once in each: they are verified together."""
 

@@ -4,6 +4,7 @@ Where no engine answers such tests are skipped, and the summary says so; with CI
 """
 
 import os
+import signal
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,8 @@ from testbed.engine.image import ensure_node_image
 
 CI = os.environ.get("CI") == "true"
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others
 _missing = pytest.StashKey[str]()
 
 

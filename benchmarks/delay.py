@@ -1,0 +1,133 @@
+"""The outage of a hand-off against the round-trip time, with netem and with the relay of our own.
+
+A delay is a delay: the slopes of both must be the same. The labs differ in one line of the hub's relay.toml;
+they are measured in turn, so that a slope can be held against that of the same backend in another round.
+Needs an engine whose kernel has netem (`testbed doctor` tells).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
+from testbed.cli.measure import parse_rtts
+from testbed.data import data_dir
+from testbed.engine.api import Engine
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.fit import Line, fit_line
+from testbed.experiment.measure import Measurement, outages, plan_stacks
+from testbed.lab.addresses import choose_pool
+
+BACKENDS: Final = ("netem", "relay")
+TEMPLATE: Final = "routing/relay.toml.j2"
+BETWEEN: Final = ("hotel", "airport")
+
+Runs = list[dict[str, Any]]
+
+
+class Say:
+    """Progress as lines on standard error."""
+
+    def say(self, text: str) -> None:
+        """Tell what was done."""
+        note(text)
+
+    def show(self, text: str) -> None:
+        """What goes on this moment is not worth a line."""
+
+
+def templates_with(backend: str, folder: Path) -> Path:
+    """Make a template folder in which the hub's relay is told its backend."""
+    file = folder / TEMPLATE
+    file.parent.mkdir(parents=True)
+    built_in = (data_dir("templates") / TEMPLATE).read_text(encoding="utf-8")
+    file.write_text(f'backend = "{backend}"\n{built_in}', encoding="utf-8")
+    return folder
+
+
+def measure(
+    engine: Engine, image: str, topology: str, backend: str, rtts: Sequence[float], moves: int
+) -> Runs:
+    """Bring up a lab on this backend and measure its hand-offs; return handoff.json's runs."""
+    with TemporaryDirectory() as folder:
+        templates = templates_with(backend, Path(folder) / "templates")
+        plans = plan_stacks(topology, (), (), BETWEEN, templates)
+        evidence = Evidence(Path(folder) / "evidence")
+        name = f"bench-delay-{backend}"
+        measurement = Measurement(
+            engine, image, choose_pool(), evidence, templates, name=name, progress=Say()
+        )
+        runs: Runs = measurement.measure(plans, rtts, moves)["runs"]
+    used = {run["delay"] for run in runs}
+    assert used == {backend}, used  # else the comparison would be of a backend with itself
+    return runs
+
+
+def line(runs: Runs) -> Line:
+    """The line through the medians."""
+    found = fit_line([(run["rtt_ms"], median(outages(run))) for run in runs])
+    assert found, "two round-trip times at least"
+    return found
+
+
+def pooled(rounds: Sequence[Runs]) -> Runs:
+    """The runs of several rounds as if they were one."""
+    return [
+        {**runs[0], "moves": [move for run in runs for move in run["moves"]]}
+        for runs in zip(*rounds, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--moves", type=int, default=11, help="for each round-trip time (default: 11)")
+    parser.add_argument("--rounds", type=int, default=2, help="of both backends (default: 2)")
+    parser.add_argument("--rtt", default="0,40,100,200ms", help="round-trip times (default: 0,40,100,200ms)")
+    parser.add_argument("topologies", nargs="*", default=["plain-mip", "scenario-2.1"])
+    options = parser.parse_args()
+    rtts = parse_rtts(options.rtt)
+    with engine_and_image() as (engine, image):
+        slopes: list[list[str]] = []
+        for topology in options.topologies:
+            rounds: dict[str, list[Runs]] = {backend: [] for backend in BACKENDS}
+            for number in range(1, options.rounds + 1):
+                for backend in BACKENDS:
+                    note(f"{topology} on {backend}, round {number} of {options.rounds}")
+                    runs = measure(engine, image, topology, backend, rtts, options.moves)
+                    rounds[backend].append(runs)
+            whole = {backend: pooled(of) for backend, of in rounds.items()}
+            print_table(
+                f"{topology}: median outage in ms, {options.rounds} x {options.moves} moves",
+                ["round-trip time", *BACKENDS],
+                [
+                    [f"{rtt:g} ms", *(f"{median(outages(whole[backend][at])):,.0f}" for backend in BACKENDS)]
+                    for at, rtt in enumerate(rtts)
+                ],
+                markdown=options.markdown,
+            )
+            lines = {backend: line(runs) for backend, runs in whole.items()}
+            slopes += [
+                [
+                    f"{topology}, {backend}",
+                    f"{lines[backend].k:.3f}",
+                    f"{lines[backend].constant:,.0f} ms",
+                    ", ".join(f"{line(runs).k:.3f}" for runs in rounds[backend]),
+                    f"{lines[backend].k / lines[BACKENDS[0]].k:.3f}",
+                ]
+                for backend in BACKENDS
+            ]
+        print_table(
+            "Outage = k x RTT + constant",
+            ["", "k", "constant", "k of each round", "k to netem"],
+            slopes,
+            markdown=options.markdown,
+        )
+        print_machine(engine)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,7 @@ from testbed.topology.values import Label, Name
 MOST = 250
 """How often a block may be repeated: more than any lab has room for, and a third octet holds the number."""
 
+_NUMBER = re.compile(r"\$n(?![a-z])")
 _Filters = Mapping[str, str]
 
 
@@ -69,6 +70,7 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
     )
     errors: list[TestbedError] = []
     for option in short.repeat:
+        _check_block(data["repeat"][option], ("repeat", option), marks, errors)
         _repeat(data, marks, option, chosen.get(option), errors)
     for name in short.filters:
         try:
@@ -117,7 +119,29 @@ def _repeat(
 
 
 def _numbered(number: str, text: str) -> Any:
-    return int(number) if text == "$n" else re.sub(r"\$n(?![a-z])", number, text)
+    return int(number) if text == "$n" else _NUMBER.sub(number, text)
+
+
+def _check_block(value: Any, path: Path, marks: Marks, errors: list[TestbedError]) -> None:
+    """Report what would be lost without a word, as the first that is written stays.
+
+    That is a value with `$n` that no `$n` in a key above makes another each time (lists grow, so that theirs
+    are all there), and a key beside the one with `$n` that becomes it.
+    """
+    if isinstance(value, dict):
+        numbered = [key for key in value if _NUMBER.search(key)]
+        for key in [one for one in value if one not in numbered]:
+            here = (*path, key)
+            _check_block(value[key], here, marks, errors)
+            for other in numbered:
+                if re.fullmatch(r"[1-9]\d*".join(map(re.escape, _NUMBER.split(other))), key):
+                    message = f"{dotted(here)}: {other} becomes {key} too"
+                    hint = "write it outside repeat, where it stands before what is repeated"
+                    errors.append(TopologyError(message, hint=hint, source=marks.key(here)))
+    elif isinstance(value, str) and _NUMBER.search(value):
+        message = f"{dotted(path)}: {value} differs each time, and only the first would stay"
+        hint = "write $n into one of its keys too, or leave it out of the value"
+        errors.append(TopologyError(message, hint=hint, source=marks.key(path)))
 
 
 # Filters

@@ -32,9 +32,11 @@ def check_images(topology: Topology, roles: Mapping[str, Role], marks: Marks) ->
         for role, image in {} if node.image else replaced.items():
             if others := [one for one in running if one != role and replaced.get(one) != image]:
                 rest = " and ".join(others)
-                sit = "sits" if len(others) == 1 else "sit"
+                runs = "runs" if len(others) == 1 else "run"
                 yield TopologyError(
-                    f"nodes.{name}: {role} alone cannot run {image}: {rest} {sit} in the same node",
-                    hint=f"give {role} a node of its own, or replace {rest} too",
+                    f"nodes.{name}: a node has one image, {image} is for {role} alone, "
+                    f"and {rest} {runs} in the same node",
+                    hint=f"if it runs {rest} too, add --set node.{name}.image={image}; "
+                    f"else give {role} a node of its own",
                     source=marks.value(("images", role) if role in topology.images else ("nodes", name)),
                 )

@@ -139,16 +139,18 @@ def test_a_closed_gateway_and_one_that_cannot_be_asked(observer, lab):
 
 def test_a_changed_topology_is_refused_or_accepted(observer):
     vendor = "image.vpn-gateway=acme/gw"
-    finding = judge(observer, refused={"set": [vendor], "because": "ospf sits in the same node"})
+    finding = judge(observer, refused={"set": [vendor], "because": "ospf runs in the same node"})
     assert finding.held
     assert finding.observed == (
-        "refused: nodes.gw: vpn-gateway alone cannot run acme/gw: ospf sits in the same node"
+        "refused: nodes.gw: a node has one image, acme/gw is for vpn-gateway alone, "
+        "and ospf runs in the same node"
     )
     misspelled = {"set": "image.vpn-gatway=acme/gw", "because": "vpn-gateway"}
     assert held(observer, refused=misspelled) is False  # only its hint names the role
     assert held(observer, refused={"set": [vendor], "because": "no such role"}) is False
     assert held(observer, accepted={"set": vendor}) is False
     assert held(observer, accepted={"set": [vendor, "image.ospf=acme/gw"]}) is False  # the other routers'
+    assert held(observer, accepted={"set": [vendor, "node.gw.image=acme/gw"]})  # as the hint says
     assert held(observer, accepted={"set": "image.home-agent=acme/ha"})
     assert held(observer, refused={"set": "image.home-agent=acme/ha", "because": "same node"}) is False
 

@@ -123,8 +123,8 @@ def test_sets() -> None:
         ("image.home-agent.x=a/b", "expected image.ROLE=IMAGE"),
         (
             "image.dhcp-server=a/b",
-            "nodes.r2: dhcp-server alone cannot run a/b: ospf sits in the same node\n"
-            "  hint: give dhcp-server a node of its own, or replace ospf too",
+            "nodes.r2: a node has one image, a/b is for dhcp-server alone, and ospf runs in the same node\n"
+            "  hint: if it runs ospf too, add --set node.r2.image=a/b; else give dhcp-server a node of its",
         ),
     ],
 )

@@ -115,6 +115,11 @@ class NodeView:
         return self.links[link]
 
     @property
+    def routing_adapted(self) -> bool:
+        """Whether a home agent beside the gateway has its routing logic modified (RFC 4093 §2.2)."""
+        return self._loaded.options.get("routing") != "unmodified"
+
+    @property
     def hub_network(self) -> str:
         """The network whose hub this node is."""
         return next(

@@ -1,0 +1,60 @@
+"""The home agent's filter on its untrusted link (RFC 4093 §2.2): real packets in a namespace, no engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from struct import pack
+
+import pytest
+
+from testbed.render import Secrets, render_lab
+from testbed.topology.load import load_topology
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nft", "unshare"))),
+    reason="NOT RUN: needs root, iproute2 and nft",
+)
+
+SEND = """
+import socket, subprocess, sys
+rules, packet = sys.argv[1], bytes.fromhex(sys.argv[2])
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, 4).sendto(packet, ("127.0.0.1", 0))
+except PermissionError:
+    pass  # dropped on the way out
+print(subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+def inner(protocol: int, port: int = 0, *, options: bytes = b"", fragment: int = 0) -> bytes:
+    """An IP packet as a Mobile IP tunnel carries it, the first octets of its payload those of UDP."""
+    words = 5 + len(options) // 4
+    header = pack("!BBHHHBBH", 0x40 | words, 0, words * 4 + 8, 1, fragment, 64, protocol, 0)
+    return header + bytes((10, 0, 0, 1, 10, 0, 0, 2)) + options + pack("!HHHH", 4000, port, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("packet", "dropped"),
+    [
+        pytest.param(inner(50), False, id="esp"),
+        pytest.param(inner(50, options=b"\1\1\1\0"), False, id="esp-after-options"),
+        pytest.param(inner(17, 500), False, id="ike"),
+        pytest.param(inner(17, 4500, fragment=0x2000), False, id="first-fragment-of-udp-encapsulated-esp"),
+        pytest.param(inner(17, 7), True, id="clear"),
+        pytest.param(inner(17, 7, options=b"\x83\x03\x01\xf4"), True, id="options-where-port-500-would-be"),
+        pytest.param(inner(17, 500, fragment=1), True, id="later-fragment-with-500-where-the-port-would-be"),
+    ],
+)
+def test_tunnels_carry_ipsec_or_nothing(packet: bytes, dropped: bool) -> None:
+    lab = render_lab(load_topology("scenario-2.2"), lab="x", secrets=Secrets("psk", "00" * 16))
+    rules = lab.nodes["ha"].files["/etc/nftables.d/home-agent.nft"].content.replace('"internet"', '"lo"')
+    script = ["unshare", "-n", sys.executable, "-c", SEND, rules, packet.hex()]
+    listed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    counted = re.search(r"counter packets (\d+) bytes \d+ drop", listed)
+    assert counted and (int(counted[1]) > 0) is dropped

@@ -42,9 +42,12 @@ def render(
     for node in lab.nodes.values():
         for path, file in node.files.items():
             target = directory / node.name / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(file.content, encoding="utf-8")
-            target.chmod(file.mode)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(file.content, encoding="utf-8")
+                target.chmod(file.mode)
+            except OSError as error:
+                raise UsageError(f"cannot write {target}: {error.strerror}") from error
     if output is Format.json:
         nodes = {node.name: sorted(node.files) for node in lab.nodes.values()}
         emit_json({"directory": str(directory), "nodes": nodes})

@@ -23,6 +23,7 @@ from testbed.topology.values import Expected
 MAX_VALUES = 100_000
 """More values than any topology has: what a document may grow to once its aliases are written out."""
 
+_MAPPING_HINT = "write lines of KEY: VALUE"
 _TAG = "tag:yaml.org,2002:"
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -49,18 +50,20 @@ def load_document(file: FilePath, shown: str) -> tuple[dict[str, Any], Marks]:
     Raises `TopologyError` for the first syntax error, or every duplicate key and the like at once.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise TopologyError("the file is not UTF-8 text", source=Source(shown)) from error
+        source = _after(error.object[: error.start].decode(), shown)
+        raise TopologyError("the file is not UTF-8 text", hint="save it as UTF-8", source=source) from error
     except OSError as error:
         raise TopologyError(f"cannot read it: {error.strerror}", source=Source(shown)) from error
     node = _compose(text, shown)
     if node is None:
-        raise TopologyError("the file is empty: expected a mapping", source=Source(shown, 1, 1))
+        message = "the file is empty: expected a mapping"
+        raise TopologyError(message, hint=_MAPPING_HINT, source=Source(shown, 1, 1))
     reader = _Reader(shown)
     data = reader.read(node)
     if not isinstance(data, dict):
-        reader.fail(node, f"expected a mapping of keys to values, got {describe(data)}")
+        reader.fail(node, f"expected a mapping of keys to values, got {describe(data)}", _MAPPING_HINT)
     raise_errors(sorted(reader.errors, key=place))
     return {key: value for key, value in data.items() if not key.startswith("x-")}, reader.marks
 
@@ -87,15 +90,19 @@ def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
         message, hint = _syntax(error)
         raise TopologyError(message, hint=hint, source=source) from error
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         raise TopologyError(
             f"the character U+{ord(text[error.position]):04X} is not allowed in YAML",
-            source=Source(shown, line, column) if whole else Source(shown),
+            hint="leave it out",
+            source=_after(text[: error.position], shown) if whole else Source(shown),
         ) from error
     except RecursionError as error:
         raise TopologyError("nested too deeply", source=Source(shown)) from error
     return node
+
+
+def _after(before: str, shown: str) -> Source:
+    """The place after what is before it in a file."""
+    return Source(shown, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
@@ -106,7 +113,12 @@ def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
     elif context and error.context_mark and error.problem_mark:
         began = error.context_mark.line + 1
         problem += f" {context}" + (f" (line {began})" if began != error.problem_mark.line + 1 else "")
-    hint = "indent with spaces, not with tabs" if r"'\t'" in problem else None
+    hints = {
+        r"'\t'": "indent with spaces, not with tabs",
+        "undefined alias": "its anchor, &NAME, has to stand before it",
+        "another document": "one file, one document: leave out the second ---",
+    }
+    hint = next((hint for text, hint in hints.items() if text in problem), None)
     return f"not valid YAML: {problem}", hint
 
 
@@ -131,7 +143,7 @@ class _Reader:
         raw = node.value if isinstance(node, ScalarNode) and node.style is None else None
         self.marks.at[path] = Mark(self._source(node), self._source(key) if key else None, raw)
         if any(node is one for one in self._open):
-            self.fail(node, "an alias that contains itself")
+            self.fail(node, "an alias that contains itself", "write out what it stands for")
             return None
         self._open.append(node)
         try:
@@ -174,7 +186,7 @@ class _Reader:
             if not isinstance(one, MappingNode):
                 self.fail(one, "expected a mapping to merge, or a list of them")
             elif one in self._open[:-1]:
-                self.fail(one, "an alias that contains itself")
+                self.fail(one, "an alias that contains itself", "write out what it stands for")
             else:
                 for key, pair in self._merge(one, path).items():
                     own.setdefault(key, pair)
@@ -276,7 +288,9 @@ def _translate(model: type[BaseModel], detail: Any, marks: Marks) -> TopologyErr
         text = cause.expected if isinstance(cause, Expected) else detail["msg"]
         hint = cause.hint if isinstance(cause, Expected) else None
         return TopologyError(
-            f"{dotted(path[:-1])}: expected {text}, got {path[-1]}", hint=hint, source=marks.key(path)
+            f"{dotted(path[:-1])}: expected {text}, got {path[-1] or 'empty text'}",
+            hint=hint,
+            source=marks.key(path),
         )
     if kind == "missing":
         where = f"{dotted(path[:-1])}: " if path[:-1] else ""

@@ -34,9 +34,13 @@ def find_topology(ref: str) -> Path:
     if ref in builtin and not looks_like_path:
         return builtin[ref]
     path = Path(ref)
-    if path.is_dir():
-        raise UsageError(f"{ref} is a directory", hint="name the topology file in it")
-    if path.is_file():
+    try:
+        is_dir, is_file = path.is_dir(), path.is_file()
+    except OSError:  # a name longer than any file's
+        is_dir = is_file = False
+    if is_dir:
+        raise UsageError(f"{path} is a directory", hint="name the topology file in it")
+    if is_file:
         return path
     near = get_close_matches(path.name.removesuffix(".yaml").removesuffix(".yml"), builtin, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"the built-in ones are {', '.join(builtin)}"

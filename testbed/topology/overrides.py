@@ -133,9 +133,10 @@ def _apply(data: dict[str, Any], marks: Marks, change: _Change) -> None:
 def _put(data: dict[str, Any], marks: Marks, path: tuple[str, ...], value: Any, source: Source) -> None:
     here = data
     for depth, part in enumerate(path[:-1], 1):
-        below = here.setdefault(part, {})
+        below = here.get(part)
         if below is None:
             below = here[part] = {}
+            marks.replace(path[:depth], source)
         if not isinstance(below, dict):
             raise TopologyError(f"{'.'.join(path[:depth])} has no keys", source=source)
         here = below

@@ -86,7 +86,7 @@ def test_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
             "errors": [
                 {
                     "message": "the file is empty: expected a mapping",
-                    "hint": None,
+                    "hint": "write lines of KEY: VALUE",
                     "file": "empty.yaml",
                     "line": 1,
                     "column": 1,
@@ -109,6 +109,9 @@ def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert code == 2 and "is not empty" in err and "--force" in err
     assert run(capsys, "render", "plain-mip", "-d", str(folder), "--force")[0] == 0
     assert run(capsys, "render", "plain-mip", "-d", str(folder / "ha/etc/testbed/links"))[0] == 2
+    below = folder / "ha/etc/testbed/links/below"
+    code, _, err = run(capsys, "render", "plain-mip", "-d", str(below))
+    assert code == 2 and f"cannot write {below}/" in err and "Not a directory" in err
 
 
 def test_schema(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,8 @@ def test_all_duplicates_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        (b"\xff\xfe\x00", "file.yaml", "not UTF-8"),
+        (b"\xff\xfe\x00", "file.yaml:1:1", "not UTF-8"),
+        ("a: b\r\nc: né".encode("latin-1"), "file.yaml:2:5", "not UTF-8"),
         (b"a: \x07\n", "file.yaml:1:4", "U+0007"),
         ("a: b: c\n", "file.yaml:1:5", "mapping values are not allowed"),
         ("a: 'open\n", "file.yaml:2:1", "unexpected end of stream while scanning a quoted scalar (line 1)"),

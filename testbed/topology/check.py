@@ -21,6 +21,7 @@ from testbed.topology.roles import Role, Setting
 from testbed.topology.values import AddressRange, Expected
 
 _TAKEN_INTERFACES = re.compile(r"lo|all|default|mip\d+|ipsec\d+|eth\d+")
+_NOT_UNICAST = [IPv4Network(one) for one in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4")]
 _STACKS = get_args(Stack)
 
 
@@ -48,8 +49,8 @@ class Checker:
         for name, option in self._topology.options.items():
             path: Path = ("options", name)
             allowed = [str(one) for one in option.choices or []]
-            if option.choices and option.default not in option.choices:
-                wanted = f"expected one of its choices {', '.join(allowed)}, got {option.default}"
+            if not option.allows(option.default):
+                wanted = f"expected one of its choices {', '.join(allowed)}, got {describe(option.default)}"
                 self._fail((*path, "default"), wanted, _near(option.default, allowed))
             for index, choice in enumerate(option.choices or [option.default]):
                 where: Path = (*path, "choices", index) if option.choices else (*path, "default")
@@ -64,11 +65,10 @@ class Checker:
             if name in chosen:
                 value, source = chosen[name].value, chosen[name].source
                 if not isinstance(value, bool | int | float | str):
-                    self.errors.append(
-                        TopologyError(f"expected a value, got {describe(value)}", source=source)
-                    )
-                elif option.choices and value not in option.choices:
-                    wanted = f"expected one of {', '.join(allowed)}, got {value}"
+                    wanted = f"expected a value, got {describe(value)}"
+                    self.errors.append(TopologyError(wanted, source=source))
+                elif not option.allows(value):
+                    wanted = f"expected one of {', '.join(allowed)}, got {describe(value)}"
                     self.errors.append(TopologyError(wanted, hint=_near(value, allowed), source=source))
                 else:
                     result[name] = value
@@ -106,7 +106,7 @@ class Checker:
         subnet = network.subnet
         if subnet.prefixlen > 30:
             self._fail((*path, "subnet"), f"expected room for two nodes, /30 or shorter, got {subnet}")
-        elif subnet.is_multicast or subnet.is_loopback or subnet.network_address in IPv4Network("0.0.0.0/8"):
+        elif any(subnet.overlaps(other) for other in _NOT_UNICAST):
             self._fail((*path, "subnet"), f"expected a prefix of unicast addresses, got {subnet}")
         if network.hub is None:
             if network.impaired:
@@ -149,7 +149,7 @@ class Checker:
         for index, role in enumerate(node.roles):
             path: Path = ("nodes", name, "roles", index)
             if role in node.roles[:index]:
-                self._fail(path, f"the role {role} is given twice")
+                self._fail(path, f"the role {role} is given twice", "leave one out")
             elif role not in self._known_roles:
                 self._unknown(path, "role", role, self._known_roles)
             elif role in self._roles:
@@ -162,6 +162,9 @@ class Checker:
                     if not any(needed in other.roles for other in self._topology.nodes.values()):
                         hint = f"give a node the role {needed}"
                         self._fail(path, f"a {role} needs a node with the role {needed}", hint)
+                for needed in sorted({*self._roles[role].topology_options} - self._topology.options.keys()):
+                    hint = f"options: {{{needed}: {{default: …}}}}"
+                    self._fail(path, f"a {role} needs the option {needed}", hint)
 
     def _check_links(self, name: str, node: Node, owners: dict[IPv4Address, str]) -> None:
         if name == "localhost":
@@ -197,7 +200,7 @@ class Checker:
             if network not in self._topology.networks:
                 self._unknown(path, "network", network, self._topology.networks)
             elif network in node.attaches[:index]:
-                self._fail(path, f"{network} is there twice")
+                self._fail(path, f"{network} is there twice", "leave one out")
             elif network in node.links:
                 self._fail(
                     path,

@@ -45,6 +45,9 @@ TopologyName = Annotated[
 Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
 
+Image = Annotated[str, Field(min_length=1)]
+
+
 class Option(Part):
     """A choice that the user of a topology has: `--set option.NAME=VALUE` (or `--stack`, `--attach`)."""
 
@@ -53,6 +56,10 @@ class Option(Part):
         default=None, min_length=1, description="The values allowed; any if absent"
     )
     help: str = Field(default="", description="One sentence on what is chosen")
+
+    def allows(self, value: object) -> bool:
+        """Whether it is one of the choices, and not just equal to it as true is to 1."""
+        return self.choices is None or any(type(one) is type(value) and one == value for one in self.choices)
 
 
 class Network(Part):
@@ -92,7 +99,7 @@ class Node(Part):
     routes: dict[RoutePrefix, Address] = Field(
         default_factory=dict, description="Prefix (or `default`) → next hop; stands before what is computed"
     )
-    image: str | None = Field(
+    image: Image | None = Field(
         default=None, description="A container image of the node's own; stands before those of its roles"
     )
 
@@ -134,7 +141,7 @@ class Topology(Part):
     options: dict[Name, Option] = Field(default_factory=dict, description="Choices with their defaults")
     networks: dict[Name, Network] = Field(min_length=1, description="Networks by name")
     nodes: dict[Name, Node] = Field(min_length=1, description="Nodes by name")
-    images: dict[Name, str] = Field(
+    images: dict[Name, Image] = Field(
         default_factory=dict, description="Role → the container image of the nodes with this role"
     )
     configurations: list[Configuration] = Field(

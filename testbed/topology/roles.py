@@ -29,8 +29,9 @@ from testbed.topology.values import (
 )
 
 SettingType = Literal[
-    "network", "node", "address", "prefix", "address-range", "duration", "bool", "int", "string", "enum"
-]
+    "network", "node", "address", "prefix", "address-range", "duration", "lifetime", "bool", "int", "string",
+    "enum",
+]  # fmt: skip
 
 
 def _parse_bool(value: Any) -> bool:
@@ -48,6 +49,14 @@ def _parse_int(value: Any) -> int:
         return value
     zeros = isinstance(value, str) and re.fullmatch(r"0+[0-9]+", value)
     raise Expected("a whole number such as 100", f"without leading zeros: {int(value)}" if zeros else None)
+
+
+def _parse_lifetime(value: Any) -> float:
+    """What a registration's 16 bits of seconds hold; 0 would deregister (RFC 5944 §3.3)."""
+    lifetime = parse_duration(value)
+    if lifetime % 1000 == 0 and 1 <= lifetime / 1000 <= 65535:
+        return lifetime
+    raise Expected("a lifetime of whole seconds, 1s to 65535s", "65535s is for ever")
 
 
 def _parse_reference(kind: str, value: Any) -> str:
@@ -69,6 +78,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "prefix": parse_prefix,
     "address-range": parse_range,
     "duration": parse_duration,
+    "lifetime": _parse_lifetime,
     "bool": _parse_bool,
     "int": _parse_int,
     "string": _parse_string,
@@ -79,7 +89,8 @@ class Setting(Part):
     """One thing a role needs to be told about a node.
 
     Its type decides what a template gets: network and node a name, address an IPv4Address, prefix an
-    IPv4Network, address-range an AddressRange, duration milliseconds (float), the others what they are.
+    IPv4Network, address-range an AddressRange, duration and lifetime milliseconds (float), the others what
+    they are.
     """
 
     type: SettingType = Field(description="What kind of value it is")
@@ -168,6 +179,11 @@ class Role(Part):
         default_factory=list,
         alias="topology-needs",
         description="Roles that some node of the topology must have",
+    )
+    topology_options: list[Name] = Field(
+        default_factory=list,
+        alias="topology-options",
+        description="Options that the topology must have",
     )
     forwards: bool = Field(
         default=False, description="Whether the node forwards packets (net.ipv4.ip_forward)"

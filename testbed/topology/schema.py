@@ -22,6 +22,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "prefix": {"type": "string", "pattern": rf"^{ADDRESS_PATTERN}/\d{{1,2}}$"},
     "address-range": {"type": "string", "pattern": rf"^{ADDRESS_PATTERN} ?- ?{ADDRESS_PATTERN}$"},
     "duration": {"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": 0}]},
+    "lifetime": {"type": "string", "pattern": DURATION_PATTERN},
     "bool": {"type": "boolean"},
     "int": {"type": "integer"},
 }

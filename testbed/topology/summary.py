@@ -71,7 +71,7 @@ def _node(loaded: LoadedTopology, name: str) -> dict[str, Any]:
 
 def setting_text(setting: Setting, value: Any) -> Any:
     """A setting's value as it would be written in a topology file."""
-    if setting.type == "duration" and value is not None:
+    if setting.type in ("duration", "lifetime") and value is not None:
         return format_duration(value)
     return value if value is None or isinstance(value, bool | int) else str(value)
 

@@ -119,7 +119,10 @@ def parse_prefix(value: Any) -> IPv4Network:
     hint = None
     if isinstance(value, str) and "/" in value:
         try:
-            return IPv4Network(value)
+            network = IPv4Network(value)
+            if str(network) == value:
+                return network
+            hint = f"write {network}"  # a netmask, or zeros in front
         except ValueError:
             try:
                 hint = f"{value} has host bits set: its network is {IPv4Network(value, strict=False)}"

@@ -60,6 +60,21 @@ def test_options_reach_the_files() -> None:
     assert "delay-ms = 40.0" in lab.nodes["core"].files["/etc/testbed/relay.toml"].content
 
 
+def test_without_an_option_attach_the_mobile_node_begins_on_its_first_network(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("""\
+name: mine
+title: The least with a mobile node
+options: {stack: {default: mip-only}}
+networks: {home: {subnet: 192.0.2.0/24, domain: internet}}
+nodes:
+  ha: {roles: [home-agent], links: {home: 192.0.2.2}, settings: {home-network: home}}
+  mn: {roles: [mobile-node], attaches: [home], settings: {home-agent: ha, home-address: 192.0.2.9}}
+""")
+    lab = render_lab(load_topology(str(file)), lab="x", secrets=SECRETS)
+    assert 'attach = "home"' in lab.nodes["mn"].files["/etc/testbed/roam.toml"].content
+
+
 @pytest.mark.parametrize(
     ("template", "line", "message"),
     [

@@ -83,6 +83,7 @@ claims:
     source: §1
     run: {steps: [{move: home}], expect: [{mobile-node: home}]}
     control: {topology: OTHER, steps: [{move: HOTSPOT}], expect: [{visitor: {agent: fa-hotspot}}]}
+options: {stack: {default: mip-only}}
 """
 
 

@@ -15,6 +15,7 @@ name: repeated
 title: As many links as one likes
 options:
   links: {default: 2, choices: [1, 2, 4], help: How many links}
+  stack: {default: mip-only}
 repeat:
   links:
     networks:
@@ -62,6 +63,7 @@ claims:
     control:
       trial: walk
       steps: [{flush: ha}]
+options: {stack: {default: mip-only}}
 """
 
 
@@ -156,4 +158,8 @@ def test_the_document_that_is_left_loads_by_itself(name: str, tmp_path: Path) ->
 def test_the_document_that_is_left_has_what_was_chosen(tmp_path: Path) -> None:
     text = load(tmp_path, REPEATED, "links=4").text()
     again = load(tmp_path, text)
-    assert again.options == {"links": 4} and "fa-4" in again.topology.nodes and "$n" not in text
+    assert (
+        again.options == {"links": 4, "stack": "mip-only"}
+        and "fa-4" in again.topology.nodes
+        and "$n" not in text
+    )

@@ -57,6 +57,8 @@ def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("plain-mip.yaml", "no such file: plain-mip.yaml", "did you mean plain-mip?"),
         ("xyz", "no topology called xyz", "plain-mip, scenario-2.1"),
         ("folder", "folder is a directory", "name the topology file in it"),
+        ("", ". is a directory", "name the topology file in it"),
+        ("x" * 300, f"no topology called {'x' * 300}", "the built-in ones are"),
     ],
 )
 def test_what_is_not_there(
@@ -114,6 +116,9 @@ def test_sets() -> None:
         ("network.home.delay=40ms", "networks.home.delay: needs a hub"),
         ("node.cnn.image=x", "the topology has no node cnn\n  hint: did you mean cn?"),
         ("node.mn.lifetme=60s", "nodes.mn.settings.lifetme: unknown to the roles mobile-node, vpn-client"),
+        ("node.cn.settings.a.b=1", "nodes.cn.settings.a: unknown to the role correspondent"),
+        ("network.hotel.rate.x=1", "networks.hotel.rate: expected a data rate"),
+        ("node.mn.lifetime=0", "nodes.mn.settings.lifetime: expected a lifetime of whole seconds"),
         ("node.mn.lifetime=never", "nodes.mn.settings.lifetime: expected a duration"),
         ("node.mn.links={home: 10.0.1.9}", "nodes.mn.attaches[5]: mn is already linked to home"),
         ("node.cn.links.servers=10.0.5.1", "nodes.cn.links.servers: expected an address in 10.0.4.0/24"),

@@ -125,6 +125,7 @@ nodes:
     settings: {virtual-home: HOME}
   air-router: {roles: [router], links: {internet: 203.0.113.4, air: 198.51.100.1}}
   mn: {roles: [mobile-node], attaches: [air], settings: {home-agent: ha, home-address: ADDRESS}}
+options: {stack: {default: mip-only}}
 """
     public = written(tmp_path, text.replace("HOME", "192.0.2.0/24").replace("ADDRESS", "192.0.2.9"))
     assert "192.0.2.0/24 via 203.0.113.3 dev internet" in public["core"]

@@ -28,21 +28,22 @@ STOP_WITHIN: Final = 15.0
 
 _CAPTURE = """\
 mkdir -p {folder}
-tcpdump -n -U --immediate-mode -s {octets} -B 16384 -Z root -i {interface} -w {folder}/{file} >&2 &
-tcpdump=$!
-read -r _ || :
-before=-1
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-    size=$(stat -c %s {folder}/{file})
-    [ "$size" != "$before" ] || break
-    before=$size
-    sleep 0.03
-done
-kill -INT $tcpdump
-wait $tcpdump || :
-echo stopped >&2
+exec 3<&0
+(
+    read -r _ <&3 || :
+    before=-1
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        size=$(stat -c %s {folder}/{file})
+        [ "$size" != "$before" ] || break
+        before=$size
+        sleep 0.03
+    done
+    kill -INT $$
+) >/dev/null 2>&1 &
+exec tcpdump -n -U --immediate-mode -s {octets} -B 16384 -Z root -i {interface} -w {folder}/{file} 3<&-
 """
-# It is stopped when the file has not grown for a moment: a packet in the kernel's buffer would be lost.
+# It is stopped when the file has not grown for a moment: a packet in the kernel's buffer would be lost. The command
+# is tcpdump itself: should it end before it is told to, as when its interface goes away, the command ends with it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Capture:
         script = _CAPTURE.format(
             folder=FOLDER, interface=self.network or "any", file=self.file, octets=OCTETS
         )
+        ended = False  # as it was told to, and not before
         try:
             with self._lab.session(self.node, ["sh", "-c", script], stdin=True) as session:
                 ender = threading.Thread(target=self._end_input, args=(session,), daemon=True)
@@ -105,11 +107,12 @@ class Capture:
                         self.alive = True
                         self._live.set()
                         ender.start()
+                ended = self._stop.is_set() and session.exit_code() == 0
         except Exception as error:
             self._errors += f"\n{error}"
         dropped = re.search(r"(\d+) packets? dropped by kernel", self._errors)
         self.dropped = int(dropped[1]) if dropped else 0
-        self.alive = self.alive and "stopped" in self._errors
+        self.alive = self.alive and ended
         self._live.set()
         self._ended.set()
 

@@ -141,14 +141,14 @@ def test_waiting_for_nothing_ends_and_can_be_stopped():
 # Captures
 
 
-def tcpdump(*said, on_end=b"2 packets dropped by kernel\nstopped\n"):
+def tcpdump(*said, code=0, dies=False):
     def talk(session):
         for words in said:
             yield "stderr", words
-        if session.ended.wait(5):
-            yield "stderr", on_end
+        if not dies and session.ended.wait(5):
+            yield "stderr", b"2 packets dropped by kernel\n"
 
-    return PlayedExec(talk=talk)
+    return PlayedExec(code=code, talk=talk)
 
 
 def test_a_capture_runs_from_listening_to_stopped():
@@ -160,10 +160,13 @@ def test_a_capture_runs_from_listening_to_stopped():
     assert capture.alive and capture.dropped == 2
 
 
-def test_a_capture_that_dies_is_not_alive():
-    capture = Capture(lab(tcpdump(b"listening on x\n", on_end=b"killed\n")), "gw", "internet")
+@pytest.mark.parametrize(("code", "dies"), [(137, False), (1, True), (0, True)])
+def test_a_capture_that_dies_is_not_alive(code, dies):
+    capture = Capture(lab(tcpdump(b"listening on x\n", code=code, dies=dies)), "gw", "internet")
     capture.start()
-    capture.wait()
+    assert capture._live.wait(5)
+    if dies:  # which is known at once: an expectation among the steps is judged while others still capture
+        assert capture._ended.wait(5) and not capture.alive
     capture.stop()
     assert not capture.alive
 

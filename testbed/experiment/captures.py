@@ -42,8 +42,8 @@ exec 3<&0
 ) >/dev/null 2>&1 &
 exec tcpdump -n -U --immediate-mode -s {octets} -B 16384 -Z root -i {interface} -w {folder}/{file} 3<&-
 """
-# It is stopped when the file has not grown for a moment: a packet in the kernel's buffer would be lost. The command
-# is tcpdump itself: should it end before it is told to, as when its interface goes away, the command ends with it.
+# It is stopped when the file has not grown for a moment: a packet in the kernel's buffer would be lost.
+# The command is tcpdump itself: if that ends before it is told to, so does the command.
 
 
 @dataclass(frozen=True, slots=True)

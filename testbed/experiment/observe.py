@@ -13,7 +13,7 @@ from typing import Any, Final
 from testbed.experiment import ike
 from testbed.experiment.access import EventLog, LabAccess, StepError
 from testbed.experiment.captures import Captures, Matched
-from testbed.experiment.perimeter import perimeter
+from testbed.experiment.perimeter import border, perimeter
 from testbed.experiment.refusal import accepted, refused
 from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
 from testbed.experiment.verdict import Decision, Finding
@@ -42,6 +42,7 @@ from testbed.topology.expectations import (
     Unreachable,
     Visitor,
 )
+from testbed.topology.loaded import LoadedTopology
 
 PAUSE: Final = 0.25
 """Seconds between two looks while nothing is reported; an event brings the next look at once."""
@@ -88,9 +89,8 @@ class Observer:
                 held, observed = None, error.message
             left = deadline - time.monotonic()
             if held or left <= 0:
-                files = tuple(
-                    f"{self.folder}captures/{tap.replace('/', '-')}.pcap" for tap in expectation.taps
-                )
+                taps = needed_taps(self.lab.topology, expectation)
+                files = tuple(f"{self.folder}captures/{tap.replace('/', '-')}.pcap" for tap in taps)
                 return Finding(expectation_text(expectation), held, observed, files)
             if self.log.mark() == mark:
                 self.log.pause(min(PAUSE, left))
@@ -117,7 +117,7 @@ class Observer:
             (Heard, self._heard),
             (Event, self._event),
             (Daemons, self._daemons),
-            (Perimeter, partial(perimeter, self.lab)),
+            (Perimeter, partial(perimeter, self.lab, self.captures)),
             (Refused, partial(refused, self.lab.topology)),
             (Accepted, partial(accepted, self.lab.topology)),
             (ProbeResult, self._probe),
@@ -274,6 +274,12 @@ class Observer:
             return None, "no router answered"
         held = set(part.through) <= set(hops) and not set(part.not_through) & set(hops)
         return held, f"{' → '.join(hops)}: {len(hops)} hops"
+
+
+def needed_taps(topology: LoadedTopology, expectation: Expectation) -> list[str]:
+    """Where has to be captured for an expectation: at the taps it names; of a perimeter, at the border."""
+    asked = expectation.perimeter is not None and expectation.perimeter.gateways is not None
+    return border(topology) if asked else expectation.taps
 
 
 def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> Decision:

@@ -10,7 +10,7 @@ from testbed.errors import TestbedError
 from testbed.experiment.access import LabAccess, StepError, Stopped
 from testbed.experiment.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
-from testbed.experiment.observe import Observer
+from testbed.experiment.observe import Observer, needed_taps
 from testbed.experiment.perform import Performer, reset
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.verdict import Finding, RunResult
@@ -26,7 +26,7 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
     result = RunResult(lab=lab.name)
     experiment = planned.experiment
     folder = evidence.run_folder(planned.claim, planned.kind, planned.number)
-    captures = Captures(lab, needed_taps(lab, experiment))
+    captures = Captures(lab, run_taps(lab, experiment))
     steps: list[StepRecord] = []
     mark = lab.log.mark()
     try:
@@ -58,10 +58,10 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
     return result
 
 
-def needed_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
-    """Where a run is captured: at every tap that an expectation names, and wherever the mobile node goes."""
+def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
+    """Where a run is captured: wherever an expectation needs it, and wherever the mobile node goes."""
     for _, expectation in experiment.expectations():
-        yield from expectation.taps
+        yield from needed_taps(lab.topology, expectation)
     for step in experiment.steps:
         networks = step.move.to if step.move else [step.carry.to] if step.carry else []
         for network in networks:

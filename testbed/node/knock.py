@@ -1,10 +1,13 @@
 """Who answers IKE here? An IKE_SA_INIT request to UDP port 500 of each address (RFC 7296 §1.2).
 
     python3 -m testbed.node.knock 203.0.113.2 203.0.113.3
-    {"203.0.113.2": "NO_PROPOSAL_CHOSEN", "203.0.113.3": null}
+    {"203.0.113.2": {"spi": "0f1e2d3c4b5a6978", "answer": "NO_PROPOSAL_CHOSEN"},
+     "203.0.113.3": {"spi": "8796a5b4c3d2e1f0", "answer": null}}
 
-An answer is an IKE response to our SPI, whatever it says; null: none came. What is proposed RFC 8247 forbids,
-so a responder says no and keeps nothing of it: knocking again and again fills no table of half-open SAs.
+An answer is an IKE response to our SPI, whatever it says; null: none came, which says nothing of why: by the
+SPI captures tell whether the request arrived, and whether an answer was sent. What is proposed RFC 8247
+forbids, so a responder says no and keeps nothing of it: knocking again and again fills no table of half-open
+SAs.
 """
 
 from __future__ import annotations
@@ -63,7 +66,9 @@ def answer(spi: bytes, data: bytes) -> str | None:
     return "accepted" if payload == SA else f"payload {payload}"
 
 
-def knock(addresses: list[str], tries: int, every: float, port: int = PORT) -> dict[str, str | None]:
+def knock(
+    addresses: list[str], tries: int, every: float, port: int = PORT
+) -> dict[str, dict[str, str | None]]:
     """Ask all addresses at once, again every so many seconds; done as soon as each has answered.
 
     Raises OSError where this node cannot even ask: that it got no answer would say nothing.
@@ -86,7 +91,7 @@ def knock(addresses: list[str], tries: int, every: float, port: int = PORT) -> d
                         answers[sender] = answers[sender] or answer(spis[sender], data)
             if None not in answers.values():
                 break
-    return answers
+    return {address: {"spi": spis[address].hex(), "answer": answers[address]} for address in addresses}
 
 
 def main(arguments: list[str] | None = None) -> None:

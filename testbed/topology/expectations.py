@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import inf
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
@@ -97,12 +98,16 @@ class Count(Part):
 
     def allows(self, number: int) -> bool:
         """Whether a number is what is expected."""
-        return (
-            (self.exactly is None or number == self.exactly)
-            and (self.at_least is None or number >= self.at_least)
-            and (self.at_most is None or number <= self.at_most)
-            and (not self.none or number == 0)
-        )
+        return self.decides(number, number) is True
+
+    def decides(self, least: int, most: float) -> bool | None:
+        """Whether a number between these two is what is expected; None where that depends on which it is."""
+        exactly = 0 if self.none else self.exactly
+        lowest = (self.at_least or 0) if exactly is None else exactly
+        highest = (inf if self.at_most is None else self.at_most) if exactly is None else exactly
+        if most < lowest or highest < least:
+            return False
+        return True if lowest <= least and most <= highest else None
 
     @property
     def wanted(self) -> str:
@@ -219,8 +224,9 @@ class Daemons(Part):
 class Perimeter(Part):
     """What the outside finds of the VPN gateways, all of the topology's: who answers IKE, and their SAs.
 
-    A gateway is asked with an IKE_SA_INIT request to its address on the link `outside`, one that it declines;
-    captures see the requests too. At least one of `gateways` and `associations` says what is expected.
+    A gateway is asked with an IKE_SA_INIT request to its address on the link `outside`, one that it declines.
+    Silence counts where the request was captured on the `outside` of a gateway or firewall and no answer was.
+    At least one of `gateways` and `associations` says what is expected.
     """
 
     from_: Name = Field(alias="from", description="The node outside that asks")

@@ -1,6 +1,8 @@
 """Commands and control sockets through an engine that is played."""
 
 import json
+import os
+import subprocess
 import threading
 import time
 
@@ -8,7 +10,7 @@ import pytest
 
 from testbed.engine.api import EngineError, NotFoundError
 from testbed.experiment.access import EventLog, LabAccess, StepError, Stopped
-from testbed.experiment.captures import Capture, Captures
+from testbed.experiment.captures import _CAPTURE, Capture, Captures
 from testbed.experiment.traffic import Program
 from testbed.topology.load import load_topology
 
@@ -169,6 +171,19 @@ def test_a_capture_that_dies_is_not_alive(code, dies):
         assert capture._ended.wait(5) and not capture.alive
     capture.stop()
     assert not capture.alive
+
+
+def test_the_command_of_a_capture_ends_with_its_tcpdump(tmp_path):
+    """Nobody has told it to: its input is still open."""
+    tcpdump = tmp_path / "tcpdump"
+    tcpdump.write_text("#!/bin/sh\necho the interface disappeared >&2\nexit 1\n")
+    tcpdump.chmod(0o755)
+    script = _CAPTURE.format(folder=tmp_path, interface="x", file="x.pcap", octets=1)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PATH": path}
+    ) as command:
+        assert command.wait(10) == 1
 
 
 def test_a_capture_that_does_not_start():

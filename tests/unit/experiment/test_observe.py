@@ -1,5 +1,6 @@
 """Every kind of expectation, decided from what a played lab shows."""
 
+import json
 import threading
 
 import pytest
@@ -7,9 +8,11 @@ from experiment_world import PlayedCaptures, PlayedLab
 
 from testbed.experiment.access import Done, StepError
 from testbed.experiment.observe import Observer
+from testbed.experiment.perimeter import border
 from testbed.experiment.traffic import ProbeReport
 from testbed.experiment.words import expectation_text
 from testbed.topology.expectations import Expectation
+from testbed.topology.load import load_topology
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ site: #2, ESTABLISHED, IKEv2, 1d13b1e0a5ab1b5f_i 6c83_r*
 
 def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
     lab.outputs = {
-        "testbed.node.knock": Done(0, b'{"203.0.113.2": "NO_PROPOSAL_CHOSEN"}', b""),
+        "testbed.node.knock": knocked("NO_PROPOSAL_CHOSEN"),
         "swanctl": Done(0, LIST_SAS, b""),
     }
     both = {"from": "core", "gateways": {"exactly": 1}, "associations": {"exactly": 2}}
@@ -123,18 +126,50 @@ def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
     assert [node for node, _ in lab.ran] == ["gw"]  # nobody knocks where nobody asked for it
 
 
-def test_a_closed_gateway_and_one_that_cannot_be_asked(observer, lab):
+SPI = "0f1e2d3c4b5a6978"
+
+
+def knocked(answer):
+    return Done(0, json.dumps({"203.0.113.2": {"spi": SPI, "answer": answer}}).encode(), b"")
+
+
+def test_a_gateway_is_closed_where_the_request_was_seen_to_arrive_and_no_answer(observer, lab, captures):
+    lab.outputs["testbed.node.knock"] = knocked(None)
+    nobody = {"from": "core", "gateways": {"none": True}}
+    finding = judge(observer, perimeter=nobody)
+    assert finding.held is None and "but the request was not seen at gw/internet" in finding.observed
+    assert held(observer, perimeter=nobody | {"gateways": {"exactly": 1}}) is None
+    assert held(observer, perimeter=nobody | {"gateways": {"exactly": 2}}) is False  # there is but one
+    assert held(observer, perimeter=nobody | {"gateways": {"at-most": 1}})
+    captures.packets["gw/internet", "udp dst port 500"] = [bytes(28) + b"another." + bytes(8)]
+    assert held(observer, perimeter=nobody) is None
+    captures.packets["gw/internet", "udp dst port 500"] = [bytes(28) + bytes.fromhex(SPI) + bytes(8)]
+    finding = judge(observer, perimeter=nobody)
+    assert finding.held and finding.observed.endswith("gw (203.0.113.2), does not answer")
+    assert finding.files == ("claims/x/main/captures/gw-internet.pcap",)
+    captures.packets["gw/internet", "udp src port 500"] = [bytes(28) + bytes.fromhex(SPI) + bytes(8)]
+    finding = judge(observer, perimeter=nobody)
+    assert finding.held is None and finding.observed.endswith("does not answer, but an answer was sent")
+
+
+def test_the_border_is_where_the_outside_arrives():
+    assert border(load_topology("scenario-2.1")) == ["gw/internet"]
+    assert border(load_topology("scenario-2.5", sets=["option.further-links=1"])) == [
+        "firewall/internet",
+        "gw/public",
+        "gw-1/public",
+    ]
+
+
+def test_a_gateway_that_cannot_be_asked(observer, lab):
     lab.outputs = {
-        "testbed.node.knock": Done(0, b'{"203.0.113.2": null}', b""),
+        "testbed.node.knock": Done(1, b"", b"no module named testbed"),
         "swanctl": Done(1, b"", b"connecting to 'unix:///var/run/charon.vici' failed"),
     }
-    finding = judge(observer, perimeter={"from": "core", "gateways": {"none": True}})
-    assert finding.held and "gw (203.0.113.2), does not answer" in finding.observed
-    finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
-    assert finding.held is None and "charon.vici" in finding.observed
-    lab.outputs["testbed.node.knock"] = Done(1, b"", b"no module named testbed")
     finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
     assert finding.held is None and "core cannot ask for IKE" in finding.observed
+    finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
+    assert finding.held is None and "charon.vici" in finding.observed
 
 
 def test_a_changed_topology_is_refused_or_accepted(observer):

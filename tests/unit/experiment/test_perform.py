@@ -11,7 +11,7 @@ from testbed.experiment.evidence import Evidence
 from testbed.experiment.observe import Observer
 from testbed.experiment.perform import Performer, flush, reset
 from testbed.experiment.plan import PlannedRun
-from testbed.experiment.run import carry_out, needed_taps
+from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.words import step_text
 from testbed.topology.claims import Experiment
 from testbed.topology.load import load_topology
@@ -242,12 +242,17 @@ def test_being_stopped_is_no_result(lab, captures, evidence):
 
 def test_the_mobile_node_is_captured_wherever_it_goes(lab):
     steps = [{"move": ["hotel", "airport"]}, {"carry": "hotspot"}]
-    assert list(needed_taps(lab, experiment(steps, [SILENT]))) == [
+    assert list(run_taps(lab, experiment(steps, [SILENT]))) == [
         "gw/backbone",
         "mn/hotel",
         "mn/airport",
         "mn/hotspot",
     ]
+
+
+def test_a_perimeter_is_captured_at_the_border(lab):
+    gateways = {"perimeter": {"from": "core", "gateways": {"exactly": 0}}}
+    assert list(run_taps(lab, experiment([{"move": "hotel"}], [gateways]))) == ["gw/internet", "mn/hotel"]
 
 
 def test_every_step_of_the_built_in_claims_has_words():

@@ -64,28 +64,38 @@ def responder():
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(10)
 
+        asked = []
+
         def serve():
             first, _ = sock.recvfrom(4096)
             second, peer = sock.recvfrom(4096)
             assert first == second
+            asked.append(first[:8].hex())
             sock.sendto(b"noise", peer)
             sock.sendto(response(second[:8]), peer)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield sock.getsockname()[1]
+        yield sock.getsockname()[1], asked
         thread.join(10)
 
 
 def test_it_asks_again_and_ends_with_the_last_answer(responder):
+    port, asked = responder
     began = time.monotonic()
-    assert knock(["127.0.0.1"], 50, 0.1, responder) == {"127.0.0.1": "NO_PROPOSAL_CHOSEN"}
+    answers = knock(["127.0.0.1"], 50, 0.1, port)
+    assert answers == {"127.0.0.1": {"spi": asked[0], "answer": "NO_PROPOSAL_CHOSEN"}}
     assert time.monotonic() - began < 4
 
 
 def test_nobody_answers(capsys):
     main(["127.0.0.1", "0.0.0.1", "--tries", "2", "--every", "20"])
-    assert json.loads(capsys.readouterr().out) == {"127.0.0.1": None, "0.0.0.1": None}
+    answers = json.loads(capsys.readouterr().out)
+    assert {address: one["answer"] for address, one in answers.items()} == {
+        "127.0.0.1": None,
+        "0.0.0.1": None,
+    }
+    assert len({one["spi"] for one in answers.values()}) == 2
 
 
 def test_who_cannot_ask_has_not_been_refused(capsys):

@@ -211,16 +211,26 @@ class Observer:
             and all(entry.event.fields.get(key) == value for key, value in part.having.items())
             for entry in self.log.since(self.mark)
         )
-        return part.allows(number), f"{number} seen"
+        ended = part.node in self.log.ended
+        held = part.decides(number, inf if ended else number)
+        return held, f"{number} seen" + (
+            f", but the log of {part.node} ended before the run did" if ended else ""
+        )
 
     def _daemons(self, part: Daemons) -> Decision:
-        # The supervisor's exit code says that some service is down, which one of the others may be.
-        report = self.lab.execute(part.node, ["sh", "-c", "sv status /etc/testbed/services/*"]).text
-        pids = dict(re.findall(r"^run: \S*/([^/\s]+): \(pid (\d+)\)", report, re.MULTILINE))
-        running = ", ".join(f"{name} (pid {pid})" for name, pid in pids.items())
-        missing = [name for name in part.running if name not in pids]
+        done = self.lab.execute(part.node, ["sh", "-c", "sv status /etc/testbed/services/*"])
+        lines = re.findall(r"^(\w+): \S*/([^/\s]+): (?:\(pid (\d+)\))?", done.text, re.MULTILINE)
+        told = {name: word for word, name, _ in lines if word in ("run", "down", "finish")}
+        # Its exit code is how many services are not up, which may be others; from 100 on it did not look.
+        if done.code >= 100 or not told:
+            raise StepError(f"{part.node} does not tell what it runs: {done.complaint}")
+        running = ", ".join(f"{name} (pid {pid})" for word, name, pid in lines if word == "run")
         text = f"container {self.lab.container(part.node)[:12]} runs {running or 'no service'}"
-        return not missing, text + (f", not {' nor '.join(missing)}" if missing else "")
+        untold = [name for word, name, _ in lines if name in part.running and name not in told]
+        missing = [name for name in part.running if told.get(name) != "run" and name not in untold]
+        text += f", not {' nor '.join(missing)}" if missing else ""
+        text += f", and does not tell of {' and '.join(untold)}" if untold else ""
+        return False if missing else None if untold else True, text
 
     # Traffic
 

@@ -93,8 +93,36 @@ def test_daemons_that_one_container_holds(observer, lab):
     assert "container gw-012345678 runs charon (pid 36), bird (pid 41)" in finding.observed
     finding = judge(observer, daemons={"node": "gw", "running": ["charon", "home-agent", "mobile-node"]})
     assert finding.held is False and finding.observed.endswith("not home-agent nor mobile-node")
-    lab.outputs["sv status"] = Done(1, b"", b"no such file")
-    assert held(observer, daemons={"node": "gw", "running": "charon"}) is False
+
+
+@pytest.mark.parametrize(
+    ("done", "why"),
+    [
+        (Done(127, b"", b"sv: not found"), "sv: not found"),
+        (Done(137, b"run: /etc/testbed/services/charon: (pid 36) 915s\n", b""), "exit code 137"),
+        (
+            Done(1, b"fail: /etc/testbed/services/*: unable to change to service directory\n", b""),
+            "exit code 1",
+        ),
+    ],
+)
+def test_a_supervisor_that_cannot_be_asked_does_not_say_no(observer, lab, done, why):
+    lab.outputs["sv status"] = done
+    finding = judge(observer, daemons={"node": "gw", "running": "charon"})
+    assert finding.held is None and finding.observed == f"gw does not tell what it runs: {why}"
+
+
+def test_a_service_that_the_supervisor_knows_nothing_of(observer, lab):
+    report = b"""\
+run: /etc/testbed/services/charon: (pid 36) 915s
+warning: /etc/testbed/services/bird: unable to open supervise/ok: access denied
+down: /etc/testbed/services/home-agent: 3s, normally up
+"""
+    lab.outputs["sv status"] = Done(2, report, b"")
+    assert held(observer, daemons={"node": "gw", "running": "charon"})
+    finding = judge(observer, daemons={"node": "gw", "running": ["charon", "bird"]})
+    assert finding.held is None and finding.observed.endswith("and does not tell of bird")
+    assert held(observer, daemons={"node": "gw", "running": ["bird", "home-agent"]}) is False
 
 
 LIST_SAS = b"""\

@@ -64,6 +64,8 @@ class EventLog:
         self._news = threading.Condition()
         self._streams: list[LogStream] = []
         self._stopped = False
+        self.ended: set[str] = set()
+        """Nodes whose log ended: what they reported afterwards, if anything, is not known."""
 
     def follow(self, engine: Engine, containers: Mapping[str, str]) -> None:
         """Begin to read the nodes' standard output (node → container id), from now on."""
@@ -73,9 +75,12 @@ class EventLog:
             threading.Thread(target=self._read, args=(node, stream), daemon=True).start()
 
     def _read(self, node: str, stream: LogStream) -> None:
-        for line in stream:
-            if event := parse_event(line.text, line.time):
-                self.add(Entry(node, event))
+        try:
+            for line in stream:
+                if event := parse_event(line.text, line.time):
+                    self.add(Entry(node, event))
+        finally:
+            self.ended.add(node)
 
     def add(self, entry: Entry) -> None:
         """Add an event and wake up whoever waits for one."""

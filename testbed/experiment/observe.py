@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address
+from math import inf
 from typing import Any, Final
 
 from testbed.experiment import ike
@@ -201,6 +202,8 @@ class Observer:
             and entry.event.fields.get("agent") in addresses
             for entry in self.log.since(self.mark)
         )
+        if not times and self.lab.mobile_node in self.log.ended:
+            return None, f"the log of {self.lab.mobile_node} ended before the run did"
         return bool(times) == part.present, "heard" if times else "not heard"
 
     def _event(self, part: Event) -> Decision:

@@ -140,6 +140,34 @@ def test_waiting_for_nothing_ends_and_can_be_stopped():
         log.wait(0, lambda entry: True, 10)
 
 
+def test_a_log_that_ends_is_known_to_have_ended():
+    class Engine:
+        def logs(self, container, **_):
+            if container == "id-ha":
+                return Ending()
+            return Ending(threading.Event())
+
+    class Ending:
+        def __init__(self, until=None):
+            self.until = until
+
+        def __iter__(self):
+            if self.until:
+                self.until.wait(10)
+            return iter(())
+
+        def close(self):
+            self.until and self.until.set()
+
+    log = EventLog()
+    log.follow(Engine(), {"ha": "id-ha", "mn": "id-mn"})
+    deadline = time.monotonic() + 5
+    while not log.ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert log.ended == {"ha"}
+    log.stop()
+
+
 # Captures
 
 

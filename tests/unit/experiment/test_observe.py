@@ -283,6 +283,19 @@ def test_heard(observer, lab):
     assert held(observer, heard="fa-hotspot")
 
 
+def test_a_log_that_ended_proves_no_silence(observer, lab):
+    lab.say("mn", "mobile-node", "registered")
+    lab.log.ended.add("mn")
+    finding = judge(observer, event={"node": "mn", "name": "registered", "exactly": 1})
+    assert finding.held is None and finding.observed.endswith("the log of mn ended before the run did")
+    assert held(observer, event={"node": "mn", "name": "registered", "at-least": 1})
+    assert held(observer, event={"node": "mn", "name": "registered", "none": True}) is False
+    assert held(observer, event={"node": "ha", "name": "registered", "none": True})
+    assert held(observer, heard={"agent": "fa-hotspot", "present": False}) is None
+    lab.say("mn", "mobile-node", "agent-advertisement", agent="198.51.100.1")
+    assert held(observer, heard="fa-hotspot")
+
+
 class PlayedProbe:
     def __init__(self, report):
         self.stop = lambda: report

@@ -56,6 +56,7 @@ class Traffic:
 
     probe: Probe | None = None
     session: TcpSession | None = None
+    marked: bool = False  # whether there has been any, so that its payload could be readable
 
 
 @dataclass
@@ -136,6 +137,8 @@ class Observer:
         return wire_decision(part, matches, counts)
 
     def _clear(self, part: Clear) -> Decision:
+        if not self.traffic.marked:
+            return None, "no probe and no session was started whose payload could be read"
         matches = self.captures.match_all(part.at, "ip")
         counts = [sum(MARKER.encode() in packet for packet in match.packets) for match in matches]
         return wire_decision(part, matches, counts)
@@ -285,8 +288,15 @@ class Observer:
         ]
         if not hops or set(hops) == {"*"}:
             return None, "no router answered"
-        held = set(part.through) <= set(hops) and not set(part.not_through) & set(hops)
-        return held, f"{' → '.join(hops)}: {len(hops)} hops"
+        text = f"{' → '.join(hops)}: {len(hops)} hops"
+        if set(part.not_through) & set(hops):
+            return False, text
+        if set(part.through) <= set(hops) and not part.not_through:
+            return True, text
+        # Whoever is looked for may be one who did not answer, or come after the last who did.
+        if "*" in hops or hops[-1] not in (part.to, str(target)):
+            return None, f"{text}, not all of which are known"
+        return set(part.through) <= set(hops), text
 
 
 def needed_taps(topology: LoadedTopology, expectation: Expectation) -> list[str]:
@@ -298,8 +308,8 @@ def needed_taps(topology: LoadedTopology, expectation: Expectation) -> list[str]
 def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> Decision:
     """Whether counted packets are as expected; undecidable where nothing could have been seen.
 
-    Silence proves something only while a capture that lost nothing was running; and something expected but
-    not found proves nothing where not one packet of any kind was captured.
+    Silence proves something only while a capture was running; what it lost may have been what is counted, or
+    not. Something expected but not found proves nothing where not one packet of any kind was captured.
     """
     number = sum(counts)
     text = f"{number} of {sum(match.total for match in matches)} captured"
@@ -308,8 +318,9 @@ def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> De
     dead = [match.tap for match in matches if not match.alive]
     if dead:
         return None, f"the capture at {', '.join(dead)} did not run to the end"
-    held = count.allows(number)
-    if held and (lossy := [match.tap for match in matches if match.dropped]) and count.at_least is None:
+    held = count.decides(number, number + sum(match.dropped for match in matches))
+    if held is None:
+        lossy = [match.tap for match in matches if match.dropped]
         return None, f"{text}, but the capture at {', '.join(lossy)} lost packets"
     if not held and number == 0 and not any(match.total for match in matches):
         return None, "not a single packet of any kind was captured there"

@@ -246,7 +246,7 @@ class Performer:
         _, address, source = self._correspondent(part.to)
         session = TcpSession(self._lab, source, address)
         session.start()
-        traffic.session = session
+        traffic.session, traffic.marked = session, True
         self._undo.append(("session stop", session.stop))
         return f"connected from {source} to {address}"
 
@@ -260,7 +260,7 @@ class Performer:
         probe = Probe(self._lab, source, name, address, next(_ports), part.every)
         self._undo.append(("probe stop", lambda: self._stop_quietly(probe)))
         probe.start()
-        traffic.probe = probe
+        traffic.probe, traffic.marked = probe, True
         return f"every {part.every:g} ms from {source} to {address}"
 
     @staticmethod

@@ -57,6 +57,9 @@ def test_a_bad_filter_decides_nothing(observer):
 
 
 def test_payload_in_clear(observer, captures):
+    finding = judge(observer, clear={"at": "mn/hotel", "none": True})
+    assert finding.held is None and "no probe and no session was started" in finding.observed
+    observer.traffic.marked = True
     captures.packets["mn/hotspot", "ip"] = [b"..readable by anybody on this link..", b"else"]
     assert held(observer, clear={"at": "mn/hotspot", "exactly": 1})
     assert held(observer, clear={"at": "mn/hotel", "none": True})
@@ -372,6 +375,15 @@ def test_hops(observer, lab):
     assert held(observer, hops={"from": "mn", "to": "cn", "through": "r1", "not-through": ["gw"]})
     finding = judge(observer, hops={"from": "mn", "to": "cn", "through": "gw"})
     assert finding.held is False and finding.observed == "r1 → cn: 2 hops"
+    lab.outputs["traceroute"] = Done(0, b" 1  10.0.1.1  0.1 ms\n 2  *\n 3  10.0.4.10  0.2 ms\n", b"")
+    assert held(observer, hops={"from": "mn", "to": "cn", "through": "r1"})
+    assert held(observer, hops={"from": "mn", "to": "cn", "not-through": "r1"}) is False
+    assert held(observer, hops={"from": "mn", "to": "cn", "through": "gw"}) is None
+    assert held(observer, hops={"from": "mn", "to": "cn", "not-through": "gw"}) is None
+    lab.outputs["traceroute"] = Done(0, b" 1  10.0.4.1  0.1 ms\n 2  10.0.1.100  0.2 ms\n", b"")
+    assert held(observer, hops={"from": "cn", "to": "mn", "not-through": "gw"})  # its home address
+    lab.outputs["traceroute"] = Done(0, b" 1  10.0.1.1  0.1 ms !N\n", b"")  # where it ends, but not at cn
+    assert held(observer, hops={"from": "mn", "to": "cn", "not-through": "gw"}) is None
     lab.outputs["traceroute"] = Done(0, b" 1  *\n 2  *\n", b"")
     assert held(observer, hops={"from": "mn", "to": "cn", "not-through": "gw"}) is None
 

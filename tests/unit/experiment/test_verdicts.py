@@ -90,6 +90,11 @@ def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
         (count(none=True), matched(0, total=9, dropped=1), None),
         (count(exactly=3), matched(3, dropped=1), None),
         (count(at_least=1), matched(3, dropped=1), True),
+        (count(at_least=1, at_most=3), matched(3, dropped=1), None),
+        # nor do they count as missing what they may have been
+        (count(at_least=4), matched(3, dropped=1), None),
+        (count(at_least=5), matched(3, dropped=1), False),
+        (count(exactly=2), matched(3, dropped=1), False),
     ],
 )
 def test_what_a_wire_decides(wanted, seen, held):

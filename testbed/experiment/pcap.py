@@ -166,9 +166,13 @@ class CaptureReader:
 def read_capture(path: Path) -> list[Frame]:
     """All frames of a file, in its order; an unfinished last record is left out."""
     reader = CaptureReader(str(path))
-    frames = reader.feed(path.read_bytes())
-    if not reader.started and reader.pending:
-        raise CaptureError("not a capture: too short", source=Source(str(path)))
+    try:
+        frames = reader.feed(path.read_bytes())
+    except OSError as error:
+        raise CaptureError(error.strerror or str(error), source=Source(str(path))) from error
+    if not reader.started:
+        short = "too short" if reader.pending else "empty"
+        raise CaptureError(f"not a capture: {short}", source=Source(str(path)))
     return frames
 
 

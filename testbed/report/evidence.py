@@ -6,7 +6,7 @@ What a newer writer adds is ignored; what this reader needs and does not find is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbed.errors import Source, TestbedError, UsageError
-from testbed.experiment.pcap import Frame, read_capture
+from testbed.experiment.pcap import CaptureError, Frame, read_capture
 from testbed.topology.claims import Shows
 from testbed.topology.document import load_document, validate_model
 from testbed.topology.model import Topology
@@ -207,10 +207,13 @@ class Run:
             for line in _lines(self.folder / "steps.jsonl")
         ]
 
-    def captures(self) -> Iterator[tuple[str, list[Frame]]]:
-        """The file name without ending (NODE-NETWORK) and the frames of every capture."""
+    def captures(self) -> Iterator[tuple[Path, list[Frame] | CaptureError]]:
+        """The file (NODE-NETWORK.pcap) and the frames of every capture, or why it cannot be read."""
         for file in sorted(self.folder.glob("captures/*.pcap*")):
-            yield file.stem, read_capture(file)
+            try:
+                yield file, read_capture(file)
+            except CaptureError as error:
+                yield file, error
 
     @property
     def path(self) -> list[str]:
@@ -253,14 +256,16 @@ class Evidence:
         """The topology of each scenario that claims were decided of, as far as the folder has it."""
         verdicts = self.verdicts
         found = {
-            name: self.topology
-            if verdicts and name == verdicts.scenario
-            else _topology(self.folder / "topologies" / f"{name}.yaml")
+            name: self.topology if verdicts and name == verdicts.scenario else self._named(name)
             for name in (verdicts.by_scenario if verdicts else ())
         }
         return {name: topology for name, topology in found.items() if topology}
 
-    @cache  # noqa: B019  # an evidence folder lives as long as the process
+    @cached_property
+    def _named(self) -> Callable[[str], Topology | None]:
+        """Reads a topology by its name, once for this reading of the folder: a later one may find another."""
+        return cache(lambda name: _topology(self.folder / "topologies" / f"{name}.yaml"))
+
     def topology_of(self, lab: str) -> Topology | None:
         """The topology a lab was brought up from: the scenario's own, or another that a run needed.
 
@@ -271,7 +276,7 @@ class Evidence:
         name = about.get("topology") if isinstance(about, dict) else None
         if verdicts is None or name in (None, verdicts.scenario):
             return self.topology
-        return _topology(self.folder / "topologies" / f"{name}.yaml") or self.topology
+        return self._named(str(name)) or self.topology
 
     def run(self, claim: str, side: Side) -> Run:
         """The folder of a run, which may be missing: then it has no events and no captures."""

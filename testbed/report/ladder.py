@@ -81,6 +81,7 @@ class Ladder:
     taps: dict[str, tuple[Stack, ...]]
     begin: float
     skipped: int  # packets of ARP, OSPF and the like
+    unreadable: dict[str, str]  # captures that cannot be read, and why
 
 
 def build_ladder(run: Run, topology: Topology | None) -> Ladder:
@@ -103,7 +104,7 @@ def build_ladder(run: Run, topology: Topology | None) -> Ladder:
         if node and (topology is None or node in topology.nodes or row.what == "event")
     )
     nodes = [node for node in order if node in met] + [node for node in met if node not in order]
-    return Ladder(tuple(nodes), tuple(rows), seen.taps, begin, seen.skipped)
+    return Ladder(tuple(nodes), tuple(rows), seen.taps, begin, seen.skipped, seen.unreadable)
 
 
 def node_order(topology: Topology) -> list[str]:

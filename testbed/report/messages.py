@@ -22,7 +22,7 @@ from testbed.experiment.layers import (
     Tcp,
 )
 from testbed.experiment.names import Names
-from testbed.experiment.pcap import Frame
+from testbed.experiment.pcap import CaptureError, Frame
 from testbed.report.evidence import Run
 from testbed.topology.model import Topology
 
@@ -77,6 +77,7 @@ class Seen:
     messages: tuple[Message, ...]
     taps: dict[str, tuple[Stack, ...]]
     skipped: int  # packets of ARP, routing and the like, which are no messages
+    unreadable: dict[str, str]  # captures that cannot be read, and why
 
 
 @dataclass
@@ -106,8 +107,12 @@ def read_messages(run: Run, topology: Topology | None, names: Names) -> Seen:
     hardware = _Hardware(names)
     taps: dict[str, tuple[Stack, ...]] = {}
     tapped: set[tuple[str, str]] = set()
-    for stem, frames in run.captures():
-        node, network = _split(stem, topology)
+    unreadable: dict[str, str] = {}
+    for file, frames in run.captures():
+        if isinstance(frames, CaptureError):
+            unreadable[file.name] = frames.message
+            continue  # no tap: what is missing there may well have been seen
+        node, network = _split(file.stem, topology)
         tapped.add((node, network))
         subnet = topology.networks[network].subnet if topology and network in topology.networks else None
         decoded = [(frame, decode(frame.data, frame.linktype, frame.length)) for frame in frames]
@@ -133,7 +138,7 @@ def read_messages(run: Run, topology: Topology | None, names: Names) -> Seen:
         messages.append(message)
     for message in messages:
         _ends(message, names, hardware.known, tapped, topology)
-    return Seen(tuple(messages), taps, skipped)
+    return Seen(tuple(messages), taps, skipped, unreadable)
 
 
 def _split(stem: str, topology: Topology | None) -> tuple[str, str]:

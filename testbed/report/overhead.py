@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from testbed.experiment.decode import Packet, decode
 from testbed.experiment.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
-from testbed.experiment.pcap import Frame, read_capture
+from testbed.experiment.pcap import CaptureError, Frame, read_capture
 from testbed.report.evidence import SIDES, Evidence, Run
 from testbed.topology.model import Topology
 
@@ -108,10 +108,10 @@ def captures(evidence: Evidence) -> Iterator[Capture]:
             if topology is None or not any(step.text.startswith("probe") for step in run.steps):
                 continue
             stack = _stack(evidence, lab, topology)
-            for network, file in _links(run, topology):
+            for network, frames in _links(run, topology):
                 configured = _configured(topology, stack, network)
                 if configured:
-                    for (way, headers), sizes in probes(read_capture(file)).items():
+                    for (way, headers), sizes in probes(frames).items():
                         if ("ESP" in headers) == ("ipsec" in configured[0]):
                             yield Capture(topology.name, network, *configured, way, headers, sizes)
 
@@ -126,13 +126,14 @@ def _stack(evidence: Evidence, lab: str, topology: Topology) -> str:
     return str(topology.options["stack"].default) if "stack" in topology.options else ""
 
 
-def _links(run: Run, topology: Topology) -> Iterator[tuple[str, Path]]:
+def _links(run: Run, topology: Topology) -> Iterator[tuple[str, list[Frame]]]:
     mobile = [name for name, node in topology.nodes.items() if node.attaches]
     for name in mobile:
         for network in topology.nodes[name].attaches:
             file = run.folder / "captures" / f"{name}-{network}.pcap"
             if file.is_file():
-                yield network, file
+                with suppress(CaptureError):  # of which the run's ladder tells
+                    yield network, read_capture(file)
 
 
 def _configured(topology: Topology, stack: str, network: str) -> tuple[str, str] | None:

@@ -415,10 +415,10 @@ def test_pcap_of_both_byte_orders_and_resolutions(tmp_path: Path, endian: str, m
 
 def test_files_that_are_no_capture(tmp_path: Path) -> None:
     file = tmp_path / "x.pcap"
-    for content, words in ((b"hello", "too short"), (b"x" * 100, "neither pcap nor pcapng")):
+    for content, words in ((b"", "empty"), (b"hello", "too short"), (b"x" * 100, "neither pcap nor pcapng")):
         file.write_bytes(content)
         with pytest.raises(CaptureError, match=words) as caught:
             read_capture(file)
         assert caught.value.source is not None and caught.value.source.file == str(file)
-    file.write_bytes(b"")
-    assert read_capture(file) == []
+    with pytest.raises(CaptureError, match="directory"):
+        read_capture(tmp_path)

@@ -145,6 +145,18 @@ def test_what_an_earlier_matrix_left_is_not_what_was_verified(tmp_path: Path) ->
     assert found is not None and found.name == "scenario-2.1"
 
 
+def test_what_is_verified_anew_into_the_same_folder_is_read_anew(tmp_path: Path) -> None:
+    folder = write_sample(tmp_path)
+    before = read_evidence(folder).topology_of("verify-b")
+    assert before is not None and before.name == "plain-mip"
+    text = load_topology("plain-mip", sets=["network.internet.delay=40ms"]).text()
+    (folder / "topologies" / "plain-mip.yaml").write_text(text)
+    evidence = read_evidence(folder)
+    after = evidence.topology_of("verify-b")
+    assert after is not None and after != before
+    assert evidence.topology_of("verify-b") is after  # read once for each report
+
+
 def test_steps_and_events_have_their_rows(folder: Path) -> None:
     found = ladder(folder, "2.1-colocated-registers")
     assert [row.text for row in found.rows if row.what == "step"] == ["move to airport", "probe start"]
@@ -202,6 +214,27 @@ class Checked(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, tag
+
+
+def test_captures_that_cannot_be_read_are_told_and_the_rest_is_shown(tmp_path: Path) -> None:
+    folder = write_sample(tmp_path / "evidence")
+    captures = folder / "claims/2.1-fa-blocks-ipsec/main/captures"
+    (captures / "gw-internet.pcap").write_bytes(b"")
+    (captures / "mn-hotspot.pcap").write_text("I was a capture once upon a time, and am none any more.")
+    captures = folder / "claims/2.1-colocated-registers/main/captures"
+    (captures / "mn-airport.pcap").write_text("Neither is this one, whose overhead nobody will measure.")
+    found = ladder(folder, "2.1-fa-blocks-ipsec")
+    assert found.unreadable == {
+        "gw-internet.pcap": "not a capture: empty",
+        "mn-hotspot.pcap": "not a capture: neither pcap nor pcapng",
+    }
+    assert list(found.taps) == ["fa-hotspot/hotspot"]
+    assert rows(found, "ike") and not any(
+        row.lost for row in found.rows
+    )  # who knows what was to be seen there
+    page = render_report(read_evidence(folder))
+    assert "<code>gw-internet.pcap</code> cannot be read: not a capture: empty" in page
+    assert "<code>mn-airport.pcap</code> cannot be read" in page
 
 
 def test_the_page_stands_alone(folder: Path) -> None:

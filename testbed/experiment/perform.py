@@ -34,6 +34,7 @@ MOVE_WITHIN: Final = 25.0
 RESTART_WITHIN: Final = 10.0
 WAIT_WITHIN: Final = 5000.0
 """Milliseconds a `wait-until` takes at most unless it says."""
+CARRY: Final = "carry"
 REACHED: Final = {
     "link": "link",
     "address": "address",
@@ -128,6 +129,7 @@ class Performer:
     # The mobile node
 
     def _move(self, part: Move) -> str:
+        self._put_down()
         results = []
         for network in part.to * part.times:
             _, settled = settle(self._lab, {"op": "move", "network": network})
@@ -156,9 +158,15 @@ class Performer:
         if router is None:
             raise StepError(f"nobody on {part.to} forwards")
         address = str(address).partition("/")[0]
-        self._undo.append(("carry", lambda: self._forget_carried(part.to, address)))
+        self._undo.append((CARRY, lambda: self._forget_carried(part.to, address)))
         lab.shell(node, _CARRY.format(new=part.to, old=old, address=address, router=router))
         return f"{address} is now on {part.to}, with {router} for a router"
+
+    def _put_down(self) -> None:
+        """A move leaves behind what was carried; undone later, it would take down the link moved to."""
+        for entry in [one for one in self._undo if one[0] == CARRY]:
+            entry[1]()
+            self._undo.remove(entry)
 
     def _forget_carried(self, network: str, address: str) -> None:
         script = f"ip address del {address}/32 dev {network} || :; ip link set {network} down"

@@ -56,8 +56,13 @@ class Association:
 
         Raises LinkError, MobileIpError or VpnError where a step fails for good.
         """
+        vpn = self._node.vpn
         with self._registration:
-            return await self._run(fresh)
+            try:
+                return await self._run(fresh)
+            finally:
+                if vpn is not None and vpn.tunnel is None:  # nor is there its inner address any more
+                    self._node.links.use_inner(None)
 
     async def _run(self, fresh: bool) -> Outcome:
         node, move = self._node, self._move
@@ -83,7 +88,6 @@ class Association:
             await discarded
         if inside_ipsec and not isinstance(attachment, Home):
             return await self._register_inside_ipsec(attachment)
-        node.links.use_inner(None)
         outcome = await self._register(attachment)
         if node.config.stack == "ipsec-in-mip" and outcome.state != "unregistered":
             return await self._protect_home_address(outcome, protect and outcome.state == "registered")

@@ -94,7 +94,6 @@ class Manager:
             raise RequestError("not attached to any network")
         await self._cancel()
         node.ipsec = action == "up"
-        node.links.use_inner(None)
         await node.vpn.destroy()
         self._begin(node.network, f"ipsec {action}", client, fresh=False)
         return {"network": node.network}

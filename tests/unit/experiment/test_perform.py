@@ -111,6 +111,15 @@ def test_carrying_needs_something_to_carry(lab, performer):
         do(performer, carry="home")
 
 
+def test_a_move_leaves_behind_what_was_carried(lab, performer):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    do(performer, move="hotspot")
+    assert "198.51.100.70/32 dev hotspot" in scripts(lab)[-1] and "set hotspot down" in scripts(lab)[-1]
+    done = len(lab.ran)
+    assert performer.undo() == [] and len(lab.ran) == done  # or the link would be down where it has moved to
+
+
 def test_registering_past_ipsec_and_through_it(lab, performer):
     lab.states["mn", "roam"] = {"ipsec": {"inner": "10.0.250.1"}}
     assert do(performer, register={"through": "ipsec", "within": "20ms"}) == "0 requests sent, no answer"

@@ -53,6 +53,7 @@ class Links:
 
     def __init__(self):
         self.done = []
+        self.inner = None
 
     def reset(self, interfaces):
         self.done.append("reset")
@@ -70,7 +71,7 @@ class Links:
         self.done.append("drop")
 
     def use_inner(self, address):
-        self.done.append(f"inner {address}")
+        self.inner = str(address) if address else None
 
     def steer(self, prefixes, source, into_ipsec):
         self.done.append(f"steer {into_ipsec}")
@@ -290,6 +291,33 @@ def test_an_address_beats_an_agent_that_ipsec_cannot_pass(tmp_path, monkeypatch)
     in_lab(tmp_path, "mip-in-ipsec", scenario)
 
 
+@pytest.mark.parametrize(
+    ("network", "problem"), [("airport", "ike-timeout"), ("nowhere", None), ("campus", None)]
+)
+def test_the_inner_address_goes_with_its_security_association(tmp_path, network, problem):
+    async def scenario(lab):
+        await lab.move("hotel")
+        assert lab.links.inner == INNER
+        lab.vpn.problem = problem
+        await lab.move(network)
+        assert lab.vpn.tunnel is None and lab.links.inner is None
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_a_security_association_that_cannot_be_had_again(tmp_path):
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.vpn.problem, lab.vpn.tunnel = "ike-timeout", None
+        lab.vpn.lost()
+        assert (await lab.until_settled())[-1]["detail"] == "ike-timeout"
+        assert lab.links.inner is None
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
 def test_mip_only_through_an_agent(tmp_path):
     async def scenario(lab):
         settled = await lab.move("hotspot")
@@ -370,6 +398,7 @@ def test_ipsec_down_registers_in_the_clear_and_up_goes_back(tmp_path):
         lab.ask("ipsec", action="down")
         assert (await lab.until_settled())[-1]["detail"] == "co-located, care-of 198.51.100.70"
         assert (await lab.state())["ipsec"] == {"enabled": False, "up": False, "inner": None}
+        assert lab.links.inner is None
         lab.ask("ipsec", action="up")
         assert (await lab.until_settled())[-1]["detail"] == f"co-located, care-of {INNER}"
         assert lab.links.done.count("up hotel") == 1

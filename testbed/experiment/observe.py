@@ -185,7 +185,15 @@ class Observer:
         return counters
 
     def _counter(self, part: Counter) -> Decision:
-        grown = self._counters(part.node).get(part.name, 0) - self.counters[part.node].get(part.name, 0)
+        counters = self._counters(part.node)
+        if part.name not in counters:
+            raise StepError(f"{part.node} has counted no {part.name}; it tells {', '.join(counters)}")
+        if any(
+            entry.node == part.node and entry.event.name == "ready" and entry.event.source in DAEMONS
+            for entry in self.log.since(self.mark)
+        ):
+            raise StepError(f"a daemon of {part.node} was started anew, and counts from zero again")
+        grown = counters[part.name] - self.counters[part.node].get(part.name, 0)
         return part.allows(grown), f"grew by {grown}"
 
     def _mobile_node(self, part: MobileNodeState) -> Decision:

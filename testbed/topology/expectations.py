@@ -174,7 +174,10 @@ class Visitor(Part):
 
 
 class Counter(Count):
-    """By how much a counter of a Mobile IP daemon grew during the run."""
+    """By how much a counter of a Mobile IP daemon grew during the run.
+
+    The daemon has to tell it: one of a single reason or code, such as denied-78, it tells from the first on.
+    """
 
     node: Name = Field(description="The node whose daemon counts")
     name: str = Field(

@@ -19,6 +19,7 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.config import INFINITE_LIFETIME, ForeignAgentConfig, ReverseTunnel
+from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.timers import Timers, lifetime_left
@@ -55,7 +56,7 @@ class ForeignAgent:
         self, config: ForeignAgentConfig, clock: Clock | None = None, rng: Random | None = None
     ) -> None:
         self.config = config
-        self.counters: Counter[str] = Counter()
+        self.counters = Counter(dict.fromkeys(FOREIGN_AGENT, 0))
         self._out = Outbox()
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)

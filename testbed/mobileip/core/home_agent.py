@@ -21,6 +21,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.config import HomeAgentConfig, ReverseTunnel, SecurityAssociation
+from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.timers import Timers, lifetime_left
@@ -46,7 +47,7 @@ class HomeAgent:
 
     def __init__(self, config: HomeAgentConfig, clock: Clock, rng: Random | None = None) -> None:
         self.config = config
-        self.counters: Counter[str] = Counter()
+        self.counters = Counter(dict.fromkeys(HOME_AGENT, 0))
         self._clock = clock
         self._out = Outbox()
         self._nodes = Associations(config.mobile_nodes)

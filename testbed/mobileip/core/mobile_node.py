@@ -20,6 +20,7 @@ from testbed.mobileip.core.api import (
     UseHome,
 )
 from testbed.mobileip.core.config import MobileNodeConfig
+from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.registrar import Registrar
@@ -41,7 +42,7 @@ class MobileNode:
 
     def __init__(self, config: MobileNodeConfig, clock: Clock, rng: Random | None = None) -> None:
         self.config = config
-        self.counters: Counter[str] = Counter()
+        self.counters = Counter(dict.fromkeys(MOBILE_NODE, 0))
         self._out = Outbox()
         rng = rng or SystemRandom()
         # Beside those of the registrar: agent (silent for too long), solicit, arp.

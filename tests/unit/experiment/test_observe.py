@@ -233,7 +233,12 @@ def test_counters_count_from_the_beginning_of_the_run(observer, lab):
     observer.remember_counters("fa-hotspot")
     lab.states["fa-hotspot", "foreign-agent"] = {"counters": {"requests-received": 9}}
     assert held(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
-    assert held(observer, counter={"node": "fa-hotspot", "name": "never-seen", "exactly": 0})
+    finding = judge(observer, counter={"node": "fa-hotspot", "name": "requests-recieved", "exactly": 0})
+    assert finding.held is None
+    assert finding.observed == "fa-hotspot has counted no requests-recieved; it tells requests-received"
+    lab.say("fa-hotspot", "foreign-agent", "ready")
+    finding = judge(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
+    assert finding.held is None and "counts from zero again" in finding.observed
     with pytest.raises(StepError, match="no Mobile IP daemon"):
         observer.remember_counters("core")
 

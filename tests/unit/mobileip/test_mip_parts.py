@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -9,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mip_world import CARE_OF, HOME_ADDRESS, HOME_AGENT, KEY, A, association, home_agent_config
 
+from testbed.mobileip.core import counters
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.auth import ALGORITHMS, hmac_md5, keyed_md5
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.config import Advertising, HomeAgentConfig, SecurityAssociation
+from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
 from testbed.mobileip.core.replay import ReplayGuard, Stamper
 from testbed.mobileip.core.timers import Timers
@@ -252,3 +256,21 @@ def test_bindings_are_retained_replaced_removed_and_expire():
     table.remove(HOME_ADDRESS, a)
     assert HOME_ADDRESS not in table and len(table) == 0
     table.remove(HOME_ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("told", "modules"),
+    [
+        (counters.FOREIGN_AGENT, ("foreign_agent", "advertiser")),
+        (counters.HOME_AGENT, ("home_agent", "advertiser")),
+        (counters.MOBILE_NODE, ("mobile_node", "discovery", "registrar", "registration")),
+    ],
+)
+def test_what_is_counted_by_name_is_told_from_the_beginning(told, modules):
+    text = "".join((Path(counters.__file__).parent / f"{one}.py").read_text() for one in modules)
+    assert set(told) == set(re.findall(r'counters\["([a-z-]+)"\]', text))
+
+
+def test_a_counter_at_zero_is_told():
+    agent = HomeAgent(home_agent_config(), lambda: 0.0)
+    assert agent.state(0.0)["counters"]["requests-received"] == 0

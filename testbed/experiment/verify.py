@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -27,6 +28,8 @@ from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import RenderedLab, render_lab
 from testbed.topology.claims import KINDS, Kind
+from testbed.topology.load import builtin_topologies
+from testbed.topology.loaded import LoadedTopology
 
 RunKey = tuple[str, Kind, int]
 """Which claim, its run or its control, and which of several."""
@@ -158,17 +161,17 @@ class _Crew:
         with self._lock:
             for lab in self._open:
                 lab.stop()
-        self._job.progress.show("taking down the labs")
+        self._job.progress.say("taking down the labs")
 
     def _end(self, threads: ThreadPoolExecutor) -> None:
-        """Wait for the threads; asked to stop once more, say what they are still at."""
+        """Wait for the threads; asked to stop once more, say what is left."""
         try:
             threads.shutdown()
         except KeyboardInterrupt:
             mine = [name for name in read_labs(self._job.engine) if name.startswith(f"verify-{self._token}-")]
             raise Interrupted(
-                f"interrupted again; still being taken down: {', '.join(mine) or 'nothing'}",
-                hint="what is left of a lab later: testbed down LAB",
+                f"interrupted again; left behind: {', '.join(mine) or 'nothing'}",
+                hint="; ".join(f"testbed down {name}" for name in mine) or None,
             ) from None
 
     def _find_existing(self) -> dict[int, str]:
@@ -184,10 +187,9 @@ class _Crew:
                 if make_plan(rendered, actual, job.image).empty:
                     found[id(lab)] = job.existing
         if not found:
-            wanted = "; ".join(" ".join([lab.topology.name, *lab.topology.sets]) for lab in self._labs)
+            ways = [_up(lab.topology, job.existing) for lab in self._labs]
             raise UsageError(
-                f"no run can take place in lab {job.existing}",
-                hint=f"what is needed: {wanted}",
+                f"no run can take place in lab {job.existing} as it is", hint=f"needed: {'; or '.join(ways)}"
             )
         return found
 
@@ -276,6 +278,13 @@ class _Crew:
             self.programs = dict(
                 line.split(" ", 1) for line in done.text.splitlines() if line.count(" ") == 1
             )
+
+
+def _up(topology: LoadedTopology, lab: str) -> str:
+    """The command that makes a lab what a run needs, whether it differs or only a node of it has died."""
+    builtin = topology.file == str(builtin_topologies().get(topology.name))
+    sets = [word for one in topology.sets for word in ("--set", one)]
+    return shlex.join(["testbed", "up", topology.name if builtin else topology.file, "--name", lab, *sets])
 
 
 _PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")

@@ -54,7 +54,8 @@ def remove_labs(
     naming what cannot be removed and why.
     """
     labels = {names.LAB: lab or ""} | ({names.RUN: run} if run else {})
-    sweep = _Sweep(engine, progress or Silent())
+    progress = progress or Silent()
+    sweep = _Sweep(engine, progress)
     containers, networks = engine.containers(labels), engine.networks(labels)
     whole = bool(containers) and all(each.state == "running" for each in containers)
     quiet = 0.0 if run or whole else _STRAGGLERS  # in which nothing may show up
@@ -66,6 +67,7 @@ def remove_labs(
         if not left:
             if time.monotonic() >= quiet_until:
                 return sweep.removed
+            progress.show("making sure that nothing else shows up")
             time.sleep(_PAUSE)
         else:
             quiet_until = time.monotonic() + quiet

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from testbed.errors import ExitCode, TestbedError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ONE_REQUEST: Final = 0.1  # seconds: timeout(1) signals the process and then its group, and means it once
 _Result = TypeVar("_Result")
 
 
@@ -27,15 +30,23 @@ class _Signals:
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
 
-    def asked(self, number: int, frame: FrameType | None) -> None:
+    _last: ClassVar[float] = -math.inf  # when a signal came, whoever heard it
+
+    def asked(self) -> None:
         raise KeyboardInterrupt
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        again, _Signals._last = now - _Signals._last < _ONE_REQUEST, now
+        if not again:
+            self.asked()
 
     def __enter__(self) -> Self:
         # Only the main thread gets signals, and only it may say what becomes of them.
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self.asked)
+                    self._before[number] = signal.signal(number, self._hear)
         return self
 
     def __exit__(
@@ -47,6 +58,7 @@ class _Signals:
 
 def stoppable() -> AbstractContextManager[object]:
     """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does."""
+    _Signals._last = -math.inf  # what came before was not for what begins now
     return _Signals()
 
 
@@ -58,7 +70,7 @@ class Deferred(_Signals):
         self._open = False
         self._pending = False
 
-    def asked(self, number: int, frame: FrameType | None) -> None:
+    def asked(self) -> None:
         """Raise now or remember it."""
         if self._open:
             raise KeyboardInterrupt

@@ -71,5 +71,6 @@ def _next(waiting: Iterable[Task], undone: set[str], running: Iterable[Task]) ->
 
 
 def _causes(errors: Sequence[TestbedError]) -> Sequence[TestbedError]:
-    """Leave out what is missing only because another job failed."""
-    return [error for error in errors if not isinstance(error, NotFoundError)] or errors[:1]
+    """Leave out what is missing only because another job failed, and what another has said already."""
+    causes = [error for error in errors if not isinstance(error, NotFoundError)] or errors[:1]
+    return list({str(error): error for error in causes}.values())

@@ -22,6 +22,7 @@ from testbed.experiment.plan import (
 )
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.verify import Verification
+from testbed.lab.state import ActualLab
 from testbed.report.evidence import read_evidence
 from testbed.report.page import render_report
 from testbed.topology.load import load_topology
@@ -375,3 +376,17 @@ def test_runs_name_repeated_nodes_of_their_own_lab(tmp_path):
     with pytest.raises(TopologyError, match=r"unknown node gw-2 \(repeated\)") as caught:
         planned("boxes", ref=file)
     assert caught.value.source is not None and caught.value.source.line == 15
+
+
+def test_a_lab_that_no_run_fits_and_what_would_make_it_fit(monkeypatch, tmp_path):
+    monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
+    verification = Verification(None, "image", None, Evidence(tmp_path / "evidence"), existing="mine")
+    with pytest.raises(UsageError, match="no run can take place in lab mine as it is") as caught:
+        verification.verify(*planned("2.1-colocated-registers"))
+    up = "testbed up scenario-2.1 --name mine --set option.stack=mip-"
+    assert caught.value.hint.startswith(f"needed: {up}only --set option.attach=home; or {up}in-ipsec ")
+    own = tmp_path / "my own.yaml"
+    own.write_text("name: own\ntitle: Own\ninclude: [scenario-2.1.yaml]\n")
+    with pytest.raises(UsageError) as caught:
+        verification.verify(*planned("2.1-colocated-registers", ref=own))
+    assert f"testbed up '{own}' --name mine " in caught.value.hint

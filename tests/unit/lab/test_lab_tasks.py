@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from testbed.engine.api import EngineError, NotFoundError
 from testbed.errors import ErrorGroup
+from testbed.lab.interrupt import stoppable
 from testbed.lab.tasks import Task, run_tasks
 
 
@@ -110,3 +112,25 @@ def test_interrupted_it_waits_for_what_runs_and_begins_nothing() -> None:
 def test_mistakes_of_ours_are_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
         run_tasks([Task("bug", lambda: fail(ZeroDivisionError()))])
+
+
+def test_what_several_jobs_say_alike_is_said_once() -> None:
+    together = threading.Barrier(2, timeout=5)
+
+    def full() -> None:
+        together.wait()
+        raise EngineError("the pool is full", hint="another one")
+
+    with pytest.raises(EngineError, match="the pool is full") as caught:
+        run_tasks([Task("one", full), Task("two", full)])
+    assert not isinstance(caught.value, ErrorGroup)
+
+
+def test_a_process_and_its_group_signalled_at_once_is_one_request() -> None:
+    with stoppable():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,10 +48,11 @@ class Laboratory:
 
 
 @contextmanager
-def laboratory(kept: Path | None) -> Iterator[Laboratory]:
+def laboratory(kept: Path | None, junit: Path | None = None) -> Iterator[Laboratory]:
     """Reach the engine, with the image built; evidence goes to `kept`, else where it is thrown away.
 
-    What is inside may be stopped by a signal as by Ctrl-C.
+    What is inside may be stopped by a signal as by Ctrl-C. Raises `UsageError` for what cannot be written,
+    `junit` included, now and not when everything is decided.
     """
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
@@ -59,6 +61,7 @@ def laboratory(kept: Path | None) -> Iterator[Laboratory]:
     from testbed.lab.interrupt import stoppable
 
     pool = choose_pool()
+    _check_writable(junit)
     with TemporaryDirectory(prefix="testbed-") as scratch:
         folder = Evidence(kept or Path(scratch) / "evidence")
         with closing(reach_engine(note)) as engine, stoppable():
@@ -71,15 +74,29 @@ def write_junit(verdicts: Verdicts, file: Path | None) -> None:
     """Write the verdicts as JUnit XML if a file was named for it. Raises `UsageError`."""
     from testbed.report.junit import junit
 
-    if file is None:
-        return
+    if file is not None:
+        with _writing(file):
+            file.write_text(junit(verdicts), encoding="utf-8")
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
     try:
-        file.write_text(junit(verdicts), encoding="utf-8")
+        yield
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _check_writable(file: Path | None) -> None:
+    if file is not None:
+        with _writing(file):
+            new = not file.exists()
+            file.open("ab").close()
+            if new:  # who looks for it after an interruption finds none rather than an empty one
+                file.unlink()
 
 
 def say_where(kept: Path | None) -> None:
     """Where the evidence is and what to do with it."""
     if kept:
-        note(f"evidence in {kept}; testbed report {kept} makes a page of it")
+        note(f"evidence in {kept}; testbed report {quote(str(kept))} makes a page of it")

@@ -70,7 +70,7 @@ def matrix(
 
     chosen = choose_scenarios(scenario or (), stack or ())
     labs = balance(plan_labs(chosen), jobs)
-    with laboratory(evidence) as at:
+    with laboratory(evidence, junit) as at:
         document = Verification(
             engine=at.engine,
             image=at.image,

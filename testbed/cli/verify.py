@@ -50,7 +50,7 @@ def verify(
 
     chosen = choose_claims(load_topology(topology, sets=sets or (), templates=templates), claim or ())
     labs = plan_labs([chosen], templates)
-    with laboratory(evidence) as at:
+    with laboratory(evidence, junit) as at:
         verdicts = Verification(
             engine=at.engine,
             image=at.image,

@@ -17,13 +17,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from testbed.errors import UsageError
 from testbed.experiment.access import Entry
 from testbed.experiment.verdict import run_name
 from testbed.render import RenderedLab
 from testbed.topology.claims import Kind
+
+_MARK: Final = ".testbed-evidence"
+"""By it a folder is known again whose experiment was interrupted before there were verdicts or numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +54,20 @@ class Evidence:
     """Writes one evidence folder; several threads may write different runs."""
 
     def __init__(self, root: Path) -> None:
-        """Make the folder. Raises `UsageError` where it is a file, or holds something that is no evidence."""
+        """Make the folder. Raises `UsageError` where it is a file, holds something that is no evidence, or
+        cannot be written.
+        """
         self.root = root
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is not a folder")
-        mine = any((root / name).is_file() for name in ("verdicts.json", "handoff.json"))
+        mine = any((root / name).is_file() for name in (_MARK, "verdicts.json", "handoff.json"))
         if root.is_dir() and any(root.iterdir()) and not mine:
             raise UsageError(f"{root} is not empty and holds no evidence", hint="choose another folder")
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / _MARK).touch()
+        except OSError as error:
+            raise UsageError(f"cannot write {root}: {error.strerror}") from error
 
     @staticmethod
     def run_path(claim: str, kind: Kind, number: int = 1) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -72,3 +73,42 @@ def test_mistakes_of_the_user(decided, capsys):
 def test_labs_that_are_kept_are_named(decided, capsys):
     assert main(["verify", "scenario-2.1", "--keep"]) == 0
     assert "left up: verify-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["verify", "scenario-2.1"], ["matrix"]])
+def test_what_cannot_be_written_is_said_before_anything_is_decided(
+    decided, command, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(Verification, "verify", None)  # would be an error of another kind
+    monkeypatch.setattr(Verification, "verify_all", None)
+    assert main([*command, "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
+    assert "junit.xml: No such file or directory" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([*command, "--evidence", str(tmp_path / "file" / "evidence")]) == 2
+    assert "evidence: Not a directory" in capsys.readouterr().err
+
+
+def test_the_way_to_the_report_can_be_pasted(decided, capsys, tmp_path):
+    assert main(["verify", "scenario-2.1", "--evidence", str(tmp_path / "an evidence")]) == 0
+    assert f"testbed report '{tmp_path}/an evidence' makes" in capsys.readouterr().err
+
+
+def test_an_interrupted_verification_can_be_run_again_into_the_same_folder(
+    decided, capsys, monkeypatch, tmp_path
+):
+    def interrupted(self, scenario, labs):
+        self.evidence.write_topology(scenario.loaded.text())
+        raise KeyboardInterrupt
+
+    arguments = ["verify", "scenario-2.1", "--evidence", str(tmp_path / "evidence"), "--junit"]
+    junit = tmp_path / "junit.xml"
+    with monkeypatch.context() as patched:
+        patched.setattr(Verification, "verify", interrupted)
+        assert main([*arguments, str(junit)]) == 130
+    assert not junit.exists()
+    assert main([*arguments, str(junit)]) == 0 and junit.exists()
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    Path(strange, "topology.yaml").touch()
+    assert main(["verify", "scenario-2.1", "--evidence", str(strange)]) == 2
+    assert "holds no evidence" in capsys.readouterr().err

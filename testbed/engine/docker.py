@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, ip_network
@@ -80,9 +81,11 @@ def _context_settings() -> dict[str, Any]:
 def _reach_hint(reason: str) -> str:
     if "Permission denied" in reason:
         return "this user may not use it: sudo usermod -aG docker $USER, then log in again; or use sudo"
-    if "FileNotFoundError" in reason or "Connection refused" in reason:
-        return "testbed doctor says how to get one"
-    return reason
+    unreachable = "FileNotFoundError" in reason or "Connection refused" in reason
+    if os.environ.get("DOCKER_HOST"):
+        why = "" if unreachable else f" ({reason})"
+        return f"DOCKER_HOST says so{why}; unset it to use the engine of this machine"
+    return "testbed doctor says how to get one" if unreachable else reason
 
 
 class DockerEngine:

@@ -46,12 +46,8 @@ def reach_engine(say: Say) -> DockerEngine:
     try:
         return connect()
     except EngineError as error:
-        if "Permission denied" in str(error.__cause__):
-            raise  # there is an engine, only not for this user
-        if os.environ.get("DOCKER_HOST"):
-            raise EngineError(
-                error.message, hint="DOCKER_HOST says so; unset it to use the engine of this machine"
-            ) from error
+        if "Permission denied" in str(error.__cause__) or os.environ.get("DOCKER_HOST"):
+            raise  # there is an engine, only not for this user; or it is to be another than this machine's
         if not (allowed() and os.geteuid() == 0):
             raise EngineError(error.message, hint=_engine_command()) from error
     if shutil.which("dockerd") is None:

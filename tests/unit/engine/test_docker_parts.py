@@ -55,8 +55,16 @@ def test_a_silent_engine_is_an_engine_error():
 
 def test_no_engine_at_all(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with pytest.raises(EngineError, match=r"no container engine answers at unix://.*none\.sock"):
+    with pytest.raises(EngineError, match=r"no container engine answers at unix://.*none\.sock") as caught:
         docker.connect()
+    assert caught.value.hint == "DOCKER_HOST says so; unset it to use the engine of this machine"
+
+
+def test_an_engine_that_cannot_be_meant(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "nowhere")
+    with pytest.raises(EngineError, match="no container engine answers at nowhere") as caught:
+        docker.connect()
+    assert caught.value.hint.startswith("DOCKER_HOST says so (Invalid bind address")
 
 
 def test_the_current_docker_context_is_heeded(monkeypatch, tmp_path):

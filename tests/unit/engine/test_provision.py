@@ -118,9 +118,9 @@ def test_an_engine_elsewhere_is_never_replaced(machine, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2376")
     provision.allow()
     machine.program("apt-get")
-    with pytest.raises(EngineError, match="no container engine") as caught:
+    with pytest.raises(EngineError, match="no container engine"):
         provision.reach_engine(machine.said.append)
-    assert "DOCKER_HOST" in caught.value.hint and machine.calls() == []
+    assert machine.calls() == []
 
 
 def test_an_engine_for_others_is_not_replaced(machine, monkeypatch):

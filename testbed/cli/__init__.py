@@ -50,8 +50,11 @@ def _global(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see `testbed.errors.ExitCode`)."""
     verbosity.level = 0
-    command = typer.main.get_command(app)
+    for name in ("stdout", "stderr"):  # closed by who started us (`>&-`): what is printed goes nowhere
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
+        command = typer.main.get_command(app)
         # Not `list(…)`: in this package that name is the module of `testbed list`.
         command([*(sys.argv[1:] if arguments is None else arguments)], prog_name="testbed")
     except SystemExit as stop:

@@ -70,7 +70,10 @@ def command(
         run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
         run.__annotations__ = {**hints, "quiet": Quiet, "verbose": Verbose}
         settings = dict(context_settings) if context_settings else None
-        app.command(name, rich_help_panel=panel, context_settings=settings)(run)
+        # Each paragraph as one line: the terminal breaks it where it ends, not also where the source does.
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        text = "\n\n".join(one.replace("\n", " ") for one in paragraphs)
+        app.command(name, rich_help_panel=panel, context_settings=settings, help=text)(run)
         return function
 
     return register

@@ -44,7 +44,7 @@ def capture(
         ),
     ],
     expression: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILTER]…", help="A pcap filter: udp port 434 or esp.")
+        list[str] | None, typer.Argument(metavar="FILTER", help="A pcap filter: udp port 434 or esp.")
     ] = None,
     write: Annotated[
         Path | None,

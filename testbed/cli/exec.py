@@ -16,7 +16,7 @@ def execute(
     lab: LabName,
     node: NodeName,
     arguments: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT…]", help="The command, after --.")
+        list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments, after --.")
     ],
 ) -> None:
     """Run a command in a node; ends with the command's exit code.

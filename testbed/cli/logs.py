@@ -25,7 +25,7 @@ def logs(
     lab: LabName,
     nodes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NODE]…", help="Only these nodes.", autocompletion=complete_node),
+        typer.Argument(metavar="NODE", help="Only these nodes.", autocompletion=complete_node),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
     events: Annotated[

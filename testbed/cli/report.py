@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli.app import LABS, command
+from testbed.cli.app import CLAIMS, command
 from testbed.cli.output import emit_text
 from testbed.errors import UsageError
 
 
-@command("report", panel=LABS)
+@command("report", panel=CLAIMS)
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An evidence folder of `verify` or `measure`.")
+        Path, typer.Argument(metavar="DIR", help="An evidence folder of `verify`, `matrix` or `measure`.")
     ],
     write: Annotated[
         Path | None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def status(
     lab: Annotated[
         str | None,
-        typer.Argument(metavar="[LAB]", help="The lab to look into.", autocompletion=complete_lab),
+        typer.Argument(metavar="LAB", help="The lab to look into.", autocompletion=complete_lab),
     ] = None,
     output: Output = Format.table,
 ) -> None:

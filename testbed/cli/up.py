@@ -73,7 +73,7 @@ def up(
             done = bring_up(
                 engine,
                 loaded,
-                lab=name or loaded.name,
+                lab=loaded.name if name is None else name,
                 image=image.name,
                 pool=addresses,
                 templates=templates,

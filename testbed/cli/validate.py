@@ -17,7 +17,7 @@ from testbed.errors import ErrorGroup, ExitCode, TestbedError
 def validate(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE…", help="Topology files.", autocompletion=complete_topology),
+        typer.Argument(metavar="NAME|FILE", help="Topologies.", autocompletion=complete_topology),
     ],
     templates: Templates = None,
     output: Output = Format.table,

@@ -13,7 +13,7 @@ from testbed.cli.output import Format, emit_json, emit_text
 
 @command("vocabulary", panel=CLAIMS)
 def vocabulary(
-    word: Annotated[str | None, typer.Argument(metavar="[WORD]", help="Only this word.")] = None,
+    word: Annotated[str | None, typer.Argument(metavar="WORD", help="Only this word.")] = None,
     output: Output = Format.table,
 ) -> None:
     """Explain the steps and expectations that claims in topology files are written in."""

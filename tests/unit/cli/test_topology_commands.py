@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from testbed.cli import main
+from testbed.cli.app import app
 from testbed.topology.load import builtin_topologies
 
 ERRORS = Path(__file__).parents[2] / "errors"
@@ -183,3 +185,22 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
+
+
+def test_help_is_broken_where_the_terminal_ends_and_nowhere_else() -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert all("\n" not in paragraph for paragraph in command.help.split("\n\n")), name
+        for parameter in command.params:  # the brackets are the parser's
+            assert not (parameter.metavar or "").startswith("["), (name, parameter.metavar)
+
+
+def test_report_stands_beside_what_it_reports_on() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert commands["report"].rich_help_panel == commands["verify"].rich_help_panel
+
+
+def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["list"]) == 0
+    assert main(["show", "nothing"]) == 2

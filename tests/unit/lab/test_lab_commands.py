@@ -123,6 +123,11 @@ def test_up_refuses(
     assert not engine.boxes and not engine.network_specs
 
 
+def test_up_under_no_name_at_all(run: Run, engine: FakeEngine) -> None:
+    code, _, err = run("up", MIP, "--name", "")
+    assert code == 2 and "a lab cannot be called ''" in err and not engine.boxes
+
+
 def test_up_not_ready_in_time(run: Run, engine: FakeEngine) -> None:
     engine.behave = lambda box: box.event("configured", "init")
     code, _, err = run("up", MIP, "--timeout", "100ms")

@@ -24,13 +24,18 @@ def down(
 ) -> None:
     """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed."""
     from testbed.lab.down import remove_labs
-    from testbed.lab.interrupt import stoppable
+    from testbed.lab.interrupt import Interrupted, stoppable
     from testbed.lab.state import nearest_lab
 
     if (lab is None) != every:
         raise UsageError("name a lab, or give --all", hint="testbed status lists the labs")
     with engine_connection() as engine, narrated() as progress, stoppable():
-        removed = remove_labs(engine, lab, progress=progress)
+        try:
+            removed = remove_labs(engine, lab, progress=progress)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; some of it may be left", hint=f"testbed down {lab or '--all'}"
+            ) from None
         hint = nearest_lab(engine, lab) if lab and not removed else None
     if output is Format.json:
         emit_json({"containers": sorted(removed.containers), "networks": sorted(removed.networks)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
@@ -150,6 +151,20 @@ def test_up_interrupted(run: Run, engine: FakeEngine, number: signal.Signals) ->
     assert code == 130
     assert "lab plain-mip: removed what was made" in err
     assert not engine.boxes and not engine.network_specs
+
+
+def test_down_interrupted_says_how_to_go_on(run: Run, engine: FakeEngine) -> None:
+    run("up", MIP)
+    once = iter([True])
+
+    def interrupt(name: str) -> None:
+        if next(once, False):
+            _thread.interrupt_main()
+
+    engine.failures["remove_container"] = interrupt
+    code, _, err = run("down", "plain-mip")
+    assert code == 130 and "hint: testbed down plain-mip" in err and engine.boxes
+    assert run("down", "plain-mip")[0] == 0 and not engine.boxes
 
 
 def test_status(run: Run) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 
-from testbed.cli.output import colour, verbosity
+from testbed.cli.output import colour, tell, verbosity
 from testbed.errors import ErrorGroup, ExitCode, TestbedError
 
 
@@ -14,11 +13,11 @@ def show_error(error: TestbedError) -> None:
     errors = error.errors if isinstance(error, ErrorGroup) else (error,)
     for one in errors:
         where = f"{one.source}: " if one.source else ""
-        print(f"{colour('error:', '1;31')} {where}{one.message}", file=sys.stderr)
+        tell(f"{colour('error:', '1;31')} {where}{one.message}")
         if one.hint:
-            print(f"  {colour('hint:', '36')} {one.hint}", file=sys.stderr)
+            tell(f"  {colour('hint:', '36')} {one.hint}")
     if len(errors) > 1:
-        print(f"{len(errors)} errors", file=sys.stderr)
+        tell(f"{len(errors)} errors")
 
 
 def report(error: BaseException) -> int:
@@ -27,7 +26,7 @@ def report(error: BaseException) -> int:
     What is not a `TestbedError` is a mistake of ours: it says so and shows where, in full with -vv.
     """
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return ExitCode.INTERRUPTED
     if isinstance(error, TestbedError):
         show_error(error)
@@ -38,6 +37,6 @@ def report(error: BaseException) -> int:
         traceback.print_exception(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     what = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
-    print(f"{colour('error:', '1;31')} a mistake in testbed itself: {what}", file=sys.stderr)
-    print(f"  {colour('hint:', '36')} run it again with -vv and report the traceback", file=sys.stderr)
+    tell(f"{colour('error:', '1;31')} a mistake in testbed itself: {what}")
+    tell(f"  {colour('hint:', '36')} run it again with -vv and report the traceback")
     return ExitCode.FAILED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from testbed.cli.output import console, emit, emit_rows, note, verbosity
+from testbed.cli.output import as_called, console, emit, emit_rows, note, verbosity
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -84,7 +84,7 @@ class Narrator:
         if self._status is None:
             note(text)
         elif verbosity.level >= 0:
-            self._status.console.print(text)
+            self._status.console.print(as_called(text))
 
     def show(self, text: str) -> None:
         """Change the line."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,10 +105,25 @@ def emit_rows(
     emit(made)
 
 
+def as_called(text: str) -> str:
+    """A text for people that says `./tb COMMAND`, not `testbed COMMAND`, where it was called like that."""
+    if not (own := os.environ.get("TESTBED_COMMAND")):
+        return text
+    from testbed.cli.app import app
+
+    commands = "|".join(re.escape(one.name) for one in app.registered_commands if one.name)
+    return re.sub(rf"(?<![\w./-])testbed(?= (?:{commands})(?![\w-]))", lambda _: shlex.quote(own), text)
+
+
+def tell(text: str) -> None:
+    """Print a line on stderr."""
+    print(as_called(text), file=sys.stderr, flush=True)
+
+
 def note(text: str, *, level: int = 0) -> None:
     """Say something on stderr: progress at level 0 (not with -q), details at 1 (-v) and 2 (-vv)."""
     if level <= verbosity.level:
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
 
 def colour(text: str, code: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import emit_lab, narrated
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
-from testbed.cli.output import Format, emit, emit_json, note
+from testbed.cli.output import Format, as_called, emit, emit_json, note
 
 if TYPE_CHECKING:
     from testbed.lab.status import LabStatus
@@ -110,4 +110,4 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
     if suggestions:
         emit("\nTry next:")
         for line in suggestions:
-            emit(f"  {line}")
+            emit(f"  {as_called(line)}")

@@ -103,6 +103,22 @@ def test_the_second_call_does_nothing_else(checkout):
     assert result.stderr == ""
 
 
+def test_it_says_how_it_was_called(checkout):
+    checkout.have_python()
+    checkout.run("list")
+    checkout.program(checkout.folder / ".venv" / "bin" / "testbed", 'echo "$TESTBED_COMMAND"')
+    for call, told in ((["./tb"], "./tb"), (["sh", "tb"], "./tb"), (["a checkout/tb"], "a checkout/tb")):
+        done = subprocess.run(
+            [*call, "list"],
+            cwd=checkout.folder.parent if "/tb" in call[0][2:] else checkout.folder,
+            env={"PATH": str(checkout.bin)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == told + "\n"
+
+
 def test_a_changed_pyproject_installs_anew_into_the_same_venv(checkout):
     checkout.have_python()
     checkout.run("list")

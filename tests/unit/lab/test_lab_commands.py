@@ -18,6 +18,7 @@ from lab_world import IMAGE, MOBILE, SMALL
 
 from testbed.cli import main
 from testbed.cli.labs import complete_attachment, complete_lab, complete_node
+from testbed.cli.output import as_called
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
 
@@ -83,6 +84,23 @@ def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
     assert "lab plain-mip: creating 6 nodes on 4 networks" in err and "lab plain-mip ready in" in err
     code, _, err = run("up", MIP)
     assert (code, err) == (0, "\nlab plain-mip was up already, nothing to do\n")
+
+
+def test_hints_name_the_command_that_was_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTBED_COMMAND", "./tb")
+    out = run("up", MIP)[1]
+    assert out[out.index("Try next:") :].splitlines()[1] == "  ./tb exec plain-mip mn -- ping -c 3 cn"
+    assert "hint: ./tb status lists the labs\n" in run("down")[2]
+    run("down", "--all")
+    assert run("status")[2] == "no lab is up; ./tb list names what can be brought up\n"
+    monkeypatch.setenv("TESTBED_COMMAND", "/a checkout/tb")
+    assert "; '/a checkout/tb' list names" in run("status")[2]
+
+
+@pytest.mark.parametrize("text", ["another testbed is bringing up", "/opt/testbed up", "testbed listens"])
+def test_what_only_looks_like_a_command_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTBED_COMMAND", "./tb")
+    assert as_called(text) == text
 
 
 def test_up_quietly_and_as_json(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -68,4 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader went away (`testbed list | head`): keep Python from saying so again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if arguments is None and code == ExitCode.INTERRUPTED:
+        # Threads may still be taking something down; who asks once more does not want to wait for them.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return code

@@ -201,22 +201,26 @@ class _Crew:
         job = self._job
         if self._stopping.is_set():
             return
+        mine = not existing and not job.keep
         try:
             if not existing:
                 job.progress.show(f"bringing up {lab.topology.name} as {name}")
                 try:
                     bring_up(
                         job.engine, lab.topology, lab=name, image=job.image, pool=job.pool,
-                        templates=job.templates,
+                        templates=job.templates, stopping=self._stopping.is_set,
                     )  # fmt: skip
                 except TestbedError as error:
                     self._fail(lab, f"lab {name} did not come up: {error.message}")
+                    return
+                except KeyboardInterrupt:  # stopping, it has removed what it made
+                    mine = False
                     return
             self._runs(lab, name)
         except Stopped:
             pass
         finally:
-            if not existing and not job.keep:
+            if mine:
                 remove_labs(job.engine, name)
 
     def _runs(self, lab: PlannedLab, name: str) -> None:

@@ -17,6 +17,14 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ONE_REQUEST: Final = 0.1  # seconds: timeout(1) signals the process and then its group, and means it once
 _Result = TypeVar("_Result")
 
+Stopping = Callable[[], bool]
+"""Whether to stop, for threads, which get no signals: where it is true, it is as if they were interrupted."""
+
+
+def never() -> bool:
+    """Nobody else asks to stop."""
+    return False
+
 
 class Interrupted(TestbedError):
     """Interrupted before everything was put in order; the message says what is left."""

@@ -16,8 +16,10 @@ from testbed.engine import names
 from testbed.engine.api import Engine, LogStream, NotFoundError
 from testbed.errors import NotReadyError, TestbedError
 from testbed.lab.events import Event, parse_event
+from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 
+_GLANCE: Final = 0.1  # seconds without news after which it is looked whether to stop
 _LAST_WORDS: Final = 12  # lines of standard error shown of a node that fails
 
 
@@ -67,17 +69,22 @@ class NodeWatch:
                 self._news.put((node, event))
         self._news.put((node, None))
 
-    def wait(self, deadline: float) -> None:
-        """Return when all followed nodes are ready.
+    def wait(self, deadline: float, stopping: Stopping = never) -> None:
+        """Return when all followed nodes are ready; `KeyboardInterrupt` where `stopping`.
 
         Raises `NotReadyError` after `deadline` (of `time.monotonic`), saying who waits for what, and
         `TestbedError` with the last words of a node that stopped or whose service did.
         """
         while waiting := self._waiting():
+            if stopping():
+                raise KeyboardInterrupt
             self.progress.show(f"waiting for {_listed(waiting)}")
+            left = deadline - time.monotonic()
             try:
-                node, event = self._news.get(timeout=max(0.0, deadline - time.monotonic()))
+                node, event = self._news.get(timeout=min(_GLANCE, max(0.0, left)))
             except Empty:
+                if left > 0:
+                    continue
                 raise self._late(waiting) from None
             if event is None:
                 raise self._stopped(node)

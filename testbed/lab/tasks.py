@@ -9,7 +9,7 @@ from typing import Final
 
 from testbed.engine.api import NotFoundError
 from testbed.errors import TestbedError, raise_errors
-from testbed.lab.interrupt import Deferred
+from testbed.lab.interrupt import Deferred, Stopping, never
 
 WORKERS: Final = 8
 
@@ -27,11 +27,11 @@ class Task:
     alone: frozenset[str] = frozenset()
 
 
-def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
+def run_tasks(tasks: Sequence[Task], workers: int = WORKERS, stopping: Stopping = never) -> None:
     """Run all tasks, of those that may run the first in the list first.
 
-    When one fails, or this thread is interrupted, no other is begun; those that run are waited for. Raises
-    what the failed ones raised, several at once as an `ErrorGroup`.
+    When one fails, or this thread is interrupted or `stopping`, no other is begun; those that run are waited
+    for. Raises what the failed ones raised, several at once as an `ErrorGroup`.
     """
     waiting = list(tasks)
     undone = {task.name for task in tasks}
@@ -42,7 +42,7 @@ def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
         # Interrupted in the middle of `submit`, a thread would run that nobody waits for.
         with Deferred() as interrupts:
             while True:
-                while not errors and len(running) < workers:
+                while not (errors or stopping()) and len(running) < workers:
                     task = _next(waiting, undone, running.values())
                     if task is None:
                         break
@@ -59,6 +59,8 @@ def run_tasks(tasks: Sequence[Task], workers: int = WORKERS) -> None:
                         raise error
     finally:
         threads.shutdown()
+    if stopping():
+        raise KeyboardInterrupt
     raise_errors(_causes(errors))
     assert not waiting, f"tasks that need each other: {waiting}"
 

@@ -16,7 +16,7 @@ from testbed.errors import UsageError, raise_errors
 from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
 from testbed.lab.down import network_users, remove_labs
-from testbed.lab.interrupt import Interrupted, stoppable
+from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
 from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, make_plan
 from testbed.lab.progress import Progress, Silent
@@ -65,13 +65,14 @@ def bring_up(
     templates: Path | None = None,
     timeout: float = READY_WITHIN,
     progress: Progress | None = None,
+    stopping: Stopping = never,
 ) -> BroughtUp:
     """Make a lab what its topology says and return when every node is ready.
 
-    Run again, it does only what is missing or has changed. Interrupted, it removes what it made if the lab is
-    new. A lab that does not become ready is left, for people to look at. Raises `UsageError` (a bad name,
-    another topology's lab, another `up` of it), `TopologyError`, `MachineError` (engine, address pool),
-    `NotReadyError`, `Interrupted`.
+    Run again, it does only what is missing or has changed. Interrupted (or `stopping`), it removes what it
+    made if the lab is new. A lab that does not become ready is left, for people to look at. Raises
+    `UsageError` (a bad name, another topology's lab, another `up` of it), `TopologyError`, `MachineError`
+    (engine, address pool), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -100,11 +101,11 @@ def bring_up(
             for name, container in plan.keep_nodes.items():
                 watch.follow(name, container.id, rendered.nodes[name].ready, fresh=False)
             try:
-                _carry_out(builder, watch, progress)
+                _carry_out(builder, watch, progress, stopping)
             except Exception:
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
-            watch.wait(began + timeout)
+            watch.wait(began + timeout, stopping)
         except KeyboardInterrupt:
             _clean_up(engine, lab, builder.run, new, progress)
             raise
@@ -135,7 +136,7 @@ def _clean_up(engine: Engine, lab: str, run: str, new: bool, progress: Progress)
         raise Interrupted(f"interrupted again; left behind: {what}", hint=f"testbed down {lab}") from None
 
 
-def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
+def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress, stopping: Stopping) -> None:
     """Remove and create in parallel, each thing as soon as what it needs is there."""
     engine, plan = builder.engine, builder.plan
     total = len(plan.create_nodes)
@@ -175,4 +176,4 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress) -> None:
         for each in plan.create_networks
     ]
     tasks += [task for _, task in sorted(making, key=lambda each: each[0])]
-    run_tasks(tasks, STARTERS)
+    run_tasks(tasks, STARTERS, stopping)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,31 @@ def test_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 
     monkeypatch.setattr("testbed.topology.load.load_topology", interrupted)
     assert run(capsys, "show", "plain-mip")[0] == 130
+
+
+def test_interrupted_again_while_threads_still_work() -> None:
+    code = """
+import concurrent.futures, sys, time
+from testbed import cli
+from testbed.topology import load
+
+def interrupted(*_, **__):
+    concurrent.futures.ThreadPoolExecutor(1).submit(time.sleep, 30)
+    raise KeyboardInterrupt
+
+load.load_topology = interrupted
+sys.argv = ["testbed", "show", "plain-mip"]
+code = cli.main()
+print("ends", flush=True)
+sys.exit(code)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline() == b"ends\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[1] == b""
+    assert process.returncode == -signal.SIGINT
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -345,6 +345,29 @@ def test_interrupted_it_takes_down_what_it_brought_up(stage, monkeypatch):
     assert stage.up and sorted(stage.down) == sorted(stage.up) and not stage.ran
 
 
+def test_interrupted_while_a_lab_comes_up_it_does_not_wait_for_it(stage, monkeypatch):
+    going = threading.Event()
+
+    def bring_up(engine, topology, *, lab, stopping, **_):
+        going.set()
+        deadline = time.monotonic() + 10
+        while not stopping():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        stage.up.append(lab)
+        raise KeyboardInterrupt  # it has removed what it made
+
+    def interrupted(futures):
+        going.wait(5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify_module, "bring_up", bring_up)
+    monkeypatch.setattr(verify_module, "as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stage.verification.verify(*planned())
+    assert stage.up and not stage.down and not stage.ran
+
+
 def test_the_played_lab_is_like_the_real_one():
     assert PlayedLab().mobile_node == "mn"
 

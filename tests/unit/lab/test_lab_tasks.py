@@ -4,6 +4,7 @@ import _thread
 import signal
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -107,6 +108,17 @@ def test_interrupted_it_waits_for_what_runs_and_begins_nothing() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_tasks([Task("slow", slow), Task("next", lambda: done.append("next"), frozenset({"slow"}))])
     assert done == ["slow"]
+
+
+def test_told_to_stop_it_begins_nothing_more() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(
+            [Task(name, partial(done.append, name)) for name in ("one", "two")],
+            1,
+            stopping=lambda: bool(done),
+        )
+    assert done == ["one"]
 
 
 def test_mistakes_of_ours_are_not_swallowed() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -348,6 +349,22 @@ def test_interrupted_while_it_waits(engine: FakeEngine, up: Up, told: Told) -> N
     with pytest.raises(KeyboardInterrupt):
         up()
     assert nothing_left(engine)
+
+
+@pytest.mark.parametrize("when", ["started", "waiting"])
+def test_told_to_stop_by_another_thread(engine: FakeEngine, up: Up, told: Told, when: str) -> None:
+    told_to = threading.Event()
+
+    def see(text: str) -> None:
+        if text.startswith(when):
+            told_to.set()
+
+    engine.behave = lambda box: None
+    told.when_shown = see
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        up(stopping=told_to.is_set, timeout=30.0)
+    assert nothing_left(engine) and time.monotonic() - began < 5
 
 
 def test_interrupted_twice_says_what_is_left(engine: FakeEngine, up: Up, told: Told) -> None:

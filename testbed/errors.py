@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from errno import EDQUOT, ENOSPC
+from typing import Final
+
+DISK_FULL: Final = (ENOSPC, EDQUOT)
 
 
 class ExitCode(IntEnum):
@@ -106,6 +110,12 @@ def raise_errors(errors: Iterable[TestbedError]) -> None:
         raise flat[0]
     if flat:
         raise ErrorGroup(flat)
+
+
+def cannot_write(what: object, error: OSError) -> TestbedError:
+    """The error that something cannot be written: the user's, who named it, unless the disk is full."""
+    kind = MachineError if error.errno in DISK_FULL else UsageError
+    return kind(f"cannot write {what}: {error.strerror}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

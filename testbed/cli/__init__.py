@@ -13,7 +13,7 @@ import typer
 
 from testbed.cli.app import Quiet, Verbose, app, set_verbosity
 from testbed.cli.errors import report as report_error
-from testbed.cli.output import verbosity
+from testbed.cli.output import drop_stdout, verbosity
 from testbed.errors import ExitCode
 
 COMMANDS = (
@@ -62,13 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = (
             stop.code if isinstance(stop.code, int) else ExitCode.OK if stop.code is None else ExitCode.FAILED
         )
+        if isinstance(stop.__context__, BrokenPipeError):  # the reader went away: typer and rich call that 1
+            code = ExitCode.OK
     except BaseException as error:
         code = report_error(error)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader went away (`testbed list | head`): keep Python from saying so again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        drop_stdout()
+        if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
+            code = report_error(error)
     if arguments is None and code == ExitCode.INTERRUPTED:
         # Threads may still be taking something down; who asks once more does not want to wait for them.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,7 +13,7 @@ import typer
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import LabName, engine_connection
 from testbed.cli.output import console, note
-from testbed.errors import UsageError
+from testbed.errors import UsageError, cannot_write
 
 if TYPE_CHECKING:
     from testbed.experiment.names import Names
@@ -106,7 +106,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("wb")
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error) from error
 
 
 def _put(file: BinaryIO | None, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from testbed.cli.output import colour, tell, verbosity
-from testbed.errors import ErrorGroup, ExitCode, TestbedError
+from testbed.errors import DISK_FULL, ErrorGroup, ExitCode, TestbedError, cannot_write
 
 
 def show_error(error: TestbedError) -> None:
@@ -28,6 +28,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         tell("interrupted")
         return ExitCode.INTERRUPTED
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        error = cannot_write(error.filename or "the output", error)
     if isinstance(error, TestbedError):
         show_error(error)
         if verbosity.level >= 2:

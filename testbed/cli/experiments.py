@@ -15,7 +15,7 @@ import typer
 
 from testbed.cli.labs import narrated
 from testbed.cli.output import note
-from testbed.errors import UsageError
+from testbed.errors import cannot_write
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -84,7 +84,7 @@ def _writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+        raise cannot_write(file, error) from error
 
 
 def _check_writable(file: Path | None) -> None:

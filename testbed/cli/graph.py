@@ -11,7 +11,7 @@ import typer
 from testbed.cli.app import TOPOLOGIES, command
 from testbed.cli.options import Sets, Templates, TopologyRef
 from testbed.cli.output import emit_text, note
-from testbed.errors import UsageError
+from testbed.errors import cannot_write
 
 
 class Form(StrEnum):
@@ -49,5 +49,5 @@ def graph(
     try:
         write.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot write {write}: {error.strerror}") from error
+        raise cannot_write(write, error) from error
     note(f"wrote {write}")

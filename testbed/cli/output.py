@@ -51,12 +51,22 @@ def console(*, stderr: bool = False) -> Console:
 
 def emit_json(data: Mapping[str, Any]) -> None:
     """Print one JSON document that begins with its `schema_version`."""
-    print(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, default=str, ensure_ascii=False))
+    emit_text(
+        json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, default=str, ensure_ascii=False)
+    )
 
 
 def emit_text(text: str) -> None:
-    """Print data that is plain text."""
-    print(text)
+    """Print data that is plain text. A reader who goes away (`| head`) does not end the command."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        drop_stdout()
+
+
+def drop_stdout() -> None:
+    """What is or will be printed goes nowhere, and Python does not try once more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(*headers: str, title: str | None = None, keep: Collection[str] = ()) -> Table:
@@ -87,8 +97,7 @@ def emit(renderable: Any = "") -> None:
         return
     with screen.capture() as capture:
         screen.print(renderable)
-    for line in capture.get().splitlines():
-        print(line.rstrip())
+    emit_text("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def emit_rows(

@@ -10,7 +10,7 @@ import typer
 from testbed.cli.app import TOPOLOGIES, command
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
 from testbed.cli.output import Format, emit_json, emit_rows
-from testbed.errors import UsageError
+from testbed.errors import UsageError, cannot_write
 
 SAMPLE_PSK = "sample-pre-shared-key"
 SAMPLE_MOBILITY_KEY = "00112233445566778899aabbccddeeff"
@@ -47,7 +47,7 @@ def render(
                 target.write_text(file.content, encoding="utf-8")
                 target.chmod(file.mode)
             except OSError as error:
-                raise UsageError(f"cannot write {target}: {error.strerror}") from error
+                raise cannot_write(target, error) from error
     if output is Format.json:
         nodes = {node.name: sorted(node.files) for node in lab.nodes.values()}
         emit_json({"directory": str(directory), "nodes": nodes})

@@ -9,7 +9,7 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.output import emit_text
-from testbed.errors import UsageError
+from testbed.errors import cannot_write
 
 
 @command("report", panel=CLAIMS)
@@ -40,5 +40,5 @@ def report(
     try:
         write_report(evidence, path)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error) from error
     emit_text(str(path))

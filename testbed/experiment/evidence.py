@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from testbed.errors import UsageError
+from testbed.errors import UsageError, cannot_write
 from testbed.experiment.access import Entry
 from testbed.experiment.verdict import run_name
 from testbed.render import RenderedLab
@@ -67,7 +67,7 @@ class Evidence:
             root.mkdir(parents=True, exist_ok=True)
             (root / _MARK).touch()
         except OSError as error:
-            raise UsageError(f"cannot write {root}: {error.strerror}") from error
+            raise cannot_write(root, error) from error
 
     @staticmethod
     def run_path(claim: str, kind: Kind, number: int = 1) -> str:

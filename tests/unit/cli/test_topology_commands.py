@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -193,14 +194,41 @@ sys.exit(code)
     assert process.returncode == -signal.SIGINT
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    code = "import sys; from testbed.cli import main; sys.exit(main(['schema']))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+PROGRAM = "import sys; from testbed.cli import main; sys.exit(main())"
+PRINTING = [["schema"], ["list"], ["show", "plain-mip"], ["vocabulary"], ["list", "-o", "json"], ["-h"]]
+
+
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout and process.stderr
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    process.wait()
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_a_full_disk_is_no_mistake_of_ours(arguments: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )
+    assert done.stderr == "error: cannot write the output: No space left on device\n"
+    assert done.returncode == 3
+
+
+def test_a_file_on_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "graph", "plain-mip", "-w", "/dev/full")
+    assert (code, err) == (3, "error: cannot write /dev/full: No space left on device\n")
 
 
 def test_help_imports_nothing_heavy() -> None:

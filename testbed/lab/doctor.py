@@ -161,13 +161,6 @@ _TRIALS: Final = (
         "Mobile IP tunnels run through TUN in userspace",
     ),
     _Trial(
-        "esp",
-        "ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x1000 mode tunnel "
-        f"auth 'hmac(sha256)' 0x{'11' * 32} enc 'cbc(aes)' 0x{'22' * 16}",
-        "load the module esp4 on the engine's host",
-        "ESP runs in userspace (as it does with it)",
-    ),
-    _Trial(
         "netem",
         "tc qdisc add dev lo root netem delay 1ms",
         "load the module sch_netem on the engine's host",

@@ -4,10 +4,13 @@ import io
 import tarfile
 
 import pytest
+from lab_world import IMAGE
 
 from testbed.engine import names
 from testbed.engine.api import Container
+from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import UsageError
+from testbed.lab import doctor
 from testbed.lab.archive import node_archive
 from testbed.lab.describe import describe
 from testbed.lab.events import parse_event
@@ -141,3 +144,14 @@ def test_a_missing_node_is_told_with_the_nearest() -> None:
 )  # fmt: skip
 def test_daemons_in_words(service: str, state: dict[str, object] | None, words: str) -> None:
     assert describe(service, state) == words
+
+
+def test_doctor_advises_no_module_that_changes_nothing(engine: FakeEngine) -> None:
+    def answer(box: FakeContainer) -> None:
+        for name in ("ipip", "esp", "netem"):
+            box.write(f"{name}|Operation not supported")
+        box.stop()
+
+    engine.behave = answer
+    advised = {one.name for one in doctor._container(engine, IMAGE) if one.level is doctor.Level.WARN}
+    assert "ipip" in advised and "esp" not in advised  # ESP is in userspace on every machine

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from testbed.cli.app import LABS, command
 from testbed.cli.labs import emit_lab, narrated
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
 from testbed.cli.output import Format, as_called, emit, emit_json, note
+from testbed.errors import ErrorGroup, Source, TestbedError, UsageError, raise_errors
 
 if TYPE_CHECKING:
     from testbed.lab.status import LabStatus
@@ -60,13 +62,11 @@ def up(
     from testbed.lab.up import bring_up, parse_timeout
     from testbed.topology.load import load_topology
 
-    chosen = [
-        *(sets or ()),
-        *([f"option.stack={stack}"] if stack else ()),
-        *([f"option.attach={attach}"] if attach else ()),
-    ]
+    short = {"stack": stack, "attach": attach}
+    typed = {f"option.{key}={value}": f"--{key} {value}" for key, value in short.items() if value}
     within, addresses = parse_timeout(timeout), choose_pool(pool)
-    loaded = load_topology(topology, sets=chosen, templates=templates)
+    with _as_typed(typed):
+        loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
     with closing(reach_engine(note)) as engine:
         image = ensure_node_image(engine, note, detail=partial(note, level=1))
         with narrated() as progress:
@@ -86,6 +86,21 @@ def up(
         emit_json(_facts(done, status))
     else:
         _print(done, status)
+
+
+@contextmanager
+def _as_typed(typed: Mapping[str, str]) -> Iterator[None]:
+    """What is wrong with a `--set` that nobody typed is a mistake in the option that stands for it."""
+    try:
+        yield
+    except TestbedError as error:
+        own = {f"--set {one}": Source(option) for one, option in typed.items()}
+        raise_errors(
+            UsageError(one.message, hint=one.hint, source=own[one.source.file])
+            if one.source and one.source.file in own
+            else one
+            for one in (error.errors if isinstance(error, ErrorGroup) else (error,))
+        )
 
 
 def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:

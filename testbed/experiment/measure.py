@@ -57,6 +57,9 @@ def plan_stacks(
         raise UsageError(f"{first.name} has no network with a hub, so there is no round-trip time to set")
     plans = []
     for stack in dict.fromkeys(stacks or [str(first.options.get("stack", ""))]):
+        option = first.topology.options.get("stack")
+        if option and not option.allows(stack):
+            raise UsageError(f"there is no stack {stack}", hint=did_you_mean(stack, option.choices or ()))
         places = tuple(between) or default_places(first, stack)
         _check_places(first, places)
         own = [f"option.{name}={value}" for name, value in (("stack", stack), ("attach", places[0]))]

@@ -361,3 +361,10 @@ def test_usage(capsys):
     assert main(["measure", "handoff", "scenario-2.1", "--rtt", "40"]) == 2
     assert "the units are" in capsys.readouterr().err
     assert main(["measure", "nothing", "scenario-2.1"]) == 2
+
+
+@pytest.mark.parametrize("places", [(), ("hotel", "airport")])
+def test_a_stack_that_is_not_there(places):
+    with pytest.raises(UsageError, match="there is no stack mip-onyl") as caught:
+        plan_stacks("scenario-2.1", (), ["mip-onyl"], places)
+    assert caught.value.hint == "did you mean mip-only?"

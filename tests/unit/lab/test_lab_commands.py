@@ -125,7 +125,9 @@ def test_up_takes_options_of_the_topology(run: Run, engine: FakeEngine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((MIP, "--stack", "mip-over-carrier-pigeon"), 4, "--set option.stack"),
+        ((MIP, "--stack", "mip-onyl"), 2, "--stack mip-onyl: expected one of mip-only, got"),
+        ((MIP, "--attach", "hotle"), 2, "did you mean hotel?"),
+        ((MIP, "--set", "option.stack=mip-onyl"), 4, "--set option.stack=mip-onyl: expected"),
         (("plain-mop",), 2, "did you mean plain-mip?"),
         ((MIP, "--name", "X"), 2, "a lab cannot be called 'X'"),
         ((MIP, "--timeout", "soon"), 2, "--timeout soon"),

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, Network
 from testbed.errors import UsageError, did_you_mean
+from testbed.topology.load import builtin_topologies
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,9 @@ def find_lab(engine: Engine, name: str) -> ActualLab:
     """Return a lab. Raises `UsageError` with the nearest name of those that exist."""
     labs = read_labs(engine)
     if name not in labs:
-        hint = did_you_mean(name, labs) or f"no lab is up: testbed up {name}"
+        known = name in builtin_topologies()
+        could = f": testbed up {name}" if known else "; testbed list names what can be brought up"
+        hint = did_you_mean(name, labs) or f"no lab is up{could}"
         raise UsageError(f"there is no lab {name}", hint=hint)
     return labs[name]
 

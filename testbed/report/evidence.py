@@ -287,7 +287,8 @@ def read_evidence(folder: Path) -> Evidence:
     """Open an evidence folder. Raises `UsageError` if there is nothing in it to report."""
     evidence = Evidence(folder)
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}", hint="testbed verify NAME --evidence DIR writes one")
+        there = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        raise UsageError(there, hint="testbed verify NAME --evidence DIR writes one")
     if evidence.verdicts is None and evidence.handoffs is None:
         raise UsageError(
             f"{folder} has neither verdicts.json nor handoff.json",

@@ -197,6 +197,10 @@ def test_labs_that_are_not_there(engine: FakeEngine, lab: ActualLab) -> None:
     assert error.value.hint == "did you mean mip?"
     remove_labs(engine, None)
     assert read_labs(engine) == {}
-    with pytest.raises(UsageError) as error:
-        find_lab(engine, "mip")
-    assert error.value.hint == "no lab is up: testbed up mip"
+    for name, could in (
+        ("plain-mip", ": testbed up plain-mip"),
+        ("mip", "; testbed list names what can be brought up"),
+    ):
+        with pytest.raises(UsageError) as error:
+            find_lab(engine, name)
+        assert error.value.hint == f"no lab is up{could}"

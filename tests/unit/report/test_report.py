@@ -327,6 +327,9 @@ def test_junit_without_control_characters() -> None:
 def test_folders_that_are_no_evidence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         read_evidence(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is no folder"):
+        read_evidence(tmp_path / "file")
     with pytest.raises(UsageError, match="neither verdicts"):
         read_evidence(tmp_path)
     (tmp_path / "verdicts.json").write_text("{")

@@ -1,8 +1,9 @@
 """Section 3 of the document, computed: the problems each scenario shows, and what is said about these sets.
 
 A problem belongs to a scenario's set if a reproduced claim on a stack that the document deploys there names
-it. A set is known as a whole only where nothing is missing or inconclusive, and what is said to work on these
-stacks was seen to work: refuted, that is a problem without a name.
+it. A set is known as a whole only where nothing is missing or inconclusive, and of each of these stacks a
+reproduced claim says that it works, or which problem it has. Where what is said to work does not, that is a
+problem without a name.
 """
 
 from __future__ import annotations
@@ -86,9 +87,20 @@ class Scenario:
         return tuple(one.id for one in self.counted if one.shows == "works" and one.decision in decisions)
 
     @property
+    def telling(self) -> tuple[Shown, ...]:
+        """The claims that would say of a stack deployed that it works, or which problem it has."""
+        return tuple(one for one in self.counted if one.shows == "works" or one.problem)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The stacks deployed of which no reproduced claim says so."""
+        said = {one.stack for one in self.telling if one.decision == "reproduced"}
+        return tuple(stack for stack in self.topology.deployed if stack not in said)
+
+    @property
     def unseen(self) -> bool:
         """Whether P may have more than is known: something that should work was not seen to."""
-        return bool(self.works("inconclusive", "missing")) or not self.works("reproduced", "refuted")
+        return bool(self.works("inconclusive", "missing") or self.silent or not self.topology.deployed)
 
     @property
     def drawbacks(self) -> dict[str, tuple[str, ...]]:
@@ -205,8 +217,11 @@ def _decide(text: str, scenario: Scenario, within: Scenario | None) -> Statement
     if unseen := scenario.works("inconclusive", "missing"):
         doubts.append(f"not all that works in {scenario.short} was seen to work")
         deciding["undecided"] += unseen
-    elif not scenario.works("reproduced", "refuted"):
-        doubts.append(f"no claim says what works in {scenario.short}")
+    if not scenario.topology.deployed:
+        doubts.append(f"no stack is said to be deployed in {scenario.short}")
+    elif scenario.silent:
+        doubts.append(f"nothing shows what {listed(scenario.silent)} does in {scenario.short}")
+        deciding["undecided"] += (one.id for one in scenario.telling if one.stack in scenario.silent)
     deciding["held"] += scenario.works("reproduced")
     state: State = "not held" if against else "undecided" if doubts else "held"
     why = "; ".join(against or doubts) or _so(scenario, within)

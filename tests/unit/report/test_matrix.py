@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from test_report import Checked
 
 from testbed.errors import Source
 from testbed.experiment.pcap import LINUX_SLL2, read_capture
+from testbed.experiment.plan import choose_scenarios
 from testbed.node import probe
 from testbed.report import github
-from testbed.report.evidence import Evidence, read_evidence
+from testbed.report.evidence import Evidence, Verdicts, read_evidence
 from testbed.report.grid import Row, grid
 from testbed.report.junit import junit
 from testbed.report.overhead import ENOUGH, INNER, MARKER, Overhead, compute, esp, overheads, probes
@@ -191,6 +192,51 @@ def test_nothing_is_concluded_from_what_is_not_known(
 ) -> None:
     one = said(decided(**arguments))[text]
     assert one.state == "undecided" and one.claims == claims and one.why
+
+
+@pytest.mark.parametrize(
+    ("changed", "text", "stack", "claims"),
+    [
+        (("2.2-fa", "2.2-moves"), "P(2.2) ⊆ P(2.1)", "mip-in-ipsec", ("2.2-fa", "2.2-moves")),
+        (("2.2-mobile",), "P(2.2) ⊆ P(2.1)", "ipsec-in-mip", ()),
+        (("2.3-works",), "P(2.3) = ∅", "ipsec-in-mip", ()),
+    ],
+)
+def test_of_each_stack_deployed_something_says_what_it_does(
+    tmp_path: Path, changed: Sequence[str], text: str, stack: str, claims: tuple[str, ...]
+) -> None:
+    """Claims refuted, or not there at all: what costs and is no problem does not say so either."""
+    refuted = verdicts({name: "refuted" for name in changed if claims}, left_out=[] if claims else changed)
+    folder = write_matrix(tmp_path / "evidence", refuted)
+    for file in (folder / "topologies").iterdir() if not claims else ():
+        written = yaml.safe_load(file.read_text())
+        written["claims"] = {k: v for k, v in written["claims"].items() if k not in changed}
+        file.write_text(yaml.safe_dump(written))
+    one = said(read_evidence(folder))[text]
+    assert (one.state, one.claims) == ("undecided", claims)
+    assert f"nothing shows what {stack} does in {text[2:5]}" in one.why
+    unseen = {one.short for one in selection(read_evidence(folder)).scenarios if one.unseen}
+    assert unseen == {text[2:5]}
+
+
+def test_the_shipped_scenarios_decide_all_four_statements() -> None:
+    loaded = [one.loaded.topology for one in choose_scenarios()]
+    claims = [
+        {
+            **claim.model_dump(include={"says", "source", "shows", "problem", "drawback"}),
+            "configuration": claim.configuration.model_dump() if claim.configuration else None,
+            "id": name,
+            "scenario": topology.name,
+            "verdict": "reproduced",
+        }
+        for topology in loaded
+        for name, claim in topology.claims.items()
+    ]
+    decided = Verdicts.model_validate({"schema_version": 1, "claims": claims})
+    selected = select(decided, {topology.name: topology for topology in loaded})
+    assert selected is not None
+    assert [one.state for one in selected.statements] == ["held"] * 4
+    assert not any(one.unseen for one in selected.scenarios)
 
 
 def test_what_another_shows_anyway_needs_no_decision(decided: Decided) -> None:

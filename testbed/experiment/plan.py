@@ -99,6 +99,7 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
             raise UsageError(f"there is no stack {one}", hint=did_you_mean(one, known))
     every = [name for name in builtin_topologies() if name.startswith(SCENARIO)]
     loaded = [load_topology(name) for name in dict.fromkeys(names or every)]
+    _check_selections(loaded, every)
     for name, times in Counter(one.name for one in loaded).items():
         if times > 1:
             raise UsageError(f"two of the scenarios are called {name}", hint="verify them one by one")
@@ -108,6 +109,24 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
     if not chosen:
         raise UsageError(f"no claim speaks of {' or '.join(stacks)}")
     return chosen
+
+
+def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) -> None:
+    """The problems of a scenario are compared with those of another, which may be the user's own.
+
+    So it is here, where all are known that will be compared, that a wrong name can be told.
+    """
+    known = dict.fromkeys(("any", "none", *(one.name for one in loaded), *builtin))
+    path = ("selection", "problems")
+    raise_errors(
+        TopologyError(
+            f"{dotted(path)}: no scenario is called {selection.problems}",
+            hint=did_you_mean(selection.problems, known),
+            source=one.source(*path),
+        )
+        for one in loaded
+        if (selection := one.topology.selection) and selection.problems not in known
+    )
 
 
 def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[PlannedLab]:

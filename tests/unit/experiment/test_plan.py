@@ -9,7 +9,7 @@ import pytest
 from experiment_world import PlayedLab
 
 from testbed.data import data_dir
-from testbed.errors import TestbedError, TopologyError, UsageError
+from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
 from testbed.experiment import verify as verify_module
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import (
@@ -163,6 +163,23 @@ def test_scenarios_by_default_and_by_stack(tmp_path):
         choose_scenarios(["scenario-2.1"], ["ipsec-in-mip"])
     with pytest.raises(UsageError, match="plain-mip makes no claims"):
         choose_scenarios(["plain-mip"])
+
+
+def test_a_wrong_name_for_the_problems_of_another_is_an_error(tmp_path):
+    """Only where scenarios are compared is it known which there are: built-in ones, and the user's own."""
+    for name, problems in (("one", "scenaro-2.1"), ("two", "one"), ("three", "tow")):
+        included = data_dir("topologies") / "scenario-2.2.yaml"
+        text = f"name: {name}\ntitle: t\ninclude: [{included}]\nselection:\n  problems: {problems}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    files = [str(tmp_path / f"{name}.yaml") for name in ("one", "two", "three")]
+    with pytest.raises(ErrorGroup) as caught:
+        choose_scenarios(files)
+    first, second = caught.value.errors
+    assert str(first) == (
+        f"{files[0]}:5:13: selection.problems: no scenario is called scenaro-2.1\n"
+        "  hint: did you mean scenario-2.1?"
+    )
+    assert second.exit_code == 4 and second.hint == "did you mean two?"
 
 
 def test_a_lab_with_many_runs_is_divided_where_that_ends_earlier():

@@ -1,8 +1,8 @@
 """The outage of a hand-off against the round-trip time, with netem and with the relay of our own.
 
-A delay is a delay: the slopes of both must be the same. The labs differ in one line of the hub's relay.toml;
-they are measured in turn, so that a slope can be held against that of the same backend in another round.
-Needs an engine whose kernel has netem (`testbed doctor` tells).
+A delay is a delay: the slopes of both must be the same, over the round trips that packets really had. The
+labs differ in one line of the hub's relay.toml. They are measured in turn, so that a slope can be held
+against one of the same backend in another round. Needs an engine whose kernel has netem (`testbed doctor`).
 """
 
 from __future__ import annotations
@@ -67,19 +67,18 @@ def measure(
     return runs
 
 
-def line(runs: Runs) -> Line:
+def point(rounds: Sequence[Runs], at: int) -> tuple[float, float]:
+    """The medians of the round trips and of the outages in ms, where the same round-trip time was set."""
+    moves = [move for runs in rounds for move in runs[at]["moves"]]
+    trips = [move["rtt_ms"] for move in moves if move["rtt_ms"] is not None]
+    return median(trips), median(outages({"moves": moves}))
+
+
+def line(rounds: Sequence[Runs]) -> Line:
     """The line through the medians."""
-    found = fit_line([(run["rtt_ms"], median(outages(run))) for run in runs])
+    found = fit_line([point(rounds, at) for at in range(len(rounds[0]))])
     assert found, "two round-trip times at least"
     return found
-
-
-def pooled(rounds: Sequence[Runs]) -> Runs:
-    """The runs of several rounds as if they were one."""
-    return [
-        {**runs[0], "moves": [move for run in runs for move in run["moves"]]}
-        for runs in zip(*rounds, strict=True)
-    ]
 
 
 def main() -> None:
@@ -99,29 +98,28 @@ def main() -> None:
                     note(f"{topology} on {backend}, round {number} of {options.rounds}")
                     runs = measure(engine, image, topology, backend, rtts, options.moves)
                     rounds[backend].append(runs)
-            whole = {backend: pooled(of) for backend, of in rounds.items()}
             print_table(
-                f"{topology}: median outage in ms, {options.rounds} x {options.moves} moves",
-                ["round-trip time", *BACKENDS],
+                f"{topology}: round trip and outage (ms), medians of {options.rounds} x {options.moves}",
+                ["delay set", *(f"{backend}: {what}" for backend in BACKENDS for what in ("trip", "outage"))],
                 [
-                    [f"{rtt:g} ms", *(f"{median(outages(whole[backend][at])):,.0f}" for backend in BACKENDS)]
+                    [f"{rtt:g}", *(f"{ms:,.1f}" for backend in BACKENDS for ms in point(rounds[backend], at))]
                     for at, rtt in enumerate(rtts)
                 ],
                 markdown=options.markdown,
             )
-            lines = {backend: line(runs) for backend, runs in whole.items()}
+            lines = {backend: line(of) for backend, of in rounds.items()}
             slopes += [
                 [
                     f"{topology}, {backend}",
                     f"{lines[backend].k:.3f}",
                     f"{lines[backend].constant:,.0f} ms",
-                    ", ".join(f"{line(runs).k:.3f}" for runs in rounds[backend]),
+                    ", ".join(f"{line([runs]).k:.3f}" for runs in rounds[backend]),
                     f"{lines[backend].k / lines[BACKENDS[0]].k:.3f}",
                 ]
                 for backend in BACKENDS
             ]
         print_table(
-            "Outage = k x RTT + constant",
+            "Outage = k x round trip + constant",
             ["", "k", "constant", "k of each round", "k to netem"],
             slopes,
             markdown=options.markdown,

@@ -1,7 +1,8 @@
 """`python3 -m testbed.node.roam --config FILE`: walk the mobile node from network to network.
 
-Control socket: `{"op":"move","network":NAME}` and `{"op":"ipsec","action":"down"|"up"}` are followed by
-events up to `settled`; `{"op":"state"}`; `{"op":"subscribe"}` is followed by all events.
+Control socket: `{"op":"move","network":NAME}`, `{"op":"ipsec","action":"down"|"up"}` and `{"op":"repair"}`
+(stay on the present network, negotiate IPsec and register anew: a peer may have been replaced) are followed
+by events up to `settled`; `{"op":"state"}`; `{"op":"subscribe"}` is followed by all events.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Manager:
     # What the control socket asks for.
 
     async def handle(self, request: dict[str, object], client: Client) -> dict[str, object]:
-        """Answer one request; after `move` and `ipsec` the events of the move follow on the connection."""
+        """Answer one request; after `move`, `ipsec` and `repair` the events of the move follow it."""
         match request["op"]:
             case "state":
                 return self._picture()
@@ -73,8 +73,10 @@ class Manager:
                 return await self._start_move(request.get("network"), client)
             case "ipsec":
                 return await self._switch_ipsec(request.get("action"), client)
+            case "repair":
+                return await self._again("repair", self._node.ipsec, client)
             case other:
-                raise RequestError(f"unknown op {other!r}; expected move, state, subscribe or ipsec")
+                raise RequestError(f"unknown op {other!r}; expected move, state, subscribe, ipsec or repair")
 
     async def _start_move(self, network: object, client: Client) -> dict[str, object]:
         networks = self._node.config.trusted
@@ -85,17 +87,22 @@ class Manager:
         return {"network": network}
 
     async def _switch_ipsec(self, action: object, client: Client) -> dict[str, object]:
-        node = self._node
-        if node.vpn is None:
+        if self._node.vpn is None:
             raise RequestError("this node has no IPsec in its stack")
         if action not in ("up", "down"):
             raise RequestError(f"action: expected up or down, got {action!r}")
+        return await self._again(f"ipsec {action}", action == "up", client)
+
+    async def _again(self, reason: str, ipsec: bool, client: Client) -> dict[str, object]:
+        """Keep link and address; negotiate IPsec and register anew, whatever the peers still know of it."""
+        node = self._node
         if node.network is None:
             raise RequestError("not attached to any network")
         await self._cancel()
-        node.ipsec = action == "up"
-        await node.vpn.destroy()
-        self._begin(node.network, f"ipsec {action}", client, fresh=False)
+        node.ipsec = ipsec
+        if node.vpn is not None:
+            await node.vpn.destroy()
+        self._begin(node.network, reason, client, fresh=False)
         return {"network": node.network}
 
     def _picture(self) -> dict[str, object]:

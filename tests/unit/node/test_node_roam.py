@@ -406,6 +406,40 @@ def test_ipsec_down_registers_in_the_clear_and_up_goes_back(tmp_path):
     in_lab(tmp_path, "mip-in-ipsec", scenario)
 
 
+@pytest.mark.parametrize(
+    ("stack", "network", "negotiated", "detail"),
+    [
+        ("mip-only", "hotel", None, "co-located, care-of 198.51.100.70"),
+        ("mip-only", "hotspot", None, "through 198.51.100.1, care-of 203.0.113.10"),
+        ("mip-in-ipsec", "hotel", ["198.51.100.70"] * 2, f"co-located, care-of {INNER}"),
+        ("mip-in-ipsec", "home", [], "deregistered"),
+        ("ipsec-in-mip", "hotel", ["10.0.1.100"] * 2, "co-located, care-of 198.51.100.70"),
+    ],
+)
+def test_repair_negotiates_and_registers_anew_without_leaving_the_network(
+    tmp_path, monkeypatch, stack, network, negotiated, detail
+):
+    async def reply(source, destination):
+        pass
+
+    monkeypatch.setattr(manager_module, "first_reply", reply)
+
+    async def scenario(lab):
+        await lab.move(network)
+        lab.daemon.requests.clear()
+        lab.ask("repair")
+        assert (await lab.line()) == {"ok": True, "network": network}
+        events = await lab.until_settled()
+        assert events[0]["event"] == "move-started" and events[0]["reason"] == "repair"
+        assert [event["event"] for event in events[-2:]] == ["data", "settled"]
+        assert events[-1]["detail"] == detail and events[-1]["timeline"]["link"] is None
+        assert any(request[0] in ("attach", "discover") for request in lab.daemon.requests)
+        assert lab.links.done.count(f"up {network}") == 1
+        assert (lab.vpn.negotiated if lab.vpn else None) == negotiated
+
+    in_lab(tmp_path, stack, scenario, 'probe = "10.0.4.10"')
+
+
 @pytest.mark.parametrize("broken", ["tunnel", "lease"])
 def test_what_breaks_underneath_is_done_again(tmp_path, broken):
     async def scenario(lab):
@@ -456,6 +490,7 @@ def test_the_first_data_packet_ends_the_timeline(tmp_path, monkeypatch):
     [
         ({"op": "move", "network": "hotle"}, "unknown network 'hotle'; expected one of hotel"),
         ({"op": "ipsec", "action": "down"}, "not attached"),
+        ({"op": "repair"}, "not attached"),
         ({"op": "jump"}, "unknown op 'jump'"),
         ([], "expected"),
     ],

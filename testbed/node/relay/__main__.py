@@ -1,7 +1,8 @@
 """`python3 -m testbed.node.relay --config FILE`: emulate the hub network's delay, jitter, loss and rate.
 
 Control socket: `{"op":"state"}` tells the backend, the impairment in force and counters;
-`{"op":"set","delay_ms":40,…}` changes any of delay_ms, jitter_ms, loss, rate at once.
+`{"op":"set","delay_ms":40,…}` changes any of delay_ms, jitter_ms, loss, rate at once; the change outlives the
+process, not the node.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import json
 import selectors
 import signal
 import sys
@@ -18,6 +20,7 @@ from testbed.node.control import Client, ControlServer, RequestError
 from testbed.node.events import emit, event
 from testbed.node.relay.backend import Backend, choose
 from testbed.node.relay.config import Config, load
+from testbed.node.relay.gate import hold, let_pass
 from testbed.node.relay.link import Impairment
 from testbed.node.relay.spawn import CommandError
 from testbed.node.settings import ConfigError
@@ -30,14 +33,21 @@ MOST = {"delay_ms": 60_000.0, "jitter_ms": 60_000.0, "loss": 100.0, "rate": 1e12
 class Relay:
     """Carries out the control socket's requests on a backend."""
 
-    def __init__(self, interface: str, backend: Backend) -> None:
-        self._interface = interface
+    def __init__(self, config: Config, backend: Backend) -> None:
+        self._interface = config.interface
+        self._state = config.state
         self._backend = backend
-        self._impairment = Impairment()
+        self._impairment = config.impairment
+
+    async def start(self) -> None:
+        """Bring into force what a predecessor was last told, else what the configuration says."""
+        await self.apply(remembered(self._state) or self._impairment)
 
     async def apply(self, impairment: Impairment) -> None:
-        """Bring an impairment into force."""
+        """Bring an impairment into force, and then let packets cross."""
         await self._backend.apply(impairment)
+        cross = hold if self._backend.detour and impairment.active else let_pass
+        await cross(self._interface)
         self._impairment = impairment
 
     async def handle(self, request: dict[str, object], _client: Client) -> dict[str, object]:
@@ -50,6 +60,7 @@ class Relay:
                     await self.apply(changed(self._impairment, request))
                 except CommandError as error:
                     raise RequestError(str(error)) from error
+                remember(self._state, self._impairment)
                 emit(event("changed", SOURCE, **dataclasses.asdict(self._impairment)))
             case other:
                 raise RequestError(f"unknown op {other!r}; expected state or set")
@@ -76,6 +87,21 @@ def changed(impairment: Impairment, request: dict[str, object]) -> Impairment:
     return dataclasses.replace(impairment, **values)
 
 
+def remember(file: Path, impairment: Impairment) -> None:
+    """Keep an impairment for the relay that the supervisor starts when this one dies."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(dataclasses.asdict(impairment)))
+    new.replace(file)
+
+
+def remembered(file: Path) -> Impairment | None:
+    """The impairment that was kept; None where none was."""
+    try:
+        return Impairment(**json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+
+
 async def serve(config: Config) -> None:
     """Emulate until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -83,8 +109,8 @@ async def serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     backend = await choose(config.backend, config.interface)
     try:
-        relay = Relay(config.interface, backend)
-        await relay.apply(config.impairment)
+        relay = Relay(config, backend)
+        await relay.start()
         server = ControlServer(config.control, relay.handle)
         await server.start()
         emit(event("ready", SOURCE, backend=backend.name))

@@ -18,17 +18,21 @@ class Backend(Protocol):
     def name(self) -> str:
         """`netem` or `relay`."""
 
+    @property
+    def detour(self) -> bool:
+        """Whether packets have to be led to it (`gate`)."""
+
     async def open(self) -> None:
         """Prepare; raises CommandError or OSError where the machine cannot do it."""
 
     async def apply(self, impairment: Impairment) -> None:
-        """Treat packets so from now on; with nothing to do, step out of their path."""
+        """Treat packets so from now on."""
 
     async def counters(self) -> dict[str, int]:
         """Packets and bytes delivered, packets lost, overflowed and held at this moment."""
 
     async def close(self) -> None:
-        """Leave the interface as it was."""
+        """End; until another relay starts no packet crosses the hub untreated."""
 
 
 async def choose(choice: BackendChoice, interface: str) -> Backend:

@@ -2,6 +2,7 @@
 
 ```toml
 control = "/run/testbed/relay.sock"  # default: this
+state = "/run/testbed/relay.json"    # what `set` changed, for a relay that is restarted; default: this
 interface = "internet"               # the hub network's interface on the hub node
 backend = "auto"                     # auto (default): netem where the kernel has it, else relay; netem; relay
 delay-ms = 40.0                      # one-way delay of every packet crossing the hub; default 0
@@ -31,6 +32,7 @@ class Config:
     """All that `relay.toml` says."""
 
     control: str
+    state: Path
     interface: str
     backend: BackendChoice
     impairment: Impairment
@@ -41,6 +43,7 @@ def load(path: Path) -> Config:
     root = Table.load(path)
     config = Config(
         control=root.text("control", "/run/testbed/relay.sock"),
+        state=Path(root.text("state", "/run/testbed/relay.json")),
         interface=root.text("interface"),
         backend=cast(BackendChoice, root.choice("backend", ("auto", "netem", "relay"), "auto")),
         impairment=Impairment(

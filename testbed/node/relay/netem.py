@@ -16,6 +16,7 @@ class Netem:
     """A netem qdisc at the root of `interface`."""
 
     name = "netem"
+    detour = False
 
     def __init__(self, interface: str) -> None:
         self._interface = interface
@@ -23,14 +24,16 @@ class Netem:
     async def open(self) -> None:
         """Try netem once; the kernel may lack it."""
         await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", "delay", "0ms")
-        await self.close()
 
     async def apply(self, impairment: Impairment) -> None:
         """Set the qdisc, or remove it where nothing is to be done."""
-        if not impairment.active:
-            await self.close()
-            return
-        await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", *arguments(impairment))
+        if impairment.active:
+            await run(
+                "tc", "qdisc", "replace", "dev", self._interface, "root", "netem", *arguments(impairment)
+            )
+        else:
+            with suppress(CommandError):  # there is none
+                await run("tc", "qdisc", "del", "dev", self._interface, "root")
 
     async def counters(self) -> dict[str, int]:
         """The qdisc's own counters; its drops are losses and overflows together."""
@@ -42,9 +45,7 @@ class Netem:
         return counted
 
     async def close(self) -> None:
-        """Remove the qdisc."""
-        with suppress(CommandError):  # there is none
-            await run("tc", "qdisc", "del", "dev", self._interface, "root")
+        """Leave the qdisc: packets are treated as before until another relay starts."""
 
 
 def arguments(impairment: Impairment) -> list[str]:

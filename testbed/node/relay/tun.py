@@ -3,6 +3,9 @@
 A rule sends what comes in from the hub network to the device `relay0`; the process writes it back into the
 same device when it is due, and the main table sends it on.  The TTL the detour costs is given back, so that
 the hub is one hop with either backend.
+
+The device ends with the process.  Where the rule leads then is closed (`gate`), so that no packet crosses the
+hub undelayed while the relay is dead.
 """
 
 from __future__ import annotations
@@ -15,12 +18,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from testbed.node.relay.gate import TABLE
 from testbed.node.relay.link import Impairment, Link
-from testbed.node.relay.spawn import CommandError, run
+from testbed.node.relay.spawn import run
 
 DEVICE = "relay0"
-TABLE = 436
-PREFERENCE = 430
 BURST = 64
 """Packets read per wake-up before those due are sent."""
 EARLY = 0.000_02
@@ -34,6 +36,7 @@ class TunRelay:
     """Holds the packets that cross the hub by `interface`."""
 
     name = "relay"
+    detour = True
 
     def __init__(self, interface: str) -> None:
         self._interface = interface
@@ -41,16 +44,14 @@ class TunRelay:
         self._fd = -1
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._diverting = False
         self._packets = self._bytes = 0
 
     async def open(self) -> None:
-        """Create the device and its table; the rule that leads to it comes with `apply`."""
+        """Create the device and the route to it; the rule that leads there is the gate's."""
         self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(self._fd, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
         mtu = Path(f"/sys/class/net/{self._interface}/mtu").read_text().strip()
         self._size = int(mtu) + 64
-        await self._divert(False)  # a rule left by a killed predecessor
         await run(
             "ip", "-batch", "-",
             stdin=f"link set {DEVICE} mtu {mtu} txqueuelen 10000 addrgenmode none up\n"
@@ -64,17 +65,6 @@ class TunRelay:
     async def apply(self, impairment: Impairment) -> None:
         """Hold packets so from now on; those already held keep the time they were given."""
         self._link.impairment = impairment
-        if impairment.active != self._diverting:
-            await self._divert(impairment.active)
-
-    async def _divert(self, divert: bool) -> None:
-        rule = f"iif {self._interface} lookup {TABLE} pref {PREFERENCE}"
-        if divert:
-            await run("ip", "-batch", "-", stdin=f"rule add {rule}\n")
-        else:
-            with suppress(CommandError):  # there is none
-                await run("ip", "-batch", "-", stdin=f"rule del {rule}\n")
-        self._diverting = divert
 
     async def counters(self) -> dict[str, int]:
         """Packets and bytes sent on, lost, overflowed, and held at this moment."""
@@ -113,8 +103,7 @@ class TunRelay:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._send_due)
 
     async def close(self) -> None:
-        """Take the detour and the device away; packets still held are lost."""
-        await self._divert(False)
+        """Take the device away: packets still held are lost, and none crosses until a relay starts."""
         if self._timer is not None:
             self._timer.cancel()
         if self._fd >= 0:

@@ -1,5 +1,6 @@
 """The emulated link and what surrounds it, without a device."""
 
+import asyncio
 import random
 import struct
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.node.control import RequestError
+from testbed.node.relay import __main__ as main
 from testbed.node.relay.__main__ import changed
 from testbed.node.relay.config import load
 from testbed.node.relay.link import LIMIT, Impairment, Link
@@ -149,3 +151,54 @@ def test_configuration_errors_name_file_and_key(tmp_path, text, problem):
     file.write_text(text)
     with pytest.raises(ConfigError, match=problem):
         load(file)
+
+
+class Backend:
+    """Remembers what it was told."""
+
+    name, detour = "relay", True
+
+    def __init__(self, log):
+        self.log = log
+
+    async def apply(self, impairment):
+        self.log.append(("apply", impairment))
+
+    async def counters(self):
+        return {}
+
+
+@pytest.fixture
+def relay(tmp_path, monkeypatch):
+    """A relay in a folder of its own, and the log of what it does."""
+    log = []
+    for action in ("hold", "let_pass"):
+
+        async def act(interface, action=action):
+            log.append((action, interface))
+
+        monkeypatch.setattr(main, action, act)
+    file = tmp_path / "relay.toml"
+    file.write_text(f'state = "{tmp_path / "state.json"}"\ninterface = "internet"\ndelay-ms = 40\n')
+    return lambda: main.Relay(load(file), Backend(log)), log
+
+
+def test_packets_cross_only_once_they_are_treated(relay):
+    make, log = relay
+    asyncio.run(make().start())
+    assert log == [("apply", Impairment(delay_ms=40)), ("hold", "internet")]
+
+
+def test_with_nothing_to_do_they_pass(relay):
+    make, log = relay
+    one = make()
+    asyncio.run(one.handle({"op": "set", "delay_ms": 0}, None))
+    assert log == [("apply", Impairment()), ("let_pass", "internet")]
+
+
+def test_what_was_set_outlives_the_relay(relay):
+    make, log = relay
+    asyncio.run(make().handle({"op": "set", "loss": 1}, None))
+    log.clear()
+    asyncio.run(make().start())
+    assert log[0] == ("apply", Impairment(delay_ms=40, loss=1))

@@ -17,7 +17,7 @@ from testbed.cli.output import drop_stdout, verbosity
 from testbed.errors import ExitCode
 
 COMMANDS = (
-    *("up", "status", "move", "exec", "shell", "logs", "capture", "down"),
+    *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
     *("verify", "matrix", "measure", "vocabulary", "report"),
     *("list", "show", "validate", "render", "graph", "schema"),
     *("build", "doctor"),

@@ -33,6 +33,12 @@ def up(
     attach: Annotated[
         str | None, typer.Option("--attach", metavar="NETWORK", help="Short for --set option.attach=NETWORK.")
     ] = None,
+    reset: Annotated[
+        bool,
+        typer.Option(
+            "--reset", help="Go back to the options of the file; else those of the running lab stay."
+        ),
+    ] = False,
     templates: Templates = None,
     pool: Annotated[
         str | None,
@@ -49,15 +55,17 @@ def up(
     ] = "60s",
     output: Output = Format.table,
 ) -> None:
-    """Bring up a lab and wait until its nodes are ready; run again, do what is missing or has changed.
+    """Create a lab and wait until it is ready; or update a running one and mend what is broken in it.
 
-    Builds the node image first where it is absent. Exit code 5 if the lab is not ready in time; it is then
-    left to be looked at. Ctrl-C removes what was made.
+    A running lab keeps the options it was brought up with unless others are named here. What changes, and
+    why, is printed first. Builds the node image where it is absent. Exit code 5 if the lab is not ready in
+    time; it is then left to be looked at. Ctrl-C removes what was made.
     """
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
     from testbed.lab.addresses import choose_pool
-    from testbed.lab.state import find_lab
+    from testbed.lab.choices import keep_choices, recorded
+    from testbed.lab.state import find_lab, read_labs
     from testbed.lab.status import lab_status
     from testbed.lab.up import bring_up, parse_timeout
     from testbed.topology.load import load_topology
@@ -69,14 +77,18 @@ def up(
         loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
     with closing(reach_engine(note)) as engine:
         image = ensure_node_image(engine, note, detail=partial(note, level=1))
+        lab_name = loaded.name if name is None else name
+        existing = read_labs(engine, lab_name).get(lab_name)
+        if existing and existing.topology == loaded.name and not reset:
+            loaded = keep_choices(recorded(engine, existing), loaded)
         with narrated() as progress:
             done = bring_up(
                 engine,
                 loaded,
-                lab=loaded.name if name is None else name,
+                lab=lab_name,
                 image=image.name,
                 pool=addresses,
-                templates=templates,
+                templates=loaded.templates,
                 timeout=within,
                 progress=progress,
             )
@@ -108,6 +120,8 @@ def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:
         **status.to_dict(),
         "created": done.created,
         "removed": done.removed,
+        "mended": done.mended,
+        "no_data": dict(done.no_data),
         "seconds": round(done.seconds, 3),
     }
 
@@ -119,10 +133,19 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
     emit_lab(status)
     for node, state in status.mobile.items():
         emit(f"\n{node}: {describe(MANAGER, state)}")
-    what = f"ready in {done.seconds:.1f} s" if done.changed else "was up already, nothing to do"
-    note(f"\nlab {done.lab} {what}")
+    note(f"\nlab {done.lab} {_what(done)}")
     suggestions = status.suggestions()
     if suggestions:
         emit("\nTry next:")
         for line in suggestions:
             emit(f"  {as_called(line)}")
+
+
+def _what(done: BroughtUp) -> str:
+    """How far it came. It is called ready only where every mobile node saw a packet come back."""
+    if done.no_data:
+        failed = "; ".join(
+            f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()
+        )
+        return f"is up after {done.seconds:.1f} s, but {failed}"
+    return f"ready in {done.seconds:.1f} s" if done.changed else "was up already, nothing to do"

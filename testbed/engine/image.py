@@ -204,8 +204,8 @@ def _image_files(*names: str) -> list[_File]:
 
 
 def _node_files() -> list[_File]:
-    init = _File("init", (data_dir("images") / "init").read_bytes(), 0o755)
-    files = [*_image_files("Dockerfile"), init]
+    programs = [_File(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")]
+    files = [*_image_files("Dockerfile"), *programs]
     package = Path(testbed.__file__).parent
     files.append(_File("python/testbed/__init__.py", (package / "__init__.py").read_bytes()))
     for part in ("mobileip", "node"):

@@ -20,10 +20,12 @@ TOPOLOGY: Final = "org.testbed.topology"  # the name of the topology it was brou
 SPEC: Final = "org.testbed.spec"  # hash of all that makes the object what it is
 RUN: Final = "org.testbed.run"  # which `up` made it
 FACTS: Final = "org.testbed.facts"  # JSON for `status`: links of a node, subnet of a network
+CHOICES: Final = "org.testbed.choices"  # JSON: what `up` was given when a container was made
 
 # Containers
 NODE: Final = "org.testbed.node"
 ROLES: Final = "org.testbed.roles"  # separated by spaces
+FILES: Final = "org.testbed.files"  # JSON: path → hash of each file the node was made with
 ENDPOINTS: Final = "org.testbed.endpoints"  # JSON: network → the throwaway address there
 SECRETS: Final = "org.testbed.secrets"  # JSON; whoever may read labels may also read the node's files
 

@@ -22,6 +22,7 @@ from testbed.engine.api import (
 from testbed.errors import MachineError, UsageError
 from testbed.lab.addresses import POOL_VARIABLE, SubnetPool, endpoint_addresses
 from testbed.lab.archive import node_archive
+from testbed.lab.choices import Choices
 from testbed.lab.plan import DesiredNetwork, DesiredNode, Plan
 from testbed.lab.secrets import secrets_label
 from testbed.lab.state import endpoints
@@ -34,7 +35,14 @@ class Builder:
     """Makes what a plan lacks; threads may share it. Everything it makes is labelled with its `run`."""
 
     def __init__(
-        self, engine: Engine, lab: str, topology: str, secrets: Secrets, plan: Plan, subnets: SubnetPool
+        self,
+        engine: Engine,
+        lab: str,
+        topology: str,
+        secrets: Secrets,
+        choices: Choices,
+        plan: Plan,
+        subnets: SubnetPool,
     ) -> None:
         self.engine = engine
         self.plan = plan
@@ -42,6 +50,7 @@ class Builder:
         self._lab = lab
         self._labels = {names.LAB: lab, names.TOPOLOGY: topology, names.RUN: self.run}
         self._secrets = secrets_label(secrets)
+        self._choices = choices.text
         self._subnets = subnets
         self._lock = Lock()
         self._addresses: dict[str, Iterator[IPv4Address]] = {}
@@ -106,7 +115,9 @@ class Builder:
                 names.ROLES: " ".join(node.rendered.roles),
                 names.SPEC: node.spec,
                 names.FACTS: node.facts,
+                names.FILES: node.files,
                 names.SECRETS: self._secrets,
+                names.CHOICES: self._choices,
                 names.ENDPOINTS: json.dumps({name: str(address) for name, address in addresses.items()}),
             },
             endpoints=tuple(

@@ -21,6 +21,10 @@ for socket in {SOCKETS}/*.sock; do
     reply=$(echo '{{"op":"state"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
     printf '%s}}\\n' "${{reply:-null}}"
 done
+for note in {SOCKETS}/impairments/*.json; do
+    [ -e "$note" ] || continue
+    printf '{{"service":"netem on %s","reply":%s}}\\n' "$(basename "$note" .json)" "$(cat "$note")"
+done
 [ ! -d /sys/class/net/ipsec0 ] || echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
 """
 """One exec tells all of a node: exec is what costs, not asking."""
@@ -65,7 +69,8 @@ def ask(engine: Engine, container: Container, service: str, request: Mapping[str
 def ask_all(engine: Engine, container: Container) -> dict[str, dict[str, Any] | None]:
     """Return the state of every service of a node that has a control socket; None where one does not answer.
 
-    `esp` is no service but says what carries ESP packets, on a node that does IPsec.
+    Two are no services: `esp` says what carries ESP packets, on a node that does IPsec; `netem on NETWORK`
+    what the kernel does to the packets that the node sends on a network without a hub.
     """
     with engine.execute(container.id, ["sh", "-c", _ASK_ALL]) as session:
         output = b"".join(data for stream, data in session if stream == "stdout")

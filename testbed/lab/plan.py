@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from testbed.engine import names
 from testbed.engine.api import Container, Network
 from testbed.lab.addresses import prefix_length
+from testbed.lab.drift import Drift
 from testbed.lab.state import ActualLab
 from testbed.render import RenderedLab, RenderedNode
 
-_FORMAT = 1
+_FORMAT = 2
 """Counts up when the same rendered node makes another container, so that old ones are replaced."""
 
 
@@ -37,6 +40,7 @@ class DesiredNode:
     image: str
     facts: str  # JSON for `status`
     spec: str
+    files: str  # JSON: path → hash
 
     @property
     def name(self) -> str:
@@ -62,6 +66,8 @@ class Plan:
     create_nodes: tuple[DesiredNode, ...]
     keep_networks: Mapping[str, Network]
     keep_nodes: Mapping[str, Container]
+    reasons: Mapping[str, str]
+    """Node that is made, replaced or removed in a lab that is there → why."""
 
     @property
     def empty(self) -> bool:
@@ -84,13 +90,23 @@ class Plan:
         if self.create_networks or self.create_nodes:
             new = (count(len(self.create_nodes), "node"), count(len(self.create_networks), "network"))
             steps.append(f"creating {new[0]} on {new[1]}" if self.create_networks else f"creating {new[0]}")
-        return ", ".join(steps) or "nothing to do"
+        return ", ".join(steps) or "no node to replace"
+
+    @property
+    def explanation(self) -> list[str]:
+        """A line for each reason: the nodes it holds for, and what it is."""
+        nodes: dict[str, list[str]] = {}
+        for node, reason in self.reasons.items():
+            nodes.setdefault(reason, []).append(node)
+        return [f"{', '.join(names)}: {reason}" for reason, names in nodes.items()]
 
 
-def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
+def make_plan(
+    desired: RenderedLab, actual: ActualLab, image: str, drift: Mapping[str, Drift] = MappingProxyType({})
+) -> Plan:
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
-    `image` is for nodes that name none of their own.
+    `image` is for nodes that name none of their own; `drift` is what was found inside running ones.
     """
     nodes = _desired_nodes(desired, image)
     networks = _desired_networks(desired, nodes)
@@ -104,17 +120,16 @@ def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
             remove_networks.append(network)
     keep_nodes: dict[str, Container] = {}
     remove_containers: list[Container] = []
+    reasons: dict[str, str] = {}
     for container in actual.containers:
-        node = nodes.get(container.labels.get(names.NODE, ""))
-        if (
-            node is not None
-            and container.state == "running"
-            and container.labels.get(names.SPEC) == node.spec
-            and keep_networks.keys() >= node.rendered.links.keys()
-        ):
-            keep_nodes[node.name] = container
+        name = container.labels.get(names.NODE, "")
+        reason = _why_not(container, nodes.get(name), keep_networks, drift.get(name))
+        if reason is None:
+            keep_nodes[name] = container
         else:
             remove_containers.append(container)
+            reasons[name] = reason
+    missing = nodes.keys() - keep_nodes.keys() - reasons.keys() if actual.containers else set()
     return Plan(
         remove_containers=tuple(remove_containers),
         remove_networks=tuple(remove_networks),
@@ -122,6 +137,36 @@ def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
         create_nodes=tuple(each for name, each in nodes.items() if name not in keep_nodes),
         keep_networks=keep_networks,
         keep_nodes=keep_nodes,
+        reasons=reasons | {name: "missing" for name in nodes if name in missing},
+    )
+
+
+def _why_not(
+    container: Container, node: DesiredNode | None, networks: Mapping[str, Network], drift: Drift | None
+) -> str | None:
+    """Why a container cannot stay; None where it can."""
+    if node is None:
+        return "not in the topology any more"
+    if container.state != "running":
+        return f"does not run ({container.status})"
+    gone = node.rendered.links.keys() - networks.keys()
+    if gone:
+        return f"linked to {', '.join(sorted(gone))}, which is made anew"
+    if container.labels.get(names.SPEC) != node.spec:
+        return _what_differs(container, node)
+    return drift.reason if drift and drift.changes else None
+
+
+def _what_differs(container: Container, node: DesiredNode) -> str:
+    if container.image != node.image:
+        return f"image {container.image} → {node.image}"
+    old: dict[str, str] = json.loads(container.labels.get(names.FILES, "{}"))
+    new: dict[str, str] = json.loads(node.files)
+    changed = sorted(PurePosixPath(path).name for path in {**old, **new} if old.get(path) != new.get(path))
+    return (
+        f"{', '.join(dict.fromkeys(changed))} changed"
+        if changed
+        else "roles, links or kernel settings changed"
     )
 
 
@@ -146,16 +191,9 @@ def _desired_nodes(desired: RenderedLab, image: str) -> dict[str, DesiredNode]:
             "services": [service for service in node.ready if service != "init"],
         }
         own_image = node.image or image
-        spec = _hash(
-            [
-                facts,
-                own_image,
-                {path: asdict(file) for path, file in node.files.items()},
-                dict(node.sysctls),
-                node.roles,
-            ]
-        )
-        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec)
+        files = {path: _hash(asdict(file)) for path, file in node.files.items() if not file.live}
+        spec = _hash([facts, own_image, files, dict(node.sysctls), node.roles])
+        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec, json.dumps(files))
     return nodes
 
 

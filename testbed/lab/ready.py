@@ -28,6 +28,7 @@ class _Watched:
     id: str
     fresh: bool  # made by this `up`, so that its whole life is in its log
     waits: set[str]
+    restarted: frozenset[str] = frozenset()  # services that were started just now: their word has to come yet
     begun: bool = False  # something was read
 
 
@@ -47,10 +48,15 @@ class NodeWatch:
         self._lock = Lock()
         self._closed = False
 
-    def follow(self, node: str, id: str, ready: Iterable[str], *, fresh: bool) -> None:
-        """Begin to follow a started container; `ready` are the names that have to report."""
+    def follow(
+        self, node: str, id: str, ready: Iterable[str], *, fresh: bool, restarted: Iterable[str] = ()
+    ) -> None:
+        """Begin to follow a started container; `ready` are the names that have to report.
+
+        What `restarted` services reported before this watch began does not count.
+        """
         with self._lock:
-            self._nodes[node] = _Watched(id, fresh, set(ready))
+            self._nodes[node] = _Watched(id, fresh, set(ready), frozenset(restarted))
         Thread(target=self._read, args=(node, id), name=f"follow-{node}", daemon=True).start()
 
     def _read(self, node: str, id: str) -> None:
@@ -104,12 +110,13 @@ class NodeWatch:
     def _take(self, name: str, node: _Watched, event: Event) -> None:
         if not node.begun and event.source != "init":
             # The beginning of its log was dropped since: it has been up for long.
-            node.waits.clear()
+            node.waits &= node.restarted
         node.begun = True
         if event.name == "configured" and event.source == "init":
             node.waits.discard("init")
         elif event.name == "ready":
-            node.waits.discard(event.source)
+            if event.source not in node.restarted or event.time >= self._began:
+                node.waits.discard(event.source)
         elif event.name == "exit" and (node.fresh or event.time >= self._began):
             code = event.fields.get("code")
             how = f"status {event.fields.get('status')}" if code == -1 else f"exit code {code}"

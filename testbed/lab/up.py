@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
 from testbed.engine import names
-from testbed.engine.api import Engine
+from testbed.engine.api import Container, Engine, EngineError
 from testbed.errors import UsageError, raise_errors
 from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
+from testbed.lab.choices import Choices, as_before, differences, recorded, remember
+from testbed.lab.datapath import see_data
 from testbed.lab.down import network_users, remove_labs
+from testbed.lab.drift import find_drift, start_services
+from testbed.lab.impairments import Impairment, Wires
+from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
 from testbed.lab.lock import lab_lock
-from testbed.lab.plan import DesiredNode, make_plan
+from testbed.lab.plan import DesiredNode, Plan, make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.ready import NodeWatch
 from testbed.lab.secrets import lab_secrets
-from testbed.lab.state import ActualLab, endpoints, group
+from testbed.lab.state import ActualLab, endpoints, find_lab, group
 from testbed.lab.tasks import Task, run_tasks
 from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.values import Expected, parse_duration
 
 STARTERS: Final = 5  # at once: with more, the engine lets the nodes that are waited for longest wait as well
+_UNPLUG: Final = 'for link in /sys/class/net/*; do ip link delete "${link##*/}"; done 2>/dev/null'
 READY_WITHIN: Final = 60.0  # seconds, from the last node's start to the last node's word
 
 
@@ -47,12 +55,15 @@ class BroughtUp:
     lab: str
     created: int  # containers and networks
     removed: int
+    mended: int  # services started again, networks given another delay
     seconds: float
+    no_data: Mapping[str, str] = field(default_factory=dict)
+    """Mobile node → why no packet came back from its correspondent; nothing for those that saw one."""
 
     @property
     def changed(self) -> bool:
         """Whether anything had to be done."""
-        return bool(self.created or self.removed)
+        return bool(self.created or self.removed or self.mended)
 
 
 def bring_up(
@@ -69,10 +80,12 @@ def bring_up(
 ) -> BroughtUp:
     """Make a lab what its topology says and return when every node is ready.
 
-    Run again, it does only what is missing or has changed. Interrupted (or `stopping`), it removes what it
-    made if the lab is new. A lab that does not become ready is left, for people to look at. Raises
-    `UsageError` (a bad name, another topology's lab, another `up` of it), `TopologyError`, `MachineError`
-    (engine, address pool), `NotReadyError`, `Interrupted`.
+    Run again, it does only what is missing, has changed, or has come to differ inside the nodes, and says
+    why. The delay of networks with a hub is then seen on a packet, and each mobile node tried for a path to
+    its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
+    not become ready is left, for people to look at. Raises `UsageError` (a bad name, another topology's lab,
+    another `up` of it), `TopologyError`, `MachineError` (engine, address pool, no netem), `NotReadyError`,
+    `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -88,24 +101,41 @@ def bring_up(
                 f"lab {lab} was brought up from topology {actual.topology}, not {topology.name}",
                 hint=f"choose another name with --name, or remove it first: testbed down {lab}",
             )
+        before, choices = recorded(engine, actual), Choices.of(topology)
         secrets = lab_secrets(actual.containers)
         rendered = render_lab(topology, lab=lab, secrets=secrets, templates=templates)
-        plan = make_plan(rendered, actual, image)
+        running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
+        drift = find_drift(engine, running)
+        plan = make_plan(rendered, actual, image, drift)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
-        builder = Builder(engine, lab, topology.name, secrets, plan, subnets)
+        builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         watch = NodeWatch(engine, lab, progress)
-        if not plan.empty:
-            progress.say(f"lab {lab}: {plan}")
+        stopped = {
+            name: drift[name].services for name in plan.keep_nodes if name in drift and drift[name].services
+        }
+        earlier = as_before(before, topology)
+        _explain(lab, plan, differences(earlier, topology), stopped, progress)
         new = not (plan.keep_nodes or plan.keep_networks)
         try:
             for name, container in plan.keep_nodes.items():
-                watch.follow(name, container.id, rendered.nodes[name].ready, fresh=False)
+                ready, services = rendered.nodes[name].ready, stopped.get(name, ())
+                watch.follow(name, container.id, ready, fresh=False, restarted=services)
+                if services:
+                    start_services(engine, container, services)
             try:
                 _carry_out(builder, watch, progress, stopping)
             except Exception:
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
             watch.wait(time.monotonic() + timeout, stopping)
+            if before and (before.sets, before.templates) != (choices.sets, choices.templates):
+                remember(engine, plan.keep_nodes, choices)
+            made = find_lab(engine, lab)
+            treated = _treat(Wires(engine, made), topology, earlier, plan, progress, stopping)
+            mended = sum(map(len, stopped.values())) + len(treated)
+            fresh = {node.name for node in plan.create_nodes}
+            changed = bool(mended or fresh)
+            no_data = see_data(engine, made, topology, fresh=fresh, changed=changed, progress=progress)
         except KeyboardInterrupt:
             _clean_up(engine, lab, builder.run, new, progress)
             raise
@@ -115,8 +145,42 @@ def bring_up(
         lab=lab,
         created=len(plan.create_nodes) + len(plan.create_networks),
         removed=len(plan.remove_containers) + len(plan.remove_networks),
+        mended=mended,
         seconds=time.monotonic() - began,
+        no_data={name: why for name, why in no_data.items() if why is not None},
     )
+
+
+def _explain(
+    lab: str,
+    plan: Plan,
+    choices: Sequence[str],
+    stopped: Mapping[str, tuple[str, ...]],
+    progress: Progress,
+) -> None:
+    """Say what is going to change, and why."""
+    restarts = [f"{name}: starting {', '.join(services)} again" for name, services in stopped.items()]
+    if not plan.empty or choices or restarts:
+        progress.say(f"lab {lab}: {plan}")
+    for line in (*choices, *plan.explanation, *restarts):
+        progress.say(f"  {line}")
+
+
+def _treat(
+    wires: Wires,
+    topology: LoadedTopology,
+    earlier: LoadedTopology,
+    plan: Plan,
+    progress: Progress,
+    stopping: Stopping,
+) -> list[str]:
+    """Give networks their delay and the like and see it on a packet; return those that had another."""
+    fresh = {node.name for node in plan.create_nodes}
+    changed = wires.bring_into_force(topology, earlier, fresh)
+    for name, network in topology.topology.networks.items():
+        if network.delay and (name in changed or network.hub in fresh):
+            wires.see_delay(name, Impairment.wanted(network), progress, stopping)
+    return changed
 
 
 def _clean_up(engine: Engine, lab: str, run: str, new: bool, progress: Progress) -> None:
@@ -151,7 +215,7 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress, stopping:
 
     users = network_users(plan.remove_containers)
     tasks = [
-        Task(each.id, partial(engine.remove_container, each.id), alone=frozenset(endpoints(each)))
+        Task(each.id, partial(_remove, engine, each, bool(plan.keep_nodes)), alone=frozenset(endpoints(each)))
         for each in plan.remove_containers
     ]
     tasks += [
@@ -177,3 +241,15 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress, stopping:
     ]
     tasks += [task for _, task in sorted(making, key=lambda each: each[0])]
     run_tasks(tasks, STARTERS, stopping)
+
+
+def _remove(engine: Engine, container: Container, others_stay: bool) -> None:
+    """Remove a node; where others stay it loses its links first.
+
+    The kernel takes a namespace apart some time after its last process has gone, a second and more on a busy
+    machine. Until then it answers and forwards, with the addresses that the node's successor has too.
+    """
+    if others_stay and container.state == "running":
+        with contextlib.suppress(EngineError):  # paused, or ended meanwhile
+            run_inside(engine, container, ["sh", "-c", _UNPLUG])
+    engine.remove_container(container.id)

@@ -35,6 +35,8 @@ class RenderedFile:
 
     content: str
     mode: int = 0o644
+    live: bool = False
+    """Whether a running node takes a change of it over (`roles.FileSpec`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _render_node(
     roles = topology.node_roles(node.name)
 
     def render(spec: FileSpec) -> RenderedFile:
-        return RenderedFile(templates.render(spec.template, context), spec.mode)
+        return RenderedFile(templates.render(spec.template, context), spec.mode, spec.live)
 
     files = {
         spec.path: file for role in roles for spec in role.files if (file := render(spec)).content.strip()

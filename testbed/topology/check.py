@@ -109,13 +109,6 @@ class Checker:
         elif any(subnet.overlaps(other) for other in _NOT_UNICAST):
             self._fail((*path, "subnet"), f"expected a prefix of unicast addresses, got {subnet}")
         if network.hub is None:
-            if network.impaired:
-                first = next(key for key in ("delay", "jitter", "loss", "rate") if getattr(network, key))
-                self._fail(
-                    (*path, first),
-                    "needs a hub: the node that every packet crosses and that impairs it",
-                    "add hub: and the name of a node linked to this network",
-                )
             return
         hub = self._topology.nodes.get(network.hub)
         if hub is None:

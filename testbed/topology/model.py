@@ -71,16 +71,15 @@ class Network(Part):
     hub: Name | None = Field(
         default=None, description="The node every packet between two others on this network crosses"
     )
-    delay: Duration = Field(default=0.0, description="One-way delay that the hub adds (kept in ms)")
+    # Added by the hub; on a network without one by the kernel of each node (netem).
+    delay: Duration = Field(default=0.0, description="One-way delay added to each packet (kept in ms)")
     jitter: Duration = Field(default=0.0, description="Variation of the delay (kept in ms)")
-    loss: Percent = Field(default=0.0, description="Share of packets that the hub drops (in percent)")
-    rate: Rate | None = Field(
-        default=None, description="Limit of the data rate through the hub (kept in bit/s)"
-    )
+    loss: Percent = Field(default=0.0, description="Share of packets that are dropped (in percent)")
+    rate: Rate | None = Field(default=None, description="Limit of the data rate (kept in bit/s)")
 
     @property
     def impaired(self) -> bool:
-        """Whether the hub has to delay, drop or shape packets."""
+        """Whether packets are delayed, dropped or shaped."""
         return bool(self.delay or self.jitter or self.loss or self.rate)
 
 

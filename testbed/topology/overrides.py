@@ -33,6 +33,16 @@ _SECTIONS = {
 _SHAPE = "network.NAME.KEY=VALUE, node.NAME.SETTING=VALUE, image.ROLE=IMAGE or option.NAME=VALUE"
 
 
+def target(text: str) -> tuple[str, ...]:
+    """What a `--set` text changes, the same however it is spelt: `stack=…` and `option.stack=…` are one."""
+    words = [word.strip() for word in text.partition("=")[0].split(".")]
+    section = _SECTIONS.get(words[0], words[0]) if len(words) > 1 else "options"
+    names = words if len(words) == 1 else words[1:]
+    if section == "nodes" and names[1:2] == ["settings"]:
+        names = [names[0], *names[2:]]
+    return (section, *names)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A value given to an option, and the `--set` it came from."""

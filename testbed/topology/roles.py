@@ -158,6 +158,9 @@ class FileSpec(Part):
     mode: Annotated[
         int, BeforeValidator(_mode), WithJsonSchema({"type": "string", "pattern": "^0o?[0-7]{3}$"})
     ] = Field(default=0o644, description="Permissions in octal")
+    live: bool = Field(
+        default=False, description="Whether a running node takes a change over, so that it needs no new one"
+    )
 
 
 class Service(Part):

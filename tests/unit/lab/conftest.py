@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_world import IMAGE, SMALL, Told
+from lab_world import IMAGE, SMALL, Daemons, Told
 
 from testbed.engine.fake import FakeEngine
 from testbed.lab.addresses import DEFAULT_POOL
@@ -20,8 +20,13 @@ def no_stragglers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
+def daemons() -> Daemons:
+    return Daemons()
+
+
+@pytest.fixture
+def engine(daemons: Daemons) -> FakeEngine:
+    return FakeEngine(command=daemons)
 
 
 @pytest.fixture

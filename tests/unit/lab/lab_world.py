@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from testbed.engine.fake import FakeContainer
 
 IMAGE = "testbed-node:test"
 
@@ -55,6 +60,60 @@ nodes:
     attaches: [hotspot, hotel, home]
     settings: {home-agent: ha, home-address: 192.0.2.100, probe: cn}
 """
+
+
+@dataclass
+class Daemons:
+    """What runs in the nodes of a healthy lab: `FakeEngine.command`, with knobs for what is not healthy."""
+
+    round_trip: float = 500.0  # ms that pings take
+    reached: bool = True  # whether the correspondent answers the mobile node
+    roam: dict[str, Any] = field(
+        default_factory=lambda: {
+            "state": "registered", "network": "hotspot", "detail": "through it", "timeline": {"data": 30.0},
+        }
+    )  # fmt: skip
+    relay: dict[str, Any] = field(
+        default_factory=lambda: {"backend": "relay", "delay_ms": 10, "jitter_ms": 0, "loss": 0, "rate": 0}
+    )
+    drift: dict[str, str] = field(default_factory=dict)  # node → what `testbed-drift` prints
+    asked: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # node, op of a request or program of a command
+    files: dict[tuple[str, str], str] = field(default_factory=dict)  # what was written
+
+    def __call__(self, box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
+        """Carry out a command."""
+        node = box.spec.hostname
+        program = PurePosixPath(command[0]).name
+        if program == "socat":
+            return self._answer(node, PurePosixPath(command[-1]).stem, json.loads(stdin)), b"", 0
+        self.asked.append((node, program if program != "sv" else " ".join(command[:2])))
+        if program == "ping":
+            out = f"rtt min/avg/max/mdev = {self.round_trip}/{self.round_trip}/{self.round_trip}/0.1 ms"
+            return out.encode(), b"", 0 if self.reached else 1
+        if program == "testbed-drift":
+            return self.drift.get(node, "").encode(), b"", 0
+        if program == "cat":
+            text = self.files.get((node, command[1]))
+            return (text or "").encode(), b"", 0 if text else 1
+        if program == "sh" and (written := command[2].partition("cat >")[2]):
+            self.files[node, written] = stdin.decode()
+        return b"", b"", 0
+
+    def _answer(self, node: str, service: str, request: dict[str, Any]) -> bytes:
+        op = request.pop("op")
+        self.asked.append((node, op))
+        state = self.relay if service == "relay" else self.roam
+        if op == "set":
+            self.relay |= request
+        events = []
+        if op == "repair":
+            self.reached = True
+            events = [
+                {"event": "settled", "state": "registered", "detail": "again", "timeline": {"data": 9.0}}
+            ]
+        return b"".join(json.dumps(line).encode() + b"\n" for line in ({"ok": True, **state}, *events))
 
 
 @dataclass

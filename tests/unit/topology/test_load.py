@@ -113,7 +113,6 @@ def test_sets() -> None:
         ("network.internet.dely=1s", "a network has no key dely\n  hint: did you mean delay?"),
         ("network.internet.delay=1", "networks.internet.delay: expected a duration"),
         ("network.internet.delay.x=1", "networks.internet.delay has no keys"),
-        ("network.home.delay=40ms", "networks.home.delay: needs a hub"),
         ("node.cnn.image=x", "the topology has no node cnn\n  hint: did you mean cn?"),
         ("node.mn.lifetme=60s", "nodes.mn.settings.lifetme: unknown to the roles mobile-node, vpn-client"),
         ("node.cn.settings.a.b=1", "nodes.cn.settings.a: unknown to the role correspondent"),

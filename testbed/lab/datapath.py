@@ -1,0 +1,76 @@
+"""Whether mobile nodes reach their correspondents: seen on a packet, and repaired where it is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from typing import Any, Final
+
+from testbed.engine.api import Container, Engine
+from testbed.errors import TestbedError
+from testbed.lab.control import ask, converse
+from testbed.lab.inside import in_each, run_inside
+from testbed.lab.progress import Progress
+from testbed.lab.state import ActualLab
+from testbed.lab.status import MANAGER
+from testbed.topology.loaded import LoadedTopology
+
+_ATTEMPTS: Final = 3  # echo requests until the path counts as broken
+_ATTACHED: Final = ("registered", "at-home")
+
+
+def see_data(
+    engine: Engine,
+    lab: ActualLab,
+    topology: LoadedTopology,
+    *,
+    fresh: Collection[str],
+    changed: bool,
+    progress: Progress,
+) -> dict[str, str | None]:
+    """Let each mobile node that has a `probe` reach it; return node → why it does not, None where it does.
+
+    A `fresh` one has just tried. Another that counts as attached and yet reaches nobody registers anew on the
+    network it is on; where the lab has `changed`, so does one that is not attached.
+    """
+    nodes = {
+        name: lab.running_node(name) for name in topology.mobile_nodes if topology.settings[name].get("probe")
+    }
+
+    def see(name: str, container: Container) -> str | None:
+        state = ask(engine, container, MANAGER, {"op": "state"})
+        if state.get("moving"):
+            return None  # somebody moves it right now
+        if name in fresh:
+            return None if _saw_data(state) else str(state.get("detail"))
+        attached = state.get("state") in _ATTACHED
+        if attached and _reaches(engine, container, topology, name):
+            return None
+        if not attached and not changed:
+            return str(state.get("detail"))
+        progress.show(f"{name} registers anew")
+        settled = _repair(engine, container)
+        return None if _saw_data(settled) else str(settled.get("detail"))
+
+    return in_each(nodes, see)
+
+
+def _saw_data(state: Mapping[str, Any]) -> bool:
+    """Whether the last step of a move, the correspondent's first answer, was reached."""
+    return (state.get("timeline") or {}).get("data") is not None
+
+
+def _reaches(engine: Engine, container: Container, topology: LoadedTopology, name: str) -> bool:
+    settings = topology.settings[name]
+    source, target = settings["home-address"], next(iter(topology.node(settings["probe"]).links.values()))
+    ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", str(source), str(target)]
+    return any(run_inside(engine, container, ping).code == 0 for _ in range(_ATTEMPTS))
+
+
+def _repair(engine: Engine, container: Container) -> dict[str, Any]:
+    """Have a mobile node attach again where it is; return what that settled in."""
+    with closing(converse(engine, container, MANAGER, {"op": "repair"})) as messages:
+        for message in messages:
+            if message.get("event") == "settled":
+                return message
+    raise TestbedError(f"the connection manager of {container.name} went away while it registered anew")

@@ -1,0 +1,58 @@
+"""What has changed inside running nodes since they were configured, by no doing of the testbed's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from testbed.engine.api import Container, Engine
+from testbed.errors import TestbedError
+from testbed.lab.inside import in_each, run_inside
+
+_LOOK: Final = "/sbin/testbed-drift"
+_MOST_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How one node differs from the node that its init configured."""
+
+    changes: tuple[str, ...] = ()
+    """Links, addresses, routes, rules and nftables rules that are gone, and addresses that were added."""
+    services: tuple[str, ...] = ()
+    """Services that the supervisor was told to stop, or that are paused."""
+
+    @property
+    def reason(self) -> str:
+        """The changes for people, cut after a few."""
+        more = len(self.changes) - _MOST_NAMED
+        return "; ".join(self.changes[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def find_drift(engine: Engine, nodes: Mapping[str, Container]) -> dict[str, Drift]:
+    """Look into running nodes; return those that differ. A node that cannot be looked into is one of them."""
+
+    def look(name: str, container: Container) -> Drift:
+        try:
+            ended = run_inside(engine, container, [_LOOK])
+        except TestbedError as error:
+            return Drift((f"nothing runs in it: {error.message}",))
+        if ended.code:
+            return Drift(
+                (f"its state cannot be read: {ended.err.splitlines()[-1] if ended.err else ended.code}",)
+            )
+        lines = [line.split(" ", 1) for line in ended.out.splitlines()]
+        return Drift(
+            changes=tuple(f"{kind} {what}" for kind, what in lines if kind != "service"),
+            services=tuple(what for kind, what in lines if kind == "service"),
+        )
+
+    return {name: drift for name, drift in in_each(nodes, look).items() if drift != Drift()}
+
+
+def start_services(engine: Engine, container: Container, services: tuple[str, ...]) -> None:
+    """Let a node's supervisor run services again, continued where they were paused. Raises `TestbedError`."""
+    folders = [f"/etc/testbed/services/{service}" for service in services]
+    run_inside(engine, container, ["sv", "cont", *folders])
+    run_inside(engine, container, ["sv", "up", *folders])

@@ -20,8 +20,15 @@ class Drift:
 
     changes: tuple[str, ...] = ()
     """Links, addresses, routes, rules and nftables rules that are gone, and addresses that were added."""
-    services: tuple[str, ...] = ()
-    """Services that the supervisor was told to stop, or that are paused."""
+    stopped: tuple[str, ...] = ()
+    """Services that the supervisor was told to stop."""
+    paused: tuple[str, ...] = ()
+    """Services that it was told to pause."""
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Services that do not do their work."""
+        return (*self.stopped, *self.paused)
 
     @property
     def reason(self) -> str:
@@ -44,15 +51,17 @@ def find_drift(engine: Engine, nodes: Mapping[str, Container]) -> dict[str, Drif
             )
         lines = [line.split(" ", 1) for line in ended.out.splitlines()]
         return Drift(
-            changes=tuple(f"{kind} {what}" for kind, what in lines if kind != "service"),
-            services=tuple(what for kind, what in lines if kind == "service"),
+            changes=tuple(f"{kind} {what}" for kind, what in lines if kind in ("lost", "added")),
+            stopped=tuple(what for kind, what in lines if kind == "stopped"),
+            paused=tuple(what for kind, what in lines if kind == "paused"),
         )
 
     return {name: drift for name, drift in in_each(nodes, look).items() if drift != Drift()}
 
 
-def start_services(engine: Engine, container: Container, services: tuple[str, ...]) -> None:
-    """Let a node's supervisor run services again, continued where they were paused. Raises `TestbedError`."""
-    folders = [f"/etc/testbed/services/{service}" for service in services]
-    run_inside(engine, container, ["sv", "cont", *folders])
-    run_inside(engine, container, ["sv", "up", *folders])
+def start_services(engine: Engine, container: Container, drift: Drift) -> None:
+    """Let a node's supervisor start what is stopped and continue what is paused. Raises `TestbedError`."""
+    for action, services in (("up", drift.stopped), ("cont", drift.paused)):
+        if services:
+            folders = [f"/etc/testbed/services/{service}" for service in services]
+            run_inside(engine, container, ["sv", action, *folders])

@@ -20,7 +20,7 @@ from testbed.lab.build import Builder
 from testbed.lab.choices import Choices, as_before, differences, recorded, remember
 from testbed.lab.datapath import see_data
 from testbed.lab.down import network_users, remove_labs
-from testbed.lab.drift import find_drift, start_services
+from testbed.lab.drift import Drift, find_drift, start_services
 from testbed.lab.impairments import Impairment, Wires
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
@@ -110,18 +110,15 @@ def bring_up(
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         watch = NodeWatch(engine, lab, progress)
-        stopped = {
-            name: drift[name].services for name in plan.keep_nodes if name in drift and drift[name].services
-        }
+        idle = {name: drift[name] for name in plan.keep_nodes if name in drift}
         earlier = as_before(before, topology)
-        _explain(lab, plan, differences(earlier, topology), stopped, progress)
+        _explain(lab, plan, differences(earlier, topology), idle, progress)
         new = not (plan.keep_nodes or plan.keep_networks)
         try:
             for name, container in plan.keep_nodes.items():
-                ready, services = rendered.nodes[name].ready, stopped.get(name, ())
-                watch.follow(name, container.id, ready, fresh=False, restarted=services)
-                if services:
-                    start_services(engine, container, services)
+                ready, found = rendered.nodes[name].ready, idle.get(name, Drift())
+                watch.follow(name, container.id, ready, fresh=False, restarted=found.stopped)
+                start_services(engine, container, found)
             try:
                 _carry_out(builder, watch, progress, stopping)
             except Exception:
@@ -132,7 +129,7 @@ def bring_up(
                 remember(engine, plan.keep_nodes, choices)
             made = find_lab(engine, lab)
             treated = _treat(Wires(engine, made), topology, earlier, plan, progress, stopping)
-            mended = sum(map(len, stopped.values())) + len(treated)
+            mended = sum(len(each.services) for each in idle.values()) + len(treated)
             fresh = {node.name for node in plan.create_nodes}
             changed = bool(mended or fresh)
             no_data = see_data(engine, made, topology, fresh=fresh, changed=changed, progress=progress)
@@ -155,11 +152,11 @@ def _explain(
     lab: str,
     plan: Plan,
     choices: Sequence[str],
-    stopped: Mapping[str, tuple[str, ...]],
+    idle: Mapping[str, Drift],
     progress: Progress,
 ) -> None:
     """Say what is going to change, and why."""
-    restarts = [f"{name}: starting {', '.join(services)} again" for name, services in stopped.items()]
+    restarts = [f"{name}: starting {', '.join(each.services)} again" for name, each in idle.items()]
     if not plan.empty or choices or restarts:
         progress.say(f"lab {lab}: {plan}")
     for line in (*choices, *plan.explanation, *restarts):

@@ -127,19 +127,6 @@ def test_up_again_is_a_no_op(engine: DockerEngine, lab: ActualLab, node_image: s
     assert {each.id for each in now.networks} == {each.id for each in lab.networks}
 
 
-def test_only_what_has_changed_is_replaced(engine: DockerEngine, node_image: str, name: str) -> None:
-    pool = choose_pool()
-    bring_up(engine, load_topology("plain-mip"), lab=name, image=node_image, pool=pool)
-    before = {node: each.id for node, each in find_lab(engine, name).nodes.items()}
-    slower = load_topology("plain-mip", sets=["network.internet.delay=25ms"])
-    done = bring_up(engine, slower, lab=name, image=node_image, pool=pool)
-    after = {node: each.id for node, each in find_lab(engine, name).nodes.items()}
-    assert [node for node in before if before[node] != after[node]] == ["core"]
-    assert (done.removed, done.created) == (1, 1)
-    ping = cli("exec", name, "mn", "--", "ping", "-c", "3", "-i", "0.2", "cn")
-    assert ping.returncode == 0, ping.stdout
-
-
 def test_two_labs_side_by_side(engine: DockerEngine, lab: ActualLab, node_image: str, name: str) -> None:
     bring_up(engine, load_topology("scenario-2.1"), lab=name, image=node_image, pool=choose_pool())
     assert data("move", lab.name, "mn", "hotel")["state"] == "registered"

@@ -67,7 +67,7 @@ def test_a_service_that_was_stopped_is_started_and_waited_for(
 ) -> None:
     up()
     told.said.clear()
-    daemons.drift["west"] = "service echo\n"
+    daemons.drift["west"] = "stopped echo\n"
     command = engine.command
 
     def supervised(box: FakeContainer, words: list[str], stdin: bytes) -> tuple[bytes, bytes, int]:
@@ -84,7 +84,7 @@ def test_a_service_that_was_stopped_is_started_and_waited_for(
 
 def test_that_it_was_ready_once_does_not_count(up: Up, daemons: Daemons) -> None:
     up()
-    daemons.drift["west"] = "service echo\n"
+    daemons.drift["west"] = "stopped echo\n"
     with pytest.raises(NotReadyError, match="west waits for echo"):
         up(timeout=0.2)
 

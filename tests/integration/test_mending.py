@@ -1,0 +1,134 @@
+"""`up` and `set` on a lab that runs: what is broken is said and mended, what is impaired is so at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from testbed.engine.docker import DockerEngine
+from testbed.lab.down import remove_labs
+from testbed.lab.state import find_lab
+
+CLI = [sys.executable, "-c", "import sys; from testbed.cli import main; sys.exit(main())"]
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def up(lab: str, *options: str) -> tuple[dict[str, Any], str]:
+    done = cli("up", "plain-mip", "--name", lab, "-o", "json", *options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def inside(lab: str, node: str, command: str) -> str:
+    done = cli("exec", lab, node, "--", "sh", "-c", command)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def fastest(lab: str, options: str = "-c 3 -i 0.02") -> float:
+    """The shortest of some round trips across the hub, in ms."""
+    said = inside(lab, "hotel-router", f"ping -n -q {options} ha || true")
+    found = re.search(r"min/avg/max/mdev = ([\d.]+)/", said)
+    assert found
+    return float(found[1])
+
+
+@pytest.fixture(scope="module")
+def lab(engine: DockerEngine, node_image: str) -> Iterator[str]:
+    """Plain Mobile IP, up; the mobile node is registered through the hotspot's foreign agent."""
+    name = f"test-{uuid4().hex[:8]}"
+    try:
+        up(name)
+        yield name
+    finally:
+        remove_labs(engine, name)
+
+
+BREAKS = {
+    "link": ("ha", "ip link set home down", "ha: lost link home up"),
+    "interface": ("ha", "ip link delete internet", "ha: lost address 203.0.113.40/32 on internet"),
+    "route": ("fa-hotspot", "ip route delete default", "fa-hotspot: lost route default via 203.0.113.1"),
+    "address": ("cn", "ip address add 192.0.2.99/24 dev home", "cn: added address 192.0.2.99/24 on home"),
+    "rules": ("core", "nft flush ruleset", "core: lost nftables"),
+    "service": ("ha", "sv down /etc/testbed/services/home-agent", "ha: starting home-agent again"),
+    "paused": ("ha", "sv pause /etc/testbed/services/home-agent", "ha: starting home-agent again"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_what_is_broken_is_said_and_mended(lab: str, what: str) -> None:
+    node, command, said = BREAKS[what]
+    inside(lab, node, command)
+    state, progress = up(lab)
+    assert said in progress
+    assert state["no_data"] == {} and state["nodes"]["mn"]["services"]["roam"]["state"] == "registered"
+    assert " 0% packet loss" in inside(lab, "mn", "ping -n -c 2 -i 0.2 cn")
+    again, progress = up(lab)
+    assert (again["created"], again["mended"], progress) == (0, 0, "")
+
+
+@pytest.mark.parametrize("end", ["kill", "remove", "pause"])
+def test_a_home_agent_without_bindings_is_not_ready_before_it_has_them(
+    engine: DockerEngine, lab: str, end: str
+) -> None:
+    agent = find_lab(engine, lab).nodes["ha"].id
+    if end == "remove":
+        engine.remove_container(agent)
+    else:
+        subprocess.run(["docker", end, agent], check=True, capture_output=True)
+    state, progress = up(lab)
+    assert "ha: missing" in progress if end == "remove" else "ha: does not run" in progress
+    assert state["no_data"] == {}
+    assert " 0% packet loss" in inside(lab, "mn", "ping -n -c 2 -i 0.2 cn")
+
+
+def test_another_delay_holds_at_once_and_no_packet_goes_past_it(engine: DockerEngine, lab: str) -> None:
+    nodes = {name: each.id for name, each in find_lab(engine, lab).nodes.items()}
+    for delay in (31, 7, 53):
+        _, progress = up(lab, "--set", f"network.internet.delay={delay}ms")
+        assert "network.internet.delay" in progress and f"→ {delay}ms" in progress
+        assert fastest(lab) >= 2 * delay
+    assert {name: each.id for name, each in find_lab(engine, lab).nodes.items()} == nodes
+
+
+def test_set_holds_at_once_and_up_keeps_it_until_it_is_reset(lab: str) -> None:
+    assert cli("set", lab, "network.internet.delay=23ms").returncode == 0
+    assert fastest(lab) >= 46
+    up(lab)
+    assert fastest(lab) >= 46
+    up(lab, "--reset")
+    assert 20 <= fastest(lab, "-c 20 -i 0.02") < 46
+
+
+def test_a_network_without_hub_needs_netem(engine: DockerEngine, lab: str) -> None:
+    done = cli("set", lab, "network.home.delay=5ms")
+    if done.returncode == 0:
+        assert "netem on home" in cli("status", lab).stdout
+        assert cli("set", lab, "network.home.delay=0").returncode == 0
+    else:
+        assert done.returncode == 3
+        assert "home has no hub" in done.stderr and "networks with a hub need none: internet" in done.stderr
+
+
+def test_while_the_relay_is_dead_nothing_crosses_the_hub_undelayed(lab: str) -> None:
+    ping = subprocess.Popen(
+        [*CLI, "exec", lab, "hotel-router", "--", "ping", "-n", "-i", "0.01", "-w", "3", "ha"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert ping.stdout is not None and "PING" in ping.stdout.readline()
+    time.sleep(0.5)  # some packets before; nothing depends on how many
+    inside(lab, "core", "sv kill /etc/testbed/services/relay")
+    times = [float(each) for each in re.findall(r"time=([\d.]+)", ping.communicate(timeout=60)[0])]
+    assert times and min(times) >= 20

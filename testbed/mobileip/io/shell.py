@@ -39,7 +39,7 @@ NETWORK_UNREACHABLE = 0
 
 Command = Callable[[Mapping[str, Any], float], None]
 """Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
-CHECK_INTERVAL = 0.5
+CHECK_INTERVAL = 0.4
 """Seconds between two looks at the data plane; with `tun.PATIENCE`, it is mended within two seconds."""
 Unreachable = Callable[[IPv4Address, int, float], None]
 """Is told the destination and ICMP code when a datagram could not be delivered."""

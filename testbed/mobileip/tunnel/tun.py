@@ -28,7 +28,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 BUSY_PATIENCE = 2.0
 """Seconds a predecessor's process may take to let go of the device."""
-START_PATIENCE, PATIENCE = 5.0, 1.0
+START_PATIENCE, PATIENCE = 5.0, 0.8
 """Seconds the process may take for its first answer, and for all others: far more than it ever does."""
 WORKER = "testbed.mobileip.tunnel.worker"
 

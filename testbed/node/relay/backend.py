@@ -28,7 +28,7 @@ class Backend(Protocol):
         """Packets and bytes delivered, packets lost, overflowed and held at this moment."""
 
     async def close(self) -> None:
-        """Leave the interface as it was."""
+        """End; packets that should be treated never pass untreated, also when nobody is there to do it."""
 
 
 async def choose(choice: BackendChoice, interface: str) -> Backend:

@@ -21,14 +21,14 @@ class Netem:
         self._interface = interface
 
     async def open(self) -> None:
-        """Try netem once; the kernel may lack it."""
-        await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", "delay", "0ms")
-        await self.close()
+        """Try netem once, where it is in nobody's way; the kernel may lack it."""
+        await run("tc", "qdisc", "replace", "dev", "lo", "root", "netem", "delay", "0ms")
+        await self._remove("lo")
 
     async def apply(self, impairment: Impairment) -> None:
         """Set the qdisc, or remove it where nothing is to be done."""
         if not impairment.active:
-            await self.close()
+            await self._remove(self._interface)
             return
         await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", *arguments(impairment))
 
@@ -42,9 +42,11 @@ class Netem:
         return counted
 
     async def close(self) -> None:
-        """Remove the qdisc."""
+        """The qdisc stays, and goes on with its work."""
+
+    async def _remove(self, interface: str) -> None:
         with suppress(CommandError):  # there is none
-            await run("tc", "qdisc", "del", "dev", self._interface, "root")
+            await run("tc", "qdisc", "del", "dev", interface, "root")
 
 
 def arguments(impairment: Impairment) -> list[str]:

@@ -3,6 +3,9 @@
 A rule sends what comes in from the hub network to the device `relay0`; the process writes it back into the
 same device when it is due, and the main table sends it on.  The TTL the detour costs is given back, so that
 the hub is one hop with either backend.
+
+While packets are to be held, none goes round the process: where it has ended, and its device with it, a route
+drops them until the next process has the device, and knows what to do with them.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from testbed.node.relay.spawn import CommandError, run
 DEVICE = "relay0"
 TABLE = 436
 PREFERENCE = 430
+LAST_RESORT = 0xFFFFFFFF
 BURST = 64
 """Packets read per wake-up before those due are sent."""
 EARLY = 0.000_02
@@ -41,7 +45,7 @@ class TunRelay:
         self._fd = -1
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._diverting = False
+        self._diverting: bool | None = None  # a predecessor may have been
         self._packets = self._bytes = 0
 
     async def open(self) -> None:
@@ -50,30 +54,27 @@ class TunRelay:
         fcntl.ioctl(self._fd, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
         mtu = Path(f"/sys/class/net/{self._interface}/mtu").read_text().strip()
         self._size = int(mtu) + 64
-        await self._divert(False)  # a rule left by a killed predecessor
         await run(
             "ip", "-batch", "-",
             stdin=f"link set {DEVICE} mtu {mtu} txqueuelen 10000 addrgenmode none up\n"
-            f"route replace default dev {DEVICE} table {TABLE}\n",
+            f"route replace default dev {DEVICE} table {TABLE}\n"
+            f"route replace blackhole default metric {LAST_RESORT} table {TABLE}\n",
         )  # fmt: skip
         # Timers of a process may be 50 µs late by default; ours are what is measured.
         with suppress(OSError):
             Path("/proc/self/timerslack_ns").write_text("1")
-        asyncio.get_running_loop().add_reader(self._fd, self._receive)
 
     async def apply(self, impairment: Impairment) -> None:
         """Hold packets so from now on; those already held keep the time they were given."""
         self._link.impairment = impairment
+        asyncio.get_running_loop().add_reader(self._fd, self._receive)  # never before that is known
         if impairment.active != self._diverting:
             await self._divert(impairment.active)
 
     async def _divert(self, divert: bool) -> None:
         rule = f"iif {self._interface} lookup {TABLE} pref {PREFERENCE}"
-        if divert:
-            await run("ip", "-batch", "-", stdin=f"rule add {rule}\n")
-        else:
-            with suppress(CommandError):  # there is none
-                await run("ip", "-batch", "-", stdin=f"rule del {rule}\n")
+        with suppress(CommandError):  # it is there, or not there, already
+            await run("ip", "-batch", "-", stdin=f"rule {'add' if divert else 'del'} {rule}\n")
         self._diverting = divert
 
     async def counters(self) -> dict[str, int]:
@@ -113,8 +114,7 @@ class TunRelay:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._send_due)
 
     async def close(self) -> None:
-        """Take the detour and the device away; packets still held are lost."""
-        await self._divert(False)
+        """Take the device away; packets still held are lost, and so are those that come."""
         if self._timer is not None:
             self._timer.cancel()
         if self._fd >= 0:

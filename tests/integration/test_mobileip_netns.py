@@ -572,20 +572,35 @@ def test_a_mobile_node_killed_at_home_leaves_nothing(world: World) -> None:
     assert world.ip("mn", "route") == ""
 
 
-def test_a_daemon_ends_with_its_tunnel_process(world: World) -> None:
+def tunnel_process(daemon: Daemon) -> int:
+    """The process behind the daemon's TUN device."""
+    (child,) = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
+    return int(child)
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_tunnel_process_that_dies_or_hangs_is_replaced(world: World, fate: signal.Signals) -> None:
     ha, mn = world.start(
         "home-agent", "mobile-node"
     )  # the home agent has one on every kernel: it sends copies
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
-    children = Path(f"/proc/{ha.process.pid}/task/{ha.process.pid}/children").read_text().split()
-    assert len(children) == 1
-    os.kill(int(children[0]), signal.SIGKILL)
+    before, first = len(ha.events), tunnel_process(ha)
+    os.kill(first, fate)
+    ha.wait("tunnel-restarted", after=before)
+    assert world.both_ways()
+    assert tunnel_process(ha) != first
+    assert not [event for event in ha.events[before:] if event["event"] == "binding"]
+
+
+def test_a_daemon_whose_device_is_deleted_ends_and_begins_again_with_its_bindings(world: World) -> None:
+    ha, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    world.ip("ha", "link", "del", "mip0")
     assert ha.process.wait(5) == 3
-    assert HOME_ADDRESS not in world.ip("ha", "route")
     assert world.ip("ha", "neigh", "show", "proxy") == ""
     ha.start()
-    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
     assert world.both_ways()
 
 

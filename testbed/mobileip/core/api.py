@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import Any, Protocol
 
 Clock = Callable[[float], float]
 """Maps the monotonic `now` to Unix time in seconds: the time of day of identifications (RFC 5944 §5.7.1)."""
@@ -159,9 +159,25 @@ class Event:
     fields: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
+Record = Mapping[str, Any]
+"""What is to be remembered about one mobile node, in JSON's terms; times are Unix times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep `record` beyond the end of this process, in place of what was kept before; None: nothing.
+
+    It is kept before any other effect is carried out: no reply leaves whose identification could be accepted
+    again after a restart (RFC 5944 §5.7.1).
+    """
+
+    home_address: IPv4Address
+    record: Record | None
+
+
 Effect = (
-    SendDatagram | SendAgentMessage | SetBinding | ClearBinding | ProxyArp | GratuitousArp | SetVisitor
-    | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | Event
+    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | ProxyArp | GratuitousArp
+    | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | Event
 )  # fmt: skip
 
 

@@ -36,6 +36,17 @@ def verify(payload: bytes, extension: Extension, association: SecurityAssociatio
     return hmac.compare_digest(authenticator, expected)
 
 
+def spi_of(extensions: Iterable[Extension], kind: int) -> int | None:
+    """The SPI of the first authentication extension `kind`; None where there is none to be read."""
+    for extension in extensions:
+        if extension.type == kind:
+            try:
+                return Authentication.from_extension(extension).spi
+            except WireError:
+                return None
+    return None
+
+
 class Associations:
     """Security contexts by peer and SPI."""
 

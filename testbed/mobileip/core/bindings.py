@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from testbed.mobileip.core.api import Clock, Record
 from testbed.mobileip.core.config import INFINITE_LIFETIME
-from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
 
 
@@ -36,6 +37,37 @@ class Binding:
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
+
+    def picture(self, now: float) -> dict[str, object]:
+        """What `state` tells of it; a `lifetime_left` of null never ends."""
+        return {
+            "care_of_address": str(self.care_of_address),
+            "lifetime": self.lifetime,
+            "lifetime_left": lifetime_left(self.expires, now),
+            "co_located": self.co_located,
+            "reverse_tunnel": self.reverse_tunnel,
+        }
+
+    def record(self, clock: Clock) -> Record:
+        """What `from_record` makes the same of, in another process."""
+        return {
+            "care_of": str(self.care_of_address),
+            "identification": self.identification,
+            "flags": self.flags,
+            "lifetime": self.lifetime,
+            "since": clock(self.since),
+        }
+
+    @classmethod
+    def from_record(cls, record: Record, clock: Clock, now: float) -> Binding:
+        """A binding of a process that has ended; raises ValueError, KeyError or TypeError for nonsense."""
+        return cls(
+            IPv4Address(record["care_of"]),
+            int(record["identification"]),
+            int(record["flags"]),
+            int(record["lifetime"]),
+            now - max(0.0, clock(now) - float(record["since"])),
+        )
 
 
 class BindingTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
@@ -14,21 +15,23 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
+    Record,
+    Remember,
     SendDatagram,
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.config import INFINITE_LIFETIME, ForeignAgentConfig, ReverseTunnel
+from testbed.mobileip.core.config import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.timers import Timers, lifetime_left
+from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
-from testbed.mobileip.wire.code import Code, accepted, describe
+from testbed.mobileip.wire.code import Code, accepted, describe, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
@@ -40,11 +43,6 @@ PENDING_PER_NODE = 5
 
 _BROADCAST = IPv4Address("255.255.255.255")
 
-# ICMP Destination Unreachable codes (RFC 792, RFC 1122 §3.2.2.1) that speak of the network or of the host.
-_NETWORK_CODES = frozenset((0, 6, 9, 11))
-_HOST_CODES = frozenset((1, 7, 8, 10, 12))
-_PORT_CODES = frozenset((3,))
-
 
 class ForeignAgent:
     """Advertises itself, relays requests and replies, and keeps the list of its visitors.
@@ -52,10 +50,9 @@ class ForeignAgent:
     Raises ValueError for a configuration with two associations of one peer and SPI.
     """
 
-    def __init__(
-        self, config: ForeignAgentConfig, clock: Clock | None = None, rng: Random | None = None
-    ) -> None:
+    def __init__(self, config: ForeignAgentConfig, clock: Clock, rng: Random | None = None) -> None:
         self.config = config
+        self._clock = clock
         self.counters = Counter(dict.fromkeys(FOREIGN_AGENT, 0))
         self._out = Outbox()
         self._nodes = Associations(config.mobile_nodes)
@@ -101,14 +98,7 @@ class ForeignAgent:
 
     def unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
         """ICMP Destination Unreachable with `icmp_code` came back for a request relayed to `home_agent`."""
-        if icmp_code in _NETWORK_CODES:
-            code = Code.FA_HOME_NETWORK_UNREACHABLE
-        elif icmp_code in _HOST_CODES:
-            code = Code.FA_HOME_AGENT_HOST_UNREACHABLE
-        elif icmp_code in _PORT_CODES:
-            code = Code.FA_HOME_AGENT_PORT_UNREACHABLE
-        else:
-            code = Code.FA_HOME_AGENT_UNREACHABLE
+        code = from_unreachable(icmp_code)
         for pending in [each for each in self._pending.values() if each.request.home_agent == home_agent]:
             self._forget(pending)
             self._deny(pending.datagram, pending.request, code, now)
@@ -119,6 +109,22 @@ class ForeignAgent:
             self._forget(pending)
         for home_address in tuple(self._visitors):
             self._clear_visitor(home_address, "visitor-removed")
+
+    def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
+        """Take up the visitors that a predecessor asked to remember; requests that were pending are lost.
+
+        Advertisements begin with sequence number 0 all the same (§2.3.2), so that mobile nodes register again
+        (§2.4.4): what they have asked for meanwhile no agent has heard. Raises ValueError, KeyError or
+        TypeError for records that no foreign agent has made.
+        """
+        for home_address, record in records.items():
+            visitor = Visitor.from_record(home_address, record, self._clock, now)
+            over = visitor.expires is not None and visitor.expires <= now
+            if over or not (visitor.co_located or visitor.care_of_address == self.config.care_of):
+                self._out.add(Remember(home_address, None))
+                continue
+            self._set_visitor(visitor)
+            self._out.event("visitor-restored", home_address=str(home_address))
 
     def tick(self, now: float) -> None:
         """Time out requests, expire visitors, advertise."""
@@ -147,27 +153,8 @@ class ForeignAgent:
             "address": str(self.config.address),
             "care_of": str(self.config.care_of),
             "busy": self._busy(),
-            "visitors": [
-                {
-                    "home_address": str(visitor.home_address),
-                    "home_agent": str(visitor.home_agent),
-                    "care_of": str(visitor.care_of_address),
-                    "link_address": visitor.link_address.hex(":"),
-                    "reverse_tunnel": visitor.reverse_tunnel,
-                    "lifetime": visitor.lifetime,
-                    "lifetime_left": lifetime_left(visitor.expires, now),
-                }
-                for visitor in self._visitors.values()
-            ],
-            "pending": [
-                {
-                    "home_address": str(pending.request.home_address),
-                    "home_agent": str(pending.request.home_agent),
-                    "lifetime": pending.request.lifetime,
-                    "time_left": lifetime_left(pending.expires, now),
-                }
-                for pending in self._pending.values()
-            ],
+            "visitors": [visitor.picture(now) for visitor in self._visitors.values()],
+            "pending": [pending.picture(now) for pending in self._pending.values()],
             "counters": dict(sorted(self.counters.items())),
         }
 
@@ -305,8 +292,14 @@ class ForeignAgent:
             pending.link_address,
             request.flags,
             lifetime,
-            None if lifetime == INFINITE_LIFETIME else now + lifetime,
+            now,
         )
+        self._set_visitor(visitor)
+        self._out.add(Remember(home_address, visitor.record(self._clock)))
+        self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
+
+    def _set_visitor(self, visitor: Visitor) -> None:
+        home_address = visitor.home_address
         self._visitors[home_address] = visitor
         if visitor.expires is None:
             self._visitor_timers.cancel(home_address)
@@ -322,7 +315,6 @@ class ForeignAgent:
                 visitor.reverse_tunnel,
             )
         )
-        self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
 
     # What is sent to the mobile node.
 
@@ -372,7 +364,7 @@ class ForeignAgent:
     def _clear_visitor(self, home_address: IPv4Address, event: str) -> None:
         del self._visitors[home_address]
         self._visitor_timers.cancel(home_address)
-        self._out.add(ClearVisitor(home_address))
+        self._out.add(ClearVisitor(home_address), Remember(home_address, None))
         self._out.event(event, home_address=str(home_address))
 
     def _busy(self) -> bool:

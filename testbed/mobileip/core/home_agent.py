@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
@@ -15,10 +16,12 @@ from testbed.mobileip.core.api import (
     Effect,
     GratuitousArp,
     ProxyArp,
+    Record,
+    Remember,
     SendDatagram,
     SetBinding,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.config import HomeAgentConfig, ReverseTunnel, SecurityAssociation
 from testbed.mobileip.core.counters import HOME_AGENT
@@ -28,7 +31,7 @@ from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.wire import registration_request
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
-from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME, Authentication
+from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, describe
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -91,6 +94,7 @@ class HomeAgent:
             self.counters["bindings-expired"] += 1
             self._out.event("binding-expired", home_address=str(home_address), care_of=str(care_of))
             self._bindings_changed(home_address)
+            self._remember(home_address)
         for home_address in self._arp_timers.pop_due(now):
             link_address, left = self._arps.pop(home_address)
             self._gratuitous_arp(home_address, link_address, left, now)
@@ -126,17 +130,36 @@ class HomeAgent:
             "home_address": str(home_address),
             "care_of_addresses": [str(binding.care_of_address) for binding in bindings],
             "lifetime_left": None if None in left else max(each or 0.0 for each in left),
-            "bindings": [
-                {
-                    "care_of_address": str(binding.care_of_address),
-                    "lifetime": binding.lifetime,
-                    "lifetime_left": each,
-                    "co_located": binding.co_located,
-                    "reverse_tunnel": binding.reverse_tunnel,
-                }
-                for binding, each in zip(bindings, left, strict=True)
-            ],
+            "bindings": [binding.picture(now) for binding in bindings],
         }
+
+    # What outlives this process.
+
+    def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
+        """Take up what a predecessor asked to remember: what it accepted last, and the bindings that hold.
+
+        Raises ValueError, KeyError or TypeError for records that no home agent has made.
+        """
+        for home_address, record in records.items():
+            if home_address not in self._nodes:  # the configuration has changed
+                self._out.add(Remember(home_address, None))
+                continue
+            if record["identification"] is not None:
+                self._replay.restore(home_address, int(record["identification"]))
+            bindings = [Binding.from_record(each, self._clock, now) for each in record["bindings"]]
+            for binding in bindings:
+                if binding.expires is None or binding.expires > now:
+                    self._bindings.add(home_address, binding, retain=True)
+            if home_address in self._bindings:
+                self._bindings_changed(home_address)
+                self._stand_in(home_address, now)
+                care_of = ", ".join(map(str, self._bindings.care_of_addresses(home_address)))
+                self._out.event("binding-restored", home_address=str(home_address), care_of=care_of)
+
+    def _remember(self, home_address: IPv4Address) -> None:
+        bindings = [binding.record(self._clock) for binding in self._bindings.of(home_address)]
+        record = {"identification": self._replay.last(home_address), "bindings": bindings}
+        self._out.add(Remember(home_address, record))
 
     # A request, from arrival to reply.
 
@@ -147,10 +170,11 @@ class HomeAgent:
             raise Discard("unanswerable")
         request = RegistrationRequest.decode(datagram.payload)
         unix_time = self._clock(now)
-        association = self._nodes.choose(request.home_address, _spi(request))
+        association = self._nodes.choose(request.home_address, spi_of(request.extensions, MOBILE_HOME))
         if association is None:
             raise Discard("no-security-association")
         identification = request.identification
+        fresh = False
         try:
             self._authenticate(datagram, request)
             if not self._replay.fresh(request.home_address, identification, unix_time):
@@ -159,6 +183,7 @@ class HomeAgent:
             self._authenticate_foreign_agent(datagram, request)
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
             self._replay.accept(request.home_address, identification, unix_time)
+            fresh = True
             self._check(datagram, request)
             code, lifetime = self._accept(datagram, request, now)
         except Deny as denial:
@@ -173,6 +198,8 @@ class HomeAgent:
             )
         else:
             self.counters["requests-accepted"] += 1
+        if fresh:
+            self._remember(request.home_address)
         self._reply(datagram, request, association, code, lifetime, identification)
 
     def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
@@ -257,9 +284,8 @@ class HomeAgent:
         after = self._bindings.care_of_addresses(home_address)
         if after != before or reverse_before != self._reverse_tunnel(home_address):
             self._bindings_changed(home_address)
-        if not had_bindings and self.config.home_interface is not None:
-            self._out.add(ProxyArp(home_address, True))
-            self._gratuitous_arp(home_address, None, _ARP_REPEATS, now)
+        if not had_bindings:
+            self._stand_in(home_address, now)
         return code, lifetime
 
     def _reply(
@@ -274,7 +300,7 @@ class HomeAgent:
         """§3.8.3."""
         reply = RegistrationReply(code, lifetime, request.home_address, self.config.address, identification)
         payload = sign(reply.encode(), MOBILE_HOME, association)
-        agent = self._agents.choose(datagram.source, _spi(request, FOREIGN_HOME))
+        agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
         if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
             payload = sign(payload, FOREIGN_HOME, agent)
         source = datagram.destination
@@ -306,6 +332,7 @@ class HomeAgent:
             for care_of in care_of_addresses:
                 self._out.event("binding-removed", home_address=str(home_address), care_of=str(care_of))
             self._bindings_changed(home_address)
+            self._remember(home_address)
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
         care_of_addresses = self._bindings.care_of_addresses(home_address)
@@ -317,6 +344,12 @@ class HomeAgent:
             self._out.add(ProxyArp(home_address, False))
         self._arps.pop(home_address, None)
         self._arp_timers.cancel(home_address)
+
+    def _stand_in(self, home_address: IPv4Address, now: float) -> None:
+        """Receive on the home link what is for a mobile node that is away (§4.6)."""
+        if self.config.home_interface is not None:
+            self._out.add(ProxyArp(home_address, True))
+            self._gratuitous_arp(home_address, None, _ARP_REPEATS, now)
 
     def _announce_return(self, datagram: Datagram, home_address: IPv4Address, now: float) -> None:
         """The home agent's own gratuitous ARP with the mobile node's link address (§4.6)."""
@@ -358,14 +391,3 @@ class HomeAgent:
             MobilityAgentExtension(sequence, self.config.lifetime, AgentFlag.HOME_AGENT),
             (self.config.home_prefix.prefixlen,),
         )
-
-
-def _spi(request: RegistrationRequest, kind: int = MOBILE_HOME) -> int | None:
-    """The SPI of the first authentication extension `kind`; None where there is none to be read."""
-    for extension in request.extensions:
-        if extension.type == kind:
-            try:
-                return Authentication.from_extension(extension).spi
-            except WireError:
-                return None
-    return None

@@ -60,6 +60,14 @@ class ReplayGuard:
         """Remember `field`, found fresh, as the latest of `node`."""
         self._accepted[node] = unwrap(field, from_unix(unix_time))
 
+    def last(self, node: object) -> int | None:
+        """The latest accepted of `node`, as `restore` takes it."""
+        return self._accepted.get(node)
+
+    def restore(self, node: object, last: int) -> None:
+        """Take up what `last` gave before a restart."""
+        self._accepted[node] = last
+
     @staticmethod
     def correction(field: int, unix_time: float) -> int:
         """The identification of a reply with code 133: our time above, the request's lower half below."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.api import Clock, Datagram, Record
+from testbed.mobileip.core.config import INFINITE_LIFETIME
+from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 
@@ -23,6 +25,15 @@ class Pending:
         """What a reply is matched by (§3.7.3.1)."""
         return self.request.home_address, self.request.low_identification
 
+    def picture(self, now: float) -> dict[str, object]:
+        """What `state` tells of it."""
+        return {
+            "home_address": str(self.request.home_address),
+            "home_agent": str(self.request.home_agent),
+            "lifetime": self.request.lifetime,
+            "time_left": lifetime_left(self.expires, now),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
@@ -35,10 +46,55 @@ class Visitor:
     flags: int
     lifetime: int
     """As granted."""
-    expires: float | None
-    """None: never."""
+    since: float
+
+    @property
+    def expires(self) -> float | None:
+        """When its registration ends; None: never."""
+        return None if self.lifetime == INFINITE_LIFETIME else self.since + self.lifetime
 
     @property
     def reverse_tunnel(self) -> bool:
         """Whether its packets are to be tunnelled to its home agent (RFC 3024 §4.2.2)."""
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
+
+    @property
+    def co_located(self) -> bool:
+        """Whether the mobile node itself is the end of the tunnel."""
+        return bool(self.flags & RequestFlag.DECAPSULATION)
+
+    def picture(self, now: float) -> dict[str, object]:
+        """What `state` tells of it; a `lifetime_left` of null never ends."""
+        return {
+            "home_address": str(self.home_address),
+            "home_agent": str(self.home_agent),
+            "care_of": str(self.care_of_address),
+            "link_address": self.link_address.hex(":"),
+            "reverse_tunnel": self.reverse_tunnel,
+            "lifetime": self.lifetime,
+            "lifetime_left": lifetime_left(self.expires, now),
+        }
+
+    def record(self, clock: Clock) -> Record:
+        """What `from_record` makes the same of, in another process."""
+        return {
+            "home_agent": str(self.home_agent),
+            "care_of": str(self.care_of_address),
+            "link_address": self.link_address.hex(":"),
+            "flags": self.flags,
+            "lifetime": self.lifetime,
+            "since": clock(self.since),
+        }
+
+    @classmethod
+    def from_record(cls, home_address: IPv4Address, record: Record, clock: Clock, now: float) -> Visitor:
+        """A visitor of a process that has ended; raises ValueError, KeyError or TypeError for nonsense."""
+        return cls(
+            home_address,
+            IPv4Address(record["home_agent"]),
+            IPv4Address(record["care_of"]),
+            bytes.fromhex(record["link_address"].replace(":", "")),
+            int(record["flags"]),
+            int(record["lifetime"]),
+            now - max(0.0, clock(now) - float(record["since"])),
+        )

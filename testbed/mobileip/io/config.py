@@ -3,6 +3,7 @@
 ```toml
 # home agent
 control = "/run/testbed/home-agent.sock"     # optional, as everything that has a default below
+state = "/run/testbed/home-agent.state"      # bindings, replay protection; default: beside control
 address = "10.0.1.2"                         # where mobile nodes register
 reverse-tunnel = true                        # true | false | "required" (RFC 3024)
 [home]
@@ -26,6 +27,7 @@ algorithm = "hmac-md5"
 key = "00112233445566778899aabbccddeeff"
 
 # foreign agent
+state = "/run/testbed/foreign-agent.state"   # visitors; default: beside control
 interface = "hotspot"                        # the visited link
 address = "198.51.100.1"                     # the agent's address there
 care-of = "203.0.113.10"
@@ -97,6 +99,8 @@ class Settings(Generic[C]):
     control: Path | None
     rule_preference: int = DEFAULT_PREFERENCE
     attachment: Attachment | None = None
+    state: Path | None = None
+    """Where an agent keeps what outlives its process; None: beside its control socket, if it has one."""
 
 
 def _build(table: Table, make: Callable[[], C]) -> C:
@@ -109,6 +113,11 @@ def _build(table: Table, make: Callable[[], C]) -> C:
 
 def _control(table: Table) -> Path | None:
     path = table.string("control", None)
+    return Path(path) if path else None
+
+
+def _state(table: Table) -> Path | None:
+    path = table.string("state", None)
     return Path(path) if path else None
 
 
@@ -171,7 +180,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             foreign_agents=foreign_agents,
         ),
     )
-    settings = Settings(core, _control(table))
+    settings = Settings(core, _control(table), state=_state(table))
     for part in (home, limits, replay, advertisement, table):
         part.finish()
     return settings
@@ -198,7 +207,7 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             home_agents=home_agents,
         ),
     )
-    settings = Settings(core, _control(table))
+    settings = Settings(core, _control(table), state=_state(table))
     for part in (advertisement, limits, table):
         part.finish()
     return settings

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from testbed.mobileip.core.config import ForeignAgentConfig, HomeAgentConfig
 from testbed.mobileip.io import config
@@ -18,8 +18,13 @@ from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.shell import Command, Shell
+from testbed.mobileip.io.store import Store
 from testbed.mobileip.tunnel.api import DataPlane, Side
 from testbed.mobileip.tunnel.probe import probe
+
+if TYPE_CHECKING:
+    from testbed.mobileip.core.foreign_agent import ForeignAgent
+    from testbed.mobileip.core.home_agent import HomeAgent
 
 R = TypeVar("R", bound=Role)
 
@@ -55,6 +60,17 @@ def _run(shell: Shell, control: Path | None, commands: Mapping[str, Command]) ->
         shell.close()
 
 
+def _run_agent(
+    shell: Shell, core: HomeAgent | ForeignAgent, control: Path | None, state: Path | None
+) -> None:
+    """Run an agent, which keeps what must outlive it: in `state`, else beside its control socket."""
+    state = state or (control and control.with_suffix(".state"))
+    with closing(Store(state)) if state is not None else nullcontext() as store:
+        if store is not None:
+            shell.keep(store, core.restore)
+        _run(shell, control, {"flush": lambda _, now: core.flush()})
+
+
 def run_home_agent(file: Path, control: Path | None) -> None:
     """Run a home agent until a signal; raises ConfigError, NodeError or PlaneError."""
     from testbed.mobileip.core.home_agent import HomeAgent
@@ -66,7 +82,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         core = HomeAgent(core_config, unix_time)
         with _started(HomeAgentRole(core_config, netlink, plane)) as role:
             shell = Shell(core, role, Journal("home-agent"))
-            _run(shell, control or settings.control, {"flush": lambda _, now: core.flush()})
+            _run_agent(shell, core, control or settings.control, settings.state)
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -86,10 +102,10 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
     settings = config.foreign_agent(file)
     with _resources(Side.VISITED) as (netlink, plane):
         core_config = _on_visited_link(settings.core, netlink)
-        core = ForeignAgent(core_config)
+        core = ForeignAgent(core_config, unix_time)
         with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
             shell = Shell(core, role, Journal("foreign-agent"), core.unreachable)
-            _run(shell, control or settings.control, {"flush": lambda _, now: core.flush()})
+            _run_agent(shell, core, control or settings.control, settings.state)
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:

@@ -17,6 +17,8 @@ from testbed.mobileip.core.api import (
     Effect,
     Event,
     GratuitousArp,
+    Record,
+    Remember,
     SendAgentMessage,
     SendDatagram,
 )
@@ -26,6 +28,7 @@ from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
 from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
 from testbed.mobileip.io.role import Role
+from testbed.mobileip.io.store import Store
 from testbed.mobileip.io.udp import RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
 from testbed.mobileip.wire import PORT
@@ -36,6 +39,8 @@ NETWORK_UNREACHABLE = 0
 
 Command = Callable[[Mapping[str, Any], float], None]
 """Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
+CHECK_INTERVAL = 0.4
+"""Seconds between two looks at the data plane; with `tun.PATIENCE`, it is mended within two seconds."""
 Unreachable = Callable[[IPv4Address, int, float], None]
 """Is told the destination and ICMP code when a datagram could not be delivered."""
 
@@ -51,6 +56,8 @@ class Shell:
         self._role = role
         self._journal = journal
         self._unreachable = unreachable
+        self._store: Store | None = None
+        self._check_at = 0.0
         self._loop = Loop()
         self._control: ControlServer | None = None
         self._commands: dict[str, Command] = {}
@@ -65,8 +72,17 @@ class Shell:
                 self._registration.join(interface, group)
         if self._watch is not None:
             self._loop.add(self._watch.socket.fileno(), self._watch.update)
-        if (process := role.plane.fileno()) is not None:
-            self._loop.add(process, self._plane_died)
+
+    def keep(self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None]) -> None:
+        """Have the core `restore` what `store` has, and keep there what it asks to remember.
+
+        Raises NodeError for records that the core does not understand.
+        """
+        self._store = store
+        try:
+            restore(store.records, time.monotonic())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise store.unusable(error) from error
 
     def serve(self, path: Path, commands: Mapping[str, Command]) -> None:
         """Open the control socket: `state`, `subscribe` and `commands`; raises NodeError."""
@@ -74,11 +90,12 @@ class Shell:
         self._control = ControlServer(path, self._loop, self._journal, self._request)
 
     def run(self) -> None:
-        """Until a signal ends it; raises PlaneError when the data plane dies."""
+        """Until a signal ends it; raises PlaneError when the data plane cannot be mended."""
         self._loop.catch_signals()
+        self._perform()  # what a predecessor has left to do
         self._journal.tell("ready", {"backend": self._role.plane.backend})
         self._turn()
-        self._loop.run(self._core.deadline, self._turn)
+        self._loop.run(self._deadline, self._turn)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -136,9 +153,6 @@ class Shell:
         for message in listener.messages():
             self._core.receive_agent_message(message, time.monotonic())
 
-    def _plane_died(self) -> None:
-        raise PlaneError("the tunnel process has ended")
-
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request.get("op")
         if name == "state":
@@ -167,22 +181,40 @@ class Shell:
 
     # -- out ---------------------------------------------------------------------------------------------
 
+    def _deadline(self) -> float:
+        due = self._core.deadline()
+        return self._check_at if due is None else min(due, self._check_at)
+
     def _turn(self) -> None:
         """After whatever happened: what is due, and what follows."""
         now = time.monotonic()
+        if self._check_at <= now:
+            self._check_at = now + CHECK_INTERVAL
+            if self._role.plane.check():
+                log("the tunnel process had ended or did not answer: there is a new one")
+                self._journal.tell("tunnel-restarted")
         deadline = self._core.deadline()
         if deadline is not None and deadline <= now:
             self._core.tick(now)
         self._perform()
 
     def _perform(self) -> None:
-        for effect in self._core.effects():
+        effects = self._core.effects()
+        if self._store is not None:
+            try:
+                self._store.write(effect for effect in effects if isinstance(effect, Remember))
+            except NodeError as error:
+                self._failed("Remember", error)
+        for effect in effects:
             try:
                 self._carry_out(effect)
-            except NodeError as error:
-                # Less works than should, but what the core believes about its peers remains true.
-                log(f"{type(effect).__name__}: {error}")
-                self._journal.tell("error", {"effect": type(effect).__name__, "message": str(error)})
+            except (NodeError, PlaneError) as error:
+                self._failed(type(effect).__name__, error)
+
+    def _failed(self, effect: str, error: Exception) -> None:
+        """Less works than should, but what the core believes about its peers remains true."""
+        log(f"{effect}: {error}")
+        self._journal.tell("error", {"effect": effect, "message": str(error)})
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Event):
@@ -194,7 +226,7 @@ class Shell:
         elif isinstance(effect, GratuitousArp):
             if interface := effect.interface or self._role.announces:
                 self._links.send_gratuitous_arp(effect.address, interface, effect.link_address)
-        else:
+        elif not isinstance(effect, Remember):
             self._role.apply(effect)
 
     def _send(self, datagram: Datagram) -> None:

@@ -57,13 +57,16 @@ class DataPlane(Protocol):
         """
 
     def remove(self, mobile: IPv4Address) -> None:
-        """Take down the tunnel of `mobile`; nothing happens if there is none."""
+        """Take down the tunnel of `mobile`; nothing happens if there is none. Raises PlaneError."""
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""
 
-    def fileno(self) -> int | None:
-        """Becomes readable when the data plane has died; None when it cannot die."""
+    def check(self) -> bool:
+        """See that it works, and mend what can be mended; returns whether something was.
+
+        To be called every now and then. Raises PlaneError for what only a new start of the daemon mends.
+        """
 
     def close(self) -> None:
         """Take every tunnel and device down."""

@@ -75,6 +75,9 @@ class KernelPlane:
         self._devices: dict[tuple[IPv4Address, IPv4Address], _Device] = {}
         self._tunnels: dict[IPv4Address, tuple[IPv4Address, IPv4Address]] = {}
         self._past: dict[str, int] = dict.fromkeys(STATISTICS, 0)
+        # A killed predecessor's: two devices with the same ends there cannot be.
+        for left in statistics.glob("mip[0-9]*"):
+            netlink.delete_link(left.name)
 
     def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
         source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
@@ -99,7 +102,6 @@ class KernelPlane:
     def _open(self, ends: tuple[IPv4Address, IPv4Address]) -> _Device:
         taken = {device.name for device in self._devices.values()}
         name = next(f"mip{n}" for n in range(len(taken) + 1) if f"mip{n}" not in taken)
-        self._netlink.delete_link(name)  # a killed predecessor's
         self._netlink.add_ipip(name, *ends, MTU)
         self._netlink.add_rule(Rule(REFUSE, None, interface=name))
         self._devices[ends] = _Device(name)
@@ -132,9 +134,12 @@ class KernelPlane:
                 total[counter] += value
         return total
 
-    def fileno(self) -> None:
-        """The kernel does not die alone."""
-        return
+    def check(self) -> bool:
+        """Raises PlaneError when somebody has deleted a device."""
+        for device in self._devices.values():
+            if not (self._statistics / device.name).exists():
+                raise PlaneError(f"the device {device.name} has been deleted")
+        return False
 
     def close(self) -> None:
         """Take every tunnel down."""

@@ -11,8 +11,8 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,8 @@ TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 BUSY_PATIENCE = 2.0
 """Seconds a predecessor's process may take to let go of the device."""
-REPLY_PATIENCE = 5.0
-"""Seconds the process may take to answer a command: far more than it ever does."""
+START_PATIENCE, PATIENCE = 5.0, 0.8
+"""Seconds the process may take for its first answer, and for all others: far more than it ever does."""
 WORKER = "testbed.mobileip.tunnel.worker"
 
 
@@ -52,22 +52,35 @@ def open_device(name: str) -> int:
 
 
 class TunPlane:
-    """Carries datagrams through the TUN device `mip0` (`worker` says how)."""
+    """Carries datagrams through the TUN device `mip0` (`worker` says how).
+
+    The device lives as long as this object, so that addresses and routes on it survive the death of the
+    process behind it; a new one is then told all tunnels.
+    """
 
     backend = "tun"
     anchor = DEVICE
 
     def __init__(self, side: Side, netlink: Netlink) -> None:
         """Create the device and start the process; raises PlaneError."""
-        device = open_device(DEVICE)
+        self._side = side
         self._netlink = netlink
+        self._tunnels: dict[IPv4Address, Tunnel] = {}
+        self._past: Counter[str] = Counter()  # counted by the processes that have died
+        self._counted: dict[str, int] = {}  # by this one, when it was last asked
+        self._restarted = False
+        self._device = open_device(DEVICE)
         silence(netlink)
+        self._start()
+
+    def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(REPLY_PATIENCE)
-        arguments = [sys.executable, "-S", "-P", "-m", WORKER, str(device), str(theirs.fileno()), side.value]
+        self._control.settimeout(START_PATIENCE)
+        descriptors = [str(self._device), str(theirs.fileno())]
+        arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
         # Without the site module start-up is short; so this is how the process finds the package.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-        for descriptor in (device, theirs.fileno()):
+        for descriptor in (self._device, theirs.fileno()):
             os.set_inheritable(descriptor, True)
         try:
             self._process = os.posix_spawn(
@@ -76,41 +89,74 @@ class TunPlane:
         except OSError as error:
             raise PlaneError(f"cannot start {WORKER}: {error.strerror}") from error
         finally:
-            # The process alone holds the device now: it goes when the process does.
-            os.close(device)
             theirs.close()
+
+    def _restart(self) -> None:
+        """Put a new process in the place of one that has died or hangs, and tell it all tunnels."""
+        self._control.close()
+        os.kill(self._process, signal.SIGKILL)  # not yet waited for: it is still ours
+        os.waitpid(self._process, 0)
+        self._past.update(self._counted)
+        self._counted = {}
+        self._restarted = True
+        self._start()
+        try:
+            for tunnel in self._tunnels.values():
+                self._exchange(_set(tunnel))
+        except OSError as error:
+            raise PlaneError(f"the tunnel process does not answer: {error}") from error
+
+    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raises OSError when the process does not answer in time."""
+        self._control.send(json.dumps(request).encode())
+        reply = self._control.recv(0x10000)
+        if not reply:
+            raise ConnectionResetError("it has ended")
+        self._control.settimeout(PATIENCE)
+        answer: dict[str, Any] = json.loads(reply)
+        return answer
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            self._control.send(json.dumps(request).encode())
-            reply: dict[str, Any] = json.loads(self._control.recv(0x10000) or b'{"error": "it has ended"}')
-        except OSError as error:
-            raise PlaneError(f"the tunnel process does not answer: {error}") from error
+            reply = self._exchange(request)
+        except OSError:
+            self._restart()
+            try:
+                reply = self._exchange(request)
+            except OSError as error:
+                raise PlaneError(f"the tunnel process does not answer: {error}") from error
         if "error" in reply:
             raise PlaneError(f"the tunnel process: {reply['error']}")
         return reply
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device. Raises PlaneError."""
-        remotes = [str(remote) for remote in tunnel.remotes]
-        self._ask({"set": str(tunnel.mobile), "local": str(tunnel.local), "remotes": remotes})
+        self._tunnels[tunnel.mobile] = tunnel
+        self._ask(_set(tunnel))
         return DEVICE
 
     def remove(self, mobile: IPv4Address) -> None:
-        """Take down the tunnel of `mobile`; with the process it has gone anyway, and `fileno` tells that."""
-        with suppress(PlaneError):
+        """Take down the tunnel of `mobile`; raises PlaneError."""
+        if self._tunnels.pop(mobile, None) is not None:
             self._ask({"remove": str(mobile)})
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""
-        return self._ask({"counters": True})
+        self._counted = self._ask({"counters": True})
+        return {name: self._past[name] + value for name, value in self._counted.items()}
 
-    def fileno(self) -> int:
-        """Becomes readable when the process has died: it says nothing unasked."""
-        return self._control.fileno()
+    def check(self) -> bool:
+        """Restart a process that has died or hangs; raises PlaneError when the device is gone."""
+        try:
+            socket.if_nametoindex(DEVICE)
+        except OSError as error:
+            raise PlaneError(f"the device {DEVICE} has been deleted") from error
+        self.counters()
+        restarted, self._restarted = self._restarted, False
+        return restarted
 
     def close(self) -> None:
-        """End the process, and with it the device."""
+        """End the process and remove the device."""
         self._control.close()
         answer_again(self._netlink)
         until = time.monotonic() + 1.0
@@ -118,5 +164,11 @@ class TunPlane:
             if time.monotonic() > until:
                 os.kill(self._process, signal.SIGKILL)
                 os.waitpid(self._process, 0)
-                return
+                break
             time.sleep(0.002)
+        os.close(self._device)
+
+
+def _set(tunnel: Tunnel) -> dict[str, Any]:
+    remotes = [str(remote) for remote in tunnel.remotes]
+    return {"set": str(tunnel.mobile), "local": str(tunnel.local), "remotes": remotes}

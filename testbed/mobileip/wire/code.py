@@ -57,6 +57,20 @@ def from_foreign_agent(code: int) -> bool:
     return 64 <= code <= 127 or code == Code.FA_INVALID_HOME_AGENT_ADDRESS
 
 
+def from_unreachable(icmp_code: int) -> Code:
+    """What a foreign agent answers when ICMP says that a home agent cannot be reached (RFC 5944 §3.4).
+
+    The ICMP codes speak of the network, the host or the port (RFC 792, RFC 1122 §3.2.2.1).
+    """
+    if icmp_code in (0, 6, 9, 11):
+        return Code.FA_HOME_NETWORK_UNREACHABLE
+    if icmp_code in (1, 7, 8, 10, 12):
+        return Code.FA_HOME_AGENT_HOST_UNREACHABLE
+    if icmp_code == 3:
+        return Code.FA_HOME_AGENT_PORT_UNREACHABLE
+    return Code.FA_HOME_AGENT_UNREACHABLE
+
+
 def describe(code: int) -> str:
     """A word for people and logs."""
     try:

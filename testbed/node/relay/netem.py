@@ -22,8 +22,9 @@ class Netem:
         self._interface = interface
 
     async def open(self) -> None:
-        """Try netem once; the kernel may lack it."""
-        await run("tc", "qdisc", "replace", "dev", self._interface, "root", "netem", "delay", "0ms")
+        """Try netem once, where it is in nobody's way; the kernel may lack it."""
+        await run("tc", "qdisc", "replace", "dev", "lo", "root", "netem", "delay", "0ms")
+        await _remove("lo")
 
     async def apply(self, impairment: Impairment) -> None:
         """Set the qdisc, or remove it where nothing is to be done."""
@@ -32,8 +33,7 @@ class Netem:
                 "tc", "qdisc", "replace", "dev", self._interface, "root", "netem", *arguments(impairment)
             )
         else:
-            with suppress(CommandError):  # there is none
-                await run("tc", "qdisc", "del", "dev", self._interface, "root")
+            await _remove(self._interface)
 
     async def counters(self) -> dict[str, int]:
         """The qdisc's own counters; its drops are losses and overflows together."""
@@ -46,6 +46,11 @@ class Netem:
 
     async def close(self) -> None:
         """Leave the qdisc: packets are treated as before until another relay starts."""
+
+
+async def _remove(interface: str) -> None:
+    with suppress(CommandError):  # there is none
+        await run("tc", "qdisc", "del", "dev", interface, "root")
 
 
 def arguments(impairment: Impairment) -> list[str]:

@@ -60,11 +60,12 @@ class TunRelay:
         # Timers of a process may be 50 µs late by default; ours are what is measured.
         with suppress(OSError):
             Path("/proc/self/timerslack_ns").write_text("1")
-        asyncio.get_running_loop().add_reader(self._fd, self._receive)
 
     async def apply(self, impairment: Impairment) -> None:
         """Hold packets so from now on; those already held keep the time they were given."""
         self._link.impairment = impairment
+        # No packet is read before it is known what to do with it.
+        asyncio.get_running_loop().add_reader(self._fd, self._receive)
 
     async def counters(self) -> dict[str, int]:
         """Packets and bytes sent on, lost, overflowed, and held at this moment."""

@@ -25,6 +25,8 @@ START_FACTOR, START_GROWTH = 0.05, 1.3
 """Bounds of the first attempt at start, as part of the ordinary ones, and how they grow with each further."""
 START_PAUSE = 0.05
 """Seconds between attempts at start."""
+REPAIR_PAUSE = 2.0
+"""Seconds after a repair that did not succeed until the next: what broke may take longer to come back."""
 _STATES: dict[str, State] = {
     "registered": "registered",
     "at-home": "at-home",
@@ -174,8 +176,20 @@ class Manager:
             return
         if self._move.outcome is None:
             self._broken = reason  # not under the feet of the move
-        else:
-            self._begin(self._node.network, reason, fresh=False)
+            return
+        repair = self._begin(self._node.network, reason, fresh=False)
+        move, loop = self._move, asyncio.get_running_loop()
+
+        def unless_mended() -> None:
+            if self._move is move and not self._works(move):
+                self._repair(reason)
+
+        repair.add_done_callback(lambda _: loop.call_later(REPAIR_PAUSE, unless_mended))
+
+    def _works(self, move: Move) -> bool:
+        """Whether the last move has reached all, or what it lacked has come later."""
+        late = self._state != "unregistered" and (self._node.vpn is None or self._node.vpn.tunnel is not None)
+        return late or (move.outcome is not None and move.outcome.complete)
 
     def _lease_lost(self) -> None:
         self._node.links.drop_lease()

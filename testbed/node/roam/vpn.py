@@ -22,6 +22,12 @@ NAME = "vpn"
 RETRY = 0.005
 """Seconds between attempts to reach charon while a move waits for it."""
 IDLE_RETRY = 0.1
+LIVENESS = 5.0
+"""Seconds without a word from the gateway after which it is asked whether it lives (RFC 7296 §2.4).
+
+A gateway that was restarted knows nothing of what it negotiated, and nothing it could say of that would be
+proven; so its silence is waited for: at most this long and the 12 s of `retransmit_*` in strongswan.conf.
+"""
 PROPOSALS = ["aes128gcm16-prfsha256-x25519", "default"]
 ESP_PROPOSALS = ["aes128gcm16", "default"]
 
@@ -116,6 +122,7 @@ class Vpn:
             "remote_addrs": [str(config.gateway)],
             "proposals": PROPOSALS,
             "mobike": "yes" if config.mobike else "no",
+            "dpd_delay": f"{LIVENESS:g}s",
             "local": {"auth": "psk", "id": config.local_id},
             "remote": {"auth": "psk", "id": config.remote_id},
             "children": {NAME: child},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
-from mip_world import FA_ADDRESS, FA_CARE_OF, HOME_ADDRESS, MN_MAC, A, foreign_agent_config
+from mip_world import FA_ADDRESS, FA_CARE_OF, HOME_ADDRESS, MN_MAC, A, clock, foreign_agent_config
 
 from testbed.mobileip.core.advertiser import next_sequence
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
@@ -26,7 +26,7 @@ def collect(fa: ForeignAgent, until: float) -> list[tuple[float, AgentAdvertisem
 
 
 def test_advertisements_come_at_randomised_intervals_with_growing_numbers():
-    seen = collect(ForeignAgent(foreign_agent_config(prefix_length=26)), 100.0)
+    seen = collect(ForeignAgent(foreign_agent_config(prefix_length=26), clock), 100.0)
     times = [when for when, _ in seen]
     gaps = {round(b - a, 6) for a, b in pairwise(times)}
     assert times[0] == 0.0 and all(0.75 <= gap <= 1.0 for gap in gaps) and len(gaps) > 50
@@ -40,7 +40,7 @@ def test_advertisements_come_at_randomised_intervals_with_growing_numbers():
 
 def test_the_sequence_rolls_over_to_256():
     assert next_sequence(0) == 1 and next_sequence(0xFFFE) == 0xFFFF and next_sequence(0xFFFF) == 256
-    fa = ForeignAgent(foreign_agent_config(advertising=Advertising(0.05, 1)), rng=Random(1))
+    fa = ForeignAgent(foreign_agent_config(advertising=Advertising(0.05, 1)), clock, Random(1))
     fa._advertiser.sequence = 0xFFF0  # a real fifteen hours would take two seconds here
     numbers = [each.mobility.sequence for _, each in collect(fa, 1.0)]
     assert numbers[:19] == [*range(0xFFF0, 0x10000), 256, 257, 258]
@@ -51,7 +51,7 @@ def solicitation(source=HOME_ADDRESS, link_address=MN_MAC) -> AgentMessage:
 
 
 def test_a_flood_of_solicitations_is_answered_at_a_bounded_rate():
-    fa = ForeignAgent(foreign_agent_config(), rng=Random(1))
+    fa = ForeignAgent(foreign_agent_config(), clock, Random(1))
     fa.tick(0.0)
     fa.effects()
     unicast = 0

@@ -16,6 +16,7 @@ from mip_world import (
     MN_MAC,
     A,
     association,
+    clock,
     events,
     foreign_agent_config,
     sent,
@@ -40,7 +41,7 @@ class Bench:
     """A foreign agent, a way to ask it, and a way to answer as the home agent would."""
 
     def __init__(self, **changes) -> None:
-        self.fa = ForeignAgent(foreign_agent_config(**changes), rng=Random(1))
+        self.fa = ForeignAgent(foreign_agent_config(**changes), clock, Random(1))
         self.now = 0.0
 
     def ask(self, *, at=None, sa=SA, extra=b"", trailer=b"", mobile_foreign=None, ttl=255, port=5434,

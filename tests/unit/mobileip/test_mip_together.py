@@ -213,7 +213,7 @@ def test_everybody_proves_himself_to_everybody():
         ha=HomeAgent(
             home_agent_config(foreign_agents=(association(FA_CARE_OF, 600, b"foreign and home"),)), clock
         ),
-        fas=[ForeignAgent(foreign_agent_config(mobile_nodes=(mn_fa,), home_agents=(fa_ha,)))],
+        fas=[ForeignAgent(foreign_agent_config(mobile_nodes=(mn_fa,), home_agents=(fa_ha,)), clock)],
     )
     world.discover("visited")
     world.run(2.0)

@@ -404,3 +404,17 @@ def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
     role.stop()
     assert not kernel.given
     assert not kernel.devices
+
+
+def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_are_made(kernel, tmp_path):
+    for name in ("mip0", "mip7", "lo", "mipsink0"):
+        (tmp_path / name / "statistics").mkdir(parents=True)
+        kernel.devices[name] = None
+    plane = KernelPlane(Side.VISITED, kernel, tmp_path)
+    assert set(kernel.devices) == {"lo", "mipsink0"}
+    plane.set(Tunnel(MN, COA, (HA,)))
+    assert not plane.check()
+    (tmp_path / "mip0" / "statistics").rmdir()
+    (tmp_path / "mip0").rmdir()
+    with pytest.raises(PlaneError, match="mip0 has been deleted"):
+        plane.check()

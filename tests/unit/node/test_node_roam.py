@@ -318,6 +318,26 @@ def test_a_security_association_that_cannot_be_had_again(tmp_path):
     in_lab(tmp_path, "mip-in-ipsec", scenario)
 
 
+def test_a_security_association_is_asked_for_until_it_can_be_had_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(manager_module, "REPAIR_PAUSE", 0.05)
+
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.vpn.problem, lab.vpn.tunnel = "ike-timeout", None
+        lab.vpn.lost()
+        for _ in range(3):
+            assert (await lab.until_settled())[-1]["detail"] == "ike-timeout"
+        lab.vpn.problem = None
+        assert (await lab.until_settled())[-1]["state"] == "registered"
+        negotiated = len(lab.vpn.negotiated)
+        await asyncio.sleep(0.2)
+        assert len(lab.vpn.negotiated) == negotiated
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
 def test_mip_only_through_an_agent(tmp_path):
     async def scenario(lab):
         settled = await lab.move("hotspot")

@@ -82,6 +82,7 @@ def test_a_lent_inner_address(tmp_path):
             connection = charon.requests[1][1]["vpn"]
             assert (connection["local_addrs"], connection["vips"]) == ([str(COA).encode()], [b"0.0.0.0"])
             assert connection["mobike"] == b"no"
+            assert connection["dpd_delay"] == b"5s"  # a gateway that has forgotten us is noticed
             assert connection["children"]["vpn"]["remote_ts"] == [b"10.0.0.0/8"]
 
     asyncio.run(run())

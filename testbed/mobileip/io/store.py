@@ -1,0 +1,113 @@
+"""What an agent keeps beyond the end of its process: a file with one JSON line for each change.
+
+A line is `[HOME_ADDRESS, RECORD]`, the last of an address counts and a record of null forgets it. Lines are
+appended; when most of them are out of date, the file is written anew beside itself and renamed. Nothing is
+synchronized to the disk: what was written outlives a killed process, and after a crash of the whole machine
+the timestamps of its requests are too old to be accepted again (RFC 5944 §5.7.1).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from testbed.mobileip.core.api import Record, Remember
+from testbed.mobileip.io.errors import NodeError
+
+SLACK = 1000
+"""Lines out of date that a file may have beside one for each that is not."""
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Store:
+    """The records of one agent in the file `path`, which nobody else may read."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what a predecessor has left; raises NodeError."""
+        self._path = path
+        self._lines: dict[IPv4Address, bytes] = {}
+        self._appended = 0
+        self._descriptor: int | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.records = _read(path)
+            self._lines = {address: _line(address, record) for address, record in self.records.items()}
+            self._rewrite()
+        except OSError as error:
+            raise NodeError(f"state {path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise self.unusable(error) from error
+
+    def write(self, changes: Iterable[Remember]) -> None:
+        """Keep `changes`; raises NodeError, and then tries to write everything with the next ones."""
+        lines = []
+        for change in changes:
+            line = _line(change.home_address, change.record)
+            lines.append(line)
+            if change.record is None:
+                self._lines.pop(change.home_address, None)
+            else:
+                self._lines[change.home_address] = line
+        if not lines:
+            return
+        try:
+            self._appended += len(lines)
+            if self._descriptor is None or self._appended > len(self._lines) + SLACK:
+                self._rewrite()
+            else:
+                _write(self._descriptor, b"".join(lines))
+        except OSError as error:
+            self.close()  # a line may be incomplete: nothing must follow it
+            raise NodeError(f"state {self._path}: {error.strerror}") from error
+
+    def _rewrite(self) -> None:
+        self.close()
+        beside = self._path.with_name(self._path.name + ".new")
+        beside.unlink(missing_ok=True)  # a killed predecessor's
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write(descriptor, b"".join(self._lines.values()))
+            beside.rename(self._path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor, self._appended = descriptor, 0
+
+    def unusable(self, error: Exception) -> NodeError:
+        """The error about a file that no agent has written."""
+        return NodeError(
+            f"state {self._path}: {error!r}; remove the file to begin without bindings and visitors"
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _read(path: Path) -> dict[IPv4Address, Record]:
+    records: dict[IPv4Address, Record] = {}
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")  # what follows the last newline was not written to its end
+    except FileNotFoundError:
+        return records
+    for line in lines:
+        address, record = json.loads(line)
+        records.pop(IPv4Address(address), None)
+        if record is not None:
+            records[IPv4Address(address)] = record
+    return records
+
+
+def _line(address: IPv4Address, record: Record | None) -> bytes:
+    return _encode((str(address), record)).encode() + b"\n"
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

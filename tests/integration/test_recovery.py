@@ -1,0 +1,242 @@
+"""What comes back, and how fast, when programs inside nodes are killed or stopped: on a real engine.
+
+Nothing is told to anybody after the kill: what mends is what runs in the nodes. Times are printed (`-s`);
+bounds are such that a busy machine keeps them, too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from testbed.engine.docker import DockerEngine
+from testbed.errors import TestbedError
+from testbed.lab.addresses import choose_pool
+from testbed.lab.control import ask
+from testbed.lab.down import remove_labs
+from testbed.lab.move import move
+from testbed.lab.state import ActualLab, find_lab
+from testbed.lab.up import bring_up
+from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.config import SecurityAssociation
+from testbed.mobileip.wire.authentication import MOBILE_HOME
+from testbed.mobileip.wire.identification import from_unix
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.topology.load import load_topology
+
+BOUND = 15.0
+"""Seconds until the data path is back; on a quiet machine it is two."""
+
+REPLAY = """
+import socket, struct, sys
+payload = bytes.fromhex(sys.argv[1])
+source, destination = map(socket.inet_aton, sys.argv[2:4])
+udp = struct.pack("!HHHH", 434, 434, 8 + len(payload), 0) + payload
+header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, 17, 0, source, destination)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+raw.sendto(header + udp, (sys.argv[3], 0))
+"""
+"""Send a datagram once more, as somebody on the way would who has recorded it."""
+
+
+@pytest.fixture(scope="module")
+def lab(engine: DockerEngine, node_image: str) -> Iterator[ActualLab]:
+    """Plain Mobile IPv4, up."""
+    yield from up(engine, node_image, "plain-mip")
+
+
+@pytest.fixture(scope="module")
+def intranet(engine: DockerEngine, node_image: str) -> Iterator[ActualLab]:
+    """Scenario 2.1, up, with a delay on the Internet."""
+    yield from up(engine, node_image, "scenario-2.1", "network.internet.delay=40ms")
+
+
+def up(engine: DockerEngine, image: str, topology: str, *sets: str) -> Iterator[ActualLab]:
+    name = f"recover-{uuid4().hex[:8]}"
+    try:
+        bring_up(engine, load_topology(topology, sets=sets), lab=name, image=image, pool=choose_pool())
+        yield find_lab(engine, name)
+    finally:
+        remove_labs(engine, name)
+
+
+class Node:
+    """One node of a lab, for tests."""
+
+    def __init__(self, engine: DockerEngine, lab: ActualLab, name: str) -> None:
+        self._engine = engine
+        self.container = lab.nodes[name]
+
+    def sh(self, command: str) -> str:
+        """Run a shell command; what it printed."""
+        with self._engine.execute(self.container.id, ["sh", "-c", command]) as session:
+            return b"".join(text for _, text in session).decode()
+
+    def pid(self, service: str) -> int:
+        return int(self.sh(f"cat /etc/testbed/services/{service}/supervise/pid"))
+
+    def worker(self, service: str) -> int:
+        """The process behind the TUN device of a Mobile IP daemon."""
+        pid = self.pid(service)
+        (child,) = self.sh(f"cat /proc/{pid}/task/{pid}/children").split()
+        return int(child)
+
+    def kill(self, pid: int, signal: str) -> None:
+        """Send a signal, and wait until it has worked: nothing afterwards meets the process still alive."""
+        worked = "[ ! -e /proc/$0 ]" if signal == "KILL" else "grep -q '^State:.T' /proc/$0/status"
+        self.sh(f"kill -{signal} $0; until {worked}; do sleep 0.01; done".replace("$0", str(pid)))
+
+    def state(self, service: str) -> dict[str, Any]:
+        return ask(self._engine, self.container, service, {"op": "state"})
+
+    def kernel(self) -> list[str]:
+        """Rules, routes, fixed neighbours, those answered for by proxy, and addresses."""
+        shown = self.sh(
+            "ip rule; ip route show table all; ip neigh show nud permanent; ip neigh show proxy;"
+            "ip -br -4 address"
+        )
+        return sorted(line.strip() for line in shown.splitlines())
+
+
+def answered(
+    node: Node, source: str, destination: str, since: float | None = None, bound: float = BOUND
+) -> float:
+    """Ping until there is an answer; the seconds that took, `since` a time of the monotonic clock."""
+    began = since or time.monotonic()
+    ping = f"ping -c 1 -W 0.1 -I {source} {destination}"
+    shown = node.sh(
+        f"for i in $(seq {round(bound / 0.1)}); do {ping} && echo answered && break; sleep 0.02; done"
+    )
+    took = time.monotonic() - began
+    assert "answered" in shown, f"no answer from {destination} for {took:.0f} s: {shown[-500:]}"
+    return took
+
+
+def attach(engine: DockerEngine, lab: ActualLab, network: str) -> None:
+    *_, settled = move(engine, lab, "mn", network)
+    assert settled["state"] == "registered", settled
+
+
+@pytest.mark.parametrize("hit", ["daemon killed", "worker killed", "worker stopped"])
+@pytest.mark.parametrize(
+    ("name", "service", "network"),
+    [
+        ("ha", "home-agent", "hotel"),
+        ("fa-hotspot", "foreign-agent", "hotspot"),
+        ("mn", "mobile-node", "hotel"),
+    ],
+)
+def test_a_mobile_ip_daemon(
+    engine: DockerEngine, lab: ActualLab, name: str, service: str, network: str, hit: str
+) -> None:
+    node, mn, cn = Node(engine, lab, name), Node(engine, lab, "mn"), Node(engine, lab, "cn")
+    if hit != "daemon killed" and node.state(service)["backend"] == "kernel":
+        pytest.skip("NOT RUN: on this kernel no process is behind the tunnel")
+    attach(engine, lab, network)
+    answered(mn, "192.0.2.100", "192.0.2.10")
+    before = node.kernel()
+    pid = node.pid(service) if hit == "daemon killed" else node.worker(service)
+    began = time.monotonic()
+    node.kill(pid, "STOP" if hit == "worker stopped" else "KILL")
+    there = answered(mn, "192.0.2.100", "192.0.2.10", began)
+    back = answered(cn, "192.0.2.10", "192.0.2.100", began)
+    print(f"\n{service}, {hit}: back after {there:.2f} s, the other way {back:.2f} s")
+    assert node.kernel() == before
+    assert pid not in (node.pid(service), node.worker(service))
+
+
+def test_a_home_agent_accepts_no_replay_after_it_was_killed(engine: DockerEngine, lab: ActualLab) -> None:
+    ha, router = Node(engine, lab, "ha"), Node(engine, lab, "hotel-router")
+    attach(engine, lab, "hotel")
+    (binding,) = bindings(ha)
+    (security,) = tomllib.loads(ha.sh("cat /etc/mobileip/home-agent.toml"))["security"]
+    home_address = IPv4Address("192.0.2.100")
+    home_agent = IPv4Address(ha.state("home-agent")["address"])
+    request = RegistrationRequest(
+        int(RequestFlag.DECAPSULATION | RequestFlag.REVERSE_TUNNEL),
+        600,
+        home_address,
+        home_agent,
+        IPv4Address(binding["care_of_addresses"][0]),
+        from_unix(float(ha.sh("date +%s.%N"))) % 2**64,
+    )
+    association = SecurityAssociation(home_address, security["spi"], bytes.fromhex(security["key"]))
+    payload = sign(request.encode(), MOBILE_HOME, association).hex()
+    send = f"python3 -c '{REPLAY}' {payload} {binding['care_of_addresses'][0]} {home_agent}"
+
+    def counted(key: str) -> int:
+        counters: dict[str, int] = ha.state("home-agent")["counters"]
+        return counters.get(key, 0)
+
+    accepted = counted("requests-accepted")
+    router.sh(send)
+    until(lambda: counted("requests-accepted") == accepted + 1)
+    pid = ha.pid("home-agent")
+    ha.kill(pid, "KILL")
+    until(lambda: ha.pid("home-agent") != pid and bindings(ha) != [])
+    router.sh(send)
+    until(lambda: counted("denied-133") == 1)
+    assert counted("requests-accepted") == 0
+
+
+def bindings(ha: Node) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = ha.state("home-agent")["bindings"]
+    except TestbedError:  # it is starting
+        return []
+    return found
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something to come true."""
+    end = time.monotonic() + BOUND
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
+
+
+def test_packets_never_go_round_a_relay_that_was_killed(engine: DockerEngine, intranet: ActualLab) -> None:
+    hub, router = Node(engine, intranet, "core"), Node(engine, intranet, "hotel-router")
+    if hub.state("relay")["backend"] != "relay":
+        pytest.skip("NOT RUN: this kernel has netem, which goes on without the process")
+    answered(router, "203.0.113.20", "203.0.113.2")
+    pid = hub.pid("relay")
+    began = time.monotonic()
+    with engine.execute(
+        router.container.id, ["ping", "-i", "0.01", "-c", "300", "-W", "1", "203.0.113.2"]
+    ) as session:
+        hub.kill(pid, "KILL")
+        shown = b"".join(text for _, text in session).decode()
+    took = [float(found) for found in re.findall(r"time=([\d.]+) ms", shown)]
+    assert min(took) > 79, shown
+    assert hub.pid("relay") != pid
+    print(f"\nrelay killed: {300 - len(took)} of 300 packets lost in {time.monotonic() - began:.1f} s")
+    answered(router, "203.0.113.20", "203.0.113.2")
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "bound"),
+    [("mn", "charon", 15.0), ("gw", "charon", 60.0), ("r1", "bird", 30.0), ("hotel-router", "dnsmasq", 15.0)],
+)
+def test_other_daemons(
+    engine: DockerEngine, intranet: ActualLab, name: str, service: str, bound: float
+) -> None:
+    node, mn, cn = (Node(engine, intranet, each) for each in (name, "mn", "cn"))
+    attach(engine, intranet, "hotel")
+    answered(mn, "10.0.1.100", "10.0.4.10")
+    pid = node.pid(service)
+    began = time.monotonic()
+    node.kill(pid, "KILL")
+    there = answered(mn, "10.0.1.100", "10.0.4.10", began, bound)
+    back = answered(cn, "10.0.4.10", "10.0.1.100", began, bound)
+    print(f"\n{service} of {name} killed: back after {there:.2f} s, the other way {back:.2f} s")
+    until(lambda: node.pid(service) != pid)
+    attach(engine, intranet, "airport")
+    attach(engine, intranet, "hotel")

@@ -1,0 +1,111 @@
+"""The `tun` data plane whose process dies or hangs; one that only remembers stands for it."""
+
+import os
+import signal
+import sys
+from ipaddress import IPv4Address
+
+import pytest
+
+from testbed.mobileip.tunnel import tun
+from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
+
+MN, OTHER, HA, COA = map(IPv4Address, ("192.0.2.100", "192.0.2.101", "203.0.113.2", "198.51.100.70"))
+REMEMBERS = """
+import json, socket, sys
+control, known = socket.socket(fileno=int(sys.argv[1])), {}
+while data := control.recv(65536):
+    request = json.loads(data)
+    if "set" in request:
+        known[request["set"]] = request["remotes"]
+    elif "remove" in request:
+        known.pop(request["remove"], None)
+    control.send(json.dumps({"encapsulated": len(known)} if "counters" in request else {}).encode())
+"""
+
+
+class Plane(tun.TunPlane):
+    """Its process is known."""
+
+    @property
+    def process(self):
+        return self._process
+
+    def known(self):
+        """How many tunnels the process knows."""
+        return self._ask({"counters": True})["encapsulated"]
+
+
+@pytest.fixture
+def plane(monkeypatch, tmp_path):
+    program = tmp_path / "worker.py"
+    program.write_text(REMEMBERS)
+    spawn = os.posix_spawn
+
+    def spawn_another(path, arguments, environment, **more):
+        return spawn(path, [sys.executable, "-S", str(program), arguments[6]], environment, **more)
+
+    monkeypatch.setattr(tun, "open_device", lambda name: os.open(os.devnull, os.O_RDWR))
+    monkeypatch.setattr(tun, "silence", lambda netlink: None)
+    monkeypatch.setattr(tun, "answer_again", lambda netlink: None)
+    monkeypatch.setattr(tun, "DEVICE", "lo")
+    monkeypatch.setattr(os, "posix_spawn", spawn_another)
+    plane = Plane(Side.HOME, None)
+    plane.set(Tunnel(MN, HA, (COA,)))
+    plane.set(Tunnel(OTHER, HA, (COA,)))
+    yield plane
+    plane.close()
+
+
+def test_all_is_well(plane):
+    process = plane.process
+    assert plane.known() == 2
+    assert not plane.check() and plane.process == process
+    plane.remove(OTHER)
+    plane.remove(OTHER)
+    assert plane.known() == 1
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_has_died_or_hangs_is_replaced_by_one_that_knows_all_tunnels(plane, monkeypatch, fate):
+    monkeypatch.setattr(tun, "PATIENCE", 0.2)
+    plane.remove(OTHER)
+    process = plane.process
+    os.kill(process, fate)
+    assert plane.check() and not plane.check()
+    assert plane.process != process
+    assert plane.known() == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_change_finds_the_process_dead(plane, monkeypatch, fate):
+    monkeypatch.setattr(tun, "PATIENCE", 0.2)
+    plane.check()
+    os.kill(plane.process, fate)
+    plane.remove(OTHER)
+    assert plane.known() == 1
+    assert plane.check()
+
+
+def test_counters_never_go_back(plane):
+    assert plane.counters() == {"encapsulated": 2}
+    os.kill(plane.process, signal.SIGKILL)
+    assert plane.check()
+    assert plane.counters() == {"encapsulated": 4}
+
+
+def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
+    monkeypatch.setattr(tun, "DEVICE", "gone0")
+    with pytest.raises(PlaneError, match="gone0 has been deleted"):
+        plane.check()
+
+
+def test_a_late_answer_is_not_taken_for_another(plane, monkeypatch):
+    monkeypatch.setattr(tun, "PATIENCE", 0.2)
+    plane.check()
+    process = plane.process
+    os.kill(process, signal.SIGSTOP)
+    plane.set(Tunnel(MN, HA, (COA, HA)))
+    assert plane.known() == 2

@@ -76,7 +76,11 @@ class Bounds:
         A negotiation that the gateway takes part in has all its time: begun anew it would be a second one.
         """
         return Bounds(
-            factor * self.address, self.ike, factor * self.answer, factor * self.registration, factor * self.data
+            factor * self.address,
+            self.ike,
+            factor * self.answer,
+            factor * self.registration,
+            factor * self.data,
         )
 
 

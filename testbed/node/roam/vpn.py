@@ -86,7 +86,9 @@ class Vpn:
                 ("load-conn", {NAME: self._connection(local, inner)}),
                 ("initiate", {"child": NAME, "ike": NAME, "timeout": str(max(1, round(left * 1000)))}),
             )
-        up = next((event[NAME] for event in events if event.get("up") == b"yes" and NAME in event), {})
+        up: dict[str, Any] = next(
+            (event[NAME] for event in events if event.get("up") == b"yes" and NAME in event), {}
+        )
         return Tunnel(local, _lent(up) if inner is None else None, up.get("uniqueid", b""))
 
     async def _answered(self) -> bool:

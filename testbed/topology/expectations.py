@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
 from testbed.topology.part import Part
-from testbed.topology.seen import PATIENCE, Count, Counted, Seen
+from testbed.topology.seen import PATIENCE, SETTLING, Count, Counted, Seen
 from testbed.topology.values import Duration, Expected, Name, Prefix
 
 IkeExchange = Literal["IKE_SA_INIT", "IKE_AUTH", "CREATE_CHILD_SA", "INFORMATIONAL"]
@@ -122,7 +122,8 @@ class EspSas(Counted):
 class Binding(Seen):
     """What a home agent has in its binding list for the mobile node (RFC 5944 §1.6)."""
 
-    TOO_MUCH: ClassVar[float | None] = PATIENCE  # it stays until the deregistration gets through
+    TOO_LITTLE: ClassVar[float | None] = SETTLING
+    TOO_MUCH: ClassVar[float | None] = SETTLING  # it stays until the deregistration gets through
 
     agent: Name | None = Field(default=None, description="The home agent (default: the mobile node's own)")
     present: bool = Field(default=True, description="Whether there is a binding")
@@ -133,6 +134,8 @@ class Binding(Seen):
 
 class Visitor(Seen):
     """What a foreign agent has in its visitor list for the mobile node (RFC 5944 §1.6)."""
+
+    TOO_LITTLE: ClassVar[float | None] = SETTLING
 
     agent: Name = Field(description="The foreign agent")
     present: bool = Field(default=True, description="Whether it is there")
@@ -153,6 +156,8 @@ class Counter(Counted):
 
 class MobileNodeState(Short, Seen):
     """Where the mobile node's Mobile IP daemon says it is."""
+
+    TOO_LITTLE: ClassVar[float | None] = SETTLING
 
     SHORT = "state"
     state: Literal["registered", "home", "not-registered"] = Field(

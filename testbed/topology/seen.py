@@ -15,6 +15,9 @@ PATIENCE: Final = 1000.0
 registration is sent again after as long.
 """
 
+SETTLING: Final = 3000.0
+"""The shortest time in ms after which a move does without a step: an address. The other steps have more."""
+
 
 class Seen(Part):
     """Something to be seen. Its class says where a slow machine alone may be why it was not as expected."""

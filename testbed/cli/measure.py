@@ -59,13 +59,18 @@ def measure(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="LAB", help="Call the lab this.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the labs up.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where something speaks against the numbers.")
+    ] = False,
     output: Output = Format.table,
 ) -> None:
     """Move a mobile node to and fro and measure how long each move interrupts traffic, and why.
 
-    A lab for each stack; the round-trip time is changed while it runs. Exit code 1 if after some move
-    traffic did not come back.
+    A lab for each stack; the round-trip time is changed while it runs. What speaks against the numbers is
+    marked: a busy machine, a reaction over its budget, outages that fit no line. Exit code 1 if after some
+    move traffic did not come back.
     """
+    from testbed.experiment.marks import marked
     from testbed.experiment.measure import Measurement, plan_stacks
 
     rtts = parse_rtts(rtt)
@@ -83,7 +88,8 @@ def measure(
     if keep:
         note(f"left up: {', '.join(measurement.labs)}")
     say_where(evidence)
-    if any(move["outage_ms"] is None for run in document["runs"] for move in run["moves"]):
+    lost = any(move["outage_ms"] is None for run in document["runs"] for move in run["moves"])
+    if lost or (strict and any(marked(document))):
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -106,6 +112,7 @@ def parse_rtts(text: str) -> list[float]:
 def _print(document: Mapping[str, Any]) -> None:
     from testbed.experiment.fit import spread
     from testbed.experiment.handoff import STEPS
+    from testbed.experiment.marks import marked
     from testbed.experiment.measure import outages, step_lengths
 
     rows, steps = [], []
@@ -126,7 +133,7 @@ def _print(document: Mapping[str, Any]) -> None:
                 len(moves),
                 *map(_ms, numbers),
                 _trips(*trips),
-                _ms(run.get("reaction_ms")),
+                _reaction(run.get("reaction_ms"), run.get("budget_ms")),
                 lost,
                 *counts,
             )
@@ -160,11 +167,19 @@ def _print(document: Mapping[str, Any]) -> None:
     for budget in sorted(budgets):
         emit(f"the mobile node's own reaction may take {budget:.0f} ms")
     for stack, fit in document["fit"].items():
-        emit(f"{stack}: outage = {fit['k']:.2f} × RTT + {fit['constant_ms']:.0f} ms")
+        if not fit.get("marks"):
+            emit(f"{stack}: outage = {fit['k']:.2f} × RTT + {fit['constant_ms']:.0f} ms")
+    for mark in marked(document):
+        emit(f"! {mark}")
 
 
 def _trips(number: int | None, rtt: float | None) -> str:
     return "–" if number is None or rtt is None else f"{number} × {_ms(rtt)}"
+
+
+def _reaction(value: float | None, budget: float | None) -> str:
+    exceeded = value is not None and budget is not None and value > budget
+    return f"{_ms(value)} (budget {_ms(budget)}) – EXCEEDED" if exceeded else _ms(value)
 
 
 def _ms(value: float | None) -> str:

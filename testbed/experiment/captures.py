@@ -152,6 +152,11 @@ class Captures:
         for capture in self._captures.values():
             capture.stop()
 
+    @property
+    def dropped(self) -> int:
+        """Packets that the kernel could not hand over, all captures together; known once they have ended."""
+        return sum(capture.dropped for capture in self._captures.values())
+
     def match(self, tap: str, expression: str) -> Matched:
         """The packets of a tap that a pcap filter matches. Raises `StepError` for a bad filter."""
         node, _, network = tap.partition("/")

@@ -1,6 +1,7 @@
 """The evidence folder: everything needed to argue with a verdict. What a report reads is written here.
 
-verdicts.json                           what `-o json` of `verify` or `matrix` prints
+verdicts.json                           what `-o json` of `verify` or `matrix` prints; of each run the
+                                        health: late_ms, cpu_pressure_percent, clock_step_ms, dropped
 versions.json                           the engine, the programs and what carries packets, per lab
 topology.yaml                           the topology the claims stand in, includes and changes written out
 rendered/LAB/NODE/PATH                  every file of every node of every lab

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from statistics import fmean, median
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """outage = k × RTT + constant: `k` in round trips, `constant` in ms."""
+    """outage = k × RTT + constant: `k` in round trips, `constant` in ms.
+
+    `r2` is the share of the outages' variation that the line has (the coefficient of determination).
+    """
 
     k: float
     constant: float
+    r2: float = 1.0
 
     def at(self, rtt: float) -> float:
         """The outage in ms that the line gives for a round-trip time in ms."""
@@ -38,7 +42,10 @@ def fit_line(points: Sequence[tuple[float, float]]) -> Line | None:
     slope = sum((x - middle_x) * (y - middle_y) for x, y in points) / sum(
         (x - middle_x) ** 2 for x, _ in points
     )
-    return Line(slope, middle_y - slope * middle_x)
+    line = Line(slope, middle_y - slope * middle_x)
+    all_of_it = sum((y - middle_y) ** 2 for _, y in points)
+    beside = sum((y - line.at(x)) ** 2 for x, y in points)
+    return replace(line, r2=1 - beside / all_of_it) if all_of_it else line
 
 
 def spread(values: Sequence[float]) -> Spread | None:

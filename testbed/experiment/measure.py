@@ -17,6 +17,9 @@ from testbed.experiment.access import LabAccess
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import fit_line
 from testbed.experiment.handoff import STEPS, HandOff, measure_moves, set_rtt
+from testbed.experiment.health import Health
+from testbed.experiment.marks import BUDGET_MS, line_marks, run_marks
+from testbed.experiment.pulse import Pulse
 from testbed.lab.down import remove_labs
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.state import find_lab
@@ -25,8 +28,6 @@ from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 
 FILE: Final = "handoff.json"
-BUDGET_MS: Final = 30.0
-"""What the mobile node's own reaction may add to the round trips of the protocols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +143,22 @@ class Measurement:
             )
             try:
                 access.open()
-                return [self._run(access, plan, rtt, moves) for rtt in rtts]
+                pulse = Pulse(access)
+                return [self._run(access, pulse, plan, rtt, moves) for rtt in rtts]
             finally:
                 access.stop()
         finally:
             if not self.keep:
                 remove_labs(self.engine, lab)
 
-    def _run(self, access: LabAccess, plan: StackPlan, rtt: float, moves: int) -> dict[str, Any]:
+    def _run(
+        self, access: LabAccess, pulse: Pulse, plan: StackPlan, rtt: float, moves: int
+    ) -> dict[str, Any]:
         what = f"{plan.stack}, RTT {rtt:g} ms"
         counter = iter(range(1, moves + 1))
         self.progress.show(f"{what}: first of {moves} moves")
         backend = set_rtt(access, rtt)
+        pulse.begin()
         done = measure_moves(
             access,
             plan.between,
@@ -161,14 +166,16 @@ class Measurement:
             self.evidence.root / "handoff" / plan.stack / f"{rtt:g}ms",
             lambda move: self.progress.show(f"{what}: {next(counter)} of {moves}, now at {move.target}"),
         )
-        run = run_json(plan, rtt, backend, done)
+        run = run_json(plan, rtt, backend, done, pulse.end())
         outages = [move.outage_ms for move in done if move.outage_ms is not None]
         middle = f"median outage {median(outages):.0f} ms" if outages else "no outage ended"
         self.progress.say(f"{what}: {len(done)} moves, {middle}")
         return run
 
 
-def run_json(plan: StackPlan, rtt: float, backend: str, moves: Sequence[HandOff]) -> dict[str, Any]:
+def run_json(
+    plan: StackPlan, rtt: float, backend: str, moves: Sequence[HandOff], health: Health
+) -> dict[str, Any]:
     """One run as it stands in handoff.json.
 
     Its round trips are those of the messages that the median move exchanged, and one of data. What is left of
@@ -189,6 +196,8 @@ def run_json(plan: StackPlan, rtt: float, backend: str, moves: Sequence[HandOff]
         "round_trips": trips,
         "reaction_ms": None if reaction is None else round(reaction, 3),
         "budget_ms": BUDGET_MS,
+        "health": health.to_json(),
+        "marks": run_marks(reaction, health),
         "moves": [move.to_json() for move in moves],
     }
 
@@ -221,16 +230,21 @@ def merged(document: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> di
     return {**document, "runs": every, "fit": fits(every)}
 
 
-def fits(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def fits(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The line of each stack that was measured at two round-trip times at least.
 
     It goes through the medians: a machine that was busy for a moment does not bend it.
     """
     found = {}
     for stack in dict.fromkeys(run["stack"] for run in runs):
-        measured = [(run["rtt_ms"], outages(run)) for run in runs if run["stack"] == stack]
-        if line := fit_line([(rtt, median(values)) for rtt, values in measured if values]):
-            found[stack] = {"k": round(line.k, 4), "constant_ms": round(line.constant, 3)}
+        measured = [run for run in runs if run["stack"] == stack and outages(run)]
+        if line := fit_line([(run["rtt_ms"], median(outages(run))) for run in measured]):
+            found[stack] = {
+                "k": round(line.k, 4),
+                "constant_ms": round(line.constant, 3),
+                "r2": round(line.r2, 4),
+                "marks": line_marks(line, [run["round_trips"] for run in measured if "round_trips" in run]),
+            }
     return found
 
 

@@ -23,7 +23,6 @@ from testbed.topology.expectations import (
     Accepted,
     Binding,
     Clear,
-    Count,
     Counter,
     Daemons,
     EspSas,
@@ -44,6 +43,7 @@ from testbed.topology.expectations import (
     Visitor,
 )
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.seen import Count
 
 PAUSE: Final = 0.25
 """Seconds between two looks while nothing is reported; an event brings the next look at once."""
@@ -82,18 +82,20 @@ class Observer:
     def judge(self, expectation: Expectation, within: float | None = None) -> Finding:
         """Look until it holds, at most its own `within` or the one given (ms), and say what was seen."""
         bound = expectation.within if expectation.within is not None else within or 0.0
+        bound = max(bound, expectation.part.ON_ITS_WAY)
         deadline = time.monotonic() + bound / 1000
         while True:
             mark = self.log.mark()
             try:
-                held, observed = self._look(expectation, bound)
+                seen = self._look(expectation, bound)
             except StepError as error:
-                held, observed = None, error.message
+                seen = Decision(None, error.message)
             left = deadline - time.monotonic()
-            if held or left <= 0:
+            if seen.held or left <= 0:
                 taps = needed_taps(self.lab.topology, expectation)
                 files = tuple(f"{self.folder}captures/{tap.replace('/', '-')}.pcap" for tap in taps)
-                return Finding(expectation_text(expectation), held, observed, files)
+                doubt = expectation.bound(seen.too_much)
+                return Finding(expectation_text(expectation), seen.held, seen.observed, files, bound=doubt)
             if self.log.mark() == mark:
                 self.log.pause(min(PAUSE, left))
 
@@ -138,7 +140,7 @@ class Observer:
 
     def _clear(self, part: Clear) -> Decision:
         if not self.traffic.marked:
-            return None, "no probe and no session was started whose payload could be read"
+            return Decision(None, "no probe and no session was started whose payload could be read")
         matches = self.captures.match_all(part.at, "ip")
         counts = [sum(MARKER.encode() in packet for packet in match.packets) for match in matches]
         return wire_decision(part, matches, counts)
@@ -167,12 +169,13 @@ class Observer:
         text = f"binding to {', '.join(care_of)}" if care_of else "no binding"
         prefix = part.care_of
         found = any(prefix is None or IPv4Address(address) in prefix for address in care_of)
-        return found == part.present, text
+        return Decision(found == part.present, text, found)
 
     def _visitor(self, part: Visitor) -> Decision:
         state = self.lab.state(part.agent, "foreign-agent")
         found = any(one.get("home_address") == self._home_address() for one in _rows(state, "visitors"))
-        return found == part.present, "in the visitor list" if found else "not in the visitor list"
+        text = "in the visitor list" if found else "not in the visitor list"
+        return Decision(found == part.present, text, found)
 
     def _counters(self, node: str) -> Mapping[str, int]:
         roles = self.lab.topology.node(node).roles
@@ -194,7 +197,7 @@ class Observer:
         ):
             raise StepError(f"a daemon of {part.node} was started anew, and counts from zero again")
         grown = counters[part.name] - self.counters[part.node].get(part.name, 0)
-        return part.allows(grown), f"grew by {grown}"
+        return Decision(part.allows(grown), f"grew by {grown}", grown > part.highest)
 
     def _mobile_node(self, part: MobileNodeState) -> Decision:
         state = self.lab.state(self.lab.mobile_node, "mobile-node")
@@ -203,7 +206,8 @@ class Observer:
             "home" if state.get("state") == "at-home" else "registered" if registered else "not-registered"
         )
         text = f"{where}, {mode}" if mode and where == "registered" else where
-        return where == part.state and part.attachment in (None, mode), text
+        held = where == part.state and part.attachment in (None, mode)
+        return Decision(held, text, part.state == "not-registered")
 
     def _heard(self, part: Heard) -> Decision:
         addresses = {str(address) for address in self.lab.topology.node(part.agent).links.values()}
@@ -214,8 +218,8 @@ class Observer:
             for entry in self.log.since(self.mark)
         )
         if not times and self.lab.mobile_node in self.log.ended:
-            return None, f"the log of {self.lab.mobile_node} ended before the run did"
-        return bool(times) == part.present, "heard" if times else "not heard"
+            return Decision(None, f"the log of {self.lab.mobile_node} ended before the run did")
+        return Decision(bool(times) == part.present, "heard" if times else "not heard", bool(times))
 
     def _event(self, part: Event) -> Decision:
         number = sum(
@@ -227,9 +231,8 @@ class Observer:
         )
         ended = part.node in self.log.ended
         held = part.decides(number, inf if ended else number)
-        return held, f"{number} seen" + (
-            f", but the log of {part.node} ended before the run did" if ended else ""
-        )
+        text = f"{number} seen" + (f", but the log of {part.node} ended before the run did" if ended else "")
+        return Decision(held, text, number > part.highest)
 
     def _daemons(self, part: Daemons) -> Decision:
         done = self.lab.execute(part.node, ["sh", "-c", "sv status /etc/testbed/services/*"])
@@ -244,42 +247,43 @@ class Observer:
         missing = [name for name in part.running if told.get(name) != "run" and name not in untold]
         text += f", not {' nor '.join(missing)}" if missing else ""
         text += f", and does not tell of {' and '.join(untold)}" if untold else ""
-        return False if missing else None if untold else True, text
+        return Decision(False if missing else None if untold else True, text)
 
     # Traffic
 
     def _probe(self, part: ProbeResult) -> Decision:
         if self.traffic.probe is None:
-            return None, "no probe was started"
+            return Decision(None, "no probe was started")
         report = self.traffic.probe.stop()
         if not report.sent:
-            return None, "the probe sent nothing"
+            return Decision(None, "the probe sent nothing")
         longest = report.longest()
         held = (
             (part.lost is None or part.lost.allows(report.lost))
             and (part.outage is None or longest <= part.outage)
             and (part.silent is None or longest >= part.silent)
         )
-        return held, str(report)
+        return Decision(held, str(report))
 
     def _session(self, part: SessionState, within: float) -> Decision:
         if self.traffic.session is None:
-            return None, "no session was started"
+            return Decision(None, "no session was started")
         answer = self.traffic.session.check(within)
         alive = bool(answer.get("alive"))
         if alive:
             text = f"alive: new data came back after {answer['after'] * 1000:.0f} ms"
         else:
             text = f"broken: {answer.get('reason') or f'nothing came back in {within:g} s'}"
-        return alive == (part.state == "alive"), f"{text} ({answer.get('echoed', 0)} bytes in all)"
+        text += f" ({answer.get('echoed', 0)} bytes in all)"
+        return Decision(alive == (part.state == "alive"), text, alive)
 
     def _reachable(self, part: Reachable) -> Decision:
         answered, text = ping(self.lab, part, count=3)
-        return answered > 0, text
+        return Decision(answered > 0, text)
 
     def _unreachable(self, part: Unreachable) -> Decision:
         answered, text = ping(self.lab, part, count=3)
-        return answered == 0, text
+        return Decision(answered == 0, text, answered > 0)
 
     def _hops(self, part: Hops) -> Decision:
         source = f"-s {source_address(self.lab, part.from_, part.source)}" if part.source else ""
@@ -295,16 +299,16 @@ class Observer:
             owners.get(match[1], match[1]) for match in re.finditer(r"^ *\d+ +(\S+)", done.text, re.MULTILINE)
         ]
         if not hops or set(hops) == {"*"}:
-            return None, "no router answered"
+            return Decision(None, "no router answered")
         text = f"{' → '.join(hops)}: {len(hops)} hops"
         if set(part.not_through) & set(hops):
-            return False, text
+            return Decision(False, text, too_much=True)
         if set(part.through) <= set(hops) and not part.not_through:
-            return True, text
+            return Decision(True, text)
         # Whoever is looked for may be one who did not answer, or come after the last who did.
         if "*" in hops or hops[-1] not in (part.to, str(target)):
-            return None, f"{text}, not all of which are known"
-        return set(part.through) <= set(hops), text
+            return Decision(None, f"{text}, not all of which are known")
+        return Decision(set(part.through) <= set(hops), text)
 
 
 def needed_taps(topology: LoadedTopology, expectation: Expectation) -> list[str]:
@@ -325,14 +329,14 @@ def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> De
         text += f" ({', '.join(f'{match.tap} {one}' for match, one in zip(matches, counts, strict=True))})"
     dead = [match.tap for match in matches if not match.alive]
     if dead:
-        return None, f"the capture at {', '.join(dead)} did not run to the end"
+        return Decision(None, f"the capture at {', '.join(dead)} did not run to the end")
     held = count.decides(number, number + sum(match.dropped for match in matches))
     if held is None:
         lossy = [match.tap for match in matches if match.dropped]
-        return None, f"{text}, but the capture at {', '.join(lossy)} lost packets"
+        return Decision(None, f"{text}, but the capture at {', '.join(lossy)} lost packets")
     if not held and number == 0 and not any(match.total for match in matches):
-        return None, "not a single packet of any kind was captured there"
-    return held, text
+        return Decision(None, "not a single packet of any kind was captured there")
+    return Decision(held, text, number > count.highest)
 
 
 def source_address(lab: LabAccess, node: str, source: str) -> str:

@@ -370,6 +370,10 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
 def reset(lab: LabAccess) -> None:
     """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty."""
     node = lab.mobile_node
+    mark = lab.log.mark()
     lab.control(node, "mobile-node", {"op": "detach"})
+    # What the log has yet to bring of the run before must not count as seen in this one.
+    if not lab.log.wait(mark, lambda one: (one.node, one.event.name) == (node, "detached"), RESTART_WITHIN):
+        raise StepError(f"the log of {node} does not say that it is detached")
     agents = [lab.topology.settings[node]["home-agent"], *lab.topology.with_role("foreign-agent")]
     flush(lab, list(dict.fromkeys(agents)))

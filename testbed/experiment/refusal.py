@@ -14,13 +14,13 @@ from testbed.topology.loaded import LoadedTopology
 def refused(topology: LoadedTopology, part: Refused) -> Decision:
     """Whether it is refused for the reason given."""
     refusal = _refusal(topology, part.set)
-    return part.because in refusal, f"refused: {refusal}" if refusal else "accepted"
+    return Decision(part.because in refusal, f"refused: {refusal}" if refusal else "accepted")
 
 
 def accepted(topology: LoadedTopology, part: Accepted) -> Decision:
     """Whether it is accepted."""
     refusal = _refusal(topology, part.set)
-    return not refusal, f"refused: {refusal}" if refusal else "accepted"
+    return Decision(not refusal, f"refused: {refusal}" if refusal else "accepted")
 
 
 def _refusal(topology: LoadedTopology, changes: Sequence[str]) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from testbed.errors import TestbedError
 from testbed.experiment.access import LabAccess, StepError, Stopped
 from testbed.experiment.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
-from testbed.experiment.observe import Observer, needed_taps
+from testbed.experiment.observe import Observer, Traffic, needed_taps
 from testbed.experiment.perform import Performer, reset
 from testbed.experiment.plan import PlannedRun
+from testbed.experiment.pulse import Pulse
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.words import step_text
 from testbed.topology.claims import Experiment
@@ -20,7 +22,7 @@ from testbed.topology.expectations import Counter
 from testbed.topology.steps import Step
 
 
-def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunResult:
+def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
     """Carry out one run and write its evidence. Errors of the lab are in the result; raises `Stopped`."""
     began = time.monotonic()
     result = RunResult(lab=lab.name)
@@ -28,12 +30,14 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
     folder = evidence.run_folder(planned.claim, planned.kind, planned.number)
     captures = Captures(lab, run_taps(lab, experiment))
     steps: list[StepRecord] = []
+    traffic = Traffic()
     mark = lab.log.mark()
     try:
+        pulse.begin()
         reset(lab)
         mark = lab.log.mark()
         path = evidence.run_path(planned.claim, planned.kind, planned.number)
-        observer = Observer(lab, captures, mark, path)
+        observer = Observer(lab, captures, mark, path, traffic)
         performer = Performer(lab, observer)
         result.notes = performer.notes
         for _, expectation in experiment.expectations():
@@ -51,7 +55,8 @@ def carry_out(lab: LabAccess, planned: PlannedRun, evidence: Evidence) -> RunRes
         raise
     except TestbedError as error:
         result.error = result.error or error.message
-    _keep(lab, captures, folder, result)
+    _keep(captures, folder, result)
+    _examine(pulse, captures, traffic, result)
     evidence.write_steps(folder, steps)
     evidence.write_events(folder, lab.log.since(mark))
     result.seconds = time.monotonic() - began
@@ -108,7 +113,19 @@ def _judge(experiment: Experiment, observer: Observer, captures: Captures, resul
     result.findings += [findings[index] for index in sorted(findings)]
 
 
-def _keep(lab: LabAccess, captures: Captures, folder: Path, result: RunResult) -> None:
+def _examine(pulse: Pulse, captures: Captures, traffic: Traffic, result: RunResult) -> None:
+    """Take down how healthy the machine was; what it alone may have spoiled decides nothing."""
+    try:
+        health = pulse.end()
+    except StepError as error:
+        result.error = result.error or error.message
+        return
+    late = max(health.late_ms, traffic.probe.late if traffic.probe else 0.0)
+    result.health = health = replace(health, late_ms=late, dropped=captures.dropped)
+    result.findings = [finding.excused(health) for finding in result.findings]
+
+
+def _keep(captures: Captures, folder: Path, result: RunResult) -> None:
     """Fetch the captures; a run whose captures are lost decides nothing."""
     try:
         captures.stop()

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -148,6 +149,13 @@ class ProbeReport:
         """Packets that reached the correspondent node and were lost on their way back."""
         return len(self.reflected.keys() - self.returned.keys())
 
+    @property
+    def late(self) -> float:
+        """How late the sender's timer was in ms, at most."""
+        stamps = sorted(self.sent.values())
+        gaps = [after - before for before, after in pairwise(stamps)]
+        return max(0.0, max(gaps, default=0) / 1e6 - self.every * 1000)
+
     def outages(self) -> list[Outage]:
         """Every gap of lost packets, in order of time."""
         gaps: list[Outage] = []
@@ -223,6 +231,11 @@ class Probe:
         """Start both ends."""
         self._reflector.start("ready", START_WITHIN)
         self._sender.start("ready", START_WITHIN)
+
+    @property
+    def late(self) -> float:
+        """How late its timer was in ms, at most; known once it has stopped."""
+        return self._report.late if self._report else 0.0
 
     def stop(self) -> ProbeReport:
         """Stop both ends and say what they saw. Raises `StepError` if one of them did not say."""

@@ -1,8 +1,10 @@
 """From what was seen to a verdict. Nothing here touches a lab.
 
 A finding is one expectation and whether it held: yes, no, or undecidable (the observer saw nothing to decide
-on). A run is *held* when all findings hold, *failed* when one does not, and *undecided* when a step could not
-be carried out or a finding is undecidable. The verdict of a claim needs its control:
+on). One that did not hold is *excused*, and decides nothing either, where the machine was so slow during the
+run that this alone may be the reason (`health`). A run is *undecided* when a step could not be carried out or
+a finding is undecidable, else *failed* when a finding did not hold and has no excuse, else *undecided* when
+one has, else *held*. The verdict of a claim needs its control:
 
     run        control    verdict
     held       held       reproduced
@@ -17,15 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
+from testbed.experiment.health import Health, worst
 from testbed.topology.claims import Kind
+from testbed.topology.seen import PATIENCE
 
 RunVerdict = Literal["held", "failed", "undecided"]
 ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]
 
-Decision = tuple[bool | None, str]
-"""Whether an expectation holds (None: cannot be told), and what was observed."""
+
+class Decision(NamedTuple):
+    """Whether an expectation holds (None: cannot be told), and what was observed."""
+
+    held: bool | None
+    observed: str
+    too_much: bool = False
+    """Not held, because of something seen rather than of something missing."""
+
 
 SCHEMA_VERSION: Final = 1
 _NAMES: Final[dict[Kind, str]] = {"run": "main", "control": "control"}
@@ -45,6 +56,21 @@ class Finding:
     observed: str
     files: tuple[str, ...] = ()  # in the evidence folder
     number: int = 1  # of several runs, which one
+    bound: float | None = (
+        None  # ms that a slow machine exceeds where it is why it did not hold; None: it is not
+    )
+    excuse: str | None = None  # why it decides nothing although it did not hold
+
+    def excused(self, health: Health) -> Finding:
+        """The same, undecidable where it did not hold and only the machine may be why."""
+        if self.held is not False or self.bound is None:
+            return self
+        excuse = health.trouble(self.bound)
+        return replace(self, held=None, excuse=excuse) if excuse else self
+
+    def __str__(self) -> str:
+        text = f"{_which(self.number)}{self.expectation}: {self.observed}"
+        return f"{text} ({self.excuse})" if self.excuse else text
 
     def to_json(self, kind: Kind) -> dict[str, Any]:
         """As it stands in verdicts.json."""
@@ -53,6 +79,7 @@ class Finding:
             "expectation": self.expectation,
             "held": self.held,
             "observed": self.observed,
+            "excuse": self.excuse,
             "files": list(self.files),
         }
 
@@ -67,24 +94,33 @@ class RunResult:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)  # such as: what was emulated
 
+    health: Health | None = None  # None: it did not come so far as to be known
+
     @property
     def verdict(self) -> RunVerdict:
         """Held, failed or undecided; a run without findings decides nothing."""
-        if self.error is not None or not self.findings or any(one.held is None for one in self.findings):
+        if self.error is not None or not self.findings or self._blind:
             return "undecided"
-        return "held" if all(one.held for one in self.findings) else "failed"
+        if self._wanting(False):
+            return "failed"
+        return "undecided" if self._wanting(None) else "held"
 
     @property
     def reason(self) -> str:
         """Why it did not hold; empty if it did."""
         if self.error is not None:
-            return self.error
+            trouble = self.health.trouble(PATIENCE) if self.health else None
+            return f"{self.error} ({trouble})" if trouble else self.error
         if not self.findings:
             return "nothing was expected"
-        wanting = [one for one in self.findings if one.held is None] or [
-            one for one in self.findings if not one.held
-        ]
-        return "; ".join(f"{_which(one.number)}{one.expectation}: {one.observed}" for one in wanting)
+        return "; ".join(map(str, self._blind or self._wanting(False) or self._wanting(None)))
+
+    @property
+    def _blind(self) -> list[Finding]:
+        return [one for one in self.findings if one.held is None and one.excuse is None]
+
+    def _wanting(self, held: bool | None) -> list[Finding]:
+        return [one for one in self.findings if one.held is held]
 
 
 def _which(number: int) -> str:
@@ -104,6 +140,7 @@ def together(results: Sequence[RunResult | None]) -> RunResult | None:
         ", ".join(dict.fromkeys(one.lab for one in done)),
         sum(one.seconds for one in done),
         list(dict.fromkeys(note for one in done for note in one.notes)),
+        worst([one.health for one in done if one.health]),
     )
 
 
@@ -181,6 +218,7 @@ def _run_json(result: RunResult | None) -> dict[str, Any]:
             "seconds": 0.0,
             "notes": [],
             "error": "it did not take place",
+            "health": None,
         }
     return {
         "verdict": result.verdict,
@@ -188,6 +226,7 @@ def _run_json(result: RunResult | None) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "notes": result.notes,
         "error": result.error,
+        "health": result.health.to_json() if result.health else None,
     }
 
 

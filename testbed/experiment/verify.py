@@ -17,6 +17,7 @@ from testbed.errors import TestbedError, UsageError
 from testbed.experiment.access import LabAccess, Stopped
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import PlannedLab, Scenario
+from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import ClaimResult, RunResult, together, verdicts_json
 from testbed.lab.down import remove_labs
@@ -239,11 +240,12 @@ class _Crew:
             if self._stopping.is_set():
                 return
             access.open()
+            pulse = Pulse(access)
             self._describe(access)
             for planned in lab.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {name}")
-                result = carry_out(access, planned, job.evidence)
+                result = carry_out(access, pulse, planned, job.evidence)
                 with self._lock:
                     self.results[planned.claim, planned.kind, planned.number] = result
                 job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")

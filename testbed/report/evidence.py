@@ -36,12 +36,27 @@ class Finding(_Read):
     expectation: str
     held: bool | None
     observed: str = ""
+    excuse: str | None = None
+    """Why it decides nothing although it did not hold: the machine alone may be the reason."""
     files: list[str] = []
 
     @property
     def side(self) -> str:
         """Whether the run or the control found it."""
         return self.run.partition("-")[0]
+
+
+class Health(_Read):
+    """How healthy the machine was during a run."""
+
+    late_ms: float
+    """How late a timer on the mobile node was, at most."""
+    cpu_pressure_percent: float | None = None
+    """Share of the time in which something waited for a processor; None where the kernel does not say."""
+    clock_step_ms: float = 0.0
+    """By how much the time of day was set, at most."""
+    dropped: int = 0
+    """Packets that captures lost."""
 
 
 class RunFacts(_Read):
@@ -52,6 +67,7 @@ class RunFacts(_Read):
     seconds: float = 0.0
     notes: list[str] = []
     error: str | None = None
+    health: Health | None = None
 
 
 class Claim(_Read):
@@ -128,6 +144,9 @@ class HandOffRun(_Read):
     reaction_ms: float | None = None
     """What the median outage has beyond the round trips, at the round-trip time that was measured."""
     budget_ms: float | None = None
+    health: Health | None = None
+    marks: list[str] = []
+    """What speaks against its numbers."""
     moves: list[HandOff]
 
     @property
@@ -141,6 +160,8 @@ class Fit(_Read):
 
     k: float
     constant_ms: float
+    r2: float | None = None
+    marks: list[str] = []
 
 
 class HandOffs(_Read):

@@ -139,6 +139,8 @@ def plot(handoffs: HandOffs) -> Plot | None:
                 end = (y_values[-1] - fit.constant_ms) / fit.k  # the line leaves through the top
             line = (x(0), y(max(fit.constant_ms, 0)), x(end), y(max(fit.k * end + fit.constant_ms, 0)))
             model = f"{fit.k:.2g} × RTT + {fit.constant_ms:.0f} ms"
+        if fit and fit.marks:  # drawn, it would look as if it meant something
+            line, model = None, f"no line ({'; '.join(fit.marks)})"
         series.append(Series(number, stack, tuple(points), line, model))
     return Plot(
         tuple(Tick(x(value), f"{value:g}") for value in x_values),

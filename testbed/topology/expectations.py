@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import inf
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
 from testbed.topology.part import Part
+from testbed.topology.seen import PATIENCE, SETTLING, Count, Counted, Seen
 from testbed.topology.values import Duration, Expected, Name, Prefix
 
 IkeExchange = Literal["IKE_SA_INIT", "IKE_AUTH", "CREATE_CHILD_SA", "INFORMATIONAL"]
@@ -56,6 +56,9 @@ Changes = Annotated[
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
 
+LOGGED: Final = 1000.0
+"""Milliseconds that an event may take through the engine's log."""
+
 
 class Short(Part):
     """A part that may be written as the value of its main key: `move: airport` is `move: {to: airport}`."""
@@ -78,49 +81,7 @@ class Short(Part):
         return schema
 
 
-class Count(Part):
-    """How many: at least one of the keys says it."""
-
-    exactly: int | None = Field(default=None, ge=0, description="This many, no more and no fewer")
-    at_least: int | None = Field(default=None, ge=1, alias="at-least", description="This many or more")
-    at_most: int | None = Field(default=None, ge=0, alias="at-most", description="This many or fewer")
-    none: Literal[True] | None = Field(default=None, description="`true`: not a single one")
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _counts(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        count = handler(data)
-        given = [one for one in (count.exactly, count.at_least, count.at_most, count.none) if one is not None]
-        range_given = count.at_least is not None and count.at_most is not None
-        if len(given) != 1 and not (len(given) == 2 and range_given):
-            raise Expected("one of exactly, at-least, at-most and none", "for example at-least: 1")
-        return count
-
-    def allows(self, number: int) -> bool:
-        """Whether a number is what is expected."""
-        return self.decides(number, number) is True
-
-    def decides(self, least: int, most: float) -> bool | None:
-        """Whether a number between these two is what is expected; None where that depends on which it is."""
-        exactly = 0 if self.none else self.exactly
-        lowest = (self.at_least or 0) if exactly is None else exactly
-        highest = (inf if self.at_most is None else self.at_most) if exactly is None else exactly
-        if most < lowest or highest < least:
-            return False
-        return True if lowest <= least and most <= highest else None
-
-    @property
-    def wanted(self) -> str:
-        """The expectation in words: `at least 2`."""
-        if self.none or self.exactly == 0:
-            return "none"
-        if self.exactly is not None:
-            return f"exactly {self.exactly}"
-        bounds = (("at least", self.at_least), ("at most", self.at_most))
-        return " and ".join(f"{word} {number}" for word, number in bounds if number is not None)
-
-
-class Packets(Count):
+class Packets(Counted):
     """Packets that a pcap filter matches in the captures of one or more taps.
 
     With `contains` only those count whose bytes hold the text in clear. `none: true` is only decided by a
@@ -134,20 +95,22 @@ class Packets(Count):
     contains: str | None = Field(default=None, min_length=1, description="A text found in the packet's bytes")
 
 
-class Clear(Count):
+class Clear(Counted):
     """Packets of the probe or session that carry its payload readable by anybody at the tap."""
+
+    TOO_MUCH: ClassVar[float | None] = None
 
     at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
 
 
-class Ike(Count):
+class Ike(Counted):
     """IKE exchanges, told from the requests captured at the taps; retransmissions count once."""
 
     at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
     exchange: IkeExchange = Field(description="The exchange type of RFC 7296")
 
 
-class EspSas(Count):
+class EspSas(Counted):
     """ESP security associations seen in use at the taps: different pairs of destination and SPI.
 
     An association is one-way, so a tunnel with traffic both ways shows two.
@@ -156,8 +119,11 @@ class EspSas(Count):
     at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
 
 
-class Binding(Part):
+class Binding(Seen):
     """What a home agent has in its binding list for the mobile node (RFC 5944 §1.6)."""
+
+    TOO_LITTLE: ClassVar[float | None] = SETTLING
+    TOO_MUCH: ClassVar[float | None] = SETTLING  # it stays until the deregistration gets through
 
     agent: Name | None = Field(default=None, description="The home agent (default: the mobile node's own)")
     present: bool = Field(default=True, description="Whether there is a binding")
@@ -166,14 +132,16 @@ class Binding(Part):
     )
 
 
-class Visitor(Part):
+class Visitor(Seen):
     """What a foreign agent has in its visitor list for the mobile node (RFC 5944 §1.6)."""
+
+    TOO_LITTLE: ClassVar[float | None] = SETTLING
 
     agent: Name = Field(description="The foreign agent")
     present: bool = Field(default=True, description="Whether it is there")
 
 
-class Counter(Count):
+class Counter(Counted):
     """By how much a counter of a Mobile IP daemon grew during the run.
 
     The daemon has to tell it: one of a single reason or code, such as denied-78, it tells from the first on.
@@ -186,8 +154,10 @@ class Counter(Count):
     )
 
 
-class MobileNodeState(Short):
+class MobileNodeState(Short, Seen):
     """Where the mobile node's Mobile IP daemon says it is."""
+
+    TOO_LITTLE: ClassVar[float | None] = SETTLING
 
     SHORT = "state"
     state: Literal["registered", "home", "not-registered"] = Field(
@@ -198,16 +168,20 @@ class MobileNodeState(Short):
     )
 
 
-class Heard(Short):
+class Heard(Short, Seen):
     """Whether the mobile node's daemon heard an advertisement of this foreign agent during the run."""
+
+    ON_ITS_WAY: ClassVar[float] = LOGGED
 
     SHORT = "agent"
     agent: Name = Field(description="The foreign agent")
     present: bool = Field(default=True, description="Whether it was heard")
 
 
-class Event(Count):
+class Event(Counted):
     """Events that a node wrote to its log during the run."""
+
+    ON_ITS_WAY: ClassVar[float] = LOGGED
 
     node: Name = Field(description="The node")
     name: str = Field(min_length=1, description="The event's name, such as registered or reply-relayed")
@@ -217,14 +191,16 @@ class Event(Count):
     )
 
 
-class Daemons(Part):
+class Daemons(Seen):
     """Services that one node's supervisor keeps running: one machine that holds all of them."""
+
+    TOO_LITTLE: ClassVar[float | None] = None
 
     node: Name = Field(description="The node")
     running: Names = Field(min_length=1, description="The services that must be up, such as charon")
 
 
-class Perimeter(Part):
+class Perimeter(Seen):
     """What the outside finds of the VPN gateways, all of the topology's: who answers IKE, and their SAs.
 
     A gateway is asked with an IKE_SA_INIT request to its address on the link `outside`, one that it declines.
@@ -235,7 +211,9 @@ class Perimeter(Part):
     from_: Name = Field(alias="from", description="The node outside that asks")
     gateways: Count | None = Field(default=None, description="How many of the VPN gateways answer")
     associations: Count | None = Field(
-        default=None, description="How many IKE SAs they hold established, all of them together"
+        default=None,
+        description="With how many peers they hold an IKE SA established, all of them together; a peer that"
+        " negotiates again counts once",
     )
 
     @model_validator(mode="wrap")
@@ -247,20 +225,24 @@ class Perimeter(Part):
         return made
 
 
-class Refused(Part):
+class Refused(Seen):
     """The topology of the run is refused by the topology check when it is loaded with these changes."""
+
+    TOO_LITTLE: ClassVar[float | None] = None
 
     set: Changes = Field(min_length=1, description="The changes, one or a list, as `--set` takes them")
     because: str = Field(min_length=1, description="A text in the message that refuses it")
 
 
-class Accepted(Part):
+class Accepted(Seen):
     """The topology of the run passes the topology check when it is loaded with these changes."""
+
+    TOO_LITTLE: ClassVar[float | None] = None
 
     set: Changes = Field(min_length=1, description="The changes, one or a list, as `--set` takes them")
 
 
-class ProbeResult(Part):
+class ProbeResult(Seen):
     """What the sequence-numbered probe went through, both ways, between its start and now.
 
     An outage runs from the last packet that came back before a gap to the first one after it.
@@ -270,8 +252,12 @@ class ProbeResult(Part):
     outage: Duration | None = Field(default=None, description="No single outage was longer than this")
     silent: Duration | None = Field(default=None, description="There was an outage at least this long")
 
+    def bound(self, too_much: bool) -> float | None:
+        """The times it is measured against are bounds as well."""
+        return min(one for one in (PATIENCE, self.outage, self.silent) if one is not None)
 
-class SessionState(Short):
+
+class SessionState(Short, Seen):
     """Whether the TCP session lives: data written now comes back within the bound (`within`, default 8s)."""
 
     SHORT = "state"
@@ -288,15 +274,15 @@ class Path(Part):
     )
 
 
-class Reachable(Path):
+class Reachable(Path, Seen):
     """Echo requests from a node to another are answered."""
 
 
-class Unreachable(Path):
+class Unreachable(Path, Seen):
     """No echo request from a node to another is answered."""
 
 
-class Hops(Path):
+class Hops(Path, Seen):
     """The routers that a packet from a node to another passes, told by their answers to growing TTLs."""
 
     through: Names = Field(default_factory=list, description="Nodes that must be on the way")
@@ -344,11 +330,11 @@ class Expectation(Part):
             )
         return made
 
-    def given(self) -> Iterator[tuple[str, Part]]:
+    def given(self) -> Iterator[tuple[str, Seen]]:
         """The keys that were written, with their parts."""
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if isinstance(value, Part):
+            if isinstance(value, Seen):
                 yield field.alias or name, value
 
     @property
@@ -357,9 +343,14 @@ class Expectation(Part):
         return next(self.given())[0]
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Seen:
         """What is expected."""
         return next(self.given())[1]
+
+    def bound(self, too_much: bool) -> float | None:
+        """The shortest bound in ms that a slow machine may exceed, so that it does not hold; None: never."""
+        bound = self.part.bound(too_much)
+        return min(bound, self.within) if bound is not None and self.within else bound
 
     @property
     def taps(self) -> list[str]:

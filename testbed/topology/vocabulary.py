@@ -35,6 +35,9 @@ A claim in a topology file:
                                             `run: {trial: NAME, expect: [MORE], …}` with keys of its own
     filters: {request: udp dst port 434}    names for pcap filters: `filter: $request and src host ha`
 
+What is missing, or was repeated, refutes nothing where the machine was so busy during the run that this alone
+may be why: the claim is inconclusive. What was seen and must not be there refutes on any machine.
+
 A step is one of the words below with its keys: `- move: {to: [hotel, airport], times: 2}`. Where a key is
 marked *, its value may stand for the whole: `- move: airport`. Times have units: 40ms, 3s.
 """

@@ -32,10 +32,12 @@ def sabotaged(verify_all, folders, sabotages):
 
 
 def assert_verdicts(result, sabotage):
-    found = verdicts(result)
-    assert {claim: found[claim] for claim in sabotage.claims} == dict.fromkeys(
-        sabotage.claims, sabotage.verdict
-    ), reasons(result)
+    """A busy machine may have spoiled what would refute: then nothing is decided, and the reason says so."""
+    found = {one["id"]: one for one in result[0]["claims"]}
+    for claim in sabotage.claims:
+        verdict, reason = found[claim]["verdict"], found[claim]["reason"]
+        busy = verdict == "inconclusive" and "the machine was busy" in reason
+        assert verdict == sabotage.verdict or busy, reasons(result)
 
 
 def verdicts(result):

@@ -132,10 +132,9 @@ class Association:
             await vpn.destroy()
         self._move.tell("ike-started", local=str(local))
         try:
-            tunnel = await vpn.establish(local, inner, self._bounds.ike)
+            tunnel = await vpn.establish(local, inner, self._bounds.ike, self._bounds.answer)
         except VpnError as error:
             self._move.tell("ike-failed", reason=str(error))
-            await vpn.destroy()  # or it goes on asking
             raise
         lent = str(tunnel.inner) if tunnel.inner else None
         self._move.reached("ike", "ike", local=str(local), inner=lent)

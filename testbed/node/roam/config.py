@@ -65,12 +65,23 @@ class Bounds:
 
     address: float
     ike: float
+    answer: float
+    """The gateway has to have answered at all within this part of `ike`."""
     registration: float
     data: float
 
     def scaled(self, factor: float) -> Bounds:
-        """The same bounds times `factor`: the first attempts at start are short."""
-        return Bounds(*(factor * bound for bound in (self.address, self.ike, self.registration, self.data)))
+        """The same bounds times `factor`, as the first attempts at start are short.
+
+        A negotiation that the gateway takes part in has all its time: begun anew it would be a second one.
+        """
+        return Bounds(
+            factor * self.address,
+            self.ike,
+            factor * self.answer,
+            factor * self.registration,
+            factor * self.data,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ def load(path: Path) -> Config:
         raise root.error("attach", f"no network {attach!r} under [networks]")
     mobile_ip = root.table("mobile-ip")
     bounds = root.table("bounds")
+    ike = bounds.number("ike", 6.0)
     if stack != "mip-only" and "ipsec" not in root:
         raise root.error("ipsec", f"missing table, needed by stack = {stack!r}")
     config = Config(
@@ -116,7 +128,8 @@ def load(path: Path) -> Config:
         ipsec=_ipsec(root.table("ipsec")) if "ipsec" in root else None,
         bounds=Bounds(
             address=bounds.number("address", 3.0),
-            ike=bounds.number("ike", 6.0),
+            ike=ike,
+            answer=ike,
             registration=bounds.number("registration", 4.0),
             data=bounds.number("data", 2.0),
         ),

@@ -44,6 +44,8 @@ class Tunnel:
     """What IKE and ESP are sent from."""
     inner: IPv4Address | None
     """The address the gateway lent; None where none was asked for."""
+    number: bytes = b""
+    """What charon calls its IKE SA (`uniqueid`)."""
 
 
 class Vpn:
@@ -53,30 +55,57 @@ class Vpn:
         self._config = config
         self.tunnel: Tunnel | None = None
 
-    async def establish(self, local: IPv4Address, inner: IPv4Address | None, bound: float) -> Tunnel:
-        """Negotiate IKE and ESP from `local` within `bound` seconds.
+    async def establish(
+        self, local: IPv4Address, inner: IPv4Address | None, bound: float, answer: float
+    ) -> Tunnel:
+        """Negotiate IKE and ESP from `local` within `bound` seconds, if the gateway answers within `answer`.
 
+        A gateway that has answered is waited for: negotiating anew would leave it with a second SA.
         With `inner` given, that address is the local traffic selector; else the gateway is asked to lend one.
-        Raises VpnError.
+        Raises VpnError. Whatever ends it early, cancellation too, charon keeps nothing that could complete.
         """
-        deadline = asyncio.get_running_loop().time() + bound
+        negotiation = asyncio.create_task(self._negotiate(local, inner, bound))
         try:
-            async with asyncio.timeout(bound), self._charon(wait=True) as charon:
-                charon.follow("ike-updown")
-                # charon gives up a little earlier than we do: its answer says more than our clock.
-                left = deadline - asyncio.get_running_loop().time() - 0.05
-                events = await charon.request(
-                    ("load-shared", self._secret()),
-                    ("load-conn", {NAME: self._connection(local, inner)}),
-                    ("initiate", {"child": NAME, "ike": NAME, "timeout": str(max(1, round(left * 1000)))}),
-                )
-                tunnel = Tunnel(local, _lent(events) if inner is None else None)
-        except TimeoutError:
-            raise VpnError("ike-timeout") from None
-        except (OSError, EOFError) as error:
-            raise VpnError(f"ike-failed: charon: {error}") from error
-        self.tunnel = tunnel
-        return tunnel
+            async with asyncio.timeout(bound):
+                done, _ = await asyncio.wait({negotiation}, timeout=answer)
+                if not done and not await self._answered():
+                    raise TimeoutError
+                self.tunnel = await negotiation
+        except (OSError, EOFError, VpnError, asyncio.CancelledError) as error:
+            negotiation.cancel()
+            await self.destroy()
+            if isinstance(error, TimeoutError):
+                raise VpnError("ike-timeout") from None
+            if isinstance(error, OSError | EOFError):
+                raise VpnError(f"ike-failed: charon: {error}") from error
+            raise
+        return self.tunnel
+
+    async def _negotiate(self, local: IPv4Address, inner: IPv4Address | None, bound: float) -> Tunnel:
+        deadline = asyncio.get_running_loop().time() + bound
+        async with self._charon(wait=True) as charon:
+            charon.follow("ike-updown")
+            # charon gives up a little earlier than we do: its answer says more than our clock.
+            left = deadline - asyncio.get_running_loop().time() - 0.05
+            events = await charon.request(
+                ("load-shared", self._secret()),
+                ("load-conn", {NAME: self._connection(local, inner)}),
+                ("initiate", {"child": NAME, "ike": NAME, "timeout": str(max(1, round(left * 1000)))}),
+            )
+        up: dict[str, Any] = next(
+            (event[NAME] for event in events if event.get("up") == b"yes" and NAME in event), {}
+        )
+        return Tunnel(local, _lent(up) if inner is None else None, up.get("uniqueid", b""))
+
+    async def _answered(self) -> bool:
+        """Whether the gateway has answered at all: then it has chosen an SPI (RFC 7296 §2.6)."""
+        try:
+            async with self._charon(wait=False) as charon:
+                charon.follow("list-sa")
+                events = await charon.request(("list-sas", {"ike": NAME}))
+        except (OSError, EOFError):
+            return False
+        return any(int(event[NAME].get("responder-spi", b"0"), 16) for event in events if NAME in event)
 
     async def destroy(self) -> None:
         """Forget the security association, without waiting for the gateway; never fails."""
@@ -96,13 +125,14 @@ class Vpn:
                     while True:
                         _, message = await charon.receive()
                         if NAME in message and message.get("up") != b"yes":
-                            self._gone(lost)
+                            self._gone(lost, message[NAME].get("uniqueid"))
             except (OSError, EOFError):
                 self._gone(lost)
             await asyncio.sleep(IDLE_RETRY)
 
-    def _gone(self, lost: Callable[[], None]) -> None:
-        if self.tunnel is not None:
+    def _gone(self, lost: Callable[[], None], number: bytes | None = None) -> None:
+        """The end of an SA that was replaced may be heard of when the new one stands."""
+        if self.tunnel is not None and number in (None, self.tunnel.number):
             self.tunnel = None
             lost()
 
@@ -149,12 +179,10 @@ class Vpn:
             writer.close()
 
 
-def _lent(events: list[dict[str, Any]]) -> IPv4Address:
-    """The inner address, as the event tells it that says the association is up."""
-    for event in events:
-        if event.get("up") == b"yes":
-            for address in event.get(NAME, {}).get("local-vips", ()):
-                return IPv4Address(address.decode())
+def _lent(up: dict[str, Any]) -> IPv4Address:
+    """The inner address, as charon tells it of the association that is up."""
+    for address in up.get("local-vips", ()):
+        return IPv4Address(address.decode())
     raise VpnError("ike-failed: the gateway lent no inner address")
 
 

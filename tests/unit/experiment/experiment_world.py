@@ -5,6 +5,7 @@ import time
 
 from testbed.experiment.access import Done, Entry, EventLog, StepError
 from testbed.experiment.captures import Matched
+from testbed.experiment.health import Health
 from testbed.lab.events import Event
 from testbed.topology.load import load_topology
 
@@ -45,6 +46,8 @@ class PlayedLab:
 
     def control(self, node, service, request, **_):
         self.asked.append((node, service, dict(request)))
+        if request["op"] == "detach":
+            self.say(node, service, "detached")
         if request["op"] in ("move", "ipsec") and self.settles is not None:
             self.say(node, "roam", "settled", state="superseded", detail="", timeline={})  # the move before
             self.say(node, "roam", "move-started")
@@ -65,6 +68,21 @@ class PlayedLab:
         return done
 
 
+class PlayedPulse:
+    """What `Pulse` offers: a machine as healthy as a test wants it."""
+
+    def __init__(self, health=None):
+        self.health = health or Health(1.5)
+
+    def begin(self):
+        pass
+
+    def end(self):
+        if isinstance(self.health, Exception):
+            raise self.health
+        return self.health
+
+
 class PlayedCaptures:
     """What `Captures` offers: for each tap and filter what a test put there."""
 
@@ -73,6 +91,7 @@ class PlayedCaptures:
         self.packets = {}
         self.total = 5
         self.alive = True
+        self.dropped = 0
         self.calls = []
 
     def start(self):

@@ -23,6 +23,7 @@ from testbed.experiment.handoff import (
     taps,
     wall_offset,
 )
+from testbed.experiment.health import Health
 from testbed.experiment.measure import (
     Measurement,
     merged,
@@ -48,7 +49,7 @@ def test_a_line_through_points():
     assert line == Line(4, 50) and line.at(40) == 210
     assert fit_line([(100, 450), (100, 470)]) is None
     noisy = fit_line([(0, 48), (0, 52), (100, 455), (100, 445)])
-    assert noisy == Line(pytest.approx(4), pytest.approx(50))
+    assert noisy == Line(pytest.approx(4), pytest.approx(50), pytest.approx(0.9996, abs=1e-4))
 
 
 def test_a_spread_holds_measured_values():
@@ -254,7 +255,7 @@ def run(stack, rtt, *outages, between=("hotel", "airport"), topology="scenario-2
 def test_runs_replace_those_they_repeat():
     empty = {"schema_version": 1, "scenario": "scenario-2.1", "runs": [], "fit": {}}
     one = merged(empty, [run("mip-in-ipsec", 0, 50), run("mip-in-ipsec", 100, 450)])
-    assert one["fit"] == {"mip-in-ipsec": {"k": 4, "constant_ms": 50}}
+    assert one["fit"] == {"mip-in-ipsec": {"k": 4, "constant_ms": 50, "r2": 1, "marks": []}}
     two = merged(one, [run("mip-only", 100, 230, topology="plain-mip")])
     assert [(each["stack"], each["rtt_ms"]) for each in two["runs"]] == [
         ("mip-in-ipsec", 0), ("mip-in-ipsec", 100), ("mip-only", 100),
@@ -287,13 +288,13 @@ def test_the_reaction_is_what_the_round_trips_leave():
     for one, outage, ike in zip(moves, (430, 450, None), (4, 4, 6), strict=True):
         one.outage_ms, one.rtt_ms = outage, 102.0
         one.ike.number, one.mip.number = ike, 2
-    written = run_json(plan, 100.0, "relay", moves)
+    written = run_json(plan, 100.0, "relay", moves, Health(2.0))
     # IKE two, registration one, data one, each as long as it was found to be and not as it was asked for.
     assert (written["round_trips"], written["measured_rtt_ms"]) == (4, 102)
     assert (written["reaction_ms"], written["budget_ms"]) == (440 - 4 * 102, 30)
     for one in moves:
         one.rtt_ms = None
-    assert run_json(plan, 100.0, "relay", moves)["reaction_ms"] is None
+    assert run_json(plan, 100.0, "relay", moves, Health(2.0))["reaction_ms"] is None
 
 
 def test_a_file_that_is_no_measurement(tmp_path):
@@ -312,7 +313,7 @@ def test_a_file_that_is_no_measurement(tmp_path):
 @pytest.fixture
 def labs(monkeypatch):
     """Every stack is measured at once, with an outage of 4 RTT + 50 ms, or none."""
-    made = SimpleNamespace(broken=False, stacks=[])
+    made = SimpleNamespace(broken=False, stacks=[], health=Health(2.0), outage=lambda rtt: 4 * rtt + 50)
 
     def stack(self, plan, lab, rtts, moves):
         made.stacks.append((plan.stack, lab))
@@ -321,8 +322,9 @@ def labs(monkeypatch):
         for rtt in rtts:
             hand_offs = [move(float(n), link=4.0, data=9.0) for n in range(moves)]
             for one in hand_offs:
-                one.outage_ms = None if made.broken else 4 * rtt + 50
-            done.append(run_json(plan, rtt, "relay", hand_offs))
+                one.outage_ms = None if made.broken else made.outage(rtt)
+                one.ike.number, one.mip.number, one.rtt_ms = 4, 2, rtt + 6.0
+            done.append(run_json(plan, rtt, "relay", hand_offs, made.health))
         return done
 
     monkeypatch.setattr(Measurement, "_stack", stack)
@@ -355,6 +357,52 @@ def test_traffic_that_does_not_come_back_is_a_failure(labs, capsys):
     labs.broken = True
     assert main(["measure", "handoff", "scenario-2.1", "--rtt", "0,40ms"]) == 1
     assert "–" in capsys.readouterr().out
+
+
+STRICT = ["measure", "handoff", "scenario-2.1", "--rtt", "0,40,100ms", "--strict"]
+
+
+def test_numbers_that_nothing_speaks_against_are_not_marked(labs, capsys):
+    assert main(STRICT) == 0
+    out = capsys.readouterr().out
+    assert "outage = 4.00 × RTT + 50 ms" in out and "!" not in out and "EXCEEDED" not in out
+
+
+def test_a_busy_machine_is_marked(labs, capsys):
+    labs.health = Health(105.0)
+    assert main(STRICT) == 1
+    out = capsys.readouterr().out
+    assert "! mip-in-ipsec, RTT 40 ms: the machine was busy: timers up to 105 ms late" in out
+    assert main(STRICT[:-1]) == 0
+    assert main([*STRICT, "-o", "json"]) == 1
+    out = capsys.readouterr().out
+    document = json.loads(out[out.index("{") :])
+    assert document["runs"][0]["health"]["late_ms"] == 105
+    assert document["runs"][0]["marks"] == ["the machine was busy: timers up to 105 ms late"]
+
+
+def test_a_reaction_over_its_budget_is_marked(labs, capsys):
+    labs.outage = lambda rtt: 4 * rtt + 24 + 248
+    assert main(STRICT) == 1
+    out = capsys.readouterr().out
+    assert "248 (budget 30) – EXCEEDED" in " ".join(out.split())
+    assert "! mip-in-ipsec, RTT 100 ms: reaction 248 ms (budget 30 ms) – EXCEEDED" in out
+
+
+@pytest.mark.parametrize(
+    ("outages", "mark"),
+    [
+        ({0: 310, 40: 190, 100: 280}, "line: R² 0.02, below 0.98"),
+        ({0: 266, 40: 256, 100: 241}, "line: slope -0.25, but 4 round trips were counted"),
+    ],
+)
+def test_outages_that_fit_no_line_are_given_none(labs, capsys, tmp_path, outages, mark):
+    labs.outage = outages.__getitem__
+    assert main([*STRICT, "--evidence", str(tmp_path / "e")]) == 1
+    out = capsys.readouterr().out
+    assert f"! mip-in-ipsec, {mark}" in out and "× RTT" not in out
+    drawn = plot(HandOffs.model_validate_json((tmp_path / "e/handoff.json").read_text()))
+    assert drawn.series[0].line is None and drawn.series[0].model.startswith("no line (")
 
 
 def test_usage(capsys):

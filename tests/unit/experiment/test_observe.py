@@ -128,19 +128,24 @@ down: /etc/testbed/services/home-agent: 3s, normally up
     assert held(observer, daemons={"node": "gw", "running": ["bird", "home-agent"]}) is False
 
 
-LIST_SAS = b"""\
-clients: #7, ESTABLISHED, IKEv2, 4d13b1e0a5ab1b5f_i 6c81_r*
-  local  'gw' @ 203.0.113.2[4500]
-  esp: #9, reqid 2, INSTALLED, TUNNEL, ESP:AES_GCM_16-128
-clients: #8, CONNECTING, IKEv2, 4d13b1e0a5ab1b5e_i 6c82_r*
-site: #2, ESTABLISHED, IKEv2, 1d13b1e0a5ab1b5f_i 6c83_r*
-"""
+def established(*peers, more=()):
+    sas = [{"state": "ESTABLISHED", "remote-id": peer} for peer in peers]
+    return Done(0, json.dumps([*sas, *more]).encode(), b"")
+
+
+HALF_OPEN = {"state": "CONNECTING", "remote-id": "mn-2"}
+
+
+def test_a_peer_that_negotiates_again_is_one(observer, lab):
+    """For 10 s after a client negotiates again from the same address charon keeps what it had before."""
+    lab.outputs["testbed.node.associations"] = established("mn", "mn", "mn-1", more=[HALF_OPEN])
+    assert held(observer, perimeter={"from": "core", "associations": {"exactly": 2}})
 
 
 def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
     lab.outputs = {
         "testbed.node.knock": knocked("NO_PROPOSAL_CHOSEN"),
-        "swanctl": Done(0, LIST_SAS, b""),
+        "testbed.node.associations": established("mn", "trusted-fa", more=[HALF_OPEN]),
     }
     both = {"from": "core", "gateways": {"exactly": 1}, "associations": {"exactly": 2}}
     finding = judge(observer, perimeter=both)
@@ -195,12 +200,12 @@ def test_the_border_is_where_the_outside_arrives():
 def test_a_gateway_that_cannot_be_asked(observer, lab):
     lab.outputs = {
         "testbed.node.knock": Done(1, b"", b"no module named testbed"),
-        "swanctl": Done(1, b"", b"connecting to 'unix:///var/run/charon.vici' failed"),
+        "testbed.node.associations": Done(1, b"", b"charon does not answer: No such file"),
     }
     finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
     assert finding.held is None and "core cannot ask for IKE" in finding.observed
     finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
-    assert finding.held is None and "charon.vici" in finding.observed
+    assert finding.held is None and "charon of gw does not tell" in finding.observed
 
 
 def test_a_changed_topology_is_refused_or_accepted(observer):

@@ -3,15 +3,18 @@
 import json
 
 import pytest
-from experiment_world import PlayedCaptures, PlayedLab
+from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
 
 from testbed.experiment import run as run_module
 from testbed.experiment.access import Done, StepError, Stopped
+from testbed.experiment.captures import Matched
 from testbed.experiment.evidence import Evidence
+from testbed.experiment.health import Health
 from testbed.experiment.observe import Observer
 from testbed.experiment.perform import Performer, flush, reset
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.run import carry_out, run_taps
+from testbed.experiment.traffic import Probe, ProbeReport
 from testbed.experiment.words import step_text
 from testbed.topology.claims import Experiment
 from testbed.topology.load import load_topology
@@ -181,8 +184,8 @@ def experiment(steps, expect):
     return Experiment.model_validate({"steps": steps, "expect": expect})
 
 
-def carry(lab, evidence, steps, expect):
-    return carry_out(lab, PlannedRun("x", "run", experiment(steps, expect)), evidence)
+def carry(lab, evidence, steps, expect, health=None):
+    return carry_out(lab, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence)
 
 
 ABSENT = {"binding": {"agent": "ha", "present": False}}
@@ -235,6 +238,54 @@ def test_a_lab_in_disorder_decides_nothing(lab, captures, evidence):
     lab.states["ha", "home-agent"] = StepError("home-agent of ha does not answer")
     result = carry(lab, evidence, [{"move": "hotel"}], [SILENT])
     assert result.verdict == "undecided" and not captures.calls.count("start")
+
+
+BOUND = {"binding": {"agent": "ha"}}
+
+
+def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures, evidence):
+    steps = [{"move": "hotel"}]
+    calm = carry(lab, evidence, steps, [BOUND])
+    assert calm.verdict == "failed" and calm.health == Health(1.5)
+    busy = carry(lab, evidence, steps, [BOUND], Health(380.0))
+    assert busy.verdict == "undecided"
+    assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
+    # As before, but what must not be was there.
+    captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), 5, True, 0) for tap in taps]
+    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(380.0)).verdict == "failed"
+
+
+def test_an_expectation_on_the_way_is_excused_too(lab, captures, evidence):
+    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(380.0))
+    assert [one.excuse is not None for one in result.findings] == [True]
+
+
+def test_a_probe_whose_timer_was_late_says_so_of_the_machine(lab, captures, evidence, monkeypatch):
+    played = ProbeReport(0.005, sent={0: 0, 1: int(5e6), 2: int(225e6)}, returned={0: 1, 1: int(6e6)})
+    monkeypatch.setattr(Probe, "start", lambda self: None)
+    monkeypatch.setattr(Probe, "stop", lambda self: setattr(self, "_report", played) or played)
+    result = carry(
+        lab, evidence, [{"probe": {"action": "start", "to": "cn"}}], [{"probe": {"lost": {"none": True}}}]
+    )
+    assert result.health.late_ms == 215.0 and result.verdict == "undecided"
+
+
+def test_a_machine_nothing_is_known_of_decides_nothing(lab, captures, evidence):
+    result = carry(lab, evidence, [{"move": "hotel"}], [ABSENT], StepError("mn has no pulse"))
+    assert result.verdict == "undecided" and result.reason == "mn has no pulse"
+
+
+def test_what_the_log_brings_late_of_the_run_before_is_not_seen_in_this_one(lab, captures, evidence):
+    control = lab.control
+
+    def late(node, service, request, **more):
+        if request["op"] == "detach":
+            lab.say("mn", "mobile-node", "registered")
+        return control(node, service, request, **more)
+
+    lab.control = late
+    nothing = {"event": {"node": "mn", "name": "registered", "none": True}}
+    assert carry(lab, evidence, [{"move": "hotel"}], [nothing]).verdict == "held"
 
 
 def test_being_stopped_is_no_result(lab, captures, evidence):

@@ -301,7 +301,8 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
     (one,) = stage.verification.verify(scenario, labs)["claims"]
     assert one["verdict"] == "refuted" and one["reason"] == "run 2: b: missed"
-    assert one["run"] == {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None}
+    came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None, "health": None}
+    assert one["run"] == came
     assert [each["run"] for each in one["evidence"]] == ["main", "main-2", "control"]
     read = read_evidence(tmp_path / "evidence")
     (claim,) = read.verdicts.claims

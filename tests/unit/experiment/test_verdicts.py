@@ -5,9 +5,11 @@ import itertools
 import pytest
 
 from testbed.experiment.captures import Matched
+from testbed.experiment.health import Health
 from testbed.experiment.observe import wire_decision
 from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_json
-from testbed.topology.expectations import Count, Packets
+from testbed.topology.expectations import Packets
+from testbed.topology.seen import Count
 
 YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
 
@@ -62,6 +64,45 @@ def test_a_failed_expectation_among_undecidable_ones_refutes_nothing():
     assert decide(run(NO, UNKNOWN), run(YES))[0] == "inconclusive"
 
 
+def test_what_slowness_cannot_explain_refutes_beside_what_it_can():
+    soft, hard = Finding("it comes", False, "0", bound=1000.0), Finding("nothing leaks", False, "3")
+    busy = Health(100.0)
+    assert soft.excused(Health(99.9)) is soft
+    assert decide(run(YES, soft), run(YES))[0] == "refuted"
+    verdict, reason = decide(run(YES, soft.excused(busy)), run(YES))
+    assert (
+        verdict == "inconclusive" and "it comes: 0 (the machine was busy: timers up to 100 ms late)" in reason
+    )
+    verdict, reason = decide(run(soft.excused(busy), hard.excused(busy)), run(YES))
+    assert verdict == "refuted" and reason == "nothing leaks: 3"
+    assert decide(run(soft.excused(busy), NO, UNKNOWN), run(YES))[0] == "inconclusive"
+    verdict, reason = decide(run(YES), run(soft.excused(busy)))
+    assert verdict == "inconclusive" and "the control could not decide" in reason and "busy" in reason
+
+
+def test_only_what_did_not_hold_needs_an_excuse():
+    assert YES.excused(Health(5000.0)) is YES and UNKNOWN.excused(Health(5000.0)) is UNKNOWN
+
+
+def test_an_error_on_a_busy_machine_says_that_it_was_busy():
+    result = RunResult(error="mn: move did not settle in 25 s", health=Health(240.0))
+    assert result.reason == "mn: move did not settle in 25 s (the machine was busy: timers up to 240 ms late)"
+
+
+def test_the_health_of_several_runs_is_the_worst():
+    runs = [
+        RunResult([YES], health=Health(5.0, 0.2, -40.0, 1)),
+        RunResult([YES], health=Health(9.0, None, 3.0, 2)),
+    ]
+    assert together(runs).health == Health(9.0, 0.2, -40.0, 3)
+    assert together([RunResult([YES])]).health is None
+
+
+def test_the_time_of_day_may_have_been_set():
+    assert Health(0.0, clock_ms=-3200.0).trouble(1000.0) == "the time of day was set by -3200 ms"
+    assert Health(0.0, clock_ms=-3.0).trouble(1000.0) is None
+
+
 def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
     return Matched(tap, (b"",) * number, number if total is None else total, alive, dropped)
 
@@ -103,13 +144,13 @@ def test_what_a_wire_decides(wanted, seen, held):
 
 def test_one_dead_tap_among_several_is_enough_to_know_nothing():
     taps = [matched(0, total=5), matched(0, alive=False, tap="mn/airport")]
-    held, why = wire_decision(count(none=True), taps, [0, 0])
+    held, why, _ = wire_decision(count(none=True), taps, [0, 0])
     assert held is None and "mn/airport" in why
 
 
 def test_one_silent_tap_among_several_is_fine():
     taps = [matched(2), matched(0, tap="mn/airport")]
-    held, text = wire_decision(count(at_least=2), taps, [2, 0])
+    held, text, _ = wire_decision(count(at_least=2), taps, [2, 0])
     assert held is True and "mn/hotel 2, mn/airport 0" in text
 
 
@@ -141,6 +182,7 @@ def test_verdicts_json_has_what_was_promised():
     document = verdicts_json("scenario-2.1", {"lab": {}}, [claim])
     assert document["schema_version"] == 1 and document["scenario"] == "scenario-2.1"
     (one,) = document["claims"]
+    assert one["run"]["health"] is None and {each["excuse"] for each in one["evidence"]} == {None}
     assert {"id", "verdict", "source", "configuration", "control", "evidence", "reason"} <= one.keys()
     assert one["verdict"] == "refuted" and one["control"]["verdict"] == "held"
     assert [(each["run"], each["held"]) for each in one["evidence"]] == [

@@ -110,7 +110,7 @@ class Vpn:
         self.lost = lost
         await asyncio.Event().wait()
 
-    async def establish(self, local, inner, bound):
+    async def establish(self, local, inner, bound, answer):
         self.negotiated.append(str(local))
         if self.problem is not None:
             raise VpnError(self.problem)

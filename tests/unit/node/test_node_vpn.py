@@ -11,6 +11,8 @@ from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
 
 COA, INNER = IPv4Address("198.51.100.70"), IPv4Address("10.0.250.1")
 
+TERMINATED = ("terminate", {"ike": b"vpn", "force": b"yes", "timeout": b"-1"})
+
 
 class Charon:
     """Speaks vici; `initiate` does what the test wants."""
@@ -19,6 +21,7 @@ class Charon:
         self.path, self.outcome = path, initiate
         self.requests = []
         self.watchers = []
+        self.responder = "0000000000000000"  # the gateway's SPI, once it has answered
 
     async def __aenter__(self):
         self.server = await asyncio.start_unix_server(self.serve, self.path)
@@ -51,12 +54,14 @@ class Charon:
                 )
                 self.requests.append((name, content))
                 answer = {"success": "yes"}
+                if name == "list-sas":
+                    self.event(writer, "list-sa", {"vpn": {"responder-spi": self.responder}})
                 if name == "initiate":
                     if self.outcome is None:
                         continue  # charon keeps its peace
                     answer = {"success": self.outcome, "errmsg": "establishing CHILD_SA 'vpn' failed"}
                     if self.outcome == b"yes":
-                        up = {"up": "yes", "vpn": {"local-vips": [str(INNER)]}}
+                        up = {"up": "yes", "vpn": {"uniqueid": "7", "local-vips": [str(INNER)]}}
                         self.event(writer, "ike-updown", up)
                 self.send(writer, Packet.CMD_RESPONSE, Message.serialize(answer))
         except asyncio.IncompleteReadError:
@@ -75,8 +80,8 @@ def test_a_lent_inner_address(tmp_path):
     async def run():
         async with Charon(tmp_path / "vici") as charon:
             vpn = client(charon.path)
-            assert await vpn.establish(COA, None, 1.0) == Tunnel(COA, INNER)
-            assert vpn.tunnel == Tunnel(COA, INNER)
+            assert await vpn.establish(COA, None, 1.0, 1.0) == Tunnel(COA, INNER, b"7")
+            assert vpn.tunnel == Tunnel(COA, INNER, b"7")
             names = [name for name, _ in charon.requests]
             assert names == ["load-shared", "load-conn", "initiate"]
             connection = charon.requests[1][1]["vpn"]
@@ -92,7 +97,7 @@ def test_a_fixed_inner_address_is_the_traffic_selector(tmp_path):
     async def run():
         async with Charon(tmp_path / "vici") as charon:
             home = IPv4Address("10.0.1.100")
-            assert await client(charon.path).establish(home, home, 1.0) == Tunnel(home, None)
+            assert await client(charon.path).establish(home, home, 1.0, 1.0) == Tunnel(home, None, b"7")
             connection = charon.requests[1][1]["vpn"]
             assert "vips" not in connection
             assert connection["children"]["vpn"]["local_ts"] == [b"10.0.1.100/32"]
@@ -105,7 +110,55 @@ def test_failures_have_a_name_and_a_bound(tmp_path, outcome, reason):
     async def run():
         async with Charon(tmp_path / "vici", outcome) as charon:
             with pytest.raises(VpnError, match=reason):
-                await client(charon.path).establish(COA, None, 0.2)
+                await client(charon.path).establish(COA, None, 0.2, 0.2)
+            assert charon.requests[-1] == TERMINATED  # or it goes on asking
+
+    asyncio.run(run())
+
+
+def test_a_negotiation_that_is_cancelled_is_not_completed_by_charon(tmp_path):
+    async def run():
+        async with Charon(tmp_path / "vici", None) as charon:
+            negotiating = asyncio.create_task(client(charon.path).establish(COA, None, 9.0, 9.0))
+            while "initiate" not in [name for name, _ in charon.requests]:
+                await asyncio.sleep(0.01)
+            negotiating.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await negotiating
+            assert charon.requests[-1] == TERMINATED
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("responder", "seconds"), [("0" * 16, 0.1), ("00c0ffee00c0ffee", 0.6)])
+def test_a_gateway_that_answers_gets_the_time_it_needs(tmp_path, responder, seconds):
+    """Begun anew the negotiation would leave the gateway with two."""
+
+    async def run():
+        async with Charon(tmp_path / "vici", None) as charon:
+            charon.responder = responder
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(VpnError, match="ike-timeout"):
+                await client(charon.path).establish(COA, None, 0.6, 0.1)
+            assert asyncio.get_running_loop().time() - began >= seconds
+            assert [name for name, _ in charon.requests].count("initiate") == 1
+
+    asyncio.run(run())
+
+
+def test_the_end_of_the_association_before_is_no_loss(tmp_path):
+    async def run():
+        lost = asyncio.Event()
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path)
+            watching = asyncio.create_task(vpn.run(lost.set))
+            while not charon.watchers:
+                await asyncio.sleep(0.01)
+            await vpn.establish(COA, None, 1.0, 1.0)
+            charon.event(charon.watchers[0], "ike-updown", {"vpn": {"uniqueid": "6"}})
+            await asyncio.sleep(0.05)
+            assert vpn.tunnel is not None and not lost.is_set()
+            watching.cancel()
 
     asyncio.run(run())
 
@@ -115,7 +168,7 @@ def test_no_charon_is_a_timeout_and_destroying_nothing_is_fine(tmp_path):
         vpn = client(tmp_path / "nobody")
         await vpn.destroy()
         with pytest.raises(VpnError, match="ike-timeout"):
-            await vpn.establish(COA, None, 0.05)
+            await vpn.establish(COA, None, 0.05, 0.05)
 
     asyncio.run(run())
 
@@ -123,7 +176,7 @@ def test_no_charon_is_a_timeout_and_destroying_nothing_is_fine(tmp_path):
 def test_charon_may_start_while_it_is_awaited(tmp_path):
     async def run():
         vpn = client(tmp_path / "vici")
-        waiting = asyncio.create_task(vpn.establish(COA, None, 2.0))
+        waiting = asyncio.create_task(vpn.establish(COA, None, 2.0, 2.0))
         await asyncio.sleep(0.05)
         async with Charon(tmp_path / "vici"):
             assert (await waiting).inner == INNER
@@ -140,9 +193,9 @@ def test_a_tunnel_that_ends_against_our_will_is_told(tmp_path, how):
             watching = asyncio.create_task(vpn.run(lost.set))
             while not charon.watchers:
                 await asyncio.sleep(0.01)
-            await vpn.establish(COA, None, 1.0)
+            await vpn.establish(COA, None, 1.0, 1.0)
             if how == "event":
-                charon.event(charon.watchers[0], "ike-updown", {"vpn": {}})
+                charon.event(charon.watchers[0], "ike-updown", {"vpn": {"uniqueid": "7"}})
             else:
                 charon.watchers[0].close()
             await asyncio.wait_for(lost.wait(), 1)
@@ -158,14 +211,14 @@ def test_what_we_end_ourselves_is_not_a_loss(tmp_path):
         async with Charon(tmp_path / "vici") as charon:
             vpn = client(charon.path)
             watching = asyncio.create_task(vpn.run(lost.set))
-            await vpn.establish(COA, None, 1.0)
+            await vpn.establish(COA, None, 1.0, 1.0)
             while not charon.watchers:
                 await asyncio.sleep(0.01)
             await vpn.destroy()
-            charon.event(charon.watchers[0], "ike-updown", {"vpn": {}})
+            charon.event(charon.watchers[0], "ike-updown", {"vpn": {"uniqueid": "7"}})
             await asyncio.sleep(0.05)
             assert not lost.is_set()
-            assert charon.requests[-1] == ("terminate", {"ike": b"vpn", "force": b"yes", "timeout": b"-1"})
+            assert charon.requests[-1] == TERMINATED
             watching.cancel()
 
     asyncio.run(run())

@@ -44,6 +44,27 @@ def rows(found: Ladder, kind: str) -> list[Row]:
     return [row for row in found.rows if row.kind == kind]
 
 
+def test_the_health_of_a_run_and_what_it_excuses_are_on_the_page(tmp_path: Path) -> None:
+    folder = write_sample(tmp_path / "evidence")
+    document = json.loads((folder / "verdicts.json").read_text())
+    (claim,) = [one for one in document["claims"] if one["id"] == "2.1-colocated-registers"]
+    claim["run"]["health"] = {
+        "late_ms": 380.4,
+        "cpu_pressure_percent": 93.2,
+        "clock_step_ms": -3200.0,
+        "dropped": 2,
+    }
+    finding = claim["evidence"][0]
+    finding |= {"held": None, "excuse": "the machine was busy: timers up to 380 ms late"}
+    (folder / "verdicts.json").write_text(json.dumps(document))
+    page = render_report(read_evidence(folder))
+    assert (
+        "The machine: timers at most 380 ms late, CPU pressure 93 %, time of day set by -3200 ms, "
+        "2 packets not captured." in page
+    )
+    assert f"{finding['observed']} (the machine was busy: timers up to 380 ms late)" in page
+
+
 def test_who_sent_what_to_whom(folder: Path) -> None:
     found = ladder(folder, "2.1-colocated-registers")
     assert found.nodes == ("mn", "airport-router", "gw", "ha")

@@ -1,0 +1,47 @@
+"""What speaks against the numbers of a measurement: marks on its runs and on the lines through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Any, Final
+
+from testbed.experiment.fit import Line
+from testbed.experiment.health import WAKE_UPS, Health
+
+BUDGET_MS: Final = 30.0
+"""What the mobile node's own reaction may add to the round trips of the protocols."""
+LEAST_R2: Final = 0.98
+"""Less of the outages' variation than this in the line, and they do not grow with the round-trip time."""
+TRIPS: Final = 0.5
+"""How far a line's slope may be from the round trips that were counted."""
+
+
+def run_marks(reaction: float | None, health: Health | None) -> list[str]:
+    """What speaks against one run; of a busy machine a timer that was late by the whole budget."""
+    marks = [f"reaction {reaction:.0f} ms (budget {BUDGET_MS:.0f} ms) – EXCEEDED"] if over(reaction) else []
+    trouble = health.trouble(BUDGET_MS * WAKE_UPS) if health else None
+    return [*marks, *([trouble] if trouble else [])]
+
+
+def over(reaction: float | None) -> bool:
+    """Whether a reaction in ms is more than it may be."""
+    return reaction is not None and reaction > BUDGET_MS
+
+
+def line_marks(line: Line, round_trips: list[int]) -> list[str]:
+    """What speaks against a line through runs that exchanged so many round trips each."""
+    marks = [f"R² {line.r2:.2f}, below {LEAST_R2:g}"] if line.r2 < LEAST_R2 else []
+    if round_trips and abs(line.k - (trips := median(round_trips))) > TRIPS:
+        marks.append(f"slope {line.k:.2f}, but {trips:g} round trips were counted")
+    return marks
+
+
+def marked(document: Mapping[str, Any]) -> Iterator[str]:
+    """Every mark of handoff.json, with what it is on."""
+    for run in document["runs"]:
+        for mark in run.get("marks", ()):
+            yield f"{run['stack']}, RTT {run['rtt_ms']:g} ms: {mark}"
+    for stack, fit in document["fit"].items():
+        for mark in fit.get("marks", ()):
+            yield f"{stack}, line: {mark}"

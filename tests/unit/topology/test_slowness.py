@@ -1,0 +1,55 @@
+"""What a slow machine can be blamed for, word by word."""
+
+import pytest
+
+from testbed.topology.expectations import Expectation
+from testbed.topology.seen import Seen
+
+AT = {"at": "mn/hotel"}
+EVENT = {"node": "mn", "name": "registered"}
+PATH = {"from": "mn", "to": "cn"}
+GATEWAYS = {"from": "core", "gateways": {"exactly": 1}}
+WORDS = [
+    # the word, the bound for what is missing, the bound for what is there and must not be
+    ({"packets": {**AT, "at-least": 1}}, 1000, 1000),
+    ({"packets": {**AT, "none": True}}, 1000, None),
+    ({"clear": {**AT, "at-most": 2}}, 1000, None),
+    ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 2}}, 1000, 1000),
+    ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 0}}, 1000, None),
+    ({"esp-sas": {**AT, "exactly": 2}}, 1000, 1000),
+    ({"binding": {}}, 3000, 3000),
+    ({"visitor": {"agent": "fa"}}, 3000, None),
+    ({"counter": {"node": "fa", "name": "x", "exactly": 0}}, 1000, None),
+    ({"mobile-node": "registered"}, 3000, None),
+    ({"heard": "fa"}, 1000, None),
+    ({"event": {**EVENT, "exactly": 1}}, 1000, 1000),
+    ({"event": {**EVENT, "none": True}}, 1000, None),
+    ({"daemons": {"node": "gw", "running": "charon"}}, None, None),
+    ({"perimeter": GATEWAYS}, 1000, None),
+    ({"refused": {"set": "a=b", "because": "x"}}, None, None),
+    ({"accepted": {"set": "a=b"}}, None, None),
+    ({"probe": {"lost": {"none": True}}}, 1000, 1000),
+    ({"probe": {"outage": "300ms"}}, 300, 300),
+    ({"probe": {"silent": "40ms"}}, 40, 40),
+    ({"session": "alive"}, 1000, None),
+    ({"session": "alive", "within": "200ms"}, 200, None),
+    ({"session": "alive", "within": "20s"}, 1000, None),
+    ({"reachable": PATH}, 1000, None),
+    ({"unreachable": PATH}, 1000, None),
+    ({"hops": PATH}, 1000, None),
+]
+
+
+@pytest.mark.parametrize(("word", "missing", "unwanted"), WORDS, ids=lambda one: str(one))
+def test_what_slowness_explains(word, missing, unwanted):
+    expectation = Expectation.model_validate(word)
+    assert (expectation.bound(False), expectation.bound(True)) == (missing, unwanted)
+
+
+def test_every_word_is_in_the_table():
+    words = {
+        field.alias or name
+        for name, field in Expectation.model_fields.items()
+        if any(isinstance(kind, type) and issubclass(kind, Seen) for kind in field.annotation.__args__)
+    }
+    assert {key for word, _, _ in WORDS for key in word} - {"within"} == words

@@ -63,7 +63,7 @@ def test_a_failed_expectation_among_undecidable_ones_refutes_nothing():
 
 
 def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
-    return Matched(tap, (b"",) * number, number if total is None else total, alive, dropped)
+    return Matched(tap, (b"",) * number, (0.0,) * number, number if total is None else total, alive, dropped)
 
 
 @pytest.mark.parametrize(

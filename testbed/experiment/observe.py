@@ -153,7 +153,7 @@ class Observer:
         return wire_decision(part, matches, counts)
 
     def _moment(self, after: After) -> float:
-        """When packets begin to count, in seconds since the epoch. Raises `StepError` where nothing says so."""
+        """When packets begin to count, in seconds since the epoch; raises `StepError` where none says so."""
         matches = self.captures.match_all(after.at, after.filter)
         for match in matches:
             if not match.alive or match.dropped:

@@ -232,7 +232,7 @@ class Performer:
         return f"{sent} requests sent, {answer.event.name}" + (f": {reason}" if reason else "")
 
     def _refuse_bypass(self, network: str) -> None:
-        """Keep the IPsec policy here: the frames that the daemon sends to an agent pass no rules of nftables."""
+        """Keep the IPsec policy: to an agent the daemon sends frames, which no rule of nftables sees."""
         topology, node = self._lab.topology, self._lab.mobile_node
         outside = topology.topology.networks[network].domain != "intranet"
         protects = topology.settings[node].get("passes") == "ipsec"

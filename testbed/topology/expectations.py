@@ -134,8 +134,8 @@ class Wire(Count):
     at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
     after: After | None = Field(
         default=None,
-        description="Only later packets count: `{at: TAP, filter: FILTER, by: TIME}` is so long after the last "
-        "packet that the filter matches there",
+        description="Only later packets count: `{at: TAP, filter: FILTER, by: TIME}` is so long after the "
+        "last packet that the filter matches there",
     )
 
 

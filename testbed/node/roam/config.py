@@ -5,7 +5,7 @@ control = "/run/testbed/roam.sock"   # default: this
 stack = "mip-in-ipsec"               # mip-only | mip-in-ipsec | ipsec-in-mip
 attach = "hotel"                     # network joined at start; absent: none, wait for a `move`
 home-address = "10.0.1.100"
-monitor = 60                         # seconds that data may pass unprotected after a registration inside; default
+monitor = 60                         # default: this; seconds from a registration inside until data stops
 probe = "10.0.4.10"                  # echo destination that ends the timeline; absent: no data step
 
 [networks.hotel]                     # one table per access network; the name is the interface's name

@@ -22,7 +22,7 @@ GRACE = 10.0
 """Seconds before the end at which the mobile node registers anew, time for some repetitions; at most half of
 T_MONITOR."""
 MARGIN = 0.1
-"""Seconds by which data stops earlier than T_MONITOR says, for what lies between our clock and the kernel's."""
+"""Seconds by which data stops before T_MONITOR: for what lies between our clock and the kernel's."""
 
 
 class Monitor:

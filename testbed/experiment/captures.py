@@ -13,7 +13,7 @@ import tarfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -52,9 +52,15 @@ class Matched:
 
     tap: str
     packets: tuple[bytes, ...]  # from the IP header on
+    times: tuple[float, ...]  # when each was captured: seconds since the epoch, the clock of all nodes
     total: int  # packets captured at the tap, of any kind
     alive: bool  # the capture was running
     dropped: int  # packets the kernel could not hand over
+
+    def after(self, moment: float) -> Matched:
+        """The same with those packets alone that were captured later."""
+        later = [one for one in zip(self.packets, self.times, strict=True) if one[1] > moment]
+        return replace(self, packets=tuple(one for one, _ in later), times=tuple(time for _, time in later))
 
 
 class Capture:
@@ -168,13 +174,15 @@ class Captures:
         # The whole tap is counted with the same call: a file that is not there must not look like silence.
         script += (
             f'tcpdump -r {file} -n -t -q $here 2>/dev/null | grep -c "^" || [ $? = 1 ]\n'
-            f'tcpdump -r {file} -n -t -x ${{here:+$here and}} "($1)"\n'
+            f'tcpdump -r {file} -n -tt -x ${{here:+$here and}} "($1)"\n'
         )
         done = self._lab.execute(node, ["sh", "-c", script, "sh", expression], within=20)
         if done.code != 0:
             raise StepError(f"{tap}: filter {expression!r}: {done.complaint}")
         head, _, listing = done.text.partition("\n")
-        return Matched(tap, tuple(_hex_packets(listing)), int(head or 0), capture.alive, capture.dropped)
+        found = list(_hex_packets(listing))
+        packets, times = tuple(packet for _, packet in found), tuple(time for time, _ in found)
+        return Matched(tap, packets, times, int(head or 0), capture.alive, capture.dropped)
 
     def match_all(self, taps: Iterable[str], expression: str) -> list[Matched]:
         """`match` at several taps at once."""
@@ -212,16 +220,16 @@ class Captures:
         return paths
 
 
-def _hex_packets(listing: str) -> Iterable[bytes]:
-    """The packets of `tcpdump -x`: a line of text, then lines `\\t0x0010:  4500 0054 …`."""
-    current: bytearray | None = None
+def _hex_packets(listing: str) -> Iterable[tuple[float, bytes]]:
+    """The packets of `tcpdump -tt -x` with their times: a line `TIME …`, then `\\t0x0010:  4500 0054 …`."""
+    current: tuple[float, bytearray] | None = None
     for line in listing.splitlines():
         if line.startswith("\t0x"):
             if current is not None:
-                current += bytes.fromhex(line.partition(":")[2])
+                current[1].extend(bytes.fromhex(line.partition(":")[2]))
         elif not line.startswith((" ", "\t")):
             if current is not None:
-                yield bytes(current)
-            current = bytearray()
+                yield current[0], bytes(current[1])
+            current = float(line.partition(" ")[0]), bytearray()
     if current is not None:
-        yield bytes(current)
+        yield current[0], bytes(current[1])

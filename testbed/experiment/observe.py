@@ -21,6 +21,7 @@ from testbed.experiment.verdict import Decision, Finding
 from testbed.experiment.words import expectation_text
 from testbed.topology.expectations import (
     Accepted,
+    After,
     Binding,
     Clear,
     Counter,
@@ -41,6 +42,7 @@ from testbed.topology.expectations import (
     SessionState,
     Unreachable,
     Visitor,
+    Wire,
 )
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.seen import Count
@@ -133,17 +135,35 @@ class Observer:
     # Wires
 
     def _packets(self, part: Packets) -> Decision:
-        matches = self.captures.match_all(part.at, part.filter)
-        contains = part.contains.encode() if part.contains else b""
-        counts = [sum(contains in packet for packet in match.packets) for match in matches]
-        return wire_decision(part, matches, counts)
+        return self._wire(part, part.filter, part.contains.encode() if part.contains else b"")
 
     def _clear(self, part: Clear) -> Decision:
         if not self.traffic.marked:
             return Decision(None, "no probe and no session was started whose payload could be read")
-        matches = self.captures.match_all(part.at, "ip")
-        counts = [sum(MARKER.encode() in packet for packet in match.packets) for match in matches]
+        return self._wire(part, "ip", MARKER.encode())
+
+    def _wire(self, part: Wire, expression: str, contains: bytes) -> Decision:
+        matches = self.captures.match_all(part.at, expression)
+        if part.after:
+            moment = self._moment(part.after)
+            matches = [match.after(moment) for match in matches]
+            if not any(match.packets for match in matches) and not any(
+                match.after(moment).packets for match in self.captures.match_all(part.at, "ip")
+            ):
+                return Decision(None, "not a single packet of any kind was captured there later than that")
+        counts = [sum(contains in packet for packet in match.packets) for match in matches]
         return wire_decision(part, matches, counts)
+
+    def _moment(self, after: After) -> float:
+        """When packets begin to count, in seconds since the epoch; raises `StepError` where none says so."""
+        matches = self.captures.match_all(after.at, after.filter)
+        for match in matches:
+            if not match.alive or match.dropped:
+                raise StepError(f"the capture at {match.tap} may lack the packet from which on is counted")
+        times = [time for match in matches for time in match.times]
+        if not times:
+            raise StepError(f"no packet at {', '.join(after.at)} matches {after.filter!r}, to count from on")
+        return max(times) + after.by / 1000
 
     def _ike(self, part: Ike) -> Decision:
         matches = self.captures.match_all(part.at, ike.IKE_FILTER)

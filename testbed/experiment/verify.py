@@ -273,7 +273,7 @@ class _Crew:
             if "charon" in {s for role in access.topology.node_roles(node) for s in role.services}:
                 backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
                 if access.execute(node, ["nft", "list", "table", "inet", "vpn-client"]).code == 0:
-                    backends[f"{node}/inbound policy of esp"] = "nftables (emulated)"
+                    backends[f"{node}/policy of ipsec"] = "nftables (emulated)"
         with self._lock:
             sets = {"sets": " ".join(access.topology.sets)} if access.topology.sets else {}
             self.backends[access.name] = {"topology": access.topology.name, **sets, **backends}

@@ -6,6 +6,7 @@ from typing import Any
 
 from testbed.topology.expectations import (
     Accepted,
+    After,
     Binding,
     Clear,
     Counter,
@@ -41,9 +42,10 @@ def _part_text(part: Part) -> str:
     match part:
         case Packets():
             contains = f" containing {part.contains!r}" if part.contains else ""
-            return f"packets at {_list(part.at)} matching {part.filter!r}{contains}: {part.wanted}"
+            packets = f"packets at {_list(part.at)} matching {part.filter!r}{contains}"
+            return f"{packets}{_after(part.after)}: {part.wanted}"
         case Clear():
-            return f"payload readable at {_list(part.at)}: {part.wanted}"
+            return f"payload readable at {_list(part.at)}{_after(part.after)}: {part.wanted}"
         case Ike():
             return f"{part.exchange} exchanges at {_list(part.at)}: {part.wanted}"
         case EspSas():
@@ -89,6 +91,13 @@ def _part_text(part: Part) -> str:
             negation = "not " if isinstance(part, Unreachable) else ""
             return f"{part.to} is {negation}reached from {part.from_}{source}"
     raise AssertionError(type(part))  # pragma: no cover
+
+
+def _after(after: After | None) -> str:
+    if after is None:
+        return ""
+    later = f"more than {format_duration(after.by)} " if after.by else ""
+    return f", {later}after the last at {_list(after.at)} matching {after.filter!r}"
 
 
 def step_text(step: Step) -> str:

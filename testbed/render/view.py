@@ -62,6 +62,11 @@ class NodeView:
         return self._node.attaches
 
     @property
+    def inside(self) -> list[str]:
+        """Of these, the networks of the Intranet."""
+        return [name for name in self.attaches if self._loaded.topology.networks[name].domain == "intranet"]
+
+    @property
     def interfaces(self) -> dict[str, IPv4Interface | None]:
         """Network → address and prefix length; None for a link that stays down until the node attaches."""
         return {network: self._loaded.interface(self.name, network) for network in self._node.networks}

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from testbed.errors import did_you_mean
-from testbed.topology.expectations import Expectation, Perimeter
+from testbed.topology.expectations import Expectation, Perimeter, Wire
 from testbed.topology.marks import Path
 from testbed.topology.part import Attachment, Part, Stack
 from testbed.topology.steps import Step
@@ -266,6 +266,8 @@ def _check_part(part: Part, where: Path, known: Names, fail: Fail) -> None:
         for node in [value] if isinstance(value, str) else value:
             if node not in known.nodes:
                 fail((*where, key), f"unknown node {node}", did_you_mean(node, known.nodes))
+    if isinstance(part, Wire) and part.after:
+        _check_part(part.after, (*where, "after"), known, fail)
     for tap in getattr(part, "at", []):
         node, _, network = tap.partition("/")
         if node not in known.nodes:

@@ -81,26 +81,47 @@ class Short(Part):
         return schema
 
 
-class Packets(Counted):
+class After(Part):
+    """A moment of a run: so long after the last packet that a pcap filter matches at one or more taps."""
+
+    at: Taps = Field(min_length=1, description="Where that packet is captured: NODE/NETWORK, one or a list")
+    filter: str = Field(min_length=1, description="Which packet: a pcap filter; the last that it matches")
+    by: Duration = Field(default=0.0, description="How long after it (default: at once)")
+
+
+class Wire(Counted):
+    """Packets captured at taps, all of them or those of the last part of a run."""
+
+    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
+    after: After | None = Field(
+        default=None,
+        description="Only later packets count: `{at: TAP, filter: FILTER, by: TIME}` is so long after the "
+        "last packet that the filter matches there",
+    )
+
+    def bound(self, too_much: bool) -> float | None:
+        """As of what is counted; what comes too late after a moment may do so on a slow machine."""
+        return (self.after.by or PATIENCE) if too_much and self.after else super().bound(too_much)
+
+
+class Packets(Wire):
     """Packets that a pcap filter matches in the captures of one or more taps.
 
     With `contains` only those count whose bytes hold the text in clear. `none: true` is only decided by a
-    capture that is known to have been running during the whole run.
+    capture that is known to have been running during the whole run, and with `after` only if something was
+    captured afterwards.
     """
 
-    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
     filter: str = Field(
         default="ip", min_length=1, description="Which packets: a pcap filter as tcpdump takes it"
     )
     contains: str | None = Field(default=None, min_length=1, description="A text found in the packet's bytes")
 
 
-class Clear(Counted):
+class Clear(Wire):
     """Packets of the probe or session that carry its payload readable by anybody at the tap."""
 
     TOO_MUCH: ClassVar[float | None] = None
-
-    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
 
 
 class Ike(Counted):
@@ -356,4 +377,5 @@ class Expectation(Part):
     def taps(self) -> list[str]:
         """The taps it needs captures of."""
         part = self.part
-        return list(part.at) if isinstance(part, Packets | Clear | Ike | EspSas) else []
+        taps = list(part.at) if isinstance(part, Wire | Ike | EspSas) else []
+        return taps + (part.after.at if isinstance(part, Wire) and part.after else [])

@@ -97,6 +97,7 @@ class Setting(Part):
     default: Any = Field(default=None, description="The value where a node gives none")
     optional: bool = Field(default=False, description="May be absent although there is no default")
     choices: list[str] | None = Field(default=None, min_length=1, description="The values of an enum")
+    at_least: str | None = Field(default=None, alias="at-least", description="For a duration: the shortest")
     role: Name | None = Field(default=None, description="For a node: the role it must have")
     help: str = Field(default="", description="One sentence for readers and editors")
 
@@ -108,6 +109,8 @@ class Setting(Part):
             raise Expected("`choices` with the type enum, and with no other")
         if setting.role and setting.type != "node":
             raise Expected("`role` with the type node only")
+        if setting.at_least is not None and setting.type != "duration":
+            raise Expected("`at-least` with the type duration only")
         if setting.default is None:
             return setting
         try:
@@ -126,7 +129,10 @@ class Setting(Part):
             if value in (self.choices or []):
                 return value
             raise Expected("one of " + ", ".join(self.choices or []))
-        return _PARSERS[self.type](value)
+        parsed = _PARSERS[self.type](value)
+        if self.at_least is not None and parsed < parse_duration(self.at_least):
+            raise Expected(f"{self.at_least} or longer")
+        return parsed
 
 
 def _mode(value: Any) -> int:

@@ -102,9 +102,10 @@ class Bypass(Short):
 class Register(Short):
     """The mobile node's Mobile IP daemon sends a registration request now.
 
-    With a network: in clear on that link, through its foreign agent, whatever the stack says (the bypass
-    policy, or split tunnelling). With `ipsec`: for the address that the VPN gateway lent, through the IPsec
-    session there is. The step ends with the answer or when the daemon gives up, at the latest after `within`.
+    With a network: in clear on that link, through its foreign agent, whatever the stack says; outside, a VPN
+    client has to let it past (`passes: registrations`: the bypass policy, or split tunnelling). With `ipsec`:
+    for the address that the VPN gateway lent, through the IPsec session there is. The step ends with the
+    answer or when the daemon gives up, at the latest after `within`.
     """
 
     SHORT = "through"

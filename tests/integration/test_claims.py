@@ -41,6 +41,8 @@ CLAIMS = {
         "2.1-fa-data-dropped",
         "2.1-wlan-outside",
         "fig10-trusted-fa",
+        "2.1-fa-no-cleartext",
+        "2.1-exit-no-cleartext",
     ],
     "scenario-2.2": [
         "2.2-ha-reachable",

@@ -19,6 +19,15 @@ KEYS = (
     "settings: {visited: hotspot, care-of: hotspot, peer: gw, outside: internet, protects: 198.51.100.0/26}"
 )
 ROUTES = "links: {backbone: 10.0.0.2}\n    routes: {default: 10.0.0.1"
+THROUGH_IPSEC = """\
+      steps:
+        - move: {to: hotel, reaches: registered}
+        - carry: hotspot
+        - register: {through: ipsec, within: 2s}
+"""
+PAST_IPSEC = "      sets: [node.mn.passes=registrations]\n" + THROUGH_IPSEC.replace(
+    "through: ipsec", "through: hotspot"
+)
 REGISTERS = "        - move: airport\n      expect:\n        - mobile-node: {state: registered"
 
 SABOTAGES = {
@@ -26,17 +35,15 @@ SABOTAGES = {
         ("2.1-gateway-guards", "2.1-fa-cleartext-no-help"), sets=("node.gw.passes=everything",)
     ),
     "IPsec off": Sabotage(
-        ("2.1-colocated-registers", "2.1-colocated-renegotiates"),
+        ("2.1-colocated-registers", "2.1-colocated-renegotiates", "2.1-fa-no-cleartext"),
         (("options: {stack: mip-in-ipsec", "options: {stack: mip-only"),),
     ),
     "DHCP on the link of the foreign agent": Sabotage(
         ("2.1-fa-registration-impossible", "2.1-fa-blocks-ipsec"), ((FA, DHCP + FA),)
     ),
     "a bypass lets the mobile node hear": Sabotage(("2.1-fa-mn-deaf",), (('bypass: "off"', 'bypass: "on"'),)),
-    "a request past IPsec is seen": Sabotage(
-        ("2.1-fa-sees-ciphertext",),
-        (("register: {through: ipsec, within: 2s}", "register: {through: hotspot, within: 2s}"),),
-    ),
+    "a request past IPsec is seen": Sabotage(("2.1-fa-sees-ciphertext",), ((THROUGH_IPSEC, PAST_IPSEC),)),
+    "monitoring that is late": Sabotage(("2.1-exit-no-cleartext",), (("monitor=5s", "monitor=60s"),)),
     "data that the gateway forwards": Sabotage(
         ("2.1-fa-data-dropped",), (("node.gw.passes=registrations", "node.gw.passes=everything"),)
     ),

@@ -110,6 +110,15 @@ class MobileNode:
         self._requester.moved()
         self._registrar.start(now)
 
+    def renew(self, now: float) -> None:
+        """Ask the home agent again for what it granted last, to see that it can still be reached.
+
+        Raises ValueError where nothing was asked for.
+        """
+        if self._registrar.path is None or not self._register:
+            raise ValueError("there is no registration to renew")
+        self._renew(now)
+
     # What arrives, what is due, what is told.
 
     def receive(self, datagram: Datagram, now: float) -> None:

@@ -181,6 +181,7 @@ class Registrar:
             home_agent=str(reply.home_agent),
             lifetime=granted,
             renewal=renewal,
+            requested=round(sent.at, 6),
         )
 
     def _deregistered(self, sent: Sent) -> None:
@@ -188,7 +189,7 @@ class Registrar:
         self.forget()
         if sent.path.mode != "home":
             self.use(UseNothing())
-        self._out.event("deregistered", mode=sent.path.mode)
+        self._out.event("deregistered", mode=sent.path.mode, requested=round(sent.at, 6))
 
     def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
         """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""

@@ -155,6 +155,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
             "discover": discover,
             "detach": lambda _, now: core.detach(now),
             "deregister": lambda _, now: core.deregister(now),
+            "renew": lambda _, now: core.renew(now),
         }
         _run(shell, control or settings.control, commands)
 

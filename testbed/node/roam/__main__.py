@@ -20,20 +20,24 @@ from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import LinkError, Links
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.policy import Policy
 from testbed.node.roam.vpn import Vpn
 from testbed.node.settings import ConfigError
 
 
 async def serve(config: Config) -> None:
     """Manage connections until SIGTERM or SIGINT."""
-    vpn = Vpn(config.ipsec) if config.ipsec is not None and config.stack != "mip-only" else None
+    ipsec = config.ipsec if config.stack != "mip-only" else None
+    mobile_ip = MobileIp(config.mobile_ip)
     node = Node(
         config=config,
         links=Links(config.home_address),
         dhcp=Dhcp(config.trusted),
-        mobile_ip=MobileIp(config.mobile_ip),
-        vpn=vpn,
-        ipsec=vpn is not None,
+        mobile_ip=mobile_ip,
+        vpn=Vpn(ipsec) if ipsec else None,
+        monitor=Monitor(Policy(), mobile_ip, config.home_address, config.monitor) if ipsec else None,
+        ipsec=ipsec is not None,
     )
     manager = Manager(node)
     server = ControlServer(config.control, manager.handle)

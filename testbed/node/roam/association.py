@@ -10,7 +10,8 @@ from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
 from testbed.node.roam.config import Bounds, Config
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import IPSEC_DEVICE, Lease, Links
-from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.mobile_ip import Event, MobileIp
+from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.move import Move, Outcome
 from testbed.node.roam.registration import Registration, Target
 from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
@@ -25,13 +26,20 @@ class Node:
     dhcp: Dhcp
     mobile_ip: MobileIp
     vpn: Vpn | None
+    monitor: Monitor | None
+    """Of what may pass unprotected; where there is a `vpn`."""
     ipsec: bool
     """The policy: IPsec is used on networks that are not trusted."""
     network: str | None = None
     attachment: Attachment | None = None
 
     def join(self, network: str) -> None:
-        """Leave the present link with all that was obtained on it, and join another (or the same anew)."""
+        """Leave the present link with all that was obtained on it, and join another (or the same anew).
+
+        Raises LinkError.
+        """
+        if self.monitor is not None:
+            self.monitor.left()
         self.dhcp.stop()
         self.attachment = None
         if self.network is not None:
@@ -39,6 +47,14 @@ class Node:
         self.network = network
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
+
+    def heard(self, event: Event) -> None:
+        """Let the monitor see an event of the Mobile IP daemon."""
+        if self.monitor is not None and self.network is not None:
+            # IPsec inside MIPv4 is bound to the home address and is left out at home alone.
+            at_home = event.get("mode") == "home"
+            inside = self.config.trusted[self.network] and (self.config.stack == "mip-in-ipsec" or at_home)
+            self.monitor.heard(event, inside)
 
 
 class Association:
@@ -66,8 +82,8 @@ class Association:
 
     async def _run(self, fresh: bool) -> Outcome:
         node, move = self._node, self._move
-        protect = node.ipsec and not node.config.trusted[move.network]
-        inside_ipsec = protect and node.config.stack == "mip-in-ipsec"
+        trusted = node.config.trusted[move.network]
+        inside_ipsec = node.config.stack == "mip-in-ipsec" and node.ipsec and not trusted
         discarded: asyncio.Task[None] | None = None
         if fresh:
             node.join(move.network)
@@ -90,7 +106,8 @@ class Association:
             return await self._register_inside_ipsec(attachment)
         outcome = await self._register(attachment)
         if node.config.stack == "ipsec-in-mip" and outcome.state != "unregistered":
-            return await self._protect_home_address(outcome, protect and outcome.state == "registered")
+            at_home = trusted and outcome.state == "at-home"
+            return await self._protect_home_address(outcome, node.ipsec and not at_home)
         return outcome
 
     async def _register(self, attachment: Attachment) -> Outcome:

@@ -5,6 +5,7 @@ control = "/run/testbed/roam.sock"   # default: this
 stack = "mip-in-ipsec"               # mip-only | mip-in-ipsec | ipsec-in-mip
 attach = "hotel"                     # network joined at start; absent: none, wait for a `move`
 home-address = "10.0.1.100"
+monitor = 60                         # default: this; seconds from a registration inside until data stops
 probe = "10.0.4.10"                  # echo destination that ends the timeline; absent: no data step
 
 [networks.hotel]                     # one table per access network; the name is the interface's name
@@ -92,6 +93,8 @@ class Config:
     stack: Stack
     attach: str | None
     home_address: IPv4Address
+    monitor: float
+    """T_MONITOR of RFC 5265 §3.2.4 in seconds, where there is IPsec."""
     probe: IPv4Address | None
     trusted: Mapping[str, bool]
     """Every access network by name, and whether it is inside the protected network."""
@@ -122,6 +125,7 @@ def load(path: Path) -> Config:
         stack=stack,
         attach=attach,
         home_address=root.address("home-address"),
+        monitor=root.number("monitor", 60.0),
         probe=root.optional_address("probe"),
         trusted=trusted,
         mobile_ip=mobile_ip.text("control", "/run/testbed/mobile-node.sock"),

@@ -27,6 +27,7 @@ _SETTLED = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVA
 """The change was made already, or what was to go is gone."""
 
 _LINK_SCOPE, _ANY_SCOPE = 253, 255
+_UP = 1  # IFF_UP
 
 
 class LinkError(Exception):
@@ -89,6 +90,11 @@ class Links:
         """Join a link."""
         with _quietly():
             self._kernel.link("set", index=_index(interface), state="up")
+
+    def is_up(self, interface: str) -> bool:
+        """Whether a link is joined, by whomever."""
+        (link,) = self._kernel.get_links(_index(interface))
+        return bool(link["flags"] & _UP)
 
     def use_lease(self, lease: Lease) -> None:
         """Put the address on its interface, and let packets from it leave by its router."""

@@ -51,6 +51,8 @@ class Manager:
         node = self._node
         node.links.reset(node.config.trusted)
         node.dhcp.watch(self._lease_lost)
+        if node.monitor is not None:
+            node.monitor.watch(self._overdue)
         with node.mobile_ip.listening(self._heard):
             async with asyncio.TaskGroup() as group:
                 group.create_task(node.mobile_ip.run(lambda: self._repair("the Mobile IP daemon restarted")))
@@ -126,6 +128,7 @@ class Manager:
                 "up": tunnel is not None,
                 "inner": str(tunnel.inner) if tunnel and tunnel.inner else None,
             },
+            "inside": node.monitor is not None and node.monitor.inside,
             "mobile_ip": node.mobile_ip.connected,
             "timeline": dict(move.timeline) if move else None,
         }
@@ -141,6 +144,7 @@ class Manager:
 
     def _heard(self, message: Event) -> None:
         """Between moves, follow the Mobile IP daemon: registrations expire, and succeed late."""
+        self._node.heard(message)
         state = _STATES.get(str(message["event"]))
         if state is None or state == self._state or self._move is None or self._move.outcome is None:
             return
@@ -195,6 +199,19 @@ class Manager:
         self._node.links.drop_lease()
         self._node.attachment = None
         self._repair("the DHCP lease was lost")
+
+    def _overdue(self) -> None:
+        """The home agent inside is silent: find out anew where this is (RFC 5265 §3.3).
+
+        The link that is up need not be the one that was joined last.
+        """
+        node, move = self._node, self._move
+        assert node.network is not None
+        self._tell(event("overdue", SOURCE, network=node.network))
+        if move is None or move.outcome is None:
+            return  # the move under way finds it out
+        up = [name for name in (node.network, *node.config.trusted) if node.links.is_up(name)]
+        self._begin(next(iter(up), node.network), "a registration inside is overdue")
 
     async def _carry(self, move: Move, reason: str, patience: float, fresh: bool) -> None:
         outcome = Outcome("unregistered", "superseded")

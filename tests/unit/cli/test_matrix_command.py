@@ -45,7 +45,7 @@ ONE = ["matrix", "--scenario", "scenario-2.1"]
 def test_the_grid(decided, capsys):
     assert main(ONE) == 0
     out = capsys.readouterr().out
-    assert "12 of 12 reproduced" in out
+    assert "14 of 14 reproduced" in out
     (line,) = [line for line in out.splitlines() if "renegotiation-per-move" in line]
     assert line.split() == ["~", "renegotiation-per-move", "2.1-colocated-renegotiates"]
     assert "scenario-2.1  mip-in-ipsec  foreign-agent  ✗ fa-registration-impossible" in out
@@ -59,7 +59,7 @@ def test_what_is_not_reproduced_is_no_success(decided, capsys, result, line):
     decided.results["2.1-colocated-registers"] = result
     assert main(ONE) == 1
     out = capsys.readouterr().out
-    assert "11 of 12 reproduced" in out and "2.1-colocated-registers is " in out
+    assert "13 of 14 reproduced" in out and "2.1-colocated-registers is " in out
     (row,) = [one for one in out.splitlines() if "2.1-colocated-registers" in one and "is" not in one.split()]
     assert line in row and "works" not in row
 
@@ -67,7 +67,7 @@ def test_what_is_not_reproduced_is_no_success(decided, capsys, result, line):
 def test_json_has_every_claim_with_its_scenario(decided, capsys):
     assert main([*ONE, "-o", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert next(iter(document)) == "schema_version" and len(document["claims"]) == 12
+    assert next(iter(document)) == "schema_version" and len(document["claims"]) == 14
     assert {one["scenario"] for one in document["claims"]} == {"scenario-2.1"}
     shown = {one["id"]: one["problem"] for one in document["claims"] if one["problem"]}
     assert shown["2.1-gateway-guards"] == "home-agent-unreachable"
@@ -78,7 +78,7 @@ def test_github(decided, capsys, monkeypatch, tmp_path):
     decided.results["2.1-fa-mn-deaf"] = BAD
     assert main([*ONE, "-o", "github", "-q"]) == 1
     seen = capsys.readouterr()
-    assert seen.out.startswith("### 11 of 12 claims reproduced\n") and "::error" not in seen.out
+    assert seen.out.startswith("### 13 of 14 claims reproduced\n") and "::error" not in seen.out
     assert "| Scenario | Stack |" in seen.out
     (error,) = seen.err.splitlines()
     assert (
@@ -98,7 +98,7 @@ def test_junit_that_can_be_written_no_more_costs_nothing_else(decided, tmp_path,
     monkeypatch.setattr("testbed.cli.experiments._check_writable", lambda file: None)
     assert main([*ONE, "--junit", str(tmp_path / "missing" / "j.xml")]) == 2
     seen = capsys.readouterr()
-    assert "12 of 12 reproduced" in seen.out and "cannot write" in seen.err
+    assert "14 of 14 reproduced" in seen.out and "cannot write" in seen.err
 
 
 def test_only_a_stack(decided, capsys):

@@ -37,7 +37,7 @@ def decided(monkeypatch):
 def test_all_reproduced(decided, capsys):
     assert main(["verify", "scenario-2.1"]) == 0
     out = capsys.readouterr().out
-    assert "12 of 12 reproduced" in out and "2.1-gateway-guards" in out
+    assert "14 of 14 reproduced" in out and "2.1-gateway-guards" in out
 
 
 def test_one_refuted(decided, capsys, tmp_path):
@@ -46,7 +46,7 @@ def test_one_refuted(decided, capsys, tmp_path):
     assert main(["verify", "scenario-2.1", "--junit", str(junit)]) == 1
     assert "2.1-fa-mn-deaf is refuted: it is so: not seen" in capsys.readouterr().out
     suite = ET.parse(junit).getroot().find("testsuite")
-    assert suite.get("failures") == "1" and suite.get("tests") == "12"
+    assert suite.get("failures") == "1" and suite.get("tests") == "14"
 
 
 def test_only_what_was_asked_for_counts(decided, capsys):

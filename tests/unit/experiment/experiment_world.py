@@ -89,6 +89,7 @@ class PlayedCaptures:
     def __init__(self, lab=None, taps=()):
         self.taps = tuple(taps)
         self.packets = {}
+        self.times = {}  # of a tap's packets, in seconds; else 0, 1, …
         self.total = 5
         self.alive = True
         self.dropped = 0
@@ -108,7 +109,9 @@ class PlayedCaptures:
         if expression == "nonsense":
             raise StepError("syntax error in filter")
         found = tuple(self.packets.get((tap, expression), ()))
-        return Matched(tap, found, max(self.total, len(found)), self.alive, 0)
+        times = self.times.get(tap, range(len(found)))
+        times = tuple(1764000000.0 + time for time in times)[: len(found)]
+        return Matched(tap, found, times, max(self.total, len(found)), self.alive, self.dropped)
 
     def match_all(self, taps, expression):
         return [self.match(tap, expression) for tap in taps]

@@ -94,18 +94,18 @@ def test_associations_are_pairs_of_destination_and_spi():
 
 def test_packets_out_of_what_tcpdump_prints():
     listing = (
-        "IP 198.51.100.70.500 > 203.0.113.2.500: isakmp: phase 1 I ident\n"
+        "1764000000.125000 IP 198.51.100.70.500 > 203.0.113.2.500: isakmp: phase 1 I ident\n"
         "\t0x0000:  4500 0015 0001\n"
         "\t0x0010:  aa\n"
-        "ARP, Request who-has 10.0.1.1 tell 10.0.1.2, length 28\n"
+        "1764000000.250000 ARP, Request who-has 10.0.1.1 tell 10.0.1.2, length 28\n"
         "\t0x0000:  0001 0800\n"
-        "IP 10.0.1.1 > 10.0.1.2: ICMP echo request\n"
+        "1764000000.375000 campus Out IP 10.0.1.1 > 10.0.1.2: ICMP echo request\n"
         "    a line that tcpdump indents\n"
         "\t0x0000:  45\n"
     )
     assert list(_hex_packets(listing)) == [
-        bytes.fromhex("450000150001aa"),
-        bytes.fromhex("00010800"),
-        b"\x45",
+        (1764000000.125, bytes.fromhex("450000150001aa")),
+        (1764000000.25, bytes.fromhex("00010800")),
+        (1764000000.375, b"\x45"),
     ]
     assert list(_hex_packets("")) == []

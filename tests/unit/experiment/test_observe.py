@@ -65,6 +65,50 @@ def test_payload_in_clear(observer, captures):
     assert held(observer, clear={"at": "mn/hotel", "none": True})
 
 
+AFTER = {"at": "mn/campus", "filter": "granted", "by": "5s"}
+
+
+def exit_from_campus(observer, captures, *clear):
+    """Registered at 0 and 2.5 s; then packets on another link, those at `clear` readable."""
+    observer.traffic.marked = True
+    captures.packets["mn/campus", "granted"] = [b"reply", b"reply"]
+    captures.times["mn/campus"] = [0.0, 2.5]
+    captures.times["mn/hotel"] = [1.0, 7.5, 7.6]
+    captures.packets["mn/hotel", "ip"] = [
+        b"..readable by anybody on this link.." if time in clear else b"esp"
+        for time in captures.times["mn/hotel"]
+    ]
+
+
+def test_only_what_comes_later_counts(observer, captures):
+    exit_from_campus(observer, captures, 1.0, 7.5)  # so long after it, and not later
+    finding = judge(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER})
+    assert finding.held and "more than 5s after the last at mn/campus" in finding.expectation
+    assert finding.files[-1] == "claims/x/main/captures/mn-campus.pcap"
+    assert held(observer, packets={"at": "mn/hotel", "filter": "ip", "exactly": 1, "after": AFTER})
+    assert held(observer, clear={"at": "mn/hotel", "exactly": 2})
+    exit_from_campus(observer, captures, 7.6)
+    assert held(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER}) is False
+    assert held(observer, clear={"at": "mn/hotel", "at-least": 1, "after": AFTER})
+
+
+def test_nothing_later_decides_nothing(observer, captures):
+    exit_from_campus(observer, captures)
+    captures.packets["mn/hotel", "ip"].pop()
+    finding = judge(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER})
+    assert finding.held is None and "later than that" in finding.observed
+
+
+def test_without_the_packet_it_counts_from_nothing_is_decided(observer, captures):
+    exit_from_campus(observer, captures)
+    captures.dropped = 1
+    finding = judge(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER})
+    assert finding.held is None and "mn/campus may lack" in finding.observed
+    captures.dropped, captures.packets["mn/campus", "granted"] = 0, []
+    finding = judge(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER})
+    assert finding.held is None and "no packet at mn/campus matches 'granted'" in finding.observed
+
+
 def test_bindings(observer, lab):
     assert held(observer, binding={"agent": "ha", "present": False})
     assert held(observer, binding={"agent": "ha"}) is False

@@ -126,6 +126,9 @@ def test_a_move_leaves_behind_what_was_carried(lab, performer):
 def test_registering_past_ipsec_and_through_it(lab, performer):
     lab.states["mn", "roam"] = {"ipsec": {"inner": "10.0.250.1"}}
     assert do(performer, register={"through": "ipsec", "within": "20ms"}) == "0 requests sent, no answer"
+    with pytest.raises(StepError, match=r"lets no registration past \(mn\.passes=registrations"):
+        do(performer, register={"through": "hotspot", "within": "20ms"})
+    lab.topology = load_topology("scenario-2.1", sets=["node.mn.passes=registrations"])
     assert do(performer, register={"through": "hotspot", "within": "20ms"})
     asked = [request for _, service, request in lab.asked if service == "mobile-node"]
     assert asked == [
@@ -317,5 +320,6 @@ def test_a_perimeter_is_captured_at_the_border(lab):
 
 def test_every_step_of_the_built_in_claims_has_words():
     for claim in load_topology("scenario-2.1").topology.claims.values():
-        for one in (*claim.run.steps, *claim.control.steps):
-            assert len(step_text(one)) > 4 and "None" not in step_text(one)
+        for _, run in (*claim.experiments("run"), *claim.experiments("control")):
+            for one in run.steps:
+                assert len(step_text(one)) > 4 and "None" not in step_text(one)

@@ -37,17 +37,20 @@ def test_runs_share_labs():
     scenario, labs = planned()
     wanted = sorted((lab.topology.name, *lab.topology.sets) for lab in labs)
     plain, ipsec = "option.stack=mip-only", "option.stack=mip-in-ipsec"
-    home = "option.attach=home"
+    home, bypass = "option.attach=home", "node.mn.passes=registrations"
     assert wanted == [
         ("figure-10", home),
-        ("figure-7", ipsec, home),
+        ("figure-7", ipsec, home, bypass),
         ("plain-mip", home),
         ("scenario-2.1", ipsec, home),
+        ("scenario-2.1", ipsec, home, "node.mn.monitor=5s"),
+        ("scenario-2.1", ipsec, home, bypass),
         ("scenario-2.1", plain, home),
         ("scenario-2.1", plain, home, "node.gw.passes=registrations"),
+        ("scenario-2.2", "option.stack=ipsec-in-mip", "option.attach=hotel"),
     ]
     runs = [(run.claim, run.kind) for lab in labs for run in lab.runs]
-    assert len(runs) == len(set(runs)) == 2 * len(scenario.claims) == 24
+    assert len(runs) == 31 and len(set(runs)) == 2 * len(scenario.claims) == 28
     assert [lab.seconds for lab in labs] == sorted((lab.seconds for lab in labs), reverse=True)
 
 
@@ -271,7 +274,7 @@ def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
     assert wrong == ["2.1-fa-mn-deaf"]
     assert json.loads((tmp_path / "verdicts.json").read_text()) == verdicts
     assert (tmp_path / "topology.yaml").read_text().startswith("name: scenario-2.1")
-    assert sorted(stage.up) == sorted(stage.down) and len(stage.up) == 6
+    assert sorted(stage.up) == sorted(stage.down) and len(stage.up) == 9
 
 
 def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
@@ -280,7 +283,7 @@ def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
     verdicts = stage.verification.verify(scenario, labs)
     (one,) = [one for one in verdicts["claims"] if one["verdict"] != "reproduced"]
     assert one["id"] == "fig10-trusted-fa" and one["verdict"] == "inconclusive" and "no room" in one["reason"]
-    assert len(stage.down) == 6  # what was half there too
+    assert len(stage.down) == 9  # what was half there too
 
 
 def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):

@@ -104,7 +104,7 @@ def test_the_time_of_day_may_have_been_set():
 
 
 def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
-    return Matched(tap, (b"",) * number, number if total is None else total, alive, dropped)
+    return Matched(tap, (b"",) * number, (0.0,) * number, number if total is None else total, alive, dropped)
 
 
 @pytest.mark.parametrize(

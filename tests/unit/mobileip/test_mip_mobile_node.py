@@ -188,7 +188,7 @@ def test_acceptance_co_located():
     assert bench.state() == "registered" and bench.state("lifetime_left") == 100
     registered = {
         "mode": "co-located", "care_of": "198.51.100.70", "agent": None, "home_agent": "10.0.1.2",
-        "lifetime": 100, "renewal": False,
+        "lifetime": 100, "renewal": False, "requested": 0.0,
     }  # fmt: skip
     assert events(bench.effects, "registered") == [registered]
 
@@ -310,6 +310,46 @@ def test_a_registration_is_renewed_in_time(lifetime):
     if lifetime > 1:  # one second is as long as requests have to wait anyway
         assert not bench.of(*USES) and events(bench.effects, "registered")[0]["renewal"]
         assert bench.counters["registrations-expired"] == 0
+
+
+def test_a_registration_is_renewed_when_the_connection_manager_says_so():
+    """RFC 5265 §3.2.4: whatever its lifetime. How old it is counts from the request on."""
+    bench = Bench(lifetime=0xFFFF)
+    with pytest.raises(ValueError, match="no registration"):
+        bench.mn.renew(0.0)
+    bench.attach()
+    bench.reply()
+    bench.now = 50.0
+    bench.mn.renew(bench.now)
+    bench.mn.renew(bench.now)  # it is under way
+    bench.take()
+    assert bench.sent_at() == [0.0, 50.0]
+    bench.now = 50.2
+    bench.reply()
+    (registered,) = events(bench.effects, "registered")
+    assert registered["renewal"] and registered["requested"] == 50.0 and not bench.of(*USES)
+
+
+def test_at_home_the_deregistration_is_what_is_renewed():
+    bench = Bench()
+    bench.discover("home")
+    bench.home()
+    bench.reply(lifetime=0)
+    bench.now = 50.0
+    bench.mn.renew(bench.now)
+    bench.take()
+    assert bench.request.lifetime == 0
+    bench.reply(lifetime=0)
+    (deregistered,) = events(bench.effects, "deregistered")
+    assert deregistered == {"mode": "home", "requested": 50.0}
+
+
+def test_an_agent_that_is_a_router_and_no_more_is_not_asked():
+    bench = Bench()
+    bench.discover(register=False)
+    bench.advertise()
+    with pytest.raises(ValueError, match="no registration"):
+        bench.mn.renew(1.0)
 
 
 def test_a_registration_for_ever_is_not_renewed():

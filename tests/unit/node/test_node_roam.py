@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
@@ -11,15 +12,17 @@ from testbed.node.control import ControlServer
 from testbed.node.roam import manager as manager_module
 from testbed.node.roam.association import Node
 from testbed.node.roam.config import load
-from testbed.node.roam.links import Lease
+from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.vpn import Tunnel, VpnError
 from testbed.node.settings import ConfigError
 
 CONFIG = """
 stack = "{stack}"
 home-address = "10.0.1.100"
+monitor = {monitor}
 {more}
 [networks.hotel]
 trusted = false
@@ -53,6 +56,7 @@ class Links:
 
     def __init__(self):
         self.done = []
+        self.carried = []  # links that are up, and nobody here made them so
         self.inner = None
 
     def reset(self, interfaces):
@@ -63,6 +67,10 @@ class Links:
 
     def down(self, interface):
         self.done.append(f"down {interface}")
+
+    def is_up(self, interface):
+        moved = [step.split() for step in self.done if step.split()[-1] == interface and " " in step]
+        return interface in self.carried or (bool(moved) and moved[-1][0] == "up")
 
     def use_lease(self, lease):
         self.done.append(f"lease {lease.address}")
@@ -122,6 +130,23 @@ class Vpn:
         self.destroyed += 1
 
 
+class Policy:
+    """Who is inside, and until when by the clock of the event loop."""
+
+    def __init__(self):
+        self.inside, self.until = set(), 0.0
+        self.problem = None
+
+    def admit(self, addresses, seconds):
+        self.inside = {str(address) for address in addresses}
+        self.until = asyncio.get_running_loop().time() + seconds
+
+    def close(self):
+        if self.problem is not None:
+            raise LinkError(self.problem)
+        self.inside = set()
+
+
 class MobileIpDaemon:
     """Answers as the daemon does: an agent at the hotspot, home at home, a home agent that grants."""
 
@@ -147,6 +172,8 @@ class MobileIpDaemon:
                 self.answer("co-located", request["care_of"], None)
             case "discover":
                 self.discover(request["interface"], request["register"])
+            case "renew":
+                self.answer(*self.registered)
         self.requests.append(tuple(value for value in request.values()))
         return {}
 
@@ -160,11 +187,12 @@ class MobileIpDaemon:
         elif interface == "home":
             self.tell("agent-advertisement", agent="10.0.1.2", care_of=None, foreign_agent=False, busy=False)
             self.tell("at-home", agent="10.0.1.2")
-            self.tell("deregistered", mode="home")
+            self.tell("deregistered", mode="home", requested=time.monotonic())
 
     def answer(self, mode, care_of, agent):
+        self.registered = mode, care_of, agent
         if self.grants:
-            self.tell("registered", mode=mode, care_of=care_of, agent=agent)
+            self.tell("registered", mode=mode, care_of=care_of, agent=agent, requested=time.monotonic())
         elif self.grants is False:
             self.tell("registration-failed", code=131, reason="mobile node failed authentication")
 
@@ -172,9 +200,9 @@ class MobileIpDaemon:
 class Lab:
     """A manager and all it speaks to."""
 
-    def __init__(self, folder, stack, more=""):
+    def __init__(self, folder, stack, more="", monitor=60):
         file = folder / "roam.toml"
-        file.write_text(CONFIG.format(stack=stack, more=more))
+        file.write_text(CONFIG.format(stack=stack, more=more, monitor=monitor))
         with file.open("a") as stream:
             stream.write(f'[mobile-ip]\ncontrol = "{folder}/mip.sock"\n')
         config = load(file)
@@ -183,7 +211,10 @@ class Lab:
         self.vpn = Vpn() if stack != "mip-only" else None
         self.daemon = MobileIpDaemon(folder / "mip.sock")
         mobile_ip = MobileIp(config.mobile_ip)
-        self.node = Node(config, self.links, self.dhcp, mobile_ip, self.vpn, self.vpn is not None)
+        self.policy = Policy()
+        monitor = Monitor(self.policy, mobile_ip, config.home_address, config.monitor)
+        monitor = monitor if self.vpn is not None else None
+        self.node = Node(config, self.links, self.dhcp, mobile_ip, self.vpn, monitor, self.vpn is not None)
         self.manager = Manager(self.node)
 
     async def __aenter__(self):
@@ -225,9 +256,9 @@ class Lab:
         return await self.line()
 
 
-def in_lab(tmp_path, stack, scenario, more=""):
+def in_lab(tmp_path, stack, scenario, more="", monitor=60):
     async def run():
-        async with Lab(tmp_path, stack, more) as lab:
+        async with Lab(tmp_path, stack, more, monitor) as lab:
             await scenario(lab)
 
     asyncio.run(asyncio.wait_for(run(), 20))
@@ -351,8 +382,8 @@ def test_ipsec_in_mip_negotiates_once_from_the_home_address(tmp_path):
     async def scenario(lab):
         settled = await lab.move("hotel")
         assert settled["timeline"]["registration"] <= settled["timeline"]["ike"]
-        for network in ("hotspot", "campus", "airport"):
-            assert (await lab.move(network))["state"] == "registered"
+        for network, state in (("hotspot", "registered"), ("home", "at-home"), ("campus", "registered")):
+            assert (await lab.move(network))["state"] == state
         assert lab.vpn.negotiated == ["10.0.1.100"]
         assert [done for done in lab.links.done if done.startswith("steer")] == [
             "steer True", "steer False", "steer True",
@@ -505,6 +536,91 @@ def test_the_first_data_packet_ends_the_timeline(tmp_path, monkeypatch):
     in_lab(tmp_path, "mip-in-ipsec", scenario, 'probe = "10.0.4.10"')
 
 
+def test_inside_is_where_a_registration_is_granted(tmp_path):
+    async def scenario(lab):
+        lab.policy.inside = {"10.0.3.7"}  # as a predecessor left it; the manager closes it when it starts
+        await lab.move("campus")
+        assert lab.policy.inside == {"10.0.1.100", "10.0.3.100"}
+        assert 59 < lab.policy.until - time.monotonic() < 60
+        await lab.move("home")
+        assert lab.policy.inside == {"10.0.1.100"} and (await lab.state())["inside"]
+        await lab.move("hotel")  # where it is granted through IPsec
+        assert lab.policy.inside == set() and not (await lab.state())["inside"]
+        lab.daemon.grants = None
+        assert (await lab.move("campus"))["state"] == "unregistered"
+        assert lab.policy.inside == set()
+        lab.daemon.tell("registered", mode="co-located", care_of="10.0.3.100", requested=time.monotonic())
+        while not lab.policy.inside:
+            await asyncio.sleep(0.01)
+        lab.daemon.tell("detached")  # by whomever
+        while lab.policy.inside:
+            await asyncio.sleep(0.01)
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_with_ipsec_inside_mip_home_alone_is_inside(tmp_path):
+    async def scenario(lab):
+        await lab.move("campus")
+        assert lab.policy.inside == set()
+        await lab.move("home")
+        assert lab.policy.inside == {"10.0.1.100"}
+
+    in_lab(tmp_path, "ipsec-in-mip", scenario)
+
+
+def test_a_link_is_not_joined_while_data_cannot_be_stopped(tmp_path):
+    async def scenario(lab):
+        await lab.move("campus")
+        lab.policy.problem = "IPsec policy: no such set"
+        assert (await lab.move("hotel"))["detail"] == "IPsec policy: no such set"
+        assert "up hotel" not in lab.links.done
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario)
+
+
+def test_inside_it_registers_anew_in_time(tmp_path):
+    async def scenario(lab):
+        await lab.move("campus")
+        until = lab.policy.until
+        while lab.policy.until == until:
+            await asyncio.sleep(0.01)
+        assert ("renew",) in lab.daemon.requests
+        assert lab.policy.inside and 0.2 < lab.policy.until - until < 3
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=1.0)
+
+
+def test_overdue_it_finds_out_anew_where_it_is(tmp_path):
+    """It was carried: the link that is up is not the one it joined, and no name of a link is believed."""
+
+    async def scenario(lab):
+        await lab.move("campus")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.daemon.grants, lab.links.carried = None, ["hotel"]
+        lab.links.done.append("down campus")
+        events = await lab.until_settled()
+        assert events[0]["event"] == "overdue" and lab.policy.inside == set()
+        assert events[-1]["network"] == "hotel"
+        assert lab.vpn.negotiated == ["198.51.100.70"]
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=0.4)
+
+
+def test_overdue_on_a_link_that_did_not_change_it_settles_unregistered(tmp_path):
+    async def scenario(lab):
+        await lab.move("campus")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.daemon.grants = None
+        settled = (await lab.until_settled())[-1]
+        assert (settled["network"], settled["state"]) == ("campus", "unregistered")
+        assert lab.policy.inside == set()
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=0.4)
+
+
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
@@ -541,6 +657,6 @@ def test_requests_that_make_no_sense(tmp_path, request_, error):
 )
 def test_configuration_errors(tmp_path, change, problem):
     file = tmp_path / "roam.toml"
-    file.write_text(CONFIG.format(stack="mip-in-ipsec", more="").replace(*change, 1))
+    file.write_text(CONFIG.format(stack="mip-in-ipsec", more="", monitor=60).replace(*change, 1))
     with pytest.raises(ConfigError, match=problem):
         load(file)

@@ -104,6 +104,14 @@ def test_roles_that_differ_in_a_setting(tmp_path: Path) -> None:
             "expected `role` with the type node only",
         ),
         (
+            "name: x\nsummary: x\nsettings: {a: {type: int, at-least: 3s}}\n",
+            "expected `at-least` with the type duration only",
+        ),
+        (
+            "name: x\nsummary: x\nsettings: {a: {type: duration, at-least: 3s, default: 2s}}\n",
+            "expected a default that fits: 3s or longer",
+        ),
+        (
             "name: x\nsummary: x\nsettings: {a: {type: int, default: b}}\n",
             "expected a default that fits: a whole number",
         ),

@@ -1,0 +1,110 @@
+"""Whatever fails on a VPN client, and however it is routed: what IPsec protects does not leave in clear."""
+
+import re
+from contextlib import contextmanager
+
+import pytest
+
+from testbed.experiment.access import LabAccess
+from testbed.experiment.captures import Captures
+from testbed.experiment.perform import Performer, set_service, settle
+from testbed.lab.addresses import choose_pool
+from testbed.lab.down import remove_labs
+from testbed.lab.state import find_lab
+from testbed.lab.up import bring_up
+from testbed.topology.load import load_topology
+from testbed.topology.steps import Step
+
+NAME = "test-vpn-client"
+MONITOR = 3.0
+CLEAR = "ip and dst net 10.0.0.0/8 and not dst host 10.0.1.100"
+MISROUTE = """\
+ip route replace 10.0.0.0/8 via 198.51.100.65 dev hotel onlink
+ip rule add to 10.0.0.0/8 table main preference 1
+"""
+REROUTE = "ip rule del preference 1 || :; ip route del 10.0.0.0/8 || :"
+PING = (
+    "ping -q -c 5 -i 0.1 -W 1 -I 10.0.1.100 10.0.4.10 || :; ping -q -c 5 -i 0.1 -W 1 -I hotel 10.0.4.10 || :"
+)
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def lab(engine, node_image):
+    sets = ["option.stack=mip-in-ipsec", "option.attach=hotel", f"node.mn.monitor={MONITOR:g}s"]
+    loaded = load_topology("scenario-2.1", sets=sets)
+    try:
+        bring_up(engine, loaded, lab=NAME, image=node_image, pool=choose_pool())
+        actual = find_lab(engine, NAME)
+        access = LabAccess(engine, NAME, loaded, {node: each.id for node, each in actual.nodes.items()})
+        access.open()
+        yield access
+        access.stop()
+    finally:
+        remove_labs(engine, NAME)
+
+
+@contextmanager
+def watched(lab, *networks):
+    captures = Captures(lab, [f"mn/{network}" for network in networks])
+    captures.start()
+    try:
+        yield captures
+    finally:
+        captures.stop()
+
+
+@contextmanager
+def dead(lab, *services):
+    for name in services:
+        set_service(lab, "mn", name, "down")
+    try:
+        yield
+    finally:
+        for name in reversed(services):
+            set_service(lab, "mn", name, "up")
+
+
+def dropped(lab):
+    rules = lab.shell("mn", "nft list chain inet vpn-client output").text
+    return sum(map(int, re.findall(r"counter packets (\d+) bytes \d+ drop", rules)))
+
+
+@pytest.mark.parametrize(
+    "failed", [(), ("charon",), ("roam",), ("mobile-node",), ("roam", "mobile-node", "charon")], ids=str
+)
+def test_outside_nothing_leaves_in_clear(lab, failed):
+    settle(lab, {"op": "move", "network": "hotel"})
+    before = dropped(lab)
+    with watched(lab, "hotel") as captures, dead(lab, *failed):
+        try:
+            lab.shell("mn", MISROUTE + PING, within=30)
+        finally:
+            lab.shell("mn", REROUTE)
+    assert dropped(lab) - before >= 5  # it did try; the home address goes with the Mobile IP daemon
+    assert captures.match("mn/hotel", CLEAR).packets == ()
+
+
+def test_without_the_rules_it_would(lab):
+    settle(lab, {"op": "move", "network": "hotel"})
+    with watched(lab, "hotel") as captures:
+        try:
+            lab.shell("mn", "nft delete table inet vpn-client\n" + MISROUTE + PING, within=30)
+        finally:
+            lab.shell("mn", "nft -f /etc/nftables.d/vpn-client.nft\n" + REROUTE)
+    assert len(captures.match("mn/hotel", CLEAR).packets) >= 10
+
+
+def test_with_nobody_left_to_notice_the_kernel_ends_it_in_time(lab):
+    performer = Performer(lab, None)
+    try:
+        with watched(lab, "campus", "hotel") as captures:
+            settle(lab, {"op": "move", "network": "campus"})
+            performer.perform(Step.model_validate({"carry": "hotel"}))
+            with dead(lab, "roam"):
+                lab.shell("mn", "ping -q -c 60 -i 0.1 -W 1 -I 10.0.1.100 10.0.4.10 || :", within=30)
+    finally:
+        performer.undo()
+    granted = captures.match("mn/campus", "udp src port 434 and udp[8] = 3").times
+    clear = captures.match("mn/hotel", CLEAR).times
+    assert clear and max(clear) < max(granted) + MONITOR

@@ -1,0 +1,57 @@
+"""What a VPN client is told: where it is inside, and what its IPsec policy lets pass."""
+
+import tomllib
+
+import pytest
+
+from testbed.data import data_dir
+from testbed.render import Secrets, render_lab
+from testbed.topology.load import load_topology
+
+RULES = "/etc/nftables.d/vpn-client.nft"
+
+
+def files(ref, *sets):
+    lab = render_lab(load_topology(ref, sets=sets), lab="lab", secrets=Secrets("psk", "00" * 16))
+    return {path: file.content for path, file in lab.nodes["mn"].files.items()}
+
+
+def test_every_stack_with_ipsec_has_rules_and_no_other():
+    for stack in ("mip-in-ipsec", "ipsec-in-mip"):
+        assert files("scenario-2.1", f"stack={stack}")[RULES].count("10.0.0.0/8 counter drop") == 2
+    assert RULES not in files("scenario-2.1", "stack=mip-only")
+
+
+@pytest.mark.parametrize(
+    ("stack", "trusted"),
+    [("mip-in-ipsec", {"office", "campus", "home"}), ("ipsec-in-mip", {"home"})],
+)
+def test_the_domains_and_the_stack_say_where_it_may_be_inside(stack, trusted):
+    roam = tomllib.loads(files("scenario-2.5", f"stack={stack}")["/etc/testbed/roam.toml"])
+    assert {name for name, network in roam["networks"].items() if network["trusted"]} == trusted
+
+
+def test_the_monitoring_time_is_a_setting():
+    roam = tomllib.loads(files("scenario-2.1", "node.mn.monitor=5s")["/etc/testbed/roam.toml"])
+    assert roam["monitor"] == 5
+
+
+def test_registrations_pass_inside_alone_unless_a_bypass_is_asked_for():
+    assert 'oifname { "office", "campus", "home" } udp dport 434 accept' in files("scenario-2.1")[RULES]
+    rules = files("scenario-2.1", "node.mn.passes=registrations")[RULES].splitlines()
+    assert "    udp dport 434 accept" in rules and "    udp sport 434 accept" in rules
+
+
+def test_a_client_that_is_never_inside(tmp_path):
+    file = tmp_path / "outside.yaml"
+    included = data_dir("topologies") / "figure-7.yaml"
+    file.write_text(
+        f"name: outside\ninclude: [{included}]\nnetworks: {{desks: {{domain: dmz}}, home: {{domain: dmz}}}}\n"
+    )
+    rules = files(str(file))[RULES]
+    assert "434" not in rules and '""' not in rules
+
+
+def test_the_rules_are_there_before_any_link():
+    init = (data_dir("images") / "init").read_text()
+    assert init.index('nft --file "$rules"') < init.index("ip -batch")

@@ -1,4 +1,4 @@
-"""The home agent's filter on its untrusted link (RFC 4093 §2.2): real packets, in a container of the image."""
+"""The home agent's filter on its untrusted link (RFC 4093 §2.2): real packets in the node image."""
 
 from __future__ import annotations
 

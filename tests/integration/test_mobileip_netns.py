@@ -118,6 +118,12 @@ def test_no_error_answers_what_is_tunnelled(world: World) -> None:
         assert values[names.index("OutDestUnreachs")] == "0"
 
 
+@pytest.mark.kernel("ipip")
+def test_the_kernel_has_the_tunnels_where_it_can(world: World) -> None:
+    for daemon in world.start("foreign-agent", "mobile-node"):
+        assert daemon.ask("state")["backend"] == "kernel"
+
+
 def test_through_a_foreign_agent(world: World) -> None:
     _, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
     world.only_up("hotspot")

@@ -1,10 +1,14 @@
 """Fixtures for tests that need a container engine: tests/integration, and what is marked `docker`.
 
-Where no engine answers such tests are skipped, and the summary says so; with CI=true they fail instead.
+Where no engine answers such tests are skipped, and the summary says so. With CI=true a skip is a failure,
+unless the kernel lacks what a test is marked with: `@pytest.mark.kernel("ipip")`.
 """
 
 import os
 import signal
+import sys
+from pathlib import Path
+from shutil import which  # tests put others in the place of shutil.which
 from uuid import uuid4
 
 import pytest
@@ -12,12 +16,37 @@ import pytest
 from testbed.engine import provision
 from testbed.engine.api import EngineError, InUseError
 from testbed.engine.image import ensure_node_image
+from testbed.lab.doctor import TEST_PROGRAMS, try_in_container
 
 CI = os.environ.get("CI") == "true"
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others
+EVERYWHERE = {"sh", "apt-config"}  # no Debian is without them
+SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
+KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true
 _missing = pytest.StashKey[str]()
+
+
+def _no_other_program(event, arguments):
+    """Let tests run their own programs and those on the list, and none that merely happens to be here."""
+    if event != "subprocess.Popen":
+        return
+    program, _, _, environment = arguments
+    name = os.fsdecode(program)
+    path = (os.environ if environment is None else environment).get("PATH", os.defpath)
+    place = name if "/" in name else which(name, path=path)
+    if name in TEST_PROGRAMS:
+        if place is None:
+            pytest.skip(f"{name} is missing: testbed doctor --fix --tests installs it")
+    elif name not in (*EVERYWHERE, sys.executable) and (place is None or str(Path(place).parent) in SYSTEM):
+        pytest.fail(
+            f"tests run {name}, which a fresh machine may not have: run it in a node, "
+            "or add it to TEST_PROGRAMS of testbed/lab/doctor.py"
+        )
+
+
+sys.addaudithook(_no_other_program)
 
 
 def pytest_collection_modifyitems(items):
@@ -35,8 +64,6 @@ def engine(request):
     try:
         engine = provision.reach_engine(print)
     except EngineError as error:
-        if CI:
-            pytest.fail(f"CI needs a container engine: {error}", pytrace=False)
         request.config.stash[_missing] = str(error)
         pytest.skip(f"NO CONTAINER ENGINE: {error.message}")
     yield engine
@@ -47,6 +74,39 @@ def engine(request):
 def node_image(engine):
     """The name of the node image, built if it is not there."""
     return ensure_node_image(engine, print).name
+
+
+@pytest.fixture(scope="session")
+def kernel(engine, node_image):
+    """Why this kernel lacks a feature, by the name that `doctor` has for it; "" where it is there."""
+    return try_in_container(engine, node_image)
+
+
+@pytest.fixture(autouse=True)
+def _kernel_has(request):
+    if marker := request.node.get_closest_marker("kernel"):
+        (feature,) = marker.args
+        if reason := request.getfixturevalue("kernel")[feature]:
+            pytest.skip(f"{KERNEL_LACKS} {feature}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _no_skip((yield))
+
+
+def _no_skip(report):
+    if CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2]
+        if KERNEL_LACKS not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"with CI=true a skip is a failure: {reason}"
+    return report
 
 
 @pytest.fixture

@@ -55,15 +55,17 @@ def apt_mirrors(sources: Path = _SOURCES) -> list[str]:
 def bootstrap(
     mirror: str,
     packages: Sequence[str],
-    archive: Path,
+    target: Path,
     *,
-    dpkg_options: Path,
+    suite: str = SUITE,
+    dpkg_options: Path | None = None,
     say: Callable[[str], None],
     detail: Callable[[str], None],
 ) -> None:
-    """Write a root file system with `packages` to a tar file.
+    """Write a root file system with `packages` to a tar file, or into a new folder.
 
-    `dpkg_options` is a file of dpkg options. Needs root or user namespaces. Raises `MachineError`.
+    `suite` is the Debian release, `dpkg_options` a file of dpkg options. Needs root or user namespaces.
+    Raises `MachineError`.
     """
     provision.require(TOOL, TOOL_PACKAGES, say, why=PURPOSE)
     if os.geteuid() != 0:
@@ -76,13 +78,13 @@ def bootstrap(
         TOOL,
         "--variant=minbase",
         f"--include={','.join(packages)}",
-        f"--dpkgopt={dpkg_options}",
-        *(f'--aptopt={key} "{value}"' for key, value in _host_settings()),
+        *([f"--dpkgopt={dpkg_options}"] if dpkg_options else []),
+        *(f'--aptopt={key} "{value}"' for key, value in host_settings()),
         # The host's settings are of no use in a node, and a proxy's password of harm.
         '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
-        SUITE,
-        str(archive),
-        f"deb {keys}{mirror} {SUITE} main",
+        suite,
+        str(target),
+        f"deb {keys}{mirror} {suite} main",
     ]
     complaints: list[str] = []
     with subprocess.Popen(
@@ -145,7 +147,8 @@ def _has_suite(mirror: str) -> bool:
         return False
 
 
-def _host_settings() -> list[tuple[str, str]]:
+def host_settings() -> list[tuple[str, str]]:
+    """Return the settings of this machine's apt that its mirror may need: proxies, retries, validity."""
     try:
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

@@ -5,7 +5,7 @@ What the kernel can is tried in a throwaway container: nodes live in one, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +26,12 @@ DISK_COMFORTABLE: Final = 4.0  # GiB
 POOL_NEEDED: Final = 256  # addresses: about what one lab takes
 POOL_COMFORTABLE: Final = 2048  # addresses
 LABEL: Final = "org.testbed.doctor"
+# What tests run on this machine instead of in nodes: the program, its Debian packages, what it is for.
+# tests/conftest.py lets them run no other.
+TEST_PROGRAMS: Final = {
+    "tshark": (("tshark",), "decodes the captures of tests"),
+    "mergecap": (("wireshark-common",), "joins the captures of tests"),
+}
 
 Say = Callable[[str], None]
 
@@ -64,7 +70,8 @@ def examine(say: Say, *, fix: bool = False, tests: bool = False) -> Iterator[Che
         with closing(engine):
             yield from _examine_engine(engine, say, fix=fix)
     if tests:
-        yield _program("tshark", ["tshark"], "decodes the captures of tests", say)
+        for program, (packages, purpose) in TEST_PROGRAMS.items():
+            yield _program(program, packages, purpose, say)
 
 
 def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Check]:
@@ -85,7 +92,7 @@ def _api(facts: EngineFacts) -> Check:
     return Check("api", Level.OK, f"{facts.api} (at least {oldest})")
 
 
-def _program(name: str, packages: list[str], purpose: str, say: Say) -> Check:
+def _program(name: str, packages: Sequence[str], purpose: str, say: Say) -> Check:
     try:
         provision.require(name, packages, say, why=purpose)
     except TestbedError as error:
@@ -113,7 +120,7 @@ def _image(engine: DockerEngine, say: Say, *, fix: bool) -> Generator[Check, Non
         yield Check("image", Level.WARN, f"not built yet; the registry offers {PUBLIC_BASE}", how)
     elif mirror := bootstrap.host_mirror():
         yield Check("image", Level.WARN, f"not built yet; no registry, but the Debian mirror {mirror}", how)
-        yield _program(bootstrap.TOOL, list(bootstrap.TOOL_PACKAGES), bootstrap.PURPOSE, say)
+        yield _program(bootstrap.TOOL, bootstrap.TOOL_PACKAGES, bootstrap.PURPOSE, say)
     else:
         detail = f"not built yet; no registry offers {PUBLIC_BASE}, and apt here uses no Debian mirror"
         yield Check("image", Level.FAIL, detail, "testbed build --mirror URL, or --base IMAGE")
@@ -171,7 +178,7 @@ _TRIALS: Final = (
 
 def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
     try:
-        answers = _try_in_container(engine, image)
+        answers = try_in_container(engine, image)
     except EngineError as error:
         fix = "load the module tun on the engine's host" if "/dev/net/tun" in error.message else error.hint
         yield Check("container", Level.FAIL, error.message, fix)
@@ -206,8 +213,11 @@ def _disk(available: str) -> Check:
     return Check("disk", Level.OK, detail)
 
 
-def _try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
-    """Run the trials; return the error of each by its name ("" is success)."""
+def try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
+    """Try what nodes do in a throwaway container; return the error of each trial by its name ("" is success).
+
+    Raises `EngineError`.
+    """
     script = [
         'try() { name=$1; shift; reason=$("$@" 2>&1) && reason=; echo "$name|"$reason; }',
         *(f"try {trial.name} {trial.command}" for trial in _TRIALS),

@@ -1,35 +1,52 @@
-"""The home agent's filter on its untrusted link (RFC 4093 §2.2): real packets in a namespace, no engine."""
+"""The home agent's filter on its untrusted link (RFC 4093 §2.2): real packets in the node image."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from struct import pack
+from uuid import uuid4
 
 import pytest
+from node_programs import execute
 
+from testbed.engine.api import ContainerSpec
+from testbed.engine.docker import DockerEngine
 from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nft", "unshare"))),
-    reason="NOT RUN: needs root, iproute2 and nft",
-)
 
 SEND = """
 import socket, subprocess, sys
 rules, packet = sys.argv[1], bytes.fromhex(sys.argv[2])
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+subprocess.run(["nft", "-f", "-"], input="flush ruleset\\n" + rules, text=True, check=True)
 try:
     socket.socket(socket.AF_INET, socket.SOCK_RAW, 4).sendto(packet, ("127.0.0.1", 0))
 except PermissionError:
     pass  # dropped on the way out
 print(subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout)
 """
+
+
+@pytest.fixture(scope="module")
+def node(engine: DockerEngine, node_image: str) -> Iterator[str]:
+    """A container with loopback alone."""
+    name = f"testbed-test-{uuid4().hex[:12]}"
+    id = engine.create_container(
+        ContainerSpec(
+            name=name,
+            hostname="ha",
+            image=node_image,
+            labels={"org.testbed.test": name},
+            endpoints=(),
+            archive=b"",
+            command=("sleep", "infinity"),
+        )
+    )
+    try:
+        engine.start_container(id)
+        yield id
+    finally:
+        engine.remove_container(id)
 
 
 def inner(protocol: int, port: int = 0, *, options: bytes = b"", fragment: int = 0) -> bytes:
@@ -51,10 +68,12 @@ def inner(protocol: int, port: int = 0, *, options: bytes = b"", fragment: int =
         pytest.param(inner(17, 500, fragment=1), True, id="later-fragment-with-500-where-the-port-would-be"),
     ],
 )
-def test_tunnels_carry_ipsec_or_nothing(packet: bytes, dropped: bool) -> None:
+def test_tunnels_carry_ipsec_or_nothing(
+    engine: DockerEngine, node: str, packet: bytes, dropped: bool
+) -> None:
     lab = render_lab(load_topology("scenario-2.2"), lab="x", secrets=Secrets("psk", "00" * 16))
     rules = lab.nodes["ha"].files["/etc/nftables.d/home-agent.nft"].content.replace('"internet"', '"lo"')
-    script = ["unshare", "-n", sys.executable, "-c", SEND, rules, packet.hex()]
-    listed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    counted = re.search(r"counter packets (\d+) bytes \d+ drop", listed)
+    done = execute(engine, node, "python3", "-c", SEND, rules, packet.hex())
+    assert done.returncode == 0, done.stderr
+    counted = re.search(r"counter packets (\d+) bytes \d+ drop", done.stdout)
     assert counted and (int(counted[1]) > 0) is dropped

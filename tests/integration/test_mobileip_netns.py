@@ -1,104 +1,39 @@
-r"""Home agent, foreign agent and mobile node as processes in network namespaces: real packets, no engine.
-
-    core ------ ha ---+--- cn
-   /    \             | home
-hotel    fa           |
-   \      \ hotspot   |
-    +------ mn -------+
-"""
+"""Home agent, foreign agent and mobile node in nodes of a lab without any other daemon: real packets."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None or not Path("/dev/net/tun").exists(),
-    reason="NOT RUN: needs root, iproute2 and /dev/net/tun",
+from mobileip_world import (
+    CARE_OF_FA,
+    CARE_OF_HOTEL,
+    CN,
+    CONFIG,
+    FA,
+    FOLDER,
+    HOME_ADDRESS,
+    HOME_AGENT,
+    PLACES,
+    Daemon,
+    World,
+    topology,
 )
 
-PREFIX = f"mipio-{os.getpid():x}-"
-KEY = "00112233445566778899aabbccddeeff"
-HOME_ADDRESS, HOME_AGENT, CN = "192.0.2.100", "203.0.113.2", "192.0.2.10"
-FA, CARE_OF_FA, CARE_OF_HOTEL = "198.51.100.1", "203.0.113.6", "198.51.100.70"
-LINKS = [
-    ("core", "ha0", "203.0.113.1/30", "ha", "net", "203.0.113.2/30"),
-    ("core", "fa0", "203.0.113.5/30", "fa", "net", "203.0.113.6/30"),
-    ("core", "hotel", "198.51.100.65/26", "mn", "hotel", None),
-    ("fa", "hotspot", "198.51.100.1/26", "mn", "hotspot", None),
-    ("switch", "p1", None, "ha", "home", "192.0.2.1/24"),
-    ("switch", "p2", None, "cn", "home", "192.0.2.10/24"),
-    ("switch", "p3", None, "mn", "home", None),
-]
-ROUTES = {
-    "core": ["192.0.2.0/24 via 203.0.113.2"],
-    "ha": ["default via 203.0.113.1"],
-    "fa": ["default via 203.0.113.5"],
-    "cn": ["default via 192.0.2.1"],
-}
-CONFIG = {
-    "home-agent": f"""
-        address = "{HOME_AGENT}"
-        [home]
-        interface = "home"
-        prefix = "192.0.2.0/24"
-        [[security]]
-        mobile-node = "{HOME_ADDRESS}"
-        spi = 256
-        key = "{KEY}"
-        """,
-    "foreign-agent": f"""
-        interface = "hotspot"
-        address = "{FA}"
-        care-of = "{CARE_OF_FA}"
-        """,
-    "mobile-node": f"""
-        home-address = "{HOME_ADDRESS}"
-        home-prefix = "192.0.2.0/24"
-        home-agent = "{HOME_AGENT}"
-        reverse-tunnel = true
-        mip-rule-preference = 230
-        [security]
-        spi = 256
-        key = "{KEY}"
-        """,
-}
-PLACES = {"home-agent": "ha", "foreign-agent": "fa", "mobile-node": "mn"}
-PING = textwrap.dedent("""
-    import os, select, socket, struct, sys, time
-    source, destination, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-    s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    if source != "-":
-        s.bind((source, 0))
-    until, number = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
-        head = struct.pack("!HH", os.getpid() & 0xffff, number)
-        total = sum(struct.unpack("!4H", b"\\x08\\0\\0\\0" + head))
-        try:
-            s.sendto(b"\\x08\\0" + (-total % 0xffff).to_bytes(2, "big") + head, (destination, 0))
-        except OSError:
-            pass
-        again = time.monotonic() + 0.1
-        while (left := again - time.monotonic()) > 0 and select.select([s], [], [], left)[0]:
-            answer, peer = s.recvfrom(2048)
-            if answer[20] == 0 and answer[24:26] == head[:2] and peer[0] == destination:
-                sys.exit(0)
-        number += 1
-    sys.exit(1)
-    """)
+from testbed.engine.docker import DockerEngine
+from testbed.lab.addresses import choose_pool
+from testbed.lab.down import remove_labs
+from testbed.lab.state import find_lab
+from testbed.lab.up import bring_up
 
 RECEIVE = textwrap.dedent("""
     import socket
@@ -119,212 +54,36 @@ SEND = textwrap.dedent(f"""
     """)
 
 
-def run(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
-class Daemon:
-    """One of the three daemons, its events and its control socket."""
-
-    def __init__(self, role: str, folder: Path) -> None:
-        self.role = role
-        self.folder = folder
-        self.events: list[dict[str, Any]] = []
-        self._news = threading.Condition()
-        self.socket = folder / f"{role}.sock"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "testbed.mobileip", self.role]
-        command += ["--config", str(self.folder / f"{self.role}.toml"), "--control", str(self.socket)]
-        started, before = time.monotonic(), len(self.events)
-        self.process = subprocess.Popen(
-            ["ip", "netns", "exec", PREFIX + PLACES[self.role], *command],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / f"{self.role}.log").open("ab"),
-        )
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
-        self.wait("ready", after=before)
-        self.start_took = time.monotonic() - started
-
-    def _read(self, stream: Any) -> None:
-        for line in stream:
-            with self._news:
-                self.events.append(json.loads(line))
-                self._news.notify_all()
-
-    def wait(self, event: str, timeout: float = 5.0, after: int = 0, **fields: Any) -> dict[str, Any]:
-        """The first event of that name and those fields, of those from number `after` on."""
-
-        def found() -> dict[str, Any] | None:
-            matching = (e for e in self.events[after:] if e["event"] == event)
-            return next((e for e in matching if fields.items() <= e.items()), None)
-
-        with self._news:
-            assert self._news.wait_for(lambda: found() is not None, timeout), (
-                f"{self.role}: no {event} {fields} in {self.events[after:]}; "
-                + (self.folder / f"{self.role}.log").read_text()
-            )
-            result = found()
-            assert result is not None
-            return result
-
-    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.socket))
-            connection.sendall(json.dumps({"op": op, **fields}).encode() + b"\n")
-            reply: dict[str, Any] = json.loads(connection.makefile().readline())
-        return reply
-
-    def do(self, op: str, **fields: Any) -> int:
-        """Give a command; returns the number of events before it."""
-        before = len(self.events)
-        reply = self.ask(op, **fields)
-        assert reply["ok"], reply
-        return before
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(10)
-
-
-class World:
-    """The namespaces, links and daemons."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.daemons: dict[str, Daemon] = {}
-        self.captures: list[tuple[subprocess.Popen[bytes], Path]] = []
-        for role, text in CONFIG.items():
-            self.configure(role, text)
-
-    def configure(self, role: str, text: str) -> None:
-        (self.folder / f"{role}.toml").write_text(textwrap.dedent(text))
-
-    def build(self) -> None:
-        for name in ("core", "ha", "fa", "cn", "mn", "switch"):
-            run("ip", "netns", "add", PREFIX + name)
-            run("ip", "-n", PREFIX + name, "link", "set", "lo", "up")
-            forward = int(name in ("core", "ha", "fa"))
-            settings = [
-                "all.rp_filter=0",
-                "default.rp_filter=0",
-                "all.send_redirects=0",
-                f"all.forwarding={forward}",
-            ]
-            settings += ["all.arp_ignore=1", "all.arp_announce=2"] if name == "mn" else []
-            sysctls = [f"net.ipv4.conf.{setting}" for setting in settings]
-            run("ip", "netns", "exec", PREFIX + name, "sysctl", "-qw", *sysctls)
-        run("ip", "-n", PREFIX + "switch", "link", "add", "name", "lan", "type", "bridge")
-        run("ip", "-n", PREFIX + "switch", "link", "set", "lan", "up")
-        for one, device, address, other, peer, peer_address in LINKS:
-            pair = ("name", device, "netns", PREFIX + one, "type", "veth", "peer", "name", peer)
-            run("ip", "link", "add", *pair, "netns", PREFIX + other)
-            for node, name, mine in ((one, device, address), (other, peer, peer_address)):
-                if mine:
-                    self.ip(node, "addr", "add", mine, "dev", name)
-                if node == "switch":
-                    self.ip(node, "link", "set", name, "master", "lan")
-                if node != "mn":
-                    self.ip(node, "link", "set", name, "up")
-        for node, routes in ROUTES.items():
-            for route in routes:
-                self.ip(node, "route", "add", *route.split())
-
-    def ip(self, node: str, *arguments: str) -> str:
-        return run("ip", "-n", PREFIX + node, *arguments)
-
-    def start(self, *roles: str) -> list[Daemon]:
-        for role in roles:
-            self.daemons[role] = Daemon(role, self.folder)
-        return [self.daemons[role] for role in roles]
-
-    def to_hotel(self) -> None:
-        """What a connection manager does: link, address, and the routes of the care-of address."""
-        self.only_up("hotel")
-        self.ip("mn", "addr", "replace", f"{CARE_OF_HOTEL}/26", "dev", "hotel")
-        self.ip("mn", "route", "replace", "default", "via", "198.51.100.65", "dev", "hotel", "table", "100")
-        if "lookup 100" not in self.ip("mn", "rule"):
-            self.ip("mn", "rule", "add", "pref", "50", "from", CARE_OF_HOTEL, "lookup", "100")
-
-    def only_up(self, link: str) -> None:
-        for other in {"hotel", "hotspot", "home"} - {link}:
-            self.ip("mn", "link", "set", other, "down")
-        self.ip("mn", "link", "set", link, "up")
-
-    def ping(self, node: str, destination: str, source: str = "-", seconds: float = 2.0) -> bool:
-        inside = ["ip", "netns", "exec", PREFIX + node, sys.executable, "-S", "-c", PING]
-        return subprocess.run([*inside, source, destination, str(seconds)], timeout=30).returncode == 0
-
-    def both_ways(self) -> bool:
-        """From the home address to the correspondent, and back."""
-        return self.ping("mn", CN) and self.ping("mn", CN, HOME_ADDRESS) and self.ping("cn", HOME_ADDRESS)
-
-    def capture(self, node: str, interface: str) -> Path:
-        file = self.folder / f"{node}-{interface}.pcap"
-        command = [
-            "ip",
-            "netns",
-            "exec",
-            PREFIX + node,
-            "tcpdump",
-            "--immediate-mode",
-            "-U",
-            "-Z",
-            "root",
-            "-ni",
-            interface,
-            "-w",
-        ]
-        process = subprocess.Popen([*command, str(file)], stderr=subprocess.PIPE)
-        assert process.stderr is not None
-        while b"listening" not in (line := process.stderr.readline()):
-            assert line, "tcpdump has ended"
-        self.captures.append((process, file))
-        return file
-
-    def end_captures(self) -> None:
-        time.sleep(0.2)
-        for process, _ in self.captures:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=10)
-        self.captures.clear()
-
-    def destroy(self) -> None:
-        for process, _ in self.captures:
-            process.kill()
-            process.wait()
-        for daemon in self.daemons.values():
-            if daemon.process.poll() is None:
-                daemon.process.kill()
-                daemon.process.wait()
-        for name in run("ip", "netns", "list").split():
-            if name.startswith(PREFIX):
-                run("ip", "netns", "del", name, check=False)
+@pytest.fixture(scope="module")
+def nodes(engine: DockerEngine, node_image: str) -> Iterator[dict[str, str]]:
+    """The lab that all tests of this file use."""
+    lab = f"test-{uuid4().hex[:8]}"
+    try:
+        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool(), templates=FOLDER)
+        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
+    finally:
+        remove_labs(engine, lab)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(engine: DockerEngine, nodes: dict[str, str], tmp_path: Path) -> Iterator[World]:
+    """The nodes as they were when they started, without a daemon."""
+    made = World(engine, nodes, tmp_path)
     try:
-        made.build()
         yield made
     finally:
-        made.destroy()
+        made.close()
 
 
 def decode(file: Path, display: str) -> list[str]:
-    if shutil.which("tshark") is None:
-        pytest.skip("NOT RUN: needs tshark")
-    return run("tshark", "-r", str(file), "-Y", display).splitlines()
+    command = ["tshark", "-r", str(file), "-Y", display]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 
 def test_co_located(world: World) -> None:
     ha, mn = world.start("home-agent", "mobile-node")
     assert not world.ping("mn", CN, seconds=0.3)
-    capture = world.capture("ha", "net")
+    capture = world.capture("ha", "ha-link")
     world.to_hotel()
     before = mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL)
     registered = mn.wait("registered", after=before)
@@ -353,16 +112,22 @@ def test_no_error_answers_what_is_tunnelled(world: World) -> None:
     for node in ("ha", "mn"):
         names, values = (
             line.split()
-            for line in run("ip", "netns", "exec", PREFIX + node, "cat", "/proc/net/snmp").splitlines()
+            for line in world.run(node, "cat", "/proc/net/snmp").splitlines()
             if line.startswith("Icmp:")
         )
         assert values[names.index("OutDestUnreachs")] == "0"
 
 
+@pytest.mark.kernel("ipip")
+def test_the_kernel_has_the_tunnels_where_it_can(world: World) -> None:
+    for daemon in world.start("foreign-agent", "mobile-node"):
+        assert daemon.ask("state")["backend"] == "kernel"
+
+
 def test_through_a_foreign_agent(world: World) -> None:
     _, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
     world.only_up("hotspot")
-    captures = [world.capture("fa", "net"), world.capture("mn", "hotspot")]
+    captures = [world.capture("fa", "fa-link"), world.capture("mn", "hotspot")]
     # A stranger on the link, and this mobile node before it is registered, are forwarded for by nobody.
     world.ip("mn", "addr", "add", "198.51.100.9/26", "dev", "hotspot")
     world.ip("mn", "route", "add", "default", "via", FA, "dev", "hotspot")
@@ -429,15 +194,13 @@ def test_the_tunnel_fits_the_path(world: World) -> None:
     assert world.both_ways()
     # A way narrower than the device knows: what may be fragmented gets through, the rest is refused.
     world.ip("mn", "link", "set", "mip0", "mtu", "1480")
-    inside = ["ip", "netns", "exec", PREFIX + "cn", sys.executable, "-S", "-c", RECEIVE]
-    receiver = subprocess.Popen(inside, stdout=subprocess.PIPE, text=True)
-    assert receiver.stdout is not None
-    assert receiver.stdout.readline() == "ready\n"
-    inside = ["ip", "netns", "exec", PREFIX + "mn", sys.executable, "-S", "-c", SEND]
-    refused = subprocess.run([*inside, "2"], capture_output=True, text=True, timeout=30)  # Don't Fragment
+    receiver = world.start_program("cn", "python3", "-S", "-c", RECEIVE)
+    assert receiver.until(lambda: receiver.lines == ["ready"])
+    refused = world.execute("mn", "python3", "-S", "-c", SEND, "2")  # Don't Fragment
     assert "Message too long" in refused.stderr
-    run(*inside, "0")
-    assert receiver.communicate(timeout=30)[0] == "1452\n"
+    world.run("mn", "python3", "-S", "-c", SEND, "0")
+    assert receiver.wait() == 0
+    assert receiver.lines == ["ready", "1452"]
 
 
 def test_a_silent_home_agent_is_told_by_the_foreign_agent(world: World) -> None:
@@ -448,7 +211,7 @@ def test_a_silent_home_agent_is_told_by_the_foreign_agent(world: World) -> None:
     world.ip("core", "route", "add", "unreachable", f"{HOME_AGENT}/32")
     before = len(mn.events)
     mn.wait("reply", after=before, code=81)  # home agent host unreachable
-    world.ip("fa", "route", "del", "default")
+    world.ip("fa", "route", "flush", "root", "0/0", "proto", "boot")
     before = len(mn.events)
     mn.wait("reply", after=before, code=80, timeout=8)  # home network unreachable
 
@@ -457,58 +220,31 @@ def test_a_walk_home_keeps_a_connection(world: World) -> None:
     ha, _, mn = world.start("home-agent", "foreign-agent", "mobile-node")
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
-    server = (
-        "import socket; s = socket.create_server(('', 7)); c, _ = s.accept()\n"
-        "while data := c.recv(100): c.sendall(data)"
-    )
-    client = (
-        f"import socket, sys; s = socket.create_connection(('{CN}', 7), 5); print('up', flush=True)\n"
-        "for line in sys.stdin: s.sendall(line.encode()); print(s.recv(100).decode(), end='', flush=True)"
-    )
-    echo = subprocess.Popen(["ip", "netns", "exec", PREFIX + "cn", sys.executable, "-c", server])
-    inside = ["ip", "netns", "exec", PREFIX + "mn", sys.executable, "-c", client]
-    session: subprocess.Popen[str] | None = None
-    try:
-        time.sleep(0.3)
-        session = subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert session.stdin is not None
-        assert session.stdout is not None
-        assert session.stdout.readline() == "up\n"
+    session = world.start_program("mn", "socat", "-", f"TCP:{CN}:7")
+    assert session.says("hotel", "hotel")
+    assert world.ping("cn", HOME_ADDRESS)  # so that cn has its link address: the home agent's
+    world.only_up("home")
+    before = mn.do("discover", interface="home")
+    mn.wait("at-home", after=before)
+    mn.wait("deregistered", after=before)
+    assert session.says("home", "home")
+    assert world.ping("cn", HOME_ADDRESS, seconds=0.5)
+    assert ha.ask("state")["bindings"] == []
+    assert "192.0.2.100/24" in world.ip("mn", "addr", "show", "dev", "home")
+    assert "192.0.2.100/32" not in world.ip("mn", "addr")
+    assert "lookup 434" not in world.ip("mn", "rule")
+    assert world.ip("ha", "neigh", "show", "proxy") == ""
+    assert session.says("still", "still")
 
-        def says(word: str) -> bool:
-            session.stdin.write(word + "\n")  # type: ignore[union-attr]
-            session.stdin.flush()  # type: ignore[union-attr]
-            return session.stdout.readline() == word + "\n"  # type: ignore[union-attr]
+    world.only_up("hotspot")
+    before = mn.do("discover", interface="hotspot")
+    mn.wait("registered", after=before)
+    assert session.says("hotspot", "hotspot")
+    assert world.both_ways()
 
-        assert says("hotel")
-        assert world.ping("cn", HOME_ADDRESS)  # so that cn has its link address: the home agent's
-        world.only_up("home")
-        before = mn.do("discover", interface="home")
-        mn.wait("at-home", after=before)
-        mn.wait("deregistered", after=before)
-        assert says("home")
-        assert world.ping("cn", HOME_ADDRESS, seconds=0.5)
-        assert ha.ask("state")["bindings"] == []
-        assert "192.0.2.100/24" in world.ip("mn", "addr", "show", "dev", "home")
-        assert "192.0.2.100/32" not in world.ip("mn", "addr")
-        assert "lookup 434" not in world.ip("mn", "rule")
-        assert world.ip("ha", "neigh", "show", "proxy") == ""
-        assert says("still")
-
-        world.only_up("hotspot")
-        before = mn.do("discover", interface="hotspot")
-        mn.wait("registered", after=before)
-        assert says("hotspot")
-        assert world.both_ways()
-
-        world.to_hotel()
-        mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
-        assert says("back")
-    finally:
-        for process in (echo, session):
-            if process is not None:
-                process.kill()
-                process.communicate()
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert session.says("back", "back")
 
 
 @pytest.mark.parametrize("role", ["home-agent", "foreign-agent", "mobile-node"])
@@ -546,7 +282,7 @@ def test_nothing_is_left_behind(world: World, role: str) -> None:
     daemon = world.daemons[role]
     assert daemon.stop() == 0
     assert picture() == before
-    assert not daemon.socket.exists()
+    assert world.execute(node, "test", "-e", daemon.socket).returncode == 1
 
     for other in {"home-agent", "foreign-agent", "mobile-node"} - {role}:
         world.daemons[other].stop()
@@ -572,24 +308,24 @@ def test_a_mobile_node_killed_at_home_leaves_nothing(world: World) -> None:
     assert world.ip("mn", "route") == ""
 
 
-def tunnel_process(daemon: Daemon) -> int:
-    """The process behind the daemon's TUN device."""
-    (child,) = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
-    return int(child)
+def tunnel_process(world: World, daemon: Daemon) -> str:
+    """The process behind the home agent's TUN device."""
+    (child,) = world.run("ha", "pgrep", "-P", str(daemon.program.pid)).split()
+    return child
 
 
-@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_tunnel_process_that_dies_or_hangs_is_replaced(world: World, fate: signal.Signals) -> None:
+@pytest.mark.parametrize("fate", ["KILL", "STOP"])
+def test_a_tunnel_process_that_dies_or_hangs_is_replaced(world: World, fate: str) -> None:
     ha, mn = world.start(
         "home-agent", "mobile-node"
     )  # the home agent has one on every kernel: it sends copies
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
-    before, first = len(ha.events), tunnel_process(ha)
-    os.kill(first, fate)
+    before, first = len(ha.events), tunnel_process(world, ha)
+    world.run("ha", "kill", f"-{fate}", first)
     ha.wait("tunnel-restarted", after=before)
     assert world.both_ways()
-    assert tunnel_process(ha) != first
+    assert tunnel_process(world, ha) != first
     assert not [event for event in ha.events[before:] if event["event"] == "binding"]
 
 
@@ -598,7 +334,7 @@ def test_a_daemon_whose_device_is_deleted_ends_and_begins_again_with_its_binding
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
     world.ip("ha", "link", "del", "mip0")
-    assert ha.process.wait(5) == 3
+    assert ha.program.wait() == 3
     assert world.ip("ha", "neigh", "show", "proxy") == ""
     ha.start()
     assert world.both_ways()
@@ -641,7 +377,7 @@ def test_what_nobody_registered_is_dropped(world: World) -> None:
         """)
 
     def send(node: str, *addresses: str) -> None:
-        run("ip", "netns", "exec", PREFIX + node, sys.executable, "-c", forge, *addresses)
+        world.run(node, "python3", "-c", forge, *addresses)
 
     def counter(daemon: Daemon, name: str) -> int:
         return int(daemon.ask("state")["tunnel"][name])
@@ -659,37 +395,57 @@ def test_what_nobody_registered_is_dropped(world: World) -> None:
         assert counter(mn, "decapsulated") == 0
 
 
+ATTACH = textwrap.dedent("""
+    import json, socket, sys, time
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    lines = s.makefile()
+    def do(op, until, **fields):
+        s.sendall(json.dumps({"op": op, **fields}).encode() + b"\\n")
+        while json.loads(lines.readline()).get("event") != until:
+            pass
+    s.sendall(b'{"op": "subscribe"}\\n')
+    for _ in range(10):
+        begin = time.monotonic()
+        do("attach", "registered", interface="hotel", care_of=sys.argv[2])
+        print(time.monotonic() - begin)
+        do("detach", "detached")
+    """)
+
+
 def test_the_daemon_reacts_at_once(world: World) -> None:
     _, mn = world.start("home-agent", "mobile-node")
     world.to_hotel()
-    took = []
-    for _ in range(10):
-        begin = time.monotonic()
-        mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
-        took.append(mn.events[-1]["monotonic"] - begin)
-        mn.do("detach")
+    took = [
+        float(line) for line in world.run("mn", "python3", "-c", ATTACH, mn.socket, CARE_OF_HOTEL).split()
+    ]
     assert sorted(took)[len(took) // 2] < 0.030, took
 
 
 def test_events_reach_subscribers(world: World) -> None:
     (mn,) = world.start("mobile-node")
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(mn.socket))
-        lines = connection.makefile()
-        connection.sendall(b'{"op": "subscribe", "id": 7}\nnonsense\n{"op": "fly"}\n{"op": "attach"}\n')
-        assert json.loads(lines.readline()) == {"ok": True, "id": 7}
-        for text in ("not JSON", "there are attach, deregister, detach, discover", "'interface' must be"):
-            reply = json.loads(lines.readline())
-            assert not reply["ok"]
-            assert text in reply["error"]
-        assert not mn.ask("attach", interface="hotel", care_of=HOME_ADDRESS)["ok"]
-        assert not mn.ask("discover", interface="nowhere")["ok"]
-        world.only_up("hotspot")
-        mn.do("detach")
-        event = json.loads(lines.readline())
-        assert event["event"] == "detached"
-        assert event["source"] == "mobile-node"
-        assert event["monotonic"] <= time.monotonic()
+    client = world.start_program("mn", "socat", "-", f"UNIX-CONNECT:{mn.socket}")
+
+    def line(number: int) -> dict[str, Any]:
+        assert client.until(lambda: len(client.lines) > number), client.lines
+        found: dict[str, Any] = json.loads(client.lines[number])
+        return found
+
+    client.send('{"op": "subscribe", "id": 7}\nnonsense\n{"op": "fly"}\n{"op": "attach"}\n')
+    assert line(0) == {"ok": True, "id": 7}
+    for number, text in enumerate(
+        ("not JSON", "there are attach, deregister, detach, discover", "'interface' must be"), 1
+    ):
+        assert not line(number)["ok"]
+        assert text in line(number)["error"]
+    assert not mn.ask("attach", interface="hotel", care_of=HOME_ADDRESS)["ok"]
+    assert not mn.ask("discover", interface="nowhere")["ok"]
+    world.only_up("hotspot")
+    mn.do("detach")
+    event = line(4)
+    assert event["event"] == "detached"
+    assert event["source"] == "mobile-node"
+    assert isinstance(event["monotonic"], float)
 
 
 def test_wrong_configurations_end_with_4(world: World, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ class Checkout:
         )
         self.program(
             self.bin / "sh.venv",
-            'echo "TESTBED_INSTALL=${TESTBED_INSTALL:-}" >> ' + str(self.log) + '\nexit "${EXIT:-0}"',
+            'echo "TESTBED_INSTALL=${TESTBED_INSTALL:-}" >> ' + str(self.log) + "\n"
+            'case $* in *"pip install"*) echo "$PIP_SAYS"; echo "$PIP_WARNS" >&2;; esac\nexit "${EXIT:-0}"',
         )
 
     def program(self, path: Path, script: str) -> None:
@@ -73,7 +74,7 @@ def test_a_bare_machine_gets_python_first(checkout):
     assert result.returncode == 0, result.stderr
     calls = checkout.calls()
     assert calls[1] == "apt-get install -qq --no-install-recommends python3 python3-venv"
-    assert f"python -m pip install --quiet --disable-pip-version-check --editable {checkout.folder}" in calls
+    assert f"python -m pip install --disable-pip-version-check --editable {checkout.folder}" in calls
     assert calls[-2:] == ["testbed list", "TESTBED_INSTALL="]
     said = result.stderr.splitlines()
     assert len(said) == 3 and "installing python3 python3-venv" in said[0]
@@ -169,6 +170,18 @@ def test_a_failed_install_is_tried_again(checkout):
     assert checkout.run("list", EXIT="3").returncode == 3
     checkout.run("list")
     assert any("pip install" in call for call in checkout.calls())
+
+
+def test_pip_is_heard_only_where_it_fails(checkout):
+    checkout.have_python()
+    words = {"PIP_SAYS": "Collecting docker", "PIP_WARNS": "WARNING: Location is ignored"}
+    result = checkout.run("list", **words)
+    assert result.returncode == 0 and result.stdout == "" and "docker" not in result.stderr
+    assert len(result.stderr.splitlines()) == 2 and "WARNING" not in result.stderr
+    (checkout.folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    result = checkout.run("list", EXIT="1", **words)
+    assert result.returncode == 3 and result.stdout == ""
+    assert all(word in result.stderr for word in words.values())
 
 
 def test_the_suite_runs_in_two_parts_after_the_machine_was_prepared(checkout):

@@ -120,7 +120,7 @@ def run(tmp_path, detail=lambda _: None):
 
 
 def test_the_tool_gets_packages_options_and_the_hosts_apt_settings(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(bootstrap, "_host_settings", lambda: [("Acquire::Check-Valid-Until", "false")])
+    monkeypatch.setattr(bootstrap, "host_settings", lambda: [("Acquire::Check-Valid-Until", "false")])
     tool('for word; do echo "$word"; done')
     seen = []
     run(tmp_path, seen.append)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -113,10 +112,6 @@ def many(layer: dict[str, Any], field: str) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
-
-
-@needs_tshark
 def test_tshark_agrees_on_every_registration_message(tmp_path: Path) -> None:
     file = tmp_path / "mip.pcap"
     inner = [
@@ -150,7 +145,6 @@ def test_tshark_agrees_on_every_registration_message(tmp_path: Path) -> None:
         ]
 
 
-@needs_tshark
 def test_tshark_agrees_on_identifications(tmp_path: Path) -> None:
     """`-T ek` prints the identification as a time; the raw bytes of the field are in the JSON with `-x`."""
     file = tmp_path / "mip.pcap"
@@ -163,7 +157,6 @@ def test_tshark_agrees_on_identifications(tmp_path: Path) -> None:
     assert theirs == [layer.message.identification for layer in ours if layer]
 
 
-@needs_tshark
 def test_tshark_agrees_on_agent_advertisements(tmp_path: Path) -> None:
     file = tmp_path / "adverts.pcap"
     packets = [
@@ -196,7 +189,6 @@ def ike(exchange: int, flags: int, message_id: int) -> bytes:
     return head + bytes((33, 0x20, exchange, flags)) + message_id.to_bytes(4, "big") + (28).to_bytes(4, "big")
 
 
-@needs_tshark
 def test_tshark_agrees_on_ike_esp_and_dhcp(tmp_path: Path) -> None:
     file = tmp_path / "other.pcap"
     packets = [
@@ -382,7 +374,6 @@ def test_pcapng_arrives_in_pieces(pieces: list[int]) -> None:
     assert not reader.pending
 
 
-@needs_tshark
 def test_tshark_reads_what_we_write(tmp_path: Path) -> None:
     file = tmp_path / "two.pcapng"
     inner = bytes(IP(src="10.0.1.2", dst="10.0.1.1") / ICMP())

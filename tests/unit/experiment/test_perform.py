@@ -254,7 +254,7 @@ def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures
     assert busy.verdict == "undecided"
     assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
     # As before, but what must not be was there.
-    captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), 5, True, 0) for tap in taps]
+    captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), (0.0,), 5, True, 0) for tap in taps]
     assert carry(lab, evidence, steps, [BOUND, SILENT], Health(380.0)).verdict == "failed"
 
 

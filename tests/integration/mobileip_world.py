@@ -1,0 +1,226 @@
+r"""Home agent, foreign agent and mobile node on the nodes of a lab, started and stopped by tests.
+
+    core ------ ha ---+--- cn
+   /    \             | home
+hotel    fa           |
+   \      \ hotspot   |
+    +------ mn -------+
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from node_programs import Done, Program, execute
+
+from testbed.engine.api import Engine
+from testbed.topology.load import load_topology
+from testbed.topology.loaded import LoadedTopology
+
+FOLDER = Path(__file__).parent / "mobileip"
+KEY = "00112233445566778899aabbccddeeff"
+HOME_ADDRESS, HOME_AGENT, CN = "192.0.2.100", "203.0.113.2", "192.0.2.10"
+FA, CARE_OF_FA, CARE_OF_HOTEL = "198.51.100.1", "203.0.113.6", "198.51.100.70"
+CONFIG = {
+    "home-agent": f"""
+        address = "{HOME_AGENT}"
+        [home]
+        interface = "home"
+        prefix = "192.0.2.0/24"
+        [[security]]
+        mobile-node = "{HOME_ADDRESS}"
+        spi = 256
+        key = "{KEY}"
+        """,
+    "foreign-agent": f"""
+        interface = "hotspot"
+        address = "{FA}"
+        care-of = "{CARE_OF_FA}"
+        """,
+    "mobile-node": f"""
+        home-address = "{HOME_ADDRESS}"
+        home-prefix = "192.0.2.0/24"
+        home-agent = "{HOME_AGENT}"
+        reverse-tunnel = true
+        mip-rule-preference = 230
+        [security]
+        spi = 256
+        key = "{KEY}"
+        """,
+}
+PLACES = {"home-agent": "ha", "foreign-agent": "fa", "mobile-node": "mn"}
+# Links, addresses and routes as the node's init makes them; links that go down take their routes with them.
+RESET = """
+while read -r network address; do
+    ip link set "$network" down mtu 1500
+    ip address flush dev "$network"
+    [ "$address" = - ] && continue
+    ip address add "$address" brd + dev "$network"
+    ip link set "$network" up
+done </etc/testbed/links
+ip route flush type unreachable
+ip -batch /etc/testbed/routes
+ip rule del pref 50 2>/dev/null
+rm -f /run/testbed/*
+"""
+
+
+def topology() -> LoadedTopology:
+    return load_topology(str(FOLDER / "daemons.yaml"), templates=FOLDER)
+
+
+class Daemon:
+    """One of the three daemons, its events and its control socket."""
+
+    def __init__(self, world: World, role: str) -> None:
+        self._world = world
+        self.role = role
+        self.node = PLACES[role]
+        self.socket = f"/run/testbed/{role}.sock"
+        self._earlier: list[dict[str, Any]] = []
+        self.start()
+
+    def start(self) -> None:
+        if hasattr(self, "program"):
+            self._earlier = self.events
+        command = [
+            "python3",
+            "-m",
+            "testbed.mobileip",
+            self.role,
+            "--config",
+            f"/run/testbed/{self.role}.toml",
+        ]
+        before = len(self._earlier)
+        self.program = self._world.start_program(self.node, *command, "--control", self.socket)
+        self.wait("ready", after=before)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [*self._earlier, *map(json.loads, self.program.lines)]
+
+    def wait(self, event: str, timeout: float = 20.0, after: int = 0, **fields: Any) -> dict[str, Any]:
+        """The first event of that name and those fields, of those from number `after` on."""
+        found: list[dict[str, Any]] = []
+
+        def come() -> bool:
+            events = (e for e in self.events[after:] if e["event"] == event and fields.items() <= e.items())
+            found.extend(events)
+            return bool(found)
+
+        assert self.program.until(come, timeout), (
+            f"{self.role}: no {event} {fields} in {self.events[after:]}; {self.program.stderr.decode()}"
+        )
+        return found[0]
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        request = json.dumps({"op": op, **fields})
+        command = ["sh", "-c", 'echo "$1" | socat -t 5 - "UNIX-CONNECT:$2"', "sh", request, self.socket]
+        reply: dict[str, Any] = json.loads(self._world.run(self.node, *command).splitlines()[0])
+        return reply
+
+    def do(self, op: str, **fields: Any) -> int:
+        """Give a command; returns the number of events before it."""
+        before = len(self.events)
+        reply = self.ask(op, **fields)
+        assert reply["ok"], reply
+        return before
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        return self.program.stop(number)
+
+
+class World:
+    """The lab's nodes, the programs that a test started there, and its daemons."""
+
+    def __init__(self, engine: Engine, nodes: dict[str, str], folder: Path) -> None:
+        self._engine = engine
+        self._nodes = nodes  # the ids of their containers, by name
+        self._folder = folder
+        self._programs: list[Program] = []
+        self._captures: list[tuple[Program, Path]] = []
+        self.daemons: dict[str, Daemon] = {}
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: self.run(node, "sh", "-c", RESET), nodes))
+        for role, text in CONFIG.items():
+            self.configure(role, text)
+
+    def configure(self, role: str, text: str) -> None:
+        place = f"/run/testbed/{role}.toml"
+        self.run(PLACES[role], "sh", "-c", 'echo "$1" >"$2"', "sh", textwrap.dedent(text), place)
+
+    def execute(self, node: str, *command: str) -> Done:
+        """Run a program in a node to its end."""
+        return execute(self._engine, self._nodes[node], *command)
+
+    def run(self, node: str, *command: str) -> str:
+        """Run a program that succeeds; returns what it wrote."""
+        done = self.execute(node, *command)
+        assert done.returncode == 0, f"{node}: {command}: {done.stderr}"
+        return done.stdout
+
+    def ip(self, node: str, *arguments: str) -> str:
+        return self.run(node, "ip", *arguments)
+
+    def start_program(self, node: str, *command: str) -> Program:
+        """Start a program, which ends with the test at the latest."""
+        program = Program(self._engine, self._nodes[node], *command)
+        self._programs.append(program)
+        return program
+
+    def start(self, *roles: str) -> list[Daemon]:
+        for role in roles:
+            self.daemons[role] = Daemon(self, role)
+        return [self.daemons[role] for role in roles]
+
+    def to_hotel(self) -> None:
+        """What a connection manager does: link, address, and the routes of the care-of address."""
+        self.only_up("hotel")
+        self.ip("mn", "addr", "replace", f"{CARE_OF_HOTEL}/26", "dev", "hotel")
+        self.ip("mn", "route", "replace", "default", "via", "198.51.100.65", "dev", "hotel", "table", "100")
+        if "lookup 100" not in self.ip("mn", "rule"):
+            self.ip("mn", "rule", "add", "pref", "50", "from", CARE_OF_HOTEL, "lookup", "100")
+
+    def only_up(self, link: str) -> None:
+        script = 'for other in hotel hotspot home; do ip link set "$other" down; done; ip link set "$1" up'
+        self.run("mn", "sh", "-c", script, "sh", link)
+
+    def ping(self, node: str, destination: str, source: str | None = None, seconds: float = 2.0) -> bool:
+        """Ask ten times a second until an answer comes."""
+        tries = ["-r", str(round(seconds * 10) - 1), "-t", "100", "-B", "1", "-i", "1"]
+        origin = ["-S", source] if source else []
+        return self.execute(node, "fping", "-q", *tries, *origin, destination).returncode == 0
+
+    def both_ways(self) -> bool:
+        """From the home address to the correspondent, and back."""
+        return self.ping("mn", CN) and self.ping("mn", CN, HOME_ADDRESS) and self.ping("cn", HOME_ADDRESS)
+
+    def capture(self, node: str, interface: str) -> Path:
+        """Start a capture; `end_captures` writes the file."""
+        command = ["tcpdump", "--immediate-mode", "-U", "-Z", "root", "-ni", interface, "-w", "-"]
+        program = self.start_program(node, *command)
+        assert program.until(lambda: b"listening" in program.stderr), program.stderr.decode()
+        file = self._folder / f"{node}-{interface}.pcap"
+        self._captures.append((program, file))
+        return file
+
+    def end_captures(self) -> None:
+        time.sleep(0.2)
+        for program, file in self._captures:
+            program.stop(signal.SIGINT)
+            file.write_bytes(program.output)
+        self._captures.clear()
+
+    def close(self) -> None:
+        """End what the test started; daemons take back what they set up, unless they were killed."""
+        for daemon in self.daemons.values():
+            if daemon.program.running:
+                daemon.stop()
+        for program in self._programs:
+            program.close()

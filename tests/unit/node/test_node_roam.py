@@ -482,7 +482,7 @@ def test_repair_negotiates_and_registers_anew_without_leaving_the_network(
         assert (await lab.line()) == {"ok": True, "network": network}
         events = await lab.until_settled()
         assert events[0]["event"] == "move-started" and events[0]["reason"] == "repair"
-        assert [event["event"] for event in events[-2:]] == ["data", "settled"]
+        assert [event["event"] for event in events[-2:]] == ["data", "settled"], events
         assert events[-1]["detail"] == detail and events[-1]["timeline"]["link"] is None
         assert any(request[0] in ("attach", "discover") for request in lab.daemon.requests)
         assert lab.links.done.count(f"up {network}") == 1

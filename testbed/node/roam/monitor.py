@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 
 from testbed.node.roam.links import LinkError
@@ -62,15 +62,13 @@ class Monitor:
 
     def heard(self, event: Event, inside: bool) -> None:
         """Take an event of the Mobile IP daemon; `inside`: what is granted on this link is granted inside."""
-        try:
+        with _complaining():
             match event["event"], event.get("mode"):
                 case "detached", _:
                     self._attached = True
                     self._close()
                 case ("registered", _) | ("deregistered", "home") if self._attached and inside:
                     self._granted(event)
-        except LinkError as error:  # what was open the kernel closes in time
-            print(f"roam: {error}", file=sys.stderr)
 
     def _granted(self, event: Event) -> None:
         loop = asyncio.get_running_loop()
@@ -96,7 +94,9 @@ class Monitor:
             await self._mobile_ip.request("renew")
 
     def _ended(self) -> None:
-        self._close()
+        with _complaining():
+            self._close()
+        self._cancel()
         self._overdue()
 
     def _cancel(self) -> None:
@@ -106,5 +106,14 @@ class Monitor:
 
     def _close(self) -> None:
         if self._timers:
-            self._cancel()
             self._policy.close()
+            self._cancel()
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    """What cannot be closed here the kernel closes when its time is up."""
+    try:
+        yield
+    except LinkError as error:
+        print(f"roam: {error}", file=sys.stderr)

@@ -166,7 +166,7 @@ class MobileIpDaemon:
                 return {}
             case "detach":
                 self.tell("at-home", agent="192.0.2.1")  # both of the past
-                self.tell("registered", mode="co-located", care_of=INNER)
+                self.tell("registered", mode="co-located", care_of=INNER, requested=time.monotonic())
                 self.tell("detached")
             case "attach":
                 self.answer("co-located", request["care_of"], None)

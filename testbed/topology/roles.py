@@ -47,7 +47,7 @@ def _parse_bool(value: Any) -> bool:
 def _parse_int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    zeros = isinstance(value, str) and re.fullmatch(r"0+[0-9]+", value)
+    zeros = isinstance(value, str) and re.fullmatch(r"0+[0-9]{1,20}", value)
     raise Expected("a whole number such as 100", f"without leading zeros: {int(value)}" if zeros else None)
 
 
@@ -205,7 +205,8 @@ def role_files(templates: Path | None = None) -> dict[str, Path]:
 
 def load_role(file: Path) -> Role:
     """Read one manifest; raises `TopologyError` (or `ErrorGroup`) that points into it."""
-    data, marks = load_document(file, str(file))
+    known = [field.alias or name for name, field in Role.model_fields.items()]
+    data, marks = load_document(file, str(file), known)
     role = validate_model(Role, data, marks)
     if role.name != file.stem:
         raise TopologyError(

@@ -23,7 +23,7 @@ from testbed.errors import MachineError, UsageError
 from testbed.lab.addresses import POOL_VARIABLE, SubnetPool, endpoint_addresses
 from testbed.lab.archive import node_archive
 from testbed.lab.plan import DesiredNetwork, DesiredNode, Plan
-from testbed.lab.secrets import secrets_label
+from testbed.lab.secrets import secrets_file, used_secrets
 from testbed.lab.state import endpoints
 from testbed.render import RenderedFile, Secrets
 
@@ -40,8 +40,13 @@ class Builder:
         self.plan = plan
         self.run = uuid4().hex
         self._lab = lab
-        self._labels = {names.LAB: lab, names.TOPOLOGY: topology, names.RUN: self.run}
-        self._secrets = secrets_label(secrets)
+        self._labels = {
+            names.LAB: lab,
+            names.TOPOLOGY: topology,
+            names.RUN: self.run,
+            names.OWNER: names.owner(),
+        }
+        self._secrets = secrets
         self._subnets = subnets
         self._lock = Lock()
         self._addresses: dict[str, Iterator[IPv4Address]] = {}
@@ -90,7 +95,9 @@ class Builder:
     def create_node(self, node: DesiredNode) -> str:
         """Create a node's container on its networks, which exist; return its id."""
         addresses = self._take_addresses(node)
+        secrets = used_secrets(self._secrets, node.rendered.files)
         files = {
+            **({names.SECRETS_FILE: secrets_file(secrets)} if secrets else {}),
             **node.rendered.files,
             "/etc/testbed/endpoints": RenderedFile(
                 "".join(f"{address} {network}\n" for network, address in addresses.items())
@@ -101,12 +108,13 @@ class Builder:
             hostname=node.name,
             image=node.image,
             labels=self._labels
+            | ({names.CPUS: f"{node.cpus:g}"} if node.cpus else {})
             | {
                 names.NODE: node.name,
                 names.ROLES: " ".join(node.rendered.roles),
                 names.SPEC: node.spec,
                 names.FACTS: node.facts,
-                names.SECRETS: self._secrets,
+                names.SECRETS: " ".join(secrets),
                 names.ENDPOINTS: json.dumps({name: str(address) for name, address in addresses.items()}),
             },
             endpoints=tuple(
@@ -115,6 +123,8 @@ class Builder:
             ),
             archive=node_archive(files),
             sysctls=node.rendered.sysctls,
+            capabilities=node.rendered.capabilities,
+            cpus=node.cpus,
         )
         try:
             return self.engine.create_container(spec)

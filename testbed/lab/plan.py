@@ -14,7 +14,7 @@ from testbed.lab.addresses import prefix_length
 from testbed.lab.state import ActualLab
 from testbed.render import RenderedLab, RenderedNode
 
-_FORMAT = 1
+_FORMAT = 2
 """Counts up when the same rendered node makes another container, so that old ones are replaced."""
 
 
@@ -37,6 +37,7 @@ class DesiredNode:
     image: str
     facts: str  # JSON for `status`
     spec: str
+    cpus: float | None
 
     @property
     def name(self) -> str:
@@ -87,12 +88,14 @@ class Plan:
         return ", ".join(steps) or "nothing to do"
 
 
-def make_plan(desired: RenderedLab, actual: ActualLab, image: str) -> Plan:
+def make_plan(desired: RenderedLab, actual: ActualLab, image: str, *, cpus: float | None = None) -> Plan:
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
-    `image` is for nodes that name none of their own.
+    `image` is for nodes that name none of their own; `cpus` is what each node may use at most, None
+    what those of the lab may use now.
     """
-    nodes = _desired_nodes(desired, image)
+    cpus = actual.cpus if cpus is None else cpus
+    nodes = _desired_nodes(desired, image, cpus)
     networks = _desired_networks(desired, nodes)
     keep_networks: dict[str, Network] = {}
     remove_networks: list[Network] = []
@@ -137,7 +140,7 @@ def _desired_networks(desired: RenderedLab, nodes: Mapping[str, DesiredNode]) ->
     return networks
 
 
-def _desired_nodes(desired: RenderedLab, image: str) -> dict[str, DesiredNode]:
+def _desired_nodes(desired: RenderedLab, image: str, cpus: float | None) -> dict[str, DesiredNode]:
     nodes: dict[str, DesiredNode] = {}
     for name, node in desired.nodes.items():
         facts = {
@@ -153,9 +156,11 @@ def _desired_nodes(desired: RenderedLab, image: str) -> dict[str, DesiredNode]:
                 {path: asdict(file) for path, file in node.files.items()},
                 dict(node.sysctls),
                 node.roles,
+                sorted(node.capabilities),
+                cpus,
             ]
         )
-        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec)
+        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec, cpus)
     return nodes
 
 

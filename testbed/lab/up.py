@@ -63,6 +63,7 @@ def bring_up(
     image: str,
     pool: IPv4Network,
     templates: Path | None = None,
+    cpus: float | None = None,
     timeout: float = READY_WITHIN,
     progress: Progress | None = None,
     stopping: Stopping = never,
@@ -70,9 +71,10 @@ def bring_up(
     """Make a lab what its topology says and return when every node is ready.
 
     Run again, it does only what is missing or has changed. Interrupted (or `stopping`), it removes what it
-    made if the lab is new. A lab that does not become ready is left, for people to look at. Raises
-    `UsageError` (a bad name, another topology's lab, another `up` of it), `TopologyError`, `MachineError`
-    (engine, address pool), `NotReadyError`, `Interrupted`.
+    made if the lab is new. A lab that does not become ready is left, for people to look at. `cpus` is how
+    many processors each node may use (None: as many as before). Raises `UsageError` (a bad name, another
+    topology's or user's lab, another `up` of it), `TopologyError`, `MachineError` (engine, address pool),
+    `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -88,9 +90,14 @@ def bring_up(
                 f"lab {lab} was brought up from topology {actual.topology}, not {topology.name}",
                 hint=f"choose another name with --name, or remove it first: testbed down {lab}",
             )
-        secrets = lab_secrets(actual.containers)
+        if actual.owner not in ("", names.owner()):
+            raise UsageError(
+                f"lab {lab} belongs to {actual.owner}",
+                hint="choose another name for yours with --name; testbed status lists the labs",
+            )
+        secrets = lab_secrets(engine, actual.containers)
         rendered = render_lab(topology, lab=lab, secrets=secrets, templates=templates)
-        plan = make_plan(rendered, actual, image)
+        plan = make_plan(rendered, actual, image, cpus=cpus)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, plan, subnets)
         watch = NodeWatch(engine, lab, progress)

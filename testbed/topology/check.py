@@ -18,10 +18,9 @@ from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
 from testbed.topology.roles import Role, Setting
-from testbed.topology.values import AddressRange, Expected
+from testbed.topology.values import AddressRange, Expected, not_unicast
 
 _TAKEN_INTERFACES = re.compile(r"lo|all|default|mip\d+|ipsec\d+|eth\d+")
-_NOT_UNICAST = [IPv4Network(one) for one in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")]
 _STACKS = get_args(Stack)
 
 
@@ -106,8 +105,6 @@ class Checker:
         subnet = network.subnet
         if subnet.prefixlen > 30:
             self._fail((*path, "subnet"), f"expected room for two nodes, /30 or shorter, got {subnet}")
-        else:
-            self._check_unicast((*path, "subnet"), subnet)
         if network.hub is None:
             if network.impaired:
                 first = next(key for key in ("delay", "jitter", "loss", "rate") if getattr(network, key))
@@ -125,12 +122,6 @@ class Checker:
         elif "hub" not in hub.roles:
             self._fail((*path, "hub"), f"{network.hub} does not have the role hub", "add hub to its roles")
 
-    def _check_unicast(self, path: Path, prefix: IPv4Network) -> None:
-        taken = next((other for other in _NOT_UNICAST if prefix.overlaps(other)), None)
-        if taken is not None:
-            hint = f"{taken} is not for hosts (RFC 6890); 10.0.0.0/8 and 192.0.2.0/24 are for such use"
-            self._fail(path, f"expected a prefix of unicast addresses, got {prefix}", hint)
-
     def _check_overlaps(self) -> None:
         seen: list[tuple[str, IPv4Network]] = []
         for name, network in self._topology.networks.items():
@@ -140,11 +131,13 @@ class Checker:
             for key in ("inner-pool", "virtual-home"):
                 prefix = self._settings[name].get(key)
                 if isinstance(prefix, IPv4Network):
-                    self._check_unicast(("nodes", name, "settings", key), prefix)
                     self._overlap(("nodes", name, "settings", key), prefix, seen)
                     seen.append((f"{key} of {name}", prefix))
 
     def _overlap(self, path: Path, prefix: IPv4Network, seen: list[tuple[str, IPv4Network]]) -> None:
+        if taken := not_unicast(prefix):
+            hint = f"{taken} is not for hosts (RFC 6890); 10.0.0.0/8 and 192.0.2.0/24 are for such use"
+            self._fail(path, f"expected a prefix of unicast addresses, got {prefix}", hint)
         for other, taken in seen:
             if prefix.overlaps(taken):
                 self._fail(path, f"{prefix} overlaps {taken} of {other}", "give each a prefix of its own")

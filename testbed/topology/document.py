@@ -69,16 +69,13 @@ def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> tu
         message = "the file is empty: expected a mapping"
         raise TopologyError(message, hint=_MAPPING_HINT, source=Source(shown, 1, 1))
     reader = _Reader(shown)
-    if not isinstance(node, MappingNode) or (known and not _speaks_of(node, known)):
+    keys = {str(key.value) for key, _ in node.value} if isinstance(node, MappingNode) else set()
+    ours = keys.intersection(known) or any(key.startswith("x-") for key in keys)
+    if not isinstance(node, MappingNode) or (known and not ours):
         raise _stranger(reader.source(node), known)
     data = reader.read(node)
     raise_errors(sorted(reader.errors, key=place))
     return {key: value for key, value in data.items() if not key.startswith("x-")}, reader.marks
-
-
-def _speaks_of(node: MappingNode, known: Collection[str]) -> bool:
-    keys = [key.value for key, _ in node.value if isinstance(key, ScalarNode)]
-    return any(key in known or key.startswith("x-") for key in keys)
 
 
 def _stranger(source: Source | None, known: Collection[str]) -> TopologyError:
@@ -320,10 +317,8 @@ def _translate(model: type[BaseModel], detail: Any, marks: Marks) -> TopologyErr
             f"{where}`{path[-1]}` is missing", hint=_description(model, path), source=marks.key(path[:-1])
         )
     if kind == "too_long":
-        most, length = context["max_length"], len(value)
-        return TopologyError(
-            f"{dotted(path)}: expected at most {most} entries, got {length}", source=marks.key(path)
-        )
+        wanted = f"expected at most {context['max_length']} entries, got {len(value)}"
+        return TopologyError(f"{dotted(path)}: {wanted}", source=marks.key(path))
     if kind == "extra_forbidden":
         where = f"{dotted(path[:-1])}: " if path[:-1] else ""
         known = _keys(_model_at(model, path[:-1]))

@@ -34,6 +34,13 @@ SettingType = Literal[
 ]  # fmt: skip
 
 
+Capability = Literal[
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "SETFCAP", "SETPCAP",
+    "SYS_CHROOT",
+]  # fmt: skip
+"""What a container engine gives by default; a node's role has to ask for it."""
+
+
 def _parse_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -194,6 +201,10 @@ class Role(Part):
     sysctls: dict[str, Sysctl] = Field(default_factory=dict, description="Kernel settings below net.")
     files: list[FileSpec] = Field(default_factory=list, description="Files rendered for the node")
     services: dict[Name, Service] = Field(default_factory=dict, description="Programs that run on the node")
+    capabilities: list[Capability] = Field(
+        default_factory=list,
+        description="Linux capabilities that its programs need beyond those that every node has",
+    )
     image: str | None = Field(default=None, description="A container image of the role's own")
 
 

@@ -31,6 +31,8 @@ NAME_LENGTH = 15
 
 LABEL_LENGTH = 40
 
+_NOT_UNICAST = [IPv4Network(one) for one in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")]
+
 
 class Expected(ValueError):
     """A value is not what was expected: `expected` completes "expected …"; `hint` says what to write."""
@@ -153,6 +155,11 @@ def parse_prefix(value: Any) -> IPv4Network:
     elif isinstance(value, str):
         hint = "add the prefix length, such as /24"
     raise Expected("an IPv4 prefix such as 192.0.2.0/24", hint)
+
+
+def not_unicast(prefix: IPv4Network) -> IPv4Network | None:
+    """The prefix that no host has an address of (RFC 6890, RFC 5771) and that this one overlaps."""
+    return next((other for other in _NOT_UNICAST if prefix.overlaps(other)), None)
 
 
 def parse_route_prefix(value: Any) -> IPv4Network:

@@ -17,9 +17,9 @@ from typing import Any, Final
 import docker
 
 from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
+from testbed.engine.api import BASE_CAPABILITIES
 from testbed.engine.docker import (
     BRIDGE_OPTIONS,
-    CAPABILITIES,
     LOG_CONFIG,
     TUN_DEVICE,
     DockerEngine,
@@ -29,11 +29,10 @@ from testbed.lab.addresses import SubnetPool, choose_pool, endpoint_addresses, p
 from testbed.lab.archive import node_archive
 from testbed.lab.down import remove_labs
 from testbed.lab.plan import DesiredNode, make_plan
-from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab
 from testbed.lab.tasks import WORKERS, Task, run_tasks
 from testbed.lab.up import STARTERS, bring_up
-from testbed.render import RenderedLab, render_lab
+from testbed.render import REDACTED, RenderedLab, render_lab
 from testbed.topology.load import load_topology
 
 LAB: Final = "bench-up"
@@ -111,7 +110,7 @@ class Floor:
             hostname=node.name,
             host_config=self._api.create_host_config(
                 network_mode=first[0],
-                cap_add=list(CAPABILITIES),
+                cap_add=list(BASE_CAPABILITIES),
                 devices=[f"{TUN_DEVICE}:{TUN_DEVICE}:rwm"],
                 sysctls=dict(node.rendered.sysctls),
                 mem_limit=512 * 2**20,
@@ -161,7 +160,7 @@ def main() -> None:
     options = parser.parse_args()
     seconds: dict[str, list[float]] = {key: [] for key in ("up", "started", "down", "floor up", "floor down")}
     loaded = load_topology(options.topology, sets=[])
-    rendered = render_lab(loaded, lab=FLOOR, secrets=lab_secrets(()), templates=None)
+    rendered = render_lab(loaded, lab=FLOOR, secrets=REDACTED, templates=None)
     with engine_and_image() as (engine, image):
         floor = Floor(engine, rendered, image)
         for round in range(options.rounds + 1):  # the first one warms the engine up and is not counted

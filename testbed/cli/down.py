@@ -19,23 +19,35 @@ def down(
         str | None,
         typer.Argument(metavar="LAB", help="The lab's name.", autocompletion=complete_lab),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every lab.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every lab of yours on this engine.")] = False,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Other users' labs too, on a shared engine.")
+    ] = False,
     output: Output = Format.table,
 ) -> None:
-    """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed."""
+    """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed.
+
+    A lab belongs to USER@HOST, or to $TESTBED_OWNER, of who brought it up; others keep theirs.
+    """
+    from testbed.engine import names
     from testbed.lab.down import remove_labs
     from testbed.lab.interrupt import Interrupted, stoppable
-    from testbed.lab.state import nearest_lab
+    from testbed.lab.state import check_mine, nearest_lab, others_labs
 
     if (lab is None) != every:
         raise UsageError("name a lab, or give --all", hint="testbed status lists the labs")
     with engine_connection() as engine, narrated() as progress, stoppable():
+        if lab and not all_users:
+            check_mine(engine, lab)
         try:
-            removed = remove_labs(engine, lab, progress=progress)
+            owner = names.owner() if every and not all_users else None
+            removed = remove_labs(engine, lab, owner=owner, progress=progress)
         except KeyboardInterrupt:
             raise Interrupted(
-                "interrupted; some of it may be left", hint=f"testbed down {lab or '--all'}"
+                "interrupted; some of it may be left",
+                hint=f"testbed down {lab or '--all'}" + (" --all-users" if all_users else ""),
             ) from None
+        kept = [each.name for each in others_labs(engine)] if owner else []
         hint = nearest_lab(engine, lab) if lab and not removed else None
     if output is Format.json:
         emit_json({"containers": sorted(removed.containers), "networks": sorted(removed.networks)})
@@ -43,3 +55,5 @@ def down(
         note(f"removed {len(removed.containers)} nodes and {len(removed.networks)} networks")
     else:
         note("nothing to remove" + (f" of a lab called {lab}" if lab else "") + (f"; {hint}" if hint else ""))
+    if kept:
+        note(f"left because they are not known to be yours: {', '.join(kept)}; --all-users takes them too")

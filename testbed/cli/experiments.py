@@ -31,6 +31,12 @@ EvidenceFolder = Annotated[
         "--evidence", metavar="DIR", help="Keep everything that decided here; `testbed report` shows it."
     ),
 ]
+Keys = Annotated[
+    bool,
+    typer.Option(
+        "--keys", help="Keep the labs' keys in the evidence, to decrypt its captures; else they are redacted."
+    ),
+]
 JUnitFile = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Also write the verdicts as JUnit XML.")
 ]
@@ -48,8 +54,10 @@ class Laboratory:
 
 
 @contextmanager
-def laboratory(kept: Path | None, junit: Path | None = None) -> Iterator[Laboratory]:
+def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = False) -> Iterator[Laboratory]:
     """Reach the engine, with the image built; evidence goes to `kept`, else where it is thrown away.
+
+    The labs' keys are part of it only with `keys`.
 
     What is inside may be stopped by a signal as by Ctrl-C. Raises `UsageError` for what cannot be written,
     `junit` included, now and not when everything is decided.
@@ -63,7 +71,7 @@ def laboratory(kept: Path | None, junit: Path | None = None) -> Iterator[Laborat
     pool = choose_pool()
     _check_writable(junit)
     with TemporaryDirectory(prefix="testbed-") as scratch:
-        folder = Evidence(kept or Path(scratch) / "evidence")
+        folder = Evidence(kept or Path(scratch) / "evidence", keys=keys)
         with closing(reach_engine(note)) as engine, stoppable():
             image = ensure_node_image(engine, note, detail=partial(note, level=1))
             with narrated() as progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where, write_junit
+from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.options import complete_topology
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode, Source
@@ -49,6 +49,7 @@ def matrix(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,
     evidence: EvidenceFolder = None,
+    keys: Keys = False,
     junit: JUnitFile = None,
     output: Annotated[
         MatrixFormat,
@@ -70,7 +71,7 @@ def matrix(
 
     chosen = choose_scenarios(scenario or (), stack or ())
     labs = balance(plan_labs(chosen), jobs)
-    with laboratory(evidence, junit) as at:
+    with laboratory(evidence, junit, keys=keys) as at:
         document = Verification(
             engine=at.engine,
             image=at.image,

@@ -39,7 +39,8 @@ Templates = Annotated[
         metavar="DIR",
         exists=True,
         file_okay=False,
-        help="A folder of your own roles and templates, searched before the built-in one.",
+        help="A folder of your own roles and templates, searched before the built-in one. "
+        "Templates can run any code: use only folders that you trust.",
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="A table for people, JSON for programs.")]

@@ -43,9 +43,7 @@ def render(
         for path, file in node.files.items():
             target = directory / node.name / path.lstrip("/")
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(file.content, encoding="utf-8")
-                target.chmod(file.mode)
+                file.write(target)
             except OSError as error:
                 raise cannot_write(target, error) from error
     if output is Format.json:

@@ -33,17 +33,27 @@ def status(
 
 
 def _list(engine: Engine, output: Format) -> None:
+    from testbed.engine import names
     from testbed.lab.state import read_labs
     from testbed.lab.status import lab_status
 
-    labs = [lab_status(engine, one, ask=()) for one in read_labs(engine).values()]
+    found = read_labs(engine)
+    labs = [lab_status(engine, one, ask=()) for one in found.values()]
+    # Whose a lab is matters where there are others' labs.
+    shared = any(one.owner != names.owner() for one in found.values())
     if output is Format.json:
-        emit_json({"labs": [one.summary() for one in labs]})
+        emit_json({"labs": [{**one.summary(), "owner": found[one.name].owner} for one in labs]})
     elif labs:
         emit_rows(
-            ("LAB", "TOPOLOGY", "NODES", "NETWORKS"),
+            ("LAB", "TOPOLOGY", "NODES", "NETWORKS", *(("OWNER",) if shared else ())),
             [
-                (one.name, one.topology, f"{one.running} of {len(one.nodes)} running", len(one.networks))
+                (
+                    one.name,
+                    one.topology,
+                    f"{one.running} of {len(one.nodes)} running",
+                    len(one.networks),
+                    *((found[one.name].owner or "unknown",) if shared else ()),
+                )
                 for one in labs
             ],
         )

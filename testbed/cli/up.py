@@ -50,6 +50,12 @@ def up(
             show_default="198.18.0.0/15",
         ),
     ] = None,
+    cpus: Annotated[
+        float | None,
+        typer.Option(
+            "--cpus", metavar="NUMBER", min=0.01, help="How many processors each node may use, such as 0.5."
+        ),
+    ] = None,
     timeout: Annotated[
         str, typer.Option("--timeout", metavar="TIME", help="How long the nodes may take to become ready.")
     ] = "60s",
@@ -89,6 +95,7 @@ def up(
                 image=image.name,
                 pool=addresses,
                 templates=loaded.templates,
+                cpus=cpus,
                 timeout=within,
                 progress=progress,
             )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, laboratory, say_where, write_junit
+from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.labs import complete_lab
 from testbed.cli.options import Output, Sets, Templates, TopologyRef
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
@@ -24,6 +24,7 @@ def verify(
     sets: Sets = None,
     templates: Templates = None,
     evidence: EvidenceFolder = None,
+    keys: Keys = False,
     junit: JUnitFile = None,
     lab: Annotated[
         str | None,
@@ -50,7 +51,7 @@ def verify(
 
     chosen = choose_claims(load_topology(topology, sets=sets or (), templates=templates), claim or ())
     labs = plan_labs([chosen], templates)
-    with laboratory(evidence, junit) as at:
+    with laboratory(evidence, junit, keys=keys) as at:
         verdicts = Verification(
             engine=at.engine,
             image=at.image,

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
 from testbed.errors import MachineError
 
 Stream = Literal["stdout", "stderr"]
+
+BASE_CAPABILITIES: Final = frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SETGID", "SETUID"})
+"""What every node needs: links and rules, raw sockets, ports below 1024, and tcpdump's own user."""
 
 
 class EngineError(MachineError):
@@ -52,7 +55,10 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A bridge network to create: no masquerading, not internal; `subnet` is for the engine's books only."""
+    """A bridge network to create: no masquerading, not internal, and no address of the host on it.
+
+    `subnet` is for the engine's books only.
+    """
 
     name: str
     subnet: IPv4Network
@@ -71,8 +77,8 @@ class Endpoint:
 class ContainerSpec:
     """A container to create: everything a node is to the engine.
 
-    Gets the capabilities NET_ADMIN and NET_RAW and /dev/net/tun besides the usual ones; never privileged,
-    no ports published, no host folder mounted, no restart policy.
+    Gets `BASE_CAPABILITIES` and those named, no others, and /dev/net/tun; no program of it gains more. Never
+    privileged, no ports published, no host folder mounted, no restart policy.
     """
 
     name: str
@@ -84,6 +90,8 @@ class ContainerSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)  # net.* only
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] | None = None  # None: what the image runs
+    capabilities: frozenset[str] = frozenset()  # beyond the base, without CAP_
+    cpus: float | None = None  # the limit; None: as many as there are
     memory: int = 512 * 1024 * 1024  # bytes, the limit
     pids: int = 512  # the limit
 
@@ -221,6 +229,10 @@ class Engine(Protocol):
         stderr: bool = True,
     ) -> LogStream:
         """Read what it wrote since its first start (or the last lines), then follow. `NotFoundError`."""
+        ...
+
+    def read_file(self, id: str, path: str) -> bytes:
+        """Return the content of a file of a container, running or not. Raises `NotFoundError`."""
         ...
 
     def execute(

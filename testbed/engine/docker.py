@@ -21,6 +21,7 @@ from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
 from testbed.engine.api import (
+    BASE_CAPABILITIES,
     Container,
     ContainerSpec,
     Endpoint,
@@ -31,18 +32,19 @@ from testbed.engine.api import (
     NotFoundError,
 )
 from testbed.engine.streams import DockerExec, DockerLog
-from testbed.engine.translate import errors, raise_for_status
+from testbed.engine.translate import errors, only_file, raise_for_status
 
-CAPABILITIES: Final = ("NET_ADMIN", "NET_RAW")
 TUN_DEVICE: Final = "/dev/net/tun"
 _CALL_TIMEOUT: Final = 120  # seconds for one answer; a loaded engine removes networks one after the other
 _CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and not kept
 
 # A bridge that is a plain wire. The second option is unknown before Engine 28 and indispensable there: else
-# raw-PREROUTING rules drop every packet that a container router forwards while br_netfilter is on.
+# raw-PREROUTING rules drop every packet that a container router forwards while br_netfilter is on. The third
+# leaves the host's end without address and route: the host answers nobody, for it has no way back into a lab.
 BRIDGE_OPTIONS: Final = {
     "com.docker.network.bridge.enable_ip_masquerade": "false",
     "com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected",
+    "com.docker.network.bridge.inhibit_ipv4": "true",
 }
 # Explicit: an engine's default may be a driver that cannot be read back. Bounded: a lab may run for days.
 LOG_CONFIG: Final = docker.types.LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"})
@@ -168,9 +170,12 @@ class DockerEngine:
         first, *others = spec.endpoints or (None,)
         host = self._api.create_host_config(
             network_mode=first.network if first else "none",
-            cap_add=list(CAPABILITIES),
+            cap_drop=["ALL"],
+            cap_add=sorted(BASE_CAPABILITIES | spec.capabilities),
+            security_opt=["no-new-privileges"],
             devices=[f"{TUN_DEVICE}:{TUN_DEVICE}:rwm"],
             sysctls=dict(spec.sysctls),
+            nano_cpus=round(spec.cpus * 1e9) if spec.cpus else None,
             mem_limit=spec.memory,
             pids_limit=spec.pids,
             log_config=LOG_CONFIG,
@@ -256,6 +261,11 @@ class DockerEngine:
             )
             raise_for_status(response)
         return DockerLog(response)
+
+    def read_file(self, id: str, path: str) -> bytes:
+        """Return the content of a file of a container, running or not."""
+        with errors(f"read {path} in container {id[:12]}"):
+            return only_file(self._api.get_archive(id, path)[0])
 
     def execute(
         self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False

@@ -63,10 +63,14 @@ class FakeContainer:
 
     def file(self, path: str) -> str:
         """Return the content of a file of its archive. Raises `KeyError`."""
+        return self.read(path).decode()
+
+    def read(self, path: str) -> bytes:
+        """The same as bytes."""
         with tarfile.open(fileobj=io.BytesIO(self.spec.archive)) as archive:
             content = archive.extractfile(path.lstrip("/"))
             assert content is not None
-            return content.read().decode()
+            return content.read()
 
 
 Behaviour = Callable[[FakeContainer], None]
@@ -208,6 +212,14 @@ class FakeEngine:
         self._called("logs", id)
         streams = {name for name, wanted in (("stdout", stdout), ("stderr", stderr)) if wanted}
         return FakeLog(self._box(id), follow, tail, streams)
+
+    def read_file(self, id: str, path: str) -> bytes:
+        """Return the content of a file of a container's archive."""
+        self._called("read_file", id)
+        try:
+            return self._box(id).read(path)
+        except KeyError as error:
+            raise NotFoundError(f"no {path} in {id}") from error
 
     def execute(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> FakeExec:
         """Run `command` of this engine."""

@@ -5,7 +5,10 @@ Labels are the only record of a lab: `status` and `down` need nothing else.
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
+import socket
 from typing import Final
 
 from testbed.errors import UsageError
@@ -19,6 +22,7 @@ LAB: Final = "org.testbed.lab"  # the lab's name
 TOPOLOGY: Final = "org.testbed.topology"  # the name of the topology it was brought up from
 SPEC: Final = "org.testbed.spec"  # hash of all that makes the object what it is
 RUN: Final = "org.testbed.run"  # which `up` made it
+OWNER: Final = "org.testbed.owner"  # USER@HOST, whose lab it is
 FACTS: Final = "org.testbed.facts"  # JSON for `status`: links of a node, subnet of a network
 CHOICES: Final = "org.testbed.choices"  # JSON: what `up` was given when a container was made
 
@@ -26,11 +30,30 @@ CHOICES: Final = "org.testbed.choices"  # JSON: what `up` was given when a conta
 NODE: Final = "org.testbed.node"
 ROLES: Final = "org.testbed.roles"  # separated by spaces
 FILES: Final = "org.testbed.files"  # JSON: path → hash of each file the node was made with
+CPUS: Final = "org.testbed.cpus"  # how many processors it may use; absent: as many as there are
 ENDPOINTS: Final = "org.testbed.endpoints"  # JSON: network → the throwaway address there
-SECRETS: Final = "org.testbed.secrets"  # JSON; whoever may read labels may also read the node's files
+SECRETS: Final = "org.testbed.secrets"  # names, separated by spaces: those that its file SECRETS_FILE holds
 
 # Networks
 NETWORK: Final = "org.testbed.network"
+
+
+OWNER_VARIABLE: Final = "TESTBED_OWNER"
+
+SECRETS_FILE: Final = "/etc/testbed/secrets.json"
+"""The secrets that a node uses, in its container, for its root alone: nothing else remembers them."""
+
+
+def owner() -> str:
+    """Return whose labs are one's own: $TESTBED_OWNER, else USER@HOST; with sudo, who called it."""
+    if given := os.environ.get(OWNER_VARIABLE):
+        return given
+    user = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
+    try:
+        user = user or pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user that has no name
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def container_name(lab: str, node: str) -> str:

@@ -1,9 +1,11 @@
-"""The SDK's and the transport's errors, turned into those of `api`."""
+"""The SDK's and the transport's answers and errors, turned into those of `api`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
 
 import docker
 import requests
@@ -45,3 +47,13 @@ def _class_of(status: int | None, words: str) -> type[EngineError]:
     if status == 409 and ("already in use" in words or "already exists" in words):
         return NameTakenError
     return EngineError
+
+
+def only_file(pieces: Iterable[bytes]) -> bytes:
+    """Return the content of the one file that is in a tar. Raises `NotFoundError` where it is no file."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        member = archive.next()
+        content = archive.extractfile(member) if member is not None else None
+        if content is None:
+            raise NotFoundError("it is not a file")
+        return content.read()

@@ -202,7 +202,7 @@ class Captures:
         if capture.network is None:
             for network in networks:
                 index = f"$(cat /sys/class/net/{network}/ifindex)"
-                script += f"tcpdump -r {capture.file} -w {network}.pcap ifindex {index} 2>/dev/null\n"
+                script += f"tcpdump -Z root -r {capture.file} -w {network}.pcap ifindex {index} 2>/dev/null\n"
             files = [f"{network}.pcap" for network in networks]
         else:
             files = [capture.file]

@@ -4,7 +4,7 @@ verdicts.json                           what `-o json` of `verify` or `matrix` p
                                         health: late_ms, cpu_pressure_percent, clock_step_ms, dropped
 versions.json                           the engine, the programs and what carries packets, per lab
 topology.yaml                           the topology the claims stand in, includes and changes written out
-rendered/LAB/NODE/PATH                  every file of every node of every lab
+rendered/LAB/NODE/PATH                  every file of every node of every lab; keys only if asked for
 topologies/NAME.yaml                    other topologies that runs took place in; of a matrix, every scenario
 claims/ID/main|control/events.jsonl     every event of every node during the run
 claims/ID/main|control/steps.jsonl      what was done when, and what came of it
@@ -54,11 +54,13 @@ class StepRecord:
 class Evidence:
     """Writes one evidence folder; several threads may write different runs."""
 
-    def __init__(self, root: Path) -> None:
-        """Make the folder. Raises `UsageError` where it is a file, holds something that is no evidence, or
-        cannot be written.
+    def __init__(self, root: Path, *, keys: bool = False) -> None:
+        """Make the folder; `keys` lets the labs' keys into it.
+
+        Raises `UsageError` where it is a file, holds something that is no evidence, or cannot be written.
         """
         self.root = root
+        self.keys = keys
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is not a folder")
         mine = any((root / name).is_file() for name in (_MARK, "verdicts.json", "handoff.json"))
@@ -90,12 +92,10 @@ class Evidence:
         file.write_text(text, encoding="utf-8")
 
     def write_rendered(self, lab: RenderedLab) -> None:
-        """Every file of every node of a lab, the secrets of that lab among them."""
+        """Every file of every node of a lab as it was rendered, with the permissions it has in the node."""
         for node in lab.nodes.values():
             for path, file in node.files.items():
-                target = self.root / "rendered" / lab.name / node.name / path.lstrip("/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(file.content, encoding="utf-8")
+                file.write(self.root / "rendered" / lab.name / node.name / path.lstrip("/"))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """A JSON document at the root."""

@@ -27,7 +27,7 @@ from testbed.lab.progress import Progress, Silent
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
-from testbed.render import RenderedLab, render_lab
+from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
 from testbed.topology.claims import KINDS, Kind
 from testbed.topology.load import builtin_topologies
 from testbed.topology.loaded import LoadedTopology
@@ -184,7 +184,7 @@ class _Crew:
         found: dict[int, str] = {}
         for lab in self._labs:
             if lab.topology.name == actual.topology:
-                rendered = self._rendered(lab, job.existing, lab_secrets(actual.containers))
+                rendered = self._rendered(lab, job.existing, lab_secrets(job.engine, actual.containers))
                 if make_plan(rendered, actual, job.image).empty:
                     found[id(lab)] = job.existing
         if not found:
@@ -194,8 +194,8 @@ class _Crew:
             )
         return found
 
-    def _rendered(self, lab: PlannedLab, name: str, lab_secrets: Any) -> RenderedLab:
-        return render_lab(lab.topology, lab=name, secrets=lab_secrets, templates=self._job.templates)
+    def _rendered(self, lab: PlannedLab, name: str, keys: Secrets) -> RenderedLab:
+        return render_lab(lab.topology, lab=name, secrets=keys, templates=self._job.templates)
 
     def _lab(self, lab: PlannedLab, name: str, existing: bool) -> None:
         """Bring one lab up, carry out its runs, take it down."""
@@ -230,7 +230,8 @@ class _Crew:
         access = LabAccess(
             job.engine, name, lab.topology, {node: each.id for node, each in actual.nodes.items()}
         )
-        job.evidence.write_rendered(self._rendered(lab, name, lab_secrets(actual.containers)))
+        keys = lab_secrets(job.engine, actual.containers) if job.evidence.keys else REDACTED
+        job.evidence.write_rendered(self._rendered(lab, name, keys))
         with self._lock:
             if lab.topology.name not in self._kept:
                 self._kept.add(lab.topology.name)

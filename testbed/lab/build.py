@@ -24,7 +24,7 @@ from testbed.lab.addresses import POOL_VARIABLE, SubnetPool, endpoint_addresses
 from testbed.lab.archive import node_archive
 from testbed.lab.choices import Choices
 from testbed.lab.plan import DesiredNetwork, DesiredNode, Plan
-from testbed.lab.secrets import secrets_label
+from testbed.lab.secrets import secrets_file, used_secrets
 from testbed.lab.state import endpoints
 from testbed.render import RenderedFile, Secrets
 
@@ -48,8 +48,13 @@ class Builder:
         self.plan = plan
         self.run = uuid4().hex
         self._lab = lab
-        self._labels = {names.LAB: lab, names.TOPOLOGY: topology, names.RUN: self.run}
-        self._secrets = secrets_label(secrets)
+        self._labels = {
+            names.LAB: lab,
+            names.TOPOLOGY: topology,
+            names.RUN: self.run,
+            names.OWNER: names.owner(),
+        }
+        self._secrets = secrets
         self._choices = choices.text
         self._subnets = subnets
         self._lock = Lock()
@@ -99,7 +104,9 @@ class Builder:
     def create_node(self, node: DesiredNode) -> str:
         """Create a node's container on its networks, which exist; return its id."""
         addresses = self._take_addresses(node)
+        secrets = used_secrets(self._secrets, node.rendered.files)
         files = {
+            **({names.SECRETS_FILE: secrets_file(secrets)} if secrets else {}),
             **node.rendered.files,
             "/etc/testbed/endpoints": RenderedFile(
                 "".join(f"{address} {network}\n" for network, address in addresses.items())
@@ -110,14 +117,15 @@ class Builder:
             hostname=node.name,
             image=node.image,
             labels=self._labels
+            | ({names.CPUS: f"{node.cpus:g}"} if node.cpus else {})
             | {
                 names.NODE: node.name,
                 names.ROLES: " ".join(node.rendered.roles),
                 names.SPEC: node.spec,
                 names.FACTS: node.facts,
                 names.FILES: node.files,
-                names.SECRETS: self._secrets,
                 names.CHOICES: self._choices,
+                names.SECRETS: " ".join(secrets),
                 names.ENDPOINTS: json.dumps({name: str(address) for name, address in addresses.items()}),
             },
             endpoints=tuple(
@@ -126,6 +134,8 @@ class Builder:
             ),
             archive=node_archive(files),
             sysctls=node.rendered.sysctls,
+            capabilities=node.rendered.capabilities,
+            cpus=node.cpus,
         )
         try:
             return self.engine.create_container(spec)

@@ -19,6 +19,7 @@ from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
 from testbed.errors import TestbedError
 from testbed.lab.addresses import POOL_VARIABLE, choose_pool, taken_subnets
+from testbed.lab.isolation import try_to_reach_host
 
 OLDEST_API: Final = (1, 41)
 DISK_NEEDED: Final = 1.0  # GiB: the base image and the layers of a few labs
@@ -81,6 +82,7 @@ def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Ch
     image = yield from _image(engine, say, fix=fix)
     if image is not None:
         yield from _container(engine, image)
+        yield _isolation(engine, image)
     yield _pool(engine)
 
 
@@ -199,6 +201,26 @@ def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
         else:
             yield Check(trial.name, Level.WARN, f"not in this kernel: {trial.otherwise}", trial.fix)
     yield _disk(answers.get("disk", ""))
+
+
+def _isolation(engine: DockerEngine, image: str) -> Check:
+    """Say what a node's root reaches of the host, and which of the host's own settings would end that."""
+    try:
+        reach = try_to_reach_host(engine, image, LABEL)
+    except (TestbedError, LookupError, ValueError) as error:
+        return Check("isolation", Level.WARN, f"could not be tried: {error}")
+    if reach.answers:
+        detail = "this engine's host answers nodes: their root reaches its services"
+        return Check("isolation", Level.WARN, detail, "update Docker Engine; run only labs that you trust")
+    found = [
+        ("takes in IPv4 packets of nodes without answering", "net.ipv4.conf.all.rp_filter=1", reach.takes),
+        ("speaks IPv6 on their links", "net.ipv6.conf.default.disable_ipv6=1", reach.ipv6),
+    ]
+    if details := [detail for detail, _, seen in found if seen]:
+        settings = " ".join(setting for _, setting, seen in found if seen)
+        fix = f"where labs are not trusted, on the engine's host before testbed up: sysctl -w {settings}"
+        return Check("isolation", Level.WARN, f"the host {' and '.join(details)}", fix)
+    return Check("isolation", Level.OK, "nodes reach nothing of the engine's host")
 
 
 def _disk(available: str) -> Check:

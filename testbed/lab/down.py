@@ -43,17 +43,19 @@ def remove_labs(
     engine: Engine,
     lab: str | None,
     *,
+    owner: str | None = None,
     run: str | None = None,
     progress: Progress | None = None,
     patience: float = _PATIENCE,
 ) -> Removed:
-    """Remove a lab (None: every lab) until nothing of it is listed any more.
+    """Remove a lab (None: every lab, or every one of `owner`) until nothing of it is listed any more.
 
     Where no whole lab was running, an `up` may have been killed and the engine still be making what it asked
     for: then nothing must show up for a while. `run` limits it to what one `up` made. Raises `TestbedError`
     naming what cannot be removed and why.
     """
-    labels = {names.LAB: lab or ""} | ({names.RUN: run} if run else {})
+    labels = {names.LAB: lab or ""}
+    labels |= {key: value for key, value in ((names.OWNER, owner), (names.RUN, run)) if value}
     progress = progress or Silent()
     sweep = _Sweep(engine, progress)
     containers, networks = engine.containers(labels), engine.networks(labels)

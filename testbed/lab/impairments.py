@@ -26,7 +26,7 @@ from testbed.lab.state import ActualLab, find_lab, node_facts
 from testbed.topology.document import parse_value
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
-from testbed.topology.values import Expected, parse_duration, parse_percent, parse_rate
+from testbed.topology.values import Expected, parse_percent, parse_rate
 
 RELAY: Final = "relay"
 """The hub's service."""
@@ -34,8 +34,8 @@ _SLACK: Final = 0.5  # ms a packet may be early: clocks of the kernel's timers
 _PAUSE: Final = 0.2  # seconds between looks
 _PATIENCE: Final = 30.0  # seconds until a delay has to be seen
 _PARSERS: Final = {
-    "delay": parse_duration,
-    "jitter": parse_duration,
+    "delay": parse_delay,
+    "jitter": parse_delay,
     "loss": parse_percent,
     "rate": parse_rate,
 }

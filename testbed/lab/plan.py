@@ -41,6 +41,7 @@ class DesiredNode:
     facts: str  # JSON for `status`
     spec: str
     files: str  # JSON: path → hash
+    cpus: float | None
 
     @property
     def name(self) -> str:
@@ -102,13 +103,20 @@ class Plan:
 
 
 def make_plan(
-    desired: RenderedLab, actual: ActualLab, image: str, drift: Mapping[str, Drift] = MappingProxyType({})
+    desired: RenderedLab,
+    actual: ActualLab,
+    image: str,
+    drift: Mapping[str, Drift] = MappingProxyType({}),
+    *,
+    cpus: float | None = None,
 ) -> Plan:
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
-    `image` is for nodes that name none of their own; `drift` is what was found inside running ones.
+    `image` is for nodes that name none of their own; `drift` is what was found inside running ones; `cpus` is
+    what each node may use at most, None what those of the lab may use now.
     """
-    nodes = _desired_nodes(desired, image)
+    cpus = actual.cpus if cpus is None else cpus
+    nodes = _desired_nodes(desired, image, cpus)
     networks = _desired_networks(desired, nodes)
     keep_networks: dict[str, Network] = {}
     remove_networks: list[Network] = []
@@ -166,7 +174,7 @@ def _what_differs(container: Container, node: DesiredNode) -> str:
     return (
         f"{', '.join(dict.fromkeys(changed))} changed"
         if changed
-        else "roles, links or kernel settings changed"
+        else "roles, links, kernel settings or limits changed"
     )
 
 
@@ -182,7 +190,7 @@ def _desired_networks(desired: RenderedLab, nodes: Mapping[str, DesiredNode]) ->
     return networks
 
 
-def _desired_nodes(desired: RenderedLab, image: str) -> dict[str, DesiredNode]:
+def _desired_nodes(desired: RenderedLab, image: str, cpus: float | None) -> dict[str, DesiredNode]:
     nodes: dict[str, DesiredNode] = {}
     for name, node in desired.nodes.items():
         facts = {
@@ -192,8 +200,10 @@ def _desired_nodes(desired: RenderedLab, image: str) -> dict[str, DesiredNode]:
         }
         own_image = node.image or image
         files = {path: _hash(asdict(file)) for path, file in node.files.items() if not file.live}
-        spec = _hash([facts, own_image, files, dict(node.sysctls), node.roles])
-        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec, json.dumps(files))
+        spec = _hash(
+            [facts, own_image, files, dict(node.sysctls), node.roles, sorted(node.capabilities), cpus]
+        )
+        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec, json.dumps(files), cpus)
     return nodes
 
 

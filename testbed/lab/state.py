@@ -28,6 +28,18 @@ class ActualLab:
         return next((each[names.TOPOLOGY] for each in labels if names.TOPOLOGY in each), "")
 
     @property
+    def owner(self) -> str:
+        """Whose lab it is, USER@HOST; "" where nothing says so."""
+        labels = [each.labels for each in self.containers] + [each.labels for each in self.networks]
+        return next((each[names.OWNER] for each in labels if names.OWNER in each), "")
+
+    @property
+    def cpus(self) -> float | None:
+        """How many processors each of its nodes may use; None: as many as there are."""
+        limits = [each.labels[names.CPUS] for each in self.containers if names.CPUS in each.labels]
+        return float(limits[0]) if limits else None
+
+    @property
     def nodes(self) -> dict[str, Container]:
         """Its nodes by name."""
         return {each.labels[names.NODE]: each for each in self.containers if names.NODE in each.labels}
@@ -77,6 +89,20 @@ def group(containers: Iterable[Container], networks: Iterable[Network]) -> dict[
         )
         for name, found in sorted(by_lab.items())
     }
+
+
+def check_mine(engine: Engine, name: str) -> None:
+    """Raise `UsageError` where a lab is somebody else's."""
+    lab = read_labs(engine, name).get(name)
+    if lab is not None and lab.owner not in ("", names.owner()):
+        raise UsageError(
+            f"lab {name} belongs to {lab.owner}", hint=f"testbed down {name} --all-users removes it anyway"
+        )
+
+
+def others_labs(engine: Engine) -> list[ActualLab]:
+    """Return the labs that are not known to be one's own."""
+    return [lab for lab in read_labs(engine).values() if lab.owner != names.owner()]
 
 
 def nearest_lab(engine: Engine, name: str) -> str | None:

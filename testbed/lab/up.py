@@ -74,6 +74,7 @@ def bring_up(
     image: str,
     pool: IPv4Network,
     templates: Path | None = None,
+    cpus: float | None = None,
     timeout: float = READY_WITHIN,
     progress: Progress | None = None,
     stopping: Stopping = never,
@@ -83,9 +84,9 @@ def bring_up(
     Run again, it does only what is missing, has changed, or has come to differ inside the nodes, and says
     why. The delay of networks with a hub is then seen on a packet, and each mobile node tried for a path to
     its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
-    not become ready is left, for people to look at. Raises `UsageError` (a bad name, another topology's lab,
-    another `up` of it), `TopologyError`, `MachineError` (engine, address pool, no netem), `NotReadyError`,
-    `Interrupted`.
+    not become ready is left, for people to look at. `cpus` is how many processors each node may use (None: as
+    many as before). Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of it),
+    `TopologyError`, `MachineError` (engine, address pool, no netem), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -101,12 +102,17 @@ def bring_up(
                 f"lab {lab} was brought up from topology {actual.topology}, not {topology.name}",
                 hint=f"choose another name with --name, or remove it first: testbed down {lab}",
             )
+        if actual.owner not in ("", names.owner()):
+            raise UsageError(
+                f"lab {lab} belongs to {actual.owner}",
+                hint="choose another name for yours with --name; testbed status lists the labs",
+            )
         before, choices = recorded(engine, actual), Choices.of(topology)
-        secrets = lab_secrets(actual.containers)
+        secrets = lab_secrets(engine, actual.containers)
         rendered = render_lab(topology, lab=lab, secrets=secrets, templates=templates)
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         drift = find_drift(engine, running)
-        plan = make_plan(rendered, actual, image, drift)
+        plan = make_plan(rendered, actual, image, drift, cpus=cpus)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         watch = NodeWatch(engine, lab, progress)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from testbed.render.templates import Templates
 from testbed.render.view import NodeView
@@ -29,6 +29,10 @@ class Secrets:
     """The key of the mobility security associations (RFC 5944 §5.1): 16 octets in hexadecimal."""
 
 
+REDACTED: Final = Secrets(ike_psk="<redacted>", mobility_key="<redacted>")
+"""In the place of a lab's secrets where files are shown that others may read."""
+
+
 @dataclass(frozen=True, slots=True)
 class RenderedFile:
     """The content of one file in a node, and its permissions."""
@@ -37,6 +41,14 @@ class RenderedFile:
     mode: int = 0o644
     live: bool = False
     """Whether a running node takes a change of it over (`roles.FileSpec`)."""
+
+    def write(self, path: Path) -> None:
+        """Write it with its permissions, and its folders; nobody else can read it at any moment before."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.touch(0o600)
+        path.write_text(self.content, encoding="utf-8")
+        path.chmod(self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,8 @@ class RenderedNode:
     """Who has to report before the node is ready: `init` and services."""
     image: str | None
     """A container image other than the testbed's own."""
+    capabilities: frozenset[str]
+    """What its roles need beyond what every node has."""
     links: Mapping[str, IPv4Interface | None]
     """Network → address; None for a link that is down until a mobile node attaches."""
 
@@ -119,7 +133,8 @@ def _render_node(
     files["/etc/testbed/node.json"] = RenderedFile(json.dumps(facts, indent=2) + "\n")
     return RenderedNode(
         node.name, tuple(node.roles), dict(sorted(files.items())), sysctls, names,
-        topology.image(node.name), node.interfaces,
+        topology.image(node.name), frozenset(one for role in roles for one in role.capabilities),
+        node.interfaces,
     )  # fmt: skip
 
 

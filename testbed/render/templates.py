@@ -1,4 +1,8 @@
-"""Jinja as the testbed uses it: undefined names are errors, every error has its template and line."""
+"""Jinja as the testbed uses it: undefined names are errors, every error has its template and line.
+
+Templates are trusted: Jinja evaluates expressions that reach any Python object, so a folder given with
+`--templates` can do what its user can.
+"""
 
 from __future__ import annotations
 

@@ -18,10 +18,9 @@ from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
 from testbed.topology.roles import Role, Setting
-from testbed.topology.values import AddressRange, Expected
+from testbed.topology.values import AddressRange, Expected, not_unicast
 
 _TAKEN_INTERFACES = re.compile(r"lo|all|default|mip\d+|ipsec\d+|eth\d+")
-_NOT_UNICAST = [IPv4Network(one) for one in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4")]
 _STACKS = get_args(Stack)
 
 
@@ -106,8 +105,6 @@ class Checker:
         subnet = network.subnet
         if subnet.prefixlen > 30:
             self._fail((*path, "subnet"), f"expected room for two nodes, /30 or shorter, got {subnet}")
-        elif any(subnet.overlaps(other) for other in _NOT_UNICAST):
-            self._fail((*path, "subnet"), f"expected a prefix of unicast addresses, got {subnet}")
         if network.hub is None:
             return
         hub = self._topology.nodes.get(network.hub)
@@ -131,6 +128,9 @@ class Checker:
                     seen.append((f"{key} of {name}", prefix))
 
     def _overlap(self, path: Path, prefix: IPv4Network, seen: list[tuple[str, IPv4Network]]) -> None:
+        if taken := not_unicast(prefix):
+            hint = f"{taken} is not for hosts (RFC 6890); 10.0.0.0/8 and 192.0.2.0/24 are for such use"
+            self._fail(path, f"expected a prefix of unicast addresses, got {prefix}", hint)
         for other, taken in seen:
             if prefix.overlaps(taken):
                 self._fail(path, f"{prefix} overlaps {taken} of {other}", "give each a prefix of its own")

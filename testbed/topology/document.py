@@ -8,6 +8,7 @@ errors.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -44,10 +45,12 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})$"), _first)
 
 
-def load_document(file: FilePath, shown: str) -> tuple[dict[str, Any], Marks]:
+def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> tuple[dict[str, Any], Marks]:
     """Read a file whose root is a mapping; `shown` is what errors call it. Top-level `x-…` keys are left out.
 
-    Raises `TopologyError` for the first syntax error, or every duplicate key and the like at once.
+    Raises `TopologyError` for the first syntax error, or every duplicate key and the like at once. Errors
+    quote nothing of a file that is no mapping with one of the `known` keys at least (none: any mapping):
+    it was named by mistake, or by somebody who wants to see what may not be seen.
     """
     try:
         text = file.read_bytes().decode()
@@ -56,16 +59,31 @@ def load_document(file: FilePath, shown: str) -> tuple[dict[str, Any], Marks]:
         raise TopologyError("the file is not UTF-8 text", hint="save it as UTF-8", source=source) from error
     except OSError as error:
         raise TopologyError(f"cannot read it: {error.strerror}", source=Source(shown)) from error
-    node = _compose(text, shown)
+    try:
+        node = _compose(text, shown)
+    except TopologyError as error:
+        if known and not re.search(rf"^(?:{'|'.join(known)}|x-.*)\s*:(?:\s|$)", text, re.MULTILINE):
+            raise _stranger(error.source, known) from None
+        raise
     if node is None:
         message = "the file is empty: expected a mapping"
         raise TopologyError(message, hint=_MAPPING_HINT, source=Source(shown, 1, 1))
     reader = _Reader(shown)
+    keys = {str(key.value) for key, _ in node.value} if isinstance(node, MappingNode) else set()
+    ours = keys.intersection(known) or any(key.startswith("x-") for key in keys)
+    if not isinstance(node, MappingNode) or (known and not ours):
+        raise _stranger(reader.source(node), known)
     data = reader.read(node)
-    if not isinstance(data, dict):
-        reader.fail(node, f"expected a mapping of keys to values, got {describe(data)}", _MAPPING_HINT)
     raise_errors(sorted(reader.errors, key=place))
     return {key: value for key, value in data.items() if not key.startswith("x-")}, reader.marks
+
+
+def _stranger(source: Source | None, known: Collection[str]) -> TopologyError:
+    """The error of a file that is something else; says nothing of what is in it."""
+    wanted = (
+        f"a mapping with some of these keys: {', '.join(known)}" if known else "a mapping of keys to values"
+    )
+    return TopologyError(f"expected {wanted}", hint=_MAPPING_HINT, source=source)
 
 
 def parse_value(text: str, shown: str) -> Any:
@@ -132,7 +150,7 @@ class _Reader:
         self._values = 0
 
     def fail(self, node: Node, message: str, hint: str | None = None) -> None:
-        self.errors.append(TopologyError(message, hint=hint, source=self._source(node)))
+        self.errors.append(TopologyError(message, hint=hint, source=self.source(node)))
 
     def read(self, node: Node, path: Path = (), key: Node | None = None) -> Any:
         self._values += 1
@@ -141,7 +159,7 @@ class _Reader:
                 f"its aliases grow it beyond {MAX_VALUES} values", source=Source(self.marks.file)
             )
         raw = node.value if isinstance(node, ScalarNode) and node.style is None else None
-        self.marks.at[path] = Mark(self._source(node), self._source(key) if key else None, raw)
+        self.marks.at[path] = Mark(self.source(node), self.source(key) if key else None, raw)
         if any(node is one for one in self._open):
             self.fail(node, "an alias that contains itself", "write out what it stands for")
             return None
@@ -195,7 +213,7 @@ class _Reader:
     def _merge(self, node: MappingNode, path: Path) -> dict[str, tuple[Node, Node]]:
         self._values += 1
         if self._values > MAX_VALUES or len(self._open) > 200:
-            raise TopologyError("merge keys that contain themselves", source=self._source(node))
+            raise TopologyError("merge keys that contain themselves", source=self.source(node))
         self._open.append(node)
         try:
             return self._pairs(node, path)
@@ -223,7 +241,8 @@ class _Reader:
         if node.tag != _TAG + usual:
             self.fail(node, f"the tag {node.tag.replace(_TAG, '!!')} means nothing here", "leave it out")
 
-    def _source(self, node: Node) -> Source:
+    def source(self, node: Node) -> Source:
+        """Where a node begins."""
         return Source(self.marks.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
@@ -297,6 +316,9 @@ def _translate(model: type[BaseModel], detail: Any, marks: Marks) -> TopologyErr
         return TopologyError(
             f"{where}`{path[-1]}` is missing", hint=_description(model, path), source=marks.key(path[:-1])
         )
+    if kind == "too_long":
+        wanted = f"expected at most {context['max_length']} entries, got {len(value)}"
+        return TopologyError(f"{dotted(path)}: {wanted}", source=marks.key(path))
     if kind == "extra_forbidden":
         where = f"{dotted(path[:-1])}: " if path[:-1] else ""
         known = _keys(_model_at(model, path[:-1]))

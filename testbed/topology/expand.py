@@ -26,6 +26,15 @@ from testbed.topology.values import Label, Name
 MOST = 250
 """How often a block may be repeated: more than any lab has room for, and a third octet holds the number."""
 
+MOST_SHORTHANDS = 1000
+"""How many filters or trials a topology may name."""
+
+LONGEST_FILTER = 4096
+"""Characters of a pcap filter with every name in it written out."""
+
+DEEPEST_FILTER = 16
+"""How deep filters may name each other."""
+
 _NUMBER = re.compile(r"\$n(?![a-z])")
 _Filters = Mapping[str, str]
 
@@ -46,10 +55,14 @@ class Shorthand(Part):
         default_factory=list, description="Files merged in below this one; paths are relative to it"
     )
     filters: dict[Label, str] = Field(
-        default_factory=dict, description="Names for pcap filters: $NAME in a `filter`"
+        default_factory=dict,
+        max_length=MOST_SHORTHANDS,
+        description="Names for pcap filters: $NAME in a `filter`",
     )
     trials: dict[Label, Trial] = Field(
-        default_factory=dict, description="Runs that claims share: `run: NAME`, or `run: {trial: NAME, …}`"
+        default_factory=dict,
+        max_length=MOST_SHORTHANDS,
+        description="Runs that claims share: `run: NAME`, or `run: {trial: NAME, …}`",
     )
     repeat: dict[Name, Block] = Field(
         default_factory=dict, description="Option → what is written once for each number from 1 to its value"
@@ -75,7 +88,7 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
     for name in short.filters:
         try:
             _filter(f"${name}", short.filters)
-        except _Unknown as error:
+        except _Bad as error:
             if error.owner == name:  # else it is told where it stands
                 errors.append(error.at(("filters", name), marks))
     if not errors:
@@ -147,7 +160,7 @@ def _check_block(value: Any, path: Path, marks: Marks, errors: list[TestbedError
 # Filters
 
 
-class _Unknown(Exception):
+class _Bad(Exception):
     """A filter that cannot be written out."""
 
     def __init__(self, message: str, hint: str, owner: str | None) -> None:
@@ -166,13 +179,20 @@ def _filter(text: str, filters: _Filters, above: tuple[str, ...] = ()) -> str:
         name = match[1]
         if name not in filters:
             hint = did_you_mean(name, filters) or "add it to filters"
-            raise _Unknown(f"unknown filter ${name}", hint, above[-1] if above else None)
+            raise _Bad(f"unknown filter ${name}", hint, above[-1] if above else None)
+        if len(above) >= DEEPEST_FILTER:
+            message = f"filters that name each other are more than {DEEPEST_FILTER} deep"
+            raise _Bad(message, "write one of them out", above[0])
         if name in above:
-            raise _Unknown(f"the filter {name} contains itself", "leave it out", name)
+            raise _Bad(f"the filter {name} contains itself", "leave it out", name)
         whole = _filter(filters[name].strip(), filters, (*above, name))
         return whole if match[0] == text else f"({whole})"
 
-    return re.sub(r"\$([A-Za-z0-9_-]*)", written, text)
+    result = re.sub(r"\$([A-Za-z0-9_-]*)", written, text)
+    if len(result) > LONGEST_FILTER:
+        message = f"expected a filter of at most {LONGEST_FILTER} characters, with its names written out"
+        raise _Bad(message, "write a shorter one", above[-1] if above else None)
+    return result
 
 
 def _use_filters(value: Any, path: Path, filters: _Filters, marks: Marks, errors: list[TestbedError]) -> None:
@@ -181,7 +201,7 @@ def _use_filters(value: Any, path: Path, filters: _Filters, marks: Marks, errors
         if key == "filter" and isinstance(one, str):
             try:
                 value[key] = _filter(one, filters)
-            except _Unknown as error:
+            except _Bad as error:
                 errors.append(error.at((*path, key), marks))
         else:
             _use_filters(one, (*path, key), filters, marks, errors)

@@ -7,33 +7,44 @@ stands before what it includes, and a later file of its list before an earlier o
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from testbed.data import data_dir
-from testbed.errors import TestbedError, TopologyError, raise_errors
+from testbed.errors import Source, TestbedError, TopologyError, raise_errors
 from testbed.topology.document import expected, load_document
 from testbed.topology.marks import Marks
 from testbed.topology.tree import merge
 from testbed.topology.values import Expected
 
+MAX_BYTES: Final = 1 << 20
+"""What the files of one topology may hold together; the largest that comes with the product has 30 kB."""
+
+MAX_DEPTH: Final = 16
+"""How deep files may include each other."""
+
 _Document = tuple[dict[str, Any], Marks]
 
 
-def read_document(file: Path, shown: str) -> _Document:
+def read_document(file: Path, shown: str, known: Collection[str] = ()) -> _Document:
     """Read a topology file with everything it includes; `shown` is what errors call it.
 
-    Each value's mark is in the file it was written in. Raises `TopologyError`, or an `ErrorGroup`.
+    `known` are the keys of which each file has one at least, as for `load_document`. Each value's mark
+    is in the file it was written in. Raises `TopologyError`, or an `ErrorGroup`.
     """
-    return _Files().read(file, shown, ())
+    return _Files(known).read(file, shown, ())
 
 
 class _Files:
     """The files read so far, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = known
         self._read: dict[Path, _Document] = {}
+        self._bytes = 0
 
     def read(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
         """One file with what it includes; `above` are the files that are including it."""
@@ -43,7 +54,8 @@ class _Files:
         return self._read[real]
 
     def _with_included(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
-        own, own_marks = load_document(file, shown)
+        self._count(file, shown)
+        own, own_marks = load_document(file, shown, self._known)
         entries = own.pop("include", [])
         if not isinstance(entries, list):
             hint = f"write [{entries}]" if isinstance(entries, str) else None
@@ -63,6 +75,14 @@ class _Files:
         marks.at[()] = own_marks.at[()]
         return data, marks
 
+    def _count(self, file: Path, shown: str) -> None:
+        with suppress(OSError):  # reading it says why
+            self._bytes += file.stat().st_size
+        if self._bytes > MAX_BYTES:
+            message = f"expected at most {MAX_BYTES >> 20} MiB in a topology's files, got more with this one"
+            hint = "repeat and filters save writing; split a large topology into several"
+            raise TopologyError(message, hint=hint, source=Source(shown, 1, 1))
+
     def _find(
         self, file: Path, shown: str, entry: Any, index: int, marks: Marks, above: tuple[Path, ...]
     ) -> tuple[Path, str]:
@@ -78,6 +98,9 @@ class _Files:
             near = get_close_matches(entry, _fragments(file.parent), n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "paths are relative to the file that includes them"
             raise TopologyError(f"include[{index}]: no file {entry}", hint=hint, source=marks.value(where))
+        if len(above) > MAX_DEPTH:
+            message = f"include[{index}]: expected files to include each other at most {MAX_DEPTH} deep"
+            raise TopologyError(message, hint="include them side by side", source=marks.value(where))
         if found.resolve() in above:
             by = f" through {Path(shown).name}" if found.resolve() != above[-1] else ""
             raise TopologyError(

@@ -57,7 +57,9 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
     of a stage is raised at once: a single one as it is, several as an `ErrorGroup`.
     """
     path = find_topology(ref)
-    data, marks = read_document(path, ref if ref not in builtin_topologies() else str(path))
+    data, marks = read_document(
+        path, ref if ref not in builtin_topologies() else str(path), tuple(TopologyFile.model_fields)
+    )
     changes = Sets.read(data, sets)
     expand(data, marks, changes.choices)
     changes.apply(data, marks)

@@ -16,7 +16,13 @@ from testbed.topology.claims import Claim, ClaimId
 from testbed.topology.part import Attachment as Attachment
 from testbed.topology.part import Part as Part
 from testbed.topology.part import Stack as Stack
-from testbed.topology.values import Address, Duration, Expected, Name, Percent, Prefix, Rate, RoutePrefix
+from testbed.topology.values import Address, Delay, Expected, Name, Percent, Prefix, Rate, RoutePrefix
+
+MOST_NODES = 1000
+"""More than an engine starts: the kernel's neighbour table and a bridge's ports end near 1,000."""
+
+MOST_NETWORKS = 1000
+MOST_CLAIMS = 1000
 
 Domain = Literal["internet", "dmz", "intranet", "operator"]
 Medium = Literal["wired", "wireless"]
@@ -72,8 +78,8 @@ class Network(Part):
         default=None, description="The node every packet between two others on this network crosses"
     )
     # Added by the hub; on a network without one by the kernel of each node (netem).
-    delay: Duration = Field(default=0.0, description="One-way delay added to each packet (kept in ms)")
-    jitter: Duration = Field(default=0.0, description="Variation of the delay (kept in ms)")
+    delay: Delay = Field(default=0.0, description="One-way delay added to each packet (kept in ms)")
+    jitter: Delay = Field(default=0.0, description="Variation of the delay (kept in ms)")
     loss: Percent = Field(default=0.0, description="Share of packets that are dropped (in percent)")
     rate: Rate | None = Field(default=None, description="Limit of the data rate (kept in bit/s)")
 
@@ -138,8 +144,10 @@ class Topology(Part):
     source: str = Field(default="", description="Where it comes from: sections and figures")
     summary: str = Field(default="", description="A paragraph for readers")
     options: dict[Name, Option] = Field(default_factory=dict, description="Choices with their defaults")
-    networks: dict[Name, Network] = Field(min_length=1, description="Networks by name")
-    nodes: dict[Name, Node] = Field(min_length=1, description="Nodes by name")
+    networks: dict[Name, Network] = Field(
+        min_length=1, max_length=MOST_NETWORKS, description="Networks by name"
+    )
+    nodes: dict[Name, Node] = Field(min_length=1, max_length=MOST_NODES, description="Nodes by name")
     images: dict[Name, Image] = Field(
         default_factory=dict, description="Role → the container image of the nodes with this role"
     )
@@ -151,7 +159,9 @@ class Topology(Part):
     )
     selection: Selection | None = Field(default=None, description="What the document says on choosing it")
     claims: dict[ClaimId, Claim] = Field(
-        default_factory=dict, description="What the document says about it, and what must be seen (`verify`)"
+        default_factory=dict,
+        max_length=MOST_CLAIMS,
+        description="What the document says about it, and what must be seen (`verify`)",
     )
 
     def hub_of(self, network: str) -> IPv4Address | None:

@@ -34,6 +34,13 @@ SettingType = Literal[
 ]  # fmt: skip
 
 
+Capability = Literal[
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "SETFCAP", "SETPCAP",
+    "SYS_CHROOT",
+]  # fmt: skip
+"""What a container engine gives by default; a node's role has to ask for it."""
+
+
 def _parse_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -47,7 +54,7 @@ def _parse_bool(value: Any) -> bool:
 def _parse_int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    zeros = isinstance(value, str) and re.fullmatch(r"0+[0-9]+", value)
+    zeros = isinstance(value, str) and re.fullmatch(r"0+[0-9]{1,20}", value)
     raise Expected("a whole number such as 100", f"without leading zeros: {int(value)}" if zeros else None)
 
 
@@ -203,6 +210,10 @@ class Role(Part):
     sysctls: dict[str, Sysctl] = Field(default_factory=dict, description="Kernel settings below net.")
     files: list[FileSpec] = Field(default_factory=list, description="Files rendered for the node")
     services: dict[Name, Service] = Field(default_factory=dict, description="Programs that run on the node")
+    capabilities: list[Capability] = Field(
+        default_factory=list,
+        description="Linux capabilities that its programs need beyond those that every node has",
+    )
     image: str | None = Field(default=None, description="A container image of the role's own")
 
 
@@ -214,7 +225,8 @@ def role_files(templates: Path | None = None) -> dict[str, Path]:
 
 def load_role(file: Path) -> Role:
     """Read one manifest; raises `TopologyError` (or `ErrorGroup`) that points into it."""
-    data, marks = load_document(file, str(file))
+    known = [field.alias or name for name, field in Role.model_fields.items()]
+    data, marks = load_document(file, str(file), known)
     role = validate_model(Role, data, marks)
     if role.name != file.stem:
         raise TopologyError(

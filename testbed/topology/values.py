@@ -22,10 +22,16 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, "h": 3_600_000.0}
 _BITS = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
 
+LONGEST_DURATION = 24 * _MS["h"]
+LONGEST_DELAY = _MS["min"]
+HIGHEST_RATE = 100 * _BITS["gbit"]
+
 NAME_LENGTH = 15
 """A network's name becomes an interface name, for which Linux has room for 15 characters."""
 
 LABEL_LENGTH = 40
+
+_NOT_UNICAST = [IPv4Network(one) for one in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")]
 
 
 class Expected(ValueError):
@@ -59,6 +65,21 @@ class AddressRange:
 
 def parse_duration(value: Any) -> float:
     """A span of time with its unit (`40ms`, `1.5s`, `10min`) in milliseconds; a bare 0 needs no unit."""
+    ms = _milliseconds(value)
+    if ms > LONGEST_DURATION:
+        raise Expected(f"a duration of at most {format_duration(LONGEST_DURATION)}")
+    return ms
+
+
+def parse_delay(value: Any) -> float:
+    """How long a packet may wait on a link, a minute at most, as a duration in milliseconds."""
+    ms = _milliseconds(value)
+    if ms > LONGEST_DELAY:
+        raise Expected(f"a delay of at most {format_duration(LONGEST_DELAY)}")
+    return ms
+
+
+def _milliseconds(value: Any) -> float:
     if _is_zero(value):
         return 0.0
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -68,7 +89,7 @@ def parse_duration(value: Any) -> float:
     if _is_number(value):
         hint = f"add a unit: {value}ms or {value}s"
     elif isinstance(value, str):
-        clock = re.fullmatch(r"(\d+):(\d\d)", value, re.ASCII)
+        clock = re.fullmatch(r"(\d{1,4}):(\d\d)", value, re.ASCII)
         hint = (
             f"write {int(clock[1]) * 60 + int(clock[2])}s" if clock else "the units are us, ms, s, min and h"
         )
@@ -78,8 +99,11 @@ def parse_duration(value: Any) -> float:
 def parse_rate(value: Any) -> int:
     """A data rate with its unit (`10mbit`, `512kbit`) in bit/s."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if match and (bits := round(float(match[1]) * _BITS[match[2].lower()])) > 0:
-        return bits
+    # Compared before it is rounded: thousands of digits are infinitely many bits.
+    if match and 0.5 < (bits := float(match[1]) * _BITS[match[2].lower()]) <= HIGHEST_RATE:
+        return round(bits)
+    if match and bits > HIGHEST_RATE:
+        raise Expected(f"a data rate of at most {format_rate(HIGHEST_RATE)}", "leave it out for no limit")
     hint = f"add a unit: {value}mbit or {value}kbit" if _is_number(value) and value else None
     raise Expected("a data rate above zero such as 10mbit or 512kbit", hint)
 
@@ -103,7 +127,7 @@ def parse_address(value: Any) -> IPv4Address:
     if isinstance(value, str):
         if "/" in value:
             hint = f"write it without the prefix length: {value.partition('/')[0]}"
-        elif re.fullmatch(r"(\d+\.){3}\d+", value, re.ASCII):
+        elif re.fullmatch(r"(\d{1,9}\.){3}\d{1,9}", value, re.ASCII):
             try:
                 return IPv4Address(value)
             except ValueError:
@@ -131,6 +155,11 @@ def parse_prefix(value: Any) -> IPv4Network:
     elif isinstance(value, str):
         hint = "add the prefix length, such as /24"
     raise Expected("an IPv4 prefix such as 192.0.2.0/24", hint)
+
+
+def not_unicast(prefix: IPv4Network) -> IPv4Network | None:
+    """The prefix that no host has an address of (RFC 6890, RFC 5771) and that this one overlaps."""
+    return next((other for other in _NOT_UNICAST if prefix.overlaps(other)), None)
 
 
 def parse_route_prefix(value: Any) -> IPv4Network:
@@ -215,6 +244,7 @@ ADDRESS_PATTERN = r"(\d{1,3}\.){3}\d{1,3}"
 DURATION_PATTERN = r"^\d+(\.\d+)? ?(us|ms|s|min|h)$"
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _or_zero(DURATION_PATTERN, "40ms")]
+Delay = Annotated[float, BeforeValidator(parse_delay), _or_zero(DURATION_PATTERN, "40ms")]
 Rate = Annotated[
     int, BeforeValidator(parse_rate), _schema(r"^\d+(\.\d+)? ?([kKmMgG]?[bB][iI][tT])(/s)?$", "10mbit")
 ]

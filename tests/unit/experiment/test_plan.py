@@ -23,6 +23,7 @@ from testbed.experiment.plan import (
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.verify import Verification
 from testbed.lab.state import ActualLab
+from testbed.render import REDACTED, Secrets, render_lab
 from testbed.report.evidence import read_evidence
 from testbed.report.page import render_report
 from testbed.topology.load import load_topology
@@ -225,6 +226,22 @@ def test_old_evidence_is_replaced(tmp_path):
     assert again == folder and not list(again.glob("captures/*"))
     assert first.run_path("x", "control") == "claims/x/control/"
     assert first.run_path("x", "run", 2) == "claims/x/main-2/"
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_evidence_holds_keys_only_where_asked_for(tmp_path, keys):
+    secrets = Secrets(ike_psk="the-psk", mobility_key="00112233445566778899aabbccddeeff")
+    lab = render_lab(load_topology("scenario-2.1"), lab="x", secrets=secrets if keys else REDACTED)
+    Evidence(tmp_path, keys=keys).write_rendered(lab)
+    files = [file for file in (tmp_path / "rendered").rglob("*") if file.is_file()]
+    holding = [
+        file for file in files if "the-psk" in file.read_text() or secrets.mobility_key in file.read_text()
+    ]
+    assert {file.name for file in holding} == (
+        {"swanctl.conf", "roam.toml", "home-agent.toml", "mobile-node.toml"} if keys else set()
+    )
+    assert all(file.stat().st_mode & 0o077 == 0 for file in holding)
+    assert "<redacted>" in (tmp_path / "rendered/x/gw/etc/swanctl/swanctl.conf").read_text() or keys
 
 
 # A verification without an engine

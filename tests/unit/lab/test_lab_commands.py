@@ -21,6 +21,7 @@ from testbed.cli.labs import complete_attachment, complete_lab, complete_node
 from testbed.cli.output import as_called
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
+from testbed.engine.names import owner
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -210,7 +211,14 @@ def test_status(run: Run) -> None:
     data = json.loads(run("status", "plain-mip", "-o", "json")[1])
     assert data["engine"]["api"] == "1.41" and data["networks"]["home"]["domain"] == "operator"
     assert json.loads(run("status", "-o", "json")[1])["labs"] == [
-        {"lab": "plain-mip", "topology": "plain-mip", "nodes": 6, "running": 6, "networks": 4}
+        {
+            "lab": "plain-mip",
+            "topology": "plain-mip",
+            "nodes": 6,
+            "running": 6,
+            "networks": 4,
+            "owner": owner(),
+        }
     ]
     code, _, err = run("status", "plain-map")
     assert code == 2 and "did you mean plain-mip?" in err
@@ -285,6 +293,26 @@ def test_down(run: Run, engine: FakeEngine) -> None:
     for arguments in ((), ("x", "--all")):
         code, _, err = run("down", *arguments)
         assert code == 2 and "name a lab, or give --all" in err
+
+
+def test_down_all_takes_ones_own_labs(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTBED_OWNER", "anna@box")
+    run("up", MIP, "--name", "hers")
+    monkeypatch.setenv("TESTBED_OWNER", "otto@box")
+    assert "OWNER" in run("status")[1], "she owns one"
+    run("up", MIP, "--name", "his")
+    code, out, _ = run("status")
+    assert code == 0 and "anna@box" in out and "otto@box" in out
+    assert {one["lab"]: one["owner"] for one in json.loads(run("status", "-o", "json")[1])["labs"]} == {
+        "hers": "anna@box",
+        "his": "otto@box",
+    }
+    code, _, err = run("down", "--all")
+    assert code == 0 and "removed 6 nodes and 4 networks" in err and "not known to be yours: hers" in err
+    code, _, err = run("down", "hers")
+    assert code == 2 and "lab hers belongs to anna@box" in err and "--all-users" in err
+    assert {box.spec.labels["org.testbed.lab"] for box in engine.boxes.values()} == {"hers"}
+    assert run("down", "--all", "--all-users")[0] == 0 and not engine.boxes
 
 
 def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 from lab_world import IMAGE
@@ -15,10 +16,10 @@ from testbed.lab.archive import node_archive
 from testbed.lab.describe import describe
 from testbed.lab.events import parse_event
 from testbed.lab.lock import lab_lock
-from testbed.lab.secrets import lab_secrets, secrets_label
+from testbed.lab.secrets import lab_secrets, secrets_file, used_secrets
 from testbed.lab.state import ActualLab
 from testbed.lab.up import parse_timeout
-from testbed.render import RenderedFile
+from testbed.render import RenderedFile, Secrets
 
 
 @pytest.mark.parametrize("name", ["a", "scenario-2.1", "x1.y2-z3", "a" * 40])
@@ -53,12 +54,38 @@ def test_an_archive_has_files_with_their_modes_and_only_folders_of_ours() -> Non
     assert list(members)[:2] == ["etc/secret", "etc/testbed"]
 
 
-def test_secrets_are_made_once() -> None:
-    first, second = lab_secrets([]), lab_secrets([])
+def test_every_lab_gets_secrets_of_its_own() -> None:
+    first, second = lab_secrets(FakeEngine(), []), lab_secrets(FakeEngine(), [])
     assert first != second
     assert len(bytes.fromhex(first.mobility_key)) == 16
-    container = Container("id", "x", {names.SECRETS: secrets_label(first)}, "running", "", "")
-    assert lab_secrets([container]) == first
+
+
+def test_a_node_keeps_the_secrets_that_its_files_contain() -> None:
+    values = Secrets("a-psk", "a-key")
+    used = used_secrets(values, {"/etc/x": RenderedFile("nothing"), "/etc/y": RenderedFile("psk = a-psk")})
+    assert used == {"ike_psk": "a-psk"}
+    assert secrets_file(used).mode == 0o600
+
+
+def test_a_file_that_nobody_else_may_read_is_never_anything_else(tmp_path: Path) -> None:
+    path = tmp_path / "etc" / "key"
+    RenderedFile("old", 0o644).write(path)
+    RenderedFile("new", 0o600).write(path)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+@pytest.mark.parametrize(
+    ("environment", "who"),
+    [({"TESTBED_OWNER": "ci"}, "ci"), ({"SUDO_USER": "anna"}, "anna@box"), ({}, "root@box")],
+)
+def test_whose_a_lab_is(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], who: str) -> None:
+    for variable in ("TESTBED_OWNER", "SUDO_USER"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    assert names.owner() == who
 
 
 @pytest.mark.parametrize(

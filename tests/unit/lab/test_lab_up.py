@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import _thread
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -68,14 +69,76 @@ def test_again_does_nothing(engine: FakeEngine, up: Up, told: Told) -> None:
 def test_only_what_has_changed_is_replaced(engine: FakeEngine, up: Up, load: Load) -> None:
     up()
     before = {node: container.id for node, container in read_labs(engine)["small"].nodes.items()}
-    secret = engine.box("east").spec.labels[names.SECRETS]
     done = up(load(SMALL.replace("links: {left: 10.1.0.2}", "links: {left: 10.1.0.9}")))
     lab = read_labs(engine)["small"]
     after = {node: container.id for node, container in lab.nodes.items()}
     # Every node has every name and address in its hosts file; that of a node alone changes only the others'.
     assert done.removed == done.created == 3
     assert before.keys() == after.keys()
-    assert {container.labels[names.SECRETS] for container in lab.containers} == {secret}
+
+
+def test_a_replaced_node_gets_the_keys_that_the_others_have(engine: FakeEngine, up: Up, load: Load) -> None:
+    up(load(MOBILE))
+    key = json.loads(engine.box("ha").file(names.SECRETS_FILE))
+    assert list(key) == ["mobility_key"] and len(key["mobility_key"]) == 32
+    engine.box("mn").stop(1)
+    up(load(MOBILE))
+    assert json.loads(engine.box("mn").file(names.SECRETS_FILE)) == key
+    assert key["mobility_key"] in engine.box("mn").file("/etc/mobileip/mobile-node.toml")
+    with pytest.raises(KeyError):
+        engine.box("cn").file(names.SECRETS_FILE)
+
+
+def test_keys_survive_in_nodes_that_have_stopped_and_not_otherwise(
+    engine: FakeEngine, up: Up, load: Load
+) -> None:
+    def key() -> str:
+        return engine.box("ha").file(names.SECRETS_FILE)
+
+    up(load(MOBILE))
+    first = key()
+    for box in engine.boxes.values():
+        box.stop(1)
+    up(load(MOBILE))
+    assert key() == first
+    for node in ("ha", "mn"):
+        engine.remove_container(engine.box(node).id)
+    up(load(MOBILE))
+    assert key() != first
+
+
+def test_no_label_holds_a_key(engine: FakeEngine, up: Up, load: Load) -> None:
+    up(load(MOBILE))
+    (key,) = json.loads(engine.box("ha").file(names.SECRETS_FILE)).values()
+    assert not any(key in value for box in engine.boxes.values() for value in box.spec.labels.values())
+
+
+def test_a_limit_of_processors_stays_until_another_is_given(engine: FakeEngine, up: Up) -> None:
+    def limits() -> set[float | None]:
+        return {box.spec.cpus for box in engine.boxes.values()}
+
+    up()
+    assert limits() == {None}
+    assert up(cpus=0.5).created == 3 and limits() == {0.5}
+    assert not up().changed
+    engine.box("west").stop(1)
+    up()
+    assert limits() == {0.5}
+
+
+def test_somebody_elses_lab_is_left_alone(
+    engine: FakeEngine, up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(names.OWNER_VARIABLE, "anna@box")
+    up()
+    monkeypatch.setenv(names.OWNER_VARIABLE, "otto@box")
+    with pytest.raises(UsageError, match="lab small belongs to anna@box"):
+        up()
+    up(lab="mine")
+    assert {lab.name: lab.owner for lab in read_labs(engine).values()} == {
+        "small": "anna@box",
+        "mine": "otto@box",
+    }
 
 
 def test_a_node_that_stopped_is_replaced_on_its_old_networks(engine: FakeEngine, up: Up) -> None:
@@ -134,8 +197,6 @@ def test_two_labs_side_by_side(engine: FakeEngine, up: Up) -> None:
     assert list(read_labs(engine)) == ["second", "small"]
     subnets = [network.subnet for network in engine.network_specs.values()]
     assert not any(a.overlaps(b) for a in subnets for b in subnets if a is not b)
-    secrets = {container.spec.labels[names.SECRETS] for container in engine.boxes.values()}
-    assert len(secrets) == 2
 
 
 def test_a_lab_stays_with_its_topology(engine: FakeEngine, up: Up, load: Load) -> None:

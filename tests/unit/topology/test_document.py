@@ -78,7 +78,7 @@ def test_all_duplicates_are_told(tmp_path: Path) -> None:
         (b"a: \x07\n", "file.yaml:1:4", "U+0007"),
         ("a: b: c\n", "file.yaml:1:5", "mapping values are not allowed"),
         ("a: 'open\n", "file.yaml:2:1", "unexpected end of stream while scanning a quoted scalar (line 1)"),
-        ("&a [*a]\n", "file.yaml:1:1", "an alias that contains itself"),
+        ("x: &a [*a]\n", "file.yaml:1:4", "an alias that contains itself"),
         ("a: &a {<<: *a}\n", "file.yaml:1:4", "an alias that contains itself"),
         ("[" * 5000, "file.yaml", "nested too deeply"),
         ("- a\n", "file.yaml:1:1", "expected a mapping"),

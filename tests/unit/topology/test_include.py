@@ -99,3 +99,17 @@ def test_every_fragment_is_used() -> None:
         marks = read_document(builtin_topologies()[name], str(builtin_topologies()[name]))[1]
         seen |= {mark.value.file for mark in marks.at.values()}
     assert {str(file) for file in FILES} == seen
+
+
+def test_files_that_are_too_large_together_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    write(tmp_path, top="include: [a.yaml, b.yaml]\n", a="title: a\n", b="]" * (1 << 20))
+    with pytest.raises(TopologyError, match="at most 1 MiB") as caught:
+        read_document(tmp_path / "top.yaml", "top.yaml")
+    assert caught.value.source == Source("b.yaml", 1, 1)
+
+
+def test_files_may_not_include_each_other_without_end(tmp_path: Path) -> None:
+    write(tmp_path, **{f"f{n}": f"include: [f{n + 1}.yaml]\n" for n in range(20)}, f20="x: 1\n")
+    with pytest.raises(TopologyError, match="at most 16 deep") as caught:
+        read_document(tmp_path / "f0.yaml", "f0.yaml")
+    assert caught.value.source == Source("f16.yaml", 1, 11)

@@ -156,3 +156,23 @@ def test_a_node_whose_settings_are_empty_takes_a_set(tmp_path: Path) -> None:
     )
     with pytest.raises(TopologyError, match=r"nodes.ha.settings: expected a mapping, got nothing"):
         load_topology(str(file))
+
+
+@pytest.mark.parametrize("key", ["filters", "networks", "nodes"])
+def test_a_thousand_of_each_is_the_most(tmp_path: Path, key: str) -> None:
+    entry = {
+        "filters": "udp",
+        "networks": "{subnet: 10.0.0.0/24, domain: internet}",
+        "nodes": "{roles: [router]}",
+    }
+    rest = {
+        "networks": "  home: {subnet: 10.0.1.0/24, domain: internet}\n",
+        "nodes": "  r: {roles: [router]}\n",
+    }
+    parts = rest | {key: "".join(f"  f{number}: {entry[key]}\n" for number in range(1001))}
+    file = tmp_path / "many.yaml"
+    file.write_text("name: many\ntitle: many\n" + "".join(f"{name}:\n{text}" for name, text in parts.items()))
+    with pytest.raises(TopologyError) as caught:
+        load_topology(str(file))
+    assert caught.value.message == f"{key}: expected at most 1000 entries, got 1001"
+    assert caught.value.source is not None and caught.value.source.line

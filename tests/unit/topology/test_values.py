@@ -35,7 +35,7 @@ def test_not_a_duration(text: object) -> None:
         values.parse_duration(text)
 
 
-@given(st.integers(0, 10**9))
+@given(st.integers(0, 24 * 3_600_000))
 def test_a_duration_is_written_as_it_was_read(ms: int) -> None:
     text = values.format_duration(ms)
     assert values.parse_duration(text) == pytest.approx(ms)

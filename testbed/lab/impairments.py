@@ -26,7 +26,7 @@ from testbed.lab.state import ActualLab, find_lab, node_facts
 from testbed.topology.document import parse_value
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
-from testbed.topology.values import Expected, parse_percent, parse_rate
+from testbed.topology.values import Expected, parse_delay, parse_percent, parse_rate
 
 RELAY: Final = "relay"
 """The hub's service."""

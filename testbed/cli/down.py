@@ -10,7 +10,7 @@ from testbed.cli.app import LABS, command
 from testbed.cli.labs import complete_lab, engine_connection, narrated
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, note
-from testbed.errors import UsageError
+from testbed.errors import TestbedError, UsageError
 
 
 @command("down", panel=LABS)
@@ -20,9 +20,15 @@ def down(
         typer.Argument(metavar="LAB", help="The lab's name.", autocompletion=complete_lab),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every lab.")] = False,
+    if_exists: Annotated[
+        bool, typer.Option("--if-exists", help="Exit code 0 also if there is no such lab.")
+    ] = False,
     output: Output = Format.table,
 ) -> None:
-    """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed."""
+    """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed.
+
+    Exit code 1 if there is no such lab.
+    """
     from testbed.lab.down import remove_labs
     from testbed.lab.interrupt import Interrupted, stoppable
     from testbed.lab.state import nearest_lab
@@ -36,10 +42,11 @@ def down(
             raise Interrupted(
                 "interrupted; some of it may be left", hint=f"testbed down {lab or '--all'}"
             ) from None
-        hint = nearest_lab(engine, lab) if lab and not removed else None
+        if lab and not removed and not if_exists:
+            raise TestbedError(f"there is no lab {lab}", hint=nearest_lab(engine, lab))
     if output is Format.json:
         emit_json({"containers": sorted(removed.containers), "networks": sorted(removed.networks)})
     elif removed:
         note(f"removed {len(removed.containers)} nodes and {len(removed.networks)} networks")
     else:
-        note("nothing to remove" + (f" of a lab called {lab}" if lab else "") + (f"; {hint}" if hint else ""))
+        note(f"there is no lab {lab}" if lab else "no lab is up")

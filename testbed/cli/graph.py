@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Sets, Templates, TopologyRef
+from testbed.cli.options import Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import emit_text, note
 from testbed.errors import cannot_write
 
@@ -38,9 +38,8 @@ def graph(
     """Draw a topology by its domains, as the figures of RFC 4093 do."""
     from testbed.report.graph import GraphFormat
     from testbed.report.graph import graph as drawn
-    from testbed.topology.load import load_topology
 
-    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    loaded = load_typed(topology, sets, templates)
     attached = loaded.options.get("attach")
     text = drawn(loaded.topology, GraphFormat(form), attached=None if attached is None else str(attached))
     if write is None or str(write) == "-":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -11,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TextIO
+from unicodedata import normalize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 """Counts up when a key of the JSON output changes its meaning or goes away; new keys may come at any time."""
+
+
+_PLAIN: Final = {
+    "§": "sec. ", "–": "-", "—": "-", "…": "...", "×": "x", "→": ">", "↔": "-", "›": ">", "·": "-",
+    "✓": "+", "✗": "x", "∅": "{}", "⊆": "<=", "≤": "<=", "≥": ">=",
+    "‘": "'", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+"""What stands for a character that an output stream's encoding lacks."""
 
 
 class Format(StrEnum):
@@ -39,6 +49,24 @@ class Verbosity:
 verbosity = Verbosity()
 
 
+def degrade(stream: TextIO) -> None:
+    """Let a stream print plain characters where its encoding lacks the right ones."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure and (stream.encoding or "").lower().replace("-", "") != "utf8":
+        reconfigure(errors=_degraded.__name__)
+
+
+def _degraded(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    plain = "".join(_PLAIN.get(one) or normalize("NFKD", one) for one in text)
+    return plain.encode("ascii", "replace").decode("ascii"), error.end
+
+
+codecs.register_error(_degraded.__name__, _degraded)
+
+
 @cache
 def console(*, stderr: bool = False) -> Console:
     """The console of a stream. Without a terminal lines are not cut, so that pipes get all of them."""
@@ -52,7 +80,12 @@ def console(*, stderr: bool = False) -> Console:
 def emit_json(data: Mapping[str, Any]) -> None:
     """Print one JSON document that begins with its `schema_version`."""
     emit_text(
-        json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, default=str, ensure_ascii=False)
+        json.dumps(
+            {"schema_version": SCHEMA_VERSION, **data},
+            indent=2,
+            default=str,
+            ensure_ascii=sys.stdout.errors == _degraded.__name__,
+        )
     )
 
 
@@ -114,14 +147,19 @@ def emit_rows(
     emit(made)
 
 
+def called() -> str:
+    """The command as it was called, for a shell: `./tb` where that is what there is."""
+    return shlex.quote(os.environ.get("TESTBED_COMMAND") or "testbed")
+
+
 def as_called(text: str) -> str:
     """A text for people that says `./tb COMMAND`, not `testbed COMMAND`, where it was called like that."""
-    if not (own := os.environ.get("TESTBED_COMMAND")):
+    if (own := called()) == "testbed":
         return text
     from testbed.cli.app import app
 
     commands = "|".join(re.escape(one.name) for one in app.registered_commands if one.name)
-    return re.sub(rf"(?<![\w./-])testbed(?= (?:{commands})(?![\w-]))", lambda _: shlex.quote(own), text)
+    return re.sub(rf"(?<![\w./-])testbed(?= (?:{commands})(?![\w-]))", lambda _: own, text)
 
 
 def tell(text: str) -> None:

@@ -191,7 +191,7 @@ class MobileNodeState(Short):
 
     SHORT = "state"
     state: Literal["registered", "home", "not-registered"] = Field(
-        description="registered (away, with a binding), home (at home, deregistered) or neither"
+        description="Away with a binding, at home and deregistered, or without either"
     )
     attachment: Literal["co-located", "foreign-agent"] | None = Field(
         default=None, description="How it is registered"
@@ -275,7 +275,7 @@ class SessionState(Short):
     """Whether the TCP session lives: data written now comes back within the bound (`within`, default 8s)."""
 
     SHORT = "state"
-    state: Literal["alive", "broken"] = Field(description="alive or broken")
+    state: Literal["alive", "broken"] = Field(description="Whether data comes back")
 
 
 class Path(Part):

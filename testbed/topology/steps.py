@@ -59,7 +59,7 @@ class Session(Short):
     """
 
     SHORT = "action"
-    action: Literal["start", "stop"] = Field(description="start or stop")
+    action: Literal["start", "stop"] = Field(description="What to do with it")
     to: Name | None = Field(
         default=None, description="The correspondent node (default: the mobile node's `probe`)"
     )
@@ -73,7 +73,7 @@ class Probe(Short):
     """
 
     SHORT = "action"
-    action: Literal["start", "stop"] = Field(description="start or stop")
+    action: Literal["start", "stop"] = Field(description="What to do with it")
     to: Name | None = Field(
         default=None, description="The correspondent node (default: the mobile node's `probe`)"
     )
@@ -84,7 +84,7 @@ class Ipsec(Short):
     """Take the mobile node's IPsec down, so that it uses none from then on, or allow it again."""
 
     SHORT = "state"
-    state: Literal["up", "down"] = Field(description="up or down")
+    state: Literal["up", "down"] = Field(description="Allowed, or taken down")
 
 
 class Bypass(Short):
@@ -96,7 +96,7 @@ class Bypass(Short):
     """
 
     SHORT = "state"
-    state: Literal["on", "off"] = Field(description="on or off")
+    state: Literal["on", "off"] = Field(description="Whether it is let past")
 
 
 class Register(Short):
@@ -130,7 +130,7 @@ class Service(Part):
 
     node: Name = Field(description="The node")
     name: str = Field(min_length=1, description="The service, as the role's manifest calls it")
-    state: Literal["up", "down"] = Field(description="up or down")
+    state: Literal["up", "down"] = Field(description="Started, or stopped")
 
 
 class Run(Part):

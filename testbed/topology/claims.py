@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from testbed.errors import did_you_mean
-from testbed.topology.expectations import Expectation, Perimeter
+from testbed.topology.expectations import Expectation, Packets, Perimeter
+from testbed.topology.filters import filter_hosts
 from testbed.topology.marks import Path
 from testbed.topology.part import Attachment, Part, Stack
 from testbed.topology.steps import Step
@@ -266,6 +267,10 @@ def _check_part(part: Part, where: Path, known: Names, fail: Fail) -> None:
         for node in [value] if isinstance(value, str) else value:
             if node not in known.nodes:
                 fail((*where, key), f"unknown node {node}", did_you_mean(node, known.nodes))
+    if isinstance(part, Packets):
+        for node in filter_hosts(part.filter):
+            if node not in known.nodes:
+                fail((*where, "filter"), f"unknown node {node}", did_you_mean(node, known.nodes))
     for tap in getattr(part, "at", []):
         node, _, network = tap.partition("/")
         if node not in known.nodes:

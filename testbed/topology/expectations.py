@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
+from testbed.topology.filters import FilterError, filter_hosts
 from testbed.topology.part import Part
 from testbed.topology.values import Duration, Expected, Name, Prefix
 
@@ -28,6 +29,15 @@ def _tap(value: Any) -> str:
     raise Expected("a tap, written NODE/NETWORK, such as mn/hotel", hint)
 
 
+def _pcap_filter(value: Any) -> Any:
+    if isinstance(value, str) and "$" not in value:  # else it is judged once its names are written out
+        try:
+            filter_hosts(value)
+        except FilterError as error:
+            raise Expected(f"a pcap filter ({error.message})", error.hint) from error
+    return value
+
+
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -39,6 +49,7 @@ Tap = Annotated[
         {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[a-z][a-z0-9-]*$", "examples": ["mn/hotel"]}
     ),
 ]
+PcapFilter = Annotated[str, BeforeValidator(_pcap_filter)]
 Taps = Annotated[
     list[Tap],
     BeforeValidator(_one_or_more),
@@ -128,7 +139,7 @@ class Packets(Count):
     """
 
     at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
-    filter: str = Field(
+    filter: PcapFilter = Field(
         default="ip", min_length=1, description="Which packets: a pcap filter as tcpdump takes it"
     )
     contains: str | None = Field(default=None, min_length=1, description="A text found in the packet's bytes")

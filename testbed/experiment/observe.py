@@ -197,7 +197,7 @@ class Observer:
         return part.allows(grown), f"grew by {grown}"
 
     def _mobile_node(self, part: MobileNodeState) -> Decision:
-        state = self.lab.state(self.lab.mobile_node, "mobile-node")
+        state = self.lab.state(part.node or self.lab.mobile_node, "mobile-node")
         registered, mode = bool(state.get("registered")), state.get("mode")
         where = (
             "home" if state.get("state") == "at-home" else "registered" if registered else "not-registered"

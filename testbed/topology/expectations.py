@@ -207,6 +207,7 @@ class MobileNodeState(Short):
     attachment: Literal["co-located", "foreign-agent"] | None = Field(
         default=None, description="How it is registered"
     )
+    node: Name | None = Field(default=None, description="The mobile node (default: the topology's first)")
 
 
 class Heard(Short):

@@ -97,6 +97,16 @@ def emit_text(text: str) -> None:
         drop_stdout()
 
 
+def emit_bytes(data: bytes) -> None:
+    """Print a file's content as it is, whatever encoding text is printed in."""
+    sys.stdout.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        drop_stdout()
+
+
 def drop_stdout() -> None:
     """What is or will be printed goes nowhere, and Python does not try once more when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,12 +12,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from unicodedata import normalize
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 SCHEMA_VERSION = 1
 """Counts up when a key of the JSON output changes its meaning or goes away; new keys may come at any time."""
@@ -150,11 +152,58 @@ def emit_rows(
     title: str | None = None,
     keep: Collection[str] = (),
 ) -> None:
-    """Print rows as a table on stdout."""
+    """Print rows as a table on stdout, or as records where the screen is too narrow for whole words."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    columns = [[header, *(row[at] for row in cells)] for at, header in enumerate(headers)]
+    least = [
+        max(_longest(cell, whole=at == 0 or headers[at] in keep) for cell in column)
+        for at, column in enumerate(columns)
+    ]
+    most = [max(_longest(cell, whole=True) for cell in column) for column in columns]
+    room = console().width - sum(least) - 2 * (len(headers) - 1)
+    if room < 0:
+        emit(_records(headers, cells, title))
+        return
     made = table(*headers, title=title, keep=keep)
-    for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    # Rich shares out the width by what columns would like to have, and cuts words for that.
+    for left, at in enumerate(sorted(range(len(headers)), key=lambda at: most[at] - least[at])):
+        more = min(most[at] - least[at], room // (len(headers) - left))
+        made.columns[at].width = least[at] + more
+        room -= more
+    for row in cells:
+        made.add_row(*row)
     emit(made)
+
+
+def _longest(cell: str, *, whole: bool) -> int:
+    """The width below which a cell's words (whole: its lines) would be cut."""
+    return max(map(len, cell.splitlines() if whole else cell.split()), default=0)
+
+
+def _records(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None) -> Text:
+    """The cells of each row below its first, each behind its column's name."""
+    from rich.text import Text
+
+    width = console().width
+    lines = [Text(title, "bold")] if title else []
+    for first, *rest in rows:
+        lines.append(Text(first, "bold cyan"))
+        for header, cell in zip(headers[1:], rest, strict=True):
+            head = f"  {header.lower()}: " if header else "  "
+            for line in cell.splitlines():
+                lines += [
+                    Text(one)
+                    for one in wrap(
+                        line,
+                        width,
+                        initial_indent=head,
+                        subsequent_indent="    ",
+                        break_long_words=False,
+                        break_on_hyphens=False,
+                    )
+                ]
+                head = "    "
+    return Text("\n").join(lines)
 
 
 def called() -> str:

@@ -15,7 +15,7 @@ be carried out or a finding is undecidable. The verdict of a claim needs its con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -45,6 +45,7 @@ class Finding:
     observed: str
     files: tuple[str, ...] = ()  # in the evidence folder
     number: int = 1  # of several runs, which one
+    matched: Mapping[str, Sequence[str]] = field(default_factory=dict)  # file → marks of packets that count
 
     def to_json(self, kind: Kind) -> dict[str, Any]:
         """As it stands in verdicts.json."""
@@ -54,6 +55,7 @@ class Finding:
             "held": self.held,
             "observed": self.observed,
             "files": list(self.files),
+            "matched": {file: list(marks) for file, marks in self.matched.items()},
         }
 
 

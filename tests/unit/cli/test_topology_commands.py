@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.main import get_command
 
 from testbed.cli import main
 from testbed.cli.app import app
-from testbed.topology.load import builtin_topologies
+from testbed.topology.load import builtin_topologies, load_topology
 
 ERRORS = Path(__file__).parents[2] / "errors"
 
@@ -312,3 +313,18 @@ def test_a_wrong_set_is_a_wrong_command_line(
 ) -> None:
     code, _, err = run(capsys, *command, "scenario-2.1", "--set", "option.stak=mip-only")
     assert code == 2 and "--set option.stak=mip-only: the topology has no option stak" in err
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+@pytest.mark.parametrize("name", ["scenario-2.1", "scenario-2.5"])
+def test_words_and_addresses_stay_whole(name: str, columns: int) -> None:
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    command = [sys.executable, "-m", "testbed", "show", name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    words = set(re.split(r"[\s,()]+", done.stdout))
+    topology = load_topology(name).topology
+    assert {*topology.networks, *topology.nodes, *topology.claims} <= words
+    assert {role for node in topology.nodes.values() for role in node.roles} <= words
+    assert {str(address) for node in topology.nodes.values() for address in node.links.values()} <= words
+    assert {str(network.subnet) for network in topology.networks.values()} <= words
+    assert {network.domain for network in topology.networks.values()} <= words

@@ -13,14 +13,17 @@ import typer
 
 from testbed.cli.app import Quiet, Verbose, app, set_verbosity
 from testbed.cli.errors import report as report_error
-from testbed.cli.output import drop_stdout, verbosity
+from testbed.cli.output import called, degrade, drop_stdout, verbosity
 from testbed.errors import ExitCode
+
+COMPLETE = "_TESTBED_COMPLETE"
+"""The environment variable by which a shell asks for completions, whatever the command was called."""
 
 COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
     *("verify", "matrix", "measure", "vocabulary", "report"),
     *("list", "show", "validate", "render", "graph", "schema"),
-    *("build", "doctor"),
+    *("build", "doctor", "completion"),
 )
 """The command files, in the order of `--help`; each registers itself."""
 
@@ -54,10 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # closed by who started us (`>&-`): what is printed goes nowhere
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        degrade(getattr(sys, name))
     try:
         command = typer.main.get_command(app)
+        # Typer's own, which completes neither `./tb` nor what follows an `=`; `testbed completion` does.
+        command.params = [one for one in command.params if not str(one.name).endswith("_completion")]
         # Not `list(…)`: in this package that name is the module of `testbed list`.
-        command([*(sys.argv[1:] if arguments is None else arguments)], prog_name="testbed")
+        command(
+            [*(sys.argv[1:] if arguments is None else arguments)],
+            prog_name=called(),
+            complete_var=COMPLETE,
+        )
     except SystemExit as stop:
         code = (
             stop.code if isinstance(stop.code, int) else ExitCode.OK if stop.code is None else ExitCode.FAILED

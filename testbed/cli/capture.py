@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import LabName, engine_connection
+from testbed.cli.labs import LabName, complete_place, engine_connection
 from testbed.cli.output import console, note
 from testbed.errors import UsageError, cannot_write
 
@@ -41,6 +41,7 @@ def capture(
         typer.Argument(
             metavar="NODE[/NETWORK]|NETWORK",
             help="A node (with its tunnels), one of its links, or all that is sent on a network.",
+            autocompletion=complete_place,
         ),
     ],
     expression: Annotated[

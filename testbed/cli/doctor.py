@@ -9,7 +9,7 @@ import typer
 
 from testbed.cli.app import MACHINE, command
 from testbed.cli.options import Output
-from testbed.cli.output import Format, emit_json, emit_rows, note
+from testbed.cli.output import Format, as_called, emit_json, emit_rows, note
 from testbed.errors import ExitCode
 
 
@@ -34,7 +34,7 @@ def doctor(
     else:
         emit_rows(
             ("CHECK", "", "FOUND", "WHAT TO DO"),
-            [(check.name, check.level, check.detail, check.fix) for check in checks],
+            [(check.name, check.level, check.detail, as_called(check.fix or "")) for check in checks],
         )
     if not healthy:
         raise typer.Exit(ExitCode.ENVIRONMENT)

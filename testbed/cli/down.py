@@ -10,7 +10,7 @@ from testbed.cli.app import LABS, command
 from testbed.cli.labs import complete_lab, engine_connection, narrated
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, note
-from testbed.errors import UsageError
+from testbed.errors import TestbedError, UsageError
 
 
 @command("down", panel=LABS)
@@ -23,11 +23,15 @@ def down(
     all_users: Annotated[
         bool, typer.Option("--all-users", help="Other users' labs too, on a shared engine.")
     ] = False,
+    if_exists: Annotated[
+        bool, typer.Option("--if-exists", help="Exit code 0 also if there is no such lab.")
+    ] = False,
     output: Output = Format.table,
 ) -> None:
     """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed.
 
-    A lab belongs to USER@HOST, or to $TESTBED_OWNER, of who brought it up; others keep theirs.
+    A lab belongs to USER@HOST, or to $TESTBED_OWNER, of who brought it up; others keep theirs. Exit code 1 if
+    there is no such lab.
     """
     from testbed.engine import names
     from testbed.lab.down import remove_labs
@@ -48,12 +52,13 @@ def down(
                 hint=f"testbed down {lab or '--all'}" + (" --all-users" if all_users else ""),
             ) from None
         kept = [each.name for each in others_labs(engine)] if owner else []
-        hint = nearest_lab(engine, lab) if lab and not removed else None
+        if lab and not removed and not if_exists:
+            raise TestbedError(f"there is no lab {lab}", hint=nearest_lab(engine, lab))
     if output is Format.json:
         emit_json({"containers": sorted(removed.containers), "networks": sorted(removed.networks)})
     elif removed:
         note(f"removed {len(removed.containers)} nodes and {len(removed.networks)} networks")
     else:
-        note("nothing to remove" + (f" of a lab called {lab}" if lab else "") + (f"; {hint}" if hint else ""))
+        note(f"there is no lab {lab}" if lab else "no lab of yours is up" if owner else "no lab is up")
     if kept:
         note(f"left because they are not known to be yours: {', '.join(kept)}; --all-users takes them too")

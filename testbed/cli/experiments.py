@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EvidenceFolder = Annotated[
     Path | None,
     typer.Option(
-        "--evidence", metavar="DIR", help="Keep everything that decided here; `testbed report` shows it."
+        "--evidence", metavar="DIR", help="Save the evidence in this folder; `testbed report` shows it."
     ),
 ]
 Keys = Annotated[

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Sets, Templates, TopologyRef
-from testbed.cli.output import emit_text, note
-from testbed.errors import cannot_write
+from testbed.cli.options import Sets, Templates, TopologyRef, load_typed
+from testbed.cli.output import emit_bytes, note
+from testbed.errors import UsageError, cannot_write
 
-
-class Form(StrEnum):
-    """What a topology can be drawn as (`testbed.report.graph`, which is slow to import, knows the same)."""
-
-    svg = "svg"
-    mermaid = "mermaid"
-    dot = "dot"
+FORMS = ("svg", "png", "pdf", "mermaid", "dot")
+"""What a topology can be drawn as (`testbed.report.graph`, which is slow to import, knows the same)."""
 
 
 @command("graph", panel=TOPOLOGIES)
 def graph(
     topology: TopologyRef,
     form: Annotated[
-        Form, typer.Option("--format", help="A picture, or text for Markdown (mermaid) or Graphviz (dot).")
-    ] = Form.svg,
+        str,
+        typer.Option(
+            "--format",
+            metavar="|".join(FORMS),
+            help="A picture, or text for Markdown (mermaid) or Graphviz (dot).",
+            autocompletion=lambda incomplete: [one for one in FORMS if one.startswith(incomplete)],
+        ),
+    ] = "svg",
     write: Annotated[
         Path | None,
         typer.Option("--write", "-w", metavar="FILE", help="Write to a file (- is stdout).", dir_okay=False),
@@ -36,18 +37,21 @@ def graph(
     templates: Templates = None,
 ) -> None:
     """Draw a topology by its domains, as the figures of RFC 4093 do."""
+    if form not in FORMS:
+        raise UsageError(f"--format {form}: choose {', '.join(FORMS[:-1])} or {FORMS[-1]}")
     from testbed.report.graph import GraphFormat
     from testbed.report.graph import graph as drawn
-    from testbed.topology.load import load_topology
 
-    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    loaded = load_typed(topology, sets, templates)
     attached = loaded.options.get("attach")
-    text = drawn(loaded.topology, GraphFormat(form), attached=None if attached is None else str(attached))
+    data = drawn(loaded.topology, GraphFormat(form), attached=None if attached is None else str(attached))
     if write is None or str(write) == "-":
-        emit_text(text.rstrip("\n"))
+        if form in ("png", "pdf") and sys.stdout.isatty():
+            raise UsageError(f"a {form} is not for terminals", hint=f"-w {loaded.name}.{form}")
+        emit_bytes(data)
         return
     try:
-        write.write_text(text, encoding="utf-8")
+        write.write_bytes(data)
     except OSError as error:
         raise cannot_write(write, error) from error
     note(f"wrote {write}")

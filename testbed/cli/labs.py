@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Annotated
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -38,6 +40,21 @@ def complete_attachment(context: typer.Context, incomplete: str) -> list[str]:
     container = lab.nodes.get(context.params.get("node") or "") if lab else None
     networks = node_facts(container).attaches if container else ()
     return [name for name in networks if name.startswith(incomplete)]
+
+
+def complete_place(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: where the lab named before can be captured."""
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    if lab is None:
+        return []
+    node, slash, network = incomplete.partition("/")
+    if slash:
+        links = node_facts(lab.nodes[node]).links if node in lab.nodes else ()
+        return [f"{node}/{link}" for link in links if link.startswith(network)]
+    links = {link: None for container in lab.nodes.values() for link in node_facts(container).links}
+    return [place for place in (*lab.nodes, *links) if place.startswith(node)]
 
 
 def _labs() -> dict[str, ActualLab]:
@@ -73,11 +90,17 @@ def engine_connection() -> Iterator[Engine]:
         yield engine
 
 
+HEARTBEAT: Final = 5.0
+"""Seconds after which a log without a terminal gets another line on what goes on."""
+
+
 class Narrator:
-    """`Progress` on stderr: on a terminal a line that changes, elsewhere only what is worth keeping."""
+    """`Progress` on stderr: on a terminal a line that changes, elsewhere a line every few seconds."""
 
     def __init__(self, status: Status | None = None) -> None:
         self._status = status
+        self._began = time.monotonic()
+        self._doing = ""
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -88,15 +111,27 @@ class Narrator:
 
     def show(self, text: str) -> None:
         """Change the line."""
+        self._doing = text
         if self._status is not None:
             self._status.update(text)
+
+    def beat(self, ended: Event) -> None:
+        """Print what goes on at every heartbeat until it has ended."""
+        while not ended.wait(HEARTBEAT):
+            if self._doing:
+                note(f"{self._doing} ({time.monotonic() - self._began:.0f} s)")
 
 
 @contextmanager
 def narrated() -> Iterator[Narrator]:
-    """Tell of progress while a command works."""
+    """Report progress while a command works."""
     if not sys.stderr.isatty() or verbosity.level < 0:
-        yield Narrator()
+        narrator, ended = Narrator(), Event()
+        Thread(target=narrator.beat, args=(ended,), name="heartbeat", daemon=True).start()
+        try:
+            yield narrator
+        finally:
+            ended.set()
         return
     with console(stderr=True).status("") as status:
         yield Narrator(status)

@@ -29,7 +29,7 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
     events: Annotated[
-        bool, typer.Option("--events", help="Only what nodes report as events, not what daemons print.")
+        bool, typer.Option("--events", help="Structured events only; omit daemon output.")
     ] = False,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Only the last lines of each.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
+from testbed.cli.complete import complete_any_stack, complete_topology
 from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
-from testbed.cli.options import complete_topology
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode, Source
 
@@ -44,7 +44,10 @@ def matrix(
     stack: Annotated[
         list[str] | None,
         typer.Option(
-            "--stack", metavar="STACK", help="Only claims on this stack; may be given several times."
+            "--stack",
+            metavar="STACK",
+            help="Only claims on this stack; may be given several times.",
+            autocompletion=complete_any_stack,
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from testbed.cli.app import CLAIMS, command
+from testbed.cli.complete import complete_between, complete_stack
 from testbed.cli.experiments import laboratory, say_where
-from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.options import Output, Sets, Templates, TopologyRef, as_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode, UsageError
 
@@ -37,14 +38,20 @@ def measure(
     ] = "0,40,100,200ms",
     stack: Annotated[
         list[str] | None,
-        typer.Option("--stack", metavar="STACK", help="Measure this one; may be given several times."),
+        typer.Option(
+            "--stack",
+            metavar="STACK",
+            help="Measure this one; may be given several times.",
+            autocompletion=complete_stack,
+        ),
     ] = None,
     between: Annotated[
         str | None,
         typer.Option(
             "--between",
             metavar="A,B",
-            help="Move to and fro between these networks, not the first two where the stack is tried.",
+            help="Move to and fro between these networks. Default: the first two that this stack supports.",
+            autocompletion=complete_between,
         ),
     ] = None,
     sets: Sets = None,
@@ -75,7 +82,8 @@ def measure(
 
     rtts = parse_rtts(rtt)
     places = [one.strip() for one in between.split(",")] if between else []
-    plans = plan_stacks(topology, sets or (), stack or (), places, templates)
+    with as_typed(sets):
+        plans = plan_stacks(topology, sets or (), stack or (), places, templates)
     with laboratory(evidence) as at:
         measurement = Measurement(
             at.engine, at.image, at.pool, at.evidence, templates, name=name, keep=keep, progress=at.progress

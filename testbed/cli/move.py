@@ -26,7 +26,7 @@ def move(
     ],
     output: Output = Format.table,
 ) -> None:
-    """Let a mobile node leave its network and join another; print when it reached what, in milliseconds.
+    """Move a mobile node and print the hand-off timeline.
 
     Exit code 1 if it ends up neither registered nor at home.
     """

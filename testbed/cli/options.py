@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.cli.complete import complete_set, complete_topology
 from testbed.cli.output import Format
+from testbed.errors import ErrorGroup, Source, TestbedError, UsageError, raise_errors
 
-
-def complete_topology(incomplete: str) -> list[str]:
-    """Shell completion: built-in topologies, and YAML files below what was typed."""
-    from testbed.topology.load import builtin_topologies
-
-    names = [name for name in builtin_topologies() if name.startswith(incomplete)]
-    return names + [str(file) for file in sorted(Path().glob(f"{incomplete}*.yaml")) if incomplete]
+if TYPE_CHECKING:
+    from testbed.topology.loaded import LoadedTopology
 
 
 TopologyRef = Annotated[
@@ -30,6 +29,7 @@ Sets = Annotated[
         "--set",
         metavar="PATH=VALUE",
         help="Change the topology: network.internet.delay=40ms, node.mn.lifetime=60s, option.stack=mip-only.",
+        autocompletion=complete_set,
     ),
 ]
 Templates = Annotated[
@@ -44,3 +44,30 @@ Templates = Annotated[
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="A table for people, JSON for programs.")]
+
+
+def load_typed(topology: str, sets: Sequence[str] | None, templates: Path | None) -> LoadedTopology:
+    """Load the topology that the command line names, with its `--set` options. Raises `TestbedError`."""
+    from testbed.topology.load import load_topology
+
+    with as_typed(sets):
+        return load_topology(topology, sets=sets or (), templates=templates)
+
+
+@contextmanager
+def as_typed(sets: Sequence[str] | None, short: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Make errors in `--set` options usage errors; the file itself may be valid.
+
+    `short` has the `--set` texts that stand for other options, and how those were typed.
+    """
+    typed = {f"--set {one}": f"--set {one}" for one in sets or ()}
+    typed |= {f"--set {one}": option for one, option in (short or {}).items()}
+    try:
+        yield
+    except TestbedError as error:
+        raise_errors(
+            UsageError(one.message, hint=one.hint, source=Source(typed[one.source.file]))
+            if one.source and one.source.file in typed
+            else one
+            for one in (error.errors if isinstance(error, ErrorGroup) else (error,))
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -11,14 +12,25 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Final, TextIO
+from unicodedata import normalize
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 SCHEMA_VERSION = 1
 """Counts up when a key of the JSON output changes its meaning or goes away; new keys may come at any time."""
+
+
+_PLAIN: Final = {
+    "§": "sec. ", "–": "-", "—": "-", "…": "...", "×": "x", "→": ">", "↔": "-", "›": ">", "·": "-",
+    "✓": "+", "✗": "x", "∅": "{}", "⊆": "<=", "≤": "<=", "≥": ">=",
+    "‘": "'", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+"""What stands for a character that an output stream's encoding lacks."""
 
 
 class Format(StrEnum):
@@ -39,6 +51,24 @@ class Verbosity:
 verbosity = Verbosity()
 
 
+def degrade(stream: TextIO) -> None:
+    """Let a stream print plain characters where its encoding lacks the right ones."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure and (stream.encoding or "").lower().replace("-", "") != "utf8":
+        reconfigure(errors=_degraded.__name__)
+
+
+def _degraded(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    plain = "".join(_PLAIN.get(one) or normalize("NFKD", one) for one in text)
+    return plain.encode("ascii", "replace").decode("ascii"), error.end
+
+
+codecs.register_error(_degraded.__name__, _degraded)
+
+
 @cache
 def console(*, stderr: bool = False) -> Console:
     """The console of a stream. Without a terminal lines are not cut, so that pipes get all of them."""
@@ -52,7 +82,12 @@ def console(*, stderr: bool = False) -> Console:
 def emit_json(data: Mapping[str, Any]) -> None:
     """Print one JSON document that begins with its `schema_version`."""
     emit_text(
-        json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, default=str, ensure_ascii=False)
+        json.dumps(
+            {"schema_version": SCHEMA_VERSION, **data},
+            indent=2,
+            default=str,
+            ensure_ascii=sys.stdout.errors == _degraded.__name__,
+        )
     )
 
 
@@ -60,6 +95,16 @@ def emit_text(text: str) -> None:
     """Print data that is plain text. A reader who goes away (`| head`) does not end the command."""
     try:
         print(text, flush=True)
+    except BrokenPipeError:
+        drop_stdout()
+
+
+def emit_bytes(data: bytes) -> None:
+    """Print a file's content as it is, whatever encoding text is printed in."""
+    sys.stdout.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
     except BrokenPipeError:
         drop_stdout()
 
@@ -107,21 +152,73 @@ def emit_rows(
     title: str | None = None,
     keep: Collection[str] = (),
 ) -> None:
-    """Print rows as a table on stdout."""
+    """Print rows as a table on stdout, or as records where the screen is too narrow for whole words."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    columns = [[header, *(row[at] for row in cells)] for at, header in enumerate(headers)]
+    least = [
+        max(_longest(cell, whole=at == 0 or headers[at] in keep) for cell in column)
+        for at, column in enumerate(columns)
+    ]
+    most = [max(_longest(cell, whole=True) for cell in column) for column in columns]
+    room = console().width - sum(least) - 2 * (len(headers) - 1)
+    if room < 0:
+        emit(_records(headers, cells, title))
+        return
     made = table(*headers, title=title, keep=keep)
-    for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    # Rich shares out the width by what columns would like to have, and cuts words for that.
+    for left, at in enumerate(sorted(range(len(headers)), key=lambda at: most[at] - least[at])):
+        more = min(most[at] - least[at], room // (len(headers) - left))
+        made.columns[at].width = least[at] + more
+        room -= more
+    for row in cells:
+        made.add_row(*row)
     emit(made)
+
+
+def _longest(cell: str, *, whole: bool) -> int:
+    """The width below which a cell's words (whole: its lines) would be cut."""
+    return max(map(len, cell.splitlines() if whole else cell.split()), default=0)
+
+
+def _records(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None) -> Text:
+    """The cells of each row below its first, each behind its column's name."""
+    from rich.text import Text
+
+    width = console().width
+    lines = [Text(title, "bold")] if title else []
+    for first, *rest in rows:
+        lines.append(Text(first, "bold cyan"))
+        for header, cell in zip(headers[1:], rest, strict=True):
+            head = f"  {header.lower()}: " if header else "  "
+            for line in cell.splitlines():
+                lines += [
+                    Text(one)
+                    for one in wrap(
+                        line,
+                        width,
+                        initial_indent=head,
+                        subsequent_indent="    ",
+                        break_long_words=False,
+                        break_on_hyphens=False,
+                    )
+                ]
+                head = "    "
+    return Text("\n").join(lines)
+
+
+def called() -> str:
+    """The command as it was called, for a shell: `./tb` where that is what there is."""
+    return shlex.quote(os.environ.get("TESTBED_COMMAND") or "testbed")
 
 
 def as_called(text: str) -> str:
     """A text for people that says `./tb COMMAND`, not `testbed COMMAND`, where it was called like that."""
-    if not (own := os.environ.get("TESTBED_COMMAND")):
+    if (own := called()) == "testbed":
         return text
     from testbed.cli.app import app
 
     commands = "|".join(re.escape(one.name) for one in app.registered_commands if one.name)
-    return re.sub(rf"(?<![\w./-])testbed(?= (?:{commands})(?![\w-]))", lambda _: shlex.quote(own), text)
+    return re.sub(rf"(?<![\w./-])testbed(?= (?:{commands})(?![\w-]))", lambda _: own, text)
 
 
 def tell(text: str) -> None:

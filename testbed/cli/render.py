@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import Format, emit_json, emit_rows
 from testbed.errors import UsageError, cannot_write
 
@@ -29,9 +29,8 @@ def render(
 ) -> None:
     """Write every file of every node. Keys are samples; a lab gets its own."""
     from testbed.render import Secrets, render_lab
-    from testbed.topology.load import load_topology
 
-    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    loaded = load_typed(topology, sets, templates)
     lab = render_lab(
         loaded, lab=loaded.name, secrets=Secrets(SAMPLE_PSK, SAMPLE_MOBILITY_KEY), templates=templates
     )

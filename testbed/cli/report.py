@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.output import emit_text
+from testbed.cli.output import emit_bytes, emit_text
 from testbed.errors import cannot_write
 
 
@@ -34,7 +34,7 @@ def report(
 
     evidence = read_evidence(folder)
     if str(write) == "-":
-        emit_text(render_report(evidence, links=False))
+        emit_bytes(render_report(evidence, links=False).encode())
         return
     path = write or folder / "report.html"
     try:

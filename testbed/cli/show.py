@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import Format, console, emit, emit_json, emit_rows
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ def show(
     topology: TopologyRef, sets: Sets = None, templates: Templates = None, output: Output = Format.table
 ) -> None:
     """Show the networks, nodes, options and configurations of a topology."""
-    from testbed.topology.load import load_topology
     from testbed.topology.summary import summarize
 
-    loaded = load_topology(topology, sets=sets or (), templates=templates)
+    loaded = load_typed(topology, sets, templates)
     facts = summarize(loaded)
     if output is Format.json:
         emit_json(facts)

@@ -24,7 +24,7 @@ def status(
     ] = None,
     output: Output = Format.table,
 ) -> None:
-    """List the labs; or tell a lab's nodes, addresses, daemons, and what carries its packets."""
+    """List labs, or show one lab's nodes, addresses, services and data planes."""
     with engine_connection() as engine:
         if lab is None:
             _list(engine, output)
@@ -73,7 +73,7 @@ def _one(engine: Engine, lab: str, output: Format) -> None:
     emit_lab(found)
     emit()
     emit_rows(
-        ("NODE", "SERVICE", "PACKETS BY", "STATE"),
+        ("NODE", "SERVICE", "DATA PLANE", "STATE"),
         [
             (node.name, service, (state or {}).get("backend"), describe(service, state))
             for node in found.nodes

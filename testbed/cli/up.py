@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from testbed.cli.app import LABS, command
+from testbed.cli.complete import complete_attach, complete_stack
 from testbed.cli.labs import emit_lab, narrated
-from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.options import Output, Sets, Templates, TopologyRef, as_typed
 from testbed.cli.output import Format, as_called, emit, emit_json, note
-from testbed.errors import ErrorGroup, Source, TestbedError, UsageError, raise_errors
 
 if TYPE_CHECKING:
     from testbed.lab.status import LabStatus
@@ -28,10 +27,22 @@ def up(
     ] = None,
     sets: Sets = None,
     stack: Annotated[
-        str | None, typer.Option("--stack", metavar="STACK", help="Short for --set option.stack=STACK.")
+        str | None,
+        typer.Option(
+            "--stack",
+            metavar="STACK",
+            help="Short for --set option.stack=STACK.",
+            autocompletion=complete_stack,
+        ),
     ] = None,
     attach: Annotated[
-        str | None, typer.Option("--attach", metavar="NETWORK", help="Short for --set option.attach=NETWORK.")
+        str | None,
+        typer.Option(
+            "--attach",
+            metavar="NETWORK",
+            help="Short for --set option.attach=NETWORK.",
+            autocompletion=complete_attach,
+        ),
     ] = None,
     reset: Annotated[
         bool,
@@ -79,7 +90,7 @@ def up(
     short = {"stack": stack, "attach": attach}
     typed = {f"option.{key}={value}": f"--{key} {value}" for key, value in short.items() if value}
     within, addresses = parse_timeout(timeout), choose_pool(pool)
-    with _as_typed(typed):
+    with as_typed(sets, typed):
         loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
     with closing(reach_engine(note)) as engine:
         image = ensure_node_image(engine, note, detail=partial(note, level=1))
@@ -105,21 +116,6 @@ def up(
         emit_json(_facts(done, status))
     else:
         _print(done, status)
-
-
-@contextmanager
-def _as_typed(typed: Mapping[str, str]) -> Iterator[None]:
-    """What is wrong with a `--set` that nobody typed is a mistake in the option that stands for it."""
-    try:
-        yield
-    except TestbedError as error:
-        own = {f"--set {one}": Source(option) for one, option in typed.items()}
-        raise_errors(
-            UsageError(one.message, hint=one.hint, source=own[one.source.file])
-            if one.source and one.source.file in own
-            else one
-            for one in (error.errors if isinstance(error, ErrorGroup) else (error,))
-        )
 
 
 def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
+from testbed.cli.complete import complete_topology
 from testbed.cli.errors import show_error
-from testbed.cli.options import Output, Templates, complete_topology
+from testbed.cli.options import Output, Templates
 from testbed.cli.output import Format, emit_json, emit_text
 from testbed.errors import ErrorGroup, ExitCode, TestbedError
 

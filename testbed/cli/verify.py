@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from testbed.cli.app import CLAIMS, command
+from testbed.cli.complete import complete_claim
 from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.labs import complete_lab
-from testbed.cli.options import Output, Sets, Templates, TopologyRef
+from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode
 
@@ -19,7 +20,12 @@ def verify(
     topology: TopologyRef,
     claim: Annotated[
         list[str] | None,
-        typer.Option("--claim", metavar="ID", help="Only this claim; may be given several times."),
+        typer.Option(
+            "--claim",
+            metavar="ID",
+            help="Only this claim; may be given several times.",
+            autocompletion=complete_claim,
+        ),
     ] = None,
     sets: Sets = None,
     templates: Templates = None,
@@ -47,9 +53,8 @@ def verify(
     from testbed.experiment.plan import choose_claims, plan_labs
     from testbed.experiment.verify import Verification
     from testbed.report.evidence import Verdicts
-    from testbed.topology.load import load_topology
 
-    chosen = choose_claims(load_topology(topology, sets=sets or (), templates=templates), claim or ())
+    chosen = choose_claims(load_typed(topology, sets, templates), claim or ())
     labs = plan_labs([chosen], templates)
     with laboratory(evidence, junit, keys=keys) as at:
         verdicts = Verification(

@@ -7,13 +7,17 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
+from testbed.cli.complete import complete_word
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, emit_text
 
 
 @command("vocabulary", panel=CLAIMS)
 def vocabulary(
-    word: Annotated[str | None, typer.Argument(metavar="WORD", help="Only this word.")] = None,
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="WORD", help="Only this word.", autocompletion=complete_word),
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Explain the steps and expectations that claims in topology files are written in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address
@@ -14,6 +14,7 @@ from typing import Any, Final
 from testbed.experiment import ike
 from testbed.experiment.access import EventLog, LabAccess, StepError
 from testbed.experiment.captures import Captures, Matched
+from testbed.experiment.pcap import packet_mark
 from testbed.experiment.perimeter import border, perimeter
 from testbed.experiment.refusal import accepted, refused
 from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
@@ -47,6 +48,8 @@ from testbed.topology.expectations import (
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.seen import Count
 
+MARKED: Final = 100
+"""Packets of a tap that evidence marks as counted by an expectation, at most."""
 PAUSE: Final = 0.25
 """Seconds between two looks while nothing is reported; an event brings the next look at once."""
 DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node")
@@ -71,6 +74,7 @@ class Observer:
     folder: str = ""  # the run's folder in the evidence, for references
     traffic: Traffic = field(default_factory=Traffic)
     counters: dict[str, Mapping[str, int]] = field(default_factory=dict)  # node → at the beginning
+    _matched: dict[str, list[str]] = field(default_factory=dict)  # by what is judged now
 
     @property
     def log(self) -> EventLog:
@@ -81,6 +85,17 @@ class Observer:
         """Take down a daemon's counters at the beginning of a run."""
         self.counters[node] = self._counters(node)
 
+    def _mark(self, matches: Iterable[Matched], counts: Callable[[bytes], bool] = bool) -> None:
+        """Remember the first packets that an expectation counts, for the report."""
+        self._matched = {
+            self._file(match.tap): marks
+            for match in matches
+            if (marks := [packet_mark(one) for one in match.packets if counts(one)][:MARKED])
+        }
+
+    def _file(self, tap: str) -> str:
+        return f"{self.folder}captures/{tap.replace('/', '-')}.pcap"
+
     def judge(self, expectation: Expectation, within: float | None = None) -> Finding:
         """Look until it holds, at most its own `within` or the one given (ms), and say what was seen."""
         bound = expectation.within if expectation.within is not None else within or 0.0
@@ -88,6 +103,7 @@ class Observer:
         deadline = time.monotonic() + bound / 1000
         while True:
             mark = self.log.mark()
+            self._matched = {}
             try:
                 seen = self._look(expectation, bound)
             except StepError as error:
@@ -95,9 +111,15 @@ class Observer:
             left = deadline - time.monotonic()
             if seen.held or left <= 0:
                 taps = needed_taps(self.lab.topology, expectation)
-                files = tuple(f"{self.folder}captures/{tap.replace('/', '-')}.pcap" for tap in taps)
-                doubt = expectation.bound(seen.too_much)
-                return Finding(expectation_text(expectation), seen.held, seen.observed, files, bound=doubt)
+                files = tuple(map(self._file, taps))
+                return Finding(
+                    expectation_text(expectation),
+                    seen.held,
+                    seen.observed,
+                    files,
+                    bound=expectation.bound(seen.too_much),
+                    matched=dict(self._matched),
+                )
             if self.log.mark() == mark:
                 self.log.pause(min(PAUSE, left))
 
@@ -151,6 +173,7 @@ class Observer:
                 match.after(moment).packets for match in self.captures.match_all(part.at, "ip")
             ):
                 return Decision(None, "not a single packet of any kind was captured there later than that")
+        self._mark(matches, lambda packet: contains in packet)
         counts = [sum(contains in packet for packet in match.packets) for match in matches]
         return wire_decision(part, matches, counts)
 
@@ -169,10 +192,12 @@ class Observer:
         matches = self.captures.match_all(part.at, ike.IKE_FILTER)
         found = ike.requests(packet for match in matches for packet in match.packets)
         wanted = ike.EXCHANGES[part.exchange]
+        self._mark(matches, lambda packet: any(one.exchange == wanted for one in ike.requests([packet])))
         return wire_decision(part, matches, [sum(one.exchange == wanted for one in found)])
 
     def _esp_sas(self, part: EspSas) -> Decision:
         matches = self.captures.match_all(part.at, ike.ESP_FILTER)
+        self._mark(matches)
         found = ike.associations(packet for match in matches for packet in match.packets)
         return wire_decision(part, matches, [len(found)])
 
@@ -220,7 +245,7 @@ class Observer:
         return Decision(part.allows(grown), f"grew by {grown}", grown > part.highest)
 
     def _mobile_node(self, part: MobileNodeState) -> Decision:
-        state = self.lab.state(self.lab.mobile_node, "mobile-node")
+        state = self.lab.state(part.node or self.lab.mobile_node, "mobile-node")
         registered, mode = bool(state.get("registered")), state.get("mode")
         where = (
             "home" if state.get("state") == "at-home" else "registered" if registered else "not-registered"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
 from typing import Literal
@@ -36,6 +37,12 @@ class Frame:
     data: bytes
     length: int
     interface: str = ""  # the interface's name where the file tells it (pcapng)
+
+
+def packet_mark(packet: bytes) -> str:
+    """A short digest of an IP packet without padding, by which it is found again in a capture."""
+    length = int.from_bytes(packet[2:4]) if packet[:1] and packet[0] >> 4 == 4 else len(packet)
+    return blake2b(packet[:length], digest_size=5).hexdigest()
 
 
 class CaptureError(TestbedError):

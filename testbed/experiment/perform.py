@@ -19,6 +19,7 @@ from testbed.topology.steps import (
     Flush,
     Ipsec,
     Move,
+    OfMobileNode,
     Ping,
     Register,
     Run,
@@ -129,10 +130,14 @@ class Performer:
     # The mobile node
 
     def _move(self, part: Move) -> str:
-        self._put_down()
+        node = self._who(part)
+        self._put_down(node)
+        if node != self._lab.mobile_node and (was := self._lab.state(node, "roam").get("network")):
+            back = {"op": "move", "network": was}  # of the first each run says where it is to begin
+            self._undo.append((f"{node} back", lambda: self._settle(node, back)))
         results = []
         for network in part.to * part.times:
-            _, settled = settle(self._lab, {"op": "move", "network": network})
+            _, settled = settle(self._lab, {"op": "move", "network": network}, node)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
             if part.reaches and timeline.get(REACHED[part.reaches]) is None:
                 detail = settled.get("detail")
@@ -142,7 +147,7 @@ class Performer:
         return "\n".join(results)
 
     def _carry(self, part: Carry) -> str:
-        lab, node = self._lab, self._lab.mobile_node
+        lab, node = self._lab, self._who(part)
         state = lab.state(node, "roam")
         old, address = state.get("network"), state.get("address")
         if not old or not address:
@@ -158,34 +163,41 @@ class Performer:
         if router is None:
             raise StepError(f"nobody on {part.to} forwards")
         address = str(address).partition("/")[0]
-        self._undo.append((CARRY, lambda: self._forget_carried(part.to, address)))
+        self._undo.append((f"{CARRY} {node}", lambda: self._forget_carried(node, part.to, address)))
         lab.shell(node, _CARRY.format(new=part.to, old=old, address=address, router=router))
         return f"{address} is now on {part.to}, with {router} for a router"
 
-    def _put_down(self) -> None:
+    def _who(self, part: OfMobileNode) -> str:
+        return part.node or self._lab.mobile_node
+
+    def _settle(self, node: str, request: Mapping[str, Any]) -> None:
+        settle(self._lab, request, node)
+
+    def _put_down(self, node: str) -> None:
         """A move leaves behind what was carried; undone later, it would take down the link moved to."""
-        for entry in [one for one in self._undo if one[0] == CARRY]:
+        for entry in [one for one in self._undo if one[0] == f"{CARRY} {node}"]:
             entry[1]()
             self._undo.remove(entry)
 
-    def _forget_carried(self, network: str, address: str) -> None:
+    def _forget_carried(self, node: str, network: str, address: str) -> None:
         script = f"ip address del {address}/32 dev {network} || :; ip link set {network} down"
-        self._lab.shell(self._lab.mobile_node, script)
+        self._lab.shell(node, script)
 
     def _ipsec(self, part: Ipsec) -> str:
-        _, settled = settle(self._lab, {"op": "ipsec", "action": part.state})
+        node = self._who(part)
+        _, settled = settle(self._lab, {"op": "ipsec", "action": part.state}, node)
         if part.state == "down":
-            self._undo.append(("ipsec up", lambda: self._ipsec_up_again()))
+            self._undo.append(("ipsec up", lambda: self._ipsec_up_again(node)))
         return f"{settled.get('state')} ({settled.get('detail')})"
 
-    def _ipsec_up_again(self) -> None:
+    def _ipsec_up_again(self, node: str) -> None:
         """Allow it again at home or inside, where that costs no negotiation; else it takes its time."""
-        state = self._lab.state(self._lab.mobile_node, "roam").get("ipsec")
+        state = self._lab.state(node, "roam").get("ipsec")
         if not isinstance(state, dict) or not state.get("enabled"):
-            settle(self._lab, {"op": "ipsec", "action": "up"})
+            settle(self._lab, {"op": "ipsec", "action": "up"}, node)
 
     def _bypass(self, part: Bypass) -> str:
-        lab, node = self._lab, self._lab.mobile_node
+        lab, node = self._lab, self._who(part)
         networks = lab.topology.topology.networks
         outside = [name for name in lab.topology.node(node).attaches if networks[name].domain != "intranet"]
         delete = "nft delete table netdev testbed-bypass 2>/dev/null || :"
@@ -203,7 +215,7 @@ class Performer:
         self._lab.shell(node, script)
 
     def _register(self, part: Register) -> str:
-        lab, node = self._lab, self._lab.mobile_node
+        lab, node = self._lab, self._who(part)
         if part.through == "ipsec":
             state = lab.state(node, "roam").get("ipsec")
             inner = state.get("inner") if isinstance(state, dict) else None
@@ -320,12 +332,15 @@ class Performer:
         return done.text.strip()[-400:]
 
 
-def settle(lab: LabAccess, request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Ask the connection manager for something that ends in `settled`, and wait for that.
+def settle(
+    lab: LabAccess, request: Mapping[str, Any], node: str | None = None
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Ask a mobile node's connection manager for something that ends in `settled`, and wait for that.
 
-    Returns the fields of its `move-started` and of its `settled`. Raises `StepError`.
+    Without `node` the lab's first is asked. Returns the fields of its `move-started` and of its `settled`.
+    Raises `StepError`.
     """
-    node = lab.mobile_node
+    node = node or lab.mobile_node
     mark = lab.log.mark()
     lab.control(node, "roam", request)
     started = lab.log.wait(

@@ -68,9 +68,10 @@ def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
     for _, expectation in experiment.expectations():
         yield from needed_taps(lab.topology, expectation)
     for step in experiment.steps:
-        networks = step.move.to if step.move else [step.carry.to] if step.carry else []
-        for network in networks:
-            yield f"{lab.mobile_node}/{network}"
+        if step.move or step.carry:
+            networks = step.move.to if step.move else [step.part.to]
+            for network in networks:
+                yield f"{step.part.node or lab.mobile_node}/{network}"
 
 
 def _take(

@@ -17,7 +17,7 @@ one has, else *held*. The verdict of a claim needs its control:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
@@ -72,6 +72,8 @@ class Finding:
         text = f"{_which(self.number)}{self.expectation}: {self.observed}"
         return f"{text} ({self.excuse})" if self.excuse else text
 
+    matched: Mapping[str, Sequence[str]] = field(default_factory=dict)  # file → marks of packets that count
+
     def to_json(self, kind: Kind) -> dict[str, Any]:
         """As it stands in verdicts.json."""
         return {
@@ -81,6 +83,7 @@ class Finding:
             "observed": self.observed,
             "excuse": self.excuse,
             "files": list(self.files),
+            "matched": {file: list(marks) for file, marks in self.matched.items()},
         }
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,7 @@ class Verification:
         return {
             "schema_version": 1,
             "testbed": version("testbed"),
+            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "engine": {
                 "name": facts.name,
                 "version": facts.version,

@@ -58,7 +58,8 @@ def _part_text(part: Part) -> str:
         case Counter():
             return f"counter {part.name} of {part.node} grew by: {part.wanted}"
         case MobileNodeState():
-            return f"the mobile node is {part.state}" + (f", {part.attachment}" if part.attachment else "")
+            who = part.node or "the mobile node"
+            return f"{who} is {part.state}" + (f", {part.attachment}" if part.attachment else "")
         case Heard():
             return f"advertisements of {part.agent} are {'heard' if part.present else 'not heard'}"
         case Event():
@@ -109,7 +110,8 @@ def step_text(step: Step) -> str:
         return f"expect {expectation_text(step.expect)}"
     if step.move:
         times = f", {step.move.times} times" if step.move.times > 1 else ""
-        return f"move to {', '.join(step.move.to)}{times}"
+        who = f" of {step.move.node}" if step.move.node else ""
+        return f"move{who} to {', '.join(step.move.to)}{times}"
     given: dict[str, Any] = part.model_dump(by_alias=True, exclude_defaults=True, mode="json")
     given |= {key: format_duration(given[key]) for key in ("within", "every") if key in given}
     if len(given) == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -39,6 +40,8 @@ class Finding(_Read):
     excuse: str | None = None
     """Why it decides nothing although it did not hold: the machine alone may be the reason."""
     files: list[str] = []
+    matched: dict[str, list[str]] = {}
+    """Capture file → marks (`pcap.packet_mark`) of the first packets that it counted there."""
 
     @property
     def side(self) -> str:
@@ -266,6 +269,18 @@ class Evidence:
         """versions.json."""
         data = _json(self.folder / "versions.json")
         return data if isinstance(data, dict) else {}
+
+    @property
+    def written(self) -> datetime | None:
+        """When the experiment ended; without `finished` in versions.json the time of its file."""
+        try:
+            return datetime.fromisoformat(str(self.versions.get("finished")))
+        except ValueError:
+            pass
+        for name in ("verdicts.json", "handoff.json"):
+            if (file := self.folder / name).is_file():
+                return datetime.fromtimestamp(file.stat().st_mtime).astimezone()
+        return None
 
     @cached_property
     def topology(self) -> Topology | None:

@@ -1,9 +1,14 @@
-"""A topology as a picture of its own: SVG to look at, Mermaid and DOT to put into other documents."""
+"""A topology as a picture of its own: SVG, PDF and PNG to look at, Mermaid and DOT for other documents.
+
+PDF and PNG are made by svglib and PDFium, which bring their fonts along: they need no system package.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from io import BytesIO
+from typing import Final
 
 from testbed.report.drawing import TITLES, draw
 from testbed.report.templates import environment
@@ -11,28 +16,56 @@ from testbed.report.tree import DOMAINS
 from testbed.report.words import role_words
 from testbed.topology.model import Domain, Network, Topology
 
+PNG_SCALE: Final = 2.0
+
 
 class GraphFormat(StrEnum):
     """What a topology can be drawn as."""
 
     svg = "svg"
+    pdf = "pdf"
+    png = "png"
     mermaid = "mermaid"
     dot = "dot"
 
 
-def graph(topology: Topology, form: GraphFormat, *, attached: str | None = None) -> str:
-    """Draw a topology with its mobile nodes attached to a network (None: nowhere yet)."""
-    return _FORMS[form](topology, attached)
+def graph(topology: Topology, form: GraphFormat, *, attached: str | None = None) -> bytes:
+    """Draw a topology with its mobile nodes attached to a network (None: nowhere yet); text is UTF-8."""
+    drawn = _FORMS[form](topology, attached)
+    return drawn if isinstance(drawn, bytes) else drawn.encode()
 
 
-def svg(topology: Topology, attached: str | None = None) -> str:
-    """A self-contained SVG, light and dark, that stands upright on a phone."""
-    template = environment().get_template("alone.svg.j2")
-    return template.render(
-        title=f"{topology.name}: {topology.title}",
-        wide=draw(topology, "wide", attached=attached),
-        narrow=draw(topology, "narrow", attached=attached),
+def svg(topology: Topology, attached: str | None = None, *, dark: bool = True) -> str:
+    """A self-contained SVG for every renderer; with `dark`, browsers show it light or dark."""
+    return (
+        environment()
+        .get_template("alone.svg.j2")
+        .render(
+            title=f"{topology.name}: {topology.title}",
+            drawing=draw(topology, "wide", attached=attached),
+            dark=dark,
+        )
     )
+
+
+def pdf(topology: Topology, attached: str | None = None) -> bytes:
+    """One PDF page as large as the drawing."""
+    from reportlab.graphics import renderPDF
+    from svglib.svglib import svg2rlg
+
+    drawing = svg2rlg(BytesIO(svg(topology, attached, dark=False).encode()))
+    made: bytes = renderPDF.drawToString(drawing)
+    return made
+
+
+def png(topology: Topology, attached: str | None = None) -> bytes:
+    """A PNG image with `PNG_SCALE` pixels for each point of the drawing."""
+    from pypdfium2 import PdfDocument
+
+    document = PdfDocument(pdf(topology, attached))
+    image = BytesIO()
+    document[0].render(scale=PNG_SCALE).to_pil().save(image, format="PNG")
+    return image.getvalue()
 
 
 def _id(kind: str, name: str) -> str:
@@ -113,8 +146,10 @@ def _quoted(text: str, quote: str) -> str:
     return text.replace('"', quote)
 
 
-_FORMS: dict[GraphFormat, Callable[[Topology, str | None], str]] = {
+_FORMS: dict[GraphFormat, Callable[[Topology, str | None], str | bytes]] = {
     GraphFormat.svg: svg,
+    GraphFormat.pdf: pdf,
+    GraphFormat.png: png,
     GraphFormat.mermaid: mermaid,
     GraphFormat.dot: dot,
 }

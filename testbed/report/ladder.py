@@ -14,7 +14,7 @@ from typing import Literal
 from testbed.experiment.layers import Ipv4, Layer
 from testbed.experiment.names import Names
 from testbed.report.evidence import Event, Run, StepTaken
-from testbed.report.messages import Message, Stack, read_messages
+from testbed.report.messages import Counted, Message, Stack, read_messages
 from testbed.report.tree import arrange
 from testbed.topology.model import Topology
 
@@ -52,6 +52,7 @@ class Row:
     missing: str = ""
     lost: int = 0
     result: str = ""
+    counted: tuple[int, ...] = ()  # numbers of the expectations that counted it
 
 
 def arrow_ends(row: Row, nodes: Sequence[str]) -> tuple[float, float]:
@@ -84,11 +85,11 @@ class Ladder:
     unreadable: dict[str, str]  # captures that cannot be read, and why
 
 
-def build_ladder(run: Run, topology: Topology | None) -> Ladder:
+def build_ladder(run: Run, topology: Topology | None, counted: Counted | None = None) -> Ladder:
     """The ladder of one run; its nodes stand side by side as in the drawing of the topology."""
     names = Names.of(topology) if topology else Names({})
     order = node_order(topology) if topology else []
-    seen = read_messages(run, topology, names)
+    seen = read_messages(run, topology, names, counted or {})
     turns = sorted(step.began for step in run.steps)
     rows = [*_message_rows(seen.messages, names, turns), *map(_step_row, run.steps), *_event_rows(run.events)]
     rows = [row for row in rows if row.time > 0]
@@ -133,6 +134,7 @@ def _message_rows(messages: Iterable[Message], names: Names, turns: Sequence[flo
                 row.seen = tuple(dict.fromkeys([*row.seen, *(node for node, _ in message.taps)]))
                 row.lost += bool(message.missing)
                 row.missing = row.missing or message.missing
+                row.counted = tuple(sorted({*row.counted, *message.counted}))
                 continue
         row = Row(
             what="message",
@@ -146,6 +148,7 @@ def _message_rows(messages: Iterable[Message], names: Names, turns: Sequence[flo
             size=message.packet.length,
             missing=message.missing,
             lost=int(bool(message.missing)),
+            counted=tuple(sorted(message.counted)),
         )
         rows.append(row)
         if not message.turning:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -22,7 +22,7 @@ from testbed.experiment.layers import (
     Tcp,
 )
 from testbed.experiment.names import Names
-from testbed.experiment.pcap import CaptureError, Frame
+from testbed.experiment.pcap import CaptureError, Frame, packet_mark
 from testbed.report.evidence import Run
 from testbed.topology.model import Topology
 
@@ -39,6 +39,7 @@ class Message:
     sender: str
     receiver: str  # "" for everybody on the link
     missing: str = ""  # the tap where it should have arrived and did not
+    counted: set[int] = field(default_factory=set)  # numbers of the expectations that counted it
 
     @property
     def kind(self) -> str:
@@ -101,9 +102,14 @@ class _Hardware:
                 self.known.setdefault(link.source, owner)
 
 
-def read_messages(run: Run, topology: Topology | None, names: Names) -> Seen:
+Counted = Mapping[tuple[str, str], Collection[int]]
+"""Capture file's name and packet's mark → numbers of the expectations that counted the packet."""
+
+
+def read_messages(run: Run, topology: Topology | None, names: Names, counted: Counted) -> Seen:
     """The messages of a run in order of time, and what each tap saw."""
     sightings: list[tuple[Frame, Packet, tuple[str, str]]] = []
+    counters: dict[int, Collection[int]] = {}  # by the frame's identity in memory
     hardware = _Hardware(names)
     taps: dict[str, tuple[Stack, ...]] = {}
     tapped: set[tuple[str, str]] = set()
@@ -119,6 +125,10 @@ def read_messages(run: Run, topology: Topology | None, names: Names) -> Seen:
         for frame, packet in decoded:
             hardware.learn(node, packet, subnet)
             sightings.append((frame, packet, (node, network)))
+            if counted:
+                link = packet.first(Link)
+                mark = packet_mark(frame.data[link.size if link else 0 :])
+                counters[id(frame)] = counted.get((file.name, mark), ())
         taps[f"{node}/{network}"] = _stacks(packet for _, packet in decoded)
     sightings.sort(key=lambda one: one[0].time)
 
@@ -133,8 +143,10 @@ def read_messages(run: Run, topology: Topology | None, names: Names) -> Seen:
         message = last.get(key)
         if message and tap not in message.taps and frame.time - message.time < _SAME_WITHIN:
             message.taps.append(tap)
+            message.counted.update(counters.get(id(frame), ()))
             continue
         message = last[key] = Message(frame.time, packet, [tap], "", "")
+        message.counted.update(counters.get(id(frame), ()))
         messages.append(message)
     for message in messages:
         _ends(message, names, hardware.known, tapped, topology)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     several = verdicts is not None and not verdicts.scenario
     topology = None if several else evidence.topology
     scenarios = list(_scenarios(evidence, verdicts)) if verdicts else []
-    heading = verdicts.scenario if verdicts else handoffs.scenario if handoffs else ""
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            heading=heading or f"{len(scenarios)} scenario{'s' * (len(scenarios) > 1)}",
+            heading=_heading(verdicts, handoffs),
+            when=_when(evidence),
+            contents=_contents(scenarios, handoffs, several=several),
             topology=topology,
             drawings=_drawings(topology, []),
             several=several,
@@ -89,6 +90,42 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     )
 
 
+def _heading(verdicts: Verdicts | None, handoffs: HandOffs | None) -> str:
+    """What was found, in one line."""
+    if verdicts is None:
+        return f"Hand-offs in {handoffs.scenario if handoffs else ''}"
+    good = sum(one.verdict == "reproduced" for one in verdicts.claims)
+    many = len(verdicts.claims)
+    about = f"{verdicts.scenario}: " if verdicts.scenario else ""
+    return f"RFC 4093: {about}{good} of {many} claim{'s' * (many != 1)} reproduced"
+
+
+def _when(evidence: Evidence) -> str:
+    """The day of the evidence and the version that made it, as far as the folder has them."""
+    day = evidence.written
+    version = evidence.versions.get("testbed")
+    return (f", {day:%Y-%m-%d}" if day else "") + (f", testbed {version}" if version else "")
+
+
+def _contents(
+    scenarios: Sequence[ScenarioView], handoffs: HandOffs | None, *, several: bool
+) -> list[dict[str, Any]]:
+    """Anchors, titles and claims of the page's parts; none where it has only one."""
+    parts: list[dict[str, Any]] = []
+    if scenarios:
+        parts.append({"anchor": "grid", "title": "What works, what fails, what it costs", "claims": ()})
+    if several:
+        title = "Which scenarios need solving? (RFC 4093 §3, computed)"
+        parts.append({"anchor": "selection", "title": title, "claims": ()})
+    for one in scenarios:
+        title = f"{one.name}: {one.topology.title}" if one.topology else one.name
+        claims = tuple(view.claim for view in one.claims)
+        parts.append({"anchor": one.name if several else "verdicts", "title": title, "claims": claims})
+    if handoffs:
+        parts.append({"anchor": "handoffs", "title": "Hand-offs", "claims": ()})
+    return parts if len(parts) > 1 else []
+
+
 def write_report(evidence: Evidence, path: Path) -> None:
     """Write the page to a file."""
     inside = path.resolve().parent == evidence.folder.resolve()
@@ -108,9 +145,20 @@ def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
         facts, run = claim.facts(side), evidence.run(claim.id, side)
         topology = evidence.topology_of(facts.lab if facts else "")
         drawings = _drawings(topology, run.path) if run.path else ()
-        runs.append(RunView(side, facts, build_ladder(run, topology), tuple(run.path), drawings))
+        ladder = build_ladder(run, topology, _counted(claim, side))
+        runs.append(RunView(side, facts, ladder, tuple(run.path), drawings))
     command = ["testbed", "verify", scenario, "--claim", claim.id, "--evidence", "evidence"]
     return ClaimView(claim, tuple(runs), shlex.join(command))
+
+
+def _counted(claim: Claim, side: Side) -> dict[tuple[str, str], set[int]]:
+    """Which packets of the first run of a side were counted, by the number of the finding."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for number, finding in enumerate(claim.findings(side), 1):
+        for file, marks in finding.matched.items() if finding.run == side else ():
+            for mark in marks:
+                found.setdefault((Path(file).name, mark), set()).add(number)
+    return found
 
 
 def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]:

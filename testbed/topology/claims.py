@@ -20,10 +20,11 @@ from pydantic import (
 )
 
 from testbed.errors import did_you_mean
-from testbed.topology.expectations import Expectation, Perimeter, Wire
+from testbed.topology.expectations import After, Expectation, Packets, Perimeter, Wire
+from testbed.topology.filters import filter_hosts
 from testbed.topology.marks import Path
 from testbed.topology.part import Attachment, Part, Stack
-from testbed.topology.steps import Step
+from testbed.topology.steps import OfMobileNode, Step
 from testbed.topology.values import Expected, Label, Name
 
 Shows = Literal["works", "fails", "costs"]
@@ -205,35 +206,45 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
 def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
     """Report every node, network, tap and option of a run that its topology does not have.
 
-    The mobile node of a run, with which it begins and of which its steps speak, is the topology's first.
+    The mobile node of a run, with which it begins, and of which its steps speak unless they name another, is
+    the topology's first.
     """
     for option in run.options:
         if option not in known.options:
             hint = did_you_mean(option, known.options)
             fail((*path, "options", option), f"unknown option {option}", hint)
-    mobile = next((node for node in known.nodes.values() if node.attaches), None)
-    if mobile is None:
+    mobile = {name: node.attaches for name, node in known.nodes.items() if node.attaches}
+    if not mobile:
         fail(path, "a run needs a mobile node, and the topology has none", "add a node that attaches")
-    attachable = mobile.attaches if mobile else []
+    first = next(iter(mobile), "")
     for index, step in enumerate(run.steps):
         where: Path = (*path, "steps", index, step.word)
+        if isinstance(step.part, Part):
+            _check_part(step.part, where, known, fail)
+        who = (isinstance(step.part, OfMobileNode) and step.part.node) or first
+        if who not in mobile:
+            if who in known.nodes:
+                fail((*where, "node"), f"{who} is no mobile node", did_you_mean(who, mobile))
+            continue
+        attachable = mobile[who]
         if step.move or step.carry:
             networks = step.move.to if step.move else [step.carry.to] if step.carry else []
             for network in networks:
                 if network not in attachable:
                     fail(
                         (*where, "to"),
-                        f"the mobile node does not attach to {network}",
+                        f"{who} does not attach to {network}",
                         did_you_mean(network, attachable),
                     )
         if step.register_ and step.register_.through not in (*attachable, "ipsec"):
             hint = did_you_mean(step.register_.through, [*attachable, "ipsec"])
-            fail((*where, "through"), f"the mobile node does not attach to {step.register_.through}", hint)
-        if isinstance(step.part, Part):
-            _check_part(step.part, where, known, fail)
+            fail((*where, "through"), f"{who} does not attach to {step.register_.through}", hint)
     for inside, expectation in run.expectations():
         where = (*path, *inside, expectation.word)
         _check_part(expectation.part, where, known, fail)
+        seen = expectation.mobile_node.node if expectation.mobile_node else None
+        if seen in known.nodes and seen not in mobile:
+            fail((*where, "node"), f"{seen} is no mobile node", did_you_mean(seen, mobile))
         if expectation.perimeter:
             _check_perimeter(expectation.perimeter, where, known, fail)
 
@@ -260,14 +271,18 @@ def _check_part(part: Part, where: Path, known: Names, fail: Fail) -> None:
     fields = type(part).model_fields
     for name in _NODE_FIELDS:
         value = getattr(part, name, None)
-        if value is None or name not in fields or type(part).__name__ in ("Move", "Carry", "Register"):
-            continue
+        if value is None or name not in fields or (isinstance(part, OfMobileNode) and name != "node"):
+            continue  # where a mobile node goes is a network
         key = fields[name].alias or name
         for node in [value] if isinstance(value, str) else value:
             if node not in known.nodes:
                 fail((*where, key), f"unknown node {node}", did_you_mean(node, known.nodes))
     if isinstance(part, Wire) and part.after:
         _check_part(part.after, (*where, "after"), known, fail)
+    if isinstance(part, Packets | After):
+        for node in filter_hosts(part.filter):
+            if node not in known.nodes:
+                fail((*where, "filter"), f"unknown node {node}", did_you_mean(node, known.nodes))
     for tap in getattr(part, "at", []):
         node, _, network = tap.partition("/")
         if node not in known.nodes:

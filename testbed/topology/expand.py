@@ -16,6 +16,7 @@ from pydantic import Field
 from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
 from testbed.topology.claims import KINDS, Trial
 from testbed.topology.document import describe, dotted, place, validate_model
+from testbed.topology.filters import FilterError, filter_hosts
 from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Topology
 from testbed.topology.overrides import Choice
@@ -85,9 +86,13 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
     for option in short.repeat:
         _check_block(data["repeat"][option], ("repeat", option), marks, errors)
         _repeat(data, marks, option, chosen.get(option), errors)
-    for name in short.filters:
+    for name in sorted(short.filters, key=lambda one: "$" in short.filters[one]):
         try:
-            _filter(f"${name}", short.filters)
+            filter_hosts(_filter(f"${name}", short.filters))
+        except FilterError as error:
+            if "$" not in short.filters[name] or not errors:  # else one that it contains is wrong
+                message = f"{dotted(('filters', name))}: {error.message}"
+                errors.append(TopologyError(message, hint=error.hint, source=marks.value(("filters", name))))
         except _Bad as error:
             if error.owner == name:  # else it is told where it stands
                 errors.append(error.at(("filters", name), marks))

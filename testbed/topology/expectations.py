@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
+from testbed.topology.filters import FilterError, filter_hosts
 from testbed.topology.part import Part
 from testbed.topology.seen import PATIENCE, SETTLING, Count, Counted, Seen
 from testbed.topology.values import Duration, Expected, Name, Prefix
@@ -28,6 +29,15 @@ def _tap(value: Any) -> str:
     raise Expected("a tap, written NODE/NETWORK, such as mn/hotel", hint)
 
 
+def _pcap_filter(value: Any) -> Any:
+    if isinstance(value, str) and "$" not in value:  # else it is judged once its names are written out
+        try:
+            filter_hosts(value)
+        except FilterError as error:
+            raise Expected(f"a pcap filter ({error.message})", error.hint) from error
+    return value
+
+
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -39,6 +49,7 @@ Tap = Annotated[
         {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[a-z][a-z0-9-]*$", "examples": ["mn/hotel"]}
     ),
 ]
+PcapFilter = Annotated[str, BeforeValidator(_pcap_filter)]
 Taps = Annotated[
     list[Tap],
     BeforeValidator(_one_or_more),
@@ -85,7 +96,9 @@ class After(Part):
     """A moment of a run: so long after the last packet that a pcap filter matches at one or more taps."""
 
     at: Taps = Field(min_length=1, description="Where that packet is captured: NODE/NETWORK, one or a list")
-    filter: str = Field(min_length=1, description="Which packet: a pcap filter; the last that it matches")
+    filter: PcapFilter = Field(
+        min_length=1, description="Which packet: a pcap filter; the last that it matches"
+    )
     by: Duration = Field(default=0.0, description="How long after it (default: at once)")
 
 
@@ -112,7 +125,7 @@ class Packets(Wire):
     captured afterwards.
     """
 
-    filter: str = Field(
+    filter: PcapFilter = Field(
         default="ip", min_length=1, description="Which packets: a pcap filter as tcpdump takes it"
     )
     contains: str | None = Field(default=None, min_length=1, description="A text found in the packet's bytes")
@@ -182,11 +195,12 @@ class MobileNodeState(Short, Seen):
 
     SHORT = "state"
     state: Literal["registered", "home", "not-registered"] = Field(
-        description="registered (away, with a binding), home (at home, deregistered) or neither"
+        description="Away with a binding, at home and deregistered, or without either"
     )
     attachment: Literal["co-located", "foreign-agent"] | None = Field(
         default=None, description="How it is registered"
     )
+    node: Name | None = Field(default=None, description="The mobile node (default: the topology's first)")
 
 
 class Heard(Short, Seen):
@@ -282,7 +296,7 @@ class SessionState(Short, Seen):
     """Whether the TCP session lives: data written now comes back within the bound (`within`, default 8s)."""
 
     SHORT = "state"
-    state: Literal["alive", "broken"] = Field(description="alive or broken")
+    state: Literal["alive", "broken"] = Field(description="Whether data comes back")
 
 
 class Path(Part):

@@ -17,12 +17,18 @@ from testbed.topology.part import Part
 from testbed.topology.values import Duration, Expected, Name
 
 
-class Move(Short):
+class OfMobileNode(Short):
+    """What a mobile node does, the topology's first unless it is named."""
+
+    node: Name | None = Field(default=None, description="The mobile node (default: the topology's first)")
+
+
+class Move(OfMobileNode):
     """The mobile node leaves its link and joins another; its connection manager does what the stack demands.
 
     The step ends when the manager has settled: with everything in place, or without what could not be had
     within its bounds. That something could not be had is for the expectations to judge, unless `reaches`
-    makes it a condition.
+    makes it a condition. Any mobile node but the first is moved back at the end of the run.
     """
 
     SHORT = "to"
@@ -33,7 +39,7 @@ class Move(Short):
     )
 
 
-class Carry(Short):
+class Carry(OfMobileNode):
     """The mobile node's link is exchanged under everything else: address, IPsec session and registration are
     kept.
 
@@ -59,7 +65,7 @@ class Session(Short):
     """
 
     SHORT = "action"
-    action: Literal["start", "stop"] = Field(description="start or stop")
+    action: Literal["start", "stop"] = Field(description="What to do with it")
     to: Name | None = Field(
         default=None, description="The correspondent node (default: the mobile node's `probe`)"
     )
@@ -73,21 +79,21 @@ class Probe(Short):
     """
 
     SHORT = "action"
-    action: Literal["start", "stop"] = Field(description="start or stop")
+    action: Literal["start", "stop"] = Field(description="What to do with it")
     to: Name | None = Field(
         default=None, description="The correspondent node (default: the mobile node's `probe`)"
     )
     every: Duration = Field(default=5.0, description="Time between packets (default 5ms)")
 
 
-class Ipsec(Short):
+class Ipsec(OfMobileNode):
     """Take the mobile node's IPsec down, so that it uses none from then on, or allow it again."""
 
     SHORT = "state"
-    state: Literal["up", "down"] = Field(description="up or down")
+    state: Literal["up", "down"] = Field(description="Allowed, or taken down")
 
 
-class Bypass(Short):
+class Bypass(OfMobileNode):
     """Whether the mobile node's IPsec policy lets Mobile IP past it.
 
     `off`: from its access links outside the mobile node takes in IKE, ESP, DHCP and ARP, nothing else. ESP in
@@ -96,10 +102,10 @@ class Bypass(Short):
     """
 
     SHORT = "state"
-    state: Literal["on", "off"] = Field(description="on or off")
+    state: Literal["on", "off"] = Field(description="Whether it is let past")
 
 
-class Register(Short):
+class Register(OfMobileNode):
     """The mobile node's Mobile IP daemon sends a registration request now.
 
     With a network: in clear on that link, through its foreign agent, whatever the stack says; outside, a VPN
@@ -131,7 +137,7 @@ class Service(Part):
 
     node: Name = Field(description="The node")
     name: str = Field(min_length=1, description="The service, as the role's manifest calls it")
-    state: Literal["up", "down"] = Field(description="up or down")
+    state: Literal["up", "down"] = Field(description="Started, or stopped")
 
 
 class Run(Part):

@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -51,6 +51,7 @@ class Key:
     text: str
     required: bool
     short: bool  # its value alone may stand for the word's whole mapping
+    values: tuple[str, ...] = ()  # the only ones it may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,13 @@ class Word:
     def to_json(self) -> dict[str, Any]:
         """For programs."""
         keys = [
-            {"name": key.name, "text": key.text, "required": key.required, "short": key.short}
+            {
+                "name": key.name,
+                "text": key.text,
+                "required": key.required,
+                "short": key.short,
+                "values": list(key.values),
+            }
             for key in self.keys
         ]
         return {"word": self.word, "kind": self.kind, "text": self.text, "keys": keys}
@@ -84,10 +91,25 @@ def _word(word: str, kind: str, field: FieldInfo) -> Word:
         return Word(word, kind, f"{field.description}.", ())
     short = part.SHORT if issubclass(part, Short) else ""
     keys = tuple(
-        Key(one.alias or name, one.description or "", one.is_required(), name == short)
+        Key(
+            one.alias or name,
+            one.description or "",
+            one.is_required(),
+            name == short,
+            tuple(_values(one.annotation)),
+        )
         for name, one in part.model_fields.items()
     )
     return Word(word, kind, inspect.cleandoc(part.__doc__ or ""), keys)
+
+
+def _values(kind: Any) -> Iterator[str]:
+    """The words that an annotation lists, `Literal["up", "down"] | None` as well."""
+    if get_origin(kind) is Literal:
+        yield from (value for value in get_args(kind) if isinstance(value, str))
+    else:
+        for one in get_args(kind):
+            yield from _values(one)
 
 
 def _is_part(kind: Any) -> bool:
@@ -114,5 +136,6 @@ def _block(word: Word) -> str:
         )
     for key in word.keys:
         name = f"      {key.name}{'*' if key.short else ''}{'' if key.required else ' (optional)'}"
-        lines += textwrap.wrap(f"{name}: {key.text}", WIDTH, initial_indent="", subsequent_indent=" " * 10)
+        text = f"{key.text}: {' | '.join(key.values)}" if key.values else key.text
+        lines += textwrap.wrap(f"{name}: {text}", WIDTH, initial_indent="", subsequent_indent=" " * 10)
     return "\n".join(lines) + "\n"

@@ -175,7 +175,7 @@ def test_killed_at_a_random_moment_down_leaves_nothing(
     time.sleep(random.uniform(0.3, 4.0))
     up.kill()
     up.communicate()
-    done = cli("down", name)
+    done = cli("down", name, "--if-exists")
     assert done.returncode == 0, done.stderr
     assert left_of(engine, name) == []
 

@@ -227,3 +227,10 @@ def test_a_warm_call_adds_less_than_30_ms(checkout):
 
     direct = median([checkout.folder / ".venv" / "bin" / "testbed", "list"])
     assert median([checkout.folder / "tb", "list"]) - direct < 0.030
+
+
+def test_completion_installs_nothing(checkout: Checkout) -> None:
+    """Where nothing is prepared yet, a press of TAB completes to nothing and does not wait for pip."""
+    done = checkout.run(_TESTBED_COMPLETE="complete_bash", COMP_WORDS="./tb up ", COMP_CWORD="2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not [call for call in checkout.calls() if call.startswith(("apt-get", "python"))]

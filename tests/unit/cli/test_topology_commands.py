@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.main import get_command
 
 from testbed.cli import main
 from testbed.cli.app import app
-from testbed.topology.load import builtin_topologies
+from testbed.topology.load import builtin_topologies, load_topology
 
 ERRORS = Path(__file__).parents[2] / "errors"
 
@@ -136,7 +137,7 @@ def test_help_is_quiet_on_stderr(arguments: list[str], capsys: pytest.CaptureFix
         (["nonsense"], 2, "nonsense"),
         (["show"], 2, "Missing argument"),
         (["show", "plain-mpi"], 2, "did you mean plain-mip?"),
-        (["show", "plain-mip", "--set", "stack=x"], 4, "--set stack=x: expected one of mip-only"),
+        (["show", "plain-mip", "--set", "stack=x"], 2, "--set stack=x: expected one of mip-only"),
         (["show", "plain-mip", "-o", "xml"], 2, "xml"),
         (["show", "plain-mip", "--templates", "/does/not/exist"], 2, "does not exist"),
     ],
@@ -258,3 +259,72 @@ def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["list"]) == 0
     assert main(["show", "nothing"]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("show", "scenario-2.5"),
+        ("vocabulary",),
+        ("graph", "plain-mip", "--format", "dot"),
+        ("-h",),
+    ],
+)
+def test_an_encoding_without_the_characters(arguments: tuple[str, ...]) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", *arguments], env=environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode("ascii")
+    if arguments == ("list",):
+        assert "sec. 2.1, sec. 4; RFC 4093 sec. 2.1, Figures 1, 6, 8, 9" in text
+
+
+def test_json_is_whole_in_every_encoding() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "testbed", "list", "-o", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert (
+        "§2.1"
+        in {one["name"]: one["source"] for one in json.loads(done.stdout)["topologies"]}["scenario-2.1"]
+    )
+
+
+def test_interrupted_while_it_is_imported() -> None:
+    script = """
+import sys
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from testbed.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("command", [("show",), ("graph",), ("verify",), ("measure", "handoff")])
+def test_a_wrong_set_is_a_wrong_command_line(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, *command, "scenario-2.1", "--set", "option.stak=mip-only")
+    assert code == 2 and "--set option.stak=mip-only: the topology has no option stak" in err
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+@pytest.mark.parametrize("name", ["scenario-2.1", "scenario-2.5"])
+def test_words_and_addresses_stay_whole(name: str, columns: int) -> None:
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    command = [sys.executable, "-m", "testbed", "show", name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    words = set(re.split(r"[\s,()]+", done.stdout))
+    topology = load_topology(name).topology
+    assert {*topology.networks, *topology.nodes, *topology.claims} <= words
+    assert {role for node in topology.nodes.values() for role in node.roles} <= words
+    assert {str(address) for node in topology.nodes.values() for address in node.links.values()} <= words
+    assert {str(network.subnet) for network in topology.networks.values()} <= words
+    assert {network.domain for network in topology.networks.values()} <= words

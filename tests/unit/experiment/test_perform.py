@@ -17,6 +17,7 @@ from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe, ProbeReport
 from testbed.experiment.words import step_text
 from testbed.topology.claims import Experiment
+from testbed.topology.expectations import Expectation
 from testbed.topology.load import load_topology
 from testbed.topology.steps import Step
 
@@ -323,3 +324,48 @@ def test_every_step_of_the_built_in_claims_has_words():
         for _, run in (*claim.experiments("run"), *claim.experiments("control")):
             for one in run.steps:
                 assert len(step_text(one)) > 4 and "None" not in step_text(one)
+
+
+@pytest.fixture
+def two():
+    """A lab with a second mobile node."""
+    lab = PlayedLab("scenario-2.5", sets=["option.further-links=1"])
+    lab.states["mn-1", "roam"] = {
+        "network": "hotel",
+        "address": "198.51.100.71/26",
+        "ipsec": {"enabled": True, "inner": "10.0.251.1"},
+    }
+    return lab
+
+
+def test_steps_name_their_mobile_node(two):
+    performer = Performer(two, Observer(two, PlayedCaptures(), 0))
+    do(performer, move={"node": "mn-1", "to": ["airport"]})
+    do(performer, carry={"node": "mn-1", "to": "hotspot"})
+    do(performer, ipsec={"node": "mn-1", "state": "down"})
+    do(performer, bypass={"node": "mn-1", "state": "off"})
+    do(performer, register={"node": "mn-1", "through": "ipsec", "within": "1ms"})
+    assert {node for node, *_ in two.asked + two.ran} == {"mn-1"}
+    two.states["mn-1", "roam"]["ipsec"] = {"enabled": False}
+    assert performer.undo() == []
+    assert {node for node, *_ in two.asked + two.ran} == {"mn-1"}
+    # Nobody else says where the next run finds it.
+    assert requests(two)[-1] == {"op": "move", "network": "hotel"}
+    do(performer, move="airport")
+    assert two.asked[-1] == ("mn", "roam", {"op": "move", "network": "airport"})
+
+
+def test_the_state_of_a_mobile_node_by_name(two):
+    observer = Observer(two, PlayedCaptures(), 0)
+    two.states["mn-1", "mobile-node"] = {"state": "at-home", "registered": False, "mode": None}
+    expected = Expectation.model_validate({"mobile-node": {"node": "mn-1", "state": "home"}})
+    finding = observer.judge(expected)
+    assert finding.held and finding.expectation == "mn-1 is home"
+
+
+def test_a_named_mobile_node_is_captured_where_it_goes(two):
+    steps = [{"move": {"node": "mn-1", "to": "airport"}}, {"move": "hotel"}]
+    written = {"steps": steps, "expect": [{"mobile-node": "registered"}]}
+    experiment = Experiment.model_validate(written)
+    assert [*run_taps(two, experiment)] == ["mn-1/airport", "mn/hotel"]
+    assert step_text(experiment.steps[0]) == "move of mn-1 to airport"

@@ -95,7 +95,7 @@ options: {stack: {default: mip-only}}
 def test_names_in_another_topology_are_checked_there(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text(OWN.replace("OTHER", "plain-mip").replace("HOTSPOT", "hotspt"))
-    with pytest.raises(TopologyError, match="the mobile node does not attach to hotspt") as caught:
+    with pytest.raises(TopologyError, match="mn does not attach to hotspt") as caught:
         planned(ref=file)
     assert str(caught.value.source) == f"{file}:12:51" and "plain-mip" in caught.value.message
 

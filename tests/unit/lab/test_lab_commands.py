@@ -17,11 +17,12 @@ import pytest
 from lab_world import IMAGE, MOBILE, SMALL, Daemons
 
 from testbed.cli import main
-from testbed.cli.labs import complete_attachment, complete_lab, complete_node
+from testbed.cli.labs import complete_attachment, complete_lab, complete_node, complete_place, narrated
 from testbed.cli.output import as_called
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.engine.names import owner
+from testbed.lab.doctor import Check, Level
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -103,6 +104,35 @@ def test_hints_name_the_command_that_was_called(run: Run, monkeypatch: pytest.Mo
     assert "; '/a checkout/tb' list names" in run("status")[2]
 
 
+def test_usage_names_the_command_that_was_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Try 'testbed up -h'" in run("up", "--nonsense")[2]
+    monkeypatch.setenv("TESTBED_COMMAND", "./tb")
+    assert "Usage: ./tb up" in run("up", "--help")[1]
+    assert "Try './tb up -h'" in run("up", "--nonsense")[2]
+
+
+def test_doctor_names_the_command_that_was_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTBED_COMMAND", "./tb")
+    found = [Check("engine", Level.FAIL, "none", "testbed doctor --fix")]
+    monkeypatch.setattr("testbed.lab.doctor.examine", lambda say, **options: found)
+    code, out, _ = run("doctor")
+    assert code == 3 and "./tb doctor --fix" in out
+
+
+def test_a_log_without_a_terminal_hears_every_few_seconds(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.cli.labs.HEARTBEAT", 0.05)
+    monkeypatch.setattr("testbed.cli.output.verbosity.level", 0)
+    heard = ""
+    with narrated() as progress:
+        progress.show("waiting for mn")
+        end = time.monotonic() + 30
+        while heard.count("waiting for mn (0 s)\n") < 2 and time.monotonic() < end:
+            heard += capfd.readouterr().err
+    assert heard.count("waiting for mn (") >= 2
+
+
 @pytest.mark.parametrize("text", ["another testbed is bringing up", "/opt/testbed up", "testbed listens"])
 def test_what_only_looks_like_a_command_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESTBED_COMMAND", "./tb")
@@ -133,7 +163,9 @@ def test_up_takes_options_of_the_topology(run: Run, engine: FakeEngine) -> None:
     [
         ((MIP, "--stack", "mip-onyl"), 2, "--stack mip-onyl: expected one of mip-only, got"),
         ((MIP, "--attach", "hotle"), 2, "did you mean hotel?"),
-        ((MIP, "--set", "option.stack=mip-onyl"), 4, "--set option.stack=mip-onyl: expected"),
+        ((MIP, "--set", "option.stack=mip-onyl"), 2, "--set option.stack=mip-onyl: expected"),
+        ((MIP, "--set", "option.stak=mip-only"), 2, "did you mean stack?"),
+        ((MIP, "--set", "network.internet.delay=soon"), 2, "--set network.internet.delay=soon: "),
         (("plain-mop",), 2, "did you mean plain-mip?"),
         ((MIP, "--name", "X"), 2, "a lab cannot be called 'X'"),
         ((MIP, "--timeout", "soon"), 2, "--timeout soon"),
@@ -286,10 +318,13 @@ def test_down(run: Run, engine: FakeEngine) -> None:
     code, out, err = run("down", "plain-mip")
     assert (code, out, err) == (0, "", "removed 6 nodes and 4 networks\n")
     code, _, err = run("down", "plain-mip")
-    assert (code, err) == (0, "nothing to remove of a lab called plain-mip; known: second\n")
+    assert (code, err) == (1, "error: there is no lab plain-mip\n  hint: known: second\n")
+    code, _, err = run("down", "plain-mip", "--if-exists")
+    assert (code, err) == (0, "there is no lab plain-mip\n")
     code, out, _ = run("down", "--all", "-o", "json")
     assert code == 0 and len(json.loads(out)["containers"]) == 6
     assert not engine.boxes
+    assert run("down", "--all")[0] == 0
     for arguments in ((), ("x", "--all")):
         code, _, err = run("down", *arguments)
         assert code == 2 and "name a lab, or give --all" in err
@@ -321,6 +356,9 @@ def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     assert complete_lab("pl") == ["plain-mip"]
     assert complete_node(context, "h") == ["ha", "hotel-router"]
     assert complete_attachment(context, "ho") == ["hotspot", "hotel", "home"]
+    assert complete_place(context, "ho") == ["hotel-router", "home", "hotspot", "hotel"]
+    assert complete_place(context, "mn/ho") == ["mn/hotspot", "mn/hotel", "mn/home"]
+    assert complete_place(context, "nobody/") == []
 
     def nobody() -> FakeEngine:
         raise EngineError("nobody answers")

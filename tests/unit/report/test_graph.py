@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from io import BytesIO
 from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from pypdfium2 import PdfDocument
 
 from testbed.report.drawing import Box, Drawing, Shape, draw
 from testbed.report.graph import GraphFormat, graph
@@ -160,19 +163,40 @@ def test_a_network_outside_on_the_gateway_stays_outside(tmp_path: Path) -> None:
 
 def test_svg_stands_alone(tmp_path: Path) -> None:
     for topology in topologies(tmp_path):
-        text = graph(topology, GraphFormat.svg, attached="hotel")
+        text = graph(topology, GraphFormat.svg, attached="hotel").decode()
         root = ET.fromstring(text)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert root.get("viewBox", "").split()[2:] == [root.get("width"), root.get("height")]
+        for element in root.iter():  # every renderer sees the colours, those without CSS too
+            if element.tag.endswith(("}text", "}rect", "}path")):
+                assert element.get("fill", "").startswith(("#", "none")), element.attrib
         assert "prefers-color-scheme:dark" in text
         assert not re.search(r"href|url\(|@import|<script", text)
         words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
         assert {name for name in topology.networks if len(name) <= 11} <= words
 
 
+@pytest.mark.parametrize("name", builtin_topologies())
+def test_pictures_show_everything(name: str) -> None:
+    """The page holds every name as text, and the image has the drawing's colours."""
+    topology = load_topology(name).topology
+    network = next(iter(topology.networks))
+    page = PdfDocument(graph(topology, GraphFormat.pdf, attached=network))[0]
+    drawing = draw(topology, "wide", attached=network)
+    assert page.get_size() == pytest.approx((drawing.width * 0.75, drawing.height * 0.75), abs=1)
+    text = page.get_textpage().get_text_bounded()
+    assert all(part in text for part in (*topology.networks, *topology.nodes))
+    image = Image.open(BytesIO(graph(topology, GraphFormat.png, attached=network))).convert("RGB")
+    assert image.width > drawing.width
+    colours = {colour for _, colour in image.getcolors(1 << 24) or ()}
+    grounds = {(0xFD, 0xF6, 0xE7), (0xF5, 0xF0, 0xFE), (0xED, 0xF8, 0xF0), (0xEE, 0xF4, 0xFE)}
+    assert grounds & colours
+
+
 def test_mermaid_and_dot_name_everything(tmp_path: Path) -> None:
     for topology in topologies(tmp_path):
         for form in (GraphFormat.mermaid, GraphFormat.dot):
-            text = graph(topology, form, attached="hotel")
+            text = graph(topology, form, attached="hotel").decode()
             for name in [*topology.networks, *topology.nodes]:
                 assert name in text
             for node in topology.nodes.values():
@@ -180,8 +204,8 @@ def test_mermaid_and_dot_name_everything(tmp_path: Path) -> None:
                     assert f'"{address}"' in text
             assert text.count("{") == text.count("}") or form is GraphFormat.mermaid
     odd = next(t for t in topologies(tmp_path) if t.name == "odd")
-    assert 'title: "A firewall, a #quot;DMZ#quot;' in graph(odd, GraphFormat.mermaid)
-    assert 'label="A firewall, a \\"DMZ\\",' in graph(odd, GraphFormat.dot)
+    assert 'title: "A firewall, a #quot;DMZ#quot;' in graph(odd, GraphFormat.mermaid).decode()
+    assert 'label="A firewall, a \\"DMZ\\",' in graph(odd, GraphFormat.dot).decode()
 
 
 def test_words() -> None:

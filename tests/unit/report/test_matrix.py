@@ -260,7 +260,14 @@ def test_the_page_of_a_matrix(decided: Decided) -> None:
     assert not parser.open
     inside = {ref[1:] for ref in parser.refs if ref.startswith("#")}
     assert inside <= parser.ids and {"scenario-2.4", "2.5-perimeter"} <= inside
-    for words in ("5 scenarios", "<q>words about scenario-2.3</q>", "P(2.4) ⊆ P(2.1)", "∅", "refuted"):
+    for words in (
+        "Contents",
+        "Which scenarios need solving?",
+        "<q>words about scenario-2.3</q>",
+        "P(2.4) ⊆ P(2.1)",
+        "∅",
+        "refuted",
+    ):
         assert words in page, words
     assert "testbed verify scenario-2.4 --claim 2.4-works" in page
 

@@ -34,6 +34,18 @@ def test_graph_as_text(form: str, start: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith(start)
 
 
+def test_graph_in_a_format_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "plain-mip", "--format", "jpg"]) == 2
+    assert "--format jpg: choose svg, png, pdf, mermaid or dot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_graph_as_a_picture(form: str, start: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"figure.{form}"
+    assert main(["graph", "plain-mip", "--format", form, "-w", str(file)]) == 0
+    assert file.read_bytes().startswith(start)
+
+
 def test_graph_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["graph", "plain-mop"]) == 2
     assert "did you mean plain-mip?" in capsys.readouterr().err

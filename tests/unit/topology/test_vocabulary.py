@@ -24,7 +24,9 @@ def test_every_word_is_there_and_explained():
 def test_one_word_alone(capsys):
     assert main(["vocabulary", "bypass"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("bypass\n") and "emulated" in out and "state*: on or off" in out
+    assert (
+        out.startswith("bypass\n") and "emulated" in out and "state*: Whether it is let past: on | off" in out
+    )
 
 
 def test_for_programs(capsys):
@@ -49,3 +51,13 @@ def test_editors_accept_both_ways_of_writing():
     schema = Topology.model_json_schema()["$defs"]["Move"]
     short, spelled = schema["anyOf"]
     assert "array" in short["type"] and "to" in spelled["properties"]
+
+
+def test_values_are_listed() -> None:
+    text = render(words())
+    assert "address | ike" in text
+    state = render(one for one in words() if one.word == "mobile-node")
+    assert "registered | home | not-registered" in " ".join(state.split())
+    assert "neither" not in text
+    reaches = next(key for one in words() if one.word == "move" for key in one.keys if key.name == "reaches")
+    assert reaches.values == ("link", "address", "ike", "registered", "data")

@@ -1,0 +1,128 @@
+"""Shell completion of what a topology has. It is silent: what cannot be read completes to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import typer
+
+from testbed.errors import TestbedError
+
+if TYPE_CHECKING:
+    from testbed.topology.loaded import LoadedTopology
+
+Completer = Callable[[typer.Context, str], list[str]]
+
+
+def complete_topology(incomplete: str) -> list[str]:
+    """Complete the name of a built-in topology, or the path of a YAML file."""
+    from testbed.topology.load import SUFFIXES, builtin_topologies
+
+    names = [name for name in builtin_topologies() if name.startswith(incomplete)]
+    if not incomplete:
+        return names
+    folder, slash, begun = incomplete.rpartition("/")
+    try:
+        files = sorted(Path(folder + slash or ".").expanduser().iterdir())
+    except OSError:
+        return names
+    return names + [
+        f"{folder}{slash}{file.name}" + "/" * file.is_dir()
+        for file in files
+        if file.name.startswith(begun)
+        and (begun or not file.name.startswith("."))
+        and (file.suffix in SUFFIXES or file.is_dir())
+    ]
+
+
+def _of_topology(known: Callable[[LoadedTopology], Iterable[str]]) -> Completer:
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        loaded = _loaded(context)
+        return [one for one in known(loaded) if one.startswith(incomplete)] if loaded else []
+
+    return complete
+
+
+def _loaded(context: typer.Context) -> LoadedTopology | None:
+    from testbed.topology.load import load_topology
+
+    ref = context.params.get("topology")
+    if ref is None:  # an option still lacks its value, and with it the parser leaves the arguments alone
+        arguments = [one.name for one in context.command.params if one.param_type_name == "argument"]
+        ref = dict(zip(arguments, context.args, strict=False)).get("topology", "")
+    try:
+        return load_topology(ref, templates=context.params.get("templates"))
+    except (TestbedError, OSError):
+        return None
+
+
+def _choices(loaded: LoadedTopology, option: str) -> list[str]:
+    known = loaded.topology.options.get(option)
+    if known is None:
+        return []
+    if isinstance(known.default, bool):
+        return ["true", "false"]
+    return [str(one) for one in known.choices or [known.default]]
+
+
+complete_stack = _of_topology(lambda loaded: _choices(loaded, "stack"))
+complete_attach = _of_topology(lambda loaded: _choices(loaded, "attach"))
+complete_claim = _of_topology(lambda loaded: loaded.topology.claims)
+
+
+def complete_any_stack(incomplete: str) -> list[str]:
+    """Complete a stack where no topology is named."""
+    from testbed.topology.model import Stack
+
+    return [one for one in get_args(Stack) if one.startswith(incomplete)]
+
+
+def complete_between(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete two networks that the mobile node attaches to, `A,B`."""
+    loaded = _loaded(context)
+    if loaded is None or not loaded.mobile_nodes:
+        return []
+    networks = loaded.node(loaded.mobile_nodes[0]).attaches
+    first, comma, second = incomplete.partition(",")
+    if not comma:
+        return [f"{one}," for one in networks if one.startswith(first)]
+    return [f"{first},{one}" for one in networks if one.startswith(second) and one != first]
+
+
+def complete_set(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a `--set` word by word, and the values of options."""
+    loaded = _loaded(context)
+    return [one for one in _sets(loaded, incomplete) if one.startswith(incomplete)] if loaded else []
+
+
+def _sets(loaded: LoadedTopology, incomplete: str) -> Iterator[str]:
+    from testbed.topology.model import Network, Node
+
+    topology = loaded.topology
+    path, equals, _ = incomplete.partition("=")
+    section, *names = path.split(".")
+    if not names:
+        yield from ("network.", "node.", "option.", "image.")
+    elif section == "option" and equals:
+        yield from (f"{path}={value}" for value in _choices(loaded, names[0]))
+    elif section == "option":
+        yield from (f"option.{name}=" for name in topology.options)
+    elif section == "image":
+        yield from (f"image.{role}=" for role in loaded.roles)
+    elif len(names) == 1:
+        parts = {"network": list(topology.networks), "node": list(topology.nodes)}.get(section, [])
+        yield from (f"{section}.{name}." for name in parts)
+    elif section == "network" and names[0] in topology.networks:
+        yield from (f"network.{names[0]}.{key}=" for key in Network.model_fields)
+    elif section == "node" and names[0] in topology.nodes:
+        keys = {*loaded.settings[names[0]], *Node.model_fields} - {"settings"}
+        yield from (f"node.{names[0]}.{key}=" for key in sorted(keys))
+
+
+def complete_word(incomplete: str) -> list[str]:
+    """Complete a word of the vocabulary."""
+    from testbed.topology.vocabulary import words
+
+    return [word for word in dict.fromkeys(one.word for one in words()) if word.startswith(incomplete)]

@@ -1,0 +1,77 @@
+"""The grammar of pcap filters agrees with libpcap, which the node image's tcpdump has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from testbed.topology.claims import KINDS
+from testbed.topology.expectations import Packets
+from testbed.topology.filters import FilterError, filter_hosts
+from testbed.topology.load import builtin_topologies, load_topology
+
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "topology"))
+from pcap_filters import BAD, GOOD
+
+# libpcap calls a filter that nothing can match an error, which is no matter of grammar.
+COMPILE = """\
+while read -r name; do [ "$name" ] || break; echo "192.0.2.1 $name" >>/etc/hosts; done
+while IFS= read -r text; do
+    said=$(tcpdump -y EN10MB -d "$text" 2>&1 >/dev/null) && echo yes && continue
+    case $said in *"rejects all packets"*) echo yes ;; *) echo "no: $said" ;; esac
+done
+"""
+
+
+def built_in() -> set[str]:
+    return {
+        expectation.part.filter
+        for name in builtin_topologies()
+        for claim in load_topology(name).topology.claims.values()
+        for kind in KINDS
+        for _, run in claim.experiments(kind)
+        for _, expectation in run.expectations()
+        if isinstance(expectation.part, Packets)
+    }
+
+
+def mutated(text: str) -> set[str]:
+    """A filter with each word left out, doubled, misspelt, and changed for the one after it."""
+    words = text.replace("(", "( ").replace(")", " )").split()
+    found = set()
+    for index, word in enumerate(words):
+        before, after = words[:index], words[index + 1 :]
+        for instead in ([], [word, word], [word + "x"], [*after[:1], word]):
+            found.add(
+                " ".join([*before, *instead, *(after[1:] if instead[1:] and instead[0] != word else after)])
+            )
+    return found
+
+
+def accepted(text: str, nodes: set[str]) -> bool:
+    try:
+        return set(filter_hosts(text)) <= nodes
+    except FilterError:
+        return False
+
+
+def test_agrees_with_libpcap(node_image: str) -> None:
+    ours = built_in()
+    nodes = {node for text in ours for node in filter_hosts(text)}
+    filters = [*GOOD, *BAD, *sorted(ours), *sorted({one for text in ours for one in mutated(text)})]
+    done = subprocess.run(
+        ["docker", "run", "--rm", "-i", "--entrypoint", "sh", node_image, "-c", COMPILE],
+        input="\n".join([*sorted(nodes), "", *filters, ""]),
+        capture_output=True, text=True, check=True, timeout=240,
+    )  # fmt: skip
+    verdicts = done.stdout.splitlines()
+    assert len(verdicts) == len(filters)
+    differ = [
+        f"{text}: libpcap says {verdict}"
+        for text, verdict in zip(filters, verdicts, strict=True)
+        if accepted(text, nodes) != (verdict == "yes")
+    ]
+    assert not differ
+    refused = [text for text, verdict in zip(filters, verdicts, strict=True) if verdict != "yes"]
+    assert set(refused) >= set(BAD) and not set(refused) & ours and len(refused) > len(BAD) + 100

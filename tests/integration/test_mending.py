@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import docker
 import pytest
 
 from testbed.engine.docker import DockerEngine
@@ -83,10 +84,7 @@ def test_a_home_agent_without_bindings_is_not_ready_before_it_has_them(
     engine: DockerEngine, lab: str, end: str
 ) -> None:
     agent = find_lab(engine, lab).nodes["ha"].id
-    if end == "remove":
-        engine.remove_container(agent)
-    else:
-        subprocess.run(["docker", end, agent], check=True, capture_output=True)
+    getattr(docker.from_env().containers.get(agent), end)(**({"force": True} if end == "remove" else {}))
     state, progress = up(lab)
     assert "ha: missing" in progress if end == "remove" else "ha: does not run" in progress
     assert state["no_data"] == {}

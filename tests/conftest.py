@@ -22,7 +22,7 @@ CI = os.environ.get("CI") == "true"
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others
-EVERYWHERE = {"sh", "apt-config", "uname"}  # no Debian is without them; Python itself calls uname
+EVERYWHERE = {"sh", "bash", "apt-config", "uname"}  # no Debian is without them; Python itself calls uname
 SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true
 _missing = pytest.StashKey[str]()

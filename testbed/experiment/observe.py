@@ -14,6 +14,8 @@ from typing import Any, Final
 from testbed.experiment import ike
 from testbed.experiment.access import EventLog, LabAccess, StepError
 from testbed.experiment.captures import Captures, Matched
+from testbed.experiment.echo import ping, source_address
+from testbed.experiment.later import later
 from testbed.experiment.pcap import packet_mark
 from testbed.experiment.perimeter import border, perimeter
 from testbed.experiment.refusal import accepted, refused
@@ -22,7 +24,6 @@ from testbed.experiment.verdict import Decision, Finding
 from testbed.experiment.words import expectation_text
 from testbed.topology.expectations import (
     Accepted,
-    After,
     Binding,
     Clear,
     Counter,
@@ -35,7 +36,6 @@ from testbed.topology.expectations import (
     Ike,
     MobileNodeState,
     Packets,
-    Path,
     Perimeter,
     ProbeResult,
     Reachable,
@@ -167,26 +167,10 @@ class Observer:
     def _wire(self, part: Wire, expression: str, contains: bytes) -> Decision:
         matches = self.captures.match_all(part.at, expression)
         if part.after:
-            moment = self._moment(part.after)
-            matches = [match.after(moment) for match in matches]
-            if not any(match.packets for match in matches) and not any(
-                match.after(moment).packets for match in self.captures.match_all(part.at, "ip")
-            ):
-                return Decision(None, "not a single packet of any kind was captured there later than that")
+            matches = later(self.captures, part.after, part.at, matches)
         self._mark(matches, lambda packet: contains in packet)
         counts = [sum(contains in packet for packet in match.packets) for match in matches]
         return wire_decision(part, matches, counts)
-
-    def _moment(self, after: After) -> float:
-        """When packets begin to count, in seconds since the epoch; raises `StepError` where none says so."""
-        matches = self.captures.match_all(after.at, after.filter)
-        for match in matches:
-            if not match.alive or match.dropped:
-                raise StepError(f"the capture at {match.tap} may lack the packet from which on is counted")
-        times = [time for match in matches for time in match.times]
-        if not times:
-            raise StepError(f"no packet at {', '.join(after.at)} matches {after.filter!r}, to count from on")
-        return max(times) + after.by / 1000
 
     def _ike(self, part: Ike) -> Decision:
         matches = self.captures.match_all(part.at, ike.IKE_FILTER)
@@ -382,36 +366,6 @@ def wire_decision(count: Count, matches: list[Matched], counts: list[int]) -> De
     if not held and number == 0 and not any(match.total for match in matches):
         return Decision(None, "not a single packet of any kind was captured there")
     return Decision(held, text, number > count.highest)
-
-
-def source_address(lab: LabAccess, node: str, source: str) -> str:
-    """The address that `source` of a step or expectation means. Raises `StepError`."""
-    if source == "home":
-        address = lab.topology.settings[node].get("home-address")
-        if address is None:
-            raise StepError(f"{node} has no home address")
-        return str(address)
-    done = lab.execute(node, ["ip", "-4", "-o", "address", "show", "dev", source])
-    match = re.search(r"inet (\S+)/", done.text)
-    if match is None:
-        raise StepError(f"{node} has no address on {source}")
-    return match[1]
-
-
-def ping(lab: LabAccess, path: Path, *, count: int) -> tuple[int, str]:
-    """Send echo requests; returns how many were answered, and that in words. Raises `StepError`."""
-    target = lab.topology.primary_address(path.to)
-    if target is None:
-        raise StepError(f"{path.to} has no address")
-    source = ["-I", source_address(lab, path.from_, path.source)] if path.source else []
-    command = ["ping", "-n", "-q", "-c", str(count), "-i", "0.2", "-W", "1", *source, str(target)]
-    done = lab.execute(path.from_, command, within=count * 0.2 + 8)
-    match = re.search(r"(\d+) packets transmitted, (\d+) received", done.text)
-    if match:
-        return int(match[2]), f"{match[2]} of {match[1]} echo requests answered"
-    if "unreachable" in done.complaint:
-        return 0, done.complaint
-    raise StepError(f"ping from {path.from_}: {done.complaint}")
 
 
 def _rows(state: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

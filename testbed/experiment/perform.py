@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from testbed.errors import TestbedError
 from testbed.experiment.access import LabAccess, StepError, Stopped
-from testbed.experiment.observe import Observer, ping
+from testbed.experiment.echo import ping
+from testbed.experiment.observe import Observer
+from testbed.experiment.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.topology.steps import (
     Bypass,
@@ -32,7 +34,6 @@ from testbed.topology.steps import Probe as ProbeStep
 
 MOVE_WITHIN: Final = 25.0
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""
-RESTART_WITHIN: Final = 10.0
 WAIT_WITHIN: Final = 5000.0
 """Milliseconds a `wait-until` takes at most unless it says."""
 CARRY: Final = "carry"
@@ -377,29 +378,3 @@ def set_service(lab: LabAccess, node: str, name: str, state: str) -> None:
         facts = json.loads(lab.shell(node, "cat /etc/testbed/node.json").text)
         if ready is None and name in facts.get("ready", ()):
             raise StepError(f"{name} of {node} does not come up again")
-
-
-def flush(lab: LabAccess, agents: list[str]) -> str:
-    """Make agents forget their bindings and visitors. Raises `StepError`."""
-    flushed = []
-    for node in agents:
-        for role, lists in (("home-agent", ("bindings",)), ("foreign-agent", ("visitors", "pending"))):
-            if role not in lab.topology.node(node).roles:
-                continue
-            state = lab.state(node, role)
-            if any(state.get(one) for one in lists):
-                lab.control(node, role, {"op": "flush"})
-                flushed.append(node)
-    return f"flushed: {', '.join(flushed)}" if flushed else "nothing to forget"
-
-
-def reset(lab: LabAccess) -> None:
-    """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty."""
-    node = lab.mobile_node
-    mark = lab.log.mark()
-    lab.control(node, "mobile-node", {"op": "detach"})
-    # What the log has yet to bring of the run before must not count as seen in this one.
-    if not lab.log.wait(mark, lambda one: (one.node, one.event.name) == (node, "detached"), RESTART_WITHIN):
-        raise StepError(f"the log of {node} does not say that it is detached")
-    agents = [lab.topology.settings[node]["home-agent"], *lab.topology.with_role("foreign-agent")]
-    flush(lab, list(dict.fromkeys(agents)))

@@ -12,9 +12,10 @@ from testbed.experiment.access import LabAccess, StepError, Stopped
 from testbed.experiment.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
 from testbed.experiment.observe import Observer, Traffic, needed_taps
-from testbed.experiment.perform import Performer, reset
+from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
+from testbed.experiment.reset import reset
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.words import step_text
 from testbed.topology.claims import Experiment

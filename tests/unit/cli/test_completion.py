@@ -80,8 +80,8 @@ def test_scripts_and_no_other_way(capfd: pytest.CaptureFixture[str]) -> None:
         assert main(["completion", shell]) == 0
         script = capfd.readouterr().out
         assert "testbed tb" in script and "_TESTBED_COMPLETE" in script
-        if program := shutil.which(shell):
-            subprocess.run([program, "-n"], input=script, text=True, check=True)
+        if shell == "bash":
+            subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert main(["--install-completion"]) == 2
 
 

@@ -65,13 +65,13 @@ def test_payload_in_clear(observer, captures):
     assert held(observer, clear={"at": "mn/hotel", "none": True})
 
 
-AFTER = {"at": "mn/campus", "filter": "granted", "by": "5s"}
+AFTER = {"at": "mn/campus", "filter": "udp src port 434", "by": "5s"}
 
 
 def exit_from_campus(observer, captures, *clear):
     """Registered at 0 and 2.5 s; then packets on another link, those at `clear` readable."""
     observer.traffic.marked = True
-    captures.packets["mn/campus", "granted"] = [b"reply", b"reply"]
+    captures.packets["mn/campus", "udp src port 434"] = [b"reply", b"reply"]
     captures.times["mn/campus"] = [0.0, 2.5]
     captures.times["mn/hotel"] = [1.0, 7.5, 7.6]
     captures.packets["mn/hotel", "ip"] = [
@@ -104,9 +104,9 @@ def test_without_the_packet_it_counts_from_nothing_is_decided(observer, captures
     captures.dropped = 1
     finding = judge(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER})
     assert finding.held is None and "mn/campus may lack" in finding.observed
-    captures.dropped, captures.packets["mn/campus", "granted"] = 0, []
+    captures.dropped, captures.packets["mn/campus", "udp src port 434"] = 0, []
     finding = judge(observer, clear={"at": "mn/hotel", "none": True, "after": AFTER})
-    assert finding.held is None and "no packet at mn/campus matches 'granted'" in finding.observed
+    assert finding.held is None and "no packet at mn/campus matches 'udp src port 434'" in finding.observed
 
 
 def test_bindings(observer, lab):

@@ -11,8 +11,9 @@ from testbed.experiment.captures import Matched
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.health import Health
 from testbed.experiment.observe import Observer
-from testbed.experiment.perform import Performer, flush, reset
+from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
+from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe, ProbeReport
 from testbed.experiment.words import step_text

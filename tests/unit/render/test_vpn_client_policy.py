@@ -54,4 +54,4 @@ def test_a_client_that_is_never_inside(tmp_path):
 
 def test_the_rules_are_there_before_any_link():
     init = (data_dir("images") / "init").read_text()
-    assert init.index('nft --file "$rules"') < init.index("ip -batch")
+    assert init.index('nft --file "$rules"') < init.index('"$settings" | ip -batch')

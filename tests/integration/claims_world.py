@@ -22,22 +22,39 @@ class Sabotage:
 
 
 def sabotaged(verify_all, folders, sabotages):
-    """Verify all of them as one, each in a copy of the topologies."""
+    """Verify all of them as one, each in a copy of the topologies.
+
+    Controls take place only where they are sabotaged too: the others are those of `test_claims`, where they
+    hold. With a control that holds a run that failed refutes its claim (`decide`).
+    """
     return verify_all(
         [
-            (scenario(folders.mktemp("topologies"), *one.changes).parent / one.scenario, one.claims, one.sets)
+            (
+                scenario(folders.mktemp("topologies"), *one.changes).parent / one.scenario,
+                one.claims,
+                one.sets,
+                one.verdict != "refuted",
+            )
             for one in sabotages
         ]
     )
 
 
 def assert_verdicts(result, sabotage):
-    """A busy machine may have spoiled what would refute: then nothing is decided, and the reason says so."""
+    """A busy machine may have spoiled what would refute: then nothing is decided, and the finding says so."""
     found = {one["id"]: one for one in result[0]["claims"]}
     for claim in sabotage.claims:
-        verdict, reason = found[claim]["verdict"], found[claim]["reason"]
-        busy = verdict == "inconclusive" and "the machine was busy" in reason
-        assert verdict == sabotage.verdict or busy, reasons(result)
+        if sabotage.verdict == "refuted":
+            busy = any(one["excuse"] for one in found[claim]["evidence"])
+            assert found[claim]["run"]["verdict"] == "failed" or busy, findings(found[claim])
+        else:
+            assert found[claim]["verdict"] == sabotage.verdict, reasons(result)
+
+
+def findings(claim):
+    """What was seen in the place of what was expected, and why a run could not be carried out."""
+    seen = [f"{one['held']}: {one['expectation']}: {one['observed']}" for one in claim["evidence"]]
+    return "\n".join([f"{claim['id']}: {claim['run']['verdict']}: {claim['run']['error']}", *seen])
 
 
 def verdicts(result):

@@ -1,5 +1,7 @@
 """Verification of a topology's claims, for the tests of claims and of sabotage."""
 
+from dataclasses import replace
+
 import pytest
 
 from testbed.experiment.evidence import Evidence
@@ -26,13 +28,23 @@ def verify(engine, node_image, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def verify_all(engine, node_image, tmp_path_factory):
-    """Verify claims of several topologies as one; returns the same."""
+    """Verify claims of several topologies as one, each with or without its control; returns the same."""
 
     def run(refs):
-        chosen = [choose_claims(load_topology(str(ref), sets=sets), claims) for ref, claims, sets in refs]
+        chosen = [
+            scenario if controls else without_controls(scenario)
+            for ref, claims, sets, controls in refs
+            for scenario in [choose_claims(load_topology(str(ref), sets=sets), claims)]
+        ]
         folder = tmp_path_factory.mktemp("evidence")
         labs = balance(plan_labs(chosen), 3)
         verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=3)
         return verification.verify_all(chosen, labs), folder
 
     return run
+
+
+def without_controls(scenario):
+    """The same claims, without the runs in which the opposite has to come out."""
+    claims = {name: claim.model_copy(update={"control": ()}) for name, claim in scenario.claims.items()}
+    return replace(scenario, claims=claims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,13 +168,17 @@ def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> l
     return sorted(labs.values(), key=lambda lab: -lab.seconds)
 
 
-_Same = tuple[Path, frozenset[tuple[str, Any]], tuple[str, ...]]
+_Same = tuple[str, frozenset[tuple[str, Any]], str]
 
 
 def _same(topology: LoadedTopology) -> _Same:
-    """What equal labs have in common, whoever asks for them: the file, the options' values, the changes."""
-    changes = tuple(one for one in topology.sets if not one.startswith("option."))
-    return Path(topology.file).resolve(), frozenset(topology.options.items()), changes
+    """What equal labs have in common, whoever asks for them: the name, and all that is rendered."""
+    rendered = {key: topology.document.get(key) for key in ("networks", "nodes", "images")}
+    return (
+        topology.name,
+        frozenset(topology.options.items()),
+        json.dumps(rendered, sort_keys=True, default=str),
+    )
 
 
 def _claims_twice(scenarios: Sequence[Scenario]) -> list[str]:

@@ -26,8 +26,8 @@ def test_two_moves(engine, node_image, tmp_path, capsys):
     assert run["round_trips"] == 2 and run["measured_rtt_ms"] >= 40
     assert run["reaction_ms"] is not None and run["budget_ms"] == 30
     for move in run["moves"]:
-        # Registration and the first packet take a round trip each. On a busy machine they take longer, and the
-        # probe's packets are further apart than its 5 ms.
+        # Registration and the first packet take a round trip each. On a busy machine they take longer, and
+        # the probe's packets are further apart than its 5 ms.
         assert move["outage_ms"] >= 80
         assert 0 < move["lost"] <= move["outage_ms"] / 5 + 12
         assert move["timeline"]["registration"] >= 40 and move["timeline"]["ike"] is None

@@ -12,6 +12,7 @@ from shutil import which  # tests put others in the place of shutil.which
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from testbed.engine import provision
 from testbed.engine.api import EngineError, InUseError
@@ -22,6 +23,8 @@ CI = os.environ.get("CI") == "true"
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others
+settings.register_profile("testbed", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("testbed")
 EVERYWHERE = {"sh", "bash", "apt-config", "uname"}  # no Debian is without them; Python itself calls uname
 SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true

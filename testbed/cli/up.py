@@ -76,8 +76,11 @@ def up(
 
     A running lab keeps the options it was brought up with unless others are named here. What changes, and
     why, is printed first. Builds the node image where it is absent. Exit code 5 if the lab is not ready in
-    time; it is then left to be looked at. Ctrl-C removes what was made.
+    time; it is then left to be looked at. A mobile node that cannot register where it is, as on a hotspot
+    behind which no IPsec gets, is no failure: the last line says so, and `no_data` in the JSON. Ctrl-C
+    removes what was made.
     """
+    from testbed.engine import names
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
     from testbed.lab.addresses import choose_pool
@@ -96,7 +99,8 @@ def up(
         image = ensure_node_image(engine, note, detail=partial(note, level=1))
         lab_name = loaded.name if name is None else name
         existing = read_labs(engine, lab_name).get(lab_name)
-        if existing and existing.topology == loaded.name and not reset:
+        mine = existing and existing.owner in ("", names.owner())  # else bring_up refuses
+        if existing and mine and existing.topology == loaded.name and not reset:
             loaded = keep_choices(recorded(engine, existing), loaded)
         with narrated() as progress:
             done = bring_up(

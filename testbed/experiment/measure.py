@@ -22,7 +22,7 @@ from testbed.experiment.marks import BUDGET_MS, line_marks, run_marks
 from testbed.experiment.pulse import Pulse
 from testbed.lab.down import remove_labs
 from testbed.lab.progress import Progress, Silent
-from testbed.lab.state import find_lab
+from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
@@ -131,6 +131,7 @@ class Measurement:
 
     def _stack(self, plan: StackPlan, lab: str, rtts: Sequence[float], moves: int) -> list[dict[str, Any]]:
         self.progress.show(f"bringing up {plan.topology.name} as {lab}")
+        keep = self.keep or lab in read_labs(self.engine, lab)  # somebody's, whatever becomes of this
         try:
             bring_up(
                 self.engine, plan.topology, lab=lab, image=self.image, pool=self.pool,
@@ -148,7 +149,7 @@ class Measurement:
             finally:
                 access.stop()
         finally:
-            if not self.keep:
+            if not keep:
                 remove_labs(self.engine, lab)
 
     def _run(

@@ -292,7 +292,7 @@ class Observer:
             and (part.outage is None or longest <= part.outage)
             and (part.silent is None or longest >= part.silent)
         )
-        return Decision(held, str(report))
+        return Decision(held, str(report), part.silent is not None and longest < part.silent)
 
     def _session(self, part: SessionState, within: float) -> Decision:
         if self.traffic.session is None:

@@ -224,7 +224,7 @@ class Performer:
                 raise StepError("there is no IPsec session to register through")
             request = {"op": "attach", "interface": "ipsec0", "care_of": inner}
         else:
-            self._refuse_bypass(part.through)
+            self._refuse_bypass(node, part.through)
             request = {"op": "discover", "interface": part.through, "register": True}
         lab.control(node, "mobile-node", {"op": "detach"})
         mark = lab.log.mark()
@@ -244,9 +244,9 @@ class Performer:
         reason = answer.event.fields.get("reason")
         return f"{sent} requests sent, {answer.event.name}" + (f": {reason}" if reason else "")
 
-    def _refuse_bypass(self, network: str) -> None:
+    def _refuse_bypass(self, node: str, network: str) -> None:
         """Keep the IPsec policy: to an agent the daemon sends frames, which no rule of nftables sees."""
-        topology, node = self._lab.topology, self._lab.mobile_node
+        topology = self._lab.topology
         outside = topology.topology.networks[network].domain != "intranet"
         protects = topology.settings[node].get("passes") == "ipsec"
         if outside and protects and topology.options.get("stack") == "mip-in-ipsec":

@@ -120,7 +120,9 @@ def _examine(pulse: Pulse, captures: Captures, traffic: Traffic, result: RunResu
     try:
         health = pulse.end()
     except StepError as error:
-        result.error = result.error or error.message
+        # What no slowness explains needs no measure of it.
+        if not any(one.held is False and one.bound is None for one in result.findings):
+            result.error = result.error or error.message
         return
     late = max(health.late_ms, traffic.probe.late if traffic.probe else 0.0)
     result.health = health = replace(health, late_ms=late, dropped=captures.dropped)

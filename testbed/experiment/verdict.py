@@ -60,6 +60,7 @@ class Finding:
         None  # ms that a slow machine exceeds where it is why it did not hold; None: it is not
     )
     excuse: str | None = None  # why it decides nothing although it did not hold
+    matched: Mapping[str, Sequence[str]] = field(default_factory=dict)  # file → marks of packets that count
 
     def excused(self, health: Health) -> Finding:
         """The same, undecidable where it did not hold and only the machine may be why."""
@@ -71,8 +72,6 @@ class Finding:
     def __str__(self) -> str:
         text = f"{_which(self.number)}{self.expectation}: {self.observed}"
         return f"{text} ({self.excuse})" if self.excuse else text
-
-    matched: Mapping[str, Sequence[str]] = field(default_factory=dict)  # file → marks of packets that count
 
     def to_json(self, kind: Kind) -> dict[str, Any]:
         """As it stands in verdicts.json."""

@@ -22,6 +22,7 @@ from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import ClaimResult, RunResult, together, verdicts_json
 from testbed.lab.down import remove_labs
+from testbed.lab.impairments import Wires
 from testbed.lab.interrupt import Interrupted
 from testbed.lab.plan import make_plan
 from testbed.lab.progress import Progress, Silent
@@ -187,7 +188,8 @@ class _Crew:
         for lab in self._labs:
             if lab.topology.name == actual.topology:
                 rendered = self._rendered(lab, job.existing, lab_secrets(job.engine, actual.containers))
-                if make_plan(rendered, actual, job.image).empty:
+                same = make_plan(rendered, actual, job.image).empty
+                if same and not Wires(job.engine, actual).differing(lab.topology):
                     found[id(lab)] = job.existing
         if not found:
             ways = [_up(lab.topology, job.existing) for lab in self._labs]

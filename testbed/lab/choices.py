@@ -45,7 +45,7 @@ class Choices:
         """Read what `text` wrote; None for anything else."""
         try:
             found = json.loads(text)
-            return cls(tuple(found["sets"]), found["templates"], found["time"])
+            return cls(tuple(map(str, found["sets"])), found["templates"], float(found["time"]))
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -12,6 +12,7 @@ from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
 
 SOCKETS = "/run/testbed"
+_ANSWERS = 10.0  # seconds in which a service answers, if it does at all
 
 _ASK_ALL = f"""\
 for socket in {SOCKETS}/*.sock; do
@@ -31,15 +32,22 @@ done
 
 
 def converse(
-    engine: Engine, container: Container, service: str, request: Mapping[str, object]
+    engine: Engine,
+    container: Container,
+    service: str,
+    request: Mapping[str, object],
+    *,
+    quiet: float | None = None,
 ) -> Generator[dict[str, Any]]:
     """Send one request to a service of a node and yield what it answers and sends after that, until it ends.
 
-    The first message is the answer. Close the iterator to hang up. Raises `TestbedError` when nobody answers
+    The first message is the answer. Close the iterator to hang up; after `quiet` seconds without a message it
+    ends by itself. Raises `TestbedError` when nobody answers
     or the answer is an error.
     """
     node = container.labels.get(names.NODE, container.name)
-    command = ["socat", "-", f"UNIX-CONNECT:{SOCKETS}/{service}.sock"]
+    bound = ["-T", f"{quiet:g}"] if quiet else []
+    command = ["socat", *bound, "-", f"UNIX-CONNECT:{SOCKETS}/{service}.sock"]
     answered = False
     with engine.execute(container.id, command, stdin=True) as session:
         session.send(json.dumps(request).encode() + b"\n")
@@ -62,7 +70,7 @@ def converse(
 
 def ask(engine: Engine, container: Container, service: str, request: Mapping[str, object]) -> dict[str, Any]:
     """Send one request to a service of a node and return its answer. Raises `TestbedError`."""
-    with closing(converse(engine, container, service, request)) as messages:
+    with closing(converse(engine, container, service, request, quiet=_ANSWERS)) as messages:
         return next(messages)
 
 

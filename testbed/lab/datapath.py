@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from typing import Any, Final
@@ -16,6 +17,9 @@ from testbed.lab.status import MANAGER
 from testbed.topology.loaded import LoadedTopology
 
 _ATTEMPTS: Final = 3  # echo requests until the path counts as broken
+_SETTLES: Final = 20.0  # seconds that a move takes at most, by the bounds of its steps
+_PAUSE: Final = 0.2
+_QUIET: Final = 30.0  # seconds without an event after which a repair counts as lost
 _ATTACHED: Final = ("registered", "at-home")
 
 
@@ -38,9 +42,9 @@ def see_data(
     }
 
     def see(name: str, container: Container) -> str | None:
-        state = ask(engine, container, MANAGER, {"op": "state"})
+        state = _settled(engine, container)
         if state.get("moving"):
-            return None  # somebody moves it right now
+            return f"it is still on its way to {state.get('network')}"
         if name in fresh:
             return None if _saw_data(state) else str(state.get("detail"))
         attached = state.get("state") in _ATTACHED
@@ -53,6 +57,16 @@ def see_data(
         return None if _saw_data(settled) else str(settled.get("detail"))
 
     return in_each(nodes, see)
+
+
+def _settled(engine: Engine, container: Container) -> dict[str, Any]:
+    """The state of a mobile node, if possible one in which no move is under way."""
+    deadline = time.monotonic() + _SETTLES
+    while True:
+        state = ask(engine, container, MANAGER, {"op": "state"})
+        if not state.get("moving") or time.monotonic() > deadline:
+            return state
+        time.sleep(_PAUSE)
 
 
 def _saw_data(state: Mapping[str, Any]) -> bool:
@@ -69,7 +83,7 @@ def _reaches(engine: Engine, container: Container, topology: LoadedTopology, nam
 
 def _repair(engine: Engine, container: Container) -> dict[str, Any]:
     """Have a mobile node attach again where it is; return what that settled in."""
-    with closing(converse(engine, container, MANAGER, {"op": "repair"})) as messages:
+    with closing(converse(engine, container, MANAGER, {"op": "repair"}, quiet=_QUIET)) as messages:
         for message in messages:
             if message.get("event") == "settled":
                 return message

@@ -84,12 +84,13 @@ def parse_change(text: str) -> tuple[str, str, float]:
         hint = did_you_mean(key, _PARSERS)
         raise UsageError(f"{text}: expected delay, jitter, loss or rate, got {key}", hint=hint)
     parsed = parse_value(value, text)
-    if parsed == 0:
+    if key == "rate" and parsed is None:
         return words[1], _FIELDS[key], 0.0
     try:
         return words[1], _FIELDS[key], float(_PARSERS[key](parsed))
     except Expected as error:
-        raise UsageError(f"{text}: expected {error.expected}", hint=error.hint) from error
+        hint = error.hint or ("rate=null for no limit" if key == "rate" else None)
+        raise UsageError(f"{text}: expected {error.expected}", hint=hint) from error
 
 
 class Wires:
@@ -119,6 +120,18 @@ class Wires:
         impairment = Impairment(**({**asdict(before), **values}))
         self._by_netem(network, impairment)
         return impairment
+
+    def differing(self, topology: LoadedTopology) -> list[str]:
+        """The networks with a hub whose impairment is not what the topology says. Raises `TestbedError`."""
+        return [
+            name
+            for name, network in topology.topology.networks.items()
+            if network.hub
+            and Impairment.in_force(
+                ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": "state"})
+            )
+            != Impairment.wanted(network)
+        ]
 
     def bring_into_force(
         self, topology: LoadedTopology, earlier: LoadedTopology, fresh: Collection[str]
@@ -257,11 +270,15 @@ def change_lab(engine: Engine, lab: str, texts: Sequence[str], progress: Progres
         wires = Wires(engine, found)
         for network in changes:
             wires.check_network(network)
-        now = {network: wires.change(network, values) for network, values in changes.items()}
+        before = recorded(engine, found)
+        running = {name: each for name, each in found.nodes.items() if each.state == "running"}
+        now: dict[str, Impairment] = {}
+        for network, values in changes.items():
+            now[network] = wires.change(network, values)
+            if before is not None:  # at once: what is in force is what a later `up` keeps
+                done = [text for text in texts if parse_change(text)[0] == network]
+                before = before.with_sets(done)
+                remember(engine, running, before)
         for network, impairment in now.items():
             wires.see_delay(network, impairment, progress)
-        before = recorded(engine, found)
-        if before is not None:
-            running = {name: each for name, each in found.nodes.items() if each.state == "running"}
-            remember(engine, running, before.with_sets(texts))
     return now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network
@@ -111,11 +111,11 @@ def bring_up(
         secrets = lab_secrets(engine, actual.containers)
         rendered = render_lab(topology, lab=lab, secrets=secrets, templates=templates)
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
+        watch = NodeWatch(engine, lab, progress)
         drift = find_drift(engine, running)
         plan = make_plan(rendered, actual, image, drift, cpus=cpus)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
-        watch = NodeWatch(engine, lab, progress)
         idle = {name: drift[name] for name in plan.keep_nodes if name in drift}
         earlier = as_before(before, topology)
         _explain(lab, plan, differences(earlier, topology), idle, progress)
@@ -134,9 +134,9 @@ def bring_up(
             if before and (before.sets, before.templates) != (choices.sets, choices.templates):
                 remember(engine, plan.keep_nodes, choices)
             made = find_lab(engine, lab)
-            treated = _treat(Wires(engine, made), topology, earlier, plan, progress, stopping)
-            mended = sum(len(each.services) for each in idle.values()) + len(treated)
             fresh = {node.name for node in plan.create_nodes}
+            treated = _treat(Wires(engine, made), topology, earlier, fresh, progress, stopping)
+            mended = sum(len(each.services) for each in idle.values()) + len(treated)
             changed = bool(mended or fresh)
             no_data = see_data(engine, made, topology, fresh=fresh, changed=changed, progress=progress)
         except KeyboardInterrupt:
@@ -173,12 +173,11 @@ def _treat(
     wires: Wires,
     topology: LoadedTopology,
     earlier: LoadedTopology,
-    plan: Plan,
+    fresh: Collection[str],
     progress: Progress,
     stopping: Stopping,
 ) -> list[str]:
     """Give networks their delay and the like and see it on a packet; return those that had another."""
-    fresh = {node.name for node in plan.create_nodes}
     changed = wires.bring_into_force(topology, earlier, fresh)
     for name, network in topology.topology.networks.items():
         if network.delay and (name in changed or network.hub in fresh):

@@ -112,10 +112,6 @@ class Wire(Counted):
         "last packet that the filter matches there",
     )
 
-    def bound(self, too_much: bool) -> float | None:
-        """As of what is counted; what comes too late after a moment may do so on a slow machine."""
-        return (self.after.by or PATIENCE) if too_much and self.after else super().bound(too_much)
-
 
 class Packets(Wire):
     """Packets that a pcap filter matches in the captures of one or more taps.
@@ -288,8 +284,10 @@ class ProbeResult(Seen):
     silent: Duration | None = Field(default=None, description="There was an outage at least this long")
 
     def bound(self, too_much: bool) -> float | None:
-        """The times it is measured against are bounds as well."""
-        return min(one for one in (PATIENCE, self.outage, self.silent) if one is not None)
+        """The time it is measured against is a bound too. Slowness makes outages longer, never shorter."""
+        if too_much:
+            return None
+        return min(one for one in (PATIENCE, self.outage) if one is not None)
 
 
 class SessionState(Short, Seen):

@@ -45,10 +45,15 @@ def assert_verdicts(result, sabotage):
     found = {one["id"]: one for one in result[0]["claims"]}
     for claim in sabotage.claims:
         if sabotage.verdict == "refuted":
-            busy = any(one["excuse"] for one in found[claim]["evidence"])
+            busy = any(one["excuse"] for one in found[claim]["evidence"]) or _too_slow(found[claim]["run"])
             assert found[claim]["run"]["verdict"] == "failed" or busy, findings(found[claim])
         else:
             assert found[claim]["verdict"] == sabotage.verdict, reasons(result)
+
+
+def _too_slow(run):
+    """Whether a step could not be carried out, on a machine that may be why."""
+    return run["error"] and run["health"] and run["health"]["late_ms"] >= 100
 
 
 def findings(claim):

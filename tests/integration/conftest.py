@@ -1,9 +1,11 @@
 """Verification of a topology's claims, for the tests of claims and of sabotage."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
+from testbed.engine.api import ContainerSpec
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import balance, choose_claims, plan_labs
 from testbed.experiment.verify import Verification
@@ -48,3 +50,17 @@ def without_controls(scenario):
     """The same claims, without the runs in which the opposite has to come out."""
     claims = {name: claim.model_copy(update={"control": ()}) for name, claim in scenario.claims.items()}
     return replace(scenario, claims=claims)
+
+
+@pytest.fixture(scope="module")
+def bare_node(engine, node_image):
+    """A container of the node image with loopback alone; its id."""
+    name = f"testbed-test-{uuid4().hex[:12]}"
+    labels = {"org.testbed.test": name}
+    spec = ContainerSpec(name, "ha", node_image, labels, (), b"", command=("sleep", "infinity"))
+    id = engine.create_container(spec)
+    try:
+        engine.start_container(id)
+        yield id
+    finally:
+        engine.remove_container(id)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from struct import pack
-from uuid import uuid4
 
 import pytest
 from node_programs import execute
 
-from testbed.engine.api import ContainerSpec
 from testbed.engine.docker import DockerEngine
 from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
@@ -25,28 +22,6 @@ except PermissionError:
     pass  # dropped on the way out
 print(subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout)
 """
-
-
-@pytest.fixture(scope="module")
-def node(engine: DockerEngine, node_image: str) -> Iterator[str]:
-    """A container with loopback alone."""
-    name = f"testbed-test-{uuid4().hex[:12]}"
-    id = engine.create_container(
-        ContainerSpec(
-            name=name,
-            hostname="ha",
-            image=node_image,
-            labels={"org.testbed.test": name},
-            endpoints=(),
-            archive=b"",
-            command=("sleep", "infinity"),
-        )
-    )
-    try:
-        engine.start_container(id)
-        yield id
-    finally:
-        engine.remove_container(id)
 
 
 def inner(protocol: int, port: int = 0, *, options: bytes = b"", fragment: int = 0) -> bytes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
+from testbed.engine.docker import DockerEngine
 from testbed.topology.claims import KINDS
 from testbed.topology.expectations import Packets
 from testbed.topology.filters import FilterError, filter_hosts
@@ -56,16 +56,14 @@ def accepted(text: str, nodes: set[str]) -> bool:
         return False
 
 
-def test_agrees_with_libpcap(node_image: str) -> None:
+def test_agrees_with_libpcap(engine: DockerEngine, bare_node: str) -> None:
     ours = built_in()
     nodes = {node for text in ours for node in filter_hosts(text)}
     filters = [*GOOD, *BAD, *sorted(ours), *sorted({one for text in ours for one in mutated(text)})]
-    done = subprocess.run(
-        ["docker", "run", "--rm", "-i", "--entrypoint", "sh", node_image, "-c", COMPILE],
-        input="\n".join([*sorted(nodes), "", *filters, ""]),
-        capture_output=True, text=True, check=True, timeout=240,
-    )  # fmt: skip
-    verdicts = done.stdout.splitlines()
+    with engine.execute(bare_node, ["sh", "-c", COMPILE], stdin=True) as session:
+        session.send("\n".join([*sorted(nodes), "", *filters, ""]).encode())
+        session.end_input()
+        verdicts = b"".join(data for stream, data in session if stream == "stdout").decode().splitlines()
     assert len(verdicts) == len(filters)
     differ = [
         f"{text}: libpcap says {verdict}"

@@ -124,7 +124,10 @@ class KernelPlane:
 
     def _read(self, device: _Device) -> dict[str, int]:
         folder = self._statistics / device.name / "statistics"
-        return {counter: int((folder / name).read_text()) for counter, name in STATISTICS.items()}
+        try:
+            return {counter: int((folder / name).read_text()) for counter, name in STATISTICS.items()}
+        except FileNotFoundError:  # somebody has deleted the device
+            return {}
 
     def counters(self) -> Mapping[str, int]:
         """What the devices counted, and those that are gone."""

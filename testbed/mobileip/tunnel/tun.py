@@ -94,8 +94,10 @@ class TunPlane:
     def _restart(self) -> None:
         """Put a new process in the place of one that has died or hangs, and tell it all tunnels."""
         self._control.close()
-        os.kill(self._process, signal.SIGKILL)  # not yet waited for: it is still ours
-        os.waitpid(self._process, 0)
+        if self._process:
+            os.kill(self._process, signal.SIGKILL)  # not yet waited for: it is still ours
+            os.waitpid(self._process, 0)
+        self._process = 0  # until there is another: its number may be somebody else's now
         self._past.update(self._counted)
         self._counted = {}
         self._restarted = True
@@ -160,7 +162,7 @@ class TunPlane:
         self._control.close()
         answer_again(self._netlink)
         until = time.monotonic() + 1.0
-        while os.waitpid(self._process, os.WNOHANG)[0] == 0:
+        while self._process and os.waitpid(self._process, os.WNOHANG)[0] == 0:
             if time.monotonic() > until:
                 os.kill(self._process, signal.SIGKILL)
                 os.waitpid(self._process, 0)

@@ -192,7 +192,9 @@ class Manager:
 
     def _works(self, move: Move) -> bool:
         """Whether the last move has reached all, or what it lacked has come later."""
-        late = self._state != "unregistered" and (self._node.vpn is None or self._node.vpn.tunnel is not None)
+        node = self._node
+        tunnelled = node.vpn is not None and node.ipsec and not node.config.trusted[move.network]
+        late = self._state != "unregistered" and not (tunnelled and node.vpn and node.vpn.tunnel is None)
         return late or (move.outcome is not None and move.outcome.complete)
 
     def _lease_lost(self) -> None:

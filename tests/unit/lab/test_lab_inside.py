@@ -53,7 +53,7 @@ def test_asking_a_service(engine: FakeEngine, lab: ActualLab) -> None:
         "ok": True,
         "echo": {"op": "state"},
     }
-    assert commands == [("ha", "socat", "-", "UNIX-CONNECT:/run/testbed/home-agent.sock")]
+    assert commands == [("ha", "socat", "-T", "10", "-", "UNIX-CONNECT:/run/testbed/home-agent.sock")]
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def inner(protocol: int, port: int = 0, *, options: bytes = b"", fragment: int =
     ],
 )
 def test_tunnels_carry_ipsec_or_nothing(
-    engine: DockerEngine, node: str, packet: bytes, dropped: bool
+    engine: DockerEngine, bare_node: str, packet: bytes, dropped: bool
 ) -> None:
     lab = render_lab(load_topology("scenario-2.2"), lab="x", secrets=Secrets("psk", "00" * 16))
     rules = lab.nodes["ha"].files["/etc/nftables.d/home-agent.nft"].content.replace('"internet"', '"lo"')
-    done = execute(engine, node, "python3", "-c", SEND, rules, packet.hex())
+    done = execute(engine, bare_node, "python3", "-c", SEND, rules, packet.hex())
     assert done.returncode == 0, done.stderr
     counted = re.search(r"counter packets (\d+) bytes \d+ drop", done.stdout)
     assert counted and (int(counted[1]) > 0) is dropped

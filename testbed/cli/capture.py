@@ -16,8 +16,8 @@ from testbed.cli.output import console, note
 from testbed.errors import UsageError, cannot_write
 
 if TYPE_CHECKING:
-    from testbed.experiment.names import Names
-    from testbed.experiment.pcap import Frame
+    from testbed.packet.names import Names
+    from testbed.packet.pcap import Frame
 
 _STYLES = {
     "ip": "",
@@ -65,9 +65,9 @@ def capture(
 
     Ends with --count, --seconds or Ctrl-C.
     """
-    from testbed.experiment.pcap import CaptureWriter
-    from testbed.experiment.tap import find_taps, lab_names, watch
     from testbed.lab.state import find_lab
+    from testbed.lab.tap import find_taps, lab_names, watch
+    from testbed.packet.pcap import CaptureWriter
 
     to_stdout = str(write) == "-"
     if to_stdout and follow:
@@ -119,8 +119,8 @@ def _put(file: BinaryIO | None, data: bytes) -> None:
 def _show(frame: Frame, names: Names) -> None:
     from rich.text import Text
 
-    from testbed.experiment.decode import decode
-    from testbed.experiment.layers import Ipv4
+    from testbed.packet.decode import decode
+    from testbed.packet.layers import Ipv4
 
     packet = decode(frame.data, frame.linktype, frame.length)
     stamp = datetime.fromtimestamp(frame.time / 1e9).strftime("%H:%M:%S.%f")[:-3]

@@ -123,6 +123,6 @@ def _sets(loaded: LoadedTopology, incomplete: str) -> Iterator[str]:
 
 def complete_word(incomplete: str) -> list[str]:
     """Complete a word of the vocabulary."""
-    from testbed.topology.vocabulary import words
+    from testbed.claim.vocabulary import words
 
     return [word for word in dict.fromkeys(one.word for one in words()) if word.startswith(incomplete)]

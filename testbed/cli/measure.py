@@ -103,7 +103,7 @@ def measure(
 
 def parse_rtts(text: str) -> list[float]:
     """Round-trip times in ms; one without a unit has that of the next that has one. Raises `UsageError`."""
-    from testbed.topology.values import Expected, parse_duration
+    from testbed.document.values import Expected, parse_duration
 
     words = [word.strip() for word in text.split(",")]
     unit, found = "", []

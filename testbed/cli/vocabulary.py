@@ -21,8 +21,8 @@ def vocabulary(
     output: Output = Format.table,
 ) -> None:
     """Explain the steps and expectations that claims in topology files are written in."""
+    from testbed.claim.vocabulary import render, words
     from testbed.errors import UsageError, did_you_mean
-    from testbed.topology.vocabulary import render, words
 
     chosen = [one for one in words() if word is None or one.word == word]
     if not chosen:

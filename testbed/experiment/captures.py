@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from testbed.engine.api import ExecSession
-from testbed.experiment.access import LabAccess, StepError
+from testbed.lab.access import LabAccess, StepError
 
 FOLDER: Final = "/run/testbed/captures"
 OCTETS: Final = 4096

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from testbed.experiment.access import LabAccess, StepError
-from testbed.topology.expectations import Path
+from testbed.claim.expectations import Path
+from testbed.lab.access import LabAccess, StepError
 
 
 def source_address(lab: LabAccess, node: str, source: str) -> str:

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from testbed.claim.claims import Kind
 from testbed.errors import UsageError, cannot_write
-from testbed.experiment.access import Entry
 from testbed.experiment.verdict import run_name
+from testbed.lab.access import Entry
 from testbed.render import RenderedLab
-from testbed.topology.claims import Kind
 
 _MARK: Final = ".testbed-evidence"
 """By it a folder is known again whose experiment was interrupted before there were verdicts or numbers."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from testbed.experiment.access import EventLog, LabAccess, StepError
 from testbed.experiment.captures import Captures
-from testbed.experiment.decode import decode
-from testbed.experiment.layers import Ike, Ipv4, MobileIp
-from testbed.experiment.pcap import Frame, read_capture
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Outage, Probe, ProbeReport
+from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.packet.decode import decode
+from testbed.packet.layers import Ike, Ipv4, MobileIp
+from testbed.packet.pcap import Frame, read_capture
 
 EVERY: Final = 5.0
 """Milliseconds between two packets of the probe: an outage is known to about as much."""

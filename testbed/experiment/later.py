@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from testbed.experiment.access import StepError
+from testbed.claim.expectations import After
 from testbed.experiment.captures import Captures, Matched
-from testbed.topology.expectations import After
+from testbed.lab.access import StepError
 
 
 def later(captures: Captures, after: After, taps: Iterable[str], matches: Sequence[Matched]) -> list[Matched]:

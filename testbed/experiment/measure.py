@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from testbed.engine.api import Engine
 from testbed.errors import Source, TestbedError, UsageError, did_you_mean
-from testbed.experiment.access import LabAccess
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import fit_line
 from testbed.experiment.handoff import STEPS, HandOff, measure_moves, set_rtt
 from testbed.experiment.health import Health
 from testbed.experiment.marks import BUDGET_MS, line_marks, run_marks
 from testbed.experiment.pulse import Pulse
+from testbed.lab.access import LabAccess
 from testbed.lab.down import remove_labs
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.state import find_lab, read_labs

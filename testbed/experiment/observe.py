@@ -11,18 +11,7 @@ from ipaddress import IPv4Address
 from math import inf
 from typing import Any, Final
 
-from testbed.experiment import ike
-from testbed.experiment.access import EventLog, LabAccess, StepError
-from testbed.experiment.captures import Captures, Matched
-from testbed.experiment.echo import ping, source_address
-from testbed.experiment.later import later
-from testbed.experiment.pcap import packet_mark
-from testbed.experiment.perimeter import border, perimeter
-from testbed.experiment.refusal import accepted, refused
-from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
-from testbed.experiment.verdict import Decision, Finding
-from testbed.experiment.words import expectation_text
-from testbed.topology.expectations import (
+from testbed.claim.expectations import (
     Accepted,
     Binding,
     Clear,
@@ -45,8 +34,19 @@ from testbed.topology.expectations import (
     Visitor,
     Wire,
 )
+from testbed.claim.phrases import expectation_text
+from testbed.claim.seen import Count
+from testbed.experiment.captures import Captures, Matched
+from testbed.experiment.echo import ping, source_address
+from testbed.experiment.later import later
+from testbed.experiment.perimeter import border, perimeter
+from testbed.experiment.refusal import accepted, refused
+from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
+from testbed.experiment.verdict import Decision, Finding
+from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.packet import ike
+from testbed.packet.pcap import packet_mark
 from testbed.topology.loaded import LoadedTopology
-from testbed.topology.seen import Count
 
 MARKED: Final = 100
 """Packets of a tap that evidence marks as counted by an expectation, at most."""

@@ -9,13 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from testbed.errors import TestbedError
-from testbed.experiment.access import LabAccess, StepError, Stopped
-from testbed.experiment.echo import ping
-from testbed.experiment.observe import Observer
-from testbed.experiment.reset import RESTART_WITHIN, flush
-from testbed.experiment.traffic import Probe, TcpSession
-from testbed.topology.steps import (
+from testbed.claim.steps import (
     Bypass,
     Carry,
     Flush,
@@ -30,7 +24,13 @@ from testbed.topology.steps import (
     Session,
     Step,
 )
-from testbed.topology.steps import Probe as ProbeStep
+from testbed.claim.steps import Probe as ProbeStep
+from testbed.errors import TestbedError
+from testbed.experiment.echo import ping
+from testbed.experiment.observe import Observer
+from testbed.experiment.reset import RESTART_WITHIN, flush
+from testbed.experiment.traffic import Probe, TcpSession
+from testbed.lab.access import LabAccess, StepError, Stopped
 
 MOVE_WITHIN: Final = 25.0
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from testbed.experiment.access import LabAccess, StepError
+from testbed.claim.expectations import Perimeter
 from testbed.experiment.captures import Captures
 from testbed.experiment.verdict import Decision
-from testbed.topology.expectations import Perimeter
+from testbed.lab.access import LabAccess, StepError
 from testbed.topology.loaded import LoadedTopology
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.experiment.access import LabAccess, StepError
 from testbed.experiment.health import Health
 from testbed.experiment.traffic import Program
+from testbed.lab.access import LabAccess, StepError
 
 WITHIN: Final = 10.0
 """Seconds it takes to start or answer, at most."""

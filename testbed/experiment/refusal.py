@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from testbed.claim.expectations import Accepted, Refused
 from testbed.errors import ErrorGroup, TopologyError
 from testbed.experiment.verdict import Decision
-from testbed.topology.expectations import Accepted, Refused
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from testbed.claim.claims import Experiment
+from testbed.claim.expectations import Counter
+from testbed.claim.phrases import step_text
+from testbed.claim.steps import Step
 from testbed.errors import TestbedError
-from testbed.experiment.access import LabAccess, StepError, Stopped
 from testbed.experiment.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
 from testbed.experiment.observe import Observer, Traffic, needed_taps
@@ -17,10 +20,7 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.reset import reset
 from testbed.experiment.verdict import Finding, RunResult
-from testbed.experiment.words import step_text
-from testbed.topology.claims import Experiment
-from testbed.topology.expectations import Counter
-from testbed.topology.steps import Step
+from testbed.lab.access import LabAccess, StepError, Stopped
 
 
 def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:

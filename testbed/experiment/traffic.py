@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from testbed.engine.api import ExecSession
-from testbed.experiment.access import LabAccess, StepError
+from testbed.lab.access import LabAccess, StepError
 
 START_WITHIN = 5.0
 STOP_WITHIN = 10.0

@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
+from testbed.claim.claims import Kind
+from testbed.claim.seen import PATIENCE
 from testbed.experiment.health import Health, worst
-from testbed.topology.claims import Kind
-from testbed.topology.seen import PATIENCE
 
 RunVerdict = Literal["held", "failed", "undecided"]
 ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]

@@ -13,14 +13,15 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
+from testbed.claim.claims import KINDS, Kind
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError
-from testbed.experiment.access import LabAccess, Stopped
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import PlannedLab, Scenario
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import ClaimResult, RunResult, together, verdicts_json
+from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires
 from testbed.lab.interrupt import Interrupted
@@ -30,7 +31,6 @@ from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
-from testbed.topology.claims import KINDS, Kind
 from testbed.topology.load import builtin_topologies
 from testbed.topology.loaded import LoadedTopology
 

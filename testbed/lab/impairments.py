@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from typing import Any, Final
 
+from testbed.document.read import parse_value
+from testbed.document.values import Expected, parse_delay, parse_percent, parse_rate
 from testbed.engine.api import Container, Engine
 from testbed.errors import MachineError, NotReadyError, UsageError, did_you_mean
 from testbed.lab.choices import recorded, remember
@@ -23,10 +25,8 @@ from testbed.lab.interrupt import Stopping, never
 from testbed.lab.lock import lab_lock
 from testbed.lab.progress import Progress
 from testbed.lab.state import ActualLab, find_lab, node_facts
-from testbed.topology.document import parse_value
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
-from testbed.topology.values import Expected, parse_delay, parse_percent, parse_rate
 
 RELAY: Final = "relay"
 """The hub's service."""

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
+from testbed.document.values import Expected, parse_duration
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, EngineError
 from testbed.errors import UsageError, raise_errors
@@ -33,7 +34,6 @@ from testbed.lab.state import ActualLab, endpoints, find_lab, group
 from testbed.lab.tasks import Task, run_tasks
 from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
-from testbed.topology.values import Expected, parse_duration
 
 STARTERS: Final = 5  # at once: with more, the engine lets the nodes that are waited for longest wait as well
 _UNPLUG: Final = 'for link in /sys/class/net/*; do ip link delete "${link##*/}"; done 2>/dev/null'

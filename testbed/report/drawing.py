@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+from testbed.document.values import format_duration
 from testbed.report.tree import DOMAINS, Item, arrange
 from testbed.report.words import clamp, home_network, role_words, wrap
 from testbed.topology.model import Domain, Topology
-from testbed.topology.values import format_duration
 
 Shape = Literal["wide", "narrow"]
 

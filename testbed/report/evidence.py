@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from testbed.claim.claims import Shows
+from testbed.document.read import load_document, validate_model
 from testbed.errors import Source, TestbedError, UsageError
-from testbed.experiment.pcap import CaptureError, Frame, read_capture
-from testbed.topology.claims import Shows
-from testbed.topology.document import load_document, validate_model
+from testbed.packet.pcap import CaptureError, Frame, read_capture
 from testbed.topology.model import Topology
 
 Verdict = Literal["reproduced", "refuted", "inconclusive"]

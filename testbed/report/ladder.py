@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from testbed.experiment.layers import Ipv4, Layer
-from testbed.experiment.names import Names
+from testbed.packet.layers import Ipv4, Layer
+from testbed.packet.names import Names
 from testbed.report.evidence import Event, Run, StepTaken
 from testbed.report.messages import Counted, Message, Stack, read_messages
 from testbed.report.tree import arrange
 from testbed.topology.model import Topology
+from testbed.topology.names import topology_names
 
 _PAUSE = 1.0  # seconds: after it a stream begins anew
 _QUIET_EVENTS = frozenset(
@@ -87,7 +88,7 @@ class Ladder:
 
 def build_ladder(run: Run, topology: Topology | None, counted: Counted | None = None) -> Ladder:
     """The ladder of one run; its nodes stand side by side as in the drawing of the topology."""
-    names = Names.of(topology) if topology else Names({})
+    names = topology_names(topology) if topology else Names({})
     order = node_order(topology) if topology else []
     seen = read_messages(run, topology, names, counted or {})
     turns = sorted(step.began for step in run.steps)

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.experiment.decode import Packet, decode
-from testbed.experiment.layers import (
+from testbed.packet.decode import Packet, decode
+from testbed.packet.layers import (
     AgentMessage,
     Arp,
     Dhcp,
@@ -21,8 +21,8 @@ from testbed.experiment.layers import (
     Other,
     Tcp,
 )
-from testbed.experiment.names import Names
-from testbed.experiment.pcap import CaptureError, Frame, packet_mark
+from testbed.packet.names import Names
+from testbed.packet.pcap import CaptureError, Frame, packet_mark
 from testbed.report.evidence import Run
 from testbed.topology.model import Topology
 

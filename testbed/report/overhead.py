@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from testbed.experiment.decode import Packet, decode
-from testbed.experiment.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
-from testbed.experiment.pcap import CaptureError, Frame, read_capture
+from testbed.packet.decode import Packet, decode
+from testbed.packet.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
+from testbed.packet.pcap import CaptureError, Frame, read_capture
 from testbed.report.evidence import SIDES, Evidence, Run
 from testbed.topology.model import Topology
 

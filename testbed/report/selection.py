@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from testbed.claim.claims import Claim as Written
 from testbed.report.evidence import Claim, Verdicts
-from testbed.topology.claims import Claim as Written
 from testbed.topology.model import Topology
 
 State = Literal["held", "not held", "undecided"]

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, get_args
 
+from testbed.claim.claims import check_claims
+from testbed.document.marks import Marks, Path
+from testbed.document.read import describe, dotted, expected
+from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
-from testbed.topology.claims import check_claims
-from testbed.topology.document import describe, dotted, expected
 from testbed.topology.images import check_images
-from testbed.topology.marks import Marks, Path
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
 from testbed.topology.roles import Role, Setting
-from testbed.topology.values import AddressRange, Expected, not_unicast
 
 _TAKEN_INTERFACES = re.compile(r"lo|all|default|mip\d+|ipsec\d+|eth\d+")
 _STACKS = get_args(Stack)

@@ -13,16 +13,16 @@ from typing import Any
 
 from pydantic import Field
 
+from testbed.claim.claims import KINDS, Trial
+from testbed.document.marks import Marks, Path
+from testbed.document.part import Part
+from testbed.document.read import describe, dotted, place, validate_model
+from testbed.document.tree import append, graft, merge
+from testbed.document.values import Label, Name
 from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
-from testbed.topology.claims import KINDS, Trial
-from testbed.topology.document import describe, dotted, place, validate_model
-from testbed.topology.filters import FilterError, filter_hosts
-from testbed.topology.marks import Marks, Path
+from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.model import Topology
 from testbed.topology.overrides import Choice
-from testbed.topology.part import Part
-from testbed.topology.tree import append, graft, merge
-from testbed.topology.values import Label, Name
 
 MOST = 250
 """How often a block may be repeated: more than any lab has room for, and a third octet holds the number."""

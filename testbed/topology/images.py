@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from testbed.document.marks import Marks
 from testbed.errors import TopologyError, did_you_mean
-from testbed.topology.marks import Marks
 from testbed.topology.model import Topology
 from testbed.topology.roles import Role
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from testbed.data import data_dir
+from testbed.document.marks import Marks
+from testbed.document.read import expected, load_document
+from testbed.document.tree import merge
+from testbed.document.values import Expected
 from testbed.errors import Source, TestbedError, TopologyError, raise_errors
-from testbed.topology.document import expected, load_document
-from testbed.topology.marks import Marks
-from testbed.topology.tree import merge
-from testbed.topology.values import Expected
 
 MAX_BYTES: Final = 1 << 20
 """What the files of one topology may hold together; the largest that comes with the product has 30 kB."""

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from testbed.data import data_dir
+from testbed.document.read import place, validate_model
 from testbed.errors import UsageError, raise_errors
 from testbed.topology.check import Checker
-from testbed.topology.document import place, validate_model
 from testbed.topology.expand import TopologyFile, expand
 from testbed.topology.include import read_document
 from testbed.topology.loaded import LoadedTopology

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from testbed.document.marks import Marks
 from testbed.errors import Source
 from testbed.topology.images import role_images
-from testbed.topology.marks import Marks
 from testbed.topology.model import Node, OptionScalar, Topology
 from testbed.topology.roles import Role
 

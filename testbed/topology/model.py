@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from testbed.topology.claims import Claim, ClaimId
-from testbed.topology.part import Attachment as Attachment
-from testbed.topology.part import Part as Part
-from testbed.topology.part import Stack as Stack
-from testbed.topology.values import Address, Delay, Expected, Name, Percent, Prefix, Rate, RoutePrefix
+from testbed.claim.claims import Claim, ClaimId
+from testbed.document.part import Attachment as Attachment
+from testbed.document.part import Part as Part
+from testbed.document.part import Stack as Stack
+from testbed.document.values import Address, Delay, Expected, Name, Percent, Prefix, Rate, RoutePrefix
 
 MOST_NODES = 1000
 """More than an engine starts: the kernel's neighbour table and a bridge's ports end near 1,000."""

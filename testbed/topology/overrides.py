@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from testbed.document.marks import Marks
+from testbed.document.read import parse_value
 from testbed.errors import Source, TestbedError, TopologyError, did_you_mean, raise_errors
-from testbed.topology.document import parse_value
-from testbed.topology.marks import Marks
 from testbed.topology.model import Network, Node
 
 _SECTIONS = {

@@ -16,10 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
 from testbed.data import data_dir
-from testbed.errors import TestbedError, TopologyError, raise_errors
-from testbed.topology.document import load_document, validate_model
-from testbed.topology.model import Part
-from testbed.topology.values import (
+from testbed.document.read import load_document, validate_model
+from testbed.document.values import (
     Expected,
     Name,
     parse_address,
@@ -27,6 +25,8 @@ from testbed.topology.values import (
     parse_prefix,
     parse_range,
 )
+from testbed.errors import TestbedError, TopologyError, raise_errors
+from testbed.topology.model import Part
 
 SettingType = Literal[
     "network", "node", "address", "prefix", "address-range", "duration", "lifetime", "bool", "int", "string",

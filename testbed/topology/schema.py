@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from testbed.topology.claims import TrialUse
+from testbed.claim.claims import TrialUse
+from testbed.document.values import ADDRESS_PATTERN, DURATION_PATTERN
 from testbed.topology.expand import TopologyFile
 from testbed.topology.roles import Role, Setting
-from testbed.topology.values import ADDRESS_PATTERN, DURATION_PATTERN
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

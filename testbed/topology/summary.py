@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from testbed.document.values import format_duration, format_rate
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
 from testbed.topology.roles import Setting
 from testbed.topology.routes import static_routes
-from testbed.topology.values import format_duration, format_rate
 
 
 def summarize(loaded: LoadedTopology) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from claims_world import reasons, scenario, verdicts
 
 from testbed.engine import names
 from testbed.errors import UsageError
-from testbed.experiment.decode import decode
-from testbed.experiment.layers import MobileIp
-from testbed.experiment.pcap import read_capture
 from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import read_labs
 from testbed.lab.up import bring_up
 from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.packet.decode import decode
+from testbed.packet.layers import MobileIp
+from testbed.packet.pcap import read_capture
 from testbed.report.evidence import Verdicts, read_evidence
 from testbed.report.overhead import overheads
 from testbed.report.selection import select

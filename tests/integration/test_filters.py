@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from testbed.claim.claims import KINDS
+from testbed.claim.expectations import Packets
 from testbed.engine.docker import DockerEngine
-from testbed.topology.claims import KINDS
-from testbed.topology.expectations import Packets
-from testbed.topology.filters import FilterError, filter_hosts
+from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.load import builtin_topologies, load_topology
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "topology"))

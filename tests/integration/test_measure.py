@@ -5,8 +5,8 @@ import json
 import pytest
 
 from testbed.cli import main
-from testbed.experiment.pcap import read_capture
 from testbed.lab.state import read_labs
+from testbed.packet.pcap import read_capture
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -5,15 +5,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from testbed.experiment.access import LabAccess
+from testbed.claim.steps import Step
 from testbed.experiment.captures import Captures
 from testbed.experiment.perform import Performer, set_service, settle
+from testbed.lab.access import LabAccess
 from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import find_lab
 from testbed.lab.up import bring_up
 from testbed.topology.load import load_topology
-from testbed.topology.steps import Step
 
 NAME = "test-vpn-client"
 MONITOR = 3.0

@@ -10,25 +10,30 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "testbed"
 
+_TOPOLOGY = {"errors", "data", "document", "packet", "claim"}
+_LAB = {*_TOPOLOGY, "topology", "render", "engine"}
+
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "data": set(),
-    "topology": {"errors", "data"},
-    "render": {"errors", "data", "topology"},
+    "document": {"errors", "data"},
+    "packet": {"errors"},
+    "claim": {"errors", "document", "packet"},
+    "topology": _TOPOLOGY,
+    "render": {*_TOPOLOGY, "topology"},
     "engine": {"errors", "data"},
-    "lab": {"errors", "data", "topology", "render", "engine"},
-    "experiment": {"errors", "data", "topology", "render", "engine", "lab"},
-    "report": {"errors", "data", "topology", "render", "engine", "lab", "experiment"},
-    "cli": {"errors", "data", "topology", "render", "engine", "lab", "experiment", "report"},
+    "lab": _LAB,
+    "experiment": {*_LAB, "lab"},
+    "report": {*_LAB, "lab", "experiment"},
+    "cli": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
-    "pytest_plugin": {"errors", "data", "topology", "render", "engine", "lab", "experiment", "report"},
     # What runs inside the nodes stands alone: the image has no more of testbed than these two.
     "mobileip": set(),
     "node": set(),
 }
 """Room → the rooms it may import."""
 
-READS_THE_WIRE = {"experiment", "report"}
+READS_THE_WIRE = {"packet", "report"}
 """Rooms that may use the codecs of Mobile IP, which know nothing but bytes, to read captures."""
 
 INSIDE_NODES: dict[str, dict[str, set[str]]] = {

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from testbed.claim.claims import KINDS
 from testbed.cli import main
 from testbed.engine import image, provision
 from testbed.experiment.plan import Scenario
 from testbed.experiment.verdict import Finding, RunResult, verdicts_json
 from testbed.experiment.verify import Verification, claim_results
-from testbed.topology.claims import KINDS
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
 BAD = RunResult([Finding("it is so", False, "not seen")])

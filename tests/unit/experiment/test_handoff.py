@@ -11,7 +11,6 @@ from testbed.cli import main
 from testbed.cli.measure import parse_rtts
 from testbed.engine import image, provision
 from testbed.errors import TestbedError, UsageError
-from testbed.experiment.access import Done, StepError
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import Line, Spread, fit_line, spread
 from testbed.experiment.handoff import (
@@ -32,8 +31,9 @@ from testbed.experiment.measure import (
     run_json,
     step_lengths,
 )
-from testbed.experiment.pcap import RAW_IP, Frame
 from testbed.experiment.traffic import ProbeReport
+from testbed.lab.access import Done, StepError
+from testbed.packet.pcap import RAW_IP, Frame
 from testbed.report.evidence import HandOffs
 from testbed.report.plots import plot
 

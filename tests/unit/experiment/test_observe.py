@@ -6,12 +6,12 @@ import threading
 import pytest
 from experiment_world import PlayedCaptures, PlayedLab
 
-from testbed.experiment.access import Done, StepError
+from testbed.claim.expectations import Expectation
+from testbed.claim.phrases import expectation_text
 from testbed.experiment.observe import Observer
 from testbed.experiment.perimeter import border
 from testbed.experiment.traffic import ProbeReport
-from testbed.experiment.words import expectation_text
-from testbed.topology.expectations import Expectation
+from testbed.lab.access import Done, StepError
 from testbed.topology.load import load_topology
 
 

@@ -5,8 +5,11 @@ import json
 import pytest
 from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
 
+from testbed.claim.claims import Experiment
+from testbed.claim.expectations import Expectation
+from testbed.claim.phrases import step_text
+from testbed.claim.steps import Step
 from testbed.experiment import run as run_module
-from testbed.experiment.access import Done, StepError, Stopped
 from testbed.experiment.captures import Matched
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.health import Health
@@ -16,11 +19,8 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe, ProbeReport
-from testbed.experiment.words import step_text
-from testbed.topology.claims import Experiment
-from testbed.topology.expectations import Expectation
+from testbed.lab.access import Done, StepError, Stopped
 from testbed.topology.load import load_topology
-from testbed.topology.steps import Step
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 
+from testbed.claim.expectations import Packets
+from testbed.claim.seen import Count
 from testbed.experiment.captures import Matched
 from testbed.experiment.health import Health
 from testbed.experiment.observe import wire_decision
 from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_json
-from testbed.topology.expectations import Packets
-from testbed.topology.seen import Count
 
 YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
 

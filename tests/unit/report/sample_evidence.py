@@ -15,12 +15,12 @@ from scapy.layers.ipsec import ESP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from testbed.experiment.pcap import ETHERNET, LINUX_SLL2
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import MOBILE_HOME, header
 from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.packet.pcap import ETHERNET, LINUX_SLL2
 from testbed.topology.load import load_topology
 
 START = 1_760_000_000.0

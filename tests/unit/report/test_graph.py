@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from pypdfium2 import PdfDocument
 
+from testbed.document.read import load_document, validate_model
 from testbed.report.drawing import Box, Drawing, Shape, draw
 from testbed.report.graph import GraphFormat, graph
 from testbed.report.tree import arrange
 from testbed.report.words import role_words, wrap
-from testbed.topology.document import load_document, validate_model
 from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.model import Topology
 

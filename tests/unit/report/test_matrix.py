@@ -19,9 +19,9 @@ from scapy.packet import Raw
 from test_report import Checked
 
 from testbed.errors import Source
-from testbed.experiment.pcap import LINUX_SLL2, read_capture
 from testbed.experiment.plan import choose_scenarios
 from testbed.node import probe
+from testbed.packet.pcap import LINUX_SLL2, read_capture
 from testbed.report import github
 from testbed.report.evidence import Evidence, Verdicts, read_evidence
 from testbed.report.grid import Row, grid

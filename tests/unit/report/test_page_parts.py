@@ -11,9 +11,9 @@ from shutil import rmtree
 import pytest
 from sample_evidence import write_sample
 
-from testbed.experiment.decode import decode
-from testbed.experiment.layers import Link
-from testbed.experiment.pcap import packet_mark, read_capture
+from testbed.packet.decode import decode
+from testbed.packet.layers import Link
+from testbed.packet.pcap import packet_mark, read_capture
 from testbed.report.evidence import read_evidence
 from testbed.report.page import render_report
 

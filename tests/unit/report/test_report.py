@@ -12,7 +12,7 @@ import pytest
 from sample_evidence import START, Wire, colocated, pcap, registration, udp, write_run, write_sample
 
 from testbed.errors import TestbedError, UsageError
-from testbed.experiment.pcap import ETHERNET
+from testbed.packet.pcap import ETHERNET
 from testbed.report.evidence import Run, Verdicts, read_evidence
 from testbed.report.junit import junit
 from testbed.report.ladder import Header, Ladder, Row, arrow_ends, build_ladder

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.document.marks import Marks
+from testbed.document.read import load_document, parse_value
 from testbed.errors import ErrorGroup, TestbedError, TopologyError
-from testbed.topology.document import load_document, parse_value
-from testbed.topology.marks import Marks
 
 
 def read(tmp_path: Path, text: str | bytes) -> tuple[dict[str, Any], Marks]:

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from testbed.topology.expectations import Expectation, Short
-from testbed.topology.part import Part
-from testbed.topology.steps import Step
+from testbed.claim.expectations import Expectation, Short
+from testbed.claim.steps import Step
+from testbed.document.part import Part
 
 WIDTH = 100
 _INTRODUCTION = """\

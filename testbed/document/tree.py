@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from testbed.topology.marks import Mark, Marks, Path
+from testbed.document.marks import Mark, Marks, Path
 
 
 def graft(

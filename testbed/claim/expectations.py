@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
-from testbed.topology.filters import FilterError, filter_hosts
-from testbed.topology.part import Part
-from testbed.topology.seen import PATIENCE, SETTLING, Count, Counted, Seen
-from testbed.topology.values import Duration, Expected, Name, Prefix
+from testbed.claim.seen import PATIENCE, SETTLING, Count, Counted, Seen
+from testbed.document.part import Part
+from testbed.document.values import Duration, Expected, Name, Prefix
+from testbed.packet.filters import FilterError, filter_hosts
 
 IkeExchange = Literal["IKE_SA_INIT", "IKE_AUTH", "CREATE_CHILD_SA", "INFORMATIONAL"]
 Daemon = Literal["mobile-node", "foreign-agent", "home-agent", "roam", "relay"]

@@ -7,8 +7,8 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from testbed.topology.part import Part
-from testbed.topology.values import Expected
+from testbed.document.part import Part
+from testbed.document.values import Expected
 
 PATIENCE: Final = 1000.0
 """The shortest bound in play in ms: an echo request is waited for as long, and a lost message of IKE or of a

@@ -19,10 +19,16 @@ from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
-from testbed.experiment.decode import decode
-from testbed.experiment.layers import AgentMessage, Arp, Dhcp, Esp, Ike, Ipv4, Malformed, MobileIp, Tcp
-from testbed.experiment.names import Names
-from testbed.experiment.pcap import (
+from testbed.mobileip.wire import agent_solicitation
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, MobilityAgentExtension
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, Authentication, header
+from testbed.mobileip.wire.extension import Extension
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.packet.decode import decode
+from testbed.packet.layers import AgentMessage, Arp, Dhcp, Esp, Ike, Ipv4, Malformed, MobileIp, Tcp
+from testbed.packet.names import Names
+from testbed.packet.pcap import (
     ETHERNET,
     LINUX_SLL,
     LINUX_SLL2,
@@ -33,13 +39,8 @@ from testbed.experiment.pcap import (
     read_capture,
     write_capture,
 )
-from testbed.mobileip.wire import agent_solicitation
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, MobilityAgentExtension
-from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, Authentication, header
-from testbed.mobileip.wire.extension import Extension
-from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.topology.load import load_topology
+from testbed.topology.names import topology_names
 
 MN, HA, COA, GW = (IPv4Address(a) for a in ("10.0.1.100", "10.0.1.2", "198.51.100.70", "203.0.113.2"))
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -229,7 +230,7 @@ def test_tshark_agrees_on_ike_esp_and_dhcp(tmp_path: Path) -> None:
 
 
 def names() -> Names:
-    return Names.of(load_topology("scenario-2.1").topology)
+    return topology_names(load_topology("scenario-2.1").topology)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +362,7 @@ FRAMES = [
 
 @given(st.lists(st.integers(1, 40), max_size=60))
 def test_pcapng_arrives_in_pieces(pieces: list[int]) -> None:
-    from testbed.experiment.pcap import CaptureWriter
+    from testbed.packet.pcap import CaptureWriter
 
     writer = CaptureWriter()
     data = writer.header() + b"".join(map(writer.frame, FRAMES))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pcap_filters import BAD, GOOD
 
-from testbed.topology.claims import KINDS
-from testbed.topology.expectations import Packets
-from testbed.topology.filters import FilterError, filter_hosts
+from testbed.claim.claims import KINDS
+from testbed.claim.expectations import Packets
+from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.load import builtin_topologies, load_topology
 
 

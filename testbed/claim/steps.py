@@ -12,9 +12,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from testbed.topology.expectations import Expectation, Names, Path, Short
-from testbed.topology.part import Part
-from testbed.topology.values import Duration, Expected, Name
+from testbed.claim.expectations import Expectation, Names, Path, Short
+from testbed.document.part import Part
+from testbed.document.values import Duration, Expected, Name
 
 
 class OfMobileNode(Short):

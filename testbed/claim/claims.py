@@ -19,13 +19,13 @@ from pydantic import (
     WrapValidator,
 )
 
+from testbed.claim.expectations import After, Expectation, Packets, Perimeter, Wire
+from testbed.claim.steps import OfMobileNode, Step
+from testbed.document.marks import Path
+from testbed.document.part import Attachment, Part, Stack
+from testbed.document.values import Expected, Label, Name
 from testbed.errors import did_you_mean
-from testbed.topology.expectations import After, Expectation, Packets, Perimeter, Wire
-from testbed.topology.filters import filter_hosts
-from testbed.topology.marks import Path
-from testbed.topology.part import Attachment, Part, Stack
-from testbed.topology.steps import OfMobileNode, Step
-from testbed.topology.values import Expected, Label, Name
+from testbed.packet.filters import filter_hosts
 
 Shows = Literal["works", "fails", "costs"]
 Kind = Literal["run", "control"]

@@ -14,7 +14,18 @@ from ipaddress import IPv4Address
 from struct import Struct
 from typing import Any, TypeVar
 
-from testbed.experiment.layers import (
+from testbed.mobileip.wire import PORT as MOBILE_IP_PORT
+from testbed.mobileip.wire import (
+    agent_advertisement,
+    agent_solicitation,
+    registration_reply,
+    registration_request,
+)
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.packet.layers import (
     AgentMessage,
     Arp,
     Dhcp,
@@ -32,18 +43,7 @@ from testbed.experiment.layers import (
     Tcp,
     Udp,
 )
-from testbed.experiment.pcap import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW_IP
-from testbed.mobileip.wire import PORT as MOBILE_IP_PORT
-from testbed.mobileip.wire import (
-    agent_advertisement,
-    agent_solicitation,
-    registration_reply,
-    registration_request,
-)
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
-from testbed.mobileip.wire.error import WireError
-from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.packet.pcap import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW_IP
 
 _IPV4, _ARP, _VLAN = 0x0800, 0x0806, 0x8100
 _ICMP, _IPIP, _TCP, _UDP, _GRE, _ESP, _AH, _OSPF = 1, 4, 6, 17, 47, 50, 51, 89

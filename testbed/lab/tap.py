@@ -20,11 +20,11 @@ from typing import Final
 
 from testbed.engine.api import Container, Engine, EngineError, ExecSession
 from testbed.errors import UsageError, did_you_mean
-from testbed.experiment.decode import decode
-from testbed.experiment.layers import Link
-from testbed.experiment.names import Names
-from testbed.experiment.pcap import CaptureReader, Frame
 from testbed.lab.state import ActualLab, node_facts
+from testbed.packet.decode import decode
+from testbed.packet.layers import Link
+from testbed.packet.names import Names
+from testbed.packet.pcap import CaptureReader, Frame
 
 _START_WITHIN: Final = 10.0
 _HOLD: Final = 0.15

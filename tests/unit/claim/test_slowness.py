@@ -2,8 +2,8 @@
 
 import pytest
 
-from testbed.topology.expectations import Expectation
-from testbed.topology.seen import Seen
+from testbed.claim.expectations import Expectation
+from testbed.claim.seen import Seen
 
 AT = {"at": "mn/hotel"}
 EVENT = {"node": "mn", "name": "registered"}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.topology.model import Topology
-
 _WELL_KNOWN = {
     IPv4Address("255.255.255.255"): "broadcast",
     IPv4Address("224.0.0.1"): "all-systems",
@@ -42,25 +40,3 @@ class Names:
             return None
         word = self(address)
         return None if word == str(address) or word.startswith("all@") else word.partition("@")[0]
-
-    @classmethod
-    def of(cls, topology: Topology) -> Names:
-        """The names of a topology.
-
-        An address nobody was given, on a link where a single mobile node may attach or in the pool of a
-        gateway's inner addresses, can only be that mobile node's.
-        """
-        addresses = {a: name for name, node in topology.nodes.items() for a in node.links.values()}
-        addresses |= {net.subnet.broadcast_address: f"all@{name}" for name, net in topology.networks.items()}
-        places: list[tuple[IPv4Network, str]] = []
-        mobile = {name: node for name, node in topology.nodes.items() if node.attaches}
-        for name, node in mobile.items():
-            if "home-address" in node.settings:
-                addresses[IPv4Address(str(node.settings["home-address"]))] = name
-        if len(mobile) == 1:
-            name, node = next(iter(mobile.items()))
-            places = [(topology.networks[net].subnet, f"{name}@{net}") for net in node.attaches]
-            for other in topology.nodes.values():
-                if "inner-pool" in other.settings:
-                    places.append((IPv4Network(str(other.settings["inner-pool"])), f"{name}@vpn"))
-        return cls(addresses, places)

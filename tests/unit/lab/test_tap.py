@@ -15,9 +15,9 @@ import pytest
 from testbed.engine import names as labels
 from testbed.engine.api import Container, Stream
 from testbed.errors import UsageError
-from testbed.experiment.pcap import LINUX_SLL2
-from testbed.experiment.tap import find_taps, lab_names, watch
 from testbed.lab.state import ActualLab
+from testbed.lab.tap import find_taps, lab_names, watch
+from testbed.packet.pcap import LINUX_SLL2
 
 LINKS: dict[str, dict[str, str | None]] = {
     "core": {"internet": "203.0.113.1/24"},

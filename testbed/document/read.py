@@ -17,9 +17,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from testbed.document.marks import Mark, Marks, Path
+from testbed.document.values import Expected
 from testbed.errors import Source, TestbedError, TopologyError, did_you_mean, raise_errors
-from testbed.topology.marks import Mark, Marks, Path
-from testbed.topology.values import Expected
 
 MAX_VALUES = 100_000
 """More values than any topology has: what a document may grow to once its aliases are written out."""

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.topology import values
-from testbed.topology.values import AddressRange, Expected
+from testbed.document import values
+from testbed.document.values import AddressRange, Expected
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import json
 
+from testbed.claim.expectations import Expectation
+from testbed.claim.steps import Step
+from testbed.claim.vocabulary import render, words
 from testbed.cli import main
-from testbed.topology.expectations import Expectation
 from testbed.topology.model import Topology
-from testbed.topology.steps import Step
-from testbed.topology.vocabulary import render, words
 
 
 def test_every_word_is_there_and_explained():

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from testbed.experiment.captures import _hex_packets
-from testbed.experiment.ike import EXCHANGES, associations, requests
+from testbed.packet.ike import EXCHANGES, associations, requests
 
 INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]
 GATEWAY, CLIENT = "203.0.113.2", "198.51.100.70"

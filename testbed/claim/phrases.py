@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.topology.expectations import (
+from testbed.claim.expectations import (
     Accepted,
     After,
     Binding,
@@ -27,9 +27,9 @@ from testbed.topology.expectations import (
     Unreachable,
     Visitor,
 )
-from testbed.topology.part import Part
-from testbed.topology.steps import Step
-from testbed.topology.values import format_duration
+from testbed.claim.steps import Step
+from testbed.document.part import Part
+from testbed.document.values import format_duration
 
 
 def expectation_text(expectation: Expectation) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from testbed.experiment.captures import Captures
+from testbed.lab.captures import Captures
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Outage, Probe, ProbeReport
 from testbed.lab.access import EventLog, LabAccess, StepError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from testbed.claim.expectations import After
-from testbed.experiment.captures import Captures, Matched
+from testbed.lab.captures import Captures, Matched
 from testbed.lab.access import StepError
 
 

@@ -36,7 +36,7 @@ from testbed.claim.expectations import (
 )
 from testbed.claim.phrases import expectation_text
 from testbed.claim.seen import Count
-from testbed.experiment.captures import Captures, Matched
+from testbed.lab.captures import Captures, Matched
 from testbed.experiment.echo import ping, source_address
 from testbed.experiment.later import later
 from testbed.experiment.perimeter import border, perimeter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from testbed.claim.expectations import Perimeter
-from testbed.experiment.captures import Captures
+from testbed.lab.captures import Captures
 from testbed.experiment.verdict import Decision
 from testbed.lab.access import LabAccess, StepError
 from testbed.topology.loaded import LoadedTopology

@@ -12,7 +12,7 @@ from testbed.claim.expectations import Counter
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.errors import TestbedError
-from testbed.experiment.captures import Captures
+from testbed.lab.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
 from testbed.experiment.observe import Observer, Traffic, needed_taps
 from testbed.experiment.perform import Performer

@@ -3,7 +3,7 @@
 import itertools
 import time
 
-from testbed.experiment.captures import Matched
+from testbed.lab.captures import Matched
 from testbed.experiment.health import Health
 from testbed.lab.access import Done, Entry, EventLog, StepError
 from testbed.lab.events import Event

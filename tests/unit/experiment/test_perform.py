@@ -10,7 +10,7 @@ from testbed.claim.expectations import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.experiment import run as run_module
-from testbed.experiment.captures import Matched
+from testbed.lab.captures import Matched
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.health import Health
 from testbed.experiment.observe import Observer

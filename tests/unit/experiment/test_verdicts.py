@@ -6,7 +6,7 @@ import pytest
 
 from testbed.claim.expectations import Packets
 from testbed.claim.seen import Count
-from testbed.experiment.captures import Matched
+from testbed.lab.captures import Matched
 from testbed.experiment.health import Health
 from testbed.experiment.observe import wire_decision
 from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_json

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from testbed.engine.api import EngineError, NotFoundError
-from testbed.experiment.captures import _CAPTURE, Capture, Captures
+from testbed.lab.captures import _CAPTURE, Capture, Captures
 from testbed.experiment.traffic import Program
 from testbed.lab.access import EventLog, LabAccess, StepError, Stopped
 from testbed.topology.load import load_topology

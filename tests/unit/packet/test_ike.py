@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from testbed.experiment.captures import _hex_packets
+from testbed.lab.captures import _hex_packets
 from testbed.packet.ike import EXCHANGES, associations, requests
 
 INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]

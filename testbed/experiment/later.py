@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from testbed.claim.expectations import After
-from testbed.lab.captures import Captures, Matched
 from testbed.lab.access import StepError
+from testbed.lab.captures import Captures
+from testbed.packet.taps import Matched
 
 
 def later(captures: Captures, after: After, taps: Iterable[str], matches: Sequence[Matched]) -> list[Matched]:

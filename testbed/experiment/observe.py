@@ -36,7 +36,6 @@ from testbed.claim.expectations import (
 )
 from testbed.claim.phrases import expectation_text
 from testbed.claim.seen import Count
-from testbed.lab.captures import Captures, Matched
 from testbed.experiment.echo import ping, source_address
 from testbed.experiment.later import later
 from testbed.experiment.perimeter import border, perimeter
@@ -44,8 +43,11 @@ from testbed.experiment.refusal import accepted, refused
 from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
 from testbed.experiment.verdict import Decision, Finding
 from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.lab.captures import Captures
 from testbed.packet import ike
-from testbed.packet.pcap import packet_mark
+from testbed.packet.decode import above_link
+from testbed.packet.pcap import Frame, packet_mark
+from testbed.packet.taps import Matched
 from testbed.topology.loaded import LoadedTopology
 
 MARKED: Final = 100
@@ -85,12 +87,12 @@ class Observer:
         """Take down a daemon's counters at the beginning of a run."""
         self.counters[node] = self._counters(node)
 
-    def _mark(self, matches: Iterable[Matched], counts: Callable[[bytes], bool] = bool) -> None:
+    def _mark(self, matches: Iterable[Matched], counts: Callable[[Frame], bool] = lambda _: True) -> None:
         """Remember the first packets that an expectation counts, for the report."""
         self._matched = {
             self._file(match.tap): marks
             for match in matches
-            if (marks := [packet_mark(one) for one in match.packets if counts(one)][:MARKED])
+            if (marks := [packet_mark(above_link(one)) for one in match.frames if counts(one)][:MARKED])
         }
 
     def _file(self, tap: str) -> str:
@@ -168,21 +170,21 @@ class Observer:
         matches = self.captures.match_all(part.at, expression)
         if part.after:
             matches = later(self.captures, part.after, part.at, matches)
-        self._mark(matches, lambda packet: contains in packet)
+        self._mark(matches, lambda frame: contains in above_link(frame))
         counts = [sum(contains in packet for packet in match.packets) for match in matches]
         return wire_decision(part, matches, counts)
 
     def _ike(self, part: Ike) -> Decision:
         matches = self.captures.match_all(part.at, ike.IKE_FILTER)
-        found = ike.requests(packet for match in matches for packet in match.packets)
+        found = ike.requests(frame for match in matches for frame in match.frames)
         wanted = ike.EXCHANGES[part.exchange]
-        self._mark(matches, lambda packet: any(one.exchange == wanted for one in ike.requests([packet])))
+        self._mark(matches, lambda frame: any(one.exchange == wanted for one in ike.requests([frame])))
         return wire_decision(part, matches, [sum(one.exchange == wanted for one in found)])
 
     def _esp_sas(self, part: EspSas) -> Decision:
         matches = self.captures.match_all(part.at, ike.ESP_FILTER)
         self._mark(matches)
-        found = ike.associations(packet for match in matches for packet in match.packets)
+        found = ike.associations(frame for match in matches for frame in match.frames)
         return wire_decision(part, matches, [len(found)])
 
     # Daemons

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from testbed.claim.expectations import Perimeter
-from testbed.lab.captures import Captures
 from testbed.experiment.verdict import Decision
 from testbed.lab.access import LabAccess, StepError
+from testbed.lab.captures import Captures
 from testbed.topology.loaded import LoadedTopology
 
 

@@ -12,7 +12,6 @@ from testbed.claim.expectations import Counter
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.errors import TestbedError
-from testbed.lab.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
 from testbed.experiment.observe import Observer, Traffic, needed_taps
 from testbed.experiment.perform import Performer
@@ -21,6 +20,7 @@ from testbed.experiment.pulse import Pulse
 from testbed.experiment.reset import reset
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.captures import Captures
 
 
 def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:

@@ -5,8 +5,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from testbed.lab.captures import _hex_packets
-from testbed.packet.ike import EXCHANGES, associations, requests
+from testbed.packet import ike as ike_module
+from testbed.packet.ike import EXCHANGES
+from testbed.packet.pcap import RAW_IP, Frame
 
 INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]
 GATEWAY, CLIENT = "203.0.113.2", "198.51.100.70"
@@ -27,8 +28,16 @@ def ike(exchange, number=0, spi=1, response=False, initiator=True):
     return struct.pack("!QQBBBBII", spi, 0, 33, 0x20, exchange, flags, number, 28)
 
 
+def frames(packets):
+    return [Frame(0, RAW_IP, packet, len(packet)) for packet in packets]
+
+
 def exchanges(*packets):
-    return sorted(one.exchange for one in requests(packets))
+    return sorted(one.exchange for one in ike_module.requests(frames(packets)))
+
+
+def associations(packets):
+    return ike_module.associations(frames(packets))
 
 
 def test_requests_and_not_responses_count():
@@ -90,22 +99,3 @@ def test_associations_are_pairs_of_destination_and_spi():
         (IPv4Address(CLIENT), 7),
         (IPv4Address(GATEWAY), 9),
     }
-
-
-def test_packets_out_of_what_tcpdump_prints():
-    listing = (
-        "1764000000.125000 IP 198.51.100.70.500 > 203.0.113.2.500: isakmp: phase 1 I ident\n"
-        "\t0x0000:  4500 0015 0001\n"
-        "\t0x0010:  aa\n"
-        "1764000000.250000 ARP, Request who-has 10.0.1.1 tell 10.0.1.2, length 28\n"
-        "\t0x0000:  0001 0800\n"
-        "1764000000.375000 campus Out IP 10.0.1.1 > 10.0.1.2: ICMP echo request\n"
-        "    a line that tcpdump indents\n"
-        "\t0x0000:  45\n"
-    )
-    assert list(_hex_packets(listing)) == [
-        (1764000000.125, bytes.fromhex("450000150001aa")),
-        (1764000000.25, bytes.fromhex("00010800")),
-        (1764000000.375, b"\x45"),
-    ]
-    assert list(_hex_packets("")) == []

@@ -1,13 +1,17 @@
 """Counting IKE exchanges and ESP associations in raw packets."""
 
 import struct
+import subprocess
 from ipaddress import IPv4Address
+from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from testbed.packet import ike as ike_module
 from testbed.packet.ike import EXCHANGES
-from testbed.packet.pcap import RAW_IP, Frame
+from testbed.packet.pcap import RAW_IP, Frame, read_capture, write_pcap
 
 INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]
 GATEWAY, CLIENT = "203.0.113.2", "198.51.100.70"
@@ -99,3 +103,70 @@ def test_associations_are_pairs_of_destination_and_spi():
         (IPv4Address(CLIENT), 7),
         (IPv4Address(GATEWAY), 9),
     }
+
+
+# tshark's reading of the same packets
+
+
+def wrapped(packet, tunnels):
+    for number in range(tunnels):
+        packet = ip(4, packet, destination=f"203.0.113.{10 + number}")
+    return packet
+
+
+def every_kind():
+    """IKE on both ports and ESP bare and in UDP; in no, one and two tunnels; sent again; from both ends."""
+    for tunnels, spi in product((0, 1, 2), (5, 6)):
+        for exchange, response, initiator in product(EXCHANGES.values(), (False, True), (False, True)):
+            message = ike(exchange, number=exchange % 3, spi=spi, response=response, initiator=initiator)
+            for _ in range(2):
+                yield wrapped(udp(message), tunnels)
+                yield wrapped(udp(bytes(4) + message, port=4500), tunnels)
+        for destination in (GATEWAY, CLIENT):
+            esp = struct.pack("!II", 0x1000 + spi, 1) + bytes(32)
+            yield wrapped(ip(50, esp, destination=destination), tunnels)
+            yield wrapped(udp(esp, port=4500, destination=destination), tunnels)
+    yield udp(b"\xff", port=4500)
+    yield udp(bytes(40), port=434)
+
+
+def tshark(file):
+    fields = ("isakmp.ispi", "isakmp.exchangetype", "isakmp.messageid", "isakmp.flags", "ip.dst", "esp.spi")
+    command = ["tshark", "-n", "-r", file, "-T", "fields", "-E", "occurrence=l"]
+    options = [word for field in fields for word in ("-e", field)]
+    out = subprocess.run([*command, *options], capture_output=True, check=True, text=True).stdout
+    rows = [line.split("\t") for line in out.splitlines()]
+    asked = {
+        (int(exchange), int(spi, 16), int(number, 16), bool(int(flags, 16) & 0x08))
+        for spi, exchange, number, flags, _, _ in rows
+        if spi and not int(flags, 16) & 0x20
+    }
+    return asked, {(IPv4Address(target), int(spi, 16)) for *_, target, spi in rows if spi}
+
+
+def counted(captured):
+    found = ike_module.requests(captured)
+    asked = {(one.exchange, one.initiator_spi, one.number, one.from_initiator) for one in found}
+    return asked, ike_module.associations(captured)
+
+
+def test_tshark_counts_the_same(tmp_path):
+    packets = frames(every_kind())
+    write_pcap(tmp_path / "a.pcap", RAW_IP, packets)
+    asked, used = tshark(tmp_path / "a.pcap")
+    assert len(asked) == 16 and len(used) == 4
+    captured = read_capture(tmp_path / "a.pcap")
+    assert captured == packets and counted(captured) == (asked, used)
+
+
+def test_a_lost_packet_changes_the_count_and_tshark_agrees(tmp_path):
+    packets = frames([udp(ike(INIT)), udp(ike(AUTH, 1)), ip(50, struct.pack("!II", 7, 1) + bytes(32))])
+    for lost in range(3):
+        left = packets[:lost] + packets[lost + 1 :]
+        write_pcap(tmp_path / "a.pcap", RAW_IP, left)
+        assert counted(left) == tshark(tmp_path / "a.pcap") != counted(packets)
+
+
+@given(st.lists(st.binary(max_size=80)), st.sampled_from([RAW_IP, 1, 113, 276, 7]))
+def test_what_means_nothing_counts_as_nothing(packets, linktype):
+    assert counted([Frame(0, linktype, packet, 1500) for packet in packets]) == (set(), set())

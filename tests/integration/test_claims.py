@@ -9,7 +9,7 @@ import time
 from itertools import chain
 
 import pytest
-from claims_world import reasons, scenario, verdicts
+from claims_world import CLAIMS, reasons, scenario, verdicts
 
 from testbed.engine import names
 from testbed.errors import UsageError
@@ -26,47 +26,12 @@ from testbed.report.overhead import overheads
 from testbed.report.selection import select
 from testbed.topology.load import load_topology
 
-CLAIMS = {
-    "scenario-2.1": [
-        "2.1-inside-mobility",
-        "2.1-gateway-guards",
-        "2.1-colocated-registers",
-        "2.1-colocated-renegotiates",
-        "2.1-fa-registration-impossible",
-        "2.1-fa-mn-deaf",
-        "2.1-fa-blocks-ipsec",
-        "2.1-fa-sees-ciphertext",
-        "2.1-fa-cleartext-no-help",
-        "2.1-fa-data-dropped",
-        "2.1-wlan-outside",
-        "fig10-trusted-fa",
-        "2.1-fa-no-cleartext",
-        "2.1-exit-no-cleartext",
-    ],
-    "scenario-2.2": [
-        "2.2-ha-reachable",
-        "2.2-always-away",
-        "2.2-dmz-hairpin",
-        "2.2-mip-in-ipsec-fa",
-        "2.2-mip-in-ipsec-renegotiates",
-        "2.2-ipsec-in-mip-mobile",
-        "2.2-ipsec-in-mip-needs-routing",
-    ],
-    "scenario-2.3": ["2.3-routing-resolved", "2.3-single-box"],
-    "scenario-2.4": ["2.4-registers-without-ipsec", "2.4-ipsec-in-mip-mobile", "2.4-no-mobility-inside"],
-    "scenario-2.5": [
-        "2.5-ipsec-in-mip-works",
-        "2.5-mip-in-ipsec-fa",
-        "2.5-mip-in-ipsec-renegotiates",
-        "2.5-perimeter-grows",
-    ],
-}
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def everything(verify_all):
-    return verify_all([(name, (), (), True) for name in CLAIMS])
+def everything(verified):
+    return verified.claims
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -236,7 +236,7 @@ class _Crew:
     def _ready(self, stage: Stage, name: str, label: str) -> bool:
         """Make a lab what a stage needs, from nothing or from what the stage before needed.
 
-        Where that fails its runs decide nothing, and the lab is removed: the next stage begins with a new one.
+        Where that fails its runs decide nothing, and the lab is removed: the next stage begins with another.
         """
         job = self._job
         job.progress.show(f"bringing up {stage.topology.name} as {label}")

@@ -123,13 +123,39 @@ def test_tshark_reads_every_registration_message_as_the_report_does(everything, 
     assert len(ours) > 100
 
 
-def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image):
-    loaded = load_topology("scenario-2.1", sets=["option.stack=mip-in-ipsec", "option.attach=home"])
+AT_HOME = """\
+name: at-home
+title: The least that a claim can be tried in
+options: {stack: {default: mip-only}}
+networks:
+  home: {subnet: 192.0.2.0/24, domain: operator}
+  away: {subnet: 198.51.100.0/24, domain: internet}
+nodes:
+  ha:
+    roles: [router, home-agent]
+    links: {home: 192.0.2.1, away: 198.51.100.1}
+    settings: {home-network: home}
+  mn:
+    roles: [mobile-node]
+    attaches: [home, away]
+    settings: {home-agent: ha, home-address: 192.0.2.100}
+claims:
+  at-home:
+    says: At home the mobile node needs no binding
+    source: RFC 5944 §1.1
+    run: {steps: [{move: {to: home}}], expect: [{mobile-node: home}]}
+    control: {steps: [{move: {to: home}}], expect: [{daemons: {node: ha, running: [home-agent]}}]}
+"""
+
+
+def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image, tmp_path):
+    file = tmp_path / "at-home.yaml"
+    file.write_text(AT_HOME)
     name = "test-claims-existing"
     try:
-        bring_up(engine, loaded, lab=name, image=node_image, pool=choose_pool())
-        result = verify("scenario-2.1", ["2.1-fa-mn-deaf"], existing=name)
-        assert verdicts(result) == {"2.1-fa-mn-deaf": "reproduced"}, reasons(result)
+        bring_up(engine, load_topology(str(file)), lab=name, image=node_image, pool=choose_pool())
+        result = verify(file, existing=name)
+        assert verdicts(result) == {"at-home": "reproduced"}, reasons(result)
         assert list(result[0]["backends"]) == [name]
         assert name in read_labs(engine)
         with pytest.raises(UsageError, match="no run can take place"):

@@ -13,12 +13,12 @@ import tarfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from testbed.engine.api import ExecSession
 from testbed.lab.access import LabAccess, StepError
+from testbed.packet.match import Matched
 
 FOLDER: Final = "/run/testbed/captures"
 OCTETS: Final = 4096
@@ -44,23 +44,6 @@ exec tcpdump -n -U --immediate-mode -s {octets} -B 16384 -Z root -i {interface} 
 """
 # It is stopped when the file has not grown for a moment: a packet in the kernel's buffer would be lost.
 # The command is tcpdump itself: if that ends before it is told to, so does the command.
-
-
-@dataclass(frozen=True, slots=True)
-class Matched:
-    """The packets of one tap that a filter matches, and how many there are to match."""
-
-    tap: str
-    packets: tuple[bytes, ...]  # from the IP header on
-    times: tuple[float, ...]  # when each was captured: seconds since the epoch, the clock of all nodes
-    total: int  # packets captured at the tap, of any kind
-    alive: bool  # the capture was running
-    dropped: int  # packets the kernel could not hand over
-
-    def after(self, moment: float) -> Matched:
-        """The same with those packets alone that were captured later."""
-        later = [one for one in zip(self.packets, self.times, strict=True) if one[1] > moment]
-        return replace(self, packets=tuple(one for one, _ in later), times=tuple(time for _, time in later))
 
 
 class Capture:

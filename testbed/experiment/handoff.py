@@ -14,9 +14,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from testbed.claim.probe import Outage, ProbeReport
 from testbed.experiment.captures import Captures
 from testbed.experiment.perform import settle
-from testbed.experiment.traffic import Outage, Probe, ProbeReport
+from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess, StepError
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp

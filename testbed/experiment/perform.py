@@ -9,6 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any, Final
 
+from testbed.claim.echo import answers, ping
 from testbed.claim.steps import (
     Bypass,
     Carry,
@@ -26,8 +27,7 @@ from testbed.claim.steps import (
 )
 from testbed.claim.steps import Probe as ProbeStep
 from testbed.errors import TestbedError
-from testbed.experiment.echo import ping
-from testbed.experiment.observe import Observer
+from testbed.experiment.observer import LabLooker, Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import LabAccess, StepError, Stopped
@@ -80,8 +80,11 @@ class Performer:
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self.notes: list[str] = []
 
-    def perform(self, step: Step) -> str:
-        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`."""
+    def perform(self, step: Step, place: str) -> str:
+        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`.
+
+        `place` is where the run has it: `steps/3/wait-until`.
+        """
         part = step.part
         match part:
             case Move():
@@ -89,7 +92,7 @@ class Performer:
             case Carry():
                 return self._carry(part)
             case Ping():
-                return ping(self._lab, part, count=part.count)[1]
+                return answers(ping(LabLooker(self._lab), part, count=part.count))
             case Session():
                 return self._session(part)
             case ProbeStep():
@@ -109,7 +112,7 @@ class Performer:
             case Flush():
                 return flush(self._lab, part.agents)
         if step.wait_until:
-            finding = self._observer.judge(step.wait_until, WAIT_WITHIN)
+            finding = self._observer.observe(place, step.wait_until, WAIT_WITHIN)
             if not finding.held:
                 raise StepError(f"waited in vain: {finding.expectation}: {finding.observed}")
             return finding.observed

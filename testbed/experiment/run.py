@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from testbed.claim.claims import Experiment
-from testbed.claim.expectations import Counter
+from testbed.claim.claims import Experiment, place
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.errors import TestbedError
 from testbed.experiment.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
-from testbed.experiment.observe import Observer, Traffic, needed_taps
+from testbed.experiment.observer import Observer, Traffic
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
@@ -41,12 +40,15 @@ def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evide
         observer = Observer(lab, captures, mark, path, traffic)
         performer = Performer(lab, observer)
         result.notes = performer.notes
-        for _, expectation in experiment.expectations():
-            if isinstance(expectation.part, Counter):
-                observer.remember_counters(expectation.part.node)
+        for where, expectation in experiment.expectations():
+            observer.begin(place(where), expectation)
         captures.start()
         try:
-            if all(_take(step, observer, performer, result, steps) for step in experiment.steps):
+            taken = (
+                _take(index, step, observer, performer, result, steps)
+                for index, step in enumerate(experiment.steps)
+            )
+            if all(taken):
                 _judge(experiment, observer, captures, result)
         finally:
             problems = performer.undo()
@@ -67,7 +69,7 @@ def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evide
 def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
     """Where a run is captured: wherever an expectation needs it, and wherever the mobile node goes."""
     for _, expectation in experiment.expectations():
-        yield from needed_taps(lab.topology, expectation)
+        yield from expectation.part.taps(lab.topology)
     for step in experiment.steps:
         if step.move or step.carry:
             networks = step.move.to if step.move else [step.part.to]
@@ -76,7 +78,12 @@ def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
 
 
 def _take(
-    step: Step, observer: Observer, performer: Performer, result: RunResult, records: list[StepRecord]
+    index: int,
+    step: Step,
+    observer: Observer,
+    performer: Performer,
+    result: RunResult,
+    records: list[StepRecord],
 ) -> bool:
     """Carry out one step and write down what came of it, its failure too.
 
@@ -86,11 +93,11 @@ def _take(
     text = "interrupted"
     try:
         if step.expect:
-            finding = observer.judge(step.expect)
+            finding = observer.observe(place(("steps", index, "expect")), step.expect)
             result.findings.append(finding)
             text = f"{_held(finding)}: {finding.observed}"
             return finding.held is True
-        text = performer.perform(step)
+        text = performer.perform(step, place(("steps", index, step.word)))
         return True
     except StepError as error:
         text = f"could not be done: {error.message}"
@@ -103,15 +110,17 @@ def _take(
 def _judge(experiment: Experiment, observer: Observer, captures: Captures, result: RunResult) -> None:
     """State and traffic first, as they are now; then the captures, once they are whole."""
     findings: dict[int, Finding] = {}
+    since = time.monotonic()
+    captured = [bool(one.part.taps(observer.lab.topology)) for one in experiment.expect]
     for index, expectation in enumerate(experiment.expect):
-        if not expectation.taps:
-            findings[index] = observer.judge(expectation)
+        if not captured[index]:
+            findings[index] = observer.observe(place(("expect", index)), expectation, since=since)
         elif expectation.within:
-            observer.judge(expectation)  # waits; what counts is the whole capture
+            observer.observe(place(("expect", index)), expectation)  # waits; what counts is the whole capture
     captures.stop()
     for index, expectation in enumerate(experiment.expect):
-        if expectation.taps:
-            findings[index] = observer.judge(expectation, 0)
+        if captured[index]:
+            findings[index] = observer.observe(place(("expect", index)), expectation, 0)
     result.findings += [findings[index] for index in sorted(findings)]
 
 

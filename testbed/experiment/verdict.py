@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from testbed.claim.claims import Kind
 from testbed.claim.seen import PATIENCE
@@ -27,15 +27,6 @@ from testbed.experiment.health import Health, worst
 
 RunVerdict = Literal["held", "failed", "undecided"]
 ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]
-
-
-class Decision(NamedTuple):
-    """Whether an expectation holds (None: cannot be told), and what was observed."""
-
-    held: bool | None
-    observed: str
-    too_much: bool = False
-    """Not held, because of something seen rather than of something missing."""
 
 
 SCHEMA_VERSION: Final = 1

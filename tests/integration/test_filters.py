@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from testbed.claim.claims import KINDS
-from testbed.claim.expectations import Packets
+from testbed.claim.expect.wire import Packets
 from testbed.engine.docker import DockerEngine
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.load import builtin_topologies, load_topology

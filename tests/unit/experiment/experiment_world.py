@@ -3,10 +3,10 @@
 import itertools
 import time
 
-from testbed.experiment.captures import Matched
 from testbed.experiment.health import Health
 from testbed.lab.access import Done, Entry, EventLog, StepError
 from testbed.lab.events import Event
+from testbed.packet.match import Matched
 from testbed.topology.load import load_topology
 
 

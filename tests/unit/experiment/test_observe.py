@@ -6,10 +6,9 @@ import threading
 import pytest
 from experiment_world import PlayedCaptures, PlayedLab
 
-from testbed.claim.expectations import Expectation
-from testbed.claim.phrases import expectation_text
-from testbed.experiment.observe import Observer
-from testbed.experiment.perimeter import border
+from testbed.claim.expect import WORDS, Expectation
+from testbed.claim.expect.perimeter import border
+from testbed.experiment.observer import Observer
 from testbed.experiment.traffic import ProbeReport
 from testbed.lab.access import Done, StepError
 from testbed.topology.load import load_topology
@@ -32,7 +31,7 @@ def observer(lab, captures):
 
 def judge(observer, **words):
     written = {key.replace("_", "-"): value for key, value in words.items()}
-    return observer.judge(Expectation.model_validate(written))
+    return observer.observe("expect/0", Expectation.model_validate(written), since=0.001)
 
 
 def held(observer, **words):
@@ -195,8 +194,8 @@ def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
     finding = judge(observer, perimeter=both)
     assert finding.held
     assert finding.observed == (
-        "1 of 1 gateways answer, 2 IKE SAs established: "
-        "gw (203.0.113.2), answers NO_PROPOSAL_CHOSEN, IKE SAs established: 2"
+        "1 of 1 gateways answer, 2 peers with an IKE SA: "
+        "gw (203.0.113.2), answers NO_PROPOSAL_CHOSEN, peers with an IKE SA: 2"
     )
     assert ("core", ["python3", "-m", "testbed.node.knock", "203.0.113.2"]) in lab.ran
     assert held(observer, perimeter=both | {"gateways": {"exactly": 2}}) is False
@@ -279,7 +278,8 @@ def test_visitors(observer, lab):
 def test_counters_count_from_the_beginning_of_the_run(observer, lab):
     counters = lab.states["fa-hotspot", "foreign-agent"]["counters"]
     counters["requests-received"] = 7
-    observer.remember_counters("fa-hotspot")
+    counter = {"node": "fa-hotspot", "name": "requests-received", "exactly": 2}
+    observer.begin("expect/0", Expectation.model_validate({"counter": counter}))
     lab.states["fa-hotspot", "foreign-agent"] = {"counters": {"requests-received": 9}}
     assert held(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
     finding = judge(observer, counter={"node": "fa-hotspot", "name": "requests-recieved", "exactly": 0})
@@ -289,7 +289,7 @@ def test_counters_count_from_the_beginning_of_the_run(observer, lab):
     finding = judge(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
     assert finding.held is None and "counts from zero again" in finding.observed
     with pytest.raises(StepError, match="no Mobile IP daemon"):
-        observer.remember_counters("core")
+        observer.begin("expect/0", Expectation.model_validate({"counter": counter | {"node": "core"}}))
 
 
 @pytest.mark.parametrize(
@@ -475,6 +475,5 @@ def test_every_expectation_has_words():
         {"perimeter": {"from": "core", "gateways": {"exactly": 4}, "associations": {"at-least": 1}}},
     ]
     expectations = [Expectation.model_validate(one) for one in written]
-    assert len({expectation_text(one) for one in expectations}) == len(written)
-    words = {field.alias or name for name, field in Expectation.model_fields.items()} - {"within"}
-    assert {one.word for one in expectations} == words
+    assert len({one.phrase() for one in expectations}) == len(written)
+    assert {one.word for one in expectations} == {one.word for one in WORDS}

@@ -6,20 +6,21 @@ import pytest
 from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
 
 from testbed.claim.claims import Experiment
-from testbed.claim.expectations import Expectation
+from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
+from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
 from testbed.experiment import run as run_module
-from testbed.experiment.captures import Matched
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.health import Health
-from testbed.experiment.observe import Observer
+from testbed.experiment.observer import Observer
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
-from testbed.experiment.traffic import Probe, ProbeReport
+from testbed.experiment.traffic import Probe
 from testbed.lab.access import Done, StepError, Stopped
+from testbed.packet.match import Matched
 from testbed.topology.load import load_topology
 
 
@@ -35,7 +36,8 @@ def performer(lab):
 
 def do(performer, **words):
     written = {key.replace("_", "-"): value for key, value in words.items()}
-    return performer.perform(Step.model_validate(written))
+    step = Step.model_validate(written)
+    return performer.perform(step, f"steps/0/{step.word}")
 
 
 def requests(lab):
@@ -360,7 +362,7 @@ def test_the_state_of_a_mobile_node_by_name(two):
     observer = Observer(two, PlayedCaptures(), 0)
     two.states["mn-1", "mobile-node"] = {"state": "at-home", "registered": False, "mode": None}
     expected = Expectation.model_validate({"mobile-node": {"node": "mn-1", "state": "home"}})
-    finding = observer.judge(expected)
+    finding = observer.observe("expect/0", expected)
     assert finding.held and finding.expectation == "mn-1 is home"
 
 

@@ -2,12 +2,14 @@
 
 import json
 import threading
+import time
 
 import pytest
 from experiment_world import PlayedCaptures, PlayedLab
 
 from testbed.claim.expect import WORDS, Expectation
 from testbed.claim.expect.perimeter import border
+from testbed.claim.seen import LOGGED
 from testbed.experiment.observer import Observer
 from testbed.experiment.traffic import ProbeReport
 from testbed.lab.access import Done, StepError
@@ -450,6 +452,35 @@ def test_within_waits_for_an_event_and_not_longer(observer, lab):
     threading.Timer(0.1, register).start()
     assert held(observer, mobile_node="registered", within="5s")
     assert held(observer, mobile_node="home", within="50ms") is False
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"event": {"node": "mn", "name": "registered", "none": True}},
+        {"event": {"node": "mn", "name": "registered", "at-most": 0}},
+        {"heard": {"agent": "fa-hotspot", "present": False}},
+        {"binding": {"present": False}},
+        {"visitor": {"agent": "fa-hotspot", "present": False}},
+    ],
+)
+def test_absence_holds_only_once_it_had_time_to_show(observer, lab, words):
+    def late():
+        row = {"home_address": "10.0.1.100", "care_of_addresses": ["10.0.3.7"]}
+        lab.states["ha", "home-agent"] = {"bindings": [row]}
+        lab.states["fa-hotspot", "foreign-agent"] = {"visitors": [row]}
+        lab.say("mn", "mobile-node", "registered")
+        lab.say("mn", "mobile-node", "agent-advertisement", agent="198.51.100.1")
+
+    expectation = Expectation.model_validate(words)
+    began = time.monotonic()
+    assert observer.observe("expect/0", expectation).held
+    assert time.monotonic() - began >= LOGGED / 1000
+    # What runs wait for together at their end they wait for once.
+    assert observer.observe("expect/0", expectation, since=began).held
+    assert time.monotonic() - began < 2 * LOGGED / 1000
+    threading.Timer(0.2, late).start()
+    assert observer.observe("expect/0", expectation).held is False
 
 
 def test_every_expectation_has_words():

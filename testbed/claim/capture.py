@@ -8,19 +8,22 @@ from typing import Final
 
 from testbed.claim.seen import Count
 from testbed.claim.sight import Decision
-from testbed.packet.match import Matched
-from testbed.packet.pcap import packet_mark
+from testbed.packet.decode import above_link
+from testbed.packet.pcap import Frame, packet_mark
+from testbed.packet.taps import Matched
 
 MARKED: Final = 100
 """Packets of a tap that evidence marks as counted by an expectation, at most."""
 
 
-def marks(matches: Iterable[Matched], counts: Callable[[bytes], bool] = bool) -> dict[str, list[str]]:
+def marks(
+    matches: Iterable[Matched], counts: Callable[[Frame], bool] = lambda _: True
+) -> dict[str, list[str]]:
     """The first packets of each tap that an expectation counts, as the report finds them again."""
     return {
         match.tap: found
         for match in matches
-        if (found := [packet_mark(one) for one in match.packets if counts(one)][:MARKED])
+        if (found := [packet_mark(above_link(one)) for one in match.frames if counts(one)][:MARKED])
     }
 
 

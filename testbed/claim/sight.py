@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from testbed.claim.probe import ProbeReport
 from testbed.errors import StepError
-from testbed.packet.match import Matched
+from testbed.packet.taps import Matched
 
 
 class Machine(Protocol):

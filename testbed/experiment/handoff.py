@@ -15,10 +15,10 @@ from statistics import median
 from typing import Any, Final
 
 from testbed.claim.probe import Outage, ProbeReport
-from testbed.experiment.captures import Captures
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.lab.captures import Captures
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture

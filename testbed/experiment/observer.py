@@ -11,10 +11,10 @@ from testbed.claim.expect import Expectation
 from testbed.claim.probe import ProbeReport
 from testbed.claim.sight import Decision, Facts, Sight
 from testbed.errors import ErrorGroup, TopologyError
-from testbed.experiment.captures import Captures
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.experiment.verdict import Finding
 from testbed.lab.access import Done, EventLog, LabAccess, StepError
+from testbed.lab.captures import Captures
 from testbed.topology.load import load_topology
 
 PAUSE: Final = 0.25

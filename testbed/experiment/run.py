@@ -11,7 +11,6 @@ from testbed.claim.claims import Experiment, place
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.errors import TestbedError
-from testbed.experiment.captures import Captures
 from testbed.experiment.evidence import Evidence, StepRecord
 from testbed.experiment.observer import Observer, Traffic
 from testbed.experiment.perform import Performer
@@ -20,6 +19,7 @@ from testbed.experiment.pulse import Pulse
 from testbed.experiment.reset import reset
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.captures import Captures
 
 
 def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:

@@ -1,22 +1,57 @@
-"""What a filter finds in a capture."""
+"""pcap filters on captured frames, decided on the host by libpcap, as tcpdump decides them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address
+from typing import Final
+
+import pcapy
+
+from testbed.packet.filters import FilterError, without_names
+from testbed.packet.pcap import RAW_IP, Frame
+
+_DLT: Final = {RAW_IP: 12}
+"""Link types of files that libpcap has another number for (LINKTYPE_RAW is DLT_RAW, pcap-linktype(7))."""
+_SNAPLEN: Final = 65535
+_LOAD, _CLASS = 0x00, 0x07  # BPF instructions, as in bpf(4)
+_MODE, _ABSOLUTE, _LENGTH = 0xE0, 0x20, 0x80
+_ANCILLARY: Final = 0xFFFFF000
+"""From this offset on Linux's kernel has facts beside the packet, such as its direction; a file has not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
-    """The packets of one tap that a filter matches, and how many there are to match."""
+def match(frames: Iterable[Frame], expression: str, hosts: Mapping[str, IPv4Address]) -> list[Frame]:
+    """Return the frames that a pcap filter matches, with `hosts` for the names in it; "" matches all.
 
-    tap: str
-    packets: tuple[bytes, ...]  # from the IP header on
-    times: tuple[float, ...]  # when each was captured: seconds since the epoch, the clock of all nodes
-    total: int  # packets captured at the tap, of any kind
-    alive: bool  # the capture was running
-    dropped: int  # packets the kernel could not hand over
+    As with `tcpdump -r`, no byte matches that the capture did not keep, and `len` is the length on the wire.
+    Raises `FilterError` for a filter that libpcap refuses, also where it is the frames' link type that it
+    does not go with.
+    """
+    text = without_names(expression, hosts)
+    return [frame for frame in frames if _program(text, frame.linktype).matches(frame)]
 
-    def after(self, moment: float) -> Matched:
-        """The same with those packets alone that were captured later."""
-        later = [one for one in zip(self.packets, self.times, strict=True) if one[1] > moment]
-        return replace(self, packets=tuple(one for one, _ in later), times=tuple(time for _, time in later))
+
+class _Program:
+    """A compiled filter."""
+
+    def __init__(self, text: str, linktype: int) -> None:
+        try:
+            self._compiled = pcapy.compile(_DLT.get(linktype, linktype), _SNAPLEN, text, 1, 0)
+        except (pcapy.PcapError, ValueError) as error:  # ValueError: a zero byte
+            raise FilterError(str(error)) from error
+        loads = [(code & _MODE, k) for code, _, _, k in self._compiled.get_bpf() if code & _CLASS == _LOAD]
+        if any(mode == _ABSOLUTE and k >= _ANCILLARY for mode, k in loads):
+            raise FilterError("it asks for what a capture of one interface does not keep")
+        self._asks_length = any(mode == _LENGTH for mode, _ in loads)
+
+    def matches(self, frame: Frame) -> bool:
+        data = frame.data
+        if self._asks_length and len(data) < frame.length:
+            data = data.ljust(frame.length, b"\0")  # libpcap's length on the wire is that of what it is given
+        return bool(self._compiled.filter(data))
+
+
+@lru_cache(maxsize=1024)
+def _program(text: str, linktype: int) -> _Program:
+    return _Program(text, linktype)

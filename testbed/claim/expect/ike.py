@@ -36,9 +36,9 @@ class Ike(Counted):
     def judge(self, sight: Sight) -> Decision:
         """Count the different requests of the exchange."""
         matches = sight.wires.match_all(self.at, ike.IKE_FILTER)
-        found = ike.requests(packet for match in matches for packet in match.packets)
+        found = ike.requests(frame for match in matches for frame in match.frames)
         wanted = ike.EXCHANGES[self.exchange]
-        counted = marks(matches, lambda packet: any(one.exchange == wanted for one in ike.requests([packet])))
+        counted = marks(matches, lambda frame: any(one.exchange == wanted for one in ike.requests([frame])))
         return decide_count(self, matches, [sum(one.exchange == wanted for one in found)], counted)
 
 
@@ -65,5 +65,5 @@ class EspSas(Counted):
     def judge(self, sight: Sight) -> Decision:
         """Count the different associations."""
         matches = sight.wires.match_all(self.at, ike.ESP_FILTER)
-        found = ike.associations(packet for match in matches for packet in match.packets)
+        found = ike.associations(frame for match in matches for frame in match.frames)
         return decide_count(self, matches, [len(found)], marks(matches))

@@ -14,7 +14,8 @@ from testbed.claim.sight import Decision, Facts, Sight, Wires
 from testbed.document.part import Part
 from testbed.document.values import Duration, format_duration
 from testbed.errors import StepError
-from testbed.packet.match import Matched
+from testbed.packet.decode import above_link
+from testbed.packet.taps import Matched
 
 MARKER = "readable by anybody on this link"
 """Text in every packet of the probe and the session (`MARKER` of both programs in `testbed/node`)."""
@@ -79,7 +80,7 @@ class Wire(Counted):
         if self.after:
             matches = self.after.later(wires, self.at, matches)
         counts = [sum(contains in packet for packet in match.packets) for match in matches]
-        counted = marks(matches, lambda packet: contains in packet)
+        counted = marks(matches, lambda frame: contains in above_link(frame))
         return decide_count(self, matches, counts, counted)
 
 

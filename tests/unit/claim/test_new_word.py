@@ -86,7 +86,7 @@ def test_a_word_is_one_file(tmp_path):
     place = "own.yaml:9:84: claims.mine.control.expect[0].kernel-routes.at-least"
     assert validate(HA="ha", NUMBER="exactly: 1") == f"error: {place}: expected a whole number, got many\n"
     found = validate(HA="haa", NUMBER="none: true", many="1")
-    assert "own.yaml:8:59: claims.mine.run.expect[0].kernel-routes.node: unknown node haa" in found
+    assert "own.yaml:8:66: claims.mine.run.expect[0].kernel-routes.node: unknown node haa" in found
     assert "claims.mine.run.expect[0].kernel-routes: every node has a route" in found
     assert "Routes in the table of a node." in run("-m", "testbed", "vocabulary", "kernel-routes")
     assert '"kernel-routes"' in run("-m", "testbed", "schema")

@@ -6,7 +6,8 @@ import time
 from testbed.experiment.health import Health
 from testbed.lab.access import Done, Entry, EventLog, StepError
 from testbed.lab.events import Event
-from testbed.packet.match import Matched
+from testbed.packet.pcap import RAW_IP, Frame
+from testbed.packet.taps import Matched
 from testbed.topology.load import load_topology
 
 
@@ -108,10 +109,13 @@ class PlayedCaptures:
     def match(self, tap, expression):
         if expression == "len > 9":
             raise StepError("syntax error in filter")
-        found = tuple(self.packets.get((tap, expression), ()))
-        times = self.times.get(tap, range(len(found)))
-        times = tuple(1764000000.0 + time for time in times)[: len(found)]
-        return Matched(tap, found, times, max(self.total, len(found)), self.alive, self.dropped)
+        packets = self.packets.get((tap, expression), ())
+        times = self.times.get(tap, range(len(packets)))
+        found = tuple(
+            Frame(1764000000_000000000 + round(time * 1e9), RAW_IP, packet, len(packet))
+            for packet, time in zip(packets, times, strict=False)
+        )
+        return Matched(tap, found, max(self.total, len(found)), self.alive, self.dropped)
 
     def match_all(self, taps, expression):
         return [self.match(tap, expression) for tap in taps]

@@ -20,7 +20,8 @@ from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe
 from testbed.lab.access import Done, StepError, Stopped
-from testbed.packet.match import Matched
+from testbed.packet.pcap import RAW_IP, Frame
+from testbed.packet.taps import Matched
 from testbed.topology.load import load_topology
 
 
@@ -258,7 +259,9 @@ def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures
     assert busy.verdict == "undecided"
     assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
     # As before, but what must not be was there.
-    captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), (0.0,), 5, True, 0) for tap in taps]
+    captures.match_all = lambda taps, expression: [
+        Matched(tap, (Frame(0, RAW_IP, b"x", 1),), 5, True, 0) for tap in taps
+    ]
     assert carry(lab, evidence, steps, [BOUND, SILENT], Health(380.0)).verdict == "failed"
 
 

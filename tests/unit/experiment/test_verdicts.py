@@ -9,7 +9,8 @@ from testbed.claim.expect.wire import Packets
 from testbed.claim.seen import Count
 from testbed.experiment.health import Health
 from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_json
-from testbed.packet.match import Matched
+from testbed.packet.pcap import RAW_IP, Frame
+from testbed.packet.taps import Matched
 
 YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
 
@@ -104,7 +105,8 @@ def test_the_time_of_day_may_have_been_set():
 
 
 def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
-    return Matched(tap, (b"",) * number, (0.0,) * number, number if total is None else total, alive, dropped)
+    frames = (Frame(0, RAW_IP, b"", 0),) * number
+    return Matched(tap, frames, number if total is None else total, alive, dropped)
 
 
 @pytest.mark.parametrize(

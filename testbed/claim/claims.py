@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import (
     BeforeValidator,
@@ -25,11 +25,8 @@ from testbed.document.marks import Path
 from testbed.document.part import Attachment, Part, Stack
 from testbed.document.values import Expected, Label, Name
 from testbed.errors import did_you_mean
+from testbed.evidence.verdicts import KINDS, Kind, Shows
 from testbed.packet.filters import filter_hosts
-
-Shows = Literal["works", "fails", "costs"]
-Kind = Literal["run", "control"]
-KINDS: tuple[Kind, ...] = ("run", "control")
 
 
 def _claim_id(value: Any) -> str:

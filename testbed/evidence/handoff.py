@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Final
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from testbed.evidence.health import Health
 from testbed.evidence.record import Record, Versioned
@@ -18,7 +18,7 @@ STEPS: Final = ("link", "address", "ike", "registration", "data")
 class HandOff(Record):
     """One move: its outage, and when since it began each step was reached."""
 
-    from_: str = Field(default="", alias="from")
+    from_: str = Field(default="", validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     """The network it left."""
     to: str = ""
     """The network it joined."""
@@ -73,6 +73,11 @@ class HandOffRun(Record):
     """The moves, in order."""
 
     @property
+    def places(self) -> str:
+        """The networks, as `--between` takes them."""
+        return ",".join(self.between)
+
+    @property
     def outages(self) -> list[float]:
         """The outages that ended, in ms."""
         return [move.outage_ms for move in self.moves if move.outage_ms is not None]
@@ -80,7 +85,7 @@ class HandOffRun(Record):
     @property
     def step_lengths(self) -> dict[str, float]:
         """How long each step took that was reached, in ms: the median of the moves."""
-        lengths: dict[str, list[float]] = Field(default_factory=dict)
+        lengths: dict[str, list[float]] = {}
         for move in self.moves:
             before = 0.0
             reached = [(move.timeline.get(step), step) for step in STEPS]

@@ -31,6 +31,11 @@ class Versioned(Record):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=OLDEST, le=SCHEMA_VERSION)
     """The version of the evidence's schema."""
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """The file as plain data, which is also what `-o json` prints."""
+        return self.model_dump(mode="json", by_alias=True)
+
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -137,7 +137,7 @@ class Verdicts(Versioned):
     @property
     def by_scenario(self) -> dict[str, list[Claim]]:
         """The claims of each scenario, in their order."""
-        found: dict[str, list[Claim]] = Field(default_factory=dict)
+        found: dict[str, list[Claim]] = {}
         for claim in self.claims:
             found.setdefault(claim.scenario or self.scenario, []).append(claim)
         return found

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from testbed.engine.api import ExecSession
+from testbed.evidence.folder import capture_path
+from testbed.evidence.run import CapturedTap, CaptureRecord
 from testbed.lab.access import LabAccess, StepError
 
 FOLDER: Final = "/run/testbed/captures"
@@ -158,15 +160,28 @@ class Captures:
         for capture in self._captures.values():
             capture.stop()
 
+    def record(self) -> CaptureRecord:
+        """How each capture went; known once they have ended."""
+        taps = {tap: self._capture(tap) for tap in self.taps}
+        return CaptureRecord(
+            taps={
+                tap: CapturedTap(file=capture_path(tap), alive=one.alive, dropped=one.dropped)
+                for tap, one in taps.items()
+            }
+        )
+
     @property
     def dropped(self) -> int:
         """Packets that the kernel could not hand over, all captures together; known once they have ended."""
         return sum(capture.dropped for capture in self._captures.values())
 
+    def _capture(self, tap: str) -> Capture:
+        return self._captures.get(tap) or self._captures[tap.partition("/")[0]]
+
     def match(self, tap: str, expression: str) -> Matched:
         """The packets of a tap that a pcap filter matches. Raises `StepError` for a bad filter."""
         node, _, network = tap.partition("/")
-        capture = self._captures.get(tap) or self._captures[node]
+        capture = self._capture(tap)
         file = f"{FOLDER}/{capture.file}"
         script = 'here=""\n'
         if capture.network is None:

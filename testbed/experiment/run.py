@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from testbed.claim.claims import Experiment
@@ -12,8 +11,11 @@ from testbed.claim.expectations import Counter
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.errors import TestbedError
+from testbed.evidence.folder import run_path
+from testbed.evidence.run import RunRecord, StepRecord
+from testbed.evidence.verdicts import run_name
 from testbed.experiment.captures import Captures
-from testbed.experiment.evidence import Evidence, StepRecord
+from testbed.experiment.evidence import Evidence
 from testbed.experiment.observe import Observer, Traffic, needed_taps
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
@@ -25,20 +27,21 @@ from testbed.lab.access import LabAccess, StepError, Stopped
 
 def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
     """Carry out one run and write its evidence. Errors of the lab are in the result; raises `Stopped`."""
-    began = time.monotonic()
+    began, wall = time.monotonic(), time.time()
     result = RunResult(lab=lab.name)
     experiment = planned.experiment
     folder = evidence.run_folder(planned.claim, planned.kind, planned.number)
     captures = Captures(lab, run_taps(lab, experiment))
     steps: list[StepRecord] = []
     traffic = Traffic()
+    counters: dict[str, Mapping[str, int]] = {}
     mark = lab.log.mark()
     try:
         pulse.begin()
         reset(lab)
         mark = lab.log.mark()
-        path = evidence.run_path(planned.claim, planned.kind, planned.number)
-        observer = Observer(lab, captures, mark, path, traffic)
+        path = run_path(planned.claim, planned.kind, planned.number)
+        observer = Observer(lab, captures, mark, path, traffic, counters)
         performer = Performer(lab, observer)
         result.notes = performer.notes
         for _, expectation in experiment.expectations():
@@ -60,7 +63,23 @@ def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evide
     _examine(pulse, captures, traffic, result)
     evidence.write_steps(folder, steps)
     evidence.write_events(folder, lab.log.since(mark))
+    evidence.write_captured(folder, captures.record())
     result.seconds = time.monotonic() - began
+    record = RunRecord(
+        claim=planned.claim,
+        run=run_name(planned.kind, planned.number),
+        lab=lab.name,
+        topology=evidence.keep_topology(lab.topology),
+        began=wall,
+        ended=wall + result.seconds,
+        marked=traffic.marked,
+        counters={node: dict(numbers) for node, numbers in counters.items()},
+        logs_ended=sorted(lab.log.ended),
+        health=result.health,
+        error=result.error,
+        notes=result.notes,
+    )
+    evidence.write_run(folder, record)
     return result
 
 
@@ -97,7 +116,9 @@ def _take(
         result.error = f"{step_text(step)}: {error.message}"
         raise
     finally:
-        records.append(StepRecord(step.word, step_text(step), began, time.time(), text))
+        records.append(
+            StepRecord(step=step.word, text=step_text(step), began=began, ended=time.time(), result=text)
+        )
 
 
 def _judge(experiment: Experiment, observer: Observer, captures: Captures, result: RunResult) -> None:
@@ -125,7 +146,9 @@ def _examine(pulse: Pulse, captures: Captures, traffic: Traffic, result: RunResu
             result.error = result.error or error.message
         return
     late = max(health.late_ms, traffic.probe.late if traffic.probe else 0.0)
-    result.health = health = replace(health, late_ms=late, dropped=captures.dropped)
+    result.health = health = health.model_copy(
+        update={"late_ms": round(late, 3), "dropped": captures.dropped}
+    )
     result.findings = [finding.excused(health) for finding in result.findings]
 
 

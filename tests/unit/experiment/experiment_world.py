@@ -3,8 +3,10 @@
 import itertools
 import time
 
+from testbed.evidence.folder import capture_path
+from testbed.evidence.health import Health
+from testbed.evidence.run import CapturedTap, CaptureRecord
 from testbed.experiment.captures import Matched
-from testbed.experiment.health import Health
 from testbed.lab.access import Done, Entry, EventLog, StepError
 from testbed.lab.events import Event
 from testbed.topology.load import load_topology
@@ -72,7 +74,7 @@ class PlayedPulse:
     """What `Pulse` offers: a machine as healthy as a test wants it."""
 
     def __init__(self, health=None):
-        self.health = health or Health(1.5)
+        self.health = health or Health(late_ms=1.5)
 
     def begin(self):
         pass
@@ -104,6 +106,13 @@ class PlayedCaptures:
     def fetch(self, folder):
         self.calls.append("fetch")
         return []
+
+    def record(self):
+        taps = {
+            tap: CapturedTap(file=capture_path(tap), alive=self.alive, dropped=self.dropped)
+            for tap in self.taps
+        }
+        return CaptureRecord(taps=taps)
 
     def match(self, tap, expression):
         if expression == "len > 9":

@@ -9,10 +9,10 @@ from testbed.claim.claims import Experiment
 from testbed.claim.expectations import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
+from testbed.evidence.health import Health
 from testbed.experiment import run as run_module
 from testbed.experiment.captures import Matched
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.health import Health
 from testbed.experiment.observe import Observer
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
@@ -251,17 +251,17 @@ BOUND = {"binding": {"agent": "ha"}}
 def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures, evidence):
     steps = [{"move": "hotel"}]
     calm = carry(lab, evidence, steps, [BOUND])
-    assert calm.verdict == "failed" and calm.health == Health(1.5)
-    busy = carry(lab, evidence, steps, [BOUND], Health(380.0))
+    assert calm.verdict == "failed" and calm.health == Health(late_ms=1.5)
+    busy = carry(lab, evidence, steps, [BOUND], Health(late_ms=380.0))
     assert busy.verdict == "undecided"
     assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
     # As before, but what must not be was there.
     captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), (0.0,), 5, True, 0) for tap in taps]
-    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(380.0)).verdict == "failed"
+    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(late_ms=380.0)).verdict == "failed"
 
 
 def test_an_expectation_on_the_way_is_excused_too(lab, captures, evidence):
-    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(380.0))
+    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(late_ms=380.0))
     assert [one.excuse is not None for one in result.findings] == [True]
 
 

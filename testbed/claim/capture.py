@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
-from testbed.claim.seen import Count
-from testbed.claim.sight import Decision
+from pydantic import Field
+
+from testbed.claim.names import Taps
+from testbed.claim.seen import Count, Counted
+from testbed.claim.sight import Decision, Facts
 from testbed.packet.decode import above_link
 from testbed.packet.pcap import Frame, packet_mark
 from testbed.packet.taps import Matched
 
 MARKED: Final = 100
 """Packets of a tap that evidence marks as counted by an expectation, at most."""
+
+
+class AtTaps(Counted):
+    """Something counted in the captures of taps, once they are whole."""
+
+    BY_CAPTURES: ClassVar[bool] = True
+
+    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
+
+    def taps(self, facts: Facts) -> list[str]:
+        """Where it counts."""
+        return self.at
 
 
 def marks(

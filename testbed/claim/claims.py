@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
@@ -26,10 +26,7 @@ from testbed.document.marks import Path
 from testbed.document.part import Attachment, Part, Stack
 from testbed.document.values import Expected, Label, Name
 from testbed.errors import did_you_mean
-
-Shows = Literal["works", "fails", "costs"]
-Kind = Literal["run", "control"]
-KINDS: tuple[Kind, ...] = ("run", "control")
+from testbed.evidence.verdicts import KINDS, Kind, Shows
 
 
 def _claim_id(value: Any) -> str:

@@ -46,6 +46,9 @@ class Seen(Part):
     ON_ITS_WAY: ClassVar[float] = 0.0
     """How many ms after it happened it may be seen."""
 
+    BY_CAPTURES: ClassVar[bool] = False
+    """Whether captures alone decide it: at the end of a run, once they are whole."""
+
     def bound(self, too_much: bool) -> float | None:
         """The bound in ms that a slow machine exceeds where it is the reason; None: it cannot be."""
         return self.TOO_MUCH if too_much else self.TOO_LITTLE

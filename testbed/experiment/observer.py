@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,16 @@ from typing import Any, Final
 
 from testbed.claim.expect import Expectation
 from testbed.claim.probe import ProbeReport
-from testbed.claim.sight import Decision, Facts, Sight
+from testbed.claim.sight import Decision, Facts
 from testbed.errors import ErrorGroup, TopologyError
+from testbed.evidence.run import Observation
+from testbed.experiment.judge import begin_of, decide_look
 from testbed.experiment.traffic import Probe, TcpSession
-from testbed.experiment.verdict import Finding
 from testbed.lab.access import Done, EventLog, LabAccess, StepError
 from testbed.lab.captures import Captures
+from testbed.packet.taps import TapFrames
 from testbed.topology.load import load_topology
+from testbed.topology.names import host_addresses
 
 PAUSE: Final = 0.25
 """Seconds between two looks while nothing is reported; an event brings the next look at once."""
@@ -80,72 +84,115 @@ class LabLooker:
 
 @dataclass
 class Observer:
-    """Looks at one run in one lab."""
+    """Looks at one run in one lab, and takes down every look that counts."""
 
     lab: LabAccess
     captures: Captures
     mark: int  # where the run began in the event log
-    folder: str = ""  # the run's folder in the evidence, for references
     traffic: Traffic = field(default_factory=Traffic)
-    began: dict[str, Any] = field(default_factory=dict)  # place → what was seen at the beginning
+    observations: dict[str, Observation] = field(default_factory=dict)  # by place: the last one counts
 
     @property
     def log(self) -> EventLog:
         """The lab's events."""
         return self.lab.log
 
-    def begin(self, place: str, expectation: Expectation) -> None:
+    def begin(self, where: str, expectation: Expectation) -> None:
         """Take down what an expectation needs to know of the beginning of the run. Raises `StepError`."""
-        self.began[place] = expectation.part.begin(LabLooker(self.lab, self.traffic))
+        began = time.time()
+        seen = expectation.part.begin(LabLooker(self.lab, self.traffic))
+        if seen is not None:
+            self._keep(
+                Observation(
+                    place=begin_of(where),
+                    word=expectation.word,
+                    began=began,
+                    ended=time.time(),
+                    events=self.log.mark() - self.mark,
+                    seen=_plain(seen),
+                )
+            )
 
     def observe(
-        self, place: str, expectation: Expectation, within: float | None = None, since: float | None = None
-    ) -> Finding:
-        """Look until it holds, at most its own `within` or the one given (ms), and say what was seen.
+        self, where: str, expectation: Expectation, within: float | None = None, since: float | None = None
+    ) -> Decision:
+        """Look until it holds, at most its own `within` or the one given (ms); the last look counts.
 
         That something is absent holds only once it had the time to show: since the monotonic time `since`,
-        or since now.
+        or since now. Raises `Stopped`.
         """
         bound = expectation.within if expectation.within is not None else within or 0.0
         bound = max(bound, expectation.part.ON_ITS_WAY)
         now = time.monotonic()
         deadline = now + bound / 1000
-        settled = (since or now) + expectation.part.quiet / 1000
+        settled = (now if since is None else since) + expectation.part.quiet / 1000
         while True:
             mark = self.log.mark()
             began = time.monotonic()
-            decision = self._look(place, expectation, bound)
+            look, decision = self._look(where, expectation, bound)
             left = settled - began if decision.held else deadline - time.monotonic()
             if left <= 0:
-                return self._finding(expectation, decision)
+                self._keep(look)
+                return decision
             if self.log.mark() == mark:
                 self.log.pause(min(PAUSE, left))
 
-    def _look(self, place: str, expectation: Expectation, bound: float) -> Decision:
+    def note(self, where: str, expectation: Expectation) -> None:
+        """Take down that the whole captures count, which have ended."""
+        now = time.time()
+        self._keep(self._observation(where, expectation, now, {}))
+
+    def _look(self, where: str, expectation: Expectation, bound: float) -> tuple[Observation, Decision]:
+        part = expectation.part
+        began = time.time()
+        seen: Any = None
+        error: str | None = None
+        frames: dict[str, TapFrames] = {}
         try:
-            seen = expectation.part.look(LabLooker(self.lab, self.traffic, bound))
-            sight = Sight(
-                facts=self.lab.topology,
-                wires=self.captures,
-                seen=seen,
-                events=self.log.since(self.mark),
-                ended=self.log.ended,
-                began=self.began.get(place),
-                marked=self.traffic.marked,
-            )
-            return expectation.part.judge(sight)
-        except StepError as error:
-            return Decision(None, error.message)
-
-    def _file(self, tap: str) -> str:
-        return f"{self.folder}captures/{tap.replace('/', '-')}.pcap"
-
-    def _finding(self, expectation: Expectation, decision: Decision) -> Finding:
-        return Finding(
-            expectation.phrase(),
-            decision.held,
-            decision.observed,
-            tuple(map(self._file, expectation.part.taps(self.lab.topology))),
-            bound=expectation.bound(decision.too_much),
-            matched={self._file(tap): marks for tap, marks in decision.counted.items()},
+            seen = _plain(part.look(LabLooker(self.lab, self.traffic, bound)))
+            frames = {tap.name: tap for tap in self.captures.look(part.taps(self.lab.topology))}
+        except StepError as failed:
+            error = failed.message
+        captured = {name: len(tap.frames) for name, tap in frames.items() if tap.alive}
+        look = self._observation(where, expectation, began, captured, seen=seen, error=error)
+        begin = self.observations.get(begin_of(where))
+        decision = decide_look(
+            expectation,
+            look,
+            begin.seen if begin else None,
+            facts=self.lab.topology,
+            hosts=host_addresses(self.lab.topology),
+            events=self.log.since(self.mark),
+            tap=lambda name: _tap(frames, name),
         )
+        return look, decision
+
+    def _observation(
+        self, where: str, expectation: Expectation, began: float, captured: dict[str, int], **more: Any
+    ) -> Observation:
+        return Observation(
+            place=where,
+            word=expectation.word,
+            began=began,
+            ended=time.time(),
+            events=self.log.mark() - self.mark,
+            captured=captured,
+            logs_ended=sorted(self.log.ended),
+            marked=self.traffic.marked,
+            **more,
+        )
+
+    def _keep(self, look: Observation) -> None:
+        self.observations.pop(look.place, None)  # so that they are in the order of time
+        self.observations[look.place] = look
+
+
+def _tap(frames: Mapping[str, TapFrames], name: str) -> TapFrames:
+    if name not in frames:
+        raise StepError(f"there is no capture at {name}")
+    return frames[name]
+
+
+def _plain(seen: Any) -> Any:
+    """What was seen as JSON keeps it: what is judged now is what is read later."""
+    return json.loads(json.dumps(seen, default=str))

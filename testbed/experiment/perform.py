@@ -76,7 +76,7 @@ class Performer:
 
     def __init__(self, lab: LabAccess, observer: Observer) -> None:
         self._lab = lab
-        self._observer = observer
+        self.observer = observer
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self.notes: list[str] = []
 
@@ -112,10 +112,10 @@ class Performer:
             case Flush():
                 return flush(self._lab, part.agents)
         if step.wait_until:
-            finding = self._observer.observe(place, step.wait_until, WAIT_WITHIN)
-            if not finding.held:
-                raise StepError(f"waited in vain: {finding.expectation}: {finding.observed}")
-            return finding.observed
+            decision = self.observer.observe(place, step.wait_until, WAIT_WITHIN)
+            if not decision.held:
+                raise StepError(f"waited in vain: {step.wait_until.phrase()}: {decision.observed}")
+            return decision.observed
         raise AssertionError(step.word)  # pragma: no cover
 
     def undo(self) -> list[str]:
@@ -271,7 +271,7 @@ class Performer:
         return name, str(address), str(settings["home-address"])
 
     def _session(self, part: Session) -> str:
-        traffic = self._observer.traffic
+        traffic = self.observer.traffic
         if part.action == "stop" or traffic.session:
             if traffic.session:
                 traffic.session.stop()
@@ -286,7 +286,7 @@ class Performer:
         return f"connected from {source} to {address}"
 
     def _probe(self, part: ProbeStep) -> str:
-        traffic = self._observer.traffic
+        traffic = self.observer.traffic
         if part.action == "stop":
             if traffic.probe is None:
                 raise StepError("no probe was started")

@@ -10,11 +10,12 @@ from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from testbed.claim.claims import KINDS, Claim, Experiment, Kind, check_names
+from testbed.claim.claims import Claim, Experiment, check_names
 from testbed.document.marks import Path as Place
 from testbed.document.part import Stack
 from testbed.document.read import dotted
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
+from testbed.evidence.verdicts import KINDS, Kind
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
 

@@ -13,6 +13,7 @@ from claims_world import reasons, scenario, verdicts
 
 from testbed.engine import names
 from testbed.errors import UsageError
+from testbed.evidence.verdicts import Verdicts
 from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import read_labs
@@ -21,7 +22,7 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.packet.decode import decode
 from testbed.packet.layers import MobileIp
 from testbed.packet.pcap import read_capture
-from testbed.report.evidence import Verdicts, read_evidence
+from testbed.report.evidence import read_evidence
 from testbed.report.overhead import overheads
 from testbed.report.selection import select
 from testbed.topology.load import load_topology

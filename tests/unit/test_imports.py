@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "testbed"
 
-_TOPOLOGY = {"errors", "data", "document", "packet", "claim"}
+_TOPOLOGY = {"errors", "data", "document", "packet", "evidence", "claim"}
 _LAB = {*_TOPOLOGY, "topology", "render", "engine"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -18,7 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "data": set(),
     "document": {"errors", "data"},
     "packet": {"errors"},
-    "claim": {"errors", "document", "packet"},
+    "evidence": {"errors", "document", "packet"},
+    "claim": {"errors", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},
     "engine": {"errors", "data"},

@@ -6,32 +6,25 @@ from typing import Literal
 
 from pydantic import Field
 
-from testbed.claim.capture import decide_count, marks
-from testbed.claim.names import Taps
-from testbed.claim.seen import Counted
-from testbed.claim.sight import Decision, Facts, Sight
+from testbed.claim.capture import AtTaps, decide_count, marks
+from testbed.claim.sight import Decision, Sight
 from testbed.packet import ike
 
 IkeExchange = Literal["IKE_SA_INIT", "IKE_AUTH", "CREATE_CHILD_SA", "INFORMATIONAL"]
 
 
-class Ike(Counted):
+class Ike(AtTaps):
     """IKE exchanges, told from the requests captured at the taps; retransmissions count once."""
 
     word = "ike"
     title = "IKE exchanges captured at taps"
     order = 30
 
-    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
     exchange: IkeExchange = Field(description="The exchange type of RFC 7296")
 
     def phrase(self) -> str:
         """What is expected, as a line."""
         return f"{self.exchange} exchanges at {', '.join(self.at)}: {self.wanted}"
-
-    def taps(self, facts: Facts) -> list[str]:
-        """Where it counts."""
-        return self.at
 
     def judge(self, sight: Sight) -> Decision:
         """Count the different requests of the exchange."""
@@ -42,7 +35,7 @@ class Ike(Counted):
         return decide_count(self, matches, [sum(one.exchange == wanted for one in found)], counted)
 
 
-class EspSas(Counted):
+class EspSas(AtTaps):
     """ESP security associations seen in use at the taps: different pairs of destination and SPI.
 
     An association is one-way, so a tunnel with traffic both ways shows two.
@@ -52,15 +45,9 @@ class EspSas(Counted):
     title = "ESP security associations"
     order = 40
 
-    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
-
     def phrase(self) -> str:
         """What is expected, as a line."""
         return f"ESP security associations in use at {', '.join(self.at)}: {self.wanted}"
-
-    def taps(self, facts: Facts) -> list[str]:
-        """Where it counts."""
-        return self.at
 
     def judge(self, sight: Sight) -> Decision:
         """Count the different associations."""

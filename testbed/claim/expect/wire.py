@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from testbed.claim.capture import decide_count, marks
+from testbed.claim.capture import AtTaps, decide_count, marks
 from testbed.claim.names import PcapFilter, Taps
-from testbed.claim.seen import Counted
 from testbed.claim.sight import Decision, Facts, Sight, Wires
 from testbed.document.part import Part
 from testbed.document.values import Duration, format_duration
@@ -61,10 +60,9 @@ class After(Part):
         return max(times) + self.by / 1000
 
 
-class Wire(Counted):
+class Wire(AtTaps):
     """Packets captured at taps, all of them or those of the last part of a run."""
 
-    at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
     after: After | None = Field(
         default=None,
         description="Only later packets count: `{at: TAP, filter: FILTER, by: TIME}` is so long after the "

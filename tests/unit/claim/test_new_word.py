@@ -56,8 +56,8 @@ from testbed.lab.access import Done
 lab = PlayedLab()
 lab.outputs["ip"] = Done(0, b"default via 10.0.1.1\\n10.0.1.0/24 dev home\\n", b"")
 expectation = Expectation.model_validate({"kernel-routes": {"node": "ha", "exactly": 2}, "within": "1s"})
-finding = Observer(lab, PlayedCaptures(), 0).observe("expect/0", expectation)
-print(f"{finding.expectation}: {finding.held}: {finding.observed}")
+decision = Observer(lab, PlayedCaptures(), 0).observe("expect/0", expectation)
+print(f"{expectation.phrase()}: {decision.held}: {decision.observed}")
 """
 
 

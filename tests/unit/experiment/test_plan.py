@@ -286,10 +286,10 @@ def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
     scenario, labs = planned()
     stage.results["2.1-fa-mn-deaf", "run", 1] = RunResult([Finding("deaf", False, "heard")])
     verdicts = stage.verification.verify(scenario, labs)
-    assert [one["id"] for one in verdicts["claims"]] == list(scenario.claims)
-    wrong = [one["id"] for one in verdicts["claims"] if one["verdict"] != "reproduced"]
+    assert [one.id for one in verdicts.claims] == list(scenario.claims)
+    wrong = [one.id for one in verdicts.claims if one.verdict != "reproduced"]
     assert wrong == ["2.1-fa-mn-deaf"]
-    assert json.loads((tmp_path / "verdicts.json").read_text()) == verdicts
+    assert json.loads((tmp_path / "verdicts.json").read_text()) == verdicts.document
     assert (tmp_path / "topology.yaml").read_text().startswith("name: scenario-2.1")
     assert sorted(stage.up) == sorted(stage.down) and len(stage.up) == 9
 
@@ -298,8 +298,8 @@ def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
     scenario, labs = planned()
     stage.refused = ("figure-10",)
     verdicts = stage.verification.verify(scenario, labs)
-    (one,) = [one for one in verdicts["claims"] if one["verdict"] != "reproduced"]
-    assert one["id"] == "fig10-trusted-fa" and one["verdict"] == "inconclusive" and "no room" in one["reason"]
+    (one,) = [one for one in verdicts.claims if one.verdict != "reproduced"]
+    assert one.id == "fig10-trusted-fa" and one.verdict == "inconclusive" and "no room" in one.reason
     assert len(stage.down) == 9  # what was half there too
 
 
@@ -319,11 +319,11 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
     stage.results["mine", "run", 1] = RunResult([Finding("a", True, "seen")], lab="x", seconds=1.0)
     stage.results["mine", "run", 2] = RunResult([Finding("b", False, "missed")], lab="y", seconds=2.0)
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
-    (one,) = stage.verification.verify(scenario, labs)["claims"]
-    assert one["verdict"] == "refuted" and one["reason"] == "run 2: b: missed"
+    (one,) = stage.verification.verify(scenario, labs).claims
+    assert one.verdict == "refuted" and one.reason == "run 2: b: missed"
     came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None, "health": None}
-    assert one["run"] == came
-    assert [each["run"] for each in one["evidence"]] == ["main", "main-2", "control"]
+    assert one.run.model_dump() == came
+    assert [each.run for each in one.evidence] == ["main", "main-2", "control"]
     read = read_evidence(tmp_path / "evidence")
     (claim,) = read.verdicts.claims
     assert [each.expectation for each in claim.findings("main")] == ["a", "b"]

@@ -148,7 +148,9 @@ class EvidenceFolder:
     def check(self) -> None:
         """Raise `UsageError` unless it is a folder with verdicts or numbers in it."""
         if not self.folder.is_dir():
-            there = f"{self.folder} is no folder" if self.folder.exists() else f"there is no {self.folder}"
+            there = (
+                f"{self.folder} is no folder" if self.folder.exists() else f"there is no folder {self.folder}"
+            )
             raise UsageError(there, hint="testbed verify NAME --evidence DIR writes one")
         if self.verdicts is None and self.handoffs is None:
             raise UsageError(

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "data"},
     "lab": _LAB,
     "experiment": {*_LAB, "lab"},
-    "report": {*_LAB, "lab", "experiment"},
+    "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes stands alone: the image has no more of testbed than these two.

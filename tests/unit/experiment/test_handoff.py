@@ -151,6 +151,7 @@ def played(monkeypatch):
             used.append("captures")
 
         start = stop = lambda self: None
+        dropped = 7
 
         def fetch(self, folder):
             return []
@@ -173,7 +174,7 @@ def played(monkeypatch):
 def test_moves_go_to_and_fro(played, tmp_path):
     lab = PlayedLab()
     told = []
-    done = measure_moves(lab, ("hotel", "airport"), 3, tmp_path, told.append)
+    done, dropped = measure_moves(lab, ("hotel", "airport"), 3, tmp_path, told.append)
     walked = [request["network"] for _, _, request in lab.asked]
     assert walked == ["hotel", "airport", "hotel", "airport"]  # the first is no measurement
     assert [(one.origin, one.target) for one in done] == [
@@ -181,7 +182,7 @@ def test_moves_go_to_and_fro(played, tmp_path):
         ("airport", "hotel"),
         ("hotel", "airport"),
     ]
-    assert told == done and done[0].timeline["data"] == 9.0
+    assert told == done and done[0].timeline["data"] == 9.0 and dropped == 7
     assert ("10.0.1.100", "cn", "10.0.4.10") in played and "stopped" in played
 
 
@@ -309,9 +310,8 @@ def test_a_file_that_is_no_measurement(tmp_path):
 @pytest.fixture
 def labs(monkeypatch):
     """Every stack is measured at once, with an outage of 4 RTT + 50 ms, or none."""
-    made = SimpleNamespace(
-        broken=False, stacks=[], health=Health(late_ms=2.0), outage=lambda rtt: 4 * rtt + 50
-    )
+    made = SimpleNamespace(broken=False, stacks=[], outage=lambda rtt: 4 * rtt + 50)
+    made.health = Health(late_ms=2.0)
 
     def stack(self, plan, lab, rtts, moves):
         made.stacks.append((plan.stack, lab))

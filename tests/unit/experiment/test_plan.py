@@ -10,6 +10,8 @@ from experiment_world import PlayedLab
 
 from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
+from testbed.evidence.folder import run_path
+from testbed.evidence.verdicts import Verdicts
 from testbed.experiment import verify as verify_module
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import (
@@ -221,11 +223,12 @@ def test_old_evidence_is_replaced(tmp_path):
     folder = first.run_folder("x", "run")
     (folder / "captures").mkdir()
     (folder / "captures" / "mn-hotel.pcap").touch()
-    first.write_json("verdicts.json", {"schema_version": 1})
+    (folder / "run.json").touch()
+    first.write("verdicts.json", Verdicts(claims=[]))
     again = Evidence(tmp_path).run_folder("x", "run")
-    assert again == folder and not list(again.glob("captures/*"))
-    assert first.run_path("x", "control") == "claims/x/control/"
-    assert first.run_path("x", "run", 2) == "claims/x/main-2/"
+    assert again == folder and not [one for one in again.rglob("*") if one.is_file()]
+    assert run_path("x", "control") == "claims/x/control/"
+    assert run_path("x", "run", 2) == "claims/x/main-2/"
 
 
 @pytest.mark.parametrize("keys", [False, True])
@@ -334,10 +337,10 @@ def test_several_scenarios_are_decided_together(stage, tmp_path):
     scenarios = two(tmp_path)
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
     verdicts = stage.verification.verify_all(scenarios, plan_labs(scenarios))
-    assert "scenario" not in verdicts
-    of = {one["id"]: one["scenario"] for one in verdicts["claims"]}
+    assert verdicts.scenario == ""
+    of = {one.id: one.scenario for one in verdicts.claims}
     assert of["2.1-fa-mn-deaf"] == "scenario-2.1" and of["theirs"] == "own"
-    shows = {one["id"]: (one["shows"], one["problem"]) for one in verdicts["claims"]}
+    shows = {one.id: (one.shows, one.problem) for one in verdicts.claims}
     assert shows["2.1-colocated-renegotiates"] == ("costs", "renegotiation-per-move")
     assert {file.name for file in (tmp_path / "evidence" / "topologies").iterdir()} >= {
         "own.yaml",

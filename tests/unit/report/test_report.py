@@ -369,11 +369,17 @@ def test_folders_that_are_no_evidence(tmp_path: Path) -> None:
         read_evidence(tmp_path)
 
 
-def test_rubbish_among_events_and_steps_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "events.jsonl").write_bytes(b'\xff\n[]\n{"event": "ready", "wall": "soon"}\n{"eve')
+def test_a_last_line_cut_short_is_passed_over_and_rubbish_is_not(tmp_path: Path) -> None:
+    line = '{"node": "mn", "event": "ready", "source": "roam", "wall": 2}\n'
+    (tmp_path / "events.jsonl").write_text(line + '{"eve')
+    assert [(one.name, one.wall) for one in RunFolder(tmp_path).events] == [("ready", 2.0)]
+    (tmp_path / "events.jsonl").write_text(line + "[]\n")
+    with pytest.raises(TestbedError, match="valid dictionary") as caught:
+        _ = RunFolder(tmp_path).events
+    assert str(caught.value.source).endswith("events.jsonl:2")
     (tmp_path / "steps.jsonl").write_text('{"text": "move", "began": {}, "ended": 2}\n')
-    assert [(one.name, one.wall) for one in RunFolder(tmp_path).events] == [("ready", 0.0)]
-    assert [(one.text, one.began, one.ended) for one in RunFolder(tmp_path).steps] == [("move", 0.0, 2.0)]
+    with pytest.raises(TestbedError, match="began: "):
+        _ = RunFolder(tmp_path).steps
 
 
 def test_a_capture_cut_short_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -28,19 +28,14 @@ class Recording:
     """What was recorded of a run: all that decides it."""
 
     folder: RunFolder
+    record: RunRecord
+    """Its run.json."""
     path: str
     """That folder, relative to the evidence folder, with a slash at its end."""
     facts: Facts
     """The topology of the run's lab."""
     hosts: Mapping[str, IPv4Address]
     """The addresses of the hosts that filters name."""
-
-    @cached_property
-    def record(self) -> RunRecord:
-        """run.json. Raises `StepError` where there is none."""
-        if self.folder.record is None:
-            raise StepError(f"{self.path}run.json is missing")
-        return self.folder.record
 
     @cached_property
     def looks(self) -> dict[str, Observation]:

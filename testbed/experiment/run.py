@@ -82,9 +82,8 @@ def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evide
     evidence.write_observations(folder, observer.observations.values())
     evidence.write_captured(folder, captures.record())
     path = run_path(planned.claim, planned.kind, planned.number)
-    return judge_run(
-        experiment, Recording(RunFolder(folder), path, lab.topology, host_addresses(lab.topology))
-    )
+    hosts = host_addresses(lab.topology)
+    return judge_run(experiment, Recording(RunFolder(folder), record, path, lab.topology, hosts))
 
 
 def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:

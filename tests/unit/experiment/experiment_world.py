@@ -3,7 +3,7 @@
 import itertools
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from testbed.evidence.folder import capture_path
 from testbed.evidence.health import Health
@@ -108,15 +108,14 @@ def frame(packet, time=0.0):
     return Frame(1764000000_000000000 + round(time * 1e9), RAW_IP, packet, len(packet))
 
 
-ICMP = bytes.fromhex("4500001c000000004001") + bytes(18)
 OTHER = [frame(bytes(28))] * 5  # no IP
 
 
 class PlayedCaptures:
     """What `Captures` offers: for each tap and filter what a test put there, and files with other packets."""
 
-    leaking = False
-    """Whether there is an IP packet in the files."""
+    files: ClassVar = {}
+    """Tap → IP packets that its file has, beside others."""
 
     def __init__(self, lab=None, taps=()):
         self.taps = tuple(taps)
@@ -137,7 +136,9 @@ class PlayedCaptures:
         self.calls.append("fetch")
         folder.mkdir(exist_ok=True)
         for tap in self.taps:
-            write_pcap(folder.parent / capture_path(tap), RAW_IP, [frame(ICMP)] if self.leaking else OTHER)
+            write_pcap(
+                folder.parent / capture_path(tap), RAW_IP, [*map(frame, self.files.get(tap, ())), *OTHER]
+            )
 
     def record(self):
         taps = {

@@ -11,7 +11,6 @@ from testbed.claim.phrases import step_text
 from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
 from testbed.evidence.health import Health
-from testbed.experiment import run as run_module
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.observer import Observer
 from testbed.experiment.perform import Performer
@@ -175,13 +174,6 @@ def test_flush_asks_only_those_who_remember_something(lab):
 
 
 @pytest.fixture
-def captures(monkeypatch):
-    played = PlayedCaptures()
-    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
-    return played
-
-
-@pytest.fixture
 def evidence(tmp_path):
     return Evidence(tmp_path)
 
@@ -257,7 +249,7 @@ def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures
     assert busy.verdict == "undecided"
     assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
     # As before, but what must not be was there.
-    captures.leaking = True
+    captures.files = {"gw/backbone": [bytes.fromhex("4500001c000000004001") + bytes(18)]}
     assert carry(lab, evidence, steps, [BOUND, SILENT], Health(late_ms=380.0)).verdict == "failed"
 
 

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from testbed.evidence.folder import capture_path
+from testbed.evidence.run import CapturedTap, CaptureRecord
 from testbed.lab.access import LabAccess, StepError
 from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
@@ -170,6 +172,15 @@ class Captures:
             capture.end()
         for capture in self._captures.values():
             capture.stop()
+
+    def record(self) -> CaptureRecord:
+        """How each capture went; known once they have ended."""
+        return CaptureRecord(
+            taps={
+                tap: CapturedTap(file=capture_path(tap), alive=one.alive, dropped=one.dropped)
+                for tap, one in self._of.items()
+            }
+        )
 
     @property
     def dropped(self) -> int:

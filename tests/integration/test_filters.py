@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.claim.claims import KINDS
-from testbed.claim.expectations import Packets
+from testbed.claim.expect.wire import Packets
 from testbed.engine.docker import DockerEngine
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.packet.match import match
 from testbed.packet.pcap import ETHERNET, LINUX_SLL2, Frame, write_pcap

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 from pcap_filters import BAD, GOOD, HOSTS, PACKETS, frames
 
-from testbed.claim.claims import KINDS
-from testbed.claim.expectations import Packets
+from testbed.claim.expect.wire import Packets
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts, without_names
 from testbed.packet.match import match
 from testbed.packet.pcap import ETHERNET, LINUX_SLL2, RAW_IP, Frame

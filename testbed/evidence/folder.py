@@ -87,6 +87,10 @@ class RunFolder:
         """The steps taken."""
         return list(read_lines(StepRecord, self.folder / STEPS))
 
+    def frames(self, file: str) -> list[Frame]:
+        """The frames of one capture, by its path in this folder. Raises `CaptureError`."""
+        return read_capture(self.folder / file)
+
     def captures(self) -> Iterator[tuple[Path, list[Frame] | CaptureError]]:
         """The file (NODE-NETWORK.pcap) and the frames of every capture, or why it cannot be read."""
         for file in sorted(self.folder.glob(f"{CAPTURES}/*.pcap*")):

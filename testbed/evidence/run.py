@@ -51,7 +51,8 @@ class Observation(Record):
     """One line of observations.jsonl: a look at the lab that decided something."""
 
     place: str
-    """The path of the expectation in the run: expect/2, steps/4/expect, steps/3/wait-until."""
+    """The path of the expectation in the run: expect/2, steps/4/expect, steps/3/wait-until; ending in
+    /begin: what was seen before the first step."""
     word: str
     """The expectation's word."""
     began: float
@@ -61,7 +62,12 @@ class Observation(Record):
     events: int = Field(ge=0)
     """How many of the events in events.jsonl had arrived by then."""
     captured: dict[str, int] = Field(default_factory=dict)
-    """Tap (NODE/NETWORK) → how many frames it had captured by then; empty: all of them count."""
+    """Tap (NODE/NETWORK) → how many frames it had captured by then, where its capture was running; empty: the
+    whole captures count."""
+    logs_ended: list[str] = Field(default_factory=list)
+    """Nodes whose event log had ended: what they reported afterwards, if anything, is not known."""
+    marked: bool = False
+    """Whether a probe or session had been started, whose payload would show up in clear text."""
     seen: JsonValue = None
     """What the lab answered; null where captures and events alone decide."""
     error: str | None = None
@@ -101,14 +107,10 @@ class RunRecord(Record):
     """When it began, in s since the epoch."""
     ended: float
     """When it ended, in s since the epoch."""
-    marked: bool = False
-    """Whether a probe or session was started, whose payload would show up in clear text."""
-    counters: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """Node → the counters of its daemon when the run began, where an expectation counts from there."""
-    logs_ended: list[str] = Field(default_factory=list)
-    """Nodes whose event log ended before the run did."""
     health: Health | None = None
     """What the machine was like; null where that is not known."""
+    health_error: str | None = None
+    """Why it is not known."""
     error: str | None = None
     """Why a step or an observation could not be carried out."""
     notes: list[str] = Field(default_factory=list)

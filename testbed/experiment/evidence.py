@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from testbed.errors import UsageError, cannot_write
 from testbed.evidence import folder as names
 from testbed.evidence.record import write_lines, write_record
-from testbed.evidence.run import CaptureRecord, EventRecord, RunRecord, StepRecord
+from testbed.evidence.run import CaptureRecord, EventRecord, Observation, RunRecord, StepRecord
 from testbed.evidence.verdicts import Kind
 from testbed.lab.access import Entry
 from testbed.render import RenderedLab
@@ -93,23 +93,29 @@ class Evidence:
         write_record(folder / names.CAPTURED, record)
 
     @staticmethod
-    def write_events(folder: Path, entries: Iterable[Entry]) -> None:
+    def write_events(folder: Path, events: Iterable[EventRecord]) -> None:
         """The event log of a run, in the order of arrival."""
-        lines = (
-            EventRecord.model_validate(
-                {
-                    **entry.event.fields,
-                    "node": entry.node,
-                    "event": entry.event.name,
-                    "source": entry.event.source,
-                    "wall": entry.event.time,
-                }
-            )
-            for entry in entries
-        )
-        write_lines(folder / names.EVENTS, lines)
+        write_lines(folder / names.EVENTS, events)
+
+    @staticmethod
+    def write_observations(folder: Path, observations: Iterable[Observation]) -> None:
+        """The looks that decide a run, in the order of time."""
+        write_lines(folder / names.OBSERVATIONS, observations)
 
     @staticmethod
     def write_steps(folder: Path, steps: Iterable[StepRecord]) -> None:
         """The steps of a run."""
         write_lines(folder / names.STEPS, steps)
+
+
+def event_record(entry: Entry) -> EventRecord:
+    """An event as it stands in the evidence."""
+    return EventRecord.model_validate(
+        {
+            **entry.event.fields,
+            "node": entry.node,
+            "event": entry.event.name,
+            "source": entry.event.source,
+            "wall": entry.event.time,
+        }
+    )

@@ -14,12 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from testbed.claim.probe import Outage, ProbeReport
 from testbed.evidence import handoff as written
 from testbed.evidence.handoff import STEPS
-from testbed.experiment.captures import Captures
 from testbed.experiment.perform import settle
-from testbed.experiment.traffic import Outage, Probe, ProbeReport
+from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.lab.captures import Captures
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture

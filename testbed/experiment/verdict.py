@@ -17,23 +17,14 @@ one has, else *held*. The verdict of a claim needs its control:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from testbed.claim.seen import PATIENCE
 from testbed.evidence import verdicts as written
 from testbed.evidence.health import Health, worst
-from testbed.evidence.verdicts import Kind, LabFacts, RunVerdict, Shows, Verdict, Verdicts, run_name
-
-
-class Decision(NamedTuple):
-    """Whether an expectation holds (None: cannot be told), and what was observed."""
-
-    held: bool | None
-    observed: str
-    too_much: bool = False
-    """Not held, because of something seen rather than of something missing."""
+from testbed.evidence.verdicts import KINDS, Kind, LabFacts, RunVerdict, Shows, Verdict, Verdicts, run_name
+from testbed.experiment.plan import Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +203,37 @@ def _facts(result: RunResult | None) -> written.RunFacts:
         error=result.error,
         health=result.health,
     )
+
+
+RunKey = tuple[str, Kind, int]
+"""Which claim, its run or its control, and which of several."""
+
+
+def claim_results(
+    scenarios: Iterable[Scenario], results: Mapping[RunKey, RunResult]
+) -> Iterator[ClaimResult]:
+    """Every claim with the results of its run and control, each of which may be several."""
+    for scenario in scenarios:
+        for name, claim in scenario.claims.items():
+            spoken = claim.configuration
+            came = {
+                kind: together(
+                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
+                )
+                for kind in KINDS
+            }
+            yield ClaimResult(
+                name,
+                claim.says,
+                claim.source,
+                spoken.model_dump(exclude_none=True) if spoken else {},
+                came["run"],
+                came["control"],
+                scenario.loaded.name,
+                claim.shows,
+                claim.problem,
+                claim.drawback,
+            )
 
 
 def verdicts_of(scenario: str, backends: Mapping[str, LabFacts], claims: Sequence[ClaimResult]) -> Verdicts:

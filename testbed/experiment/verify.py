@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import shlex
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,13 +17,14 @@ from typing import Final
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError
 from testbed.evidence import folder
-from testbed.evidence.verdicts import KINDS, Kind, LabFacts, Verdicts
+from testbed.evidence.run import RunRecord
+from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
 from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import PlannedLab, Scenario
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
-from testbed.experiment.verdict import ClaimResult, RunResult, together, verdicts_of
+from testbed.experiment.verdict import RunKey, RunResult, claim_results, verdicts_of
 from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires
@@ -36,8 +38,6 @@ from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
 from testbed.topology.load import builtin_topologies
 from testbed.topology.loaded import LoadedTopology
 
-RunKey = tuple[str, Kind, int]
-"""Which claim, its run or its control, and which of several."""
 DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
 
@@ -90,33 +90,6 @@ class Verification:
             programs=crew.programs,
             backends=crew.backends,
         )
-
-
-def claim_results(
-    scenarios: Iterable[Scenario], results: Mapping[RunKey, RunResult]
-) -> Iterator[ClaimResult]:
-    """Every claim with the results of its run and control, each of which may be several."""
-    for scenario in scenarios:
-        for name, claim in scenario.claims.items():
-            spoken = claim.configuration
-            came = {
-                kind: together(
-                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
-                )
-                for kind in KINDS
-            }
-            yield ClaimResult(
-                name,
-                claim.says,
-                claim.source,
-                spoken.model_dump(exclude_none=True) if spoken else {},
-                came["run"],
-                came["control"],
-                scenario.loaded.name,
-                claim.shows,
-                claim.problem,
-                claim.drawback,
-            )
 
 
 class _Crew:
@@ -250,8 +223,20 @@ class _Crew:
             access.stop()
 
     def _fail(self, lab: PlannedLab, why: str) -> None:
-        with self._lock:
-            for planned in lab.runs:
+        now = time.time()
+        for planned in lab.runs:
+            record = RunRecord(
+                claim=planned.claim,
+                run=run_name(planned.kind, planned.number),
+                lab="",
+                topology=self._job.evidence.keep_topology(lab.topology),
+                began=now,
+                ended=now,
+                error=why,
+            )
+            folder = self._job.evidence.run_folder(planned.claim, planned.kind, planned.number)
+            self._job.evidence.write_run(folder, record)
+            with self._lock:
                 self.results[planned.claim, planned.kind, planned.number] = RunResult(error=why)
         self._job.progress.say(why)
 

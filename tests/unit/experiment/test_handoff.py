@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from experiment_world import PlayedLab
 
+from testbed.claim.probe import ProbeReport
 from testbed.cli import main
 from testbed.cli.measure import parse_rtts
 from testbed.engine import image, provision
@@ -31,7 +32,6 @@ from testbed.experiment.measure import (
     read_handoffs,
     run_record,
 )
-from testbed.experiment.traffic import ProbeReport
 from testbed.lab.access import Done, StepError
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.report.plots import plot

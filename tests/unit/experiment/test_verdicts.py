@@ -4,13 +4,14 @@ import itertools
 
 import pytest
 
-from testbed.claim.expectations import Packets
+from testbed.claim.capture import decide_count
+from testbed.claim.expect.wire import Packets
 from testbed.claim.seen import Count
 from testbed.evidence.health import Health
 from testbed.evidence.verdicts import LabFacts
-from testbed.experiment.captures import Matched
-from testbed.experiment.observe import wire_decision
 from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_of
+from testbed.packet.pcap import RAW_IP, Frame
+from testbed.packet.taps import Matched
 
 YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
 
@@ -109,7 +110,8 @@ def test_the_time_of_day_may_have_been_set():
 
 
 def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
-    return Matched(tap, (b"",) * number, (0.0,) * number, number if total is None else total, alive, dropped)
+    frames = (Frame(0, RAW_IP, b"", 0),) * number
+    return Matched(tap, frames, number if total is None else total, alive, dropped)
 
 
 @pytest.mark.parametrize(
@@ -144,18 +146,18 @@ def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
     ],
 )
 def test_what_a_wire_decides(wanted, seen, held):
-    assert wire_decision(wanted, [seen], [len(seen.packets)])[0] is held
+    assert decide_count(wanted, [seen], [len(seen.packets)])[0] is held
 
 
 def test_one_dead_tap_among_several_is_enough_to_know_nothing():
     taps = [matched(0, total=5), matched(0, alive=False, tap="mn/airport")]
-    held, why, _ = wire_decision(count(none=True), taps, [0, 0])
+    held, why, *_ = decide_count(count(none=True), taps, [0, 0])
     assert held is None and "mn/airport" in why
 
 
 def test_one_silent_tap_among_several_is_fine():
     taps = [matched(2), matched(0, tap="mn/airport")]
-    held, text, _ = wire_decision(count(at_least=2), taps, [2, 0])
+    held, text, *_ = decide_count(count(at_least=2), taps, [2, 0])
     assert held is True and "mn/hotel 2, mn/airport 0" in text
 
 

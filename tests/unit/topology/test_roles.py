@@ -6,7 +6,7 @@ import pytest
 
 from testbed.errors import ErrorGroup, ExitCode, TestbedError, TopologyError
 from testbed.topology.load import load_topology
-from testbed.topology.roles import load_role, load_roles, role_files
+from testbed.topology.roles import builtin_roles, load_role
 
 TOPOLOGY = """\
 name: mine
@@ -25,7 +25,7 @@ def role(templates: Path, name: str, text: str) -> Path:
 
 
 def test_builtin_manifests_are_valid() -> None:
-    roles = load_roles(list(role_files().values()))
+    roles = builtin_roles()
     assert {"router", "home-agent", "foreign-agent", "mobile-node", "vpn-gateway"} <= set(roles)
     assert roles["home-agent"].files[0].mode == 0o600
     assert roles["router"].forwards

@@ -11,7 +11,7 @@ from testbed.lab.access import LabAccess, StepError
 def source_address(lab: LabAccess, node: str, source: str) -> str:
     """The address that `source` of a step or expectation means. Raises `StepError`."""
     if source == "home":
-        address = lab.topology.settings[node].get("home-address")
+        address = lab.topology.home_address(node)
         if address is None:
             raise StepError(f"{node} has no home address")
         return str(address)

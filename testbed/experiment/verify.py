@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from testbed.claim.claims import KINDS, Kind
 from testbed.engine.api import Engine
@@ -36,7 +36,6 @@ from testbed.topology.loaded import LoadedTopology
 
 RunKey = tuple[str, Kind, int]
 """Which claim, its run or its control, and which of several."""
-DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
 
 @dataclass
@@ -269,16 +268,14 @@ class _Crew:
         """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
         backends: dict[str, str] = {}
         for node in access.topology.topology.nodes:
-            for role in access.topology.node(node).roles:
-                daemon = "relay" if role == "hub" else role
-                if daemon in DAEMONS:
-                    backend = access.state(node, daemon).get("backend")
-                    if backend is not None:
-                        backends[f"{node}/{daemon}"] = str(backend)
-            if "charon" in {s for role in access.topology.node_roles(node) for s in role.services}:
-                backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
-                if access.execute(node, ["nft", "list", "table", "inet", "vpn-client"]).code == 0:
-                    backends[f"{node}/policy of ipsec"] = "nftables (emulated)"
+            for service in access.topology.services(node, "backend"):
+                backend = access.state(node, str(service.control)).get("backend")
+                if backend is not None:
+                    backends[f"{node}/{service.control}"] = str(backend)
+            for role in access.topology.node_roles(node):
+                for what, carried in role.backends.items():
+                    if carried.when is None or access.execute(node, ["sh", "-c", carried.when]).code == 0:
+                        backends[f"{node}/{what}"] = carried.by
         with self._lock:
             sets = {"sets": " ".join(access.topology.sets)} if access.topology.sets else {}
             self.backends[access.name] = {"topology": access.topology.name, **sets, **backends}

@@ -1,7 +1,7 @@
 """The words between role manifests and host modules: what a node functions as, and what a setting means.
 
-Role and setting names are the manifests' own affair. A host module that needs a home agent or its address asks
-for the function or the meaning, and gets whatever role or setting a manifest declares for it.
+Role and setting names are the manifests' own affair. A host module that needs a home agent or its address
+asks for the function or the meaning, and gets whatever role or setting a manifest declares for it.
 """
 
 from __future__ import annotations

@@ -195,12 +195,12 @@ class Service(Part):
     )
     control: Name | None = Field(
         default=None,
-        description="The control socket that it serves, /run/testbed/NAME.sock, named after the built-in daemon "
-        "whose requests it understands",
+        description="The control socket that it serves, /run/testbed/NAME.sock, named after the built-in "
+        "daemon whose requests it understands",
     )
     state: list[str] = Field(
         default_factory=list,
-        description="What observers may read in its answer to `state`: backend, counters, bindings, visitors …",
+        description="What observers may read in its answer to `state`: backend, counters, bindings …",
     )
     flush: list[str] = Field(
         default_factory=list, description="The lists in its state that the request `flush` empties"
@@ -223,7 +223,9 @@ class Backend(Part):
     """What does something on the node that its kernel would do elsewhere; reports name it."""
 
     by: str = Field(min_length=1, description="What does it, in words")
-    when: str | None = Field(default=None, description="A command that exits 0 where it does; always if absent")
+    when: str | None = Field(
+        default=None, description="A command that exits 0 where it does; always if absent"
+    )
 
 
 class Drawn(Part):
@@ -261,8 +263,8 @@ class Role(Part):
     )
     routing: Name | None = Field(
         default=None,
-        description="`static` for a router of its neighbours, else the protocol by which it learns the Intranet's "
-        "prefixes from other routers",
+        description="`static` for a router of its neighbours, else the protocol by which it learns the "
+        "Intranet's prefixes from other routers",
     )
     border: bool = Field(
         default=False,
@@ -322,7 +324,9 @@ def load_role(file: Path, files: Mapping[str, Path] | None = None) -> Role:
 def _unmet(role: Role, other: Role) -> list[Meaning]:
     """What every node with the other role gives, and nodes with this one cannot."""
     has = {setting.means for setting in role.settings.values()}
-    return [one.means for one in other.settings.values() if one.required and one.means and one.means not in has]
+    return [
+        one.means for one in other.settings.values() if one.required and one.means and one.means not in has
+    ]
 
 
 def load_roles(names: Iterable[str], files: Mapping[str, Path]) -> dict[str, Role]:

@@ -148,8 +148,8 @@ class _Graph:
     def _lone_link_hop(self, name: str, network: str) -> _Hop | None:
         """The best router on a node's only link.
 
-        The hub where there is one; on the Intranet a router that learns its routes rather than another, and the
-        one with most Intranet links; outside the one nearest to the Internet's hub.
+        The hub where there is one; on the Intranet a router that learns its routes rather than another, and
+        the one with most Intranet links; outside the one nearest to the Internet's hub.
         """
         hub = self.networks[network].hub
         if hub:

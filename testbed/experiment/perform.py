@@ -25,13 +25,13 @@ from testbed.claim.steps import (
     Step,
 )
 from testbed.claim.steps import Probe as ProbeStep
+from testbed.document.functions import Function, Meaning
 from testbed.errors import TestbedError
 from testbed.experiment.echo import ping
 from testbed.experiment.observe import Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import LabAccess, StepError, Stopped
-from testbed.topology.functions import Function, Meaning
 
 MOVE_WITHIN: Final = 25.0
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""

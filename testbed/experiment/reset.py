@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from testbed.document.functions import Function
 from testbed.lab.access import LabAccess, StepError
-from testbed.topology.functions import Function
 
 RESTART_WITHIN: Final = 10.0
 """Seconds until a daemon that was asked for something has begun with it."""

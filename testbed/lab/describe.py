@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from testbed.topology.functions import Function
+from testbed.document.functions import Function
 
 State = Mapping[str, Any]
 

@@ -10,13 +10,13 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from testbed.document.functions import STATIC
 from testbed.engine import names
 from testbed.engine.api import Container, Network
 from testbed.lab.addresses import prefix_length
 from testbed.lab.drift import Drift
 from testbed.lab.state import ActualLab
 from testbed.render import RenderedLab, RenderedNode
-from testbed.topology.functions import STATIC
 
 _FORMAT = 2
 """Counts up when the same rendered node makes another container, so that old ones are replaced."""

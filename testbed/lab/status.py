@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from testbed.document.functions import Function
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
 from testbed.lab.control import ask_all
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tasks import WORKERS
-from testbed.topology.functions import Function
 
 MANAGER: Final = "roam"
 """The service that moves a mobile node, and tells how it went."""

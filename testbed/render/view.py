@@ -8,8 +8,8 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
+from testbed.document.functions import Meaning
 from testbed.document.values import AddressRange
-from testbed.topology.functions import Meaning
 from testbed.topology.loaded import LoadedTopology
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from testbed.document.functions import STATIC, Meaning
 from testbed.document.values import Expected
-from testbed.topology.functions import STATIC, Meaning
 from testbed.topology.model import Topology
 from testbed.topology.roles import Role, Service, builtin_roles
 

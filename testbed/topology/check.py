@@ -11,12 +11,12 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, get_args
 
 from testbed.claim.claims import check_claims
+from testbed.document.functions import Function, Meaning
 from testbed.document.marks import Marks, Path
 from testbed.document.read import describe, dotted, expected
 from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
 from testbed.topology.cast import Cast
-from testbed.topology.functions import Function, Meaning
 from testbed.topology.images import check_images
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
+from testbed.document.functions import Meaning
 from testbed.packet.names import Names
 from testbed.topology.cast import Cast
-from testbed.topology.functions import Meaning
 
 
 def topology_names(cast: Cast) -> Names:

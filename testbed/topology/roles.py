@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
 from testbed.data import data_dir
+from testbed.document.functions import MEANINGS, Meaning, SettingType
 from testbed.document.read import load_document, validate_model
 from testbed.document.values import (
     Expected,
@@ -27,7 +28,6 @@ from testbed.document.values import (
     parse_range,
 )
 from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
-from testbed.topology.functions import MEANINGS, Meaning, SettingType
 from testbed.topology.model import Part
 
 Capability = Literal[

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.topology.functions import Meaning
+from testbed.document.functions import Meaning
 from testbed.topology.loaded import LoadedTopology
 
 DEFAULT = IPv4Network("0.0.0.0/0")

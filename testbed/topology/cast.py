@@ -91,11 +91,12 @@ class Cast:
 
         Where its roles have none, what a built-in role would call it.
         """
-        keys = self._keys(name, meaning)
+        keys = self.keys(name, meaning)
         given = [key for key in keys if self.settings[name].get(key) is not None]
         return next(iter([*given, *keys]), str(meaning))
 
-    def _keys(self, name: str, meaning: Meaning) -> list[str]:
+    def keys(self, name: str, meaning: Meaning) -> list[str]:
+        """The settings of a node's roles that mean something, given or not."""
         return [
             key
             for role in self.node_roles(name)
@@ -105,7 +106,7 @@ class Cast:
 
     def meant(self, name: str, meaning: Meaning) -> Any:
         """The value that a node gives to what is meant; None where it gives none."""
-        values = (self.settings[name].get(key) for key in self._keys(name, meaning))
+        values = (self.settings[name].get(key) for key in self.keys(name, meaning))
         return next((value for value in values if value is not None), None)
 
     def home_address(self, name: str) -> IPv4Address | None:

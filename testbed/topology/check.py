@@ -332,10 +332,10 @@ class Checker:
             owners.setdefault(address, name)
 
     def _check_home(self, name: str, node: Node) -> None:
-        link, prefix = (
-            self._cast.written_as(name, one) for one in (Meaning.HOME_NETWORK, Meaning.VIRTUAL_HOME)
-        )
-        chosen = [key for key in (link, prefix) if node.settings.get(key) is not None]
+        kinds = (Meaning.HOME_NETWORK, Meaning.VIRTUAL_HOME)
+        link, prefix = (self._cast.written_as(name, kind) for kind in kinds)
+        keys = [key for kind in kinds for key in self._cast.keys(name, kind)]
+        chosen = [key for key in keys if node.settings.get(key) is not None]
         if len(chosen) != 1:
             self._fail(
                 ("nodes", name),

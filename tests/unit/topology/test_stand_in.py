@@ -179,6 +179,14 @@ def test_errors_name_settings_as_they_are_written(tmp_path: Path) -> None:
         raise_first(file, tmp_path / "templates")
 
 
+def test_a_home_agent_of_ones_own_says_which_setting_is_its_home_network(tmp_path: Path) -> None:
+    _, mine = instead(tmp_path, "plain-mip", "home-agent")
+    manifest = tmp_path / "templates" / "roles" / "x-home-agent.yaml"
+    manifest.write_text(manifest.read_text().replace("    means: home-network\n", ""))
+    with pytest.raises(TopologyError, match="a home agent needs either home-network or virtual-home"):
+        raise_first(Path(mine.file), tmp_path / "templates")
+
+
 def test_claims_are_planned_alike(tmp_path: Path) -> None:
     original, mine = instead(tmp_path, "scenario-2.1", "home-agent")
     ours, theirs = (

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from testbed.engine.api import Engine
+    from testbed.evidence.verdicts import Verdicts
     from testbed.experiment.evidence import Evidence
     from testbed.lab.progress import Progress
-    from testbed.report.evidence import Verdicts
 
 EvidenceFolder = Annotated[
     Path | None,

@@ -15,7 +15,7 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
     """Make agents forget their bindings and visitors. Raises `StepError`."""
     flushed = []
     for node in agents:
-        for service in (one for role in lab.topology.node_roles(node) for one in role.services.values()):
+        for service in lab.topology.daemons(node):
             if service.control is None or not service.flush:
                 continue
             state = lab.state(node, service.control)

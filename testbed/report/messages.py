@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from testbed.evidence.folder import RunFolder
 from testbed.packet.decode import Packet, decode
 from testbed.packet.layers import (
     AgentMessage,
@@ -23,7 +24,6 @@ from testbed.packet.layers import (
 )
 from testbed.packet.names import Names
 from testbed.packet.pcap import CaptureError, Frame, packet_mark
-from testbed.report.evidence import Run
 from testbed.topology.cast import Cast
 from testbed.topology.model import Topology
 
@@ -107,7 +107,7 @@ Counted = Mapping[tuple[str, str], Collection[int]]
 """Capture file's name and packet's mark → numbers of the expectations that counted the packet."""
 
 
-def read_messages(run: Run, cast: Cast | None, names: Names, counted: Counted) -> Seen:
+def read_messages(run: RunFolder, cast: Cast | None, names: Names, counted: Counted) -> Seen:
     """The messages of a run in order of time, and what each tap saw."""
     topology = cast.topology if cast else None
     sightings: list[tuple[Frame, Packet, tuple[str, str]]] = []

@@ -79,10 +79,13 @@ class Cast:
         """Whether a node learns the Intranet's prefixes from its neighbours."""
         return self.routing(name) not in (None, STATIC)
 
-    def services(self, name: str, reading: str) -> tuple[Service, ...]:
+    def daemons(self, name: str) -> tuple[Service, ...]:
+        """The services of a node."""
+        return tuple(service for role in self.node_roles(name) for service in role.services.values())
+
+    def reporting(self, name: str, what: str) -> tuple[Service, ...]:
         """The services of a node in whose state observers may read something (`counters`, `backend` …)."""
-        every = [service for role in self.node_roles(name) for service in role.services.values()]
-        return tuple(service for service in every if reading in service.state)
+        return tuple(service for service in self.daemons(name) if what in service.state)
 
     # Settings
 
@@ -161,3 +164,16 @@ class Cast:
             for name in self.topology.nodes
             if any(role.border for role in self.node_roles(name))
         )
+
+
+class Named:
+    """What claims may name of a topology (`claim.names.Known`)."""
+
+    def __init__(self, cast: Cast) -> None:
+        self.networks: dict[str, Any] = {**cast.topology.networks}
+        self.nodes: dict[str, Any] = {**cast.topology.nodes}
+        self.options: dict[str, Any] = {**cast.topology.options}
+        self.claims: dict[str, Any] = {**cast.topology.claims}
+        self.configurations: list[Any] = [*cast.topology.configurations]
+        self.deployed = cast.topology.deployed
+        self.with_role = cast.with_role

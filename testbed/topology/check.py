@@ -16,7 +16,7 @@ from testbed.document.marks import Marks, Path
 from testbed.document.read import describe, dotted, expected
 from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
-from testbed.topology.cast import Cast
+from testbed.topology.cast import Cast, Named
 from testbed.topology.images import check_images
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
@@ -97,7 +97,7 @@ class Checker:
         self.errors += check_images(self._topology, self._roles, self._marks)
         self._check_mobility(owners)
         self._check_configurations()
-        check_claims(self._topology, self._fail)
+        check_claims(Named(self._cast), self._fail)
 
     # Networks
 

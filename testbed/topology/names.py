@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from testbed.document.functions import Meaning
 from testbed.packet.names import Names
 from testbed.topology.cast import Cast
+from testbed.topology.loaded import LoadedTopology
+
+
+def host_addresses(topology: LoadedTopology) -> dict[str, IPv4Address]:
+    """Node → the address that its name has in every node and in filters; without the nodes that have none."""
+    return {
+        name: address
+        for name in topology.topology.nodes
+        if (address := topology.primary_address(name)) is not None
+    }
 
 
 def topology_names(cast: Cast) -> Names:

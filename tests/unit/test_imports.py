@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "testbed"
 
-_TOPOLOGY = {"errors", "data", "document", "packet", "claim"}
+_TOPOLOGY = {"errors", "data", "document", "packet", "evidence", "claim"}
 _LAB = {*_TOPOLOGY, "topology", "render", "engine"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -18,13 +18,14 @@ ALLOWED: dict[str, set[str]] = {
     "data": set(),
     "document": {"errors", "data"},
     "packet": {"errors"},
-    "claim": {"errors", "document", "packet"},
+    "evidence": {"errors", "document", "packet"},
+    "claim": {"errors", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},
     "engine": {"errors", "data"},
     "lab": _LAB,
     "experiment": {*_LAB, "lab"},
-    "report": {*_LAB, "lab", "experiment"},
+    "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes stands alone: the image has no more of testbed than these two.

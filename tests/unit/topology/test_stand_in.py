@@ -13,7 +13,7 @@ import yaml
 from testbed.data import data_dir
 from testbed.document.functions import Function, Meaning
 from testbed.errors import TopologyError
-from testbed.experiment.plan import choose_claims, plan_labs
+from testbed.experiment.plan import choose_claims, plan_stages
 from testbed.render import RenderedLab, Secrets, render_lab
 from testbed.report.graph import GraphFormat, graph
 from testbed.report.words import role_words
@@ -32,6 +32,7 @@ CASES = [
     ("home-agent", "scenario-2.1"),
     ("home-agent", "scenario-2.3"),
     ("vpn-gateway", "scenario-2.1"),
+    ("vpn-gateway", "scenario-2.5"),
     ("vpn-gateway", "figure-10"),
 ]
 
@@ -122,7 +123,7 @@ def test_any_role_can_be_stood_in_for(tmp_path: Path, role: str, topology: str) 
     assert mine.border() == original.border()
     for node in original.topology.nodes:
         for reading in ("backend", "counters"):
-            assert mine.services(node, reading) == original.services(node, reading)
+            assert mine.reporting(node, reading) == original.reporting(node, reading)
 
 
 def test_without_acts_as_it_is_another_role(tmp_path: Path) -> None:
@@ -191,8 +192,8 @@ def test_claims_are_planned_alike(tmp_path: Path) -> None:
     original, mine = instead(tmp_path, "scenario-2.1", "home-agent")
     ours, theirs = (
         [
-            [(run.claim, run.kind, run.number) for run in lab.runs]
-            for lab in plan_labs([choose_claims(one)], templates=one.templates)
+            [(run.claim, run.kind, run.number) for run in stage.runs]
+            for stage in plan_stages([choose_claims(one)], templates=one.templates)
         ]
         for one in (original, mine)
     )

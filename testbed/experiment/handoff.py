@@ -80,7 +80,7 @@ def set_rtt(lab: LabAccess, rtt: float) -> str:
     """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
     backends = [
         str(lab.control(hub, "relay", {"op": "set", "delay_ms": rtt / 2}).get("backend"))
-        for hub in lab.topology.with_role("hub")
+        for hub in dict.fromkeys(lab.topology.topology.hubs.values())
     ]
     return ", ".join(dict.fromkeys(backends))
 
@@ -134,12 +134,11 @@ def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
 
 def _ends(lab: LabAccess) -> tuple[str, str, str]:
     """The correspondent node and its address, and the mobile node's home address."""
-    settings = lab.topology.settings[lab.mobile_node]
-    name = settings.get("probe")
+    name = lab.topology.correspondent(lab.mobile_node)
     address = lab.topology.primary_address(name) if name else None
     if name is None or address is None:
         raise StepError(f"{lab.mobile_node} has no `probe` node with an address to talk to")
-    return name, str(address), str(settings["home-address"])
+    return name, str(address), str(lab.topology.home_address(lab.mobile_node))
 
 
 def _await_answer(lab: LabAccess, home: str, address: str) -> None:

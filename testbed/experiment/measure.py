@@ -53,7 +53,7 @@ def plan_stacks(
     first = load_topology(ref, sets=sets, templates=templates)
     if not first.mobile_nodes:
         raise UsageError(f"{first.name} has no mobile node")
-    if not first.with_role("hub"):
+    if not first.topology.hubs:
         raise UsageError(f"{first.name} has no network with a hub, so there is no round-trip time to set")
     plans = []
     for stack in dict.fromkeys(stacks or [str(first.options.get("stack", ""))]):

@@ -26,6 +26,7 @@ from testbed.claim.steps import (
     Step,
 )
 from testbed.claim.steps import Probe as ProbeStep
+from testbed.document.functions import Function, Meaning
 from testbed.errors import StepError, TestbedError
 from testbed.experiment.observer import LabLooker, Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
@@ -229,14 +230,14 @@ class Performer:
         else:
             self._refuse_bypass(node, part.through)
             request = {"op": "discover", "interface": part.through, "register": True}
-        lab.control(node, "mobile-node", {"op": "detach"})
+        lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
         mark = lab.log.mark()
-        lab.control(node, "mobile-node", request)
+        lab.control(node, Function.MOBILE_NODE, request)
         answer = lab.log.wait(
             mark,
             lambda one: (
                 one.node == node
-                and one.event.source == "mobile-node"
+                and one.event.source == Function.MOBILE_NODE
                 and one.event.name in ("registered", "registration-failed")
             ),
             part.within / 1000,
@@ -251,7 +252,7 @@ class Performer:
         """Keep the IPsec policy: to an agent the daemon sends frames, which no rule of nftables sees."""
         topology = self._lab.topology
         outside = topology.topology.networks[network].domain != "intranet"
-        protects = topology.settings[node].get("passes") == "ipsec"
+        protects = topology.meant(node, Meaning.PASSES) == "ipsec"
         if outside and protects and topology.options.get("stack") == "mip-in-ipsec":
             raise StepError(
                 f"the IPsec policy of {node} lets no registration past ({node}.passes=registrations would)"
@@ -261,14 +262,14 @@ class Performer:
 
     def _correspondent(self, given: str | None) -> tuple[str, str, str]:
         """The correspondent node, its address, and the mobile node's home address."""
-        settings = self._lab.topology.settings[self._lab.mobile_node]
-        name = given or settings.get("probe")
+        topology, node = self._lab.topology, self._lab.mobile_node
+        name = given or topology.correspondent(node)
         if name is None:
-            raise StepError(f"{self._lab.mobile_node} has no `probe` node; say `to:`")
-        address = self._lab.topology.primary_address(name)
+            raise StepError(f"{node} has no `probe` node; say `to:`")
+        address = topology.primary_address(name)
         if not isinstance(address, IPv4Address):
             raise StepError(f"{name} has no address")
-        return name, str(address), str(settings["home-address"])
+        return name, str(address), str(topology.home_address(node))
 
     def _session(self, part: Session) -> str:
         traffic = self.observer.traffic

@@ -32,14 +32,13 @@ def see_data(
     changed: bool,
     progress: Progress,
 ) -> dict[str, str | None]:
-    """Let each mobile node that has a `probe` reach it; return node → why it does not, None where it does.
+    """Let each mobile node reach its correspondent (`probe`), if it has one.
 
-    A `fresh` one has just tried. Another that counts as attached and yet reaches nobody registers anew on the
-    network it is on; where the lab has `changed`, so does one that is not attached.
+    Returns node → why it does not reach it, None where it does. A `fresh` one has just tried. Another that
+    counts as attached and yet reaches nobody registers anew on the network it is on; where the lab
+    has `changed`, so does one that is not attached.
     """
-    nodes = {
-        name: lab.running_node(name) for name in topology.mobile_nodes if topology.settings[name].get("probe")
-    }
+    nodes = {name: lab.running_node(name) for name in topology.mobile_nodes if topology.correspondent(name)}
 
     def see(name: str, container: Container) -> str | None:
         state = _settled(engine, container)
@@ -75,8 +74,8 @@ def _saw_data(state: Mapping[str, Any]) -> bool:
 
 
 def _reaches(engine: Engine, container: Container, topology: LoadedTopology, name: str) -> bool:
-    settings = topology.settings[name]
-    source, target = settings["home-address"], next(iter(topology.node(settings["probe"]).links.values()))
+    source = topology.home_address(name)
+    target = next(iter(topology.node(str(topology.correspondent(name))).links.values()))
     ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", str(source), str(target)]
     return any(run_inside(engine, container, ping).code == 0 for _ in range(_ATTEMPTS))
 

@@ -216,14 +216,7 @@ class Wires:
         return float(shortest[1]) if shortest else None
 
     def _hub(self, network: str) -> str | None:
-        return next(
-            (
-                name
-                for name, facts in self._facts.items()
-                if "hub" in facts.roles and next(iter(facts.links)) == network
-            ),
-            None,
-        )
+        return self._lab.hubs.get(network)
 
     def _on(self, network: str) -> dict[str, Container]:
         return {
@@ -245,8 +238,8 @@ class Wires:
         def impair(name: str, container: Container) -> None:
             ended = run_inside(self._engine, container, command)
             if ended.code:
-                hubs = [next(iter(facts.links)) for facts in self._facts.values() if "hub" in facts.roles]
-                where = f"networks with a hub need none: {', '.join(hubs)}" if hubs else None
+                hubs = ", ".join(self._lab.hubs)
+                where = f"networks with a hub need none: {hubs}" if hubs else None
                 raise MachineError(
                     f"{network} has no hub, and the kernel of {name} cannot treat its packets: "
                     f"{ended.err.splitlines()[-1] if ended.err else 'no netem'}",

@@ -10,6 +10,7 @@ from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
+from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
@@ -169,6 +170,22 @@ def test_flush_asks_only_those_who_remember_something(lab):
         ("ha", "flush"),
         ("fa-hotspot", "flush"),
     ]
+
+
+def test_which_lists_are_emptied_is_for_the_manifest_to_say(lab, tmp_path):
+    manifest = data_dir("templates") / "roles" / "home-agent.yaml"
+    text = manifest.read_text().replace("name: home-agent", "name: x-home-agent\nacts-as: [home-agent]")
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "roles" / "x-home-agent.yaml").write_text(text.replace("[bindings]", "[registrations]"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nnodes: {ha: {roles: [x-home-agent]}}\n"
+    )
+    lab.topology = load_topology(str(file), templates=tmp_path)
+    lab.states["ha", "home-agent"]["bindings"] = [{"home_address": "10.0.1.100"}]
+    assert flush(lab, ["ha"]) == "nothing to forget"
+    lab.states["ha", "home-agent"]["registrations"] = [{"home_address": "10.0.1.100"}]
+    assert flush(lab, ["ha"]) == "flushed: ha"
 
 
 # Whole runs

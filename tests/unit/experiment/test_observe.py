@@ -249,7 +249,7 @@ def test_a_gateway_that_cannot_be_asked(observer, lab):
     finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
     assert finding.held is None and "core cannot ask for IKE" in finding.observed
     finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
-    assert finding.held is None and "charon of gw does not tell" in finding.observed
+    assert finding.held is None and "gw does not report its IKE SAs" in finding.observed
 
 
 def test_a_changed_topology_is_refused_or_accepted(observer):

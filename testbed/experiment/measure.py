@@ -100,7 +100,6 @@ class Measurement:
     image: str
     pool: IPv4Network
     evidence: Evidence
-    templates: Path | None = None
     name: str | None = None  # of the lab; several get the stack's name behind it
     keep: bool = False  # leave the labs up
     progress: Progress = field(default_factory=Silent)
@@ -135,7 +134,7 @@ class Measurement:
         try:
             bring_up(
                 self.engine, plan.topology, lab=lab, image=self.image, pool=self.pool,
-                templates=self.templates, progress=self.progress,
+                progress=self.progress,
             )  # fmt: skip
             self.labs.append(lab)
             nodes = find_lab(self.engine, lab).nodes

@@ -148,7 +148,7 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
     emit_lab(status)
     for node, state in status.mobile.items():
         emit(f"\n{node}: {describe(MANAGER, state)}")
-    note(f"\nlab {done.lab} {_what(done)}")
+    note(f"\nlab {done.lab} {_what(done, status)}")
     suggestions = status.suggestions()
     if suggestions:
         emit("\nTry next:")
@@ -156,11 +156,15 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
             emit(f"  {as_called(line)}")
 
 
-def _what(done: BroughtUp) -> str:
+def _what(done: BroughtUp, status: LabStatus) -> str:
     """How far it came. It is called ready only where every mobile node saw a packet come back."""
     if done.no_data:
-        failed = "; ".join(
-            f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()
-        )
-        return f"is up after {done.seconds:.1f} s, but {failed}"
+        failed = [f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()]
+        # Nodes do not try again by themselves: a claim counts what is sent from its own steps on.
+        again = [
+            f"testbed move {done.lab} {node} {network} tries again"
+            for node in done.no_data
+            if (network := (status.mobile.get(node) or {}).get("network"))
+        ]
+        return f"is up after {done.seconds:.1f} s, but {'; '.join([*failed, *again])}"
     return f"ready in {done.seconds:.1f} s" if done.changed else "was up already, nothing to do"

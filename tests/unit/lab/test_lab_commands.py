@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -91,6 +92,29 @@ def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
     assert "lab plain-mip: creating 6 nodes on 4 networks" in err and "lab plain-mip ready in" in err
     code, _, err = run("up", MIP)
     assert (code, err) == (0, "\nlab plain-mip was up already, nothing to do\n")
+
+
+def test_up_says_how_a_mobile_node_that_reached_nobody_tries_again(run: Run, engine: FakeEngine) -> None:
+    manager = engine.command
+    assert isinstance(manager, Manager)
+    manager.roam |= {"state": "unregistered", "detail": "ike-timeout", "timeline": {"data": None}}
+    err = run("up", MIP)[2]
+    assert re.search(
+        r"is up after [\d.]+ s, but mn does not reach its correspondent \(ike-timeout\); "
+        r"testbed move plain-mip mn hotspot tries again\n$",
+        err,
+    )
+
+
+def test_a_limit_of_processors_is_lifted(run: Run, engine: FakeEngine) -> None:
+    def limits() -> set[float | None]:
+        return {box.spec.cpus for box in engine.boxes.values()}
+
+    for options, limit in (("--cpus=0.5", 0.5), ("--cpus=0", None), ("--cpus=2", 2.0), ("--reset", None)):
+        assert run("up", MIP, options)[0] == 0
+        assert limits() == {limit}
+    code, _, err = run("up", MIP, "--cpus", "0.001")
+    assert code == 2 and "0.001 is less than 0.01; 0 means no limit" in err
 
 
 def test_hints_name_the_command_that_was_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

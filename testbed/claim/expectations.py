@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
-from testbed.claim.seen import PATIENCE, SETTLING, Count, Counted, Seen
+from testbed.claim.seen import GIVING_UP, PATIENCE, SETTLING, Count, Counted, Seen
 from testbed.document.part import Part
 from testbed.document.values import Duration, Expected, Name, Prefix
 from testbed.packet.filters import FilterError, filter_hosts
@@ -138,6 +138,10 @@ class Ike(Counted):
 
     at: Taps = Field(min_length=1, description="Where they are captured: NODE/NETWORK, one or a list")
     exchange: IkeExchange = Field(description="The exchange type of RFC 7296")
+
+    def bound(self, too_much: bool) -> float | None:
+        """As of all that is counted; and an association that charon gave up on is negotiated anew."""
+        return super().bound(too_much) or (GIVING_UP if too_much else None)
 
 
 class EspSas(Counted):

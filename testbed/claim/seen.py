@@ -19,6 +19,10 @@ SETTLING: Final = 3000.0
 """The shortest time in ms after which a move does without a step: an address. The other steps have more."""
 
 
+GIVING_UP: Final = 12000.0
+"""The time in ms after which charon gives up on a peer that does not answer (`strongswan.conf`)."""
+
+
 class Seen(Part):
     """Something to be seen. Its class says where a slow machine alone may be why it was not as expected."""
 

@@ -18,6 +18,10 @@ from testbed.experiment.captures import Captures
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Outage, Probe, ProbeReport
 from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.lab.control import ask
+from testbed.lab.impairments import RELAY, Wires
+from testbed.lab.progress import Progress
+from testbed.lab.state import find_lab
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture
@@ -73,12 +77,19 @@ class HandOff:
         }
 
 
-def set_rtt(lab: LabAccess, rtt: float) -> str:
-    """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
-    backends = [
-        str(lab.control(hub, "relay", {"op": "set", "delay_ms": rtt / 2}).get("backend"))
-        for hub in lab.topology.with_role("hub")
-    ]
+def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
+    """Give every hub network a round-trip time in ms, and see it on a packet. Returns what emulates it.
+
+    Raises `NotReadyError` where packets still cross a hub sooner, `TestbedError` where a relay does not answer.
+    """
+    found = find_lab(lab.engine, lab.name)
+    wires = Wires(lab.engine, found)
+    backends = []
+    for name, network in lab.topology.topology.networks.items():
+        if network.hub:
+            wires.see_delay(name, wires.change(name, {"delay_ms": rtt / 2}), progress)
+            state = ask(lab.engine, found.running_node(network.hub), RELAY, {"op": "state"})
+            backends.append(str(state.get("backend")))
     return ", ".join(dict.fromkeys(backends))
 
 

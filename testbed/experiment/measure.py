@@ -157,7 +157,7 @@ class Measurement:
         what = f"{plan.stack}, RTT {rtt:g} ms"
         counter = iter(range(1, moves + 1))
         self.progress.show(f"{what}: first of {moves} moves")
-        backend = set_rtt(access, rtt)
+        backend = set_rtt(access, rtt, self.progress)
         pulse.begin()
         done = measure_moves(
             access,

@@ -13,7 +13,9 @@ from lab_world import MOBILE, SMALL, Daemons, Told
 from testbed.engine import names
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import ExitCode, MachineError, NotReadyError, TestbedError, UsageError
+from testbed.experiment.handoff import set_rtt
 from testbed.lab import impairments
+from testbed.lab.access import LabAccess
 from testbed.lab.choices import Choices, differences, keep_choices, merge, recorded
 from testbed.lab.impairments import Impairment, change_lab, parse_change
 from testbed.lab.lock import lab_lock
@@ -277,6 +279,21 @@ def test_a_hub_behind_which_nobody_answers(
     )
     mobile()
     assert "internet: no packet came back across core, so that its delay was not seen" in told.said
+
+
+def test_the_round_trip_time_of_a_measurement_is_set_at_the_hub_and_seen(
+    engine: FakeEngine, mobile: Up, load: Load, told: Told, daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mobile()
+    nodes = find_lab(engine, "mip").nodes
+    lab = LabAccess(engine, "mip", load(MOBILE), {name: each.id for name, each in nodes.items()})
+    daemons.asked.clear()
+    assert set_rtt(lab, 100.0, told) == "relay"
+    assert daemons.relay["delay_ms"] == 50 and any(op == "ping" for _, op in daemons.asked)
+    monkeypatch.setattr(impairments, "_PATIENCE", 0.3)
+    daemons.round_trip = 0.13
+    with pytest.raises(NotReadyError, match="its delay makes that at least 100 ms"):
+        set_rtt(lab, 100.0, told)
 
 
 def test_set_changes_a_running_lab_and_is_remembered(

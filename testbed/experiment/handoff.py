@@ -80,7 +80,7 @@ class HandOff:
 def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
     """Give every hub network a round-trip time in ms, and see it on a packet. Returns what emulates it.
 
-    Raises `NotReadyError` where packets still cross a hub sooner, `TestbedError` where a relay does not answer.
+    Raises `NotReadyError` where packets still cross sooner, `TestbedError` where a relay does not answer.
     """
     found = find_lab(lab.engine, lab.name)
     wires = Wires(lab.engine, found)

@@ -19,11 +19,12 @@ from lab_world import IMAGE, MOBILE, SMALL, Daemons
 
 from testbed.cli import main
 from testbed.cli.labs import complete_attachment, complete_lab, complete_node, complete_place, narrated
-from testbed.cli.output import as_called
+from testbed.cli.output import as_called, console
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.engine.names import owner
 from testbed.lab.doctor import Check, Level
+from testbed.topology.load import load_topology
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -405,3 +406,36 @@ def test_a_topology_of_ones_own(run: Run, tmp_path: Path) -> None:
     ]
     file.unlink()
     assert run("down", "own")[0] == 0
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+@pytest.mark.parametrize("topology", ["scenario-2.1", "scenario-2.5"])
+def test_status_keeps_words_and_addresses_whole(
+    run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, topology: str, columns: int
+) -> None:
+    assert run("up", topology)[0] == 0
+    inner, local, care_of = "10.0.250.17", "198.51.100.177", "203.0.113.240"
+    roam = {"state": "registered", "network": "hotspot", "address": f"{local}/26", "how": "dhcp"}
+    roam |= {"ipsec": {"up": True, "inner": inner}, "detail": f"co-located, care-of {inner}"}
+    binding = {"home_address": "10.0.1.100", "care_of_addresses": [inner, care_of], "lifetime_left": 299.0}
+    said = [("roam", roam), ("home-agent", {"bindings": [binding]}), ("mobile-node", {"care_of": inner})]
+    replies = [json.dumps({"service": name, "reply": {"ok": True, **state}}).encode() for name, state in said]
+    engine.command = lambda box, words, stdin: (b"\n".join(replies), b"", 0)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console.cache_clear()
+    try:
+        code, out, _ = run("status", topology)
+    finally:
+        console.cache_clear()
+    assert code == 0
+    words = set(re.split(r"[\s,()]+", out))
+    loaded = load_topology(topology).topology
+    for node in loaded.nodes.values():
+        assert {*node.roles, *node.links, *node.attaches} <= words
+        assert {str(address) for address in node.links.values()} <= {word.partition("/")[0] for word in words}
+    assert {*loaded.nodes, *loaded.networks} <= words
+    assert {inner, local, care_of, "10.0.1.100", "mobile-node", "home-agent"} <= {
+        word.partition("/")[0].strip(":;") for word in words
+    }
+    assert {str(network.subnet) for network in loaded.networks.values()} <= words
+    assert max(map(len, out.splitlines())) <= max(columns, max(map(len, words)))

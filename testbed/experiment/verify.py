@@ -206,7 +206,7 @@ class _Crew:
         try:
             bring_up(
                 job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
-                templates=job.templates, stopping=self._stopping.is_set,
+                stopping=self._stopping.is_set,
             )  # fmt: skip
         except TestbedError as error:
             self._fail(stage, f"lab {label} did not come up: {error.message}")

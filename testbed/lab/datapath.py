@@ -11,6 +11,7 @@ from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
 from testbed.lab.control import ask, converse
 from testbed.lab.inside import in_each, run_inside
+from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 from testbed.lab.state import ActualLab
 from testbed.lab.status import MANAGER
@@ -31,12 +32,13 @@ def see_data(
     fresh: Collection[str],
     changed: bool,
     progress: Progress,
+    stopping: Stopping = never,
 ) -> dict[str, str | None]:
     """Let each mobile node reach its correspondent (`probe`), if it has one.
 
-    Returns node → why it does not reach it, None where it does. A `fresh` one has just tried. Another that
-    counts as attached and yet reaches nobody registers anew on the network it is on; where the lab
-    has `changed`, so does one that is not attached.
+    A `fresh` one has just tried. Another that counts as attached and yet reaches nobody registers anew on the
+    network it is on; where the lab has `changed`, so does one that is not attached. Raises
+    `KeyboardInterrupt` at once where `stopping`.
     """
     nodes = {name: lab.running_node(name) for name in topology.mobile_nodes if topology.correspondent(name)}
 
@@ -55,7 +57,7 @@ def see_data(
         settled = _repair(engine, container)
         return None if _saw_data(settled) else str(settled.get("detail"))
 
-    return in_each(nodes, see)
+    return in_each(nodes, see, stopping)
 
 
 def _settled(engine: Engine, container: Container) -> dict[str, Any]:

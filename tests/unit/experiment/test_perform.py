@@ -236,7 +236,9 @@ def experiment(steps, expect):
 
 
 def carry(lab, evidence, steps, expect, health=None):
-    return carry_out(lab, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence)
+    return carry_out(
+        lab, lab.name, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence
+    )
 
 
 ABSENT = {"binding": {"agent": "ha", "present": False}}

@@ -89,6 +89,7 @@ class Verification:
             testbed=version("testbed"),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
+            keys=self.evidence.keys,
             image=self.image,
             programs=crew.programs,
             backends=crew.backends,

@@ -79,7 +79,7 @@ def _unseen(captures: Captures, taps: list[str], spi: bytes) -> str | None:
 
 def _ike_associations(lab: LabAccess, gateway: str) -> int:
     """The peers it has an IKE SA with; of one that negotiated again the old SA stays for some seconds."""
-    done = lab.execute(gateway, ["python3", "-m", "testbed.node.associations"])
+    done = lab.execute(gateway, ["python3", "-m", "testbed.node.ike_sas"])
     if done.code:
         raise StepError(f"charon of {gateway} does not tell its SAs: {done.complaint}")
     return len({sa["remote-id"] for sa in json.loads(done.text) if sa["state"] == "ESTABLISHED"})

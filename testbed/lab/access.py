@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
 from testbed.errors import TestbedError
-from testbed.lab.events import Event, parse_event
+from testbed.lab.events import NodeEvent, parse_event
 from testbed.topology.loaded import LoadedTopology
 
 GRACE: Final = 2.0
@@ -53,7 +53,7 @@ class Entry:
     """One event of one node."""
 
     node: str
-    event: Event
+    event: NodeEvent
 
 
 class EventLog:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
-from testbed.lab.control import ask, converse
+from testbed.lab.daemons import ask, converse
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.progress import Progress
 from testbed.lab.state import ActualLab

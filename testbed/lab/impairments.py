@@ -19,7 +19,7 @@ from testbed.document.values import Expected, parse_delay, parse_percent, parse_
 from testbed.engine.api import Container, Engine
 from testbed.errors import MachineError, NotReadyError, UsageError, did_you_mean
 from testbed.lab.choices import recorded, remember
-from testbed.lab.control import ask
+from testbed.lab.daemons import ask
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.lock import lab_lock

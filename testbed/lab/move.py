@@ -7,7 +7,7 @@ from typing import Any
 
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
-from testbed.lab.control import converse
+from testbed.lab.daemons import converse
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.status import MANAGER
 

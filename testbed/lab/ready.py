@@ -15,7 +15,7 @@ from typing import Final
 from testbed.engine import names
 from testbed.engine.api import Engine, LogStream, NotFoundError
 from testbed.errors import NotReadyError, TestbedError
-from testbed.lab.events import Event, parse_event
+from testbed.lab.events import NodeEvent, parse_event
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 
@@ -44,7 +44,7 @@ class NodeWatch:
         self._began = time.time()
         self._nodes: dict[str, _Watched] = {}
         self._streams: list[LogStream] = []
-        self._news: SimpleQueue[tuple[str, Event | None]] = SimpleQueue()
+        self._news: SimpleQueue[tuple[str, NodeEvent | None]] = SimpleQueue()
         self._lock = Lock()
         self._closed = False
 
@@ -107,7 +107,7 @@ class NodeWatch:
     def _waiting(self) -> dict[str, list[str]]:
         return {name: sorted(node.waits) for name, node in self._nodes.items() if node.waits}
 
-    def _take(self, name: str, node: _Watched, event: Event) -> None:
+    def _take(self, name: str, node: _Watched, event: NodeEvent) -> None:
         if not node.begun and event.source != "init":
             # The beginning of its log was dropped since: it has been up for long.
             node.waits &= node.restarted

@@ -11,7 +11,7 @@ from typing import Any, Final
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
-from testbed.lab.control import ask_all
+from testbed.lab.daemons import ask_all
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tasks import WORKERS
 

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
-from testbed.mobileip.core.config import Advertising
 from testbed.mobileip.core.limits import TokenBucket
+from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.error import WireError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.mobileip.core.api import Effect, Event
+from testbed.mobileip.core.api import Effect, ReportEvent
 
 
 class Outbox:
@@ -16,8 +16,8 @@ class Outbox:
         self._effects.extend(effects)
 
     def event(self, name: str, **fields: str | int | float | bool | None) -> None:
-        """An Event effect."""
-        self._effects.append(Event(name, fields))
+        """A ReportEvent effect."""
+        self._effects.append(ReportEvent(name, fields))
 
     def drain(self) -> list[Effect]:
         """All effects since the last call."""

@@ -15,10 +15,10 @@ from testbed.mobileip.core.api import (
     Core,
     Datagram,
     Effect,
-    Event,
     GratuitousArp,
     Record,
     Remember,
+    ReportEvent,
     SendAgentMessage,
     SendDatagram,
 )
@@ -217,7 +217,7 @@ class Shell:
         self._journal.tell("error", {"effect": effect, "message": str(error)})
 
     def _carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, Event):
+        if isinstance(effect, ReportEvent):
             self._journal.tell(effect.name, effect.fields)
         elif isinstance(effect, SendDatagram):
             self._send(self._role.outgoing(effect.datagram))

@@ -19,9 +19,9 @@ from pathlib import Path
 from testbed.node.control import Client, ControlServer, RequestError
 from testbed.node.events import emit, event
 from testbed.node.relay.backend import Backend, choose
-from testbed.node.relay.config import Config, load
 from testbed.node.relay.gate import hold, let_pass
 from testbed.node.relay.link import Impairment
+from testbed.node.relay.relay_toml import RelayConfig, load
 from testbed.node.relay.spawn import CommandError
 from testbed.node.settings import ConfigError
 
@@ -33,7 +33,7 @@ MOST = {"delay_ms": 60_000.0, "jitter_ms": 60_000.0, "loss": 100.0, "rate": 1e12
 class Relay:
     """Carries out the control socket's requests on a backend."""
 
-    def __init__(self, config: Config, backend: Backend) -> None:
+    def __init__(self, config: RelayConfig, backend: Backend) -> None:
         self._interface = config.interface
         self._state = config.state
         self._backend = backend
@@ -102,7 +102,7 @@ def remembered(file: Path) -> Impairment | None:
         return None
 
 
-async def serve(config: Config) -> None:
+async def serve(config: RelayConfig) -> None:
     """Emulate until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,19 +14,19 @@ import sys
 from pathlib import Path
 
 from testbed.node.control import ControlServer
-from testbed.node.roam.association import Node
-from testbed.node.roam.config import Config, load
+from testbed.node.roam.attempt import Node
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import LinkError, Links
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.policy import Policy
+from testbed.node.roam.roam_toml import RoamConfig, load
 from testbed.node.roam.vpn import Vpn
 from testbed.node.settings import ConfigError
 
 
-async def serve(config: Config) -> None:
+async def serve(config: RoamConfig) -> None:
     """Manage connections until SIGTERM or SIGINT."""
     ipsec = config.ipsec if config.stack != "mip-only" else None
     mobile_ip = MobileIp(config.mobile_ip)

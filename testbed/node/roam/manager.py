@@ -10,13 +10,13 @@ from ipaddress import IPv4Address
 
 from testbed.node.control import Client, RequestError
 from testbed.node.events import emit, event
-from testbed.node.roam.association import Association, Node
 from testbed.node.roam.attachment import Agent, Attachment, Home
-from testbed.node.roam.config import Bounds
+from testbed.node.roam.attempt import Attempt, Node
 from testbed.node.roam.echo import first_reply
 from testbed.node.roam.links import Lease, LinkError
-from testbed.node.roam.mobile_ip import Event, MobileIpError
+from testbed.node.roam.mobile_ip import Message, MobileIpError
 from testbed.node.roam.move import SOURCE, Move, Outcome, State
+from testbed.node.roam.roam_toml import Bounds
 from testbed.node.roam.vpn import VpnError
 
 START_PATIENCE = 6.0
@@ -142,7 +142,7 @@ class Manager:
         for client in {*self._subscribers, *followers}:
             client.send(message)
 
-    def _heard(self, message: Event) -> None:
+    def _heard(self, message: Message) -> None:
         """Between moves, follow the Mobile IP daemon: registrations expire, and succeed late."""
         self._node.heard(message)
         state = _STATES.get(str(message["event"]))
@@ -247,7 +247,7 @@ class Manager:
 
     async def _attempt(self, move: Move, bounds: Bounds, fresh: bool, patient: bool) -> Outcome:
         try:
-            return await Association(self._node, move, bounds, patient).run(fresh)
+            return await Attempt(self._node, move, bounds, patient).run(fresh)
         except (MobileIpError, VpnError, LinkError) as error:
             return Outcome("unregistered", str(error))
         except Exception as error:

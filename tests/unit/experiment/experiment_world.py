@@ -6,7 +6,7 @@ import time
 from testbed.experiment.captures import Matched
 from testbed.experiment.health import Health
 from testbed.lab.access import Done, Entry, EventLog, StepError
-from testbed.lab.events import Event
+from testbed.lab.events import NodeEvent
 from testbed.topology.load import load_topology
 
 
@@ -33,7 +33,7 @@ class PlayedLab:
 
     def say(self, node, source, event, **fields):
         stamp = {"monotonic": float(next(self.clock))}
-        self.log.add(Entry(node, Event(event, source, time.time(), {**stamp, **fields})))
+        self.log.add(Entry(node, NodeEvent(event, source, time.time(), {**stamp, **fields})))
 
     def container(self, node):
         return f"{node}-0123456789abcdef"

@@ -14,7 +14,7 @@ from lab_world import IMAGE, MOBILE
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import TestbedError, UsageError
 from testbed.lab.addresses import DEFAULT_POOL
-from testbed.lab.control import ask, ask_all
+from testbed.lab.daemons import ask, ask_all
 from testbed.lab.down import remove_labs
 from testbed.lab.logs import read_logs
 from testbed.lab.move import move

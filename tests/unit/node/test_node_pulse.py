@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from testbed.node import associations, pulse
+from testbed.node import ike_sas, pulse
 
 
 def test_it_reports_what_was_since_it_was_asked_before():
@@ -53,7 +53,7 @@ def test_pressure_where_the_kernel_tells(monkeypatch, tmp_path):
 
 def test_the_associations_of_charon():
     sa = {"state": b"ESTABLISHED", "remote-id": b"mn", "initiator-spi": b"0f", "uniqueid": b"7"}
-    assert associations.read([{"clients": sa}, {"clients": {"state": b"CONNECTING"}}]) == [
+    assert ike_sas.read([{"clients": sa}, {"clients": {"state": b"CONNECTING"}}]) == [
         {"state": "ESTABLISHED", "remote-id": "mn", "initiator-spi": "0f", "responder-spi": ""},
         {"state": "CONNECTING", "remote-id": "", "initiator-spi": "", "responder-spi": ""},
     ]

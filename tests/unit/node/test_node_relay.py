@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from testbed.node.control import RequestError
 from testbed.node.relay import __main__ as main
 from testbed.node.relay.__main__ import changed
-from testbed.node.relay.config import load
 from testbed.node.relay.link import LIMIT, Impairment, Link
 from testbed.node.relay.netem import arguments
+from testbed.node.relay.relay_toml import load
 from testbed.node.relay.tun import give_hop_back
 from testbed.node.settings import ConfigError
 

@@ -10,12 +10,12 @@ import pytest
 
 from testbed.node.control import ControlServer
 from testbed.node.roam import manager as manager_module
-from testbed.node.roam.association import Node
-from testbed.node.roam.config import load
+from testbed.node.roam.attempt import Node
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.roam_toml import load
 from testbed.node.roam.vpn import Tunnel, VpnError
 from testbed.node.settings import ConfigError
 

@@ -86,7 +86,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RoamConfig:
     """All that `roam.toml` says."""
 
     control: str
@@ -103,7 +103,7 @@ class Config:
     bounds: Bounds
 
 
-def load(path: Path) -> Config:
+def load(path: Path) -> RoamConfig:
     """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
     root = Table.load(path)
     stack = cast(Stack, root.choice("stack", STACKS))
@@ -120,7 +120,7 @@ def load(path: Path) -> Config:
     ike = bounds.number("ike", 6.0)
     if stack != "mip-only" and "ipsec" not in root:
         raise root.error("ipsec", f"missing table, needed by stack = {stack!r}")
-    config = Config(
+    config = RoamConfig(
         control=root.text("control", "/run/testbed/roam.sock"),
         stack=stack,
         attach=attach,

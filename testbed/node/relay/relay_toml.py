@@ -28,7 +28,7 @@ BackendChoice = Literal["auto", "netem", "relay"]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RelayConfig:
     """All that `relay.toml` says."""
 
     control: str
@@ -38,10 +38,10 @@ class Config:
     impairment: Impairment
 
 
-def load(path: Path) -> Config:
+def load(path: Path) -> RelayConfig:
     """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
     root = Table.load(path)
-    config = Config(
+    config = RelayConfig(
         control=root.text("control", "/run/testbed/relay.sock"),
         state=Path(root.text("state", "/run/testbed/relay.json")),
         interface=root.text("interface"),

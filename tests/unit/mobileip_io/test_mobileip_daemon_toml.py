@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.mobileip.core.config import ReverseTunnel
-from testbed.mobileip.io import config
+from testbed.mobileip.core.parameters import ReverseTunnel
+from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 
 HOME_AGENT = """
@@ -72,7 +72,7 @@ def write(tmp_path: Path):
 
 
 def test_home_agent(write):
-    settings = config.home_agent(write(HOME_AGENT))
+    settings = daemon_toml.home_agent(write(HOME_AGENT))
     core = settings.core
     assert settings.control == Path("/run/ha.sock")
     assert (core.home_interface, core.lifetime, core.simultaneous, core.bindings) == ("home", 300, 2, 10_000)
@@ -85,13 +85,13 @@ def test_home_agent(write):
 
 def test_virtual_home(write):
     text = HOME_AGENT.replace('interface = "home"\n', "").replace("advertise = true\n", "")
-    core = config.home_agent(write(text)).core
+    core = daemon_toml.home_agent(write(text)).core
     assert core.home_interface is None
     assert core.advertising is None
 
 
 def test_foreign_agent(write):
-    settings = config.foreign_agent(write(FOREIGN_AGENT))
+    settings = daemon_toml.foreign_agent(write(FOREIGN_AGENT))
     core = settings.core
     assert settings.control is None
     assert core.advertising.interval == 0.5
@@ -102,20 +102,20 @@ def test_foreign_agent(write):
 
 
 def test_mobile_node(write):
-    settings = config.mobile_node(write(MOBILE_NODE))
+    settings = daemon_toml.mobile_node(write(MOBILE_NODE))
     assert settings.rule_preference == 200
-    assert settings.attachment == config.Attachment("eth1", IPv4Address("198.51.100.70"))
+    assert settings.attachment == daemon_toml.Attachment("eth1", IPv4Address("198.51.100.70"))
     assert settings.core.security.key == b"\0\xff"
-    assert config.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
+    assert daemon_toml.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
 
 
 def test_the_module_documents_files_that_can_be_read(write):
-    documented = re.search(r"```toml\n(.*?)```", config.__doc__, re.DOTALL).group(1)
+    documented = re.search(r"```toml\n(.*?)```", daemon_toml.__doc__, re.DOTALL).group(1)
     parts = re.split(r"^# (home agent|foreign agent|mobile node)$", documented, flags=re.MULTILINE)
     texts = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert config.home_agent(write(texts["home agent"])).core.simultaneous == 4
-    assert config.foreign_agent(write(texts["foreign agent"])).core.visitors == 1000
-    assert config.mobile_node(write(texts["mobile node"].replace('"…"', '"00"'))).rule_preference == 230
+    assert daemon_toml.home_agent(write(texts["home agent"])).core.simultaneous == 4
+    assert daemon_toml.foreign_agent(write(texts["foreign agent"])).core.visitors == 1000
+    assert daemon_toml.mobile_node(write(texts["mobile node"].replace('"…"', '"00"'))).rule_preference == 230
 
 
 @pytest.mark.parametrize(
@@ -159,18 +159,18 @@ def test_errors_name_file_and_key(write, read, text, change, message):
     assert change[0] in text
     file = write(text.replace(*change, 1))
     with pytest.raises(ConfigError) as caught:
-        getattr(config, read)(file)
+        getattr(daemon_toml, read)(file)
     assert str(caught.value).startswith(f"{file}: ")
     assert message in str(caught.value)
 
 
 def test_a_key_is_never_quoted(write):
     with pytest.raises(ConfigError) as caught:
-        config.mobile_node(write(MOBILE_NODE.replace("00ff", "secret")))
+        daemon_toml.mobile_node(write(MOBILE_NODE.replace("00ff", "secret")))
     assert "secret" not in str(caught.value)
     assert "security.key" in str(caught.value)
 
 
 def test_no_file(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
-        config.home_agent(tmp_path / "absent.toml")
+        daemon_toml.home_agent(tmp_path / "absent.toml")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
-from testbed.node.roam.config import Bounds, Config
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import IPSEC_DEVICE, Lease, Links
-from testbed.node.roam.mobile_ip import Event, MobileIp
+from testbed.node.roam.mobile_ip import Message, MobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.move import Move, Outcome
 from testbed.node.roam.registration import Registration, Target
+from testbed.node.roam.roam_toml import Bounds, RoamConfig
 from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
 
 
@@ -21,7 +21,7 @@ from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
 class Node:
     """What a mobile node consists of, and where it stands."""
 
-    config: Config
+    config: RoamConfig
     links: Links
     dhcp: Dhcp
     mobile_ip: MobileIp
@@ -48,7 +48,7 @@ class Node:
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
 
-    def heard(self, event: Event) -> None:
+    def heard(self, event: Message) -> None:
         """Let the monitor see an event of the Mobile IP daemon."""
         if self.monitor is not None and self.network is not None:
             # IPsec inside MIPv4 is bound to the home address and is left out at home alone.
@@ -57,7 +57,7 @@ class Node:
             self.monitor.heard(event, inside)
 
 
-class Association:
+class Attempt:
     """One attempt to be reachable at the home address on the network a move leads to."""
 
     def __init__(self, node: Node, move: Move, bounds: Bounds, patient: bool) -> None:

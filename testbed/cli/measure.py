@@ -118,8 +118,8 @@ def parse_rtts(text: str) -> list[float]:
 
 
 def _print(document: Mapping[str, Any]) -> None:
+    from testbed.agreed import STEPS
     from testbed.experiment.fit import spread
-    from testbed.experiment.handoff import STEPS
     from testbed.experiment.marks import marked
     from testbed.experiment.measure import outages, step_lengths
 

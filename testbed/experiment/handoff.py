@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from testbed.agreed import IPSEC_DEVICE, RELAY, ROAM, STEPS
 from testbed.experiment.captures import Captures
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Outage, Probe, ProbeReport
@@ -24,9 +25,6 @@ from testbed.packet.pcap import Frame, read_capture
 
 EVERY: Final = 5.0
 """Milliseconds between two packets of the probe: an outage is known to about as much."""
-STEPS: Final = ("link", "address", "ike", "registration", "data")
-TUNNEL: Final = "ipsec0"
-"""The mobile node's IPsec device: what goes through it is only there to be read."""
 
 _ports = itertools.count(6005)
 
@@ -76,7 +74,7 @@ class HandOff:
 def set_rtt(lab: LabAccess, rtt: float) -> str:
     """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
     backends = [
-        str(lab.control(hub, "relay", {"op": "set", "delay_ms": rtt / 2}).get("backend"))
+        str(lab.control(hub, RELAY, {"op": "set", "delay_ms": rtt / 2}).get("backend"))
         for hub in lab.topology.with_role("hub")
     ]
     return ", ".join(dict.fromkeys(backends))
@@ -94,7 +92,7 @@ def measure_moves(
     `told` hears of each move when it has settled, before its outage is known. Raises `StepError`.
     """
     node = lab.mobile_node
-    place = str(lab.state(node, "roam").get("network"))
+    place = str(lab.state(node, ROAM).get("network"))
     if place not in between:
         settle(lab, {"op": "move", "network": between[0]})
         place = between[0]
@@ -124,8 +122,8 @@ def measure_moves(
 def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
     """Where messages are counted: the mobile node's links, and what leaves them only encrypted."""
     node = lab.mobile_node
-    tunnel = lab.execute(node, ["test", "-e", f"/sys/class/net/{TUNNEL}"]).code == 0
-    return [f"{node}/{network}" for network in (*between, *((TUNNEL,) if tunnel else ()))]
+    tunnel = lab.execute(node, ["test", "-e", f"/sys/class/net/{IPSEC_DEVICE}"]).code == 0
+    return [f"{node}/{network}" for network in (*between, *((IPSEC_DEVICE,) if tunnel else ()))]
 
 
 def _ends(lab: LabAccess) -> tuple[str, str, str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from testbed.agreed import STEPS
 from testbed.engine.api import Engine
 from testbed.errors import Source, TestbedError, UsageError, did_you_mean
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import fit_line
-from testbed.experiment.handoff import STEPS, HandOff, measure_moves, set_rtt
+from testbed.experiment.handoff import HandOff, measure_moves, set_rtt
 from testbed.experiment.health import Health
 from testbed.experiment.marks import BUDGET_MS, line_marks, run_marks
 from testbed.experiment.pulse import Pulse

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from math import inf
 from typing import Any, Final
 
+from testbed.agreed import READABLE
 from testbed.claim.expectations import (
     Accepted,
     Binding,
@@ -41,7 +42,7 @@ from testbed.experiment.echo import ping, source_address
 from testbed.experiment.later import later
 from testbed.experiment.perimeter import border, perimeter
 from testbed.experiment.refusal import accepted, refused
-from testbed.experiment.traffic import CHECK_WITHIN, MARKER, Probe, TcpSession
+from testbed.experiment.traffic import CHECK_WITHIN, Probe, TcpSession
 from testbed.experiment.verdict import Decision, Finding
 from testbed.lab.access import EventLog, LabAccess, StepError
 from testbed.packet import ike
@@ -162,7 +163,7 @@ class Observer:
     def _clear(self, part: Clear) -> Decision:
         if not self.traffic.marked:
             return Decision(None, "no probe and no session was started whose payload could be read")
-        return self._wire(part, "ip", MARKER.encode())
+        return self._wire(part, "ip", READABLE.encode())
 
     def _wire(self, part: Wire, expression: str, contains: bytes) -> Decision:
         matches = self.captures.match_all(part.at, expression)

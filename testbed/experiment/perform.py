@@ -9,6 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any, Final
 
+from testbed.agreed import IPSEC_DEVICE, ROAM, STEPS
 from testbed.claim.steps import (
     Bypass,
     Carry,
@@ -37,15 +38,6 @@ MOVE_WITHIN: Final = 25.0
 WAIT_WITHIN: Final = 5000.0
 """Milliseconds a `wait-until` takes at most unless it says."""
 CARRY: Final = "carry"
-REACHED: Final = {
-    "link": "link",
-    "address": "address",
-    "ike": "ike",
-    "registered": "registration",
-    "data": "data",
-}
-"""What `reaches` calls the steps of the connection manager's timeline."""
-
 _ports = itertools.count(5005)
 
 _DEAF = """\
@@ -133,14 +125,14 @@ class Performer:
     def _move(self, part: Move) -> str:
         node = self._who(part)
         self._put_down(node)
-        if node != self._lab.mobile_node and (was := self._lab.state(node, "roam").get("network")):
+        if node != self._lab.mobile_node and (was := self._lab.state(node, ROAM).get("network")):
             back = {"op": "move", "network": was}  # of the first each run says where it is to begin
             self._undo.append((f"{node} back", lambda: self._settle(node, back)))
-        results = []
+        results, reached = [], {event: step for step, event in STEPS.items()}
         for network in part.to * part.times:
             _, settled = settle(self._lab, {"op": "move", "network": network}, node)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
-            if part.reaches and timeline.get(REACHED[part.reaches]) is None:
+            if part.reaches and timeline.get(reached[part.reaches]) is None:
                 detail = settled.get("detail")
                 raise StepError(f"moved to {network}, but did not come as far as {part.reaches}: {detail}")
             marks = ", ".join(f"{name} {ms:.0f}" for name, ms in timeline.items() if ms is not None)
@@ -149,7 +141,7 @@ class Performer:
 
     def _carry(self, part: Carry) -> str:
         lab, node = self._lab, self._who(part)
-        state = lab.state(node, "roam")
+        state = lab.state(node, ROAM)
         old, address = state.get("network"), state.get("address")
         if not old or not address:
             raise StepError(f"{node} has no address of its own to carry to {part.to}")
@@ -193,7 +185,7 @@ class Performer:
 
     def _ipsec_up_again(self, node: str) -> None:
         """Allow it again at home or inside, where that costs no negotiation; else it takes its time."""
-        state = self._lab.state(node, "roam").get("ipsec")
+        state = self._lab.state(node, ROAM).get("ipsec")
         if not isinstance(state, dict) or not state.get("enabled"):
             settle(self._lab, {"op": "ipsec", "action": "up"}, node)
 
@@ -218,11 +210,11 @@ class Performer:
     def _register(self, part: Register) -> str:
         lab, node = self._lab, self._who(part)
         if part.through == "ipsec":
-            state = lab.state(node, "roam").get("ipsec")
+            state = lab.state(node, ROAM).get("ipsec")
             inner = state.get("inner") if isinstance(state, dict) else None
             if not inner:
                 raise StepError("there is no IPsec session to register through")
-            request = {"op": "attach", "interface": "ipsec0", "care_of": inner}
+            request = {"op": "attach", "interface": IPSEC_DEVICE, "care_of": inner}
         else:
             self._refuse_bypass(node, part.through)
             request = {"op": "discover", "interface": part.through, "register": True}
@@ -343,7 +335,7 @@ def settle(
     """
     node = node or lab.mobile_node
     mark = lab.log.mark()
-    lab.control(node, "roam", request)
+    lab.control(node, ROAM, request)
     started = lab.log.wait(
         mark, lambda one: one.node == node and one.event.name == "move-started", RESTART_WITHIN
     )
@@ -355,7 +347,7 @@ def settle(
         lambda one: (
             one.node == node
             and one.event.name == "settled"
-            and one.event.source == "roam"
+            and one.event.source == ROAM
             and one.event.fields["monotonic"] >= begun
         ),
         MOVE_WITHIN,

@@ -16,8 +16,6 @@ from testbed.lab.access import LabAccess, StepError
 START_WITHIN = 5.0
 STOP_WITHIN = 10.0
 CHECK_WITHIN = 8.0
-MARKER = "readable by anybody on this link"
-"""Text in every packet of the probe and the session (`MARKER` of both programs in `testbed/node`)."""
 
 
 class Program:

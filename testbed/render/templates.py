@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
 from jinja2.exceptions import TemplateSyntaxError
 
+from testbed import agreed
 from testbed.data import data_dir
 from testbed.errors import Source, TopologyError
 
@@ -37,6 +38,7 @@ class Templates:
             autoescape=False,  # configuration files, not HTML
         )
         self._environment.filters["seconds"] = _seconds
+        self._environment.globals["agreed"] = agreed
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """Render one template; raises `TopologyError` with the template's file and line."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from statistics import median
 
+from testbed.agreed import STEPS
 from testbed.report.evidence import HandOff, HandOffRun, HandOffs
 
-STEPS = ("link", "address", "ike", "registration", "data")
 WIDTH, HEIGHT = 420.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 40.0
 

@@ -22,7 +22,7 @@ from testbed.mobileip.core.api import (
     SendAgentMessage,
     SendDatagram,
 )
-from testbed.mobileip.io.control import ControlServer, RequestError
+from testbed.mobileip.io.control import Connection, ControlServer, RequestError
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
@@ -153,11 +153,11 @@ class Shell:
         for message in listener.messages():
             self._core.receive_agent_message(message, time.monotonic())
 
-    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        name = request.get("op")
+    def _request(self, request: dict[str, Any], _connection: Connection) -> dict[str, Any]:
+        name = request["op"]
         if name == "state":
             return self.state()
-        command = self._commands.get(name) if isinstance(name, str) else None
+        command = self._commands.get(name)
         if command is None:
             known = ", ".join(sorted({"state", "subscribe", *self._commands}))
             raise RequestError(f"unknown op {name!r}; there are {known}")

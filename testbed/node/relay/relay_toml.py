@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from testbed.agreed import RELAY, RUN, control_socket
+from testbed.mobileip.io.table import Table
 from testbed.node.relay.link import Impairment
-from testbed.node.settings import Table
 
 BackendChoice = Literal["auto", "netem", "relay"]
 
@@ -39,19 +40,19 @@ class RelayConfig:
 
 
 def load(path: Path) -> RelayConfig:
-    """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
+    """Read the file at `path`; raises `ConfigError`."""
     root = Table.load(path)
     config = RelayConfig(
-        control=root.text("control", "/run/testbed/relay.sock"),
-        state=Path(root.text("state", "/run/testbed/relay.json")),
-        interface=root.text("interface"),
+        control=root.string("control", control_socket(RELAY)),
+        state=Path(root.string("state", f"{RUN}/{RELAY}.json")),
+        interface=root.string("interface"),
         backend=cast(BackendChoice, root.choice("backend", ("auto", "netem", "relay"), "auto")),
         impairment=Impairment(
-            delay_ms=root.number("delay-ms", 0.0),
-            jitter_ms=root.number("jitter-ms", 0.0),
-            loss=root.number("loss", 0.0, most=100),
-            rate=root.number("rate", 0.0),
+            delay_ms=root.amount("delay-ms", 0.0),
+            jitter_ms=root.amount("jitter-ms", 0.0),
+            loss=root.amount("loss", 0.0, most=100),
+            rate=root.amount("rate", 0.0),
         ),
     )
-    root.done()
+    root.finish()
     return config

@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from testbed.agreed import IPSEC_DEVICE
 from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
 from testbed.node.roam.dhcp import Dhcp
-from testbed.node.roam.links import IPSEC_DEVICE, Lease, Links
+from testbed.node.roam.links import Lease, Links
 from testbed.node.roam.mobile_ip import Message, MobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.move import Move, Outcome
@@ -87,7 +88,7 @@ class Attempt:
         discarded: asyncio.Task[None] | None = None
         if fresh:
             node.join(move.network)
-            move.reached("link", "link")
+            move.reached("link")
             if node.vpn is not None and node.config.stack == "mip-in-ipsec":
                 # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
                 discarded = asyncio.create_task(node.vpn.destroy())
@@ -154,7 +155,7 @@ class Attempt:
             self._move.tell("ike-failed", reason=str(error))
             raise
         lent = str(tunnel.inner) if tunnel.inner else None
-        self._move.reached("ike", "ike", local=str(local), inner=lent)
+        self._move.reached("ike", local=str(local), inner=lent)
         return tunnel
 
     async def _register_address(self, interface: str, care_of: IPv4Address) -> Outcome:
@@ -166,7 +167,7 @@ class Attempt:
         if outcome.complete:
             mode = "foreign-agent" if isinstance(target, Agent) else "co-located"
             mode = "home" if isinstance(target, Home) else mode
-            self._move.reached("registration", "registered", mode=mode, detail=outcome.detail)
+            self._move.reached("registration", mode=mode, detail=outcome.detail)
         return outcome
 
 
@@ -174,8 +175,8 @@ def _tell_address(move: Move, attachment: Attachment) -> None:
     match attachment:
         case Lease(address=address, router=router):
             gateway = str(router) if router else None
-            move.reached("address", "address", how="dhcp", care_of=str(address.ip), router=gateway)
+            move.reached("address", how="dhcp", care_of=str(address.ip), router=gateway)
         case Agent(address=agent, care_of=care_of):
-            move.reached("address", "address", how="agent", care_of=care_of, agent=agent)
+            move.reached("address", how="agent", care_of=care_of, agent=agent)
         case Home():
-            move.reached("address", "address", how="home", care_of=None)
+            move.reached("address", how="home", care_of=None)

@@ -8,14 +8,15 @@ import traceback
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from testbed.node.control import Client, RequestError
-from testbed.node.events import emit, event
+from testbed.agreed import ROAM
+from testbed.mobileip.io.control import Connection, RequestError
+from testbed.mobileip.io.journal import Journal
 from testbed.node.roam.attachment import Agent, Attachment, Home
 from testbed.node.roam.attempt import Attempt, Node
 from testbed.node.roam.echo import first_reply
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.mobile_ip import Message, MobileIpError
-from testbed.node.roam.move import SOURCE, Move, Outcome, State
+from testbed.node.roam.move import Move, Outcome, State
 from testbed.node.roam.roam_toml import Bounds
 from testbed.node.roam.vpn import VpnError
 
@@ -44,7 +45,7 @@ class Manager:
         self._move: Move | None = None
         self._task: asyncio.Task[None] | None = None
         self._broken: str | None = None
-        self._subscribers: list[Client] = []
+        self.journal = Journal(ROAM)
 
     async def run(self) -> None:
         """Serve for ever; ready is told when the attachment at start has settled."""
@@ -61,18 +62,15 @@ class Manager:
                     group.create_task(node.vpn.run(lambda: self._repair("the IPsec tunnel was lost")))
                 if node.config.attach is not None:
                     await asyncio.wait({self._begin(node.config.attach, "start", patience=START_PATIENCE)})
-                emit(event("ready", SOURCE))
+                self.journal.tell("ready")
 
     # What the control socket asks for.
 
-    async def handle(self, request: dict[str, object], client: Client) -> dict[str, object]:
+    async def handle(self, request: dict[str, object], client: Connection) -> dict[str, object]:
         """Answer one request; after `move`, `ipsec` and `repair` the events of the move follow it."""
         match request["op"]:
             case "state":
                 return self._picture()
-            case "subscribe":
-                self._subscribers.append(client)
-                return {}
             case "move":
                 return await self._start_move(request.get("network"), client)
             case "ipsec":
@@ -82,7 +80,7 @@ class Manager:
             case other:
                 raise RequestError(f"unknown op {other!r}; expected move, state, subscribe, ipsec or repair")
 
-    async def _start_move(self, network: object, client: Client) -> dict[str, object]:
+    async def _start_move(self, network: object, client: Connection) -> dict[str, object]:
         networks = self._node.config.trusted
         if not isinstance(network, str) or network not in networks:
             raise RequestError(f"unknown network {network!r}; expected one of {', '.join(networks)}")
@@ -90,14 +88,14 @@ class Manager:
         self._begin(network, "move", client)
         return {"network": network}
 
-    async def _switch_ipsec(self, action: object, client: Client) -> dict[str, object]:
+    async def _switch_ipsec(self, action: object, client: Connection) -> dict[str, object]:
         if self._node.vpn is None:
             raise RequestError("this node has no IPsec in its stack")
         if action not in ("up", "down"):
             raise RequestError(f"action: expected up or down, got {action!r}")
         return await self._again(f"ipsec {action}", action == "up", client)
 
-    async def _again(self, reason: str, ipsec: bool, client: Client) -> dict[str, object]:
+    async def _again(self, reason: str, ipsec: bool, client: Connection) -> dict[str, object]:
         """Keep link and address; negotiate IPsec and register anew, whatever the peers still know of it."""
         node = self._node
         if node.network is None:
@@ -135,12 +133,9 @@ class Manager:
 
     # Telling.
 
-    def _tell(self, message: dict[str, object]) -> None:
-        emit(message)
-        self._subscribers = [client for client in self._subscribers if not client.gone]
+    def _tell(self, name: str, fields: dict[str, object]) -> None:
         followers = self._move.followers if self._move else []
-        for client in {*self._subscribers, *followers}:
-            client.send(message)
+        self.journal.tell(name, fields, also=[client.send for client in followers])
 
     def _heard(self, message: Message) -> None:
         """Between moves, follow the Mobile IP daemon: registrations expire, and succeed late."""
@@ -157,14 +152,14 @@ class Manager:
         self,
         network: str,
         reason: str,
-        follower: Client | None = None,
+        follower: Connection | None = None,
         patience: float = 0.0,
         fresh: bool = True,
     ) -> asyncio.Task[None]:
         self._move = move = Move(network, self._node.config.stack, self._tell)
         if follower is not None:
             move.followers.append(follower)
-            follower.following.clear()
+            follower.hold()
         self._task = asyncio.create_task(self._carry(move, reason, patience, fresh))
         return self._task
 
@@ -209,7 +204,7 @@ class Manager:
         """
         node, move = self._node, self._move
         assert node.network is not None
-        self._tell(event("overdue", SOURCE, network=node.network))
+        self._tell("overdue", {"network": node.network})
         if move is None or move.outcome is None:
             return  # the move under way finds it out
         up = [name for name in (node.network, *node.config.trusted) if node.links.is_up(name)]
@@ -230,7 +225,7 @@ class Manager:
             self._state = outcome.state
             move.settle(outcome)
             for client in move.followers:
-                client.following.set()
+                client.release()
 
     async def _attempts(self, move: Move, patience: float, fresh: bool) -> Outcome:
         bounds = self._node.config.bounds
@@ -260,7 +255,7 @@ class Manager:
                 await first_reply(self._node.config.home_address, probe)
         except TimeoutError:
             return Outcome(outcome.state, f"{outcome.detail}; no answer from {probe}")
-        move.reached("data", "data", destination=str(probe))
+        move.reached("data", destination=str(probe))
         return outcome
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from testbed.node.events import encode
+from testbed.mobileip.io.journal import encode
 
 RETRY = 0.02
 """Seconds between attempts to reach a daemon that is not there."""

@@ -7,6 +7,7 @@ import pytest
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
+from testbed.mobileip.io.table import Table
 
 HOME_AGENT = """
 control = "/run/ha.sock"
@@ -141,7 +142,7 @@ def test_the_module_documents_files_that_can_be_read(write):
         ("home_agent", HOME_AGENT, ("spi = 256", "spi = 255"), "security[0]: SPI must be"),
         ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "security[0]: algorithm must be"),
         ("home_agent", HOME_AGENT, ("foreign-agent", "stranger"), "security[1].mobile-node: is missing"),
-        ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml: "),
+        ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml:4:6: "),
         (
             "foreign_agent",
             FOREIGN_AGENT,
@@ -160,8 +161,39 @@ def test_errors_name_file_and_key(write, read, text, change, message):
     file = write(text.replace(*change, 1))
     with pytest.raises(ConfigError) as caught:
         getattr(daemon_toml, read)(file)
-    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).startswith(f"{file}:")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("control = 1", ":1: control: expected a string, got 1"),
+        ("# who\n\nx = [\n  1,\n]\naddress = 'a'\n", ":6: address: expected an IPv4 address, got 'a'"),
+        ("x = [\n  1,\n]\n", ":1: x: unknown key"),
+        ("[[security]]\nspi = 1\n[[security]]\n", ":3: security[1].mobile-node: is missing"),
+        ("[limits]\nlifetime = 1\nbindings = 'x'\n", ":3: limits.bindings: expected an integer, got 'x'"),
+        ("a.b = 1\nlimits.lifetime = 'x'\n", ":2: limits.lifetime: expected an integer, got 'x'"),
+        ('x = """\n[limits]\n"""\nlimits = 3\n', ":4: limits: expected a table, got 3"),
+        ("", ": address: is missing"),
+        ("a = 1\nb = = 2\n", ":2:5: Invalid value"),
+        ("a = [1,\n", ": Invalid value (at end of document)"),
+    ],
+)
+def test_errors_have_the_line_on_which_a_statement_begins(write, text, message):
+    file = write(text)
+    with pytest.raises(ConfigError) as caught:
+        table = Table.load(file)
+        for key in ("lifetime", "bindings"):
+            table.table("limits").integer(key, 1)
+        for entry in table.tables("security"):
+            if not entry.has("spi"):
+                entry.address("mobile-node")
+        table.string("control", "")
+        if table.has("address") or not text:
+            table.address("address")
+        table.finish()
+    assert str(caught.value) == f"{file}{message}"
 
 
 def test_a_key_is_never_quoted(write):

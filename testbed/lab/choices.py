@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from testbed.agreed import RUN
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import ErrorGroup, TestbedError, UsageError, raise_errors
@@ -22,7 +23,7 @@ from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.overrides import target
 
-_FILE: Final = "/run/testbed/choices.json"
+_FILE: Final = f"{RUN}/choices.json"
 _FORGET: Final = "the lab was brought up with it; --reset goes back to what the file says"
 
 
@@ -70,7 +71,7 @@ def recorded(engine: Engine, lab: ActualLab) -> Choices | None:
     found = [Choices.parse(each.labels.get(names.CHOICES, "")) for each in lab.containers]
     running = next((each for each in lab.containers if each.state == "running"), None)
     if running is not None:
-        found.append(Choices.parse(run_inside(engine, running, ["cat", _FILE]).out))
+        found.append(Choices.parse(run_inside(engine, running, ["cat", _FILE]).text))
     return max((each for each in found if each), key=lambda each: each.time, default=None)
 
 

@@ -42,14 +42,12 @@ def find_drift(engine: Engine, nodes: Mapping[str, Container]) -> dict[str, Drif
 
     def look(name: str, container: Container) -> Drift:
         try:
-            ended = run_inside(engine, container, [_LOOK])
+            done = run_inside(engine, container, [_LOOK])
         except TestbedError as error:
             return Drift((f"nothing runs in it: {error.message}",))
-        if ended.code:
-            return Drift(
-                (f"its state cannot be read: {ended.err.splitlines()[-1] if ended.err else ended.code}",)
-            )
-        lines = [line.split(" ", 1) for line in ended.out.splitlines()]
+        if done.code:
+            return Drift((f"its state cannot be read: {done.complaint}",))
+        lines = [line.split(" ", 1) for line in done.text.splitlines()]
         return Drift(
             changes=tuple(f"{kind} {what}" for kind, what in lines if kind in ("lost", "added")),
             stopped=tuple(what for kind, what in lines if kind == "stopped"),

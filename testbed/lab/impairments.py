@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from typing import Any, Final
 
+from testbed.agreed import IMPAIRMENTS, RELAY
 from testbed.document.read import parse_value
 from testbed.document.values import Expected, parse_delay, parse_percent, parse_rate
 from testbed.engine.api import Container, Engine
@@ -28,8 +29,6 @@ from testbed.lab.state import ActualLab, find_lab, node_facts
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
 
-RELAY: Final = "relay"
-"""The hub's service."""
 _SLACK: Final = 0.5  # ms a packet may be early: clocks of the kernel's timers
 _PAUSE: Final = 0.2  # seconds between looks
 _PATIENCE: Final = 30.0  # seconds until a delay has to be seen
@@ -211,8 +210,8 @@ class Wires:
             f"{bound:.0f}",
             address,
         ]
-        ended = run_inside(self._engine, self._lab.running_node(node), ping)
-        shortest = re.search(r"min/avg/max/mdev = ([\d.]+)/", ended.out)
+        done = run_inside(self._engine, self._lab.running_node(node), ping)
+        shortest = re.search(r"min/avg/max/mdev = ([\d.]+)/", done.text)
         return float(shortest[1]) if shortest else None
 
     def _hub(self, network: str) -> str | None:
@@ -235,21 +234,21 @@ class Wires:
     def _noted(self, network: str) -> Impairment:
         """What a network without a hub was last told."""
         container = next(iter(self._on(network).values()))
-        note = run_inside(self._engine, container, ["cat", f"/run/testbed/impairments/{network}.json"])
-        return Impairment.in_force(json.loads(note.out)) if note.code == 0 else Impairment()
+        note = run_inside(self._engine, container, ["cat", f"{IMPAIRMENTS}/{network}.json"])
+        return Impairment.in_force(json.loads(note.text)) if note.code == 0 else Impairment()
 
     def _by_netem(self, network: str, impairment: Impairment) -> None:
         words = [f"--{key.replace('_', '-')}={value:g}" for key, value in asdict(impairment).items()]
         command = ["python3", "-m", "testbed.node.impair", network, *words]
 
         def impair(name: str, container: Container) -> None:
-            ended = run_inside(self._engine, container, command)
-            if ended.code:
+            done = run_inside(self._engine, container, command)
+            if done.code:
                 hubs = [next(iter(facts.links)) for facts in self._facts.values() if "hub" in facts.roles]
                 where = f"networks with a hub need none: {', '.join(hubs)}" if hubs else None
                 raise MachineError(
                     f"{network} has no hub, and the kernel of {name} cannot treat its packets: "
-                    f"{ended.err.splitlines()[-1] if ended.err else 'no netem'}",
+                    f"{done.complaint}",
                     hint=where,
                 )
 

@@ -164,11 +164,6 @@ class Topology(Part):
         description="What the document says about it, and what must be seen (`verify`)",
     )
 
-    def hub_of(self, network: str) -> IPv4Address | None:
-        """The address of a network's hub on that network, or None for an ordinary link."""
-        hub = self.networks[network].hub
-        return self.nodes[hub].links[network] if hub else None
-
     def linked(self, network: str) -> dict[str, IPv4Address]:
         """The nodes with an address on a network."""
         return {name: node.links[network] for name, node in self.nodes.items() if network in node.links}

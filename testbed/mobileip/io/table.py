@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable
@@ -195,7 +194,9 @@ class Table:
         """Complain about the first key that nobody asked for."""
         for key in self._content:
             if key not in self._read:
-                near = difflib.get_close_matches(key, self._read, 1)
+                from difflib import get_close_matches
+
+                near = get_close_matches(key, self._read, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise self.error(key, f"unknown key{hint}")
 

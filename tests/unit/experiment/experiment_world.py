@@ -5,8 +5,9 @@ import time
 
 from testbed.experiment.captures import Matched
 from testbed.experiment.health import Health
-from testbed.lab.access import Done, Entry, EventLog, StepError
+from testbed.lab.access import Entry, EventLog, StepError
 from testbed.lab.events import NodeEvent
+from testbed.lab.inside import Done
 from testbed.topology.load import load_topology
 
 

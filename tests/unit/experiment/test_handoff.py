@@ -32,7 +32,8 @@ from testbed.experiment.measure import (
     step_lengths,
 )
 from testbed.experiment.traffic import ProbeReport
-from testbed.lab.access import Done, StepError
+from testbed.lab.access import StepError
+from testbed.lab.inside import Done
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.report.evidence import HandOffs
 from testbed.report.plots import plot

@@ -11,7 +11,8 @@ from testbed.claim.phrases import expectation_text
 from testbed.experiment.observe import Observer
 from testbed.experiment.perimeter import border
 from testbed.experiment.traffic import ProbeReport
-from testbed.lab.access import Done, StepError
+from testbed.lab.access import StepError
+from testbed.lab.inside import Done
 from testbed.topology.load import load_topology
 
 

@@ -19,7 +19,8 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe, ProbeReport
-from testbed.lab.access import Done, StepError, Stopped
+from testbed.lab.access import StepError, Stopped
+from testbed.lab.inside import Done
 from testbed.topology.load import load_topology
 
 

@@ -59,10 +59,10 @@ def test_asking_a_service(engine: FakeEngine, lab: ActualLab) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ((lines({"ok": False, "error": "unknown op"}), b"", 0), "roam on mn: unknown op"),
-        ((b"", b"socat: No such file or directory\n", 1), "roam on mn does not answer: socat: No such file"),
-        ((b"", b"", 0), "roam on mn does not answer: it hung up"),
-        ((b"garbage\n", b"", 0), "roam on mn sent no JSON: b'garbage'"),
+        ((lines({"ok": False, "error": "unknown op"}), b"", 0), "roam of mn refuses state: unknown op"),
+        ((b"", b"socat: No such file or directory\n", 1), "roam of mn does not answer: socat: No such file"),
+        ((b"", b"", 0), "roam of mn does not answer: it hung up"),
+        ((b"garbage\n", b"", 0), "roam of mn sent no JSON: b'garbage'"),
     ],
 )
 def test_a_service_that_does_not_answer(

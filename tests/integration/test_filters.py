@@ -11,7 +11,7 @@ from testbed.engine.docker import DockerEngine
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.load import builtin_topologies, load_topology
 
-sys.path.append(str(Path(__file__).parents[1] / "unit" / "topology"))
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "packet"))
 from pcap_filters import BAD, GOOD
 
 # libpcap calls a filter that nothing can match an error, which is no matter of grammar.

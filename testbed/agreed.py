@@ -6,6 +6,7 @@ The Mobile IP daemons stand alone: `python -m testbed.mobileip` takes its paths 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, Literal, get_args
 
 RUN: Final = "/run/testbed"
@@ -16,14 +17,31 @@ ROAM: Final = "roam"
 """The service that moves a mobile node: its control socket and the source of its events."""
 RELAY: Final = "relay"
 """The service that delays packets on a hub."""
+READY: Final = "ready"
+"""The event of a service, and of a program of traffic, that can do its work from now on."""
+MOVE_STARTED: Final = "move-started"
+SETTLED: Final = "settled"
+"""The first and the last event of a move, whatever came of it."""
 IPSEC_DEVICE: Final = "ipsec0"
 """The interface of IPsec in userspace: packets on it are not yet encrypted, or not any more."""
 HUB_TABLE: Final = 436
 HUB_PREFERENCE: Final = 430
 """Routing table and preference of the rule that keep packets from crossing a hub untreated."""
 
+
+class Op(StrEnum):
+    """Requests to control sockets: roam takes STATE, MOVE, IPSEC and REPAIR, a relay takes STATE and SET."""
+
+    STATE = "state"
+    MOVE = "move"
+    IPSEC = "ipsec"
+    REPAIR = "repair"
+    SET = "set"
+
+
 Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
 STACKS: Final[tuple[Stack, ...]] = get_args(Stack)
+"""Mobile IPv4 alone, inside IPsec, and with IPsec inside it (RFC 4093 §2)."""
 
 STEPS: Final[Mapping[str, str]] = {
     "link": "link",

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from testbed.agreed import IPSEC_DEVICE, RELAY, ROAM, STEPS
+from testbed.agreed import IPSEC_DEVICE, RELAY, ROAM, STEPS, Op
 from testbed.experiment.captures import Captures
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Outage, Probe, ProbeReport
@@ -74,7 +74,7 @@ class HandOff:
 def set_rtt(lab: LabAccess, rtt: float) -> str:
     """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
     backends = [
-        str(lab.control(hub, RELAY, {"op": "set", "delay_ms": rtt / 2}).get("backend"))
+        str(lab.control(hub, RELAY, {"op": Op.SET, "delay_ms": rtt / 2}).get("backend"))
         for hub in lab.topology.with_role("hub")
     ]
     return ", ".join(dict.fromkeys(backends))
@@ -94,7 +94,7 @@ def measure_moves(
     node = lab.mobile_node
     place = str(lab.state(node, ROAM).get("network"))
     if place not in between:
-        settle(lab, {"op": "move", "network": between[0]})
+        settle(lab, {"op": Op.MOVE, "network": between[0]})
         place = between[0]
     captures = Captures(lab, taps(lab, between))
     mark = lab.log.mark()
@@ -144,7 +144,7 @@ def _await_answer(lab: LabAccess, home: str, address: str) -> None:
 
 
 def _move(lab: LabAccess, origin: str, target: str) -> HandOff:
-    started, settled = settle(lab, {"op": "move", "network": target})
+    started, settled = settle(lab, {"op": Op.MOVE, "network": target})
     reached = settled.get("timeline") or {}
     return HandOff(
         origin,

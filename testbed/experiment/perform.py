@@ -9,7 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from testbed.agreed import IPSEC_DEVICE, ROAM, STEPS
+from testbed.agreed import IPSEC_DEVICE, MOVE_STARTED, READY, ROAM, SETTLED, STEPS, Op
 from testbed.claim.steps import (
     Bypass,
     Carry,
@@ -126,11 +126,11 @@ class Performer:
         node = self._who(part)
         self._put_down(node)
         if node != self._lab.mobile_node and (was := self._lab.state(node, ROAM).get("network")):
-            back = {"op": "move", "network": was}  # of the first each run says where it is to begin
+            back = {"op": Op.MOVE, "network": was}  # of the first each run says where it is to begin
             self._undo.append((f"{node} back", lambda: self._settle(node, back)))
         results, reached = [], {event: step for step, event in STEPS.items()}
         for network in part.to * part.times:
-            _, settled = settle(self._lab, {"op": "move", "network": network}, node)
+            _, settled = settle(self._lab, {"op": Op.MOVE, "network": network}, node)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
             if part.reaches and timeline.get(reached[part.reaches]) is None:
                 detail = settled.get("detail")
@@ -178,7 +178,7 @@ class Performer:
 
     def _ipsec(self, part: Ipsec) -> str:
         node = self._who(part)
-        _, settled = settle(self._lab, {"op": "ipsec", "action": part.state}, node)
+        _, settled = settle(self._lab, {"op": Op.IPSEC, "action": part.state}, node)
         if part.state == "down":
             self._undo.append(("ipsec up", lambda: self._ipsec_up_again(node)))
         return f"{settled.get('state')} ({settled.get('detail')})"
@@ -187,7 +187,7 @@ class Performer:
         """Allow it again at home or inside, where that costs no negotiation; else it takes its time."""
         state = self._lab.state(node, ROAM).get("ipsec")
         if not isinstance(state, dict) or not state.get("enabled"):
-            settle(self._lab, {"op": "ipsec", "action": "up"}, node)
+            settle(self._lab, {"op": Op.IPSEC, "action": "up"}, node)
 
     def _bypass(self, part: Bypass) -> str:
         lab, node = self._lab, self._who(part)
@@ -337,7 +337,7 @@ def settle(
     mark = lab.log.mark()
     lab.control(node, ROAM, request)
     started = lab.log.wait(
-        mark, lambda one: one.node == node and one.event.name == "move-started", RESTART_WITHIN
+        mark, lambda one: one.node == node and one.event.name == MOVE_STARTED, RESTART_WITHIN
     )
     if started is None:
         raise StepError(f"{node}: {request['op']} was accepted but did not begin")
@@ -346,7 +346,7 @@ def settle(
         mark,
         lambda one: (
             one.node == node
-            and one.event.name == "settled"
+            and one.event.name == SETTLED
             and one.event.source == ROAM
             and one.event.fields["monotonic"] >= begun
         ),
@@ -364,7 +364,7 @@ def set_service(lab: LabAccess, node: str, name: str, state: str) -> None:
     if state == "up":
         ready = lab.log.wait(
             mark,
-            lambda one: one.node == node and one.event.source == name and one.event.name == "ready",
+            lambda one: one.node == node and one.event.source == name and one.event.name == READY,
             RESTART_WITHIN,
         )
         facts = json.loads(lab.shell(node, "cat /etc/testbed/node.json").text)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from testbed.agreed import READY
 from testbed.engine.api import ExecSession
 from testbed.lab.access import LabAccess, StepError
 
@@ -227,8 +228,8 @@ class Probe:
 
     def start(self) -> None:
         """Start both ends."""
-        self._reflector.start("ready", START_WITHIN)
-        self._sender.start("ready", START_WITHIN)
+        self._reflector.start(READY, START_WITHIN)
+        self._sender.start(READY, START_WITHIN)
 
     @property
     def late(self) -> float:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from testbed.agreed import Op
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
 from testbed.errors import TestbedError
 from testbed.lab.daemons import asking, talk
@@ -201,7 +202,7 @@ class LabAccess:
 
     def state(self, node: str, service: str) -> dict[str, Any]:
         """What a daemon says of itself: the answer to `state`."""
-        return self.control(node, service, {"op": "state"})
+        return self.control(node, service, {"op": Op.STATE})
 
     def stop(self) -> None:
         """End every command and wait; whoever is in one gets `Stopped`."""

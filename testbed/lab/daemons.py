@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
-from testbed.agreed import IMPAIRMENTS, IPSEC_DEVICE, control_socket
+from testbed.agreed import IMPAIRMENTS, IPSEC_DEVICE, Op, control_socket
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, ExecSession
 from testbed.errors import TestbedError
@@ -20,7 +20,7 @@ for socket in {control_socket("*")}; do
     [ -S "$socket" ] || continue
     name=${{socket##*/}}
     printf '{{"service":"%s","reply":' "${{name%.sock}}"
-    reply=$(echo '{{"op":"state"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
+    reply=$(echo '{{"op":"{Op.STATE}"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
     printf '%s}}\\n' "${{reply:-null}}"
 done
 for note in {IMPAIRMENTS}/*.json; do

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from typing import Any, Final
 
-from testbed.agreed import IMPAIRMENTS, RELAY
+from testbed.agreed import IMPAIRMENTS, RELAY, Op
 from testbed.document.read import parse_value
 from testbed.document.values import Expected, parse_delay, parse_percent, parse_rate
 from testbed.engine.api import Container, Engine
@@ -113,7 +113,7 @@ class Wires:
         """
         hub = self._hub(network)
         if hub is not None:
-            request = {"op": "set", **values}
+            request = {"op": Op.SET, **values}
             return Impairment.in_force(ask(self._engine, self._lab.running_node(hub), RELAY, request))
         before = self._noted(network)
         impairment = Impairment(**({**asdict(before), **values}))
@@ -127,7 +127,7 @@ class Wires:
             for name, network in topology.topology.networks.items()
             if network.hub
             and Impairment.in_force(
-                ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": "state"})
+                ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": Op.STATE})
             )
             != Impairment.wanted(network)
         ]
@@ -148,8 +148,8 @@ class Wires:
                 continue
             if network.hub:
                 hub = self._lab.running_node(network.hub)
-                if Impairment.in_force(ask(self._engine, hub, RELAY, {"op": "state"})) != wanted:
-                    ask(self._engine, hub, RELAY, {"op": "set", **asdict(wanted)})
+                if Impairment.in_force(ask(self._engine, hub, RELAY, {"op": Op.STATE})) != wanted:
+                    ask(self._engine, hub, RELAY, {"op": Op.SET, **asdict(wanted)})
                     changed.append(name)
             elif network.impaired or (name in before and before[name].impaired):
                 self._by_netem(name, wanted)

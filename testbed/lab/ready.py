@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
+from testbed.agreed import READY
 from testbed.engine import names
 from testbed.engine.api import Engine, LogStream, NotFoundError
 from testbed.errors import NotReadyError, TestbedError
@@ -114,7 +115,7 @@ class NodeWatch:
         node.begun = True
         if event.name == "configured" and event.source == "init":
             node.waits.discard("init")
-        elif event.name == "ready":
+        elif event.name == READY:
             if event.source not in node.restarted or event.time >= self._began:
                 node.waits.discard(event.source)
         elif event.name == "exit" and (node.fresh or event.time >= self._began):

@@ -22,7 +22,7 @@ import struct
 import time
 from contextlib import suppress
 
-from testbed.agreed import PROBE_MARKER
+from testbed.agreed import PROBE_MARKER, READY
 from testbed.mobileip.io.journal import Journal
 
 HEADER = struct.Struct("!4sQQ")
@@ -50,7 +50,7 @@ def reflect(port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", port))
         sock.setblocking(False)
-        journal.tell("ready")
+        journal.tell(READY)
         stop = False
         while not stop:
             _, stop = _told_to_stop(60, sock)
@@ -88,7 +88,7 @@ def send(source: str, to: str, port: int, every: float) -> None:
         sock.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: the address may be away between two links
         sock.bind((source, 0))
         sock.setblocking(False)
-        journal.tell("ready")
+        journal.tell(READY)
         due = time.monotonic()
         end: float | None = None
         last = 0  # the first packet sent after being told to stop

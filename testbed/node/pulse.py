@@ -22,6 +22,7 @@ import select
 import time
 from pathlib import Path
 
+from testbed.agreed import READY
 from testbed.mobileip.io.journal import Journal
 
 EVERY = 0.01
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     argparse.ArgumentParser(prog="testbed.node.pulse").parse_args(arguments)
     journal = Journal("pulse")
-    journal.tell("ready")
+    journal.tell(READY)
     measured, due = Measured(), time.monotonic() + EVERY
     while True:
         asked = bool(select.select([0], [], [], max(due - time.monotonic(), 0))[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ INSIDE_NODES: dict[str, dict[str, set[str]]] = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(file) for file in FILES}
+
+
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, wherever in it, with relative imports resolved."""
     package = file.relative_to(PACKAGE.parent).parent.parts
@@ -57,7 +65,9 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, (base, node.module)))
-            found |= {f"{module}.{alias.name}" for alias in node.names} if module == "testbed" else {module}
+            found |= {
+                full if (full := f"{module}.{alias.name}") in MODULES else module for alias in node.names
+            }
     return found
 
 
@@ -77,6 +87,12 @@ def test_imports_go_one_way(file: Path) -> None:
             target = module.split(".")[1]
             codec = module.startswith("testbed.mobileip.wire") and here in READS_THE_WIRE
             assert target == here or target in ALLOWED[here] or codec, f"{here} imports {module}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Not even where an import waits inside a function."""
+    graph = {module_name(file): imports(file) - {module_name(file)} for file in FILES}
+    TopologicalSorter(graph).prepare()  # CycleError names a circle
 
 
 @pytest.mark.parametrize(

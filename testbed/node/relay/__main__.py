@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from testbed.agreed import RELAY
+from testbed.agreed import READY, RELAY, Op
 from testbed.mobileip.io.control import Connection, RequestError
 from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.mobileip.io.journal import Journal
@@ -57,9 +57,9 @@ class Relay:
     async def handle(self, request: dict[str, Any], _connection: Connection) -> dict[str, Any]:
         """Answer one request."""
         match request["op"]:
-            case "state":
+            case Op.STATE:
                 pass
-            case "set":
+            case Op.SET:
                 try:
                     await self.apply(changed(self._impairment, request))
                 except CommandError as error:
@@ -116,7 +116,7 @@ async def serve(config: RelayConfig) -> None:
         relay = Relay(config, backend)
         await relay.start()
         with closing(serve_requests(config.control, relay.journal, relay.handle)):
-            relay.journal.tell("ready", {"backend": backend.name})
+            relay.journal.tell(READY, {"backend": backend.name})
             await stop.wait()
     finally:
         await backend.close()

@@ -8,7 +8,7 @@ import traceback
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from testbed.agreed import ROAM
+from testbed.agreed import MOVE_STARTED, READY, ROAM, Op
 from testbed.mobileip.io.control import Connection, RequestError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.roam.attachment import Agent, Attachment, Home
@@ -62,20 +62,20 @@ class Manager:
                     group.create_task(node.vpn.run(lambda: self._repair("the IPsec tunnel was lost")))
                 if node.config.attach is not None:
                     await asyncio.wait({self._begin(node.config.attach, "start", patience=START_PATIENCE)})
-                self.journal.tell("ready")
+                self.journal.tell(READY)
 
     # What the control socket asks for.
 
     async def handle(self, request: dict[str, object], client: Connection) -> dict[str, object]:
         """Answer one request; after `move`, `ipsec` and `repair` the events of the move follow it."""
         match request["op"]:
-            case "state":
+            case Op.STATE:
                 return self._picture()
-            case "move":
+            case Op.MOVE:
                 return await self._start_move(request.get("network"), client)
-            case "ipsec":
+            case Op.IPSEC:
                 return await self._switch_ipsec(request.get("action"), client)
-            case "repair":
+            case Op.REPAIR:
                 return await self._again("repair", self._node.ipsec, client)
             case other:
                 raise RequestError(f"unknown op {other!r}; expected move, state, subscribe, ipsec or repair")
@@ -214,7 +214,7 @@ class Manager:
         outcome = Outcome("unregistered", "superseded")
         self._broken = None
         try:
-            move.tell("move-started", reason=reason)
+            move.tell(MOVE_STARTED, reason=reason)
             outcome = await self._attempts(move, patience, fresh)
             probe = self._node.config.probe
             if outcome.complete and probe is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from testbed.agreed import STEPS
+from testbed.agreed import SETTLED, STEPS
 from testbed.mobileip.io.control import Connection
 
 State = Literal["registered", "at-home", "unregistered"]
@@ -48,7 +48,7 @@ class Move:
         """End: the last thing the followers hear."""
         self.outcome = outcome
         self.tell(
-            "settled",
+            SETTLED,
             stack=self._stack,
             state=outcome.state,
             detail=outcome.detail,

@@ -1,7 +1,7 @@
 """Jinja as the testbed uses it: undefined names are errors, every error has its template and line.
 
 Templates are trusted: Jinja evaluates expressions that reach any Python object, so a folder given with
-`--templates` can do what its user can.
+`--templates` can do what its user can. Every template can read `testbed.agreed` by the name `agreed`.
 """
 
 from __future__ import annotations

@@ -570,7 +570,8 @@ def test_with_ipsec_inside_mip_home_alone_is_inside(tmp_path):
 
 def test_a_link_is_not_joined_while_data_cannot_be_stopped(tmp_path):
     async def scenario(lab):
-        await lab.move("campus")
+        settled = await lab.move("campus")
+        assert lab.policy.inside, settled
         lab.policy.problem = "IPsec policy: no such set"
         for network in ("hotel", "airport"):
             assert (await lab.move(network))["detail"] == "IPsec policy: no such set"

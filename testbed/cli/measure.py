@@ -121,7 +121,7 @@ def parse_rtts(text: str) -> list[float]:
 
 
 def _print(document: HandOffs) -> None:
-    from testbed.evidence.handoff import STEPS
+    from testbed.agreed import STEPS
     from testbed.experiment.fit import spread
 
     rows, steps = [], []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
 from testbed.cli.complete import complete_attach, complete_stack
 from testbed.cli.labs import emit_lab, narrated
@@ -143,11 +144,10 @@ def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:
 
 def _print(done: BroughtUp, status: LabStatus) -> None:
     from testbed.lab.describe import describe
-    from testbed.lab.status import MANAGER
 
     emit_lab(status)
     for node, state in status.mobile.items():
-        emit(f"\n{node}: {describe(MANAGER, state)}")
+        emit(f"\n{node}: {describe(ROAM, state)}")
     note(f"\nlab {done.lab} {_what(done, status)}")
     suggestions = status.suggestions()
     if suggestions:

@@ -15,8 +15,9 @@ from testbed.errors import ErrorGroup, StepError, TopologyError
 from testbed.evidence.run import Observation
 from testbed.experiment.judge import begin_of, decide_look
 from testbed.experiment.traffic import Probe, TcpSession
-from testbed.lab.access import Done, EventLog, LabAccess
+from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
+from testbed.lab.inside import Done
 from testbed.packet.taps import TapFrames
 from testbed.topology.load import load_topology
 from testbed.topology.names import host_addresses

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from testbed.agreed import RUN
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import ErrorGroup, TestbedError, UsageError, raise_errors
@@ -23,7 +24,7 @@ from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.overrides import target
 
-_FILE: Final = "/run/testbed/choices.json"
+_FILE: Final = f"{RUN}/choices.json"
 _FORGET: Final = "the lab was brought up with it; --reset goes back to what the file says"
 
 
@@ -76,7 +77,7 @@ def recorded(engine: Engine, lab: ActualLab) -> Choices | None:
     running = next((each for each in lab.containers if each.state == "running"), None)
     if running is None:
         return made
-    noted = Choices.parse(run_inside(engine, running, ["cat", _FILE]).out)
+    noted = Choices.parse(run_inside(engine, running, ["cat", _FILE]).text)
     if noted is None or (made and made.time >= noted.time):
         return made
     return replace(noted, templates=made.templates if made else None)

@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from contextlib import closing
 from typing import Any, Final
 
+from testbed.agreed import ROAM, SETTLED, Op
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
-from testbed.lab.control import ask, converse
+from testbed.lab.daemons import ask, converse
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 from testbed.lab.state import ActualLab
-from testbed.lab.status import MANAGER
 from testbed.topology.loaded import LoadedTopology
 
 _ATTEMPTS: Final = 3  # echo requests until the path counts as broken
@@ -64,7 +64,7 @@ def _settled(engine: Engine, container: Container) -> dict[str, Any]:
     """The state of a mobile node, if possible one in which no move is under way."""
     deadline = time.monotonic() + _SETTLES
     while True:
-        state = ask(engine, container, MANAGER, {"op": "state"})
+        state = ask(engine, container, ROAM, {"op": Op.STATE})
         if not state.get("moving") or time.monotonic() > deadline:
             return state
         time.sleep(_PAUSE)
@@ -84,8 +84,8 @@ def _reaches(engine: Engine, container: Container, topology: LoadedTopology, nam
 
 def _repair(engine: Engine, container: Container) -> dict[str, Any]:
     """Have a mobile node attach again where it is; return what that settled in."""
-    with closing(converse(engine, container, MANAGER, {"op": "repair"}, quiet=_QUIET)) as messages:
+    with closing(converse(engine, container, ROAM, {"op": Op.REPAIR}, quiet=_QUIET)) as messages:
         for message in messages:
-            if message.get("event") == "settled":
+            if message.get("event") == SETTLED:
                 return message
     raise TestbedError(f"the connection manager of {container.name} went away while it registered anew")

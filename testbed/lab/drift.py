@@ -54,16 +54,14 @@ def find_drift(
 
     def look(name: str, container: Container) -> Drift:
         try:
-            ended = run_inside(engine, container, [_LOOK])
+            done = run_inside(engine, container, [_LOOK])
         except TestbedError as error:
             return Drift((f"nothing runs in it: {error.message}",))
-        if ended.code in _CANNOT_RUN:
+        if done.code in _CANNOT_RUN:
             return Drift(unknown=f"{_LOOK} does not run in its image")
-        if ended.code:
-            return Drift(
-                (f"its state cannot be read: {ended.err.splitlines()[-1] if ended.err else ended.code}",)
-            )
-        lines = [line.split(" ", 1) for line in ended.out.splitlines()]
+        if done.code:
+            return Drift((f"its state cannot be read: {done.complaint}",))
+        lines = [line.split(" ", 1) for line in done.text.splitlines()]
         return Drift(
             changes=tuple(f"{kind} {what}" for kind, what in lines if kind in ("lost", "added")),
             stopped=tuple(what for kind, what in lines if kind == "stopped"),

@@ -13,10 +13,11 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
+from testbed.agreed import READY
 from testbed.engine import names
 from testbed.engine.api import Engine, LogStream, NotFoundError
 from testbed.errors import NotReadyError, TestbedError
-from testbed.lab.events import Event, parse_event
+from testbed.lab.events import NodeEvent, parse_event
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 
@@ -44,7 +45,7 @@ class NodeWatch:
     def __post_init__(self) -> None:
         self._nodes: dict[str, _Watched] = {}
         self._streams: list[LogStream] = []
-        self._news: SimpleQueue[tuple[str, Event | None]] = SimpleQueue()
+        self._news: SimpleQueue[tuple[str, NodeEvent | None]] = SimpleQueue()
         self._lock = Lock()
         self._closed = False
 
@@ -110,14 +111,14 @@ class NodeWatch:
     def _waiting(self) -> dict[str, list[str]]:
         return {name: sorted(node.waits) for name, node in self._nodes.items() if node.waits}
 
-    def _take(self, name: str, node: _Watched, event: Event) -> None:
+    def _take(self, name: str, node: _Watched, event: NodeEvent) -> None:
         if not node.begun and event.source != "init":
             # The beginning of its log was dropped since: it has been up for long.
             node.waits &= node.restarted
         node.begun = True
         if event.name == "configured" and event.source == "init":
             node.waits.discard("init")
-        elif event.name == "ready":
+        elif event.name == READY:
             if event.source not in node.restarted or event.time >= node.since:
                 node.waits.discard(event.source)
         elif event.name == "exit" and event.time >= node.since:

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
-from testbed.mobileip.core.config import Advertising, ForeignAgentConfig, HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.core.limits import TokenBucket
+from testbed.mobileip.core.parameters import Advertising, ForeignAgentConfig, HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.error import WireError

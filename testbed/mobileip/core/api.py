@@ -152,7 +152,7 @@ class UseNothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ReportEvent:
     """Something an observer wants to know, e.g. `registered`, `reply-code`, `binding-expired`."""
 
     name: str
@@ -178,7 +178,7 @@ class Remember:
 
 Effect = (
     Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | ProxyArp | GratuitousArp
-    | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | Event
+    | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | ReportEvent
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Record
-from testbed.mobileip.core.config import INFINITE_LIFETIME
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
 

@@ -22,12 +22,12 @@ from testbed.mobileip.core.api import (
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.config import ForeignAgentConfig
 from testbed.mobileip.core.counters import FOREIGN_AGENT
+from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME

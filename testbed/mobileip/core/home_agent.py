@@ -24,12 +24,12 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
-from testbed.mobileip.core.config import HomeAgentConfig, ReverseTunnel, SecurityAssociation
 from testbed.mobileip.core.counters import HOME_AGENT
+from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.wire import registration_request
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from testbed.mobileip.core.api import Effect, Event
+from testbed.mobileip.core.api import Effect, ReportEvent
 
 Withdraw = Callable[[str], None]
 """Takes a grant back and denies it instead, for the reason that is given."""
@@ -27,8 +27,8 @@ class Outbox:
         self._effects.extend(effects)
 
     def event(self, name: str, **fields: str | int | float | bool | None) -> None:
-        """An Event effect."""
-        self._effects.append(Event(name, fields))
+        """A ReportEvent effect."""
+        self._effects.append(ReportEvent(name, fields))
 
     def granted(self, start: int, withdraw: Withdraw) -> None:
         """What was added since there were `start` effects belongs to a grant that `withdraw` takes back."""

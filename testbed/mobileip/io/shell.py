@@ -15,14 +15,14 @@ from testbed.mobileip.core.api import (
     Core,
     Datagram,
     Effect,
-    Event,
     GratuitousArp,
     Record,
     Remember,
+    ReportEvent,
     SendAgentMessage,
     SendDatagram,
 )
-from testbed.mobileip.io.control import ControlServer, RequestError
+from testbed.mobileip.io.control import Connection, ControlServer, RequestError
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
@@ -156,11 +156,11 @@ class Shell:
         for message in listener.messages():
             self._core.receive_agent_message(message, time.monotonic())
 
-    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        name = request.get("op")
+    def _request(self, request: dict[str, Any], _connection: Connection) -> dict[str, Any]:
+        name = request["op"]
         if name == "state":
             return self.state()
-        command = self._commands.get(name) if isinstance(name, str) else None
+        command = self._commands.get(name)
         if command is None:
             known = ", ".join(sorted({"state", "subscribe", *self._commands}))
             raise RequestError(f"unknown op {name!r}; there are {known}")
@@ -219,7 +219,7 @@ class Shell:
         self._journal.tell("error", {"effect": effect, "message": str(error)})
 
     def _carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, Event):
+        if isinstance(effect, ReportEvent):
             self._journal.tell(effect.name, effect.fields)
         elif isinstance(effect, SendDatagram):
             self._send(self._role.outgoing(effect.datagram))

@@ -17,11 +17,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from testbed.agreed import IPSEC_DEVICE
+
 VISITED_TABLE = 100
 VISITED_PREFERENCE = 50
 INNER_PREFERENCE = 60
 IPSEC_TABLE = 220
-IPSEC_DEVICE = "ipsec0"
 
 _SETTLED = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
 """The change was made already, or what was to go is gone."""

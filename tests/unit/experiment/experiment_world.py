@@ -10,8 +10,9 @@ from testbed.evidence.folder import capture_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import CapturedTap, CaptureRecord
 from testbed.experiment import run as run_module
-from testbed.lab.access import Done, Entry, EventLog
-from testbed.lab.events import Event
+from testbed.lab.access import Entry, EventLog
+from testbed.lab.events import NodeEvent
+from testbed.lab.inside import Done
 from testbed.packet.filters import FilterError
 from testbed.packet.pcap import RAW_IP, Frame, write_pcap
 from testbed.packet.taps import Matched, TapFrames
@@ -41,7 +42,7 @@ class PlayedLab:
 
     def say(self, node, source, event, **fields):
         stamp = {"monotonic": float(next(self.clock))}
-        self.log.add(Entry(node, Event(event, source, time.time(), {**stamp, **fields})))
+        self.log.add(Entry(node, NodeEvent(event, source, time.time(), {**stamp, **fields})))
 
     def container(self, node):
         return f"{node}-0123456789abcdef"

@@ -31,7 +31,7 @@ from testbed.experiment.measure import (
     read_handoffs,
     run_record,
 )
-from testbed.lab.access import Done
+from testbed.lab.inside import Done
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.report.plots import plot
 

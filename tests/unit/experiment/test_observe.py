@@ -12,7 +12,7 @@ from testbed.claim.seen import LOGGED
 from testbed.errors import StepError
 from testbed.experiment.observer import Observer
 from testbed.experiment.traffic import ProbeReport
-from testbed.lab.access import Done
+from testbed.lab.inside import Done
 from testbed.packet.pcap import packet_mark
 from testbed.topology.load import load_topology
 
@@ -182,14 +182,14 @@ HALF_OPEN = {"state": "CONNECTING", "remote-id": "mn-2"}
 
 def test_a_peer_that_negotiates_again_is_one(observer, lab):
     """For 10 s after a client negotiates again from the same address charon keeps what it had before."""
-    lab.outputs["testbed.node.associations"] = established("mn", "mn", "mn-1", more=[HALF_OPEN])
+    lab.outputs["testbed.node.ike_sas"] = established("mn", "mn", "mn-1", more=[HALF_OPEN])
     assert held(observer, perimeter={"from": "core", "associations": {"exactly": 2}})
 
 
 def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
     lab.outputs = {
         "testbed.node.knock": knocked("NO_PROPOSAL_CHOSEN"),
-        "testbed.node.associations": established("mn", "trusted-fa", more=[HALF_OPEN]),
+        "testbed.node.ike_sas": established("mn", "trusted-fa", more=[HALF_OPEN]),
     }
     both = {"from": "core", "gateways": {"exactly": 1}, "associations": {"exactly": 2}}
     finding = judge(observer, perimeter=both)
@@ -244,7 +244,7 @@ def test_the_border_is_where_the_outside_arrives():
 def test_a_gateway_that_cannot_be_asked(observer, lab):
     lab.outputs = {
         "testbed.node.knock": Done(1, b"", b"no module named testbed"),
-        "testbed.node.associations": Done(1, b"", b"charon does not answer: No such file"),
+        "testbed.node.ike_sas": Done(1, b"", b"charon does not answer: No such file"),
     }
     finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
     assert finding.held is None and "core cannot ask for IKE" in finding.observed

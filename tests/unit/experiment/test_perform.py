@@ -20,7 +20,8 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe
-from testbed.lab.access import Done, Stopped
+from testbed.lab.access import Stopped
+from testbed.lab.inside import Done
 from testbed.topology.load import load_topology
 
 

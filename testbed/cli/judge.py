@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.options import Output, Templates
+from testbed.cli.options import EvidenceSource, Output, Templates
 from testbed.cli.output import Format, emit, emit_json, emit_rows
 from testbed.errors import ExitCode
 
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
 
 @command("judge", panel=CLAIMS)
 def judge(
-    evidence: Annotated[
-        Path, typer.Argument(metavar="EVIDENCE", help="An evidence folder of `verify` or `matrix`.")
-    ],
+    evidence: EvidenceSource,
     claim: Annotated[
         list[str] | None,
         typer.Option("--claim", metavar="ID", help="Only this claim; may be given several times."),
@@ -31,15 +28,17 @@ def judge(
     templates: Templates = None,
     output: Output = Format.table,
 ) -> None:
-    """Decide the claims of an evidence folder again, from what it recorded; no engine is needed.
+    """Decide the claims of `verify` or `matrix` again, from what it recorded; no engine is needed.
 
-    Prints each verdict, and what differs from the verdict that the folder stores. Exit code 1 unless every
+    Prints each verdict, and what differs from the verdict that the evidence stores. Exit code 1 unless every
     claim is reproduced and no verdict differs.
     """
+    from testbed.evidence.archive import opened
     from testbed.evidence.folder import EvidenceFolder
     from testbed.experiment.rejudge import Evidence
 
-    judged = Evidence(EvidenceFolder(evidence), templates).judge(claim or ())
+    with opened(evidence) as folder:
+        judged = Evidence(EvidenceFolder(folder), templates).judge(claim or ())
     if output is Format.json:
         emit_json({"claims": [_json(one) for one in judged]})
     else:

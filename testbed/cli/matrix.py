@@ -12,7 +12,7 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_any_stack, complete_topology
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode, Source
 
@@ -51,7 +51,7 @@ def matrix(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,
-    evidence: EvidenceFolder = None,
+    evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
     output: Annotated[

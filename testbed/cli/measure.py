@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.complete import complete_between, complete_stack
+from testbed.cli.complete import complete_between, complete_evidence, complete_stack
 from testbed.cli.experiments import laboratory, say_where
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, as_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
@@ -62,8 +62,10 @@ def measure(
         Path | None,
         typer.Option(
             "--evidence",
-            metavar="DIR",
-            help="Keep numbers and captures here, beside what is there; `testbed report` draws them.",
+            metavar="DIR|FILE",
+            help="Keep numbers and captures in this folder or file (.zip or .tar.zst), beside what is there; "
+            "`testbed report` draws them.",
+            autocompletion=complete_evidence,
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="LAB", help="Call the lab this.")] = None,

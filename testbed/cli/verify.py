@@ -8,7 +8,7 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_claim
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.labs import complete_lab
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
@@ -32,7 +32,7 @@ def verify(
     ] = None,
     sets: Sets = None,
     templates: Templates = None,
-    evidence: EvidenceFolder = None,
+    evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
     lab: Annotated[

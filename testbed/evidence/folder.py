@@ -46,6 +46,11 @@ def capture_path(tap: str) -> str:
     return f"{CAPTURES}/{tap.replace('/', '-')}.pcap"
 
 
+def is_evidence(folder: Path) -> bool:
+    """Whether a folder holds evidence, or what an experiment that was interrupted left of it."""
+    return any((folder / name).is_file() for name in (MARK, VERDICTS, HANDOFF))
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run of one claim. What is missing is empty or None."""

@@ -29,7 +29,9 @@ class Versions(Versioned):
     finished: str = ""
     """When the experiment ended, as ISO 8601 with a time zone."""
     engine: EngineFacts = EngineFacts()
-    """The container engine."""
+    """The container engine that ran the labs."""
+    keys: bool = False
+    """Whether rendered/ holds the labs' keys. Every lab has keys of its own, which nothing uses after it."""
     image: str = ""
     """The image of the nodes."""
     programs: dict[str, str] = Field(default_factory=dict)

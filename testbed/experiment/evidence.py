@@ -32,8 +32,7 @@ class Evidence:
         self._topologies: dict[str, str] = {}  # text → file
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is not a folder")
-        mine = any((root / name).is_file() for name in (names.MARK, names.VERDICTS, names.HANDOFF))
-        if root.is_dir() and any(root.iterdir()) and not mine:
+        if root.is_dir() and any(root.iterdir()) and not names.is_evidence(root):
             raise UsageError(f"{root} is not empty and holds no evidence", hint="choose another folder")
         try:
             root.mkdir(parents=True, exist_ok=True)

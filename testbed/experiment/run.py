@@ -10,7 +10,7 @@ from typing import Final
 from testbed.claim.claims import Experiment, place
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
-from testbed.errors import TestbedError
+from testbed.errors import StepError, TestbedError
 from testbed.evidence.folder import CAPTURES, RunFolder, run_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import RunRecord, StepRecord
@@ -23,7 +23,7 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.reset import reset
 from testbed.experiment.verdict import RunResult
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.captures import Captures
 from testbed.topology.names import host_addresses
 

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from testbed.engine.api import Engine
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence import folder
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
@@ -26,7 +26,7 @@ from testbed.experiment.plan import PlannedLab, Scenario, Stage
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import RunKey, RunResult, claim_results, verdicts_of
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires
 from testbed.lab.interrupt import Interrupted
@@ -85,6 +85,7 @@ class Verification:
             testbed=version("testbed"),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
+            keys=self.evidence.keys,
             image=self.image,
             programs=crew.programs,
             backends=crew.backends,

@@ -44,6 +44,15 @@ def test_the_document_is_right(everything, claim):
     assert verdicts(everything)[claim] == "reproduced", reasons(everything)
 
 
+def test_judged_again_without_an_engine_they_are_what_they_were(everything):
+    command = [sys.executable, "-m", "testbed", "judge", str(everything[1]), "-o", "json"]
+    environment = os.environ | {"DOCKER_HOST": "tcp://127.0.0.1:1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    claims = {one["id"]: one for one in json.loads(done.stdout)["claims"]}
+    assert {name: one["verdict"] for name, one in claims.items()} == verdicts(everything), done.stderr
+    assert not [one for one in claims.values() if one["differences"]]
+
+
 def test_section_3_follows(everything):
     selection = select(everything[0], {name: load_topology(name).topology for name in CLAIMS})
     problems = {one.short: set(one.problems) for one in selection.scenarios}

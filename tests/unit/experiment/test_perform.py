@@ -11,6 +11,7 @@ from testbed.claim.phrases import step_text
 from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
 from testbed.data import data_dir
+from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.observer import Observer
@@ -19,7 +20,7 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe
-from testbed.lab.access import Done, StepError, Stopped
+from testbed.lab.access import Done, Stopped
 from testbed.topology.load import load_topology
 
 

@@ -9,6 +9,7 @@ from experiment_world import PlayedCaptures, PlayedLab
 
 from testbed.claim.expect import WORDS, Expectation
 from testbed.claim.seen import LOGGED
+from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.experiment.observer import Observer
 from testbed.experiment.traffic import ProbeReport
@@ -241,6 +242,24 @@ def test_the_border_is_where_the_outside_arrives():
     )
 
 
+def test_a_gateway_of_ones_own_is_asked_as_its_manifest_says(observer, lab, tmp_path):
+    text = (data_dir("templates") / "roles" / "vpn-gateway.yaml").read_text()
+    text = text.replace("name: vpn-gateway", "name: x-gateway\nacts-as: [vpn-gateway]")
+    (tmp_path / "roles").mkdir()
+    manifest = tmp_path / "roles" / "x-gateway.yaml"
+    manifest.write_text(text.replace("python3 -m testbed.node.associations", "ikectl --json show sa"))
+    file = tmp_path / "mine.yaml"
+    roles = "{gw: {roles: [router, ospf, x-gateway]}}"
+    file.write_text(f"name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nnodes: {roles}\n")
+    lab.topology = load_topology(str(file), templates=tmp_path)
+    lab.outputs["ikectl --json show sa"] = established("mn")
+    assert held(observer, perimeter={"from": "core", "associations": {"exactly": 1}})
+    manifest.write_text(text.replace("    ike-sas: python3 -m testbed.node.associations\n", ""))
+    lab.topology = load_topology(str(file), templates=tmp_path)
+    finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
+    assert finding.held is None and "no role of gw says how its IKE SAs are read" in finding.observed
+
+
 def test_a_gateway_that_cannot_be_asked(observer, lab):
     lab.outputs = {
         "testbed.node.knock": Done(1, b"", b"no module named testbed"),
@@ -249,7 +268,7 @@ def test_a_gateway_that_cannot_be_asked(observer, lab):
     finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
     assert finding.held is None and "core cannot ask for IKE" in finding.observed
     finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
-    assert finding.held is None and "gw does not report its IKE SAs" in finding.observed
+    assert finding.held is None and "gw does not report its IKE SAs: charon" in finding.observed
 
 
 def test_a_changed_topology_is_refused_or_accepted(observer):

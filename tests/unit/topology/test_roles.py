@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,13 @@ def test_builtin_manifests_are_valid() -> None:
     assert {"router", "home-agent", "foreign-agent", "mobile-node", "vpn-gateway"} <= set(roles)
     assert roles["home-agent"].files[0].mode == 0o600
     assert roles["router"].forwards
+
+
+def test_what_manifests_run_of_the_testbed_exists() -> None:
+    texts = "".join(file.read_text() for file in role_files().values())
+    modules = set(re.findall(r"python3 -m (testbed[\w.]*)", texts))
+    assert {"testbed.mobileip", "testbed.node.relay"} < modules
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
 
 
 def test_a_role_of_ones_own_and_one_in_the_place_of_a_builtin(tmp_path: Path) -> None:

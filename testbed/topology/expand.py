@@ -74,10 +74,10 @@ class TopologyFile(Shorthand, Topology):
     """A topology as it is written."""
 
 
-def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> None:
+def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> dict[str, str]:
     """Write out every shorthand of a document in place; `chosen` are the options that the user chose.
 
-    Raises `TopologyError`, or an `ErrorGroup` of all errors.
+    Returns the filters by name, written out. Raises `TopologyError`, or an `ErrorGroup` of all errors.
     """
     short = validate_model(
         Shorthand, {key: data[key] for key in Shorthand.model_fields if key in data}, marks
@@ -103,6 +103,7 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
     raise_errors(sorted(errors, key=place))
     for key in Shorthand.model_fields:
         data.pop(key, None)
+    return {name: _filter(f"${name}", short.filters) for name in short.filters}
 
 
 # Repeat

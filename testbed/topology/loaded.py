@@ -38,6 +38,8 @@ class LoadedTopology:
     marks: Marks
     document: Mapping[str, Any]
     """The file as plain data, with everything included and written out and every `--set` applied."""
+    filters: Mapping[str, str]
+    """The pcap filters that the file names, written out as its claims have them."""
 
     @property
     def name(self) -> str:

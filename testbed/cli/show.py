@@ -38,7 +38,7 @@ def show(
         raise UsageError("--yaml and -o json: choose one of the two")
     loaded = load_typed(topology, sets, templates)
     if yaml:
-        emit_text(loaded.text().rstrip("\n"))
+        emit_text(loaded.text(origins=True).rstrip("\n"))
         return
     facts = summarize(loaded)
     if output is Format.json:

@@ -99,16 +99,18 @@ class LoadedTopology:
         """Where a part of the topology was written, for errors found later; the nearest enclosing place."""
         return self.marks.value(path)
 
-    def text(self) -> str:
+    def text(self, *, origins: bool = False) -> str:
         """The topology as one YAML file that loads by itself and does what was chosen by default.
 
-        A part that its enclosing one does not stand beside carries a comment that says where it was written.
+        With `origins` comments say where each part was written, and repeat what its author remarks there.
         """
         document = {key: self.document[key] for key in Topology.model_fields if key in self.document}
         if options := document.get("options"):
             document["options"] = {
                 name: {**option, "default": self.options[name]} for name, option in options.items()
             }
+        if not origins:
+            return document_text(document)
         sections = [key for key, value in document.items() if isinstance(value, dict)]
         return document_text(document, Origins(self.marks, sections, self._chosen()).remark)
 

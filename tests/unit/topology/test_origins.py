@@ -15,7 +15,7 @@ SECTIONS = ("options", "networks", "nodes", "claims")
 def test_a_resolved_topology_is_the_same_one(name: str, tmp_path: Path) -> None:
     loaded = load_topology(name, sets=["node.mn.lifetime=60s", *SETS.get(name, [])])
     file = tmp_path / f"{name}.yaml"
-    file.write_text(loaded.text())
+    file.write_text(loaded.text(origins=True))
     again = load_topology(str(file))
     assert again.topology.claims == loaded.topology.claims
     assert again.options == loaded.options
@@ -26,7 +26,7 @@ def test_a_resolved_topology_is_the_same_one(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", builtin_topologies())
 def test_each_part_says_where_it_was_written(name: str) -> None:
     loaded = load_topology(name)
-    lines = loaded.text().splitlines()
+    lines = loaded.text(origins=True).splitlines()
     for section in SECTIONS:
         for part in loaded.document.get(section, {}):
             (line,) = (one for one in lines if one.startswith(f"  {part}:"))
@@ -40,7 +40,7 @@ def test_each_part_says_where_it_was_written(name: str) -> None:
 def test_what_was_merged_changed_or_repeated_says_so_itself(tmp_path: Path) -> None:
     text = load_topology(
         "scenario-2.5", sets=["network.internet.delay=40ms", "further-links=1", "attach=airport"]
-    ).text()
+    ).text(origins=True)
     for line in (
         "    delay: 40ms  # --set network.internet.delay=40ms",
         "    default: 1  # --set further-links=1",
@@ -53,7 +53,7 @@ def test_what_was_merged_changed_or_repeated_says_so_itself(tmp_path: Path) -> N
     file.write_text(
         "name: mine\ninclude: [scenario-2.1.yaml]\nnetworks:\n  internet:\n    delay: 3ms # slow\n"
     )
-    mine = load_topology(str(file)).text()
+    mine = load_topology(str(file)).text(origins=True)
     assert f"    delay: 3ms  # slow; {file}:5\n" in mine
     assert "name: mine  # " in mine
     assert "filter: esp or udp port 500 or udp port 4500, at-least: 1}  # it did try\n" in mine

@@ -135,12 +135,13 @@ def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:
 
 def _print(done: BroughtUp, status: LabStatus) -> None:
     from testbed.lab.describe import describe
+    from testbed.lab.reason import in_words
     from testbed.lab.status import MANAGER
 
     emit_lab(status)
-    for node, state in status.mobile.items():
-        emit(f"\n{node}: {describe(MANAGER, state)}")
-    note(f"\nlab {done.lab} {_what(done)}")
+    for node in status.mobile:
+        emit(as_called(f"\n{node}: {describe(MANAGER, in_words(status, node))}"))
+    note(f"\nlab {done.lab} {_what(done, status)}")
     suggestions = status.suggestions()
     if suggestions:
         emit("\nTry next:")
@@ -148,11 +149,14 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
             emit(f"  {as_called(line)}")
 
 
-def _what(done: BroughtUp) -> str:
+def _what(done: BroughtUp, status: LabStatus) -> str:
     """How far it came. It is called ready only where every mobile node saw a packet come back."""
+    from testbed.lab.reason import reason
+
     if done.no_data:
-        failed = "; ".join(
-            f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()
+        failed = "\n".join(
+            f"{node} does not reach its correspondent: {reason(status, node, why)}"
+            for node, why in done.no_data.items()
         )
         return f"is up after {done.seconds:.1f} s, but {failed}"
     return f"ready in {done.seconds:.1f} s" if done.changed else "was up already, nothing to do"

@@ -146,9 +146,8 @@ class _Text:
             yield from self._part("-", one)
         if "verdict" in run:
             yield ""
-            yield from self._text(
-                f"It {run['verdict']}{': ' + run['error'] if run['error'] else ''}. Captures:"
-            )
+            error = f": {run['error']}" if run["error"] else ""
+            yield from self._text(f"{_RUNS[run['verdict']]}{error}. Captures:")
             yield from (f"    {file}" for file in run["captures"])
 
     def _way(self, parts: Sequence[str]) -> Iterator[str]:

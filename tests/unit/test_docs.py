@@ -1,0 +1,30 @@
+"""The documentation against what it speaks of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from walkthrough import blocks, walk
+
+CHECKOUT = Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+
+
+@pytest.mark.parametrize("document", sorted(DOCS.glob("add-*.md")), ids=lambda one: one.stem)
+def test_walk_throughs_can_be_walked(document: Path, tmp_path: Path) -> None:
+    assert walk(document, tmp_path) >= 3
+
+
+def test_a_walk_through_that_is_wrong_shows(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    text = "```yaml mine.yaml\nname: mine\n```\n```console\n$ testbed validate mine.yaml\n{}\n```\n"
+    document.write_text(text.format("error: mine.yaml:1:1: `title` is missing\n…"))
+    (block, _) = blocks(document.read_text())
+    assert (block.language, block.name, block.text, block.line) == ("yaml", "mine.yaml", "name: mine\n", 2)
+    (tmp_path / "right").mkdir()
+    assert walk(document, tmp_path / "right") == 1
+    document.write_text(text.format("mine.yaml: ok"))
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(AssertionError, match=r"document.md, block on line 5: testbed validate mine.yaml"):
+        walk(document, tmp_path / "wrong")

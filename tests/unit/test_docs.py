@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from reference import DOCUMENT, reference
 from walkthrough import blocks, walk
+
+from testbed.claim.vocabulary import words
+from testbed.cli import COMMANDS, main
+from testbed.topology.expand import TopologyFile
+from testbed.topology.model import Network
+from testbed.topology.roles import role_files
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
@@ -28,3 +36,18 @@ def test_a_walk_through_that_is_wrong_shows(tmp_path: Path) -> None:
     (tmp_path / "wrong").mkdir()
     with pytest.raises(AssertionError, match=r"document.md, block on line 5: testbed validate mine.yaml"):
         walk(document, tmp_path / "wrong")
+
+
+def test_the_reference_is_current() -> None:
+    assert main(["--version"]) == 0  # the commands have registered themselves
+    assert DOCUMENT.read_text(encoding="utf-8") == reference(), "python tests/reference.py writes it anew"
+
+
+def test_the_reference_has_every_word_role_and_command() -> None:
+    text = reference()
+    for name in (*role_files(), *(one.word for one in words())):
+        assert f"\n### {name}\n" in text
+    for name in COMMANDS:
+        assert f"\n| `{name}` |" in text
+    for key in (*TopologyFile.model_fields, *Network.model_fields):
+        assert re.search(rf"^\| (\*\*)?{key}(\*\*)? \|", text, re.MULTILINE)

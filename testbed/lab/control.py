@@ -28,7 +28,7 @@ for note in {SOCKETS}/impairments/*.json; do
 done
 [ ! -d /sys/class/net/ipsec0 ] || echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
 """
-"""One exec tells all of a node: exec is what costs, not asking."""
+"""One exec asks all services of a node: the exec is what costs, not the questions."""
 
 
 def converse(

@@ -21,9 +21,9 @@ class Drift:
     changes: tuple[str, ...] = ()
     """Links, addresses, routes, rules and nftables rules that are gone, and addresses that were added."""
     stopped: tuple[str, ...] = ()
-    """Services that the supervisor was told to stop."""
+    """Services that were stopped by a command to the supervisor."""
     paused: tuple[str, ...] = ()
-    """Services that it was told to pause."""
+    """Services that were paused by a command to it."""
 
     @property
     def services(self) -> tuple[str, ...]:

@@ -233,7 +233,7 @@ class Wires:
         }
 
     def _noted(self, network: str) -> Impairment:
-        """What a network without a hub was last told."""
+        """What a network without a hub was last set to."""
         container = next(iter(self._on(network).values()))
         note = run_inside(self._engine, container, ["cat", f"/run/testbed/impairments/{network}.json"])
         return Impairment.in_force(json.loads(note.out)) if note.code == 0 else Impairment()

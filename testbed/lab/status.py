@@ -16,7 +16,7 @@ from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tasks import WORKERS
 
 MANAGER: Final = "roam"
-"""The service that moves a mobile node, and tells how it went."""
+"""The service that moves a mobile node and reports how it went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class LabStatus:
         return [*inspect, f"testbed shell {self.name} {self.nodes[0].name}"] if self.nodes else []
 
     def summary(self) -> dict[str, Any]:
-        """What a list of labs tells of it, for JSON."""
+        """What a list of labs has of it, for JSON."""
         return {
             "lab": self.name,
             "topology": self.topology,

@@ -94,7 +94,7 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
                 message = f"{dotted(('filters', name))}: {error.message}"
                 errors.append(TopologyError(message, hint=error.hint, source=marks.value(("filters", name))))
         except _Bad as error:
-            if error.owner == name:  # else it is told where it stands
+            if error.owner == name:  # else it is reported where it is written
                 errors.append(error.at(("filters", name), marks))
     if not errors:
         for key in ("trials", "claims"):
@@ -155,7 +155,7 @@ def _check_block(value: Any, path: Path, marks: Marks, errors: list[TestbedError
             for other in numbered:
                 if re.fullmatch(r"[1-9]\d*".join(map(re.escape, _NUMBER.split(other))), key):
                     message = f"{dotted(here)}: {other} becomes {key} too"
-                    hint = "write it outside repeat, where it stands before what is repeated"
+                    hint = "write it outside repeat: there it overrides what is repeated"
                     errors.append(TopologyError(message, hint=hint, source=marks.key(here)))
     elif isinstance(value, str) and _NUMBER.search(value):
         message = f"{dotted(path)}: {value} differs each time, and only the first would stay"

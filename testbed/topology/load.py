@@ -62,7 +62,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
     """Read, write out, override, validate and check a topology.
 
     `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`);
-    `templates` is the user's own template folder, whose roles stand before the built-in ones. Every error
+    `templates` is the user's own template folder, whose roles override the built-in ones. Every error
     of a stage is raised at once: a single one as it is, several as an `ErrorGroup`.
     """
     path = find_topology(ref)

@@ -85,7 +85,7 @@ def test_a_service_that_was_stopped_is_started_and_waited_for(
 def test_that_it_was_ready_once_does_not_count(up: Up, daemons: Daemons) -> None:
     up()
     daemons.drift["west"] = "stopped echo\n"
-    with pytest.raises(NotReadyError, match="west waits for echo"):
+    with pytest.raises(NotReadyError, match="west is not ready: echo not started"):
         up(timeout=0.2)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.claim.claims import KINDS, Claim, Experiment
-from testbed.claim.phrases import expectation_text, step_text
+from testbed.claim.claims import Claim, Experiment
+from testbed.claim.phrases import step_text
+from testbed.evidence.verdicts import KINDS
 
 
 def outline(claim: Claim) -> dict[str, Any]:
@@ -20,5 +21,5 @@ def experiment_outline(experiment: Experiment) -> dict[str, Any]:
         "options": dict(experiment.options),
         "sets": list(experiment.sets),
         "steps": [step_text(step) for step in experiment.steps],
-        "expect": [expectation_text(one) for one in experiment.expect],
+        "expect": [one.phrase() for one in experiment.expect],
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.complete import complete_claim_anywhere, complete_topology
+from testbed.cli.complete import complete_claim_anywhere, complete_evidence, complete_topology
 from testbed.cli.options import Output
 from testbed.cli.output import Format, console, emit_json, emit_text
 from testbed.errors import UsageError, did_you_mean
@@ -33,11 +33,17 @@ def explain(
     ] = None,
     evidence: Annotated[
         Path | None,
-        typer.Option("--evidence", metavar="DIR", help="Say what was seen in this evidence of `verify`."),
+        typer.Option(
+            "--evidence",
+            metavar="EVIDENCE",
+            help="What was seen in this evidence of `verify` or `matrix`: a folder, a .zip or a .tar.zst.",
+            autocompletion=complete_evidence,
+        ),
     ] = None,
     output: Output = Format.table,
 ) -> None:
     """Explain one claim: what it says, how it is tried, what must be seen, and why that decides it."""
+    from testbed.evidence.archive import opened
     from testbed.experiment.plan import choose_claims, plan_labs
     from testbed.report.evidence import read_evidence
     from testbed.report.explain import explain as explained
@@ -49,7 +55,11 @@ def explain(
         for lab in plan_labs([choose_claims(loaded, [claim])])
         for run in lab.runs
     }
-    told = explained(loaded, claim, labs, read_evidence(evidence) if evidence else None)
+    if evidence is None:
+        told = explained(loaded, claim, labs)
+    else:
+        with opened(evidence) as folder:
+            told = explained(loaded, claim, labs, read_evidence(folder)) | {"evidence": str(evidence)}
     if output is Format.json:
         emit_json(told)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from testbed.cli.complete import complete_set, complete_topology
+from testbed.cli.complete import complete_evidence, complete_set, complete_topology
 from testbed.cli.output import Format
 from testbed.errors import ErrorGroup, Source, TestbedError, UsageError, raise_errors
 
@@ -21,6 +21,14 @@ TopologyRef = Annotated[
     str,
     typer.Argument(
         metavar="NAME|FILE", help="A built-in topology, or a YAML file.", autocompletion=complete_topology
+    ),
+]
+EvidenceSource = Annotated[
+    Path,
+    typer.Argument(
+        metavar="EVIDENCE",
+        help="The evidence of `verify`, `matrix` or `measure`: a folder, a .zip or a .tar.zst.",
+        autocompletion=complete_evidence,
     ),
 ]
 Sets = Annotated[

@@ -12,19 +12,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from testbed.experiment.captures import Captures
+from testbed.claim.probe import Outage, ProbeReport
+from testbed.evidence import handoff as written
+from testbed.evidence.handoff import STEPS
 from testbed.experiment.perform import settle
-from testbed.experiment.traffic import Outage, Probe, ProbeReport
+from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.lab.captures import Captures
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture
 
 EVERY: Final = 5.0
 """Milliseconds between two packets of the probe: an outage is known to about as much."""
-STEPS: Final = ("link", "address", "ike", "registration", "data")
 TUNNEL: Final = "ipsec0"
 """The mobile node's IPsec device: what goes through it is only there to be read."""
 
@@ -55,22 +57,22 @@ class HandOff:
     ike: Messages = field(default_factory=Messages)
     mip: Messages = field(default_factory=Messages)
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> written.HandOff:
         """As it stands in handoff.json."""
-        return {
-            "from": self.origin,
-            "to": self.target,
-            "outage_ms": None if self.outage_ms is None else round(self.outage_ms, 3),
-            "lost": self.lost,
-            "rtt_ms": None if self.rtt_ms is None else round(self.rtt_ms, 3),
-            "timeline": self.timeline,
-            "state": self.state,
-            "detail": self.detail,
-            "ike_messages": self.ike.number,
-            "ike_bytes": self.ike.octets,
-            "mip_messages": self.mip.number,
-            "mip_bytes": self.mip.octets,
-        }
+        return written.HandOff(
+            from_=self.origin,
+            to=self.target,
+            outage_ms=None if self.outage_ms is None else round(self.outage_ms, 3),
+            lost=self.lost,
+            rtt_ms=None if self.rtt_ms is None else round(self.rtt_ms, 3),
+            timeline=self.timeline,
+            state=self.state,
+            detail=self.detail,
+            ike_messages=self.ike.number,
+            ike_bytes=self.ike.octets,
+            mip_messages=self.mip.number,
+            mip_bytes=self.mip.octets,
+        )
 
 
 def set_rtt(lab: LabAccess, rtt: float) -> str:
@@ -88,10 +90,11 @@ def measure_moves(
     moves: int,
     folder: Path,
     told: Callable[[HandOff], None] = lambda _: None,
-) -> list[HandOff]:
+) -> tuple[list[HandOff], int]:
     """Move so many times to and fro and measure each; captures go to `folder`.
 
-    `told` hears of each move when it has settled, before its outage is known. Raises `StepError`.
+    `told` is called with each move when it has settled, before its outage is known. Returns the moves and how
+    many packets the captures lost. Raises `StepError`.
     """
     node = lab.mobile_node
     place = str(lab.state(node, "roam").get("network"))
@@ -118,7 +121,7 @@ def measure_moves(
     assign_outages(done, report)
     frames = [frame for path in captures.fetch(folder) for frame in read_capture(path)]
     count_messages(done, frames, wall_offset(lab.log, mark))
-    return done
+    return done, captures.dropped
 
 
 def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any, Final
 
+from testbed.claim.echo import answers, ping
 from testbed.claim.steps import (
     Bypass,
     Carry,
@@ -26,8 +27,7 @@ from testbed.claim.steps import (
 )
 from testbed.claim.steps import Probe as ProbeStep
 from testbed.errors import TestbedError
-from testbed.experiment.echo import ping
-from testbed.experiment.observe import Observer
+from testbed.experiment.observer import LabLooker, Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import LabAccess, StepError, Stopped
@@ -76,12 +76,15 @@ class Performer:
 
     def __init__(self, lab: LabAccess, observer: Observer) -> None:
         self._lab = lab
-        self._observer = observer
+        self.observer = observer
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self.notes: list[str] = []
 
-    def perform(self, step: Step) -> str:
-        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`."""
+    def perform(self, step: Step, place: str) -> str:
+        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`.
+
+        `place` is where the run has it: `steps/3/wait-until`.
+        """
         part = step.part
         match part:
             case Move():
@@ -89,7 +92,7 @@ class Performer:
             case Carry():
                 return self._carry(part)
             case Ping():
-                return ping(self._lab, part, count=part.count)[1]
+                return answers(ping(LabLooker(self._lab), part, count=part.count))
             case Session():
                 return self._session(part)
             case ProbeStep():
@@ -109,10 +112,10 @@ class Performer:
             case Flush():
                 return flush(self._lab, part.agents)
         if step.wait_until:
-            finding = self._observer.judge(step.wait_until, WAIT_WITHIN)
-            if not finding.held:
-                raise StepError(f"waited in vain: {finding.expectation}: {finding.observed}")
-            return finding.observed
+            decision = self.observer.observe(place, step.wait_until, WAIT_WITHIN)
+            if not decision.held:
+                raise StepError(f"waited in vain: {step.wait_until.phrase()}: {decision.observed}")
+            return decision.observed
         raise AssertionError(step.word)  # pragma: no cover
 
     def undo(self) -> list[str]:
@@ -268,7 +271,7 @@ class Performer:
         return name, str(address), str(settings["home-address"])
 
     def _session(self, part: Session) -> str:
-        traffic = self._observer.traffic
+        traffic = self.observer.traffic
         if part.action == "stop" or traffic.session:
             if traffic.session:
                 traffic.session.stop()
@@ -283,7 +286,7 @@ class Performer:
         return f"connected from {source} to {address}"
 
     def _probe(self, part: ProbeStep) -> str:
-        traffic = self._observer.traffic
+        traffic = self.observer.traffic
         if part.action == "stop":
             if traffic.probe is None:
                 raise StepError("no probe was started")

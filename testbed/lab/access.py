@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
+from testbed.errors import StepError as StepError
 from testbed.errors import TestbedError
 from testbed.lab.events import Event, parse_event
 from testbed.topology.loaded import LoadedTopology
 
 GRACE: Final = 2.0
 """Seconds a command may take longer than its bound before its connection is cut."""
-
-
-class StepError(TestbedError):
-    """Something in the lab could not be done or asked: the run cannot decide anything."""
 
 
 class Stopped(TestbedError):
@@ -54,6 +51,21 @@ class Entry:
 
     node: str
     event: Event
+
+    @property
+    def name(self) -> str:
+        """What happened."""
+        return self.event.name
+
+    @property
+    def source(self) -> str:
+        """`init`, or the service that it comes from."""
+        return self.event.source
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The rest of the line."""
+        return self.event.fields
 
 
 class EventLog:

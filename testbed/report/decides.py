@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any, Final
 
 from testbed.claim.claims import Experiment
-from testbed.claim.expectations import Expectation
+from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.seen import Count
 from testbed.topology.loaded import LoadedTopology

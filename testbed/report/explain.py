@@ -10,17 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from testbed.claim.claims import KINDS, Claim, Experiment, Kind
-from testbed.claim.expectations import Expectation
-from testbed.claim.phrases import expectation_text, step_text
+from testbed.claim.claims import Claim, Experiment
+from testbed.claim.expect import Expectation
+from testbed.claim.phrases import step_text
 from testbed.claim.vocabulary import words
 from testbed.document.marks import Path as Place
 from testbed.document.remarks import remark
 from testbed.errors import UsageError, did_you_mean
+from testbed.evidence.folder import CAPTURES, run_path
+from testbed.evidence.verdicts import KINDS, Finding, Kind, run_name
+from testbed.evidence.verdicts import Claim as Decided
 from testbed.report.decides import differences, opposites
 from testbed.report.drawing import TITLES
-from testbed.report.evidence import Claim as Decided
-from testbed.report.evidence import Evidence, Finding
+from testbed.report.evidence import Evidence
 from testbed.report.way import ways
 from testbed.report.words import role_words
 from testbed.topology.loaded import LoadedTopology
@@ -89,7 +91,7 @@ def explain(
             for like in [min(number, len(runs["run"]))]
         ],
         "opposites": [
-            {"run": plain(expectation_text(one)), "control": plain(expectation_text(other))}
+            {"run": plain(one.phrase()), "control": plain(other.phrase())}
             for one, other in opposites(runs["run"], runs["control"])
         ],
         "conditions": list(_conditions(runs)),
@@ -148,9 +150,7 @@ class _Run:
     number: int
 
     def story(self, decided: Decided | None, evidence: Evidence | None) -> dict[str, Any]:
-        name = {"run": "main", "control": "control"}[self.kind] + (
-            f"-{self.number}" if self.number > 1 else ""
-        )
+        name = run_name(self.kind, self.number)
         findings = [one for one in decided.evidence if one.run == name] if decided else []
         told = {
             "topology": self.lab.name,
@@ -167,18 +167,19 @@ class _Run:
                 for index, step in enumerate(self.experiment.steps)
             ],
             "expect": [
-                self._part(("expect", index), expectation_text(one), one, findings, f"expectation {one.word}")
+                self._part(("expect", index), one.phrase(), one, findings, f"expectation {one.word}")
                 for index, one in enumerate(self.experiment.expect)
             ],
         }
         if decided is None or evidence is None:
             return told
         facts = decided.run if self.kind == "run" else decided.control
-        captures = sorted((evidence.folder / "claims" / decided.id / name).glob("captures/*.pcap*"))
+        folder = evidence.folder / run_path(decided.id, self.kind, self.number) / CAPTURES
+        captures = [str(file.relative_to(evidence.folder)) for file in sorted(folder.glob("*.pcap*"))]
         return told | {
             "verdict": facts.verdict if facts else "undecided",
             "error": (facts.error if facts else None) or "",
-            "captures": [str(file) for file in captures],
+            "captures": captures,
         }
 
     def _meanings(self) -> Iterator[tuple[str, str]]:
@@ -196,7 +197,7 @@ class _Run:
         """A step or an expectation in words, with its author's remark and what was found of it."""
         said = remark(self.loaded.marks.value((*self.path, *inside))).rstrip(",:;")
         told: dict[str, Any] = {"word": word, "text": self.plain(text), "remark": said}
-        wanted = expectation_text(expectation) if expectation else None
+        wanted = expectation.phrase() if expectation else None
         found = next((one for one in findings if one.expectation == wanted), None)
         if found:
             findings.remove(found)
@@ -212,7 +213,7 @@ def _conditions(runs: Mapping[Kind, Sequence[Experiment]]) -> Iterator[str]:
             if step.move and step.move.reaches:
                 found.append(f"a move to {', '.join(step.move.to)} does not reach: {step.move.reaches}")
             elif step.wait_until:
-                found.append(f"this does not come about: {expectation_text(step.wait_until)}")
+                found.append(f"this does not come about: {step.wait_until.phrase()}")
     yield from dict.fromkeys(found)
 
 

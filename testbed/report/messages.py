@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from testbed.evidence.folder import RunFolder
 from testbed.packet.decode import Packet, decode
 from testbed.packet.layers import (
     AgentMessage,
@@ -23,7 +24,6 @@ from testbed.packet.layers import (
 )
 from testbed.packet.names import Names
 from testbed.packet.pcap import CaptureError, Frame, packet_mark
-from testbed.report.evidence import Run
 from testbed.topology.model import Topology
 
 _SAME_WITHIN = 2 * 10**9  # ns: the longest a packet is under way from tap to tap
@@ -106,7 +106,7 @@ Counted = Mapping[tuple[str, str], Collection[int]]
 """Capture file's name and packet's mark → numbers of the expectations that counted the packet."""
 
 
-def read_messages(run: Run, topology: Topology | None, names: Names, counted: Counted) -> Seen:
+def read_messages(run: RunFolder, topology: Topology | None, names: Names, counted: Counted) -> Seen:
     """The messages of a run in order of time, and what each tap saw."""
     sightings: list[tuple[Frame, Packet, tuple[str, str]]] = []
     counters: dict[int, Collection[int]] = {}  # by the frame's identity in memory

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed.evidence.handoff import HandOffs
+from testbed.evidence.verdicts import SIDES, Claim, LabFacts, RunFacts, Side, Verdicts
+from testbed.evidence.versions import Versions
 from testbed.report.drawing import Drawing, draw
-from testbed.report.evidence import SIDES, Claim, Evidence, HandOffs, RunFacts, Side, Verdicts
+from testbed.report.evidence import Evidence
 from testbed.report.grid import SIGNS, grid
 from testbed.report.ladder import Ladder, build_ladder
 from testbed.report.overhead import INNER, overheads
@@ -103,7 +106,7 @@ def _heading(verdicts: Verdicts | None, handoffs: HandOffs | None) -> str:
 def _when(evidence: Evidence) -> str:
     """The day of the evidence and the version that made it, as far as the folder has them."""
     day = evidence.written
-    version = evidence.versions.get("testbed")
+    version = evidence.versions.testbed if evidence.versions else ""
     return (f", {day:%Y-%m-%d}" if day else "") + (f", testbed {version}" if version else "")
 
 
@@ -194,25 +197,23 @@ def _measure_commands(handoffs: HandOffs) -> list[str]:
     ]
 
 
-def _backends(labs: Mapping[str, Any]) -> dict[str, str]:
+def _backends(labs: Mapping[str, LabFacts]) -> dict[str, str]:
     """What did the work of each kind of service, over all labs: `esp` → `kernel-libipsec (userspace)`."""
     found: dict[str, dict[str, None]] = {}
-    for services in labs.values():
-        for name, backend in services.items() if isinstance(services, dict) else ():
-            if name not in ("topology", "sets"):
-                found.setdefault(name.rpartition("/")[2], {})[str(backend)] = None
+    for lab in labs.values():
+        for name, backend in lab.carriers.items():
+            found.setdefault(name.rpartition("/")[2], {})[backend] = None
     return {kind: ", ".join(backends) for kind, backends in found.items()}
 
 
-def _versions(versions: Mapping[str, Any]) -> list[str]:
+def _versions(versions: Versions | None) -> list[str]:
     """versions.json in words."""
-    found = []
-    for name, value in versions.items():
-        if name == "engine" and isinstance(value, dict):
-            found += [f"{value.get('name', 'engine')} {value.get('version', '')}"]
-            found += [f"kernel {value['kernel']}"] if "kernel" in value else []
-        elif name == "programs" and isinstance(value, dict):
-            found += [f"{program} {version}" for program, version in value.items()]
-        elif isinstance(value, str):
-            found.append(f"{name} {value}")
-    return found
+    if versions is None:
+        return []
+    engine, named = versions.engine, ("testbed", "finished", "image")
+    words = {name: getattr(versions, name) for name in named} | {
+        engine.name: engine.version,
+        "kernel": engine.kernel,
+        **versions.programs,
+    }
+    return [f"{name} {version}" for name, version in words.items() if version]

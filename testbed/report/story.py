@@ -147,7 +147,8 @@ class _Text:
         if "verdict" in run:
             yield ""
             error = f": {run['error']}" if run["error"] else ""
-            yield from self._text(f"{_RUNS[run['verdict']]}{error}. Captures:")
+            yield from self._text(f"{_RUNS[run['verdict']]}{error}.")
+            yield f"Captures in {self._told['evidence']}:"
             yield from (f"    {file}" for file in run["captures"])
 
     def _way(self, parts: Sequence[str]) -> Iterator[str]:

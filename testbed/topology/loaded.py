@@ -51,6 +51,11 @@ class LoadedTopology:
         """The nodes that attach to networks instead of being linked to them."""
         return tuple(name for name, node in self.topology.nodes.items() if node.attaches)
 
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """Every node by name."""
+        return self.topology.nodes
+
     def node(self, name: str) -> Node:
         """One node of the topology."""
         return self.topology.nodes[name]

@@ -5,7 +5,17 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.packet.names import Names
+from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Topology
+
+
+def host_addresses(topology: LoadedTopology) -> dict[str, IPv4Address]:
+    """Node → the address that its name has in every node and in filters; without the nodes that have none."""
+    return {
+        name: address
+        for name in topology.topology.nodes
+        if (address := topology.primary_address(name)) is not None
+    }
 
 
 def topology_names(topology: Topology) -> Names:

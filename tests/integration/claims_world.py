@@ -42,32 +42,32 @@ def sabotaged(verify_all, folders, sabotages):
 
 def assert_verdicts(result, sabotage):
     """A busy machine may have spoiled what would refute: then nothing is decided, and the finding says so."""
-    found = {one["id"]: one for one in result[0]["claims"]}
+    found = {one.id: one for one in result[0].claims}
     for claim in sabotage.claims:
         if sabotage.verdict == "refuted":
-            busy = any(one["excuse"] for one in found[claim]["evidence"]) or _too_slow(found[claim]["run"])
-            assert found[claim]["run"]["verdict"] == "failed" or busy, findings(found[claim])
+            busy = any(one.excuse for one in found[claim].evidence) or _too_slow(found[claim].run)
+            assert found[claim].run.verdict == "failed" or busy, findings(found[claim])
         else:
-            assert found[claim]["verdict"] == sabotage.verdict, reasons(result)
+            assert found[claim].verdict == sabotage.verdict, reasons(result)
 
 
 def _too_slow(run):
     """Whether a step could not be carried out, on a machine that may be why."""
-    return run["error"] and run["health"] and run["health"]["late_ms"] >= 100
+    return run.error and run.health and run.health.late_ms >= 100
 
 
 def findings(claim):
     """What was seen in the place of what was expected, and why a run could not be carried out."""
-    seen = [f"{one['held']}: {one['expectation']}: {one['observed']}" for one in claim["evidence"]]
-    return "\n".join([f"{claim['id']}: {claim['run']['verdict']}: {claim['run']['error']}", *seen])
+    seen = [f"{one.held}: {one.expectation}: {one.observed}" for one in claim.evidence]
+    return "\n".join([f"{claim.id}: {claim.run.verdict}: {claim.run.error}", *seen])
 
 
 def verdicts(result):
-    return {one["id"]: one["verdict"] for one in result[0]["claims"]}
+    return {one.id: one.verdict for one in result[0].claims}
 
 
 def reasons(result):
-    return "\n".join(f"{one['id']}: {one['verdict']}: {one['reason']}" for one in result[0]["claims"])
+    return "\n".join(f"{one.id}: {one.verdict}: {one.reason}" for one in result[0].claims)
 
 
 def scenario(tmp_path, *changes):

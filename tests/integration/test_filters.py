@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from testbed.claim.claims import KINDS
-from testbed.claim.expectations import Packets
+from testbed.claim.expect.wire import Packets
 from testbed.engine.docker import DockerEngine
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.load import builtin_topologies, load_topology
 

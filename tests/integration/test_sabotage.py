@@ -106,5 +106,5 @@ def test_the_verdict(rounds, number, what):
 
 
 def test_a_broken_control_is_the_reason(rounds):
-    found = {one["id"]: one["reason"] for one in rounds[1][0]["claims"]}
+    found = {one.id: one.reason for one in rounds[1][0].claims}
     assert found["2.1-colocated-registers"].startswith("the control failed")

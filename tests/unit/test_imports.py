@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from architecture import DOCUMENT, FILES, PACKAGE, arrows, imports, reduced, room, written
 
-_TOPOLOGY = {"errors", "data", "document", "packet", "claim"}
+_TOPOLOGY = {"errors", "data", "document", "packet", "evidence", "claim"}
 _LAB = {*_TOPOLOGY, "topology", "render", "engine"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -16,13 +16,14 @@ ALLOWED: dict[str, set[str]] = {
     "data": set(),
     "document": {"errors", "data"},
     "packet": {"errors"},
-    "claim": {"errors", "document", "packet"},
+    "evidence": {"errors", "document", "packet"},
+    "claim": {"errors", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},
     "engine": {"errors", "data"},
     "lab": _LAB,
     "experiment": {*_LAB, "lab"},
-    "report": {*_LAB, "lab", "experiment"},
+    "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes stands alone: the image has no more of testbed than these two.

@@ -9,7 +9,8 @@ import pytest
 
 from testbed.cli import main
 from testbed.engine import image, provision
-from testbed.experiment.verdict import ClaimResult, Finding, RunResult, verdicts_json
+from testbed.evidence.verdicts import LabFacts
+from testbed.experiment.verdict import ClaimResult, Finding, RunResult, verdicts_of
 from testbed.experiment.verify import Verification
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
@@ -26,7 +27,7 @@ def decided(monkeypatch):
             ClaimResult(name, claim.says, claim.source, {}, results.get(name, GOOD), GOOD)
             for name, claim in scenario.claims.items()
         ]
-        return verdicts_json(scenario.loaded.name, {"verify-1": {}}, made)
+        return verdicts_of(scenario.loaded.name, {"verify-1": LabFacts()}, made)
 
     monkeypatch.setattr(Verification, "verify", verify)
     monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))

@@ -6,19 +6,18 @@ import pytest
 from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
 
 from testbed.claim.claims import Experiment
-from testbed.claim.expectations import Expectation
+from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
+from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
-from testbed.experiment import run as run_module
-from testbed.experiment.captures import Matched
+from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.health import Health
-from testbed.experiment.observe import Observer
+from testbed.experiment.observer import Observer
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
-from testbed.experiment.traffic import Probe, ProbeReport
+from testbed.experiment.traffic import Probe
 from testbed.lab.access import Done, StepError, Stopped
 from testbed.topology.load import load_topology
 
@@ -35,7 +34,8 @@ def performer(lab):
 
 def do(performer, **words):
     written = {key.replace("_", "-"): value for key, value in words.items()}
-    return performer.perform(Step.model_validate(written))
+    step = Step.model_validate(written)
+    return performer.perform(step, f"steps/0/{step.word}")
 
 
 def requests(lab):
@@ -174,13 +174,6 @@ def test_flush_asks_only_those_who_remember_something(lab):
 
 
 @pytest.fixture
-def captures(monkeypatch):
-    played = PlayedCaptures()
-    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
-    return played
-
-
-@pytest.fixture
 def evidence(tmp_path):
     return Evidence(tmp_path)
 
@@ -251,17 +244,17 @@ BOUND = {"binding": {"agent": "ha"}}
 def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures, evidence):
     steps = [{"move": "hotel"}]
     calm = carry(lab, evidence, steps, [BOUND])
-    assert calm.verdict == "failed" and calm.health == Health(1.5)
-    busy = carry(lab, evidence, steps, [BOUND], Health(380.0))
+    assert calm.verdict == "failed" and calm.health == Health(late_ms=1.5)
+    busy = carry(lab, evidence, steps, [BOUND], Health(late_ms=380.0))
     assert busy.verdict == "undecided"
     assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
     # As before, but what must not be was there.
-    captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), (0.0,), 5, True, 0) for tap in taps]
-    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(380.0)).verdict == "failed"
+    captures.files = {"gw/backbone": [bytes.fromhex("4500001c000000004001") + bytes(18)]}
+    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(late_ms=380.0)).verdict == "failed"
 
 
 def test_an_expectation_on_the_way_is_excused_too(lab, captures, evidence):
-    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(380.0))
+    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(late_ms=380.0))
     assert [one.excuse is not None for one in result.findings] == [True]
 
 
@@ -360,8 +353,7 @@ def test_the_state_of_a_mobile_node_by_name(two):
     observer = Observer(two, PlayedCaptures(), 0)
     two.states["mn-1", "mobile-node"] = {"state": "at-home", "registered": False, "mode": None}
     expected = Expectation.model_validate({"mobile-node": {"node": "mn-1", "state": "home"}})
-    finding = observer.judge(expected)
-    assert finding.held and finding.expectation == "mn-1 is home"
+    assert observer.observe("expect/0", expected).held and expected.phrase() == "mn-1 is home"
 
 
 def test_a_named_mobile_node_is_captured_where_it_goes(two):

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from testbed.experiment.traffic import MARKER, ProbeReport
+from testbed.claim.expect.wire import MARKER
+from testbed.claim.probe import ProbeReport
 from testbed.node import inject, probe, session
 
 MS = 1_000_000

@@ -13,7 +13,6 @@ len > 5
 len - 5 > 3
 less 5
 greater 5
-ifindex 2
 5 = 5
 not not esp
 !esp && !(udp port 500)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from testbed.claim.phrases import expectation_text
 from testbed.cli import main
 from testbed.experiment.plan import Scenario, plan_labs
 from testbed.report.evidence import read_evidence
@@ -154,7 +153,7 @@ def write_evidence(folder: Path, name: str, *, held: bool) -> None:
     findings = [
         {
             "run": {"run": "main", "control": "control"}[kind],
-            "expectation": expectation_text(one),
+            "expectation": one.phrase(),
             "held": held or kind == "control",
             "observed": f"seen in the {kind}",
         }
@@ -189,7 +188,7 @@ def test_evidence_says_what_was_seen(
     assert out.count("✓ seen in the run") == (11 if held else 0)
     assert out.count("✗ seen in the run") == (0 if held else 11)
     assert out.count("✓ seen in the control") == 2
-    assert f"{tmp_path}/claims/2.1-inside-mobility/main/captures/mn-hotspot.pcap" in out
+    assert f"Captures in {tmp_path}:\n    claims/2.1-inside-mobility/main/captures/mn-hotspot.pcap\n" in out
     assert main(["explain", "2.1-fa-mn-deaf", "--evidence", str(tmp_path)]) == 2
     assert "has no verdict on 2.1-fa-mn-deaf" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
 from testbed.evidence.verdicts import Verdicts
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import balance, choose_scenarios, plan_labs
+from testbed.experiment.plan import choose_scenarios, plan_stages, share_labs
 from testbed.experiment.verify import Verification
 from testbed.lab.addresses import choose_pool
 
@@ -37,7 +37,7 @@ def main() -> None:
         for number in range(1, options.rounds + 1):
             folder = (options.evidence or Path(scratch)) / f"round-{number}"
             scenarios = choose_scenarios()
-            labs = balance(plan_labs(scenarios), options.jobs)
+            labs = share_labs(plan_stages(scenarios), options.jobs)
             began = time.monotonic()
             with busy(options.loops):
                 verdicts = Verification(

@@ -67,12 +67,12 @@ def matrix(
 
     Labs that several scenarios need are brought up once. Exit code 1 unless all claims are reproduced.
     """
-    from testbed.experiment.plan import balance, choose_scenarios, plan_labs
+    from testbed.experiment.plan import choose_scenarios, plan_stages, share_labs
     from testbed.experiment.verify import Verification
     from testbed.report.grid import grid
 
     chosen = choose_scenarios(scenario or (), stack or ())
-    labs = balance(plan_labs(chosen), jobs)
+    labs = share_labs(plan_stages(chosen), jobs)
     with laboratory(evidence, junit, keys=keys) as at:
         verdicts = Verification(
             engine=at.engine,

@@ -53,11 +53,13 @@ def verify(
     A claim is `reproduced`, `refuted`, or `inconclusive` when the run could not decide or its control did
     not come out. Exit code 1 unless all claims asked for are reproduced.
     """
-    from testbed.experiment.plan import choose_claims, plan_labs
+    from testbed.experiment.plan import PlannedLab, choose_claims, plan_stages, share_labs
     from testbed.experiment.verify import Verification
 
     chosen = choose_claims(load_typed(topology, sets, templates), claim or ())
-    labs = plan_labs([chosen], templates)
+    stages = plan_stages([chosen], templates)
+    # A lab that is kept is left as its runs needed it.
+    labs = [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
     with laboratory(evidence, junit, keys=keys) as at:
         verdicts = Verification(
             engine=at.engine,

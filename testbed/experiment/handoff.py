@@ -15,11 +15,12 @@ from statistics import median
 from typing import Final
 
 from testbed.claim.probe import Outage, ProbeReport
+from testbed.errors import StepError
 from testbed.evidence import handoff as written
 from testbed.evidence.handoff import STEPS
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Probe
-from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp

@@ -11,11 +11,11 @@ from typing import Any, Final
 from testbed.claim.expect import Expectation
 from testbed.claim.probe import ProbeReport
 from testbed.claim.sight import Decision, Facts
-from testbed.errors import ErrorGroup, TopologyError
+from testbed.errors import ErrorGroup, StepError, TopologyError
 from testbed.evidence.run import Observation
 from testbed.experiment.judge import begin_of, decide_look
 from testbed.experiment.traffic import Probe, TcpSession
-from testbed.lab.access import Done, EventLog, LabAccess, StepError
+from testbed.lab.access import Done, EventLog, LabAccess
 from testbed.lab.captures import Captures
 from testbed.packet.taps import TapFrames
 from testbed.topology.load import load_topology

@@ -26,11 +26,11 @@ from testbed.claim.steps import (
     Step,
 )
 from testbed.claim.steps import Probe as ProbeStep
-from testbed.errors import TestbedError
+from testbed.errors import StepError, TestbedError
 from testbed.experiment.observer import LabLooker, Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.access import LabAccess, Stopped
 
 MOVE_WITHIN: Final = 25.0
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""

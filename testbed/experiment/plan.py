@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
+from math import inf
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -39,22 +40,52 @@ class Scenario:
 
 
 @dataclass(slots=True)
-class PlannedLab:
-    """A lab and the runs that share it, in the order of the files."""
+class Stage:
+    """A lab in one configuration, and the runs that take place in it, in the order of the files."""
 
     topology: LoadedTopology
     runs: list[PlannedRun] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
+        """About how long its runs take, for the order of labs."""
+        return sum(run_seconds(run.experiment) for run in self.runs)
+
+
+@dataclass(slots=True)
+class PlannedLab:
+    """A lab and its stages, one after the other; from one to the next only nodes that differ are replaced."""
+
+    stages: list[Stage]
+
+    @property
+    def seconds(self) -> float:
         """About how long it will be busy, for the order of labs."""
-        return LAB_SECONDS + sum(run_seconds(run.experiment) for run in self.runs)
+        changes = CHANGE_SECONDS * (len(self.stages) - 1)
+        return LAB_SECONDS + changes + sum(stage.seconds for stage in self.stages)
+
+    def halves(self) -> tuple[PlannedLab, PlannedLab]:
+        """Two labs that share its stages as evenly as their order allows, or the runs of its only stage."""
+        if len(self.stages) > 1:
+            cuts = [
+                (PlannedLab(self.stages[:at]), PlannedLab(self.stages[at:]))
+                for at in range(1, len(self.stages))
+            ]
+            return min(cuts, key=lambda cut: max(lab.seconds for lab in cut))
+        (stage,) = self.stages
+        first, second = Stage(stage.topology), Stage(stage.topology)
+        for run in stage.runs:
+            min(first, second, key=lambda half: half.seconds).runs.append(run)
+        return PlannedLab([first]), PlannedLab([second])
 
 
 SCENARIO: Final = "scenario-"
 """How the names of built-in topologies begin that are scenarios of the document."""
 LAB_SECONDS: Final = 8.0  # up and down
+CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
 RUN_SECONDS: Final = 2.0
+MOST_CHANGED: Final = 2
+"""How many nodes may differ between stages of one lab: replacing more costs as much as another lab."""
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
 
@@ -128,13 +159,13 @@ def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) 
     )
 
 
-def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[PlannedLab]:
-    """Sort the runs of all claims by the lab they need; the lab that will take longest comes first.
+def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[Stage]:
+    """Sort the runs of all claims by the configuration they need; the longest stage comes first.
 
     Changes that the user asked for (`--set`) hold for the claims' own topology; what a run asks for comes
     after them. Raises every error at once, each at its place in the claims' file.
     """
-    labs: dict[_Same, PlannedLab] = {}
+    stages: dict[_Same, Stage] = {}
     topologies: dict[tuple[str, tuple[str, ...]], LoadedTopology | None] = {}
     errors: list[TestbedError] = [_twice(claim) for claim in _claims_twice(scenarios)]
     for scenario in scenarios:
@@ -160,10 +191,10 @@ def plan_labs(scenarios: Sequence[Scenario], templates: Path | None = None) -> l
                 if topology is None:
                     continue
                 errors += _names(loaded, topology, path, experiment)
-                lab = labs.setdefault(_same(topology), PlannedLab(topology))
-                lab.runs.append(PlannedRun(name, kind, experiment, number))
+                stage = stages.setdefault(_same(topology), Stage(topology))
+                stage.runs.append(PlannedRun(name, kind, experiment, number))
     raise_errors(errors)
-    return sorted(labs.values(), key=lambda lab: -lab.seconds)
+    return sorted(stages.values(), key=lambda stage: -stage.seconds)
 
 
 _Same = tuple[str, frozenset[tuple[str, Any]], str]
@@ -188,18 +219,42 @@ def _twice(claim: str) -> UsageError:
     return UsageError(f"two of the scenarios have a claim {claim}", hint="verify them one by one")
 
 
-def balance(labs: Sequence[PlannedLab], jobs: int) -> list[PlannedLab]:
-    """Split the longest lab while that shortens the whole by at least one lab's up-and-down."""
+def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
+    """Labs for all stages, the longest first: stages that differ in few nodes take turns in one lab.
+
+    The longest lab is split while that shortens the whole by at least one lab's up-and-down.
+    """
+    labs: list[PlannedLab] = []
+    for stage in stages:
+        near = [
+            (differing, lab, at)
+            for lab in labs
+            for at, other in enumerate(lab.stages, 1)
+            if (differing := _differing(stage.topology, other.topology)) <= MOST_CHANGED
+        ]
+        if near:
+            _, lab, at = min(near, key=lambda one: one[0])
+            lab.stages.insert(at, stage)
+        else:
+            labs.append(PlannedLab([stage]))
     best = sorted(labs, key=lambda lab: -lab.seconds)
-    while best and len(best[0].runs) > 1:
-        halves = [PlannedLab(best[0].topology), PlannedLab(best[0].topology)]
-        for run in best[0].runs:
-            min(halves, key=lambda lab: lab.seconds).runs.append(run)
-        tried = sorted([*halves, *best[1:]], key=lambda lab: -lab.seconds)
+    while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
+        tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
         if _all_done(tried, jobs) > _all_done(best, jobs) - LAB_SECONDS:
             break
         best = tried
     return best
+
+
+def _differing(one: LoadedTopology, other: LoadedTopology) -> float:
+    """How many nodes would be replaced to make one lab of another; infinity where all would."""
+    if one.name != other.name or any(one.document.get(key) != other.document.get(key) for key in _SHARED):
+        return inf
+    first, second = one.document["nodes"], other.document["nodes"]
+    return float(sum(first.get(node) != second.get(node) for node in {*first, *second}))
+
+
+_SHARED: Final = ("networks", "images")
 
 
 def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:

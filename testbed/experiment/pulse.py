@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.traffic import Program
-from testbed.lab.access import LabAccess, StepError
+from testbed.lab.access import LabAccess
 
 WITHIN: Final = 10.0
 """Seconds it takes to start or answer, at most."""

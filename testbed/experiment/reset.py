@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.lab.access import LabAccess, StepError
+from testbed.errors import StepError
+from testbed.lab.access import LabAccess
 
 RESTART_WITHIN: Final = 10.0
 """Seconds until a daemon that was asked for something has begun with it."""

@@ -10,7 +10,7 @@ from typing import Final
 from testbed.claim.claims import Experiment, place
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
-from testbed.errors import TestbedError
+from testbed.errors import StepError, TestbedError
 from testbed.evidence.folder import CAPTURES, RunFolder, run_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import RunRecord, StepRecord
@@ -23,15 +23,15 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.reset import reset
 from testbed.experiment.verdict import RunResult
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.captures import Captures
 from testbed.topology.names import host_addresses
 
 
-def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
+def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
     """Carry out one run, write its evidence and judge it. Errors of the lab are in the result.
 
-    Raises `Stopped`.
+    `label` is what the evidence calls the lab. Raises `Stopped`.
     """
     began, clock = time.time(), time.monotonic()
     experiment = planned.experiment
@@ -67,7 +67,7 @@ def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evide
     record = RunRecord(
         claim=planned.claim,
         run=run_name(planned.kind, planned.number),
-        lab=lab.name,
+        lab=label,
         topology=evidence.keep_topology(lab.topology),
         began=began,
         ended=began + time.monotonic() - clock,

@@ -9,7 +9,8 @@ from typing import Any
 
 from testbed.claim.probe import ProbeReport
 from testbed.engine.api import ExecSession
-from testbed.lab.access import LabAccess, StepError
+from testbed.errors import StepError
+from testbed.lab.access import LabAccess
 
 START_WITHIN = 5.0
 STOP_WITHIN = 10.0

@@ -8,20 +8,22 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
 from testbed.engine.api import Engine
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence import folder
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
 from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import PlannedLab, Scenario
+from testbed.experiment.perform import set_service
+from testbed.experiment.plan import PlannedLab, Scenario, Stage
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
 from testbed.experiment.verdict import RunKey, RunResult, claim_results, verdicts_of
@@ -32,12 +34,13 @@ from testbed.lab.interrupt import Interrupted
 from testbed.lab.plan import make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.secrets import lab_secrets
-from testbed.lab.state import find_lab, read_labs
+from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
 from testbed.topology.load import builtin_topologies
 from testbed.topology.loaded import LoadedTopology
 
+CHARON: Final = "charon"
 DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
 
@@ -108,13 +111,14 @@ class _Crew:
 
     def work(self) -> None:
         """Until all runs are done; the first error that is not a lab's own ends everything."""
-        existing = self._find_existing()
+        existing, labs = self._find_existing()
         threads = ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify")
         futures: set[Future[None]] = set()
         try:
-            for number, lab in enumerate(self._labs, 1):
-                name = existing.get(id(lab), f"verify-{self._token}-{number}")
-                futures.add(threads.submit(self._lab, lab, name, id(lab) in existing))
+            for stage in existing:
+                futures.add(threads.submit(self._lab, PlannedLab([stage]), str(self._job.existing), True))
+            for number, lab in enumerate(labs, 1):
+                futures.add(threads.submit(self._lab, lab, f"verify-{self._token}-{number}", False))
             for future in as_completed(futures):
                 future.result()
         except BaseException:
@@ -144,64 +148,85 @@ class _Crew:
                 hint="; ".join(f"testbed down {name}" for name in mine) or None,
             ) from None
 
-    def _find_existing(self) -> dict[int, str]:
-        """The planned labs that the user's existing lab is equal to: same topology, options and changes."""
+    def _find_existing(self) -> tuple[list[Stage], list[PlannedLab]]:
+        """The stages that the user's existing lab is equal to (topology, options, changes), and the rest."""
         job = self._job
         if job.existing is None:
-            return {}
+            return [], list(self._labs)
         actual = find_lab(job.engine, job.existing)
-        found: dict[int, str] = {}
-        for lab in self._labs:
-            if lab.topology.name == actual.topology:
-                rendered = self._rendered(lab, job.existing, lab_secrets(job.engine, actual.containers))
-                same = make_plan(rendered, actual, job.image).empty
-                if same and not Wires(job.engine, actual).differing(lab.topology):
-                    found[id(lab)] = job.existing
+        stages = [stage for lab in self._labs for stage in lab.stages]
+        found = [stage for stage in stages if self._is(actual, stage.topology)]
+        taken = {id(stage) for stage in found}
         if not found:
-            ways = [_up(lab.topology, job.existing) for lab in self._labs]
+            ways = [_up(stage.topology, job.existing) for stage in stages]
             raise UsageError(
                 f"no run can take place in lab {job.existing} as it is", hint=f"needed: {'; or '.join(ways)}"
             )
-        return found
+        left = [PlannedLab([one for one in lab.stages if id(one) not in taken]) for lab in self._labs]
+        return found, [lab for lab in left if lab.stages]
 
-    def _rendered(self, lab: PlannedLab, name: str, keys: Secrets) -> RenderedLab:
-        return render_lab(lab.topology, lab=name, secrets=keys, templates=self._job.templates)
+    def _is(self, actual: ActualLab, topology: LoadedTopology) -> bool:
+        """Whether a lab is what a topology says."""
+        if topology.name != actual.topology:
+            return False
+        engine = self._job.engine
+        rendered = self._rendered(topology, actual.name, lab_secrets(engine, actual.containers))
+        same = make_plan(rendered, actual, self._job.image).empty
+        return same and not Wires(engine, actual).differing(topology)
+
+    def _rendered(self, topology: LoadedTopology, name: str, keys: Secrets) -> RenderedLab:
+        return render_lab(topology, lab=name, secrets=keys, templates=self._job.templates)
 
     def _lab(self, lab: PlannedLab, name: str, existing: bool) -> None:
-        """Bring one lab up, carry out its runs, take it down."""
+        """Bring one lab up, carry out the runs of each stage, take it down."""
         job = self._job
-        if self._stopping.is_set():
-            return
-        mine = not existing and not job.keep
+        there = existing
         try:
-            if not existing:
-                job.progress.show(f"bringing up {lab.topology.name} as {name}")
-                try:
-                    bring_up(
-                        job.engine, lab.topology, lab=name, image=job.image, pool=job.pool,
-                        templates=job.templates, stopping=self._stopping.is_set,
-                    )  # fmt: skip
-                except TestbedError as error:
-                    self._fail(lab, f"lab {name} did not come up: {error.message}")
+            for number, stage in enumerate(lab.stages, 1):
+                if self._stopping.is_set():
                     return
-                except KeyboardInterrupt:  # stopping, it has removed what it made
-                    mine = False
-                    return
-            self._runs(lab, name)
+                label = name if number == 1 else f"{name}.{number}"
+                if not existing:
+                    try:
+                        there = self._ready(stage, name, label)
+                    except KeyboardInterrupt:  # stopping, it has removed what it made of a new lab
+                        return
+                if there:
+                    self._runs(stage, name, label, last=stage is lab.stages[-1])
         except Stopped:
             pass
         finally:
-            if mine:
+            if there and not existing and not job.keep:
                 remove_labs(job.engine, name)
 
-    def _runs(self, lab: PlannedLab, name: str) -> None:
+    def _ready(self, stage: Stage, name: str, label: str) -> bool:
+        """Make a lab what a stage needs, from nothing or from what the stage before needed.
+
+        Where that fails its runs decide nothing, and the lab is removed: the next stage begins with another.
+        """
+        job = self._job
+        job.progress.show(f"bringing up {stage.topology.name} as {label}")
+        try:
+            bring_up(
+                job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
+                templates=job.templates, stopping=self._stopping.is_set,
+            )  # fmt: skip
+        except TestbedError as error:
+            self._fail(stage, f"lab {label} did not come up: {error.message}")
+            remove_labs(job.engine, name)
+            return False
+        return True
+
+    def _runs(self, stage: Stage, name: str, label: str, *, last: bool) -> None:
+        """Carry out the runs of a stage, which the evidence calls `label`."""
         job = self._job
         actual = find_lab(job.engine, name)
         access = LabAccess(
-            job.engine, name, lab.topology, {node: each.id for node, each in actual.nodes.items()}
+            job.engine, name, stage.topology, {node: each.id for node, each in actual.nodes.items()}
         )
         keys = lab_secrets(job.engine, actual.containers) if job.evidence.keys else REDACTED
-        job.evidence.write_rendered(self._rendered(lab, name, keys))
+        rendered = self._rendered(stage.topology, name, keys)
+        job.evidence.write_rendered(replace(rendered, name=label))
         with self._lock:
             self._open.add(access)
         try:
@@ -209,27 +234,29 @@ class _Crew:
                 return
             access.open()
             pulse = Pulse(access)
-            self._describe(access)
-            for planned in lab.runs:
+            self._describe(access, label)
+            for planned in stage.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
-                job.progress.show(f"{planned.claim}: {run} in {name}")
-                result = carry_out(access, pulse, planned, job.evidence)
+                job.progress.show(f"{planned.claim}: {run} in {label}")
+                result = carry_out(access, label, pulse, planned, job.evidence)
                 with self._lock:
                     self.results[planned.claim, planned.kind, planned.number] = result
                 job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
+            if not last:
+                _leave(access)
         finally:
             with self._lock:
                 self._open.discard(access)
             access.stop()
 
-    def _fail(self, lab: PlannedLab, why: str) -> None:
+    def _fail(self, stage: Stage, why: str) -> None:
         now = time.time()
-        for planned in lab.runs:
+        for planned in stage.runs:
             record = RunRecord(
                 claim=planned.claim,
                 run=run_name(planned.kind, planned.number),
                 lab="",
-                topology=self._job.evidence.keep_topology(lab.topology),
+                topology=self._job.evidence.keep_topology(stage.topology),
                 began=now,
                 ended=now,
                 error=why,
@@ -240,7 +267,7 @@ class _Crew:
                 self.results[planned.claim, planned.kind, planned.number] = RunResult(error=why)
         self._job.progress.say(why)
 
-    def _describe(self, access: LabAccess) -> None:
+    def _describe(self, access: LabAccess, label: str) -> None:
         """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
         backends: dict[str, str] = {}
         for node in access.topology.topology.nodes:
@@ -250,7 +277,7 @@ class _Crew:
                     backend = access.state(node, daemon).get("backend")
                     if backend is not None:
                         backends[f"{node}/{daemon}"] = str(backend)
-            if "charon" in {s for role in access.topology.node_roles(node) for s in role.services}:
+            if _has_charon(access, node):
                 backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
                 if access.execute(node, ["nft", "list", "table", "inet", "vpn-client"]).code == 0:
                     backends[f"{node}/policy of ipsec"] = "nftables (emulated)"
@@ -260,7 +287,7 @@ class _Crew:
             "file": self._job.evidence.keep_topology(access.topology),
         }
         with self._lock:
-            self.backends[access.name] = LabFacts.model_validate(backends | about)
+            self.backends[label] = LabFacts.model_validate(backends | about)
         if not self.programs:
             done = access.execute(
                 access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]
@@ -268,6 +295,20 @@ class _Crew:
             self.programs = dict(
                 line.split(" ", 1) for line in done.text.splitlines() if line.count(" ") == 1
             )
+
+
+def _has_charon(access: LabAccess, node: str) -> bool:
+    return CHARON in {service for role in access.topology.node_roles(node) for service in role.services}
+
+
+def _leave(access: LabAccess) -> None:
+    """End the mobile node's IPsec sessions before it is replaced: a gateway that still has them would go on
+    asking for a peer that is no more, and be seen doing so in the runs of the next stage.
+    """
+    node = access.mobile_node
+    if _has_charon(access, node):
+        with suppress(StepError):  # it is replaced either way
+            set_service(access, node, CHARON, "down")
 
 
 def _up(topology: LoadedTopology, lab: str) -> str:

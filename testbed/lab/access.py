@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
-from testbed.errors import StepError as StepError
-from testbed.errors import TestbedError
+from testbed.errors import StepError, TestbedError
 from testbed.lab.events import Event, parse_event
 from testbed.topology.loaded import LoadedTopology
 

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from testbed.errors import StepError
 from testbed.evidence.folder import capture_path
 from testbed.evidence.run import CapturedTap, CaptureRecord
-from testbed.lab.access import LabAccess, StepError
+from testbed.lab.access import LabAccess
 from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
 from testbed.packet.filters import FilterError

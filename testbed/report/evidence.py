@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from testbed.document.read import load_document, validate_model
-from testbed.evidence.folder import EvidenceFolder, topology_path
+from testbed.evidence.folder import EvidenceFolder, RunFolder, topology_path
 from testbed.evidence.verdicts import LabFacts
 from testbed.topology.model import Topology
 
@@ -38,6 +38,11 @@ class Evidence(EvidenceFolder):
     def lab(self, name: str) -> LabFacts | None:
         """What the verdicts say of a lab; of several (`a, b`), of the first."""
         return self.verdicts.backends.get(name.partition(", ")[0]) if self.verdicts else None
+
+    def topology_of_run(self, run: RunFolder, lab: str) -> Topology | None:
+        """The topology of the lab that a run took place in; in version 1 of `lab`."""
+        record = run.record
+        return self._read(record.topology) if record and record.topology else self.topology_of(lab)
 
     def topology_of(self, lab: str) -> Topology | None:
         """The topology a lab was brought up from: the scenario's own, or another that a run needed.

@@ -103,10 +103,10 @@ def overheads(evidence: Evidence) -> list[Overhead]:
 def captures(evidence: Evidence) -> Iterator[Capture]:
     """The captures of the mobile node's links in every run with a probe."""
     for claim in evidence.verdicts.claims if evidence.verdicts else ():
-        for side in SIDES:
-            run, facts = evidence.run(claim.id, side), claim.facts(side)
-            lab = facts.lab if facts else ""
-            topology = evidence.topology_of(lab)
+        for side, (_, run) in ((at, run) for at in SIDES for run in evidence.runs(claim.id, at)):
+            facts = claim.facts(side)
+            lab = run.record.lab if run.record else facts.lab if facts else ""
+            topology = evidence.topology_of_run(run, lab)
             if topology is None or not any(step.text.startswith("probe") for step in run.steps):
                 continue
             stack = _stack(evidence, lab, topology)

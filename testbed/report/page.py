@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed.evidence.folder import RunFolder
 from testbed.evidence.handoff import HandOffs
 from testbed.evidence.verdicts import SIDES, Claim, LabFacts, RunFacts, Side, Verdicts
 from testbed.evidence.versions import Versions
@@ -27,11 +28,19 @@ ROWS = 40
 
 
 @dataclass(frozen=True)
-class RunView:
-    """One run of a claim as the page shows it."""
+class SideView:
+    """The run of a claim or its control, each of which may be several runs."""
 
     side: Side
     facts: RunFacts | None
+    runs: tuple[RunView, ...]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as the page shows it."""
+
+    name: str  # main, control, main-2 …
     ladder: Ladder
     path: tuple[str, ...]  # networks
     drawings: tuple[Drawing, ...]  # with the path; none if the mobile node went nowhere
@@ -42,7 +51,7 @@ class ClaimView:
     """One claim as the page shows it."""
 
     claim: Claim
-    runs: tuple[RunView, ...]
+    sides: tuple[SideView, ...]
     command: str
 
 
@@ -62,13 +71,14 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     several = verdicts is not None and not verdicts.scenario
     topology = None if several else evidence.topology
     scenarios = list(_scenarios(evidence, verdicts)) if verdicts else []
+    cost = overheads(evidence)
     return (
         environment()
         .get_template("page.html.j2")
         .render(
             heading=_heading(verdicts, handoffs),
             when=_when(evidence),
-            contents=_contents(scenarios, handoffs, several=several),
+            contents=_contents(scenarios, handoffs, several=several, overhead=bool(cost)),
             topology=topology,
             drawings=_drawings(topology, []),
             several=several,
@@ -77,7 +87,7 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
             grid=grid(verdicts, evidence.scenarios) if verdicts else [],
             grid_signs=SIGNS,
             selection=select(verdicts, evidence.scenarios) if verdicts and several else None,
-            overheads=overheads(evidence),
+            overheads=cost,
             inner=INNER,
             counts={v: sum(c.verdict == v for c in verdicts.claims) for v in VERDICTS} if verdicts else {},
             backends=_backends(verdicts.backends if verdicts else {}),
@@ -111,7 +121,7 @@ def _when(evidence: Evidence) -> str:
 
 
 def _contents(
-    scenarios: Sequence[ScenarioView], handoffs: HandOffs | None, *, several: bool
+    scenarios: Sequence[ScenarioView], handoffs: HandOffs | None, *, several: bool, overhead: bool
 ) -> list[dict[str, Any]]:
     """Anchors, titles and claims of the page's parts; none where it has only one."""
     parts: list[dict[str, Any]] = []
@@ -120,6 +130,8 @@ def _contents(
     if several:
         title = "Which scenarios need solving? (RFC 4093 §3, computed)"
         parts.append({"anchor": "selection", "title": title, "claims": ()})
+    if scenarios and overhead:
+        parts.append({"anchor": "overhead", "title": "Header overhead per packet", "claims": ()})
     for one in scenarios:
         title = f"{one.name}: {one.topology.title}" if one.topology else one.name
         claims = tuple(view.claim for view in one.claims)
@@ -143,22 +155,29 @@ def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]
 
 
 def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
-    runs = []
+    sides = []
     for side in SIDES:
-        facts, run = claim.facts(side), evidence.run(claim.id, side)
-        topology = evidence.topology_of(facts.lab if facts else "")
-        drawings = _drawings(topology, run.path) if run.path else ()
-        ladder = build_ladder(run, topology, _counted(claim, side))
-        runs.append(RunView(side, facts, ladder, tuple(run.path), drawings))
+        facts = claim.facts(side)
+        runs = (
+            _run(claim, side, name, run, evidence.topology_of_run(run, facts.lab if facts else ""))
+            for name, run in evidence.runs(claim.id, side)
+        )
+        sides.append(SideView(side, facts, tuple(runs)))
     command = ["testbed", "verify", scenario, "--claim", claim.id, "--evidence", "evidence"]
-    return ClaimView(claim, tuple(runs), shlex.join(command))
+    return ClaimView(claim, tuple(sides), shlex.join(command))
 
 
-def _counted(claim: Claim, side: Side) -> dict[tuple[str, str], set[int]]:
-    """Which packets of the first run of a side were counted, by the number of the finding."""
+def _run(claim: Claim, side: Side, name: str, run: RunFolder, topology: Topology | None) -> RunView:
+    drawings = _drawings(topology, run.path) if run.path else ()
+    ladder = build_ladder(run, topology, _counted(claim, side, name))
+    return RunView(name, ladder, tuple(run.path), drawings)
+
+
+def _counted(claim: Claim, side: Side, run: str) -> dict[tuple[str, str], set[int]]:
+    """Which packets of a run were counted, by the number of the finding among those of its side."""
     found: dict[tuple[str, str], set[int]] = {}
     for number, finding in enumerate(claim.findings(side), 1):
-        for file, marks in finding.matched.items() if finding.run == side else ():
+        for file, marks in finding.matched.items() if finding.run == run else ():
             for mark in marks:
                 found.setdefault((Path(file).name, mark), set()).add(number)
     return found

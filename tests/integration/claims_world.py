@@ -1,65 +1,44 @@
-"""What a verification came to, and topologies with pieces exchanged."""
+"""The claims of all scenarios, what a verification came to, and topologies with pieces exchanged."""
 
 import shutil
-from dataclasses import dataclass
 
 from testbed.data import data_dir
 
-
-@dataclass(frozen=True)
-class Sabotage:
-    """Pieces of text exchanged in a scenario's files, `--set` texts, and the claims that this contradicts."""
-
-    claims: tuple[str, ...]
-    changes: tuple[tuple[str, str], ...] = ()
-    sets: tuple[str, ...] = ()
-    verdict: str = "refuted"
-
-    @property
-    def scenario(self):
-        """The scenario whose files are changed; the figures' claims are those of 2.1."""
-        return f"scenario-{'2.1' if self.claims[0].startswith('fig') else self.claims[0][:3]}.yaml"
-
-
-def sabotaged(verify_all, folders, sabotages):
-    """Verify all of them as one, each in a copy of the topologies.
-
-    Controls take place only where they are sabotaged too: the others are those of `test_claims`, where they
-    hold. With a control that holds a run that failed refutes its claim (`decide`).
-    """
-    return verify_all(
-        [
-            (
-                scenario(folders.mktemp("topologies"), *one.changes).parent / one.scenario,
-                one.claims,
-                one.sets,
-                one.verdict != "refuted",
-            )
-            for one in sabotages
-        ]
-    )
-
-
-def assert_verdicts(result, sabotage):
-    """A busy machine may have spoiled what would refute: then nothing is decided, and the finding says so."""
-    found = {one.id: one for one in result[0].claims}
-    for claim in sabotage.claims:
-        if sabotage.verdict == "refuted":
-            busy = any(one.excuse for one in found[claim].evidence) or _too_slow(found[claim].run)
-            assert found[claim].run.verdict == "failed" or busy, findings(found[claim])
-        else:
-            assert found[claim].verdict == sabotage.verdict, reasons(result)
-
-
-def _too_slow(run):
-    """Whether a step could not be carried out, on a machine that may be why."""
-    return run.error and run.health and run.health.late_ms >= 100
-
-
-def findings(claim):
-    """What was seen in the place of what was expected, and why a run could not be carried out."""
-    seen = [f"{one.held}: {one.expectation}: {one.observed}" for one in claim.evidence]
-    return "\n".join([f"{claim.id}: {claim.run.verdict}: {claim.run.error}", *seen])
+CLAIMS = {
+    "scenario-2.1": [
+        "2.1-inside-mobility",
+        "2.1-gateway-guards",
+        "2.1-colocated-registers",
+        "2.1-colocated-renegotiates",
+        "2.1-fa-registration-impossible",
+        "2.1-fa-mn-deaf",
+        "2.1-fa-blocks-ipsec",
+        "2.1-fa-sees-ciphertext",
+        "2.1-fa-cleartext-no-help",
+        "2.1-fa-data-dropped",
+        "2.1-wlan-outside",
+        "fig10-trusted-fa",
+        "2.1-fa-no-cleartext",
+        "2.1-exit-no-cleartext",
+    ],
+    "scenario-2.2": [
+        "2.2-ha-reachable",
+        "2.2-always-away",
+        "2.2-dmz-hairpin",
+        "2.2-mip-in-ipsec-fa",
+        "2.2-mip-in-ipsec-renegotiates",
+        "2.2-ipsec-in-mip-mobile",
+        "2.2-ipsec-in-mip-needs-routing",
+    ],
+    "scenario-2.3": ["2.3-routing-resolved", "2.3-single-box"],
+    "scenario-2.4": ["2.4-registers-without-ipsec", "2.4-ipsec-in-mip-mobile", "2.4-no-mobility-inside"],
+    "scenario-2.5": [
+        "2.5-ipsec-in-mip-works",
+        "2.5-mip-in-ipsec-fa",
+        "2.5-mip-in-ipsec-renegotiates",
+        "2.5-perimeter-grows",
+    ],
+}
 
 
 def verdicts(result):

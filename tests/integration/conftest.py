@@ -1,16 +1,22 @@
-"""Verification of a topology's claims, for the tests of claims and of sabotage."""
+"""Verification of claims, for the tests of claims and of sabotage, and a container to try things in."""
 
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import pytest
+from claims_world import CLAIMS, scenario
+from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
+from testbed.evidence.record import write_record
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import balance, choose_claims, plan_labs
+from testbed.experiment.plan import choose_claims, plan_stages, share_labs
 from testbed.experiment.verify import Verification
 from testbed.lab.addresses import choose_pool
 from testbed.topology.load import load_topology
+
+JOBS = 4  # labs at once: most of what they do is waiting
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +29,59 @@ def verify(engine, node_image, tmp_path_factory):
         verification = Verification(
             engine, node_image, choose_pool(), Evidence(folder), jobs=2, existing=existing
         )
-        return verification.verify(chosen, plan_labs([chosen])), folder
+        return verification.verify(chosen, share_labs(plan_stages([chosen]), 2)), folder
 
     return run
 
 
-@pytest.fixture(scope="module")
-def verify_all(engine, node_image, tmp_path_factory):
-    """Verify claims of several topologies as one, each with or without its control; returns the same."""
+@dataclass(frozen=True)
+class Verified:
+    """What the one verification of all claims and all sabotages came to."""
 
-    def run(refs):
-        chosen = [
-            scenario if controls else without_controls(scenario)
-            for ref, claims, sets, controls in refs
-            for scenario in [choose_claims(load_topology(str(ref), sets=sets), claims)]
-        ]
-        folder = tmp_path_factory.mktemp("evidence")
-        labs = balance(plan_labs(chosen), 3)
-        verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=3)
-        return verification.verify_all(chosen, labs), folder
-
-    return run
+    claims: tuple  # what verdicts.json has of the document's claims, and the evidence folder
+    sabotages: dict  # what was done → claim → what verdicts.json has of it
 
 
-def without_controls(scenario):
-    """The same claims, without the runs in which the opposite has to come out."""
-    claims = {name: claim.model_copy(update={"control": ()}) for name, claim in scenario.claims.items()}
-    return replace(scenario, claims=claims)
+@pytest.fixture(scope="session")
+def verified(engine, node_image, tmp_path_factory):
+    """Verify everything as one: sabotages take turns in the labs of the claims, and cost few of their own."""
+    prefixes = {what: f"sabotage-{number}." for number, what in enumerate(SABOTAGES, 1)}
+    folder = tmp_path_factory.mktemp("evidence")
+    scenarios = [
+        sabotaged(one, prefixes[what], tmp_path_factory.mktemp("topologies"))
+        for what, one in SABOTAGES.items()
+    ]
+    scenarios += [choose_claims(load_topology(name)) for name in CLAIMS]
+    verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
+    document = verification.verify_all(scenarios, share_labs(plan_stages(scenarios), JOBS))
+    claims = document.claims
+    own = [one for one in claims if not one.id.startswith("sabotage-")]
+    document = document.model_copy(update={"claims": own})
+    write_record(folder / "verdicts.json", document)  # the document's own, for a report
+    for place in folder.glob("claims/sabotage-*"):
+        shutil.rmtree(place)
+    return Verified(
+        (document, folder),
+        {
+            what: {one.id.removeprefix(prefix): one for one in claims if one.id.startswith(prefix)}
+            for what, prefix in prefixes.items()
+        },
+    )
+
+
+def sabotaged(sabotage, prefix, folder):
+    """The claims of a sabotage in a copy of the topologies, under names of their own.
+
+    Controls take place only where they are sabotaged too: the others are those of the claims themselves. With
+    a control that holds, a run that failed refutes its claim (`decide`).
+    """
+    file = scenario(folder, *sabotage.changes).parent / sabotage.scenario
+    chosen = choose_claims(load_topology(str(file), sets=sabotage.sets), sabotage.claims)
+    without = {"control": ()} if sabotage.verdict == "refuted" else {}
+    return replace(
+        chosen,
+        claims={f"{prefix}{name}": claim.model_copy(update=without) for name, claim in chosen.claims.items()},
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 from itertools import chain
 
 import pytest
-from claims_world import reasons, scenario, verdicts
+from claims_world import CLAIMS, reasons, scenario, verdicts
 
 from testbed.engine import names
 from testbed.errors import UsageError
@@ -26,47 +26,12 @@ from testbed.report.overhead import overheads
 from testbed.report.selection import select
 from testbed.topology.load import load_topology
 
-CLAIMS = {
-    "scenario-2.1": [
-        "2.1-inside-mobility",
-        "2.1-gateway-guards",
-        "2.1-colocated-registers",
-        "2.1-colocated-renegotiates",
-        "2.1-fa-registration-impossible",
-        "2.1-fa-mn-deaf",
-        "2.1-fa-blocks-ipsec",
-        "2.1-fa-sees-ciphertext",
-        "2.1-fa-cleartext-no-help",
-        "2.1-fa-data-dropped",
-        "2.1-wlan-outside",
-        "fig10-trusted-fa",
-        "2.1-fa-no-cleartext",
-        "2.1-exit-no-cleartext",
-    ],
-    "scenario-2.2": [
-        "2.2-ha-reachable",
-        "2.2-always-away",
-        "2.2-dmz-hairpin",
-        "2.2-mip-in-ipsec-fa",
-        "2.2-mip-in-ipsec-renegotiates",
-        "2.2-ipsec-in-mip-mobile",
-        "2.2-ipsec-in-mip-needs-routing",
-    ],
-    "scenario-2.3": ["2.3-routing-resolved", "2.3-single-box"],
-    "scenario-2.4": ["2.4-registers-without-ipsec", "2.4-ipsec-in-mip-mobile", "2.4-no-mobility-inside"],
-    "scenario-2.5": [
-        "2.5-ipsec-in-mip-works",
-        "2.5-mip-in-ipsec-fa",
-        "2.5-mip-in-ipsec-renegotiates",
-        "2.5-perimeter-grows",
-    ],
-}
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def everything(verify_all):
-    return verify_all([(name, (), (), True) for name in CLAIMS])
+def everything(verified):
+    return verified.claims
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -77,6 +42,15 @@ def test_every_claim_is_there(name):
 @pytest.mark.parametrize("claim", list(chain.from_iterable(CLAIMS.values())))
 def test_the_document_is_right(everything, claim):
     assert verdicts(everything)[claim] == "reproduced", reasons(everything)
+
+
+def test_judged_again_without_an_engine_they_are_what_they_were(everything):
+    command = [sys.executable, "-m", "testbed", "judge", str(everything[1]), "-o", "json"]
+    environment = os.environ | {"DOCKER_HOST": "tcp://127.0.0.1:1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    claims = {one["id"]: one for one in json.loads(done.stdout)["claims"]}
+    assert {name: one["verdict"] for name, one in claims.items()} == verdicts(everything), done.stderr
+    assert not [one for one in claims.values() if one["differences"]]
 
 
 def test_section_3_follows(everything):
@@ -156,13 +130,39 @@ def test_tshark_reads_every_registration_message_as_the_report_does(everything, 
     assert len(ours) > 100
 
 
-def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image):
-    loaded = load_topology("scenario-2.1", sets=["option.stack=mip-in-ipsec", "option.attach=home"])
+AT_HOME = """\
+name: at-home
+title: The least that a claim can be tried in
+options: {stack: {default: mip-only}}
+networks:
+  home: {subnet: 192.0.2.0/24, domain: operator}
+  away: {subnet: 198.51.100.0/24, domain: internet}
+nodes:
+  ha:
+    roles: [router, home-agent]
+    links: {home: 192.0.2.1, away: 198.51.100.1}
+    settings: {home-network: home}
+  mn:
+    roles: [mobile-node]
+    attaches: [home, away]
+    settings: {home-agent: ha, home-address: 192.0.2.100}
+claims:
+  at-home:
+    says: At home the mobile node needs no binding
+    source: RFC 5944 §1.1
+    run: {steps: [{move: {to: home}}], expect: [{mobile-node: home}]}
+    control: {steps: [{move: {to: home}}], expect: [{daemons: {node: ha, running: [home-agent]}}]}
+"""
+
+
+def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image, tmp_path):
+    file = tmp_path / "at-home.yaml"
+    file.write_text(AT_HOME)
     name = "test-claims-existing"
     try:
-        bring_up(engine, loaded, lab=name, image=node_image, pool=choose_pool())
-        result = verify("scenario-2.1", ["2.1-fa-mn-deaf"], existing=name)
-        assert verdicts(result) == {"2.1-fa-mn-deaf": "reproduced"}, reasons(result)
+        bring_up(engine, load_topology(str(file)), lab=name, image=node_image, pool=choose_pool())
+        result = verify(file, existing=name)
+        assert verdicts(result) == {"at-home": "reproduced"}, reasons(result)
         assert list(result[0].backends) == [name]
         assert name in read_labs(engine)
         with pytest.raises(UsageError, match="no run can take place"):

@@ -167,7 +167,7 @@ def start_up(name: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("attempt", range(6))
+@pytest.mark.parametrize("attempt", range(3))
 def test_killed_at_a_random_moment_down_leaves_nothing(
     engine: DockerEngine, node_image: str, name: str, attempt: int
 ) -> None:

@@ -107,7 +107,9 @@ def test_only_a_stack(decided, capsys):
     assert "mip-in-ipsec" not in out and "2.1-inside-mobility" in out
     job, scenarios, labs = decided.asked
     assert job.jobs == 2 and len(scenarios) == 1
-    assert {run.claim for lab in labs for run in lab.runs} == set(scenarios[0].claims)
+    assert {run.claim for lab in labs for stage in lab.stages for run in stage.runs} == set(
+        scenarios[0].claims
+    )
 
 
 def test_every_scenario_by_default(decided, capsys):

@@ -5,10 +5,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from testbed.errors import StepError
 from testbed.evidence.folder import capture_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import CapturedTap, CaptureRecord
-from testbed.lab.access import Done, Entry, EventLog, StepError
+from testbed.lab.access import Done, Entry, EventLog
 from testbed.lab.events import Event
 from testbed.packet.filters import FilterError
 from testbed.packet.pcap import RAW_IP, Frame, write_pcap

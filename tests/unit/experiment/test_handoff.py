@@ -11,7 +11,7 @@ from testbed.claim.probe import ProbeReport
 from testbed.cli import main
 from testbed.cli.measure import parse_rtts
 from testbed.engine import image, provision
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
@@ -32,7 +32,7 @@ from testbed.experiment.measure import (
     read_handoffs,
     run_record,
 )
-from testbed.lab.access import Done, StepError
+from testbed.lab.access import Done
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.report.plots import plot
 

@@ -92,7 +92,7 @@ def folder(tmp_path, captures, monkeypatch):
         lab = Lab(str(file))
         lab.states["ha", "home-agent"]["counters"] = {"requests-accepted": 7}
         planned = PlannedRun("mine", kind, experiment)
-        results["mine", kind, 1] = carry_out(lab, PlayedPulse(), planned, evidence)
+        results["mine", kind, 1] = carry_out(lab, lab.name, PlayedPulse(), planned, evidence)
     evidence.write("verdicts.json", verdicts_of("own", {}, list(claim_results([scenario], results))))
     return evidence.root
 

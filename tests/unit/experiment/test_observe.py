@@ -10,9 +10,10 @@ from experiment_world import PlayedCaptures, PlayedLab
 from testbed.claim.expect import WORDS, Expectation
 from testbed.claim.expect.perimeter import border
 from testbed.claim.seen import LOGGED
+from testbed.errors import StepError
 from testbed.experiment.observer import Observer
 from testbed.experiment.traffic import ProbeReport
-from testbed.lab.access import Done, StepError
+from testbed.lab.access import Done
 from testbed.packet.pcap import packet_mark
 from testbed.topology.load import load_topology
 

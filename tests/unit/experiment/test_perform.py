@@ -10,6 +10,7 @@ from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
+from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.observer import Observer
@@ -18,7 +19,7 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe
-from testbed.lab.access import Done, StepError, Stopped
+from testbed.lab.access import Done, Stopped
 from testbed.topology.load import load_topology
 
 
@@ -183,7 +184,9 @@ def experiment(steps, expect):
 
 
 def carry(lab, evidence, steps, expect, health=None):
-    return carry_out(lab, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence)
+    return carry_out(
+        lab, lab.name, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence
+    )
 
 
 ABSENT = {"binding": {"agent": "ha", "present": False}}

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -17,10 +18,11 @@ from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import (
     LAB_SECONDS,
     PlannedLab,
-    balance,
+    Stage,
     choose_claims,
     choose_scenarios,
-    plan_labs,
+    plan_stages,
+    share_labs,
 )
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.experiment.verify import Verification
@@ -33,10 +35,20 @@ from testbed.topology.load import load_topology
 
 def planned(*wanted, ref="scenario-2.1", sets=()):
     scenario = choose_claims(load_topology(str(ref), sets=sets), wanted)
-    return scenario, plan_labs([scenario])
+    return scenario, plan_stages([scenario])
 
 
-def test_runs_share_labs():
+def apart(stages):
+    """A lab for each stage."""
+    return [PlannedLab([stage]) for stage in stages]
+
+
+def planned_apart(*wanted, **options):
+    scenario, stages = planned(*wanted, **options)
+    return scenario, apart(stages)
+
+
+def test_runs_share_stages():
     scenario, labs = planned()
     wanted = sorted((lab.topology.name, *lab.topology.sets) for lab in labs)
     plain, ipsec = "option.stack=mip-only", "option.stack=mip-in-ipsec"
@@ -123,7 +135,7 @@ def two(tmp_path, claim="theirs", **changes):
 
 def test_scenarios_share_labs(tmp_path):
     scenarios = two(tmp_path)
-    labs = plan_labs(scenarios)
+    labs = plan_stages(scenarios)
     (plain,) = [lab for lab in labs if lab.topology.name == "plain-mip"]
     assert {run.claim for run in plain.runs} >= {"theirs", "2.1-fa-registration-impossible"}
     assert len(labs) == len(planned()[1]) + 1
@@ -140,14 +152,14 @@ def test_labs_are_the_same_however_they_are_asked_for(tmp_path):
             .replace("mine:", f"c{number}:")
             .replace("name: own", f"name: own{number}")
         )
-    labs = plan_labs(choose_scenarios([str(file) for file in files]))
+    labs = plan_stages(choose_scenarios([str(file) for file in files]))
     (shared,) = [lab for lab in labs if lab.topology.name == "scenario-2.1"]
     assert [run.claim for run in shared.runs] == ["c0", "c1"]  # mip-in-ipsec is the default
 
 
 def test_two_claims_of_one_name_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"two of the scenarios have a claim 2\.1-fa-mn-deaf"):
-        plan_labs(two(tmp_path, "2.1-fa-mn-deaf"))
+        plan_stages(two(tmp_path, "2.1-fa-mn-deaf"))
 
 
 def test_two_scenarios_of_one_name_are_refused():
@@ -188,22 +200,44 @@ def test_a_wrong_name_for_the_problems_of_another_is_an_error(tmp_path):
     assert second.exit_code == 4 and second.hint == "did you mean two?"
 
 
-def test_a_lab_with_many_runs_is_divided_where_that_ends_earlier():
-    _, (lab, *others) = planned()
-    many = PlannedLab(lab.topology, lab.runs * 3)
-    divided = balance([many, *others], 3)
-    assert len(divided) > 1 + len(others)
-    runs = [(run.claim, run.kind) for one in divided for run in one.runs]
-    assert sorted(runs) == sorted((run.claim, run.kind) for one in (many, *others) for run in one.runs)
-    assert max(one.seconds for one in divided) < many.seconds
+def runs_of(labs):
+    return sorted((run.claim, run.kind) for lab in labs for stage in lab.stages for run in stage.runs)
+
+
+def test_stages_that_differ_in_the_mobile_node_take_turns_in_one_lab():
+    _, stages = planned()
+    labs = share_labs(stages, 1)
+    shared = next(lab for lab in labs if len(lab.stages) > 1)
+    nodes = [stage.topology.document["nodes"] for stage in shared.stages]
+    for before, after in pairwise(nodes):
+        assert 1 <= sum(before[name] != after[name] for name in before) <= 2
+    assert {stage.topology.name for stage in shared.stages} == {"scenario-2.1"} and len(shared.stages) == 5
+    assert sorted(len(lab.stages) for lab in labs) == [1, 1, 1, 1, 5]
+    assert runs_of(labs) == runs_of([PlannedLab(stages)])
+
+
+def test_other_networks_are_another_lab():
+    loaded = load_topology("plain-mip")
+    slower = load_topology("plain-mip", sets=["network.internet.delay=20ms"])
+    assert len(share_labs([Stage(loaded), Stage(slower)], 1)) == 2
+
+
+def test_a_lab_that_is_busy_for_long_is_divided_where_that_ends_earlier():
+    _, stages = planned()
+    whole, divided = share_labs(stages, 1), share_labs(stages, 3)
+    assert len(divided) > len(whole) and runs_of(divided) == runs_of(whole)
+    assert max(one.seconds for one in divided) < max(one.seconds for one in whole)
     assert [one.seconds for one in divided] == sorted((one.seconds for one in divided), reverse=True)
+    only = Stage(stages[0].topology, stages[0].runs * 3)
+    assert len(share_labs([only], 3)) > 1
 
 
 def test_a_lab_is_left_whole_where_dividing_gains_nothing():
-    _, labs = planned()
-    assert balance(labs, 1) == labs and balance([], 3) == []
-    short = PlannedLab(labs[0].topology, labs[0].runs[:2])
-    assert short.seconds < 3 * LAB_SECONDS and balance([short], 2) == [short]
+    _, stages = planned()
+    assert share_labs([], 3) == []
+    short = Stage(stages[0].topology, stages[0].runs[:2])
+    assert PlannedLab([short]).seconds < 3 * LAB_SECONDS
+    assert share_labs([short], 2) == [PlannedLab([short])]
 
 
 # The evidence folder
@@ -268,8 +302,8 @@ def stage(monkeypatch, tmp_path):
             raise TestbedError("no room")
         played.up.append(lab)
 
-    def runs(self, lab, name):
-        for one in lab.runs:
+    def runs(self, stage, name, label, *, last):
+        for one in stage.runs:
             if played.hold:
                 played.hold(self)
             played.ran.append((one.claim, one.kind))
@@ -288,7 +322,7 @@ def stage(monkeypatch, tmp_path):
 def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
     scenario, labs = planned()
     stage.results["2.1-fa-mn-deaf", "run", 1] = RunResult([Finding("deaf", False, "heard")])
-    verdicts = stage.verification.verify(scenario, labs)
+    verdicts = stage.verification.verify(scenario, apart(labs))
     assert [one.id for one in verdicts.claims] == list(scenario.claims)
     wrong = [one.id for one in verdicts.claims if one.verdict != "reproduced"]
     assert wrong == ["2.1-fa-mn-deaf"]
@@ -300,10 +334,36 @@ def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
 def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
     scenario, labs = planned()
     stage.refused = ("figure-10",)
-    verdicts = stage.verification.verify(scenario, labs)
+    verdicts = stage.verification.verify(scenario, apart(labs))
     (one,) = [one for one in verdicts.claims if one.verdict != "reproduced"]
     assert one.id == "fig10-trusted-fa" and one.verdict == "inconclusive" and "no room" in one.reason
-    assert len(stage.down) == 9  # what was half there too
+    assert set(stage.up) < set(stage.down) and len(set(stage.down)) == 9  # what was half there too
+
+
+def test_stages_of_a_lab_follow_one_another_in_it(stage, tmp_path):
+    scenario, stages = planned()
+    (shared,) = [lab for lab in share_labs(stages, 1) if len(lab.stages) > 1]
+    verdicts = stage.verification.verify(scenario, [shared])
+    assert len(set(stage.up)) == 1 and len(stage.up) == len(shared.stages) and len(stage.down) == 1
+    assert len(stage.ran) == len(runs_of([shared]))
+    assert {one.verdict for one in verdicts.claims} == {"reproduced", "inconclusive"}
+
+
+def test_a_stage_that_does_not_come_up_leaves_the_others_a_new_lab(stage, monkeypatch):
+    scenario, stages = planned()
+    (shared,) = [lab for lab in share_labs(stages, 1) if len(lab.stages) > 1]
+    bring_up = verify_module.bring_up
+    refused = shared.stages[1].topology
+
+    def second_fails(engine, topology, **options):
+        if topology is refused:
+            raise TestbedError("no room")
+        bring_up(engine, topology, **options)
+
+    monkeypatch.setattr(verify_module, "bring_up", second_fails)
+    stage.verification.verify(scenario, [shared])
+    assert len(stage.up) == len(shared.stages) - 1 and len(stage.down) == 2
+    assert len(stage.ran) == len(runs_of([shared])) - len(shared.stages[1].runs)
 
 
 def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
@@ -322,7 +382,7 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
     stage.results["mine", "run", 1] = RunResult([Finding("a", True, "seen")], lab="x", seconds=1.0)
     stage.results["mine", "run", 2] = RunResult([Finding("b", False, "missed")], lab="y", seconds=2.0)
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
-    (one,) = stage.verification.verify(scenario, labs).claims
+    (one,) = stage.verification.verify(scenario, apart(labs)).claims
     assert one.verdict == "refuted" and one.reason == "run 2: b: missed"
     came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None, "health": None}
     assert one.run.model_dump() == came
@@ -336,7 +396,7 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
 def test_several_scenarios_are_decided_together(stage, tmp_path):
     scenarios = two(tmp_path)
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
-    verdicts = stage.verification.verify_all(scenarios, plan_labs(scenarios))
+    verdicts = stage.verification.verify_all(scenarios, apart(plan_stages(scenarios)))
     assert verdicts.scenario == ""
     of = {one.id: one.scenario for one in verdicts.claims}
     assert of["2.1-fa-mn-deaf"] == "scenario-2.1" and of["theirs"] == "own"
@@ -351,7 +411,7 @@ def test_several_scenarios_are_decided_together(stage, tmp_path):
 
 def test_keep_leaves_the_labs(stage):
     stage.verification.keep = True
-    stage.verification.verify(*planned("2.1-fa-mn-deaf"))
+    stage.verification.verify(*planned_apart("2.1-fa-mn-deaf"))
     assert stage.up and not stage.down
 
 
@@ -361,7 +421,7 @@ def test_a_mistake_of_ours_ends_everything_and_takes_labs_down(stage):
 
     stage.hold = hold
     with pytest.raises(ZeroDivisionError):
-        stage.verification.verify(*planned())
+        stage.verification.verify(*planned_apart())
     assert sorted(stage.down) == sorted(stage.up)
 
 
@@ -382,7 +442,7 @@ def test_interrupted_it_takes_down_what_it_brought_up(stage, monkeypatch):
     stage.hold = hold
     monkeypatch.setattr(verify_module, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stage.verification.verify(*planned())
+        stage.verification.verify(*planned_apart())
     assert stage.up and sorted(stage.down) == sorted(stage.up) and not stage.ran
 
 
@@ -405,7 +465,7 @@ def test_interrupted_while_a_lab_comes_up_it_does_not_wait_for_it(stage, monkeyp
     monkeypatch.setattr(verify_module, "bring_up", bring_up)
     monkeypatch.setattr(verify_module, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stage.verification.verify(*planned())
+        stage.verification.verify(*planned_apart())
     assert stage.up and not stage.down and not stage.ran
 
 
@@ -446,11 +506,11 @@ def test_a_lab_that_no_run_fits_and_what_would_make_it_fit(monkeypatch, tmp_path
     monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
     verification = Verification(None, "image", None, Evidence(tmp_path / "evidence"), existing="mine")
     with pytest.raises(UsageError, match="no run can take place in lab mine as it is") as caught:
-        verification.verify(*planned("2.1-colocated-registers"))
+        verification.verify(*planned_apart("2.1-colocated-registers"))
     up = "testbed up scenario-2.1 --name mine --set option.stack=mip-"
     assert caught.value.hint.startswith(f"needed: {up}only --set option.attach=home; or {up}in-ipsec ")
     own = tmp_path / "my own.yaml"
     own.write_text("name: own\ntitle: Own\ninclude: [scenario-2.1.yaml]\n")
     with pytest.raises(UsageError) as caught:
-        verification.verify(*planned("2.1-colocated-registers", ref=own))
+        verification.verify(*planned_apart("2.1-colocated-registers", ref=own))
     assert f"testbed up '{own}' --name mine " in caught.value.hint

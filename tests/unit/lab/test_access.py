@@ -9,8 +9,9 @@ import time
 import pytest
 
 from testbed.engine.api import EngineError, NotFoundError
+from testbed.errors import StepError
 from testbed.experiment.traffic import Program
-from testbed.lab.access import EventLog, LabAccess, StepError, Stopped
+from testbed.lab.access import EventLog, LabAccess, Stopped
 from testbed.lab.captures import Capture, Captures
 from testbed.lab.tcpdump import SCRIPT
 from testbed.topology.load import load_topology

@@ -14,8 +14,9 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import CookedLinuxV2, Ether
 from scapy.packet import Raw
 
+from testbed.errors import StepError
 from testbed.lab import captures as captures_module
-from testbed.lab.access import Done, StepError
+from testbed.lab.access import Done
 from testbed.lab.captures import Captures
 from testbed.packet.decode import above_link
 from testbed.packet.pcap import ETHERNET, LINUX_SLL2, Frame, packet_mark, read_capture, write_pcap

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import Any
 
 import pytest
-from pcap_filters import BAD, GOOD
-from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.ipsec import ESP
-from scapy.layers.l2 import ARP, CookedLinuxV2, Ether
-from scapy.packet import Raw
-from testbed.claim.expectations import Packets
+from pcap_filters import BAD, GOOD, HOSTS, PACKETS, frames
 
-from testbed.claim.claims import KINDS
+from testbed.claim.expect.wire import Packets
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts, without_names
 from testbed.packet.match import match
 from testbed.packet.pcap import ETHERNET, LINUX_SLL2, RAW_IP, Frame
@@ -22,37 +17,7 @@ from testbed.packet.taps import Matched, TapFrames
 from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.names import host_addresses
 
-HOSTS = {"mn": IPv4Address("10.0.1.100"), "ha": IPv4Address("10.0.1.2"), "fa-office": IPv4Address("10.0.2.3")}
-MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 NAMES = {"ha", "foo", "ESP", "portt", "prot"}  # libpcap would ask the resolver; the node image's tcpdump may
-
-
-def ip(source: str = "mn", destination: str = "ha", **keys: Any) -> IP:
-    return IP(src=str(HOSTS[source]), dst=str(HOSTS[destination]), **keys)
-
-
-PACKETS = {
-    "esp": ip() / ESP(spi=7, seq=1) / Raw(bytes(40)),
-    "nat-t": ip() / UDP(sport=4500, dport=4500) / Raw(b"\1" + bytes(40)),
-    "ike": ip() / UDP(sport=500, dport=500) / Raw(bytes(28)),
-    "reply": ip("ha", "mn") / UDP(sport=434, dport=434) / Raw(b"\3" + bytes(19)),
-    "inside": ip("fa-office") / ip() / ICMP(),
-    "later": ip(frag=185, proto=17) / Raw(bytes(40)),
-}
-
-
-def frames(linktype: int = ETHERNET) -> dict[str, Frame]:
-    link = {
-        ETHERNET: lambda packet: Ether(**MACS) / packet,
-        LINUX_SLL2: lambda packet: CookedLinuxV2(proto=0x0800) / packet,
-        RAW_IP: lambda packet: packet,
-    }[linktype]
-    found = {name: bytes(link(packet)) for name, packet in PACKETS.items()}
-    if linktype == ETHERNET:
-        found["arp"] = bytes(Ether(**MACS) / ARP(psrc="10.0.1.1", pdst=str(HOSTS["ha"])))
-    return {
-        name: Frame(number, linktype, data, len(data)) for number, (name, data) in enumerate(found.items())
-    }
 
 
 def found(text: str, linktype: int = ETHERNET, hosts: Mapping[str, IPv4Address] = HOSTS) -> set[str]:

@@ -263,8 +263,8 @@ def write_run(folder: Path, wire: Wire, events: list[dict[str, Any]], steps: lis
     record = {
         "claim": folder.parent.name,
         "run": folder.name,
-        "lab": "verify-a",
-        "topology": "topology.yaml",
+        "lab": "verify-b" if folder.name == "control" else "verify-a",
+        "topology": "topologies/plain-mip.yaml" if folder.name == "control" else "topology.yaml",
         "began": START - 2,
         "ended": START + 6,
         "marked": True,

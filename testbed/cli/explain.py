@@ -44,16 +44,16 @@ def explain(
 ) -> None:
     """Explain one claim: what it says, how it is tried, what must be seen, and why that decides it."""
     from testbed.evidence.archive import opened
-    from testbed.experiment.plan import choose_claims, plan_labs
+    from testbed.experiment.plan import choose_claims, plan_stages
     from testbed.report.evidence import read_evidence
     from testbed.report.explain import explain as explained
     from testbed.report.story import story
 
     loaded = _makes(claim, topology)
     labs = {
-        (run.kind, run.number): lab.topology
-        for lab in plan_labs([choose_claims(loaded, [claim])])
-        for run in lab.runs
+        (run.kind, run.number): stage.topology
+        for stage in plan_stages([choose_claims(loaded, [claim])])
+        for run in stage.runs
     }
     if evidence is None:
         told = explained(loaded, claim, labs)

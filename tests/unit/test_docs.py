@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from reference import DOCUMENT, reference
-from walkthrough import blocks, walk
+from walkthrough import blocks, like, walk
 
 from testbed.claim.vocabulary import words
 from testbed.cli import COMMANDS, main
@@ -26,16 +26,33 @@ def test_walk_throughs_can_be_walked(document: Path, tmp_path: Path) -> None:
 
 def test_a_walk_through_that_is_wrong_shows(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
-    text = "```yaml mine.yaml\nname: mine\n```\n```console\n$ testbed validate mine.yaml\n{}\n```\n"
-    document.write_text(text.format("error: mine.yaml:1:1: `title` is missing\n…"))
+    text = "```yaml\n# mine.yaml\nname: mine\n```\n```console\n$ ./tb validate mine.yaml\n{}\n```\n"
+    document.write_text(text.format("error: mine.yaml:2:1: `title` is missing\n…"))
     (block, _) = blocks(document.read_text())
-    assert (block.language, block.name, block.text, block.line) == ("yaml", "mine.yaml", "name: mine\n", 2)
+    assert (block.language, block.file, block.line) == ("yaml", "mine.yaml", 2)
     (tmp_path / "right").mkdir()
     assert walk(document, tmp_path / "right") == 1
     document.write_text(text.format("mine.yaml: ok"))
     (tmp_path / "wrong").mkdir()
-    with pytest.raises(AssertionError, match=r"document.md, block on line 5: testbed validate mine.yaml"):
+    with pytest.raises(
+        AssertionError, match=r"document.md, block on line 6: ./tb validate mine.yaml printed"
+    ):
         walk(document, tmp_path / "wrong")
+
+
+@pytest.mark.parametrize(
+    ("printed", "came", "fits"),
+    [
+        ("a\n…\nc\n", "a\nb\nb\nc\n", True),
+        ("a\n…\n", "a\n", True),
+        ("a  b\n", "a     b\n", True),
+        ("a\nc\n", "a\nb\nc\n", False),
+        ("a.c\n", "abc\n", False),
+        ("…\nb\n", "a\nc\n", False),
+    ],
+)
+def test_what_is_printed_has_to_be_so(printed: str, came: str, fits: bool) -> None:
+    assert bool(like(printed).fullmatch(came)) is fits
 
 
 def test_the_reference_is_current() -> None:

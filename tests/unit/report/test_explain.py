@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from testbed.cli import main
-from testbed.experiment.plan import Scenario, plan_labs
+from testbed.experiment.plan import Scenario, plan_stages
 from testbed.report.evidence import read_evidence
 from testbed.report.explain import explain
 from testbed.report.story import story
@@ -20,7 +20,7 @@ WIDTH = 78
 def told(name: str, topology: str | None = None, evidence: Path | None = None) -> dict[str, Any]:
     loaded = load_topology(topology or CLAIMS[name])
     chosen = Scenario(loaded, {name: loaded.topology.claims[name]})
-    labs = {(run.kind, run.number): lab.topology for lab in plan_labs([chosen]) for run in lab.runs}
+    labs = {(run.kind, run.number): stage.topology for stage in plan_stages([chosen]) for run in stage.runs}
     return explain(loaded, name, labs, read_evidence(evidence) if evidence else None)
 
 

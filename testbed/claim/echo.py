@@ -26,7 +26,7 @@ class Path(Part):
 def source_address(lab: Looker, node: str, source: str) -> str:
     """The address that `source` of a step or expectation means. Raises `StepError`."""
     if source == "home":
-        address = lab.facts.settings[node].get("home-address")
+        address = lab.facts.home_address(node)
         if address is None:
             raise StepError(f"{node} has no home address")
         return str(address)

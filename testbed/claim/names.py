@@ -28,7 +28,7 @@ class Fail(Protocol):
 
 
 class Known(Protocol):
-    """What a topology has, as far as claims name it (`model.Topology`, which is built on this room)."""
+    """What a topology has, as far as claims name it (`cast.Named`, which is built on this room)."""
 
     networks: dict[str, Any]
     nodes: dict[str, Any]
@@ -36,6 +36,9 @@ class Known(Protocol):
     claims: dict[str, Any]
     configurations: list[Any]
     deployed: list[Stack]
+
+    def with_role(self, role: str) -> tuple[str, ...]:
+        """The nodes that have a role, or one that acts as it."""
 
 
 Problem = tuple[str, str | None]

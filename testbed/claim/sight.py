@@ -20,8 +20,19 @@ from testbed.packet.taps import Matched
 class Machine(Protocol):
     """A node of the topology (`model.Node`, which is built on this room)."""
 
-    roles: list[str]
     links: dict[str, IPv4Address]
+
+
+class Daemon(Protocol):
+    """A service of a node, as the manifest of its role declares it (`roles.Service`)."""
+
+    @property
+    def control(self) -> str | None:
+        """The name of its control socket."""
+
+    @property
+    def ike_sas(self) -> str | None:
+        """A command that prints its IKE SAs."""
 
 
 class Facts(Protocol):
@@ -35,12 +46,26 @@ class Facts(Protocol):
     def mobile_nodes(self) -> tuple[str, ...]:
         """The nodes that attach to networks; a run speaks of the first where it names none."""
 
-    @property
-    def settings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Node → the settings that its roles declare."""
-
     def with_role(self, role: str) -> tuple[str, ...]:
-        """The nodes that have a role."""
+        """The nodes that have a role, or one that acts as it."""
+
+    def home_address(self, node: str) -> IPv4Address | None:
+        """The home address of a mobile node."""
+
+    def home_agent(self, node: str) -> str | None:
+        """The home agent of a mobile node."""
+
+    def outside_address(self, node: str) -> IPv4Address:
+        """The address of a node on its untrusted link."""
+
+    def border(self) -> tuple[str, ...]:
+        """The taps where what the outside sends to the Intranet arrives."""
+
+    def daemons(self, node: str) -> Sequence[Daemon]:
+        """The services of a node."""
+
+    def reporting(self, node: str, what: str) -> Sequence[Daemon]:
+        """The services of a node in whose state something can be read."""
 
     def primary_address(self, node: str) -> IPv4Address | None:
         """The address that a node is known by."""
@@ -145,7 +170,7 @@ class Sight:
     @property
     def home_address(self) -> str:
         """The home address of that node."""
-        return str(self.facts.settings[self.mobile_node]["home-address"])
+        return str(self.facts.home_address(self.mobile_node))
 
 
 class Decision(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.options import EvidenceSource, Output
+from testbed.cli.options import Output, evidence_argument
 from testbed.cli.output import Format, emit, emit_json, emit_rows
 from testbed.errors import ExitCode
 
@@ -19,7 +20,11 @@ _HELD = {True: "held", False: "did not hold", None: "undecided"}
 
 
 @command("compare", panel=CLAIMS)
-def compare(first: EvidenceSource, second: EvidenceSource, output: Output = Format.table) -> None:
+def compare(
+    first: Annotated[Path, evidence_argument("FIRST")],
+    second: Annotated[Path, evidence_argument("SECOND")],
+    output: Output = Format.table,
+) -> None:
     """Show the verdicts, findings and hand-off figures of two experiments side by side.
 
     Exit code 1 if the verdict of a claim differs. A claim that only one of them has is shown, and does not

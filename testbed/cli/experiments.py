@@ -39,7 +39,7 @@ EvidenceTarget = Annotated[
 Keys = Annotated[
     bool,
     typer.Option(
-        "--keys", help="Keep the labs' keys in the evidence, to decrypt its captures; else they are redacted."
+        "--keys", help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted."
     ),
 ]
 JUnitFile = Annotated[

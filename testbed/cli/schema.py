@@ -54,7 +54,8 @@ def schema(
     elif kind == "role":
         made = role_schema()
     else:
-        made = topology_schema(load_roles(list(role_files(templates).values())))
+        files = role_files(templates)
+        made = topology_schema(load_roles(files, files))
     emit_text(json.dumps(made, indent=2))
 
 

@@ -30,6 +30,8 @@ class Versions(Versioned):
     """When the experiment ended, as ISO 8601 with a time zone."""
     engine: EngineFacts = EngineFacts()
     """The container engine that ran the labs."""
+    keys: bool = False
+    """Whether rendered/ holds the labs' keys. Every lab has keys of its own, which nothing uses after it."""
     image: str = ""
     """The image of the nodes."""
     programs: dict[str, str] = Field(default_factory=dict)

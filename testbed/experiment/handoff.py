@@ -22,6 +22,10 @@ from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
+from testbed.lab.control import ask
+from testbed.lab.impairments import RELAY, Wires
+from testbed.lab.progress import Progress
+from testbed.lab.state import find_lab
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture
@@ -76,12 +80,18 @@ class HandOff:
         )
 
 
-def set_rtt(lab: LabAccess, rtt: float) -> str:
-    """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
-    backends = [
-        str(lab.control(hub, "relay", {"op": "set", "delay_ms": rtt / 2}).get("backend"))
-        for hub in lab.topology.with_role("hub")
-    ]
+def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
+    """Give every hub network a round-trip time in ms, and see it on a packet. Returns what emulates it.
+
+    Raises `NotReadyError` where packets still cross sooner, `TestbedError` where a relay does not answer.
+    """
+    found = find_lab(lab.engine, lab.name)
+    wires = Wires(lab.engine, found)
+    backends = []
+    for name, hub in lab.topology.topology.hubs.items():
+        wires.see_delay(name, wires.change(name, {"delay_ms": rtt / 2}), progress)
+        state = ask(lab.engine, found.running_node(hub), RELAY, {"op": "state"})
+        backends.append(str(state.get("backend")))
     return ", ".join(dict.fromkeys(backends))
 
 
@@ -134,12 +144,11 @@ def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
 
 def _ends(lab: LabAccess) -> tuple[str, str, str]:
     """The correspondent node and its address, and the mobile node's home address."""
-    settings = lab.topology.settings[lab.mobile_node]
-    name = settings.get("probe")
+    name = lab.topology.correspondent(lab.mobile_node)
     address = lab.topology.primary_address(name) if name else None
     if name is None or address is None:
         raise StepError(f"{lab.mobile_node} has no `probe` node with an address to talk to")
-    return name, str(address), str(settings["home-address"])
+    return name, str(address), str(lab.topology.home_address(lab.mobile_node))
 
 
 def _await_answer(lab: LabAccess, home: str, address: str) -> None:

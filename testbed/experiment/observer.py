@@ -102,16 +102,7 @@ class Observer:
         began = time.time()
         seen = expectation.part.begin(LabLooker(self.lab, self.traffic))
         if seen is not None:
-            self._keep(
-                Observation(
-                    place=begin_of(where),
-                    word=expectation.word,
-                    began=began,
-                    ended=time.time(),
-                    events=self.log.mark() - self.mark,
-                    seen=_plain(seen),
-                )
-            )
+            self._keep(self._observation(begin_of(where), expectation, began, {}, seen=_plain(seen)))
 
     def observe(
         self, where: str, expectation: Expectation, within: float | None = None, since: float | None = None

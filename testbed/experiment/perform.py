@@ -26,6 +26,7 @@ from testbed.claim.steps import (
     Step,
 )
 from testbed.claim.steps import Probe as ProbeStep
+from testbed.document.functions import Function, Meaning
 from testbed.errors import StepError, TestbedError
 from testbed.experiment.observer import LabLooker, Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
@@ -69,6 +70,12 @@ ip address replace {address}/32 dev {new}
 ip route replace default via {router} dev {new} onlink table 100
 ip link set {old} down
 """
+_PUT_DOWN: Final = "ip address del {address}/32 dev {new} || :; ip link set {new} down"
+_PLUG_IN: Final = """ip link set {old} up
+ip route replace {subnet} dev {old} scope link table 100
+ip route replace default via {router} dev {old} onlink table 100
+"""
+"""The kernel dropped these routes with the link; the connection manager saw nothing and relies on them."""
 
 
 class Performer:
@@ -78,6 +85,7 @@ class Performer:
         self._lab = lab
         self.observer = observer
         self._undo: list[tuple[str, Callable[[], None]]] = []
+        self._carried: dict[str, list[Mapping[str, str]]] = {}
         self.notes: list[str] = []
 
     def perform(self, step: Step, place: str) -> str:
@@ -136,9 +144,11 @@ class Performer:
     def _move(self, part: Move) -> str:
         node = self._who(part)
         self._put_down(node)
-        if node != self._lab.mobile_node and (was := self._lab.state(node, "roam").get("network")):
-            back = {"op": "move", "network": was}  # of the first each run says where it is to begin
-            self._undo.append((f"{node} back", lambda: self._settle(node, back)))
+        back = f"{node} back"  # of the first each run says where it is to begin
+        if node != self._lab.mobile_node and back not in dict(self._undo):
+            was = {"op": "move", "network": self._lab.state(node, "roam").get("network")}
+            if was["network"]:
+                self._undo.append((back, lambda: self._settle(node, was)))
         results = []
         for network in part.to * part.times:
             _, settled = settle(self._lab, {"op": "move", "network": network}, node)
@@ -156,20 +166,28 @@ class Performer:
         old, address = state.get("network"), state.get("address")
         if not old or not address:
             raise StepError(f"{node} has no address of its own to carry to {part.to}")
-        router = next(
-            (
-                lab.topology.node(name).links[part.to]
-                for name in lab.topology.topology.linked(part.to)
-                if lab.topology.forwards(name)
-            ),
-            None,
-        )
-        if router is None:
-            raise StepError(f"nobody on {part.to} forwards")
-        address = str(address).partition("/")[0]
-        self._undo.append((f"{CARRY} {node}", lambda: self._forget_carried(node, part.to, address)))
-        lab.shell(node, _CARRY.format(new=part.to, old=old, address=address, router=router))
+        router, address = self._router(part.to), str(address).partition("/")[0]
+        back = {"new": part.to, "old": old, "address": address}
+        self._carried.setdefault(node, []).append(back)
+        self._undo.append((f"{CARRY} {node}", lambda: self._carry_back(node, back)))
+        lab.shell(node, _CARRY.format(**back, router=router))
         return f"{address} is now on {part.to}, with {router} for a router"
+
+    def _router(self, network: str) -> IPv4Address:
+        topology = self._lab.topology
+        for name in topology.topology.linked(network):
+            if topology.forwards(name) and (address := topology.node(name).links[network]):
+                return address
+        raise StepError(f"nobody on {network} forwards")
+
+    def _carry_back(self, node: str, carried: Mapping[str, str]) -> None:
+        """Leave the node as it was, unless its connection manager has found out and gone on by itself."""
+        script, old = _PUT_DOWN.format(**carried), carried["old"]
+        network = self._lab.state(node, "roam").get("network")
+        if network == old:
+            subnet = self._lab.topology.topology.networks[old].subnet
+            script += "\n" + _PLUG_IN.format(old=old, subnet=subnet, router=self._router(old))
+        self._lab.shell(node, script.partition(";")[0] if network == carried["new"] else script)
 
     def _who(self, part: OfMobileNode) -> str:
         return part.node or self._lab.mobile_node
@@ -179,13 +197,9 @@ class Performer:
 
     def _put_down(self, node: str) -> None:
         """A move leaves behind what was carried; undone later, it would take down the link moved to."""
-        for entry in [one for one in self._undo if one[0] == f"{CARRY} {node}"]:
-            entry[1]()
-            self._undo.remove(entry)
-
-    def _forget_carried(self, node: str, network: str, address: str) -> None:
-        script = f"ip address del {address}/32 dev {network} || :; ip link set {network} down"
-        self._lab.shell(node, script)
+        for carried in self._carried.pop(node, ()):
+            self._lab.shell(node, _PUT_DOWN.format(**carried))
+        self._undo = [one for one in self._undo if one[0] != f"{CARRY} {node}"]
 
     def _ipsec(self, part: Ipsec) -> str:
         node = self._who(part)
@@ -229,14 +243,14 @@ class Performer:
         else:
             self._refuse_bypass(node, part.through)
             request = {"op": "discover", "interface": part.through, "register": True}
-        lab.control(node, "mobile-node", {"op": "detach"})
+        lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
         mark = lab.log.mark()
-        lab.control(node, "mobile-node", request)
+        lab.control(node, Function.MOBILE_NODE, request)
         answer = lab.log.wait(
             mark,
             lambda one: (
                 one.node == node
-                and one.event.source == "mobile-node"
+                and one.event.source == Function.MOBILE_NODE
                 and one.event.name in ("registered", "registration-failed")
             ),
             part.within / 1000,
@@ -251,7 +265,7 @@ class Performer:
         """Keep the IPsec policy: to an agent the daemon sends frames, which no rule of nftables sees."""
         topology = self._lab.topology
         outside = topology.topology.networks[network].domain != "intranet"
-        protects = topology.settings[node].get("passes") == "ipsec"
+        protects = topology.meant(node, Meaning.PASSES) == "ipsec"
         if outside and protects and topology.options.get("stack") == "mip-in-ipsec":
             raise StepError(
                 f"the IPsec policy of {node} lets no registration past ({node}.passes=registrations would)"
@@ -261,14 +275,14 @@ class Performer:
 
     def _correspondent(self, given: str | None) -> tuple[str, str, str]:
         """The correspondent node, its address, and the mobile node's home address."""
-        settings = self._lab.topology.settings[self._lab.mobile_node]
-        name = given or settings.get("probe")
+        topology, node = self._lab.topology, self._lab.mobile_node
+        name = given or topology.correspondent(node)
         if name is None:
-            raise StepError(f"{self._lab.mobile_node} has no `probe` node; say `to:`")
-        address = self._lab.topology.primary_address(name)
+            raise StepError(f"{node} has no `probe` node; say `to:`")
+        address = topology.primary_address(name)
         if not isinstance(address, IPv4Address):
             raise StepError(f"{name} has no address")
-        return name, str(address), str(settings["home-address"])
+        return name, str(address), str(topology.home_address(node))
 
     def _session(self, part: Session) -> str:
         traffic = self.observer.traffic

@@ -17,6 +17,7 @@ from testbed.document.part import Stack
 from testbed.document.read import dotted
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.evidence.verdicts import KINDS, Kind
+from testbed.topology.cast import Named
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
 
@@ -293,5 +294,5 @@ def _names(
         text = f"{dotted(path)}: {message} ({other.name})"
         errors.append(TopologyError(text, hint=hint, source=loaded.source(*path)))
 
-    check_names(run, path, other.topology, fail)
+    check_names(run, path, Named(other), fail)
     return errors

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
 
 from testbed.engine.api import Engine
 from testbed.errors import StepError, TestbedError, UsageError
@@ -39,9 +38,6 @@ from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
 from testbed.topology.load import builtin_topologies
 from testbed.topology.loaded import LoadedTopology
-
-CHARON: Final = "charon"
-DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
 
 @dataclass
@@ -89,6 +85,7 @@ class Verification:
             testbed=version("testbed"),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
+            keys=self.evidence.keys,
             image=self.image,
             programs=crew.programs,
             backends=crew.backends,
@@ -209,7 +206,7 @@ class _Crew:
         try:
             bring_up(
                 job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
-                templates=job.templates, stopping=self._stopping.is_set,
+                stopping=self._stopping.is_set,
             )  # fmt: skip
         except TestbedError as error:
             self._fail(stage, f"lab {label} did not come up: {error.message}")
@@ -271,16 +268,14 @@ class _Crew:
         """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
         backends: dict[str, str] = {}
         for node in access.topology.topology.nodes:
-            for role in access.topology.node(node).roles:
-                daemon = "relay" if role == "hub" else role
-                if daemon in DAEMONS:
-                    backend = access.state(node, daemon).get("backend")
-                    if backend is not None:
-                        backends[f"{node}/{daemon}"] = str(backend)
-            if _has_charon(access, node):
-                backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
-                if access.execute(node, ["nft", "list", "table", "inet", "vpn-client"]).code == 0:
-                    backends[f"{node}/policy of ipsec"] = "nftables (emulated)"
+            for service in access.topology.reporting(node, "backend"):
+                backend = access.state(node, str(service.control)).get("backend")
+                if backend is not None:
+                    backends[f"{node}/{service.control}"] = str(backend)
+            for role in access.topology.node_roles(node):
+                for what, carried in role.backends.items():
+                    if carried.when is None or access.execute(node, ["sh", "-c", carried.when]).code == 0:
+                        backends[f"{node}/{what}"] = carried.by
         about = {
             "topology": access.topology.name,
             "sets": " ".join(access.topology.sets),
@@ -297,18 +292,16 @@ class _Crew:
             )
 
 
-def _has_charon(access: LabAccess, node: str) -> bool:
-    return CHARON in {service for role in access.topology.node_roles(node) for service in role.services}
-
-
 def _leave(access: LabAccess) -> None:
     """End the mobile node's IPsec sessions before it is replaced: a gateway that still has them would go on
     asking for a peer that is no more, and be seen doing so in the runs of the next stage.
     """
     node = access.mobile_node
-    if _has_charon(access, node):
-        with suppress(StepError):  # it is replaced either way
-            set_service(access, node, CHARON, "down")
+    for role in access.topology.node_roles(node):
+        for name, service in role.services.items():
+            if service.ike_sas:
+                with suppress(StepError):  # it is replaced either way
+                    set_service(access, node, name, "down")
 
 
 def _up(topology: LoadedTopology, lab: str) -> str:

@@ -58,6 +58,10 @@ class RenderedNode:
 
     name: str
     roles: tuple[str, ...]
+    functions: tuple[str, ...]
+    """Its roles and all that these act as."""
+    routing: str | None
+    """How a router knows its routes (`Cast.routing`); None for other nodes."""
     files: Mapping[str, RenderedFile]
     """Absolute path → file."""
     sysctls: Mapping[str, str]
@@ -133,7 +137,8 @@ def _render_node(
     facts = {"node": node.name, "roles": node.roles, "networks": list(node.interfaces), "ready": names}
     files["/etc/testbed/node.json"] = RenderedFile(json.dumps(facts, indent=2) + "\n")
     return RenderedNode(
-        node.name, tuple(node.roles), dict(sorted(files.items())), sysctls, names,
+        node.name, tuple(node.roles), topology.functions(node.name), topology.routing(node.name),
+        dict(sorted(files.items())), sysctls, names,
         topology.image(node.name), frozenset(one for role in roles for one in role.capabilities),
         node.interfaces,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from testbed.claim.claims import Claim, Experiment
 from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.vocabulary import words
+from testbed.document.functions import Meaning
 from testbed.document.marks import Path as Place
 from testbed.document.remarks import remark
 from testbed.errors import UsageError, did_you_mean
@@ -245,9 +246,9 @@ def _where(
 
 def _node(lab: LoadedTopology, name: str) -> dict[str, str]:
     node = lab.node(name)
-    home = lab.settings[name].get("home-address")
+    home = lab.home_address(name)
     place = f"home address {home}" if home else f"on {_listed(list(node.links))}"
-    return {"node": name, "text": f"{role_words(node.roles)}, {place}"}
+    return {"node": name, "text": f"{role_words(node.roles, lab.roles)}, {place}"}
 
 
 def _network(lab: LoadedTopology, name: str) -> dict[str, str]:
@@ -256,13 +257,13 @@ def _network(lab: LoadedTopology, name: str) -> dict[str, str]:
     linked = lab.topology.linked(name)
     facts += [f"foreign agent {one}" for one in linked if lab.settings[one].get("visited") == name]
     facts += [f"DHCP by {one}" for one in linked if _lends(lab, one, name)]
-    homes = [one for one in lab.with_role("home-agent") if lab.settings[one]["home-network"] == name]
+    homes = [one for one in lab.with_role("home-agent") if lab.meant(one, Meaning.HOME_NETWORK) == name]
     facts += [f"home network, home agent {one}" for one in homes]
     return {"network": name, "text": f"{network.subnet}, {', '.join(facts)}"}
 
 
 def _lends(lab: LoadedTopology, node: str, network: str) -> bool:
-    pool = lab.settings[node].get("dhcp-pool")
+    pool = lab.meant(node, Meaning.DHCP_POOL)
     return pool is not None and pool.first in lab.topology.networks[network].subnet
 
 

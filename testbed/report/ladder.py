@@ -17,6 +17,7 @@ from testbed.packet.layers import Ipv4, Layer
 from testbed.packet.names import Names
 from testbed.report.messages import Counted, Message, Stack, read_messages
 from testbed.report.tree import arrange
+from testbed.topology.cast import Cast
 from testbed.topology.model import Topology
 from testbed.topology.names import topology_names
 
@@ -89,9 +90,10 @@ class Ladder:
 
 def build_ladder(run: RunFolder, topology: Topology | None, counted: Counted | None = None) -> Ladder:
     """The ladder of one run; its nodes stand side by side as in the drawing of the topology."""
-    names = topology_names(topology) if topology else Names({})
+    cast = Cast.of(topology) if topology else None
+    names = topology_names(cast) if cast else Names({})
     order = node_order(topology) if topology else []
-    seen = read_messages(run, topology, names, counted or {})
+    seen = read_messages(run, cast, names, counted or {})
     turns = sorted(step.began for step in run.steps)
     rows = [*_message_rows(seen.messages, names, turns), *map(_step_row, run.steps), *_event_rows(run.events)]
     rows = [row for row in rows if row.time > 0]

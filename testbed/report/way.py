@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from testbed.claim.claims import Experiment
+from testbed.document.functions import Meaning
 from testbed.topology.loaded import LoadedTopology
 
 ESP: Final = "ESP"
@@ -103,15 +104,14 @@ def _places(loaded: LoadedTopology, experiment: Experiment) -> Iterator[Place]:
 def _agent(loaded: LoadedTopology, network: str) -> str | None:
     """The foreign agent on a link."""
     agents = loaded.with_role("foreign-agent")
-    return next((one for one in agents if loaded.settings[one]["visited"] == network), None)
+    return next((one for one in agents if loaded.settings[one].get("visited") == network), None)
 
 
 def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> Place:
-    settings = loaded.settings[node]
-    agent, home_agent = _agent(loaded, network), settings["home-agent"]
-    gateway = str(settings.get("gateway") or "")
-    correspondent = settings["probe"] or home_agent
-    at_home = loaded.settings[home_agent]["home-network"] == network
+    agent, home_agent = _agent(loaded, network), loaded.home_agent(node) or node
+    gateway = str(loaded.meant(node, Meaning.VPN_GATEWAY) or "")
+    correspondent = loaded.correspondent(node) or home_agent
+    at_home = loaded.home_link(node) == network
     inside = loaded.topology.networks[network].domain == "intranet"
     stack = loaded.options.get("stack") if gateway and ipsec else None
     if at_home:
@@ -164,7 +164,7 @@ def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
 
 def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
     """Whether a gateway has a tunnel to another that stands."""
-    peers = {one: loaded.settings[one]["peer"] for one in loaded.with_role("vpn-gateway")}
+    peers = {one: loaded.settings[one].get("peer") for one in loaded.with_role("vpn-gateway")}
     pairs = [(one, other) for one, other in peers.items() if other and node in (one, other)]
     return any((one, "charon") not in place.stopped for one, _ in pairs)
 
@@ -174,9 +174,9 @@ def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses
     if node == leg.ends:
         stopped = MIP in leg.headers[:1] and (node, "home-agent") in place.stopped
         return STOPPED.format(node=node) if stopped else ""
-    if "vpn-gateway" not in loaded.node(node).roles:
+    if not loaded.acts_as(node, "vpn-gateway"):
         return SERVES_VISITORS.format(node=node)
-    what = _PASSES.get(str(loaded.settings[node]["passes"]))
+    what = _PASSES.get(str(loaded.meant(node, Meaning.PASSES) or "ipsec"))
     return GUARDS.format(node=node, what=what) if crosses and what else ""
 
 
@@ -192,10 +192,10 @@ def _passed(loaded: LoadedTopology, place: Place, leg: Leg) -> Iterator[tuple[st
     starts = [place.network] if leg.begins == place.node else _links(loaded, leg.begins)
     goals = [place.network] if leg.ends == place.node else list(loaded.node(leg.ends).links)
     for node, before, after in _hops(loaded, starts, leg.ends, goals):
-        outside = loaded.settings[node].get("outside")
+        outside = loaded.meant(node, Meaning.OUTSIDE)
         if node == leg.ends:
             yield node, False
-        elif "vpn-gateway" in loaded.node(node).roles and (before == outside) != (after == outside):
+        elif loaded.acts_as(node, "vpn-gateway") and (before == outside) != (after == outside):
             yield node, True
         elif leg.begins == place.node and _agent(loaded, place.network) == node:
             yield node, False
@@ -204,9 +204,9 @@ def _passed(loaded: LoadedTopology, place: Place, leg: Leg) -> Iterator[tuple[st
 def _links(loaded: LoadedTopology, node: str) -> list[str]:
     """The links of a node; a gateway sends what it has taken out of ESP of mobile nodes to those inside."""
     links = loaded.node(node).links
-    if "vpn-gateway" not in loaded.node(node).roles or loaded.settings[node]["peer"]:
+    if not loaded.acts_as(node, "vpn-gateway") or loaded.settings[node].get("peer"):
         return list(links)
-    return [one for one in links if one != loaded.settings[node]["outside"]]
+    return [one for one in links if one != loaded.meant(node, Meaning.OUTSIDE)]
 
 
 def _hops(

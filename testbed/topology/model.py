@@ -164,10 +164,10 @@ class Topology(Part):
         description="What the document says about it, and what must be seen (`verify`)",
     )
 
-    def hub_of(self, network: str) -> IPv4Address | None:
-        """The address of a network's hub on that network, or None for an ordinary link."""
-        hub = self.networks[network].hub
-        return self.nodes[hub].links[network] if hub else None
+    @property
+    def hubs(self) -> dict[str, str]:
+        """Network → the node that every packet on it crosses, for networks with one."""
+        return {name: network.hub for name, network in self.networks.items() if network.hub}
 
     def linked(self, network: str) -> dict[str, IPv4Address]:
         """The nodes with an address on a network."""

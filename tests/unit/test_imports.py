@@ -16,7 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": set(),
     "document": {"errors", "data"},
     "packet": {"errors"},
-    "evidence": {"errors", "document", "packet"},
+    "evidence": {"errors", "packet"},
     "claim": {"errors", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},

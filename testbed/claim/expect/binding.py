@@ -9,7 +9,8 @@ from pydantic import Field
 
 from testbed.claim.names import NodeName
 from testbed.claim.seen import LOGGED, SETTLING, Seen
-from testbed.claim.sight import Decision, Facts, Looker, Sight, rows
+from testbed.claim.sight import Decision, Looker, Sight, rows
+from testbed.document.functions import Function
 from testbed.document.values import Prefix
 
 
@@ -42,7 +43,8 @@ class Binding(Seen):
 
     def look(self, lab: Looker) -> Any:
         """Ask the agent for its list."""
-        return {"bindings": rows(lab.state(self.agent or _home_agent(lab.facts), "home-agent"), "bindings")}
+        agent = self.agent or str(lab.facts.home_agent(lab.facts.mobile_nodes[0]))
+        return {"bindings": rows(lab.state(agent, Function.HOME_AGENT), "bindings")}
 
     def judge(self, sight: Sight) -> Decision:
         """Find the mobile node's home address in it."""
@@ -52,10 +54,6 @@ class Binding(Seen):
         prefix = self.care_of
         found = any(prefix is None or IPv4Address(address) in prefix for address in care_of)
         return Decision(found == self.present, text, found)
-
-
-def _home_agent(facts: Facts) -> str:
-    return str(facts.settings[facts.mobile_nodes[0]]["home-agent"])
 
 
 class Visitor(Seen):
@@ -80,7 +78,7 @@ class Visitor(Seen):
 
     def look(self, lab: Looker) -> Any:
         """Ask the agent for its list."""
-        return {"visitors": rows(lab.state(self.agent, "foreign-agent"), "visitors")}
+        return {"visitors": rows(lab.state(self.agent, Function.FOREIGN_AGENT), "visitors")}
 
     def judge(self, sight: Sight) -> Decision:
         """Find the mobile node's home address in it."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from pydantic import Field
 
 from testbed.claim.names import NodeName
 from testbed.claim.seen import Counted
-from testbed.claim.sight import Decision, Looker, Sight
+from testbed.claim.sight import Decision, Facts, Looker, Sight
 from testbed.errors import StepError
-
-DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node")
 
 
 class Counter(Counted):
@@ -44,8 +42,7 @@ class Counter(Counted):
         return self._counters(lab)
 
     def _counters(self, lab: Looker) -> Mapping[str, Any]:
-        roles = lab.facts.nodes[self.node].roles
-        daemon = next((one for one in DAEMONS if one in roles), None)
+        daemon = next(iter(_daemons(lab.facts, self.node)), None)
         if daemon is None:
             raise StepError(f"{self.node} has no Mobile IP daemon to count")
         counters = lab.state(self.node, daemon).get("counters")
@@ -57,9 +54,15 @@ class Counter(Counted):
         """Compare with the beginning, unless the daemon has begun anew in between."""
         if self.name not in sight.seen:
             raise StepError(f"{self.node} has counted no {self.name}; it tells {', '.join(sight.seen)}")
+        daemons = _daemons(sight.facts, self.node)
         if any(
-            one.node == self.node and one.name == "ready" and one.source in DAEMONS for one in sight.events
+            one.node == self.node and one.name == "ready" and one.source in daemons for one in sight.events
         ):
             raise StepError(f"a daemon of {self.node} was started anew, and counts from zero again")
         grown = sight.seen[self.name] - sight.began.get(self.name, 0)
         return Decision(self.allows(grown), f"grew by {grown}", grown > self.highest)
+
+
+def _daemons(facts: Facts, node: str) -> list[str]:
+    """The daemons of a node that count, by their control sockets."""
+    return [str(service.control) for service in facts.reporting(node, "counters")]

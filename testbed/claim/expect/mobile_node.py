@@ -9,6 +9,7 @@ from pydantic import Field
 from testbed.claim.names import Fail, Known, NodeName, Short
 from testbed.claim.seen import LOGGED, SETTLING, Seen
 from testbed.claim.sight import Decision, Looker, Sight
+from testbed.document.functions import Function
 from testbed.document.marks import Path
 from testbed.errors import did_you_mean
 
@@ -48,7 +49,7 @@ class MobileNodeState(Short, Seen):
 
     def look(self, lab: Looker) -> Any:
         """Ask the daemon."""
-        state = lab.state(self.node or lab.facts.mobile_nodes[0], "mobile-node")
+        state = lab.state(self.node or lab.facts.mobile_nodes[0], Function.MOBILE_NODE)
         return {key: state.get(key) for key in ("state", "registered", "mode")}
 
     def judge(self, sight: Sight) -> Decision:

@@ -10,23 +10,15 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from testbed.claim.names import Fail, Known, NodeName
 from testbed.claim.seen import Count, Seen
 from testbed.claim.sight import Decision, Facts, Looker, Sight
+from testbed.document.functions import Function
 from testbed.document.marks import Path
 from testbed.document.values import Expected
 from testbed.errors import StepError
 
 
-def border(facts: Facts) -> list[str]:
-    """The taps where what the outside sends arrives: the gateways', and those of firewalls before them."""
-    nodes = dict.fromkeys((*facts.with_role("firewall"), *facts.with_role("vpn-gateway")))
-    return [f"{name}/{facts.settings[name]['outside']}" for name in nodes]
-
-
 def _gateways(facts: Facts) -> dict[str, str]:
     """Every VPN gateway, and its address outside."""
-    return {
-        name: str(facts.nodes[name].links[facts.settings[name]["outside"]])
-        for name in facts.with_role("vpn-gateway")
-    }
+    return {name: str(facts.outside_address(name)) for name in facts.with_role(Function.VPN_GATEWAY)}
 
 
 class Perimeter(Seen):
@@ -59,7 +51,7 @@ class Perimeter(Seen):
 
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """There is a VPN gateway, and the node that asks is outside."""
-        if not any("vpn-gateway" in node.roles for node in known.nodes.values()):
+        if not known.with_role(Function.VPN_GATEWAY):
             fail(where, "whose perimeter? the topology has no VPN gateway")
         node = known.nodes.get(self.from_)
         if node is None:
@@ -80,7 +72,7 @@ class Perimeter(Seen):
 
     def taps(self, facts: Facts) -> list[str]:
         """Requests and answers are captured at the border."""
-        return border(facts) if self.gateways else []
+        return [*facts.border()] if self.gateways else []
 
     def look(self, lab: Looker) -> Any:
         """Ask every gateway for IKE from outside, and its charon for its associations."""
@@ -138,9 +130,12 @@ def _knock(lab: Looker, node: str, addresses: list[str]) -> dict[str, dict[str, 
 
 def _associations(lab: Looker, gateway: str) -> list[dict[str, Any]]:
     """The IKE SAs of a gateway, established or not."""
-    done = lab.execute(gateway, ["python3", "-m", "testbed.node.associations"])
+    command = next((one.ike_sas for one in lab.facts.daemons(gateway) if one.ike_sas), None)
+    if command is None:
+        raise StepError(f"no role of {gateway} says how its IKE SAs are read (ike-sas)")
+    done = lab.execute(gateway, ["sh", "-c", command])
     if done.code:
-        raise StepError(f"charon of {gateway} does not tell its SAs: {done.complaint}")
+        raise StepError(f"{gateway} does not report its IKE SAs: {done.complaint}")
     sas: list[dict[str, Any]] = json.loads(done.text)
     return sas
 
@@ -150,7 +145,7 @@ def _unseen(sight: Sight, spi: str) -> str | None:
 
     The request has to have come as far as the border, and no answer may have been sent that was lost.
     """
-    taps = border(sight.facts)
+    taps = sight.facts.border()
 
     def seen(expression: str) -> bool:
         matches = sight.wires.match_all(taps, expression)

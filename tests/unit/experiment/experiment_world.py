@@ -9,6 +9,7 @@ from testbed.errors import StepError
 from testbed.evidence.folder import capture_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import CapturedTap, CaptureRecord
+from testbed.experiment import run as run_module
 from testbed.lab.access import Done, Entry, EventLog
 from testbed.lab.events import Event
 from testbed.packet.filters import FilterError
@@ -151,3 +152,10 @@ class PlayedCaptures:
     def look(self, taps):
         frames = (frame(b""),) * self.total
         return [PlayedTap(tap, frames, self.alive, self.dropped, self) for tap in taps]
+
+
+def play_captures(monkeypatch, kind=PlayedCaptures):
+    """Put played captures in the place of those of every lab in which a run is carried out."""
+    played = kind()
+    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
+    return played

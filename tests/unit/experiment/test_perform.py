@@ -10,6 +10,7 @@ from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
+from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
@@ -126,6 +127,41 @@ def test_a_move_leaves_behind_what_was_carried(lab, performer):
     assert performer.undo() == [] and len(lab.ran) == done  # or the link would be down where it has moved to
 
 
+def test_what_was_carried_is_plugged_in_again_where_it_was(lab, performer):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    assert performer.undo() == []
+    lines = scripts(lab)[-1].splitlines()
+    assert lines == [
+        "ip address del 198.51.100.70/32 dev hotspot || :; ip link set hotspot down",
+        "ip link set hotel up",
+        "ip route replace 198.51.100.64/26 dev hotel scope link table 100",
+        "ip route replace default via 198.51.100.65 dev hotel onlink table 100",
+    ]
+
+
+@pytest.mark.parametrize("network", ["hotspot", "airport"])
+def test_a_connection_manager_that_found_out_that_it_was_carried_keeps_its_link(lab, performer, network):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    lab.states["mn", "roam"] = {"network": network, "address": "198.51.100.199/26"}
+    done = len(lab.ran)
+    assert performer.undo() == []
+    assert not any("hotel up" in script for script in scripts(lab)[done:])
+    assert any("hotspot down" in script for script in scripts(lab)[done:]) == (network == "airport")
+    assert all("address del 198.51.100.70/32 dev hotspot" in script for script in scripts(lab)[done:])
+
+
+def test_a_second_mobile_node_goes_back_once(two):
+    performer = Performer(two, Observer(two, PlayedCaptures(), 0))
+    for network in ("airport", "hotspot", "airport"):
+        do(performer, move={"node": "mn-1", "to": network})
+        two.states["mn-1", "roam"]["network"] = network
+    asked = len(two.asked)
+    assert performer.undo() == []
+    assert two.asked[asked:] == [("mn-1", "roam", {"op": "move", "network": "hotel"})]
+
+
 def test_registering_past_ipsec_and_through_it(lab, performer):
     lab.states["mn", "roam"] = {"ipsec": {"inner": "10.0.250.1"}}
     assert do(performer, register={"through": "ipsec", "within": "20ms"}) == "0 requests sent, no answer"
@@ -169,6 +205,22 @@ def test_flush_asks_only_those_who_remember_something(lab):
         ("ha", "flush"),
         ("fa-hotspot", "flush"),
     ]
+
+
+def test_which_lists_are_emptied_is_for_the_manifest_to_say(lab, tmp_path):
+    manifest = data_dir("templates") / "roles" / "home-agent.yaml"
+    text = manifest.read_text().replace("name: home-agent", "name: x-home-agent\nacts-as: [home-agent]")
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "roles" / "x-home-agent.yaml").write_text(text.replace("[bindings]", "[registrations]"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nnodes: {ha: {roles: [x-home-agent]}}\n"
+    )
+    lab.topology = load_topology(str(file), templates=tmp_path)
+    lab.states["ha", "home-agent"]["bindings"] = [{"home_address": "10.0.1.100"}]
+    assert flush(lab, ["ha"]) == "nothing to forget"
+    lab.states["ha", "home-agent"]["registrations"] = [{"home_address": "10.0.1.100"}]
+    assert flush(lab, ["ha"]) == "flushed: ha"
 
 
 # Whole runs

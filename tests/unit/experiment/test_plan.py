@@ -265,6 +265,18 @@ def test_old_evidence_is_replaced(tmp_path):
     assert run_path("x", "run", 2) == "claims/x/main-2/"
 
 
+def test_labs_of_one_name_that_differ_have_topologies_of_their_own(tmp_path):
+    evidence = Evidence(tmp_path)
+    own, home, hotel = (
+        load_topology("scenario-2.1", sets=sets) for sets in ((), ["attach=home"], ["attach=hotel"])
+    )
+    evidence.write_topology(own.text())
+    kept = {evidence.keep_topology(one) for one in (own, home, home, hotel, own)}
+    texts = {(tmp_path / path).read_text() for path in kept}
+    assert texts == {own.text(), home.text(), hotel.text()} and "topology.yaml" in kept
+    assert len(list((tmp_path / "topologies").iterdir())) == len(kept) - 1
+
+
 @pytest.mark.parametrize("keys", [False, True])
 def test_evidence_holds_keys_only_where_asked_for(tmp_path, keys):
     secrets = Secrets(ike_psk="the-psk", mobility_key="00112233445566778899aabbccddeeff")

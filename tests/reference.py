@@ -16,7 +16,7 @@ from testbed.claim.vocabulary import words
 from testbed.cli.app import app
 from testbed.document.values import format_duration
 from testbed.errors import ExitCode
-from testbed.topology.roles import Role, Setting, load_roles, role_files
+from testbed.topology.roles import Role, Setting, builtin_roles
 from testbed.topology.schema import topology_schema
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "reference.md"
@@ -37,7 +37,7 @@ PARTS = {
 
 def reference() -> str:
     """The whole document."""
-    roles = load_roles(list(role_files().values()))
+    roles = builtin_roles()
     return "\n".join([*_head(), *_topology(roles), *_roles(roles), *_words(), *_commands()]).rstrip() + "\n"
 
 

@@ -24,6 +24,16 @@ def test_walk_throughs_can_be_walked(document: Path, tmp_path: Path) -> None:
     assert walk(document, tmp_path) >= 3
 
 
+def test_a_role_is_one_manifest_and_its_templates() -> None:
+    """Nothing else of the product changes for it."""
+    document = blocks((DOCS / "add-a-role.md").read_text(encoding="utf-8"))
+    mine = {block.file: block.text for block in document if block.file.startswith("my/")}
+    manifests = {path: text for path, text in mine.items() if path.startswith("my/roles/")}
+    text = "".join(manifests.values())
+    assert len(manifests) == len(re.findall(r"^name: ", text, re.MULTILINE)) == 3
+    assert all(f"template: {path.removeprefix('my/')}," in text for path in mine if path not in manifests)
+
+
 def test_a_walk_through_that_is_wrong_shows(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
     text = "```yaml\n# mine.yaml\nname: mine\n```\n```console\n$ ./tb validate mine.yaml\n{}\n```\n"

@@ -15,13 +15,22 @@ DISK_FULL: Final = (ENOSPC, EDQUOT)
 class ExitCode(IntEnum):
     """What a `testbed` process ends with."""
 
-    OK = 0
-    FAILED = 1  # a claim or check failed
-    USAGE = 2
-    ENVIRONMENT = 3  # no engine, a missing capability
-    TOPOLOGY = 4  # a topology or template is invalid
-    NOT_READY = 5  # something did not become ready in time
-    INTERRUPTED = 130
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """A code is its number; the meaning is for readers."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    OK = 0, "all went well"
+    FAILED = 1, "a claim or check failed"
+    USAGE = 2, "the command line asks for something that does not exist or does not fit, a wrong --set too"
+    ENVIRONMENT = 3, "the machine lacks something: an engine, a device, a capability"
+    TOPOLOGY = 4, "a topology or template is invalid"
+    NOT_READY = 5, "something did not become ready in time"
+    INTERRUPTED = 130, "interrupted, by Ctrl-C or a signal"
 
 
 @dataclass(frozen=True, slots=True)

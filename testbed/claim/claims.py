@@ -128,7 +128,7 @@ class Claim(Part):
         default=None, description="The functional problem that it shows, as the document counts them"
     )
     drawback: Label | None = Field(
-        default=None, description="What it costs that the document names and does not count as such a problem"
+        default=None, description="A cost that the RFC mentions but does not call a problem"
     )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
     control: Runs = Field(description="The nearby run in which the opposite must come out")
@@ -177,14 +177,16 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
         if name is None:
             continue
         if claim.shows not in ("fails", "costs"):
-            shown = f"shows: {claim.shows}" if claim.shows else "no `shows`"
-            fail(
-                (*path, key), f"a {key} is shown by what fails or costs, and here is {shown}", "shows: costs"
-            )
+            got = f"`{claim.shows}`" if claim.shows else "no `shows`"
+            fail((*path, key), f"`{key}` requires `shows: fails` or `costs`, got {got}", "shows: costs")
         if key == "problem" and claim.drawback:
-            fail((*path, "drawback"), "either a problem or a drawback", "the document counts problems only")
+            fail(
+                (*path, "drawback"),
+                "a claim has a `problem` or a `drawback`, not both",
+                "the RFC calls a cost a problem or not",
+            )
         if key == "problem" and claim.configuration is None:
-            fail((*path, key), "a problem of which configuration?", "configuration: {stack: …}")
+            fail((*path, key), "`problem` requires a `configuration`", "configuration: {stack: …}")
 
 
 def check_names(run: Experiment, path: Path, known: Known, fail: Fail) -> None:

@@ -40,7 +40,7 @@ app = typer.Typer(
 
 
 def set_verbosity(quiet: bool, verbose: int) -> None:
-    """Apply -q and -v, which may stand before the command's name, after it, or both."""
+    """Apply -q and -v, which may come before the command's name, after it, or both."""
     if quiet:
         verbosity.level = -1
     elif verbose:

@@ -82,6 +82,13 @@ complete_attach = _of_topology(lambda loaded: _choices(loaded, "attach"))
 complete_claim = _of_topology(lambda loaded: loaded.topology.claims)
 
 
+def complete_claim_anywhere(incomplete: str) -> list[str]:
+    """Complete a claim of any built-in topology."""
+    from testbed.topology.load import builtin_claims
+
+    return [one for one in builtin_claims() if one.startswith(incomplete)]
+
+
 def complete_any_stack(incomplete: str) -> list[str]:
     """Complete a stack where no topology is named."""
     from testbed.topology.model import Stack

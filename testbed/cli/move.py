@@ -11,7 +11,7 @@ from testbed.agreed import MOVE_STARTED, SETTLED
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import LabName, NodeName, complete_attachment, engine_connection
 from testbed.cli.options import Output
-from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+from testbed.cli.output import Format, as_called, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode
 
 
@@ -32,17 +32,22 @@ def move(
     Exit code 1 if it ends up neither registered nor at home.
     """
     from testbed.lab.move import move as carry_out
+    from testbed.lab.reason import reason
     from testbed.lab.state import find_lab
+    from testbed.lab.status import lab_status
 
-    with (
-        engine_connection() as engine,
-        closing(carry_out(engine, find_lab(engine, lab), node, network)) as events,
-    ):
-        settled: dict[str, Any] = {}
-        for event in events:
-            settled = event
-            if event["event"] not in (MOVE_STARTED, SETTLED):
-                note(f"{event.get('ms', '')} ms  {event['event']}  {_fields(event)}", level=1)
+    settled: dict[str, Any] = {}
+    with engine_connection() as engine:
+        found = find_lab(engine, lab)
+        with closing(carry_out(engine, found, node, network)) as events:
+            for event in events:
+                settled = event
+                if event["event"] not in (MOVE_STARTED, SETTLED):
+                    note(f"{event.get('ms', '')} ms  {event['event']}  {_fields(event)}", level=1)
+        detail = str(settled.get("detail"))
+        reached = (settled.get("timeline") or {}).get("data") is not None
+        if output is Format.table and not reached:
+            detail = reason(lab_status(engine, found, ask=[node]), node, detail)
     if output is Format.json:
         emit_json({"lab": lab, "node": node, **{key: settled.get(key) for key in _KEYS}})
     else:
@@ -51,7 +56,7 @@ def move(
             ("STEP", "AFTER (ms)"),
             [(step, "-" if ms is None else f"{ms:.1f}") for step, ms in timeline.items()],
         )
-        emit(f"\n{node}: {settled.get('state')} on {network}: {settled.get('detail')}")
+        emit(as_called(f"\n{node}: {settled.get('state')} on {network}: {detail}"))
     if settled.get("state") == "unregistered":
         raise typer.Exit(ExitCode.FAILED)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from testbed.cli.app import TOPOLOGIES, command
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
-from testbed.cli.output import Format, console, emit, emit_json, emit_rows
+from testbed.cli.output import Format, console, emit, emit_json, emit_rows, emit_text
+from testbed.errors import UsageError
 
 if TYPE_CHECKING:
     from testbed.topology.loaded import LoadedTopology
@@ -16,12 +19,27 @@ if TYPE_CHECKING:
 
 @command("show", panel=TOPOLOGIES)
 def show(
-    topology: TopologyRef, sets: Sets = None, templates: Templates = None, output: Output = Format.table
+    topology: TopologyRef,
+    yaml: Annotated[
+        bool,
+        typer.Option(
+            "--yaml",
+            help="One YAML file with everything included and written out; comments say where it comes from.",
+        ),
+    ] = False,
+    sets: Sets = None,
+    templates: Templates = None,
+    output: Output = Format.table,
 ) -> None:
-    """Show the networks, nodes, options and configurations of a topology."""
+    """Show the networks, nodes, options, configurations and claims of a topology."""
     from testbed.topology.summary import summarize
 
+    if yaml and output is not Format.table:
+        raise UsageError("--yaml and -o json: choose one of the two")
     loaded = load_typed(topology, sets, templates)
+    if yaml:
+        emit_text(loaded.text(origins=True).rstrip("\n"))
+        return
     facts = summarize(loaded)
     if output is Format.json:
         emit_json(facts)
@@ -91,11 +109,28 @@ def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
         )
     if facts["claims"]:
         emit()
-        emit_rows(
-            ("CLAIM", "SOURCE", "SAYS"),
-            [(name, one["source"], one["says"]) for name, one in facts["claims"].items()],
-            title="Claims (testbed verify decides them)",
-        )
+        emit(Text("Claims (testbed verify decides them, testbed explain ID explains one)", "bold"))
+        for name, claim in facts["claims"].items():
+            emit(Text.assemble((name, "bold cyan"), f"  {claim['source']}"))
+            _emit_indented(claim["says"], "  ")
+            for kind in ("run", "control"):
+                for number, one in enumerate(claim[kind], 1):
+                    _emit_run(f"{kind} {number}" if len(claim[kind]) > 1 else kind, one)
+
+
+def _emit_run(head: str, run: dict[str, Any]) -> None:
+    lab = [run["topology"]] if run["topology"] else []
+    lab += [f"{name} {value}" for name, value in run["options"].items()] + run["sets"]
+    _emit_indented(f"{head}: {', '.join(lab)}" if lab else f"{head}:", "    ")
+    for number, step in enumerate(run["steps"], 1):
+        _emit_indented(f"{number}. {step}", "      ")
+    for expectation in run["expect"]:
+        _emit_indented(f"→ {expectation}", "      ")
+
+
+def _emit_indented(text: str, pad: str) -> None:
+    width = min(console().width, 120)
+    emit(fill(text, width, initial_indent=pad, subsequent_indent=f"{pad}   ", break_on_hyphens=False))
 
 
 def _links(node: dict[str, Any]) -> str:

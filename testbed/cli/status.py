@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import complete_lab, emit_lab, engine_connection
 from testbed.cli.options import Output
-from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+from testbed.cli.output import Format, as_called, emit, emit_json, emit_rows, note
 
 if TYPE_CHECKING:
     from testbed.engine.api import Engine
@@ -63,6 +64,7 @@ def _list(engine: Engine, output: Format) -> None:
 
 def _one(engine: Engine, lab: str, output: Format) -> None:
     from testbed.lab.describe import describe
+    from testbed.lab.reason import in_words
     from testbed.lab.state import find_lab
     from testbed.lab.status import lab_status
 
@@ -75,7 +77,12 @@ def _one(engine: Engine, lab: str, output: Format) -> None:
     emit_rows(
         ("NODE", "SERVICE", "DATA PLANE", "STATE"),
         [
-            (node.name, service, (state or {}).get("backend"), describe(service, state))
+            (
+                node.name,
+                service,
+                (state or {}).get("backend"),
+                as_called(describe(service, in_words(found, node.name) if service == ROAM else state)),
+            )
             for node in found.nodes
             for service, state in node.services.items()
         ],

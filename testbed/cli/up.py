@@ -144,10 +144,11 @@ def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:
 
 def _print(done: BroughtUp, status: LabStatus) -> None:
     from testbed.lab.describe import describe
+    from testbed.lab.reason import in_words
 
     emit_lab(status)
-    for node, state in status.mobile.items():
-        emit(f"\n{node}: {describe(ROAM, state)}")
+    for node in status.mobile:
+        emit(as_called(f"\n{node}: {describe(ROAM, in_words(status, node))}"))
     note(f"\nlab {done.lab} {_what(done, status)}")
     suggestions = status.suggestions()
     if suggestions:
@@ -158,8 +159,13 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
 
 def _what(done: BroughtUp, status: LabStatus) -> str:
     """How far it came. It is called ready only where every mobile node saw a packet come back."""
+    from testbed.lab.reason import reason
+
     if done.no_data:
-        failed = [f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()]
+        failed = [
+            f"{node} does not reach its correspondent: {reason(status, node, why)}"
+            for node, why in done.no_data.items()
+        ]
         # Nodes do not try again by themselves: a claim counts what is sent from its own steps on.
         again = [
             f"testbed move {done.lab} {node} {network} tries again"

@@ -133,7 +133,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
         problem += f" {context}" + (f" (line {began})" if began != error.problem_mark.line + 1 else "")
     hints = {
         r"'\t'": "indent with spaces, not with tabs",
-        "undefined alias": "its anchor, &NAME, has to stand before it",
+        "undefined alias": "write its anchor, &NAME, further up",
         "another document": "one file, one document: leave out the second ---",
     }
     hint = next((hint for text, hint in hints.items() if text in problem), None)

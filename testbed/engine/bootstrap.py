@@ -72,7 +72,7 @@ def bootstrap(
         provision.require("newuidmap", ["uidmap"], say, why=f"lets {TOOL} work without root")
     keys = ""
     if not any(_TRUSTED.glob("debian-archive-*")):  # not a Debian host: its apt does not know Debian's keys
-        provision.require(str(_KEYRING), TOOL_PACKAGES[1:], say, why="tells whether a mirror is genuine")
+        provision.require(str(_KEYRING), TOOL_PACKAGES[1:], say, why="checks whether a mirror is genuine")
         keys = f"[signed-by={_KEYRING}] "
     command = [
         TOOL,

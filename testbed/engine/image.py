@@ -99,7 +99,7 @@ def ensure_node_image(
 
     `base` names the Debian trixie image to start from, `mirror` the URL of a Debian mirror to bootstrap from.
     With neither, whatever base exists will do, and a new one is made from `PUBLIC_BASE` or else from the
-    mirror of this machine's apt. `force` builds both anew. `say` is told each thing that takes time, `detail`
+    mirror of this machine's apt. `force` builds both anew. `say` gets each thing that takes time, `detail`
     the output of the tools. Raises `EngineError`, `MachineError`, `UsageError`.
     """
     if base and mirror:

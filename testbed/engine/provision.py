@@ -142,7 +142,7 @@ def _engine_process() -> bool:
 
 def _last_words() -> str:
     if _systemd():
-        return "journalctl --unit docker tells them"
+        return "journalctl --unit docker shows them"
     return "\n  ".join(_ENGINE_LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
 
 

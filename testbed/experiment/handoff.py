@@ -204,7 +204,7 @@ def _length(gap: Outage) -> float:
 def wall_offset(log: EventLog, mark: int) -> float:
     """What to add to the nodes' monotonic clock to have the time of day, both in seconds.
 
-    An event carries the one, its way through the engine the other: the event that was fastest tells best.
+    Nodes stamp monotonic time, the engine the time of day; the least-delayed event gives the best offset.
     """
     offsets = [
         entry.event.time - float(entry.event.fields["monotonic"])

@@ -122,7 +122,7 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
 def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> list[Scenario]:
     """The scenarios asked for, all built-in ones by default, with those of their claims that are on a stack.
 
-    Raises `UsageError`, also where nothing is left, and where evidence could not tell two of them apart.
+    Raises `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
     """
     known = get_args(Stack)
     for one in stacks:
@@ -145,7 +145,7 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
 def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) -> None:
     """The problems of a scenario are compared with those of another, which may be the user's own.
 
-    So it is here, where all are known that will be compared, that a wrong name can be told.
+    So a wrong name is found here, where all scenarios to compare are known.
     """
     known = dict.fromkeys(("any", "none", *(one.name for one in loaded), *builtin))
     path = ("selection", "problems")

@@ -30,7 +30,7 @@ done
 [ ! -d /sys/class/net/{IPSEC_DEVICE} ] ||
     echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
 """
-"""One exec tells all of a node: exec is what costs, not asking."""
+"""One exec asks all services of a node: the exec is what costs, not the questions."""
 
 
 def converse(

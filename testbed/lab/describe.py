@@ -19,7 +19,7 @@ def describe(service: str, state: State | None) -> str:
 
 
 def mobile_node(state: State) -> str:
-    """Where a mobile node is and what it has there, as its connection manager tells it."""
+    """Where a mobile node is and what it has there, as its connection manager reports it."""
     if state.get("moving"):
         return f"on its way to {state.get('network')}"
     if not state.get("network"):

@@ -24,9 +24,9 @@ class Drift:
     changes: tuple[str, ...] = ()
     """Links, addresses, routes, rules and nftables rules that are gone, and addresses that were added."""
     stopped: tuple[str, ...] = ()
-    """Services that the supervisor was told to stop."""
+    """Services that were stopped by a command to the supervisor."""
     paused: tuple[str, ...] = ()
-    """Services that it was told to pause."""
+    """Services that were paused by a command to it."""
     unknown: str | None = None
     """Why the node cannot be compared, as one whose own image lacks what is needed for it; None if it was."""
     looked: float = math.inf

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP are one thing, and come when they are convenient."""
+"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP are treated alike and handled at safe points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a long operation tells people what it does; the command line gives it a face."""
+"""How a long operation reports what it does; the command line shows it."""
 
 from __future__ import annotations
 

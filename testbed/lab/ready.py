@@ -82,8 +82,8 @@ class NodeWatch:
     def wait(self, deadline: float, stopping: Stopping = never) -> None:
         """Return when all followed nodes are ready; `KeyboardInterrupt` where `stopping`.
 
-        Raises `NotReadyError` after `deadline` (of `time.monotonic`), saying who waits for what, and
-        `TestbedError` with the last words of a node that stopped or whose service did.
+        Raises `NotReadyError` after `deadline` (of `time.monotonic`), saying which services have not started,
+        and `TestbedError` with the last words of a node that stopped or whose service did.
         """
         while waiting := self._waiting():
             if stopping():
@@ -140,7 +140,7 @@ class NodeWatch:
         return TestbedError("\n  ".join([message, *words]), hint=self._hint(name))
 
     def _late(self, waiting: dict[str, list[str]]) -> NotReadyError:
-        lines = [f"{name} waits for {', '.join(what)}" for name, what in waiting.items()]
+        lines = [f"{name} is not ready: {', '.join(what)} not started" for name, what in waiting.items()]
         message = f"lab {self.lab} is not ready in time"
         return NotReadyError("\n  ".join([message, *lines]), hint=self._hint(next(iter(waiting))))
 

@@ -93,7 +93,7 @@ class LabStatus:
         return [*inspect, f"testbed shell {self.name} {self.nodes[0].name}"] if self.nodes else []
 
     def summary(self) -> dict[str, Any]:
-        """What a list of labs tells of it, for JSON."""
+        """What a list of labs has of it, for JSON."""
         return {
             "lab": self.name,
             "topology": self.topology,

@@ -34,7 +34,7 @@ from testbed.lab.tasks import Task, run_tasks
 from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
 
-STARTERS: Final = 5  # at once: with more, the engine lets the nodes that are waited for longest wait as well
+STARTERS: Final = 5  # at once; more would delay the slowest nodes
 _UNPLUG: Final = 'for link in /sys/class/net/*; do ip link delete "${link##*/}"; done 2>/dev/null'
 READY_WITHIN: Final = 60.0  # seconds, from the last node's start to the last node's word
 

@@ -364,7 +364,7 @@ class _Draughtsman:
             points, commands = [(u1, v1), (middle, v1), (middle, v2), (u2, v2)], "MLLL"
         places = [(u, v) if self.wide else (v, u) for u, v in points]
         path = " ".join(f"{c}{x:.1f},{y:.1f}".strip() for c, (x, y) in zip(commands, places, strict=True))
-        if shared and len(points) == 4:  # several links leave this side together: tell them at the other end
+        if shared and len(points) == 4:  # several links leave this side together: label them at the other end
             u1, v1, ahead = u2, v2, -ahead
         lx, ly = (u1 + ahead * 13, v1 - 4) if self.wide else (v1 + 3, u1 + (11 if ahead > 0 else -5))
         return Line(path, label, lx, ly, possible, current)

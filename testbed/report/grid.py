@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The sign, and a word: the name of a problem tells enough."""
+        """The sign, and a word: the name of a problem says enough."""
         return f"{SIGNS[self.state]} {self.why or self.state}"
 
 

@@ -25,7 +25,7 @@ from testbed.topology.model import Topology
 INNER: Final = 20 + 8 + 20 + len(PROBE_MARKER)
 """A packet of the probe: IP, UDP, number and time stamp, marker (`testbed/node/probe.py`)."""
 ENOUGH: Final = 8
-"""Packets of one size that are told from others."""
+"""Packets of one size, distinguished from all others."""
 
 Way = Literal["to", "from"]
 """To the mobile node, or from it."""
@@ -40,7 +40,7 @@ class Capture:
     stack: str
     attachment: str
     way: Way
-    headers: str  # what stands before the probe's own packet: `IP | ESP`
+    headers: str  # the headers before the probe's own packet: `IP | ESP`
     sizes: Counter[int]  # bytes of the outermost IP packet → packets
 
 
@@ -134,7 +134,7 @@ def _links(run: RunFolder, topology: Topology) -> Iterator[tuple[str, list[Frame
         for network in topology.nodes[name].attaches:
             file = run.folder / "captures" / f"{name}-{network}.pcap"
             if file.is_file():
-                with suppress(CaptureError):  # of which the run's ladder tells
+                with suppress(CaptureError):  # the run's ladder reports it
                     yield network, read_capture(file)
 
 
@@ -161,7 +161,7 @@ def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], Counter[int]]:
 
 
 def _headers(packet: Packet) -> str:
-    """What stands before the probe's own packet."""
+    """The headers before the probe's own packet."""
     words = [_word(layer) for layer in packet.above_link if isinstance(layer, (Ipv4, Esp, Udp, Malformed))]
     if packet.first(Esp) is None:
         words = words[: -len(("IP", "UDP"))]

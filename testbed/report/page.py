@@ -189,7 +189,7 @@ def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]
     stops: dict[str, list[str]] = {}
     for number, network in enumerate(path, 1):
         stops.setdefault(network, []).append(str(number))
-    # A mobile node that goes back and forth a hundred times: the first stops tell the story.
+    # A mobile node that goes back and forth a hundred times: the first stops are enough.
     marks = {network: [*s[:3], "…"] if len(s) > 4 else s for network, s in stops.items()}
     attached = path[-1] if path else None
     return (
@@ -199,7 +199,7 @@ def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]
 
 
 def _measure_commands(handoffs: HandOffs) -> list[str]:
-    """What was typed, as far as the file tells: one line per stack and pair of networks."""
+    """What was typed, as far as the file says: one line per stack and pair of networks."""
     groups: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
     for run in handoffs.runs:
         groups.setdefault((run.topology, run.stack, run.places), []).append((run.rtt_ms, len(run.moves)))

@@ -75,10 +75,10 @@ class TopologyFile(Shorthand, Topology):
     """A topology as it is written."""
 
 
-def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> None:
+def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> dict[str, str]:
     """Write out every shorthand of a document in place; `chosen` are the options that the user chose.
 
-    Raises `TopologyError`, or an `ErrorGroup` of all errors.
+    Returns the filters by name, written out. Raises `TopologyError`, or an `ErrorGroup` of all errors.
     """
     short = validate_model(
         Shorthand, {key: data[key] for key in Shorthand.model_fields if key in data}, marks
@@ -95,7 +95,7 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
                 message = f"{dotted(('filters', name))}: {error.message}"
                 errors.append(TopologyError(message, hint=error.hint, source=marks.value(("filters", name))))
         except _Bad as error:
-            if error.owner == name:  # else it is told where it stands
+            if error.owner == name:  # else it is reported where it is written
                 errors.append(error.at(("filters", name), marks))
     if not errors:
         for key in ("trials", "claims"):
@@ -104,6 +104,7 @@ def expand(data: dict[str, Any], marks: Marks, chosen: Mapping[str, Choice]) -> 
     raise_errors(sorted(errors, key=place))
     for key in Shorthand.model_fields:
         data.pop(key, None)
+    return {name: _filter(f"${name}", short.filters) for name in short.filters}
 
 
 # Repeat
@@ -155,7 +156,7 @@ def _check_block(value: Any, path: Path, marks: Marks, errors: list[TestbedError
             for other in numbered:
                 if re.fullmatch(r"[1-9]\d*".join(map(re.escape, _NUMBER.split(other))), key):
                     message = f"{dotted(here)}: {other} becomes {key} too"
-                    hint = "write it outside repeat, where it stands before what is repeated"
+                    hint = "write it outside repeat: there it overrides what is repeated"
                     errors.append(TopologyError(message, hint=hint, source=marks.key(here)))
     elif isinstance(value, str) and _NUMBER.search(value):
         message = f"{dotted(path)}: {value} differs each time, and only the first would stay"

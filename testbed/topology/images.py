@@ -11,7 +11,7 @@ from testbed.topology.roles import Role
 
 
 def role_images(roles: Iterable[Role], images: Mapping[str, str]) -> dict[str, str]:
-    """Which of these roles have an image of their own: a topology's `images` stand before the manifests."""
+    """Which of these roles have an image of their own: a topology's `images` override the manifests."""
     return {role.name: image for role in roles if (image := images.get(role.name) or role.image)}
 
 

@@ -1,8 +1,8 @@
 """`include`: a topology file and what it includes as one document.
 
 A path is relative to the file that includes it; what is not there is looked for among the built-in
-topologies, so that a file of one's own may include theirs. Mappings merge key by key; an including file
-stands before what it includes, and a later file of its list before an earlier one.
+topologies, so that a user's file may include those. Mappings merge key by key: later files of the list
+override earlier ones, and the including file overrides all of them.
 """
 
 from __future__ import annotations

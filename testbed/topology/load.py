@@ -24,6 +24,15 @@ def builtin_topologies() -> dict[str, Path]:
     return {file.stem: file for file in sorted(data_dir("topologies").glob("*.yaml"))}
 
 
+def builtin_claims() -> dict[str, str]:
+    """Every claim of the built-in topologies, and the name of the one that makes it."""
+    return {
+        claim: name
+        for name, file in builtin_topologies().items()
+        for claim in read_document(file, str(file))[0].get("claims", {})
+    }
+
+
 def find_topology(ref: str) -> Path:
     """The file that `ref` means: the name of a built-in topology, or the path of a file.
 
@@ -53,7 +62,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
     """Read, write out, override, validate and check a topology.
 
     `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`);
-    `templates` is the user's own template folder, whose roles stand before the built-in ones. Every error
+    `templates` is the user's own template folder, whose roles override the built-in ones. Every error
     of a stage is raised at once: a single one as it is, several as an `ErrorGroup`.
     """
     path = find_topology(ref)
@@ -61,7 +70,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
         path, ref if ref not in builtin_topologies() else str(path), tuple(TopologyFile.model_fields)
     )
     changes = Sets.read(data, sets)
-    expand(data, marks, changes.choices)
+    filters = expand(data, marks, changes.choices)
     changes.apply(data, marks)
     topology = validate_model(TopologyFile, data, marks)
 
@@ -83,4 +92,5 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
         settings=settings,
         marks=marks,
         document=data,
+        filters=filters,
     )

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
-import yaml
-
-from testbed.document.marks import Marks
+from testbed.document.marks import Marks, Path
+from testbed.document.write import document_text
 from testbed.errors import Source
 from testbed.topology.cast import Cast
 from testbed.topology.images import role_images
 from testbed.topology.model import Node, OptionScalar, Topology
+from testbed.topology.origins import Origins
+from testbed.topology.overrides import target
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,15 @@ class LoadedTopology(Cast):
     """The file it was read from, as the user named it (a built-in one: its whole path)."""
     sets: tuple[str, ...]
     """The `--set` texts that were applied."""
-    templates: Path | None
+    templates: FilePath | None
     """The user's own template folder."""
     options: Mapping[str, OptionScalar]
     """Every option with the value chosen, else its default."""
     marks: Marks
     document: Mapping[str, Any]
     """The file as plain data, with everything included and written out and every `--set` applied."""
+    filters: Mapping[str, str]
+    """The pcap filters that the file names, written out as its claims have them."""
 
     @property
     def name(self) -> str:
@@ -83,14 +86,26 @@ class LoadedTopology(Cast):
         """Where a part of the topology was written, for errors found later; the nearest enclosing place."""
         return self.marks.value(path)
 
-    def text(self) -> str:
-        """The topology as one YAML file that loads by itself and does what was chosen by default."""
+    def text(self, *, origins: bool = False) -> str:
+        """The topology as one YAML file that loads by itself and does what was chosen by default.
+
+        With `origins` comments say where each part was written, and repeat what its author remarks there.
+        """
         document = {key: self.document[key] for key in Topology.model_fields if key in self.document}
-        chosen = {
-            name: {**option, "default": self.options[name]}
-            for name, option in document.get("options", {}).items()
+        if options := document.get("options"):
+            document["options"] = {
+                name: {**option, "default": self.options[name]} for name, option in options.items()
+            }
+        if not origins:
+            return document_text(document)
+        sections = [key for key, value in document.items() if isinstance(value, dict)]
+        return document_text(document, Origins(self.marks, sections, self._chosen()).remark)
+
+    def _chosen(self) -> dict[Path, Source]:
+        """The options whose value is the user's, and what says so."""
+        return {
+            ("options", name, "default"): Source(f"--set {text}")
+            for text in self.sets
+            for section, name in [target(text)[:2]]
+            if section == "options"
         }
-        return yaml.safe_dump(
-            document | ({"options": chosen} if chosen else {}),
-            sort_keys=False, allow_unicode=True, width=110, default_flow_style=None,
-        )  # fmt: skip

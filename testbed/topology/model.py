@@ -102,10 +102,10 @@ class Node(Part):
     )
     settings: dict[Name, Any] = Field(default_factory=dict, description="What the roles of this node ask for")
     routes: dict[RoutePrefix, Address] = Field(
-        default_factory=dict, description="Prefix (or `default`) → next hop; stands before what is computed"
+        default_factory=dict, description="Prefix (or `default`) → next hop; overrides the computed route"
     )
     image: Image | None = Field(
-        default=None, description="A container image of the node's own; stands before those of its roles"
+        default=None, description="A container image of the node's own; overrides those of its roles"
     )
 
     @property

@@ -71,7 +71,7 @@ class Sets:
 
     @classmethod
     def read(cls, data: dict[str, Any], texts: Sequence[str]) -> Sets:
-        """Take the texts apart; what is wrong with them is told by `apply`."""
+        """Take the texts apart; `apply` reports what is wrong with them."""
         sets = cls()
         for text in texts:
             try:

@@ -95,7 +95,7 @@ def _meaning(value: Any) -> Meaning:
 
 
 class Setting(Part):
-    """One thing a role needs to be told about a node.
+    """One thing that a role needs to know about a node.
 
     Its type decides what a template gets: network and node a name, address an IPv4Address, prefix an
     IPv4Network, address-range an AddressRange, duration and lifetime milliseconds (float), the others what
@@ -275,7 +275,7 @@ class Role(Part):
         default_factory=dict, description="What carries packets in the place of the kernel, for reports"
     )
     settings: dict[Name, Setting] = Field(
-        default_factory=dict, description="What a node has to tell the role"
+        default_factory=dict, description="What a node has to say for the role"
     )
     sysctls: dict[str, Sysctl] = Field(default_factory=dict, description="Kernel settings below net.")
     files: list[FileSpec] = Field(default_factory=list, description="Files rendered for the node")
@@ -288,7 +288,7 @@ class Role(Part):
 
 
 def role_files(templates: Path | None = None) -> dict[str, Path]:
-    """Every role there is and its manifest; those below `templates` stand before the built-in ones."""
+    """Every role there is and its manifest; those below `templates` override the built-in ones."""
     folders = [data_dir("templates"), *([templates] if templates else [])]
     return {file.stem: file for folder in folders for file in sorted((folder / "roles").glob("*.yaml"))}
 

@@ -9,7 +9,7 @@ Three kinds of nodes differ in what they know:
   Intranet toward its border;
 - a router that learns the Intranet from its neighbours (the role `ospf`) only gets a default route outside.
 
-What a node's `routes:` say stands before what is computed here. On a hub-and-spoke network the next hop is
+What a node's `routes:` say overrides what is computed here. On a hub-and-spoke network the next hop is
 always the hub, reached with `onlink` since the node's own address is a /32 there.
 """
 

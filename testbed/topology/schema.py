@@ -1,7 +1,7 @@
 """JSON Schema for editors, generated from the model and the role manifests, so that it cannot drift from
 them.
 
-What only the checks can tell (addresses inside subnets, names that exist, what files that include each other
+What only the checks can find (addresses inside subnets, names that exist, what files that include each other
 lack together) is left to `testbed validate`.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from testbed.claim.outline import outline
 from testbed.document.values import format_duration, format_rate
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
@@ -48,7 +49,7 @@ def summarize(loaded: LoadedTopology) -> dict[str, Any]:
         "configurations": [one.model_dump() for one in topology.configurations],
         "deployed": list(topology.deployed),
         "claims": {
-            name: one.model_dump(include={"says", "source", "shows", "problem", "drawback"})
+            name: one.model_dump(include={"says", "source", "shows", "problem", "drawback"}) | outline(one)
             for name, one in topology.claims.items()
         },
     }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-
-PACKAGE = Path(__file__).parents[2] / "testbed"
+from architecture import DOCUMENT, FILES, PACKAGE, arrows, imports, module_name, reduced, room, written
 
 _TOPOLOGY = {"errors", "data", "agreed", "document", "packet", "evidence", "claim"}
 _LAB = {*_TOPOLOGY, "topology", "render", "engine"}
@@ -45,35 +43,6 @@ INSIDE_NODES: dict[str, dict[str, set[str]]] = {
     "node": {"": {"pyroute2", "vici"}},
 }
 """What is not of the standard library and may be imported inside nodes, by folder ("" is the whole room)."""
-
-FILES = sorted(PACKAGE.rglob("*.py"))
-
-
-def module_name(file: Path) -> str:
-    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {module_name(file) for file in FILES}
-
-
-def imports(file: Path) -> set[str]:
-    """Every module that a file imports, wherever in it, with relative imports resolved."""
-    package = file.relative_to(PACKAGE.parent).parent.parts
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(filter(None, (base, node.module)))
-            found |= {
-                full if (full := f"{module}.{alias.name}") in MODULES else module for alias in node.names
-            }
-    return found
-
-
-def room(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -125,3 +94,15 @@ def test_modules_are_short() -> None:
         if (lines := len(file.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert not long
+
+
+def test_the_picture_shows_the_imports() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert document == written(document), "python tests/architecture.py draws it anew"
+    assert "graph BT" in document
+
+
+def test_a_picture_leaves_out_what_other_arrows_say() -> None:
+    edges = {"a": {"b", "c"}, "b": {"c"}, "c": set[str]()}
+    assert reduced(edges) == {"a": ["b"], "b": ["c"], "c": []}
+    assert set(arrows()) == set(ALLOWED)

@@ -16,7 +16,7 @@ from testbed.errors import StepError
 class Counter(Counted):
     """By how much a counter of a Mobile IP daemon grew during the run.
 
-    The daemon has to tell it: one of a single reason or code, such as denied-78, it tells from the first on.
+    Counters of single reasons and codes, such as denied-78, appear after their first increment.
     """
 
     word = "counter"

@@ -15,7 +15,7 @@ IkeExchange = Literal["IKE_SA_INIT", "IKE_AUTH", "CREATE_CHILD_SA", "INFORMATION
 
 
 class Ike(AtTaps):
-    """IKE exchanges, told from the requests captured at the taps; retransmissions count once."""
+    """IKE exchanges, counted by the requests captured at the taps; retransmissions count once."""
 
     word = "ike"
     title = "IKE exchanges captured at taps"

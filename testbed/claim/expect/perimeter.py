@@ -52,7 +52,7 @@ class Perimeter(Seen):
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """There is a VPN gateway, and the node that asks is outside."""
         if not known.with_role(Function.VPN_GATEWAY):
-            fail(where, "whose perimeter? the topology has no VPN gateway")
+            fail(where, "`perimeter` needs a node with the role vpn-gateway")
         node = known.nodes.get(self.from_)
         if node is None:
             return  # an unknown node is reported as everywhere

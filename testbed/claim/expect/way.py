@@ -68,7 +68,7 @@ def _source(path: Path) -> str:
 
 
 class Hops(Path, Seen):
-    """The routers that a packet from a node to another passes, told by their answers to growing TTLs."""
+    """The routers that a packet from a node to another passes, known by their answers to growing TTLs."""
 
     word = "hops"
     title = "Routers on the way"

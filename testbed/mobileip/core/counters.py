@@ -1,6 +1,6 @@
-"""What is counted by name: told from zero on, or nobody could tell a zero from a counter that there is not.
+"""The counters by name: always reported, so that zero differs from absent.
 
-Those of single reasons and codes, such as denied-78, are told from the first one on.
+The counters of single reasons and codes, such as denied-78, appear after their first increment.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class HomeAgent:
                 raise Discard("missing-authentication") from error
             self.counters[f"mobile-node-{error.reason}"] += 1
             if agent_known:
-                # Only a foreign agent that proves itself is told; without an association one may be.
+                # An agent that shares an association must authenticate to get a denial; others always get it.
                 try:
                     self._agents.authenticate(
                         datagram.payload, request.extensions, FOREIGN_HOME, datagram.source

@@ -1,4 +1,4 @@
-"""What the state machines must be told before they start; the shell reads it from the node's TOML file.
+"""What the state machines must know before they start; the shell reads it from the node's TOML file.
 
 All durations are seconds, all lifetimes whole seconds of 1 to 65535, where 65535 means for ever (RFC 5944
 §3.3). A value that cannot work raises ValueError with a message that names it.

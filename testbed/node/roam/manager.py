@@ -6,6 +6,7 @@ import asyncio
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import asdict
 from ipaddress import IPv4Address
 
 from testbed.agreed import MOVE_STARTED, READY, ROAM, Op
@@ -110,6 +111,7 @@ class Manager:
     def _picture(self) -> dict[str, object]:
         node, move = self._node, self._move
         attachment, tunnel = node.attachment, node.vpn.tunnel if node.vpn else None
+        ipsec = node.config.ipsec
         return {
             "stack": node.config.stack,
             "network": node.network,
@@ -129,6 +131,8 @@ class Manager:
             "inside": node.monitor is not None and node.monitor.inside,
             "mobile_ip": node.mobile_ip.connected,
             "timeline": dict(move.timeline) if move else None,
+            "gateway": ipsec.remote_id if ipsec else None,
+            "bounds": asdict(node.config.bounds),
         }
 
     # Telling.

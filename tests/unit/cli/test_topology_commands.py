@@ -73,6 +73,29 @@ def test_show_with_sets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "core 1.5s, 0.5% lost, 10mbit" in run(capsys, "show", "scenario-2.1", *sets)[1]
 
 
+def test_show_says_each_claim_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "show", "scenario-2.1")[1]
+    claim = run_json(capsys, "show", "scenario-2.1")["claims"]["2.1-fa-mn-deaf"]
+    shown = out[out.index("2.1-fa-mn-deaf") : out.index("2.1-fa-blocks-ipsec")]
+    assert "control: stack mip-in-ipsec, attach home" in shown
+    for kind in ("run", "control"):
+        (one,) = claim[kind]
+        assert one["options"] == {"stack": "mip-in-ipsec", "attach": "home"}
+        for text in (claim["says"], claim["source"], *one["steps"], *one["expect"]):
+            assert text in shown
+
+
+def test_show_as_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "show", "scenario-2.1", "--yaml", "--set", "stack=mip-only")
+    assert (code, err) == (0, "")
+    assert "default: mip-only  # --set stack=mip-only" in out and "include" not in out
+    file = tmp_path / "resolved.yaml"
+    file.write_text(out)
+    assert run(capsys, "validate", str(file))[0] == 0
+    assert run_json(capsys, "show", str(file))["options"]["stack"]["default"] == "mip-only"
+    assert run(capsys, "show", "scenario-2.1", "--yaml", "-o", "json")[0] == 2
+
+
 def test_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ERRORS)
     code, out, err = run(capsys, "validate", "plain-mip", "addresses.yaml", "hubs.yaml")

@@ -216,7 +216,7 @@ def test_up_not_ready_in_time(run: Run, engine: FakeEngine) -> None:
     engine.behave = lambda box: box.event("configured", "init")
     code, _, err = run("up", MIP, "--timeout", "100ms")
     assert code == 5
-    assert "ha waits for home-agent" in err and "testbed down plain-mip" in err
+    assert "ha is not ready: home-agent not started" in err and "testbed down plain-mip" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

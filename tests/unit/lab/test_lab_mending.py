@@ -112,7 +112,7 @@ def test_that_it_was_ready_once_does_not_count(
     engine.behind = behind
     up()
     daemons.drift["west"] = "stopped echo\n"
-    with pytest.raises(NotReadyError, match="west waits for echo"):
+    with pytest.raises(NotReadyError, match="west is not ready: echo not started"):
         up(timeout=0.2)
 
 

@@ -361,7 +361,10 @@ def test_too_late_names_nodes_and_what_they_wait_for(engine: FakeEngine, up: Up)
     assert error.value.exit_code == ExitCode.NOT_READY
     lines = error.value.message.split("\n  ")
     assert lines[0] == "lab small is not ready in time"
-    assert sorted(lines[1:]) == ["east waits for echo, init, iperf3", "west waits for echo"]
+    assert sorted(lines[1:]) == [
+        "east is not ready: echo, init, iperf3 not started",
+        "west is not ready: echo not started",
+    ]
     assert len(engine.boxes) == 3
 
 

@@ -1,0 +1,227 @@
+"""The way of packets from the mobile node to its correspondent: their headers, and the nodes on it.
+
+It follows from the topology alone: the order of the stack, the domain of the network where the mobile node
+is, and whose care-of address it has there. So it shows what is tried; what comes of it packets say.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from testbed.claim.claims import Experiment
+from testbed.document.functions import Meaning
+from testbed.topology.loaded import LoadedTopology
+
+ESP: Final = "ESP"
+MIP: Final = "IP-in-IP"
+HERE: Final = "@"
+"""Behind the mobile node's name, in the place of where it is."""
+LEGEND: Final = (
+    "Headers are written outermost first: `ESP[IP-in-IP[data]]`. `==>` is protected by ESP, `-->` is not. "
+    "A node behind `✗` lets it go no further; `··>` is the rest of the way, which it does not go."
+)
+SERVES_VISITORS: Final = (
+    "{node} forwards nothing of a mobile node that has not registered through it (RFC 4093 §4.2)"
+)
+STOPPED: Final = "the home agent of {node} is stopped"
+GUARDS: Final = "{node} lets {what} across the border of the Intranet, and nothing else"
+_PASSES: Final = {"ipsec": "IPsec", "registrations": "IPsec and registrations"}
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A part of the way on which a packet has the same headers of MIPv4 and IPsec, outermost first."""
+
+    begins: str
+    ends: str
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mobile node is, and on what legs its packets travel."""
+
+    node: str
+    network: str
+    legs: tuple[Leg, ...]
+    back: tuple[Leg, ...] = ()
+    """The legs of the answers, where they are not the same."""
+    stopped: frozenset[tuple[str, str]] = frozenset()
+    """Services that do not run: node and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One drawing: the parts of its line, the nodes on it, and why it ends where it does."""
+
+    parts: tuple[str, ...]
+    nodes: tuple[str, ...]
+    ends: str = ""
+    networks: tuple[str, ...] = ()
+    """Where the mobile node is; the way is the same from all of them."""
+
+    @property
+    def shown(self) -> list[str]:
+        """The parts, each an arrow and a node, with the networks where the mobile node is."""
+        return [part.replace(HERE, f"@{'|'.join(self.networks)}") for part in self.parts]
+
+
+def ways(loaded: LoadedTopology, experiment: Experiment) -> list[Way]:
+    """A drawing for each place to which the steps of a run bring a mobile node; like ways are one."""
+    found: dict[Way, list[str]] = {}
+    for place in _places(loaded, experiment):
+        for legs in filter(None, (place.legs, place.back)):
+            found.setdefault(_draw(loaded, place, legs), []).append(place.network)
+    return [replace(way, networks=tuple(dict.fromkeys(networks))) for way, networks in found.items()]
+
+
+def _places(loaded: LoadedTopology, experiment: Experiment) -> Iterator[Place]:
+    here: Place | None = None
+    stopped: set[tuple[str, str]] = set()
+    ipsec = True
+    for step in experiment.steps:
+        if step.service:
+            change = stopped.add if step.service.state == "down" else stopped.discard
+            change((step.service.node, step.service.name))
+            continue
+        if step.ipsec:
+            ipsec = step.ipsec.state == "up"
+        node = getattr(step.part, "node", None) or loaded.mobile_nodes[0]
+        networks = step.move.to if step.move else [step.carry.to] if step.carry else []
+        if step.ipsec and ipsec and here:
+            networks = [here.network]
+        for network in networks:
+            before, here = here, _place(loaded, node, network, ipsec=ipsec)
+            if step.carry and before:  # what was negotiated and registered on the other link stays
+                here = replace(before, network=network)
+            here = replace(here, stopped=frozenset(stopped))
+            yield here
+
+
+def _agent(loaded: LoadedTopology, network: str) -> str | None:
+    """The foreign agent on a link."""
+    agents = loaded.with_role("foreign-agent")
+    return next((one for one in agents if loaded.settings[one].get("visited") == network), None)
+
+
+def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> Place:
+    agent, home_agent = _agent(loaded, network), loaded.home_agent(node) or node
+    gateway = str(loaded.meant(node, Meaning.VPN_GATEWAY) or "")
+    correspondent = loaded.correspondent(node) or home_agent
+    at_home = loaded.home_link(node) == network
+    inside = loaded.topology.networks[network].domain == "intranet"
+    stack = loaded.options.get("stack") if gateway and ipsec else None
+    if at_home:
+        return Place(node, network, _chain([node, correspondent]))
+    if stack == "mip-in-ipsec" and not inside:
+        stops = [node, gateway, home_agent, correspondent]
+        return Place(node, network, _chain(stops, [(ESP, MIP), (MIP,)]))
+    through = [agent] if agent else []
+    if stack != "ipsec-in-mip":
+        return Place(
+            node,
+            network,
+            _chain([node, *through, home_agent, correspondent], [*([()] * len(through)), (MIP,)]),
+        )
+    esp = [*([(ESP,)] * len(through)), (MIP, ESP), (ESP,)]
+    legs = _chain([node, *through, home_agent, gateway, correspondent], esp)
+    back: tuple[Leg, ...] = ()
+    if "routing" in loaded.options:  # the home agent takes what comes for home addresses (RFC 4093 §2.2)
+        adapted = loaded.options["routing"] != "unmodified"
+        detour = [gateway, home_agent] if adapted else []
+        inner = (ESP,) if adapted else ()
+        headers = [(), *([(), (ESP,)] if adapted else []), (MIP, *inner), *([inner] * len(through))]
+        back = _chain([correspondent, home_agent, *detour, *through, node], headers)
+    return Place(node, network, legs, back)
+
+
+def _chain(stops: Sequence[str], headers: Sequence[tuple[str, ...]] = ()) -> tuple[Leg, ...]:
+    """Legs from stop to stop; one that leads to where it began is no leg."""
+    padded = [*headers, *([()] * len(stops))]
+    return tuple(Leg(a, b, c) for a, b, c in zip(stops, stops[1:], padded, strict=False) if a != b)
+
+
+def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
+    def shown(node: str) -> str:
+        return node + HERE if node == place.node else node
+
+    parts, nodes, ends = [shown(legs[0].begins)], [legs[0].begins], ""
+    for leg in legs:
+        joined = _joined(loaded, leg.begins, place)  # by a tunnel of its own with another gateway
+        for node, crosses in _passed(loaded, place, leg):
+            arrow = _arrow((ESP, *leg.headers) if joined else leg.headers)
+            reason = _stops(loaded, place, leg, node, crosses=crosses and not joined)
+            blocked = "✗ " if reason and not ends else ""
+            parts.append(f"{'··>' if ends else arrow} {blocked}{shown(node)}")
+            nodes.append(node)
+            ends = ends or reason
+            joined = _joined(loaded, node, place) and not joined
+    return Way(tuple(parts), tuple(dict.fromkeys(nodes)), ends)
+
+
+def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
+    """Whether a gateway has a tunnel to another that stands."""
+    peers = {one: loaded.settings[one].get("peer") for one in loaded.with_role("vpn-gateway")}
+    pairs = [(one, other) for one, other in peers.items() if other and node in (one, other)]
+    return any((one, "charon") not in place.stopped for one, _ in pairs)
+
+
+def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses: bool) -> str:
+    """Why a node lets packets of a leg go no further; empty where it does not."""
+    if node == leg.ends:
+        stopped = MIP in leg.headers[:1] and (node, "home-agent") in place.stopped
+        return STOPPED.format(node=node) if stopped else ""
+    if not loaded.acts_as(node, "vpn-gateway"):
+        return SERVES_VISITORS.format(node=node)
+    what = _PASSES.get(str(loaded.meant(node, Meaning.PASSES) or "ipsec"))
+    return GUARDS.format(node=node, what=what) if crosses and what else ""
+
+
+def _arrow(headers: Sequence[str]) -> str:
+    text = "data"
+    for header in reversed(headers):
+        text = f"{header}[{text}]"
+    return f"=={text}==>" if ESP in headers else f"--{text}-->"
+
+
+def _passed(loaded: LoadedTopology, place: Place, leg: Leg) -> Iterator[tuple[str, bool]]:
+    """The nodes of a leg that are more than routers, with whether the border of the Intranet is crossed."""
+    starts = [place.network] if leg.begins == place.node else _links(loaded, leg.begins)
+    goals = [place.network] if leg.ends == place.node else list(loaded.node(leg.ends).links)
+    for node, before, after in _hops(loaded, starts, leg.ends, goals):
+        outside = loaded.meant(node, Meaning.OUTSIDE)
+        if node == leg.ends:
+            yield node, False
+        elif loaded.acts_as(node, "vpn-gateway") and (before == outside) != (after == outside):
+            yield node, True
+        elif leg.begins == place.node and _agent(loaded, place.network) == node:
+            yield node, False
+
+
+def _links(loaded: LoadedTopology, node: str) -> list[str]:
+    """The links of a node; a gateway sends what it has taken out of ESP of mobile nodes to those inside."""
+    links = loaded.node(node).links
+    if not loaded.acts_as(node, "vpn-gateway") or loaded.settings[node].get("peer"):
+        return list(links)
+    return [one for one in links if one != loaded.meant(node, Meaning.OUTSIDE)]
+
+
+def _hops(
+    loaded: LoadedTopology, starts: Sequence[str], target: str, goals: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """The nodes of the shortest way over networks, each with the networks before and behind it."""
+    queue: deque[tuple[str, list[tuple[str, str, str]]]] = deque((one, []) for one in starts)
+    seen = set(starts)
+    while queue:
+        network, hops = queue.popleft()
+        if network in goals:
+            return [*hops, (target, network, "")]
+        for node in loaded.topology.linked(network):
+            for link in loaded.node(node).links if loaded.forwards(node) else ():
+                if link not in seen:
+                    seen.add(link)
+                    queue.append((link, [*hops, (node, network, link)]))
+    return [(target, "", "")]

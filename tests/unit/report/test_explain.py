@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.cli import main
+from testbed.experiment.plan import Scenario, plan_stages
+from testbed.report.evidence import read_evidence
+from testbed.report.explain import explain
+from testbed.report.story import story
+from testbed.topology.load import builtin_claims, load_topology
+
+CLAIMS = builtin_claims()
+WIDTH = 78
+
+
+def told(name: str, topology: str | None = None, evidence: Path | None = None) -> dict[str, Any]:
+    loaded = load_topology(topology or CLAIMS[name])
+    chosen = Scenario(loaded, {name: loaded.topology.claims[name]})
+    labs = {(run.kind, run.number): stage.topology for stage in plan_stages([chosen]) for run in stage.runs}
+    return explain(loaded, name, labs, read_evidence(evidence) if evidence else None)
+
+
+def ways(name: str, kind: str = "run", number: int = 1) -> list[str]:
+    return [way["line"] for way in told(name)[kind][number - 1]["ways"]]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_claim_can_be_explained(name: str) -> None:
+    one = told(name)
+    text = story(one, WIDTH)
+    assert one["says"] in " ".join(text.split()) and one["source"] in " ".join(text.split())
+    for kind in ("run", "control"):
+        for run in one[kind]:
+            assert run["ways"] and run["steps"] and run["expect"]
+            for part in (*run["steps"], *run["expect"]):
+                assert part["text"] in " ".join(text.split())
+    assert any(one["differences"]), "a control that does what the run does"
+    assert one["opposites"] or name in ("2.1-colocated-renegotiates", "2.3-single-box")
+    assert all(len(line) <= WIDTH for line in text.splitlines() if " " in line.strip())
+    assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "lines"),
+    [
+        (
+            "2.1-fa-mn-deaf",
+            "run",
+            ["mn@hotspot ==ESP[IP-in-IP[data]]==> ✗ fa-hotspot ··> gw ··> ha ··> cn"],
+        ),
+        (
+            "2.1-inside-mobility",
+            "run",
+            [
+                "mn@home --data--> cn",
+                "mn@office --data--> fa-office --IP-in-IP[data]--> ha --data--> cn",
+                "mn@campus --IP-in-IP[data]--> ha --data--> cn",
+            ],
+        ),
+        (
+            "2.1-inside-mobility",
+            "control",
+            [
+                "mn@home --data--> cn",
+                "mn@office --data--> fa-office --IP-in-IP[data]--> ✗ ha ··> cn",
+            ],
+        ),
+        ("2.1-gateway-guards", "run", ["mn@hotel --IP-in-IP[data]--> ✗ gw ··> ha ··> cn"]),
+        (
+            "fig10-trusted-fa",
+            "run",
+            [
+                "mn@home --data--> cn",
+                "mn@hotspot --data--> trusted-fa ==ESP[IP-in-IP[data]]==> gw --IP-in-IP[data]--> ha "
+                "--data--> cn",
+            ],
+        ),
+        (
+            "2.2-ipsec-in-mip-needs-routing",
+            "run",
+            [
+                "mn@airport ==IP-in-IP[ESP[data]]==> ha ==ESP[data]==> gw --data--> cn",
+                "cn --data--> ha --IP-in-IP[data]--> mn@airport",
+            ],
+        ),
+        (
+            "2.3-routing-resolved",
+            "run",
+            [
+                "mn@hotel|airport ==IP-in-IP[ESP[data]]==> gw --data--> cn",
+                "mn@hotspot ==ESP[data]==> fa-hotspot ==IP-in-IP[ESP[data]]==> gw --data--> cn",
+            ],
+        ),
+        (
+            "2.4-no-mobility-inside",
+            "run",
+            [
+                "mn@hotel|airport ==IP-in-IP[ESP[data]]==> ha ==ESP[data]==> gw --data--> cn",
+                "mn@campus ==IP-in-IP[ESP[data]]==> ✗ gw ··> ha ··> gw ··> cn",
+            ],
+        ),
+        (
+            "2.1-wlan-outside",
+            "run",
+            [
+                "mn@desks --IP-in-IP[data]--> ha --data--> cn",
+                "mn@wlan --IP-in-IP[data]--> ✗ gw ··> ha ··> cn",
+                "mn@wlan ==ESP[IP-in-IP[data]]==> gw --IP-in-IP[data]--> ha --data--> cn",
+            ],
+        ),
+    ],
+)
+def test_the_way_follows_from_the_topology(name: str, kind: str, lines: list[str]) -> None:
+    assert ways(name, kind) == lines
+
+
+def test_what_differs_and_what_comes_out_opposite() -> None:
+    one = told("2.1-fa-blocks-ipsec")
+    assert one["differences"] == [["“move to hotel” in the place of “move to hotspot”"]]
+    assert {
+        "run": "packets at fa-hotspot/internet matching ‘ipsec’: none",
+        "control": "packets at hotel-router/internet matching ‘ipsec’: at least 1",
+    } in one["opposites"]
+    assert one["filters"][0] == {
+        "name": "ipsec",
+        "filter": "esp or udp port 500 or udp port 4500",
+        "remark": "",
+    }
+    other = told("2.1-fa-registration-impossible")
+    assert (
+        "it takes place in plain-mip (Plain Mobile IPv4 with a home agent everybody can reach)"
+        in (other["differences"][0])
+    )
+    assert other["remark"] == "no IPsec, and a home agent in reach"
+    assert other["run"][0]["expect"][-1]["remark"] == "it did try"
+
+
+def test_a_control_that_denies_nothing_shows(tmp_path: Path) -> None:
+    loaded = load_topology("scenario-2.1")
+    text = loaded.text().replace("        - heard: fa-hotspot\n", "        - mobile-node: not-registered\n")
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    assert told("2.1-fa-mn-deaf")["opposites"]
+    assert not told("2.1-fa-mn-deaf", str(file))["opposites"]
+
+
+def write_evidence(folder: Path, name: str, *, held: bool) -> None:
+    claim = load_topology(CLAIMS[name]).topology.claims[name]
+    findings = [
+        {
+            "run": {"run": "main", "control": "control"}[kind],
+            "expectation": one.phrase(),
+            "held": held or kind == "control",
+            "observed": f"seen in the {kind}",
+        }
+        for kind in ("run", "control")
+        for _, run in claim.experiments(kind)  # type: ignore[arg-type]
+        for _, one in run.expectations()
+    ]
+    verdict = {
+        "id": name,
+        "verdict": "reproduced" if held else "refuted",
+        "reason": "" if held else "it was heard",
+        "run": {"verdict": "held" if held else "failed"},
+        "control": {"verdict": "held"},
+        "evidence": findings,
+    }
+    document = {"schema_version": 1, "scenario": CLAIMS[name], "claims": [verdict]}
+    (folder / "verdicts.json").write_text(json.dumps(document))
+    captures = folder / "claims" / name / "main" / "captures"
+    captures.mkdir(parents=True)
+    (captures / "mn-hotspot.pcap").touch()
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_evidence_says_what_was_seen(
+    held: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    write_evidence(tmp_path, "2.1-inside-mobility", held=held)
+    assert main(["explain", "2.1-inside-mobility", "--evidence", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"This evidence says: {'reproduced' if held else 'refuted: it was heard'}." in out
+    assert out.count("✓ seen in the run") == (11 if held else 0)
+    assert out.count("✗ seen in the run") == (0 if held else 11)
+    assert out.count("✓ seen in the control") == 2
+    assert f"Captures in {tmp_path}:\n    claims/2.1-inside-mobility/main/captures/mn-hotspot.pcap\n" in out
+    assert main(["explain", "2.1-fa-mn-deaf", "--evidence", str(tmp_path)]) == 2
+    assert "has no verdict on 2.1-fa-mn-deaf" in capsys.readouterr().err
+
+
+def test_claims_are_found_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "2.4-registers-without-ipsec", "-o", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["schema_version"], data["topology"]) == (1, "scenario-2.4")
+    assert main(["explain", "2.1-fa-deaf"]) == 2
+    assert "did you mean 2.1-fa-mn-deaf?" in capsys.readouterr().err
+    assert main(["explain", "2.1-fa-mn-deaf", "scenario-2.2"]) == 2
+    assert "scenario-2.2 has no claim 2.1-fa-mn-deaf" in capsys.readouterr().err

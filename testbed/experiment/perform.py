@@ -136,12 +136,12 @@ class Performer:
     def _move(self, part: Move) -> str:
         node = self._who(part)
         self._put_down(node)
+        results, reached = [], {event: step for step, event in STEPS.items()}
         back = f"{node} back"  # of the first each run says where it is to begin
         if node != self._lab.mobile_node and back not in dict(self._undo):
             was = {"op": Op.MOVE, "network": self._lab.state(node, ROAM).get("network")}
             if was["network"]:
                 self._undo.append((back, lambda: self._settle(node, was)))
-        results, reached = [], {event: step for step, event in STEPS.items()}
         for network in part.to * part.times:
             _, settled = settle(self._lab, {"op": Op.MOVE, "network": network}, node)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}

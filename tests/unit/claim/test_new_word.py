@@ -51,7 +51,7 @@ USE = """
 from experiment_world import PlayedCaptures, PlayedLab
 from testbed.claim.expect import Expectation
 from testbed.experiment.observer import Observer
-from testbed.lab.access import Done
+from testbed.lab.inside import Done
 
 lab = PlayedLab()
 lab.outputs["ip"] = Done(0, b"default via 10.0.1.1\\n10.0.1.0/24 dev home\\n", b"")

@@ -16,8 +16,8 @@ from scapy.packet import Raw
 
 from testbed.errors import StepError
 from testbed.lab import captures as captures_module
-from testbed.lab.access import Done
 from testbed.lab.captures import Captures
+from testbed.lab.inside import Done
 from testbed.packet.decode import above_link
 from testbed.packet.pcap import ETHERNET, LINUX_SLL2, Frame, packet_mark, read_capture, write_pcap
 from testbed.topology.load import load_topology

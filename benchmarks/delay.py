@@ -11,22 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
 from testbed.cli.measure import parse_rtts
 from testbed.data import data_dir
 from testbed.engine.api import Engine
+from testbed.evidence.handoff import HandOffRun
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import Line, fit_line
-from testbed.experiment.measure import Measurement, outages, plan_stacks
+from testbed.experiment.measure import Measurement, plan_stacks
 from testbed.lab.addresses import choose_pool
 
 BACKENDS: Final = ("netem", "relay")
 TEMPLATE: Final = "routing/relay.toml.j2"
 BETWEEN: Final = ("hotel", "airport")
 
-Runs = list[dict[str, Any]]
+Runs = list[HandOffRun]
 
 
 class Say:
@@ -58,20 +59,17 @@ def measure(
         plans = plan_stacks(topology, (), (), BETWEEN, templates)
         evidence = Evidence(Path(folder) / "evidence")
         name = f"bench-delay-{backend}"
-        measurement = Measurement(
-            engine, image, choose_pool(), evidence, templates, name=name, progress=Say()
-        )
-        runs: Runs = measurement.measure(plans, rtts, moves)["runs"]
-    used = {run["delay"] for run in runs}
+        measurement = Measurement(engine, image, choose_pool(), evidence, name=name, progress=Say())
+        runs: Runs = measurement.measure(plans, rtts, moves).runs
+    used = {run.delay for run in runs}
     assert used == {backend}, used  # else the comparison would be of a backend with itself
     return runs
 
 
 def point(rounds: Sequence[Runs], at: int) -> tuple[float, float]:
     """The medians of the round trips and of the outages in ms, where the same round-trip time was set."""
-    moves = [move for runs in rounds for move in runs[at]["moves"]]
-    trips = [move["rtt_ms"] for move in moves if move["rtt_ms"] is not None]
-    return median(trips), median(outages({"moves": moves}))
+    trips = [move.rtt_ms for runs in rounds for move in runs[at].moves if move.rtt_ms is not None]
+    return median(trips), median(outage for runs in rounds for outage in runs[at].outages)
 
 
 def line(rounds: Sequence[Runs]) -> Line:

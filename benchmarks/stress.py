@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
+from testbed.evidence.verdicts import Verdicts
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import choose_scenarios, plan_stages, share_labs
 from testbed.experiment.verify import Verification
@@ -40,15 +40,15 @@ def main() -> None:
             labs = share_labs(plan_stages(scenarios), options.jobs)
             began = time.monotonic()
             with busy(options.loops):
-                document = Verification(
+                verdicts = Verification(
                     engine, image, choose_pool(), Evidence(folder), jobs=options.jobs
                 ).verify_all(scenarios, labs)
-            rows.append(row(number, document, time.monotonic() - began))
-            refuted += sum(claim["verdict"] == "refuted" for claim in document["claims"])
+            rows.append(row(number, verdicts, time.monotonic() - began))
+            refuted += sum(claim.verdict == "refuted" for claim in verdicts.claims)
             note(json.dumps(dict(zip(HEAD, rows[-1], strict=True)), ensure_ascii=False))
-            for claim in document["claims"]:
-                if claim["verdict"] != "reproduced":
-                    note(f"{claim['id']} is {claim['verdict']}: {claim['reason']}")
+            for claim in verdicts.claims:
+                if claim.verdict != "reproduced":
+                    note(f"{claim.id} is {claim.verdict}: {claim.reason}")
         print_table(f"The matrix beside {options.loops} busy loops", HEAD, rows, markdown=options.markdown)
         print_machine(engine)
     if refuted:
@@ -58,18 +58,20 @@ def main() -> None:
 HEAD = ("round", "reproduced", "inconclusive", "refuted", "timers late, median", "worst", "seconds")
 
 
-def row(number: int, document: dict[str, Any], seconds: float) -> tuple[str, ...]:
+def row(number: int, document: Verdicts, seconds: float) -> tuple[str, ...]:
     """One round: the verdicts, and how late the machine was in its runs."""
-    verdicts = Counter(claim["verdict"] for claim in document["claims"])
+    verdicts = Counter(claim.verdict for claim in document.claims)
     late = sorted(
-        health["late_ms"]
-        for claim in document["claims"]
-        for side in ("run", "control")
-        if (health := claim[side]["health"])
+        facts.health.late_ms
+        for claim in document.claims
+        for facts in (claim.run, claim.control)
+        if facts and facts.health
     )
     return (
         str(number),
-        *(str(verdicts[word]) for word in ("reproduced", "inconclusive", "refuted")),
+        str(verdicts["reproduced"]),
+        str(verdicts["inconclusive"]),
+        str(verdicts["refuted"]),
         f"{late[len(late) // 2]:.0f} ms" if late else "–",
         f"{late[-1]:.0f} ms" if late else "–",
         f"{seconds:.0f}",

@@ -89,6 +89,10 @@ class NotReadyError(TestbedError):
     exit_code = ExitCode.NOT_READY
 
 
+class StepError(TestbedError):
+    """Something in a lab could not be done or asked, or was not recorded: it decides nothing."""
+
+
 class ErrorGroup(TestbedError):
     """Every error of one stage, reported at once; ends in the exit code of the first."""
 

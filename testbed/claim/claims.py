@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
@@ -19,17 +19,14 @@ from pydantic import (
     WrapValidator,
 )
 
-from testbed.claim.expectations import After, Expectation, Packets, Perimeter, Wire
+from testbed.claim.expect import Expectation
+from testbed.claim.names import Fail, Known, check_part
 from testbed.claim.steps import OfMobileNode, Step
 from testbed.document.marks import Path
 from testbed.document.part import Attachment, Part, Stack
 from testbed.document.values import Expected, Label, Name
 from testbed.errors import did_you_mean
-from testbed.packet.filters import filter_hosts
-
-Shows = Literal["works", "fails", "costs"]
-Kind = Literal["run", "control"]
-KINDS: tuple[Kind, ...] = ("run", "control")
+from testbed.evidence.verdicts import KINDS, Kind, Shows
 
 
 def _claim_id(value: Any) -> str:
@@ -74,6 +71,11 @@ class Experiment(Part):
                 yield ("steps", index, "expect"), step.expect
         for index, expectation in enumerate(self.expect):
             yield ("expect", index), expectation
+
+
+def place(path: Path) -> str:
+    """The place of an expectation in its run as text: `steps/3/wait-until`."""
+    return "/".join(map(str, path))
 
 
 class Trial(Experiment):
@@ -140,25 +142,7 @@ class Claim(Part):
             yield from (((kind, index), one) for index, one in enumerate(written))
 
 
-class Fail(Protocol):
-    """Reports an error: the path within the topology file, the message, a hint."""
-
-    def __call__(self, path: Path, message: str, hint: str | None = None) -> None:
-        """Report it."""
-
-
-class Names(Protocol):
-    """What a topology has, as far as claims name it (`model.Topology`, which is built on this module)."""
-
-    networks: dict[str, Any]
-    nodes: dict[str, Any]
-    options: dict[str, Any]
-    claims: dict[str, Claim]
-    configurations: list[Any]
-    deployed: list[Stack]
-
-
-def check_claims(topology: Names, fail: Fail) -> None:
+def check_claims(topology: Known, fail: Fail) -> None:
     """Report every name in the claims of a topology that it does not have, and what they cannot show.
 
     A run in another topology, or with a number for an option, is checked by `check_names` when its own is
@@ -174,7 +158,7 @@ def check_claims(topology: Names, fail: Fail) -> None:
                     check_names(run, ("claims", name, *path), topology, fail)
 
 
-def _check_deployed(topology: Names, fail: Fail) -> None:
+def _check_deployed(topology: Known, fail: Fail) -> None:
     tried = list(dict.fromkeys(one.stack for one in topology.configurations))
     for index, stack in enumerate(topology.deployed):
         if stack in topology.deployed[:index]:
@@ -203,7 +187,7 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
             fail((*path, key), "a problem of which configuration?", "configuration: {stack: …}")
 
 
-def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
+def check_names(run: Experiment, path: Path, known: Known, fail: Fail) -> None:
     """Report every node, network, tap and option of a run that its topology does not have.
 
     The mobile node of a run, with which it begins, and of which its steps speak unless they name another, is
@@ -219,8 +203,8 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
     first = next(iter(mobile), "")
     for index, step in enumerate(run.steps):
         where: Path = (*path, "steps", index, step.word)
-        if isinstance(step.part, Part):
-            _check_part(step.part, where, known, fail)
+        if not isinstance(step.part, Expectation):
+            check_part(step.part, where, known, fail)
         who = (isinstance(step.part, OfMobileNode) and step.part.node) or first
         if who not in mobile:
             if who in known.nodes:
@@ -240,56 +224,4 @@ def check_names(run: Experiment, path: Path, known: Names, fail: Fail) -> None:
             hint = did_you_mean(step.register_.through, [*attachable, "ipsec"])
             fail((*where, "through"), f"{who} does not attach to {step.register_.through}", hint)
     for inside, expectation in run.expectations():
-        where = (*path, *inside, expectation.word)
-        _check_part(expectation.part, where, known, fail)
-        seen = expectation.mobile_node.node if expectation.mobile_node else None
-        if seen in known.nodes and seen not in mobile:
-            fail((*where, "node"), f"{seen} is no mobile node", did_you_mean(seen, mobile))
-        if expectation.perimeter:
-            _check_perimeter(expectation.perimeter, where, known, fail)
-
-
-def _check_perimeter(part: Perimeter, where: Path, known: Names, fail: Fail) -> None:
-    if not any("vpn-gateway" in node.roles for node in known.nodes.values()):
-        fail(where, "whose perimeter? the topology has no VPN gateway")
-    node = known.nodes.get(part.from_)
-    if node is None:
-        return  # an unknown node is reported as everywhere
-    domains = {known.networks[link].domain for link in node.links if link in known.networks}
-    if "internet" not in domains or "intranet" in domains:
-        fail(
-            (*where, "from"),
-            f"{part.from_} is not outside",
-            "a node of the Internet, and not of the Intranet",
-        )
-
-
-_NODE_FIELDS = ("node", "from_", "to", "agent", "agents", "inner", "through", "not_through")
-
-
-def _check_part(part: Part, where: Path, known: Names, fail: Fail) -> None:
-    fields = type(part).model_fields
-    for name in _NODE_FIELDS:
-        value = getattr(part, name, None)
-        if value is None or name not in fields or (isinstance(part, OfMobileNode) and name != "node"):
-            continue  # where a mobile node goes is a network
-        key = fields[name].alias or name
-        for node in [value] if isinstance(value, str) else value:
-            if node not in known.nodes:
-                fail((*where, key), f"unknown node {node}", did_you_mean(node, known.nodes))
-    if isinstance(part, Wire) and part.after:
-        _check_part(part.after, (*where, "after"), known, fail)
-    if isinstance(part, Packets | After):
-        for node in filter_hosts(part.filter):
-            if node not in known.nodes:
-                fail((*where, "filter"), f"unknown node {node}", did_you_mean(node, known.nodes))
-    for tap in getattr(part, "at", []):
-        node, _, network = tap.partition("/")
-        if node not in known.nodes:
-            fail((*where, "at"), f"unknown node {node}", did_you_mean(node, known.nodes))
-        elif network not in known.nodes[node].networks:
-            fail(
-                (*where, "at"),
-                f"{node} is not on {network}",
-                did_you_mean(network, known.nodes[node].networks),
-            )
+        expectation.check((*path, *inside), known, fail)

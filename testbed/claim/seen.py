@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from typing import ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
+from testbed.claim.names import Fail, Known
+from testbed.claim.sight import Decision, Facts, Looker, Sight
+from testbed.document.marks import Path
 from testbed.document.part import Part
 from testbed.document.values import Expected
 
@@ -18,9 +21,27 @@ registration is sent again after as long.
 SETTLING: Final = 3000.0
 """The shortest time in ms after which a move does without a step: an address. The other steps have more."""
 
+LOGGED: Final = 1000.0
+"""Milliseconds that an event may take through the engine's log, and a registration to an agent."""
+
+
+GIVING_UP: Final = 12000.0
+"""The time in ms after which charon gives up on a peer that does not answer (`strongswan.conf`)."""
+
 
 class Seen(Part):
-    """Something to be seen. Its class says where a slow machine alone may be why it was not as expected."""
+    """A word of the vocabulary: something to be seen. Its docstring is the meaning, its fields are the keys.
+
+    A class in a file of `testbed/claim/expect/` that has a `word` is part of the vocabulary; nothing else has
+    to know of it.
+    """
+
+    word: ClassVar[str]
+    """What is written in a claim, such as `esp-sas`."""
+    title: ClassVar[str]
+    """What it is, in one line."""
+    order: ClassVar[int] = 1000
+    """Its place in the vocabulary: the lowest comes first."""
 
     TOO_LITTLE: ClassVar[float | None] = PATIENCE
     """The shortest bound in ms by whose end something may be missing; None: slowness explains nothing."""
@@ -29,9 +50,45 @@ class Seen(Part):
     ON_ITS_WAY: ClassVar[float] = 0.0
     """How many ms after it happened it may be seen."""
 
+    BY_CAPTURES: ClassVar[bool] = False
+    """Whether captures alone decide it: at the end of a run, once they are whole."""
+
     def bound(self, too_much: bool) -> float | None:
         """The bound in ms that a slow machine exceeds where it is the reason; None: it cannot be."""
         return self.TOO_MUCH if too_much else self.TOO_LITTLE
+
+    @property
+    def quiet(self) -> float:
+        """How many ms must pass before it holds that something is not there, which may be on its way."""
+        return 0.0
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether it is only known to hold after a wait in vain."""
+        return False
+
+    def check(self, where: Path, known: Known, fail: Fail) -> None:
+        """Report what cannot be seen in a topology; names in its fields are compared with it elsewhere."""
+
+    def phrase(self) -> str:
+        """What is expected, as a line."""
+        raise NotImplementedError
+
+    def taps(self, facts: Facts) -> list[str]:
+        """Where has to be captured, as NODE/NETWORK."""
+        return []
+
+    def begin(self, lab: Looker) -> Any:
+        """Look at the lab at the beginning of the run; returns JSON. Raises `StepError`."""
+        return None
+
+    def look(self, lab: Looker) -> Any:
+        """Look at the lab; returns JSON, None where captures and events decide. Raises `StepError`."""
+        return None
+
+    def judge(self, sight: Sight) -> Decision:
+        """Whether it holds, from what was recorded. Raises `StepError` where that cannot be told."""
+        raise NotImplementedError
 
 
 class Count(Part):

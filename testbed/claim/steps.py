@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from testbed.claim.expectations import Expectation, Names, Path, Short
+from testbed.claim.echo import Path
+from testbed.claim.expect import Expectation
+from testbed.claim.names import NodeName, NodeNames, Several, Short
 from testbed.document.part import Part
 from testbed.document.values import Duration, Expected, Name
 
@@ -20,7 +22,7 @@ from testbed.document.values import Duration, Expected, Name
 class OfMobileNode(Short):
     """What a mobile node does, the topology's first unless it is named."""
 
-    node: Name | None = Field(default=None, description="The mobile node (default: the topology's first)")
+    node: NodeName | None = Field(default=None, description="The mobile node (default: the topology's first)")
 
 
 class Move(OfMobileNode):
@@ -32,7 +34,7 @@ class Move(OfMobileNode):
     """
 
     SHORT = "to"
-    to: Names = Field(min_length=1, description="The network, or several, one after the other")
+    to: Several = Field(min_length=1, description="The network, or several, one after the other")
     times: int = Field(default=1, ge=1, le=1000, description="Go round the list this many times")
     reaches: Literal["link", "address", "ike", "registered", "data"] | None = Field(
         default=None, description="What every move has to reach, or else the run is inconclusive"
@@ -66,7 +68,7 @@ class Session(Short):
 
     SHORT = "action"
     action: Literal["start", "stop"] = Field(description="What to do with it")
-    to: Name | None = Field(
+    to: NodeName | None = Field(
         default=None, description="The correspondent node (default: the mobile node's `probe`)"
     )
 
@@ -80,7 +82,7 @@ class Probe(Short):
 
     SHORT = "action"
     action: Literal["start", "stop"] = Field(description="What to do with it")
-    to: Name | None = Field(
+    to: NodeName | None = Field(
         default=None, description="The correspondent node (default: the mobile node's `probe`)"
     )
     every: Duration = Field(default=5.0, description="Time between packets (default 5ms)")
@@ -122,20 +124,20 @@ class Register(OfMobileNode):
 class Send(Part):
     """Packets made up by the testbed, sent from a node's own address, as a real peer would send them."""
 
-    from_: Name = Field(alias="from", description="The node that sends")
-    to: Name = Field(description="The node whose address they go to")
+    from_: NodeName = Field(alias="from", description="The node that sends")
+    to: NodeName = Field(description="The node whose address they go to")
     network: Name | None = Field(default=None, description="Which of its addresses (default: its first link)")
     protocol: Literal["esp", "ipip"] = Field(
         description="ESP with a random SPI, or IP-in-IP with a UDP packet inside"
     )
-    inner: Name | None = Field(default=None, description="For ipip: the node the inner packet is for")
+    inner: NodeName | None = Field(default=None, description="For ipip: the node the inner packet is for")
     count: int = Field(default=3, ge=1, le=100, description="How many")
 
 
 class Service(Part):
     """Stop a daemon of a node, or start it again."""
 
-    node: Name = Field(description="The node")
+    node: NodeName = Field(description="The node")
     name: str = Field(min_length=1, description="The service, as the role's manifest calls it")
     state: Literal["up", "down"] = Field(description="Started, or stopped")
 
@@ -143,7 +145,7 @@ class Service(Part):
 class Run(Part):
     """Run a command in a node; an exit code other than 0 makes the run inconclusive."""
 
-    node: Name = Field(description="The node")
+    node: NodeName = Field(description="The node")
     command: str = Field(min_length=1, description="A line for its shell")
     within: Duration = Field(default=10000.0, description="How long it may take (default 10s)")
 
@@ -152,7 +154,7 @@ class Flush(Short):
     """Home agents forget all bindings and foreign agents all visitors, without telling anybody."""
 
     SHORT = "agents"
-    agents: Names = Field(min_length=1, description="The agents")
+    agents: NodeNames = Field(min_length=1, description="The agents")
 
 
 class Step(Part):

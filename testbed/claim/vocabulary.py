@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from testbed.claim.expectations import Expectation, Short
+from testbed.claim.expect import Expectation
+from testbed.claim.names import Short
 from testbed.claim.steps import Step
 from testbed.document.part import Part
 

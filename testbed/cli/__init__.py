@@ -21,7 +21,7 @@ COMPLETE = "_TESTBED_COMPLETE"
 
 COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
-    *("verify", "matrix", "measure", "vocabulary", "report"),
+    *("verify", "matrix", "judge", "measure", "vocabulary", "report", "compare"),
     *("list", "show", "validate", "render", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

@@ -21,19 +21,29 @@ def complete_topology(incomplete: str) -> list[str]:
     from testbed.topology.load import SUFFIXES, builtin_topologies
 
     names = [name for name in builtin_topologies() if name.startswith(incomplete)]
-    if not incomplete:
-        return names
+    return names + (_paths(incomplete, tuple(SUFFIXES)) if incomplete else [])
+
+
+def complete_evidence(incomplete: str) -> list[str]:
+    """Complete the path of an evidence folder or archive."""
+    from testbed.evidence.archive import SUFFIXES
+
+    return _paths(incomplete, SUFFIXES)
+
+
+def _paths(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Folders, and files whose names end so."""
     folder, slash, begun = incomplete.rpartition("/")
     try:
         files = sorted(Path(folder + slash or ".").expanduser().iterdir())
     except OSError:
-        return names
-    return names + [
+        return []
+    return [
         f"{folder}{slash}{file.name}" + "/" * file.is_dir()
         for file in files
         if file.name.startswith(begun)
         and (begun or not file.name.startswith("."))
-        and (file.suffix in SUFFIXES or file.is_dir())
+        and (file.name.endswith(suffixes) or file.is_dir())
     ]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.cli.complete import complete_evidence
 from testbed.cli.labs import narrated
 from testbed.cli.output import note
 from testbed.errors import cannot_write
@@ -21,20 +22,24 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from testbed.engine.api import Engine
+    from testbed.evidence.verdicts import Verdicts
     from testbed.experiment.evidence import Evidence
     from testbed.lab.progress import Progress
-    from testbed.report.evidence import Verdicts
 
-EvidenceFolder = Annotated[
+EvidenceTarget = Annotated[
     Path | None,
     typer.Option(
-        "--evidence", metavar="DIR", help="Save the evidence in this folder; `testbed report` shows it."
+        "--evidence",
+        metavar="DIR|FILE",
+        help="Save the evidence in this folder, or in one file: FILE.zip or FILE.tar.zst. `testbed report` "
+        "shows it.",
+        autocompletion=complete_evidence,
     ),
 ]
 Keys = Annotated[
     bool,
     typer.Option(
-        "--keys", help="Keep the labs' keys in the evidence, to decrypt its captures; else they are redacted."
+        "--keys", help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted."
     ),
 ]
 JUnitFile = Annotated[
@@ -64,18 +69,23 @@ def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = Fal
     """
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
+    from testbed.evidence.archive import packed
     from testbed.experiment.evidence import Evidence
     from testbed.lab.addresses import choose_pool
     from testbed.lab.interrupt import stoppable
 
     pool = choose_pool()
     _check_writable(junit)
-    with TemporaryDirectory(prefix="testbed-") as scratch:
-        folder = Evidence(kept or Path(scratch) / "evidence", keys=keys)
-        with closing(reach_engine(note)) as engine, stoppable():
+    with (
+        TemporaryDirectory(prefix="testbed-") as scratch,
+        stoppable(),
+        packed(kept or Path(scratch) / "evidence") as folder,
+    ):
+        evidence = Evidence(folder, keys=keys)
+        with closing(reach_engine(note)) as engine:
             image = ensure_node_image(engine, note, detail=partial(note, level=1))
             with narrated() as progress:
-                yield Laboratory(engine, image.name, pool, folder, progress)
+                yield Laboratory(engine, image.name, pool, evidence, progress)
 
 
 def write_junit(verdicts: Verdicts, file: Path | None) -> None:

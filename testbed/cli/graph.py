@@ -44,7 +44,12 @@ def graph(
 
     loaded = load_typed(topology, sets, templates)
     attached = loaded.options.get("attach")
-    data = drawn(loaded.topology, GraphFormat(form), attached=None if attached is None else str(attached))
+    data = drawn(
+        loaded.topology,
+        GraphFormat(form),
+        attached=None if attached is None else str(attached),
+        roles=loaded.roles,
+    )
     if write is None or str(write) == "-":
         if form in ("png", "pdf") and sys.stdout.isatty():
             raise UsageError(f"a {form} is not for terminals", hint=f"-w {loaded.name}.{form}")

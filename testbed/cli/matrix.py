@@ -12,13 +12,13 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_any_stack, complete_topology
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode, Source
 
 if TYPE_CHECKING:
+    from testbed.evidence.verdicts import Verdicts
     from testbed.experiment.plan import Scenario
-    from testbed.report.evidence import Verdicts
     from testbed.report.grid import Row
 
 
@@ -51,7 +51,7 @@ def matrix(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,
-    evidence: EvidenceFolder = None,
+    evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
     output: Annotated[
@@ -69,13 +69,12 @@ def matrix(
     """
     from testbed.experiment.plan import choose_scenarios, plan_stages, share_labs
     from testbed.experiment.verify import Verification
-    from testbed.report.evidence import Verdicts
     from testbed.report.grid import grid
 
     chosen = choose_scenarios(scenario or (), stack or ())
     labs = share_labs(plan_stages(chosen), jobs)
     with laboratory(evidence, junit, keys=keys) as at:
-        document = Verification(
+        verdicts = Verification(
             engine=at.engine,
             image=at.image,
             pool=at.pool,
@@ -83,11 +82,10 @@ def matrix(
             jobs=jobs,
             progress=at.progress,
         ).verify_all(chosen, labs)
-    verdicts = Verdicts.model_validate(document)
     rows = grid(verdicts, {one.loaded.name: one.loaded.topology for one in chosen})
     match output:
         case MatrixFormat.json:
-            emit_json(document)
+            emit_json(verdicts.document)
         case MatrixFormat.github:
             _github(verdicts, rows, chosen)
         case _:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.complete import complete_between, complete_stack
+from testbed.cli.complete import complete_between, complete_evidence, complete_stack
 from testbed.cli.experiments import laboratory, say_where
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, as_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from testbed.evidence.handoff import HandOffs
 
 
 class Quantity(StrEnum):
@@ -60,8 +62,10 @@ def measure(
         Path | None,
         typer.Option(
             "--evidence",
-            metavar="DIR",
-            help="Keep numbers and captures here, beside what is there; `testbed report` draws them.",
+            metavar="DIR|FILE",
+            help="Keep numbers and captures in this folder or file (.zip or .tar.zst), beside what is there; "
+            "`testbed report` draws them.",
+            autocompletion=complete_evidence,
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="LAB", help="Call the lab this.")] = None,
@@ -77,7 +81,6 @@ def measure(
     marked: a busy machine, a reaction over its budget, outages that fit no line. Exit code 1 if after some
     move traffic did not come back.
     """
-    from testbed.experiment.marks import marked
     from testbed.experiment.measure import Measurement, plan_stacks
 
     rtts = parse_rtts(rtt)
@@ -86,18 +89,18 @@ def measure(
         plans = plan_stacks(topology, sets or (), stack or (), places, templates)
     with laboratory(evidence) as at:
         measurement = Measurement(
-            at.engine, at.image, at.pool, at.evidence, templates, name=name, keep=keep, progress=at.progress
+            at.engine, at.image, at.pool, at.evidence, name=name, keep=keep, progress=at.progress
         )
         document = measurement.measure(plans, rtts, moves)
     if output is Format.json:
-        emit_json(document)
+        emit_json(document.document)
     else:
         _print(document)
     if keep:
         note(f"left up: {', '.join(measurement.labs)}")
     say_where(evidence)
-    lost = any(move["outage_ms"] is None for run in document["runs"] for move in run["moves"])
-    if lost or (strict and any(marked(document))):
+    lost = any(move.outage_ms is None for run in document.runs for move in run.moves)
+    if lost or (strict and any(document.marks)):
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -117,36 +120,35 @@ def parse_rtts(text: str) -> list[float]:
     return sorted(dict.fromkeys(found))
 
 
-def _print(document: Mapping[str, Any]) -> None:
+def _print(document: HandOffs) -> None:
     from testbed.agreed import STEPS
     from testbed.experiment.fit import spread
-    from testbed.experiment.marks import marked
-    from testbed.experiment.measure import outages, step_lengths
 
     rows, steps = [], []
-    for run in document["runs"]:
-        these, moves = spread(outages(run)), run["moves"]
-        head = (run["stack"], " ↔ ".join(run["between"]), _ms(run["rtt_ms"]))
+    for run in document.runs:
+        these, moves = spread(run.outages), run.moves
+        head = (run.stack, " ↔ ".join(run.between), _ms(run.rtt_ms))
         numbers = (these.median, these.p95, these.least, these.most) if these else (None,) * 4
-        trips = run.get("round_trips"), run.get("measured_rtt_ms")
         counts = [
-            f"{fmean(move[f'{kind}_messages'] for move in moves):.1f} / "
-            f"{fmean(move[f'{kind}_bytes'] for move in moves):.0f}"
-            for kind in ("ike", "mip")
+            f"{fmean(numbers):.1f} / {fmean(octets):.0f}"
+            for numbers, octets in (
+                ([move.ike_messages for move in moves], [move.ike_bytes for move in moves]),
+                ([move.mip_messages for move in moves], [move.mip_bytes for move in moves]),
+            )
         ]
-        lost = f"{fmean(move['lost'] for move in moves):.0f}"
+        lost = f"{fmean(move.lost for move in moves):.0f}"
         rows.append(
             (
                 *head,
                 len(moves),
                 *map(_ms, numbers),
-                _trips(*trips),
-                _reaction(run.get("reaction_ms"), run.get("budget_ms")),
+                _trips(run.round_trips, run.measured_rtt_ms),
+                _reaction(run.reaction_ms, run.budget_ms),
                 lost,
                 *counts,
             )
         )
-        lengths = step_lengths(run)
+        lengths = run.step_lengths
         steps.append((*head, *(_ms(lengths.get(step)) for step in STEPS)))
     where = ("STACK", "BETWEEN", "RTT")
     emit_rows(
@@ -171,13 +173,13 @@ def _print(document: Mapping[str, Any]) -> None:
         (*where, *(step.upper() for step in STEPS)), steps, title="Where it goes (ms, median of a step)"
     )
     emit()
-    budgets = {run["budget_ms"] for run in document["runs"] if "budget_ms" in run}
+    budgets = {run.budget_ms for run in document.runs if run.budget_ms is not None}
     for budget in sorted(budgets):
         emit(f"the mobile node's own reaction may take {budget:.0f} ms")
-    for stack, fit in document["fit"].items():
-        if not fit.get("marks"):
-            emit(f"{stack}: outage = {fit['k']:.2f} × RTT + {fit['constant_ms']:.0f} ms")
-    for mark in marked(document):
+    for stack, fit in document.fit.items():
+        if not fit.marks:
+            emit(f"{stack}: outage = {fit.k:.2f} × RTT + {fit.constant_ms:.0f} ms")
+    for mark in document.marks:
         emit(f"! {mark}")
 
 

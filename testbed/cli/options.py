@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.models import ArgumentInfo
 
-from testbed.cli.complete import complete_set, complete_topology
+from testbed.cli.complete import complete_evidence, complete_set, complete_topology
 from testbed.cli.output import Format
 from testbed.errors import ErrorGroup, Source, TestbedError, UsageError, raise_errors
 
@@ -23,6 +24,19 @@ TopologyRef = Annotated[
         metavar="NAME|FILE", help="A built-in topology, or a YAML file.", autocompletion=complete_topology
     ),
 ]
+
+
+def evidence_argument(metavar: str) -> ArgumentInfo:
+    """An argument that names evidence to read."""
+    made: ArgumentInfo = typer.Argument(
+        metavar=metavar,
+        help="The evidence of `verify`, `matrix` or `measure`: a folder, a .zip or a .tar.zst.",
+        autocompletion=complete_evidence,
+    )
+    return made
+
+
+EvidenceSource = Annotated[Path, evidence_argument("EVIDENCE")]
 Sets = Annotated[
     list[str] | None,
     typer.Option(

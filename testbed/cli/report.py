@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
+from testbed.cli.options import EvidenceSource
 from testbed.cli.output import emit_bytes, emit_text
 from testbed.errors import cannot_write
 
 
 @command("report", panel=CLAIMS)
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An evidence folder of `verify`, `matrix` or `measure`.")
-    ],
+    evidence: EvidenceSource,
     write: Annotated[
         Path | None,
         typer.Option(
@@ -24,21 +23,33 @@ def report(
             "-w",
             metavar="FILE",
             dir_okay=False,
-            help="Where to write it; - is stdout. (default: DIR/report.html)",
+            help="Where to write it; - is stdout. (default: DIR/report.html, or beside FILE.zip FILE.html)",
         ),
     ] = None,
 ) -> None:
     """Make one self-contained HTML page of an evidence folder, and print its path."""
+    from testbed.evidence.archive import opened
     from testbed.report.evidence import read_evidence
     from testbed.report.page import render_report, write_report
 
-    evidence = read_evidence(folder)
-    if str(write) == "-":
-        emit_bytes(render_report(evidence, links=False).encode())
-        return
-    path = write or folder / "report.html"
-    try:
-        write_report(evidence, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    with opened(evidence) as folder:
+        read = read_evidence(folder)
+        if str(write) == "-":
+            emit_bytes(render_report(read, links=False).encode())
+            return
+        path = write or _beside(evidence)
+        try:
+            write_report(read, path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
     emit_text(str(path))
+
+
+def _beside(evidence: Path) -> Path:
+    """Where the page goes by default."""
+    from testbed.evidence.archive import SUFFIXES
+
+    if evidence.is_dir():
+        return evidence / "report.html"
+    suffix = next(suffix for suffix in SUFFIXES if evidence.name.endswith(suffix))
+    return evidence.with_name(evidence.name.removesuffix(suffix) + ".html")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_claim
-from testbed.cli.experiments import EvidenceFolder, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.labs import complete_lab
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode
+
+if TYPE_CHECKING:
+    from testbed.evidence.verdicts import Verdicts
 
 
 @command("verify", panel=CLAIMS)
@@ -29,7 +32,7 @@ def verify(
     ] = None,
     sets: Sets = None,
     templates: Templates = None,
-    evidence: EvidenceFolder = None,
+    evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
     lab: Annotated[
@@ -52,7 +55,6 @@ def verify(
     """
     from testbed.experiment.plan import PlannedLab, choose_claims, plan_stages, share_labs
     from testbed.experiment.verify import Verification
-    from testbed.report.evidence import Verdicts
 
     chosen = choose_claims(load_typed(topology, sets, templates), claim or ())
     stages = plan_stages([chosen], templates)
@@ -71,24 +73,24 @@ def verify(
             progress=at.progress,
         ).verify(chosen, labs)
     if output is Format.json:
-        emit_json(verdicts)
+        emit_json(verdicts.document)
     else:
         _print(verdicts)
     if keep:
-        note(f"left up: {', '.join(verdicts['backends'])}")
+        note(f"left up: {', '.join(verdicts.backends)}")
     say_where(evidence)
-    write_junit(Verdicts.model_validate(verdicts), junit)
-    if any(one["verdict"] != "reproduced" for one in verdicts["claims"]):
+    write_junit(verdicts, junit)
+    if any(one.verdict != "reproduced" for one in verdicts.claims):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _print(verdicts: dict[str, Any]) -> None:
+def _print(verdicts: Verdicts) -> None:
     emit_rows(
         ("CLAIM", "VERDICT", "SOURCE", "SAYS"),
-        [(one["id"], one["verdict"], one["source"], one["says"]) for one in verdicts["claims"]],
+        [(one.id, one.verdict, one.source, one.says) for one in verdicts.claims],
     )
-    for one in verdicts["claims"]:
-        if one["reason"]:
-            emit(f"\n{one['id']} is {one['verdict']}: {one['reason']}")
-    good = sum(one["verdict"] == "reproduced" for one in verdicts["claims"])
-    emit(f"\n{good} of {len(verdicts['claims'])} reproduced")
+    for one in verdicts.claims:
+        if one.reason:
+            emit(f"\n{one.id} is {one.verdict}: {one.reason}")
+    good = sum(one.verdict == "reproduced" for one in verdicts.claims)
+    emit(f"\n{good} of {len(verdicts.claims)} reproduced")

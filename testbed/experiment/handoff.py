@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from testbed.agreed import IPSEC_DEVICE, RELAY, ROAM, STEPS, Op
-from testbed.experiment.captures import Captures
+from testbed.claim.probe import Outage, ProbeReport
+from testbed.errors import StepError
+from testbed.evidence import handoff as written
 from testbed.experiment.perform import settle
-from testbed.experiment.traffic import Outage, Probe, ProbeReport
-from testbed.lab.access import EventLog, LabAccess, StepError
+from testbed.experiment.traffic import Probe
+from testbed.lab.access import EventLog, LabAccess
+from testbed.lab.captures import Captures
+from testbed.lab.daemons import ask
+from testbed.lab.impairments import Wires
+from testbed.lab.progress import Progress
+from testbed.lab.state import find_lab
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture
@@ -53,30 +60,36 @@ class HandOff:
     ike: Messages = field(default_factory=Messages)
     mip: Messages = field(default_factory=Messages)
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> written.HandOff:
         """As it stands in handoff.json."""
-        return {
-            "from": self.origin,
-            "to": self.target,
-            "outage_ms": None if self.outage_ms is None else round(self.outage_ms, 3),
-            "lost": self.lost,
-            "rtt_ms": None if self.rtt_ms is None else round(self.rtt_ms, 3),
-            "timeline": self.timeline,
-            "state": self.state,
-            "detail": self.detail,
-            "ike_messages": self.ike.number,
-            "ike_bytes": self.ike.octets,
-            "mip_messages": self.mip.number,
-            "mip_bytes": self.mip.octets,
-        }
+        return written.HandOff(
+            from_=self.origin,
+            to=self.target,
+            outage_ms=None if self.outage_ms is None else round(self.outage_ms, 3),
+            lost=self.lost,
+            rtt_ms=None if self.rtt_ms is None else round(self.rtt_ms, 3),
+            timeline=self.timeline,
+            state=self.state,
+            detail=self.detail,
+            ike_messages=self.ike.number,
+            ike_bytes=self.ike.octets,
+            mip_messages=self.mip.number,
+            mip_bytes=self.mip.octets,
+        )
 
 
-def set_rtt(lab: LabAccess, rtt: float) -> str:
-    """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
-    backends = [
-        str(lab.control(hub, RELAY, {"op": Op.SET, "delay_ms": rtt / 2}).get("backend"))
-        for hub in lab.topology.with_role("hub")
-    ]
+def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
+    """Give every hub network a round-trip time in ms, and see it on a packet. Returns what emulates it.
+
+    Raises `NotReadyError` where packets still cross sooner, `TestbedError` where a relay does not answer.
+    """
+    found = find_lab(lab.engine, lab.name)
+    wires = Wires(lab.engine, found)
+    backends = []
+    for name, hub in lab.topology.topology.hubs.items():
+        wires.see_delay(name, wires.change(name, {"delay_ms": rtt / 2}), progress)
+        state = ask(lab.engine, found.running_node(hub), RELAY, {"op": Op.STATE})
+        backends.append(str(state.get("backend")))
     return ", ".join(dict.fromkeys(backends))
 
 
@@ -86,10 +99,11 @@ def measure_moves(
     moves: int,
     folder: Path,
     told: Callable[[HandOff], None] = lambda _: None,
-) -> list[HandOff]:
+) -> tuple[list[HandOff], int]:
     """Move so many times to and fro and measure each; captures go to `folder`.
 
-    `told` hears of each move when it has settled, before its outage is known. Raises `StepError`.
+    `told` is called with each move when it has settled, before its outage is known. Returns the moves and how
+    many packets the captures lost. Raises `StepError`.
     """
     node = lab.mobile_node
     place = str(lab.state(node, ROAM).get("network"))
@@ -116,7 +130,7 @@ def measure_moves(
     assign_outages(done, report)
     frames = [frame for path in captures.fetch(folder) for frame in read_capture(path)]
     count_messages(done, frames, wall_offset(lab.log, mark))
-    return done
+    return done, captures.dropped
 
 
 def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
@@ -128,12 +142,11 @@ def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
 
 def _ends(lab: LabAccess) -> tuple[str, str, str]:
     """The correspondent node and its address, and the mobile node's home address."""
-    settings = lab.topology.settings[lab.mobile_node]
-    name = settings.get("probe")
+    name = lab.topology.correspondent(lab.mobile_node)
     address = lab.topology.primary_address(name) if name else None
     if name is None or address is None:
         raise StepError(f"{lab.mobile_node} has no `probe` node with an address to talk to")
-    return name, str(address), str(settings["home-address"])
+    return name, str(address), str(lab.topology.home_address(lab.mobile_node))
 
 
 def _await_answer(lab: LabAccess, home: str, address: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
+from testbed.evidence.health import WAKE_UPS, Health
 from testbed.experiment.fit import Line
-from testbed.experiment.health import WAKE_UPS, Health
 
 BUDGET_MS: Final = 30.0
 """What the mobile node's own reaction may add to the round trips of the protocols."""
@@ -35,13 +34,3 @@ def line_marks(line: Line, round_trips: list[int]) -> list[str]:
     if round_trips and abs(line.k - (trips := median(round_trips))) > TRIPS:
         marks.append(f"slope {line.k:.2f}, but {trips:g} round trips were counted")
     return marks
-
-
-def marked(document: Mapping[str, Any]) -> Iterator[str]:
-    """Every mark of handoff.json, with what it is on."""
-    for run in document["runs"]:
-        for mark in run.get("marks", ()):
-            yield f"{run['stack']}, RTT {run['rtt_ms']:g} ms: {mark}"
-    for stack, fit in document["fit"].items():
-        for mark in fit.get("marks", ()):
-            yield f"{stack}, line: {mark}"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
 
-from testbed.agreed import STEPS
 from testbed.engine.api import Engine
-from testbed.errors import Source, TestbedError, UsageError, did_you_mean
+from testbed.errors import UsageError, did_you_mean
+from testbed.evidence import folder
+from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
+from testbed.evidence.health import Health
+from testbed.evidence.record import read_record
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import fit_line
 from testbed.experiment.handoff import HandOff, measure_moves, set_rtt
-from testbed.experiment.health import Health
 from testbed.experiment.marks import BUDGET_MS, line_marks, run_marks
 from testbed.experiment.pulse import Pulse
 from testbed.lab.access import LabAccess
@@ -27,8 +27,6 @@ from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
-
-FILE: Final = "handoff.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def plan_stacks(
     first = load_topology(ref, sets=sets, templates=templates)
     if not first.mobile_nodes:
         raise UsageError(f"{first.name} has no mobile node")
-    if not first.with_role("hub"):
+    if not first.topology.hubs:
         raise UsageError(f"{first.name} has no network with a hub, so there is no round-trip time to set")
     plans = []
     for stack in dict.fromkeys(stacks or [str(first.options.get("stack", ""))]):
@@ -101,18 +99,17 @@ class Measurement:
     image: str
     pool: IPv4Network
     evidence: Evidence
-    templates: Path | None = None
     name: str | None = None  # of the lab; several get the stack's name behind it
     keep: bool = False  # leave the labs up
     progress: Progress = field(default_factory=Silent)
     labs: list[str] = field(default_factory=list)  # those that were brought up
 
-    def measure(self, plans: Sequence[StackPlan], rtts: Sequence[float], moves: int) -> dict[str, Any]:
-        """Measure every stack at every round-trip time (ms); returns what handoff.json then says.
+    def measure(self, plans: Sequence[StackPlan], rtts: Sequence[float], moves: int) -> HandOffs:
+        """Measure every stack at every round-trip time (ms); returns handoff.json.
 
         The file is written after each stack. Labs are taken down whatever happens, unless they are to stay.
         """
-        document = read_document(self.evidence.root / FILE, plans[0].topology.name)
+        document = read_handoffs(self.evidence.root / folder.HANDOFF, plans[0].topology.name)
         token = secrets.token_hex(3)
         for number, plan in enumerate(plans, 1):
             lab = self.name or f"measure-{token}-{number}"
@@ -121,7 +118,7 @@ class Measurement:
             self._keep_topology(plan.topology)
             runs = self._stack(plan, lab, rtts, moves)
             document = merged(document, runs)
-            self.evidence.write_json(FILE, document)
+            self.evidence.write(folder.HANDOFF, document)
         return document
 
     def _keep_topology(self, loaded: LoadedTopology) -> None:
@@ -130,13 +127,13 @@ class Measurement:
         if not (self.evidence.root / "topology.yaml").exists():
             self.evidence.write_topology(text)
 
-    def _stack(self, plan: StackPlan, lab: str, rtts: Sequence[float], moves: int) -> list[dict[str, Any]]:
+    def _stack(self, plan: StackPlan, lab: str, rtts: Sequence[float], moves: int) -> list[HandOffRun]:
         self.progress.show(f"bringing up {plan.topology.name} as {lab}")
         keep = self.keep or lab in read_labs(self.engine, lab)  # somebody's, whatever becomes of this
         try:
             bring_up(
                 self.engine, plan.topology, lab=lab, image=self.image, pool=self.pool,
-                templates=self.templates, progress=self.progress,
+                progress=self.progress,
             )  # fmt: skip
             self.labs.append(lab)
             nodes = find_lab(self.engine, lab).nodes
@@ -153,31 +150,30 @@ class Measurement:
             if not keep:
                 remove_labs(self.engine, lab)
 
-    def _run(
-        self, access: LabAccess, pulse: Pulse, plan: StackPlan, rtt: float, moves: int
-    ) -> dict[str, Any]:
+    def _run(self, access: LabAccess, pulse: Pulse, plan: StackPlan, rtt: float, moves: int) -> HandOffRun:
         what = f"{plan.stack}, RTT {rtt:g} ms"
         counter = iter(range(1, moves + 1))
         self.progress.show(f"{what}: first of {moves} moves")
-        backend = set_rtt(access, rtt)
+        backend = set_rtt(access, rtt, self.progress)
         pulse.begin()
-        done = measure_moves(
+        done, dropped = measure_moves(
             access,
             plan.between,
             moves,
             self.evidence.root / "handoff" / plan.stack / f"{rtt:g}ms",
             lambda move: self.progress.show(f"{what}: {next(counter)} of {moves}, now at {move.target}"),
         )
-        run = run_json(plan, rtt, backend, done, pulse.end())
+        health = pulse.end().model_copy(update={"dropped": dropped})
+        run = run_record(plan, rtt, backend, done, health)
         outages = [move.outage_ms for move in done if move.outage_ms is not None]
         middle = f"median outage {median(outages):.0f} ms" if outages else "no outage ended"
         self.progress.say(f"{what}: {len(done)} moves, {middle}")
         return run
 
 
-def run_json(
+def run_record(
     plan: StackPlan, rtt: float, backend: str, moves: Sequence[HandOff], health: Health
-) -> dict[str, Any]:
+) -> HandOffRun:
     """One run as it stands in handoff.json.
 
     Its round trips are those of the messages that the median move exchanged, and one of data. What is left of
@@ -188,80 +184,56 @@ def run_json(
     trips = round(median(move.ike.number + move.mip.number for move in moves) / 2) + 1
     measured = median(found) if found else None
     reaction = median(ended) - trips * measured if ended and measured is not None else None
-    return {
-        "stack": plan.stack,
-        "topology": plan.topology.name,
-        "between": list(plan.between),
-        "rtt_ms": rtt,
-        "delay": backend,
-        "measured_rtt_ms": None if measured is None else round(measured, 3),
-        "round_trips": trips,
-        "reaction_ms": None if reaction is None else round(reaction, 3),
-        "budget_ms": BUDGET_MS,
-        "health": health.to_json(),
-        "marks": run_marks(reaction, health),
-        "moves": [move.to_json() for move in moves],
-    }
+    return HandOffRun(
+        stack=plan.stack,
+        topology=plan.topology.name,
+        between=list(plan.between),
+        rtt_ms=rtt,
+        delay=backend,
+        measured_rtt_ms=None if measured is None else round(measured, 3),
+        round_trips=trips,
+        reaction_ms=None if reaction is None else round(reaction, 3),
+        budget_ms=BUDGET_MS,
+        health=health,
+        marks=run_marks(reaction, health),
+        moves=[move.record() for move in moves],
+    )
 
 
-def read_document(file: Path, scenario: str) -> dict[str, Any]:
-    """What an earlier measurement left in the evidence, else an empty document. Raises `TestbedError`."""
-    if not file.is_file():
-        return {"schema_version": 1, "scenario": scenario, "runs": [], "fit": {}}
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return {**document, "runs": list(document["runs"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise TestbedError("not a hand-off measurement", source=Source(str(file))) from error
+def read_handoffs(file: Path, scenario: str) -> HandOffs:
+    """What an earlier measurement left in the evidence, else nothing. Raises `TestbedError`."""
+    return read_record(HandOffs, file) or HandOffs(scenario=scenario, runs=[])
 
 
-def merged(document: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(document: HandOffs, runs: Sequence[HandOffRun]) -> HandOffs:
     """The document with runs added; they replace those of the same stack at the same round-trip time.
 
     Runs of the same stack elsewhere go as well: a line through both would say nothing.
     """
-    where = {run["stack"]: (run.get("topology"), run["between"]) for run in runs}
-    new = {(run["stack"], run["rtt_ms"]) for run in runs}
+    where = {run.stack: (run.topology, run.between) for run in runs}
+    new = {(run.stack, run.rtt_ms) for run in runs}
     kept = [
         run
-        for run in document["runs"]
-        if (run["stack"], run["rtt_ms"]) not in new
-        and where.get(run["stack"]) in (None, (run.get("topology"), run["between"]))
+        for run in document.runs
+        if (run.stack, run.rtt_ms) not in new and where.get(run.stack) in (None, (run.topology, run.between))
     ]
-    every = sorted([*kept, *runs], key=lambda run: (run["stack"], run["rtt_ms"]))
-    return {**document, "runs": every, "fit": fits(every)}
+    every = sorted([*kept, *runs], key=lambda run: (run.stack, run.rtt_ms))
+    return HandOffs(scenario=document.scenario, runs=every, fit=fits(every))
 
 
-def fits(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def fits(runs: Sequence[HandOffRun]) -> dict[str, Fit]:
     """The line of each stack that was measured at two round-trip times at least.
 
     It goes through the medians: a machine that was busy for a moment does not bend it.
     """
     found = {}
-    for stack in dict.fromkeys(run["stack"] for run in runs):
-        measured = [run for run in runs if run["stack"] == stack and outages(run)]
-        if line := fit_line([(run["rtt_ms"], median(outages(run))) for run in measured]):
-            found[stack] = {
-                "k": round(line.k, 4),
-                "constant_ms": round(line.constant, 3),
-                "r2": round(line.r2, 4),
-                "marks": line_marks(line, [run["round_trips"] for run in measured if "round_trips" in run]),
-            }
+    for stack in dict.fromkeys(run.stack for run in runs):
+        measured = [run for run in runs if run.stack == stack and run.outages]
+        if line := fit_line([(run.rtt_ms, median(run.outages)) for run in measured]):
+            found[stack] = Fit(
+                k=round(line.k, 4),
+                constant_ms=round(line.constant, 3),
+                r2=round(line.r2, 4),
+                marks=line_marks(line, [run.round_trips for run in measured if run.round_trips is not None]),
+            )
     return found
-
-
-def outages(run: Mapping[str, Any]) -> list[float]:
-    """The outages of a run that ended, in ms."""
-    return [move["outage_ms"] for move in run["moves"] if move["outage_ms"] is not None]
-
-
-def step_lengths(run: Mapping[str, Any]) -> dict[str, float]:
-    """How long each step took that was reached, in ms: the median of the moves."""
-    lengths: dict[str, list[float]] = {}
-    for move in run["moves"]:
-        before = 0.0
-        reached = [(move["timeline"].get(step), step) for step in STEPS]
-        for at, step in sorted((at, step) for at, step in reached if at is not None):
-            lengths.setdefault(step, []).append(at - before)
-            before = at
-    return {step: median(values) for step, values in lengths.items()}

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from typing import Any, Final
 
 from testbed.agreed import IPSEC_DEVICE, MOVE_STARTED, READY, ROAM, SETTLED, STEPS, Op
+from testbed.claim.echo import answers, ping
 from testbed.claim.steps import (
     Bypass,
     Carry,
@@ -26,12 +27,12 @@ from testbed.claim.steps import (
     Step,
 )
 from testbed.claim.steps import Probe as ProbeStep
-from testbed.errors import TestbedError
-from testbed.experiment.echo import ping
-from testbed.experiment.observe import Observer
+from testbed.document.functions import Function, Meaning
+from testbed.errors import StepError, TestbedError
+from testbed.experiment.observer import LabLooker, Observer
 from testbed.experiment.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.lab.access import LabAccess, Stopped
 
 MOVE_WITHIN: Final = 25.0
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""
@@ -61,6 +62,12 @@ ip address replace {address}/32 dev {new}
 ip route replace default via {router} dev {new} onlink table 100
 ip link set {old} down
 """
+_PUT_DOWN: Final = "ip address del {address}/32 dev {new} || :; ip link set {new} down"
+_PLUG_IN: Final = """ip link set {old} up
+ip route replace {subnet} dev {old} scope link table 100
+ip route replace default via {router} dev {old} onlink table 100
+"""
+"""The kernel dropped these routes with the link; the connection manager saw nothing and relies on them."""
 
 
 class Performer:
@@ -68,12 +75,16 @@ class Performer:
 
     def __init__(self, lab: LabAccess, observer: Observer) -> None:
         self._lab = lab
-        self._observer = observer
+        self.observer = observer
         self._undo: list[tuple[str, Callable[[], None]]] = []
+        self._carried: dict[str, list[Mapping[str, str]]] = {}
         self.notes: list[str] = []
 
-    def perform(self, step: Step) -> str:
-        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`."""
+    def perform(self, step: Step, place: str) -> str:
+        """Do what a step says (other than `expect`); returns what came of it. Raises `StepError`.
+
+        `place` is where the run has it: `steps/3/wait-until`.
+        """
         part = step.part
         match part:
             case Move():
@@ -81,7 +92,7 @@ class Performer:
             case Carry():
                 return self._carry(part)
             case Ping():
-                return ping(self._lab, part, count=part.count)[1]
+                return answers(ping(LabLooker(self._lab), part, count=part.count))
             case Session():
                 return self._session(part)
             case ProbeStep():
@@ -101,10 +112,10 @@ class Performer:
             case Flush():
                 return flush(self._lab, part.agents)
         if step.wait_until:
-            finding = self._observer.judge(step.wait_until, WAIT_WITHIN)
-            if not finding.held:
-                raise StepError(f"waited in vain: {finding.expectation}: {finding.observed}")
-            return finding.observed
+            decision = self.observer.observe(place, step.wait_until, WAIT_WITHIN)
+            if not decision.held:
+                raise StepError(f"waited in vain: {step.wait_until.phrase()}: {decision.observed}")
+            return decision.observed
         raise AssertionError(step.word)  # pragma: no cover
 
     def undo(self) -> list[str]:
@@ -125,10 +136,12 @@ class Performer:
     def _move(self, part: Move) -> str:
         node = self._who(part)
         self._put_down(node)
-        if node != self._lab.mobile_node and (was := self._lab.state(node, ROAM).get("network")):
-            back = {"op": Op.MOVE, "network": was}  # of the first each run says where it is to begin
-            self._undo.append((f"{node} back", lambda: self._settle(node, back)))
         results, reached = [], {event: step for step, event in STEPS.items()}
+        back = f"{node} back"  # of the first each run says where it is to begin
+        if node != self._lab.mobile_node and back not in dict(self._undo):
+            was = {"op": Op.MOVE, "network": self._lab.state(node, ROAM).get("network")}
+            if was["network"]:
+                self._undo.append((back, lambda: self._settle(node, was)))
         for network in part.to * part.times:
             _, settled = settle(self._lab, {"op": Op.MOVE, "network": network}, node)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
@@ -145,20 +158,28 @@ class Performer:
         old, address = state.get("network"), state.get("address")
         if not old or not address:
             raise StepError(f"{node} has no address of its own to carry to {part.to}")
-        router = next(
-            (
-                lab.topology.node(name).links[part.to]
-                for name in lab.topology.topology.linked(part.to)
-                if lab.topology.forwards(name)
-            ),
-            None,
-        )
-        if router is None:
-            raise StepError(f"nobody on {part.to} forwards")
-        address = str(address).partition("/")[0]
-        self._undo.append((f"{CARRY} {node}", lambda: self._forget_carried(node, part.to, address)))
-        lab.shell(node, _CARRY.format(new=part.to, old=old, address=address, router=router))
+        router, address = self._router(part.to), str(address).partition("/")[0]
+        back = {"new": part.to, "old": old, "address": address}
+        self._carried.setdefault(node, []).append(back)
+        self._undo.append((f"{CARRY} {node}", lambda: self._carry_back(node, back)))
+        lab.shell(node, _CARRY.format(**back, router=router))
         return f"{address} is now on {part.to}, with {router} for a router"
+
+    def _router(self, network: str) -> IPv4Address:
+        topology = self._lab.topology
+        for name in topology.topology.linked(network):
+            if topology.forwards(name) and (address := topology.node(name).links[network]):
+                return address
+        raise StepError(f"nobody on {network} forwards")
+
+    def _carry_back(self, node: str, carried: Mapping[str, str]) -> None:
+        """Leave the node as it was, unless its connection manager has found out and gone on by itself."""
+        script, old = _PUT_DOWN.format(**carried), carried["old"]
+        network = self._lab.state(node, ROAM).get("network")
+        if network == old:
+            subnet = self._lab.topology.topology.networks[old].subnet
+            script += "\n" + _PLUG_IN.format(old=old, subnet=subnet, router=self._router(old))
+        self._lab.shell(node, script.partition(";")[0] if network == carried["new"] else script)
 
     def _who(self, part: OfMobileNode) -> str:
         return part.node or self._lab.mobile_node
@@ -168,13 +189,9 @@ class Performer:
 
     def _put_down(self, node: str) -> None:
         """A move leaves behind what was carried; undone later, it would take down the link moved to."""
-        for entry in [one for one in self._undo if one[0] == f"{CARRY} {node}"]:
-            entry[1]()
-            self._undo.remove(entry)
-
-    def _forget_carried(self, node: str, network: str, address: str) -> None:
-        script = f"ip address del {address}/32 dev {network} || :; ip link set {network} down"
-        self._lab.shell(node, script)
+        for carried in self._carried.pop(node, ()):
+            self._lab.shell(node, _PUT_DOWN.format(**carried))
+        self._undo = [one for one in self._undo if one[0] != f"{CARRY} {node}"]
 
     def _ipsec(self, part: Ipsec) -> str:
         node = self._who(part)
@@ -218,14 +235,14 @@ class Performer:
         else:
             self._refuse_bypass(node, part.through)
             request = {"op": "discover", "interface": part.through, "register": True}
-        lab.control(node, "mobile-node", {"op": "detach"})
+        lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
         mark = lab.log.mark()
-        lab.control(node, "mobile-node", request)
+        lab.control(node, Function.MOBILE_NODE, request)
         answer = lab.log.wait(
             mark,
             lambda one: (
                 one.node == node
-                and one.event.source == "mobile-node"
+                and one.event.source == Function.MOBILE_NODE
                 and one.event.name in ("registered", "registration-failed")
             ),
             part.within / 1000,
@@ -240,7 +257,7 @@ class Performer:
         """Keep the IPsec policy: to an agent the daemon sends frames, which no rule of nftables sees."""
         topology = self._lab.topology
         outside = topology.topology.networks[network].domain != "intranet"
-        protects = topology.settings[node].get("passes") == "ipsec"
+        protects = topology.meant(node, Meaning.PASSES) == "ipsec"
         if outside and protects and topology.options.get("stack") == "mip-in-ipsec":
             raise StepError(
                 f"the IPsec policy of {node} lets no registration past ({node}.passes=registrations would)"
@@ -250,17 +267,17 @@ class Performer:
 
     def _correspondent(self, given: str | None) -> tuple[str, str, str]:
         """The correspondent node, its address, and the mobile node's home address."""
-        settings = self._lab.topology.settings[self._lab.mobile_node]
-        name = given or settings.get("probe")
+        topology, node = self._lab.topology, self._lab.mobile_node
+        name = given or topology.correspondent(node)
         if name is None:
-            raise StepError(f"{self._lab.mobile_node} has no `probe` node; say `to:`")
-        address = self._lab.topology.primary_address(name)
+            raise StepError(f"{node} has no `probe` node; say `to:`")
+        address = topology.primary_address(name)
         if not isinstance(address, IPv4Address):
             raise StepError(f"{name} has no address")
-        return name, str(address), str(settings["home-address"])
+        return name, str(address), str(topology.home_address(node))
 
     def _session(self, part: Session) -> str:
-        traffic = self._observer.traffic
+        traffic = self.observer.traffic
         if part.action == "stop" or traffic.session:
             if traffic.session:
                 traffic.session.stop()
@@ -275,7 +292,7 @@ class Performer:
         return f"connected from {source} to {address}"
 
     def _probe(self, part: ProbeStep) -> str:
-        traffic = self._observer.traffic
+        traffic = self.observer.traffic
         if part.action == "stop":
             if traffic.probe is None:
                 raise StepError("no probe was started")

@@ -11,11 +11,13 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from testbed.claim.claims import KINDS, Claim, Experiment, Kind, check_names
+from testbed.claim.claims import Claim, Experiment, check_names
 from testbed.document.marks import Path as Place
 from testbed.document.part import Stack
 from testbed.document.read import dotted
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
+from testbed.evidence.verdicts import KINDS, Kind
+from testbed.topology.cast import Named
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
 
@@ -91,11 +93,8 @@ IN_VAIN: Final = 5.0
 
 def run_seconds(experiment: Experiment) -> float:
     """About how long a run takes."""
-    for _, one in experiment.expectations():
-        unregistered = one.mobile_node is not None and one.mobile_node.state == "not-registered"
-        if one.unreachable or unregistered or (one.session and one.session.state == "broken"):
-            return RUN_SECONDS + IN_VAIN
-    return RUN_SECONDS
+    in_vain = any(one.part.takes_long for _, one in experiment.expectations())
+    return RUN_SECONDS + IN_VAIN * in_vain
 
 
 def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Sequence[str] = ()) -> Scenario:
@@ -295,5 +294,5 @@ def _names(
         text = f"{dotted(path)}: {message} ({other.name})"
         errors.append(TopologyError(text, hint=hint, source=loaded.source(*path)))
 
-    check_names(run, path, other.topology, fail)
+    check_names(run, path, Named(other), fail)
     return errors

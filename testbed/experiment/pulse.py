@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from testbed.agreed import READY
-from testbed.experiment.health import Health
+from testbed.errors import StepError
+from testbed.evidence.health import Health
 from testbed.experiment.traffic import Program
-from testbed.lab.access import LabAccess, StepError
+from testbed.lab.access import LabAccess
 
 WITHIN: Final = 10.0
 """Seconds it takes to start or answer, at most."""
@@ -40,4 +41,9 @@ class Pulse:
         answer = self._program.wait("health", WITHIN, after=before)
         if answer is None:
             raise StepError(f"the health of the machine is not known: {self._lab.mobile_node} has no pulse")
-        return Health(float(answer["late_ms"]), answer["pressure"], float(answer["clock_ms"]))
+        pressure = answer["pressure"]
+        return Health(
+            late_ms=round(float(answer["late_ms"]), 3),
+            cpu_pressure_percent=None if pressure is None else round(100 * pressure, 1),
+            clock_step_ms=round(float(answer["clock_ms"]), 3),
+        )

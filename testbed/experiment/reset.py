@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.lab.access import LabAccess, StepError
+from testbed.document.functions import Function
+from testbed.errors import StepError
+from testbed.lab.access import LabAccess
 
 RESTART_WITHIN: Final = 10.0
 """Seconds until a daemon that was asked for something has begun with it."""
@@ -14,12 +16,12 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
     """Make agents forget their bindings and visitors. Raises `StepError`."""
     flushed = []
     for node in agents:
-        for role, lists in (("home-agent", ("bindings",)), ("foreign-agent", ("visitors", "pending"))):
-            if role not in lab.topology.node(node).roles:
+        for service in lab.topology.daemons(node):
+            if service.control is None or not service.flush:
                 continue
-            state = lab.state(node, role)
-            if any(state.get(one) for one in lists):
-                lab.control(node, role, {"op": "flush"})
+            state = lab.state(node, service.control)
+            if any(state.get(one) for one in service.flush):
+                lab.control(node, service.control, {"op": "flush"})
                 flushed.append(node)
     return f"flushed: {', '.join(flushed)}" if flushed else "nothing to forget"
 
@@ -28,9 +30,9 @@ def reset(lab: LabAccess) -> None:
     """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty."""
     node = lab.mobile_node
     mark = lab.log.mark()
-    lab.control(node, "mobile-node", {"op": "detach"})
+    lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
     # What the log has yet to bring of the run before must not count as seen in this one.
     if not lab.log.wait(mark, lambda one: (one.node, one.event.name) == (node, "detached"), RESTART_WITHIN):
         raise StepError(f"the log of {node} does not say that it is detached")
-    agents = [lab.topology.settings[node]["home-agent"], *lab.topology.with_role("foreign-agent")]
-    flush(lab, list(dict.fromkeys(agents)))
+    agents = [lab.topology.home_agent(node), *lab.topology.with_role(Function.FOREIGN_AGENT)]
+    flush(lab, [agent for agent in dict.fromkeys(agents) if agent is not None])

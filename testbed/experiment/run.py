@@ -4,70 +4,92 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from testbed.claim.claims import Experiment
-from testbed.claim.expectations import Counter
+from testbed.claim.claims import Experiment, place
 from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
-from testbed.errors import TestbedError
-from testbed.experiment.captures import Captures
-from testbed.experiment.evidence import Evidence, StepRecord
-from testbed.experiment.observe import Observer, Traffic, needed_taps
+from testbed.errors import StepError, TestbedError
+from testbed.evidence.folder import CAPTURES, RunFolder, run_path
+from testbed.evidence.health import Health
+from testbed.evidence.run import RunRecord, StepRecord
+from testbed.evidence.verdicts import run_name
+from testbed.experiment.evidence import Evidence, event_record
+from testbed.experiment.judge import Recording, judge_run
+from testbed.experiment.observer import Observer, Traffic
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.reset import reset
-from testbed.experiment.verdict import Finding, RunResult
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.experiment.verdict import RunResult
+from testbed.lab.access import LabAccess, Stopped
+from testbed.lab.captures import Captures
+from testbed.topology.names import host_addresses
 
 
-def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
-    """Carry out one run and write its evidence. Errors of the lab are in the result; raises `Stopped`."""
-    began = time.monotonic()
-    result = RunResult(lab=lab.name)
+def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
+    """Carry out one run, write its evidence and judge it. Errors of the lab are in the result.
+
+    `label` is what the evidence calls the lab. Raises `Stopped`.
+    """
+    began, clock = time.time(), time.monotonic()
     experiment = planned.experiment
     folder = evidence.run_folder(planned.claim, planned.kind, planned.number)
     captures = Captures(lab, run_taps(lab, experiment))
+    observer = Observer(lab, captures, lab.log.mark())
+    performer = Performer(lab, observer)
     steps: list[StepRecord] = []
-    traffic = Traffic()
-    mark = lab.log.mark()
+    error: str | None = None
     try:
         pulse.begin()
         reset(lab)
-        mark = lab.log.mark()
-        path = evidence.run_path(planned.claim, planned.kind, planned.number)
-        observer = Observer(lab, captures, mark, path, traffic)
-        performer = Performer(lab, observer)
-        result.notes = performer.notes
-        for _, expectation in experiment.expectations():
-            if isinstance(expectation.part, Counter):
-                observer.remember_counters(expectation.part.node)
+        observer.mark = lab.log.mark()
+        for where, expectation in experiment.expectations():
+            observer.begin(place(where), expectation)
         captures.start()
         try:
-            if all(_take(step, observer, performer, result, steps) for step in experiment.steps):
-                _judge(experiment, observer, captures, result)
+            if all(_take(index, step, performer, steps) for index, step in enumerate(experiment.steps)):
+                _observe(experiment, observer, captures)
+        except StepError as failed:
+            error = failed.message
+            raise
         finally:
             problems = performer.undo()
         if problems:
             raise StepError(f"the lab could not be put right: {'; '.join(problems)}")
     except Stopped:
         raise
-    except TestbedError as error:
-        result.error = result.error or error.message
-    _keep(captures, folder, result)
-    _examine(pulse, captures, traffic, result)
+    except TestbedError as failed:
+        error = error or failed.message
+    lost = _keep(captures, folder)
+    health, unknown = _health(pulse, captures, observer.traffic)
+    record = RunRecord(
+        claim=planned.claim,
+        run=run_name(planned.kind, planned.number),
+        lab=label,
+        topology=evidence.keep_topology(lab.topology),
+        began=began,
+        ended=began + time.monotonic() - clock,
+        health=health,
+        health_error=unknown,
+        error=error or lost,
+        notes=performer.notes,
+    )
+    evidence.write_run(folder, record)
     evidence.write_steps(folder, steps)
-    evidence.write_events(folder, lab.log.since(mark))
-    result.seconds = time.monotonic() - began
-    return result
+    evidence.write_events(folder, map(event_record, lab.log.since(observer.mark)))
+    evidence.write_observations(folder, observer.observations.values())
+    evidence.write_captured(folder, captures.record())
+    path = run_path(planned.claim, planned.kind, planned.number)
+    hosts = host_addresses(lab.topology)
+    return judge_run(experiment, Recording(RunFolder(folder), record, path, lab.topology, hosts))
 
 
 def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
     """Where a run is captured: wherever an expectation needs it, and wherever the mobile node goes."""
     for _, expectation in experiment.expectations():
-        yield from needed_taps(lab.topology, expectation)
+        yield from expectation.part.taps(lab.topology)
     for step in experiment.steps:
         if step.move or step.carry:
             networks = step.move.to if step.move else [step.part.to]
@@ -75,70 +97,62 @@ def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
                 yield f"{step.part.node or lab.mobile_node}/{network}"
 
 
-def _take(
-    step: Step, observer: Observer, performer: Performer, result: RunResult, records: list[StepRecord]
-) -> bool:
+def _take(index: int, step: Step, performer: Performer, records: list[StepRecord]) -> bool:
     """Carry out one step and write down what came of it, its failure too.
 
     False after an expectation that did not hold: what would follow builds upon it, and the run is decided.
     """
     began = time.time()
     text = "interrupted"
+    where = place(("steps", index, step.word))
     try:
         if step.expect:
-            finding = observer.judge(step.expect)
-            result.findings.append(finding)
-            text = f"{_held(finding)}: {finding.observed}"
-            return finding.held is True
-        text = performer.perform(step)
+            decision = performer.observer.observe(where, step.expect)
+            text = f"{_HELD[decision.held]}: {decision.observed}"
+            return decision.held is True
+        text = performer.perform(step, where)
         return True
     except StepError as error:
         text = f"could not be done: {error.message}"
-        result.error = f"{step_text(step)}: {error.message}"
-        raise
+        raise StepError(f"{step_text(step)}: {error.message}") from error
     finally:
-        records.append(StepRecord(step.word, step_text(step), began, time.time(), text))
+        records.append(
+            StepRecord(step=step.word, text=step_text(step), began=began, ended=time.time(), result=text)
+        )
 
 
-def _judge(experiment: Experiment, observer: Observer, captures: Captures, result: RunResult) -> None:
+_HELD: Final = {True: "yes", False: "no", None: "cannot tell"}
+
+
+def _observe(experiment: Experiment, observer: Observer, captures: Captures) -> None:
     """State and traffic first, as they are now; then the captures, once they are whole."""
-    findings: dict[int, Finding] = {}
+    since = time.monotonic()
     for index, expectation in enumerate(experiment.expect):
-        if not expectation.taps:
-            findings[index] = observer.judge(expectation)
-        elif expectation.within:
-            observer.judge(expectation)  # waits; what counts is the whole capture
+        if not expectation.part.BY_CAPTURES or expectation.within:
+            observer.observe(place(("expect", index)), expectation, since=since)
     captures.stop()
     for index, expectation in enumerate(experiment.expect):
-        if expectation.taps:
-            findings[index] = observer.judge(expectation, 0)
-    result.findings += [findings[index] for index in sorted(findings)]
+        if expectation.part.BY_CAPTURES:
+            observer.note(place(("expect", index)), expectation)
 
 
-def _examine(pulse: Pulse, captures: Captures, traffic: Traffic, result: RunResult) -> None:
-    """Take down how healthy the machine was; what it alone may have spoiled decides nothing."""
-    try:
-        health = pulse.end()
-    except StepError as error:
-        # What no slowness explains needs no measure of it.
-        if not any(one.held is False and one.bound is None for one in result.findings):
-            result.error = result.error or error.message
-        return
-    late = max(health.late_ms, traffic.probe.late if traffic.probe else 0.0)
-    result.health = health = replace(health, late_ms=late, dropped=captures.dropped)
-    result.findings = [finding.excused(health) for finding in result.findings]
-
-
-def _keep(captures: Captures, folder: Path, result: RunResult) -> None:
-    """Fetch the captures; a run whose captures are lost decides nothing."""
+def _keep(captures: Captures, folder: Path) -> str | None:
+    """Fetch the captures; returns why that failed: a run whose captures are lost decides nothing."""
     try:
         captures.stop()
-        captures.fetch(folder / "captures")
+        captures.fetch(folder / CAPTURES)
     except Stopped:
         raise
     except TestbedError as error:
-        result.error = result.error or error.message
+        return error.message
+    return None
 
 
-def _held(finding: Finding) -> str:
-    return {True: "yes", False: "no", None: "cannot tell"}[finding.held]
+def _health(pulse: Pulse, captures: Captures, traffic: Traffic) -> tuple[Health | None, str | None]:
+    """How healthy the machine was, or why that is not known."""
+    try:
+        health = pulse.end()
+    except StepError as error:
+        return None, error.message
+    late = max(health.late_ms, traffic.probe.late if traffic.probe else 0.0)
+    return health.model_copy(update={"late_ms": round(late, 3), "dropped": captures.dropped}), None

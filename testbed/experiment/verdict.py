@@ -17,34 +17,14 @@ one has, else *held*. The verdict of a claim needs its control:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
 
-from testbed.claim.claims import Kind
 from testbed.claim.seen import PATIENCE
-from testbed.experiment.health import Health, worst
-
-RunVerdict = Literal["held", "failed", "undecided"]
-ClaimVerdict = Literal["reproduced", "refuted", "inconclusive"]
-
-
-class Decision(NamedTuple):
-    """Whether an expectation holds (None: cannot be told), and what was observed."""
-
-    held: bool | None
-    observed: str
-    too_much: bool = False
-    """Not held, because of something seen rather than of something missing."""
-
-
-SCHEMA_VERSION: Final = 1
-_NAMES: Final[dict[Kind, str]] = {"run": "main", "control": "control"}
-
-
-def run_name(kind: Kind, number: int = 1) -> str:
-    """What evidence calls a run: main, control, and main-2 for the second of several."""
-    return _NAMES[kind] + (f"-{number}" if number > 1 else "")
+from testbed.evidence import verdicts as written
+from testbed.evidence.health import Health, worst
+from testbed.evidence.verdicts import KINDS, Kind, LabFacts, RunVerdict, Shows, Verdict, Verdicts, run_name
+from testbed.experiment.plan import Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +53,17 @@ class Finding:
         text = f"{_which(self.number)}{self.expectation}: {self.observed}"
         return f"{text} ({self.excuse})" if self.excuse else text
 
-    def to_json(self, kind: Kind) -> dict[str, Any]:
+    def record(self, kind: Kind) -> written.Finding:
         """As it stands in verdicts.json."""
-        return {
-            "run": run_name(kind, self.number),
-            "expectation": self.expectation,
-            "held": self.held,
-            "observed": self.observed,
-            "excuse": self.excuse,
-            "files": list(self.files),
-            "matched": {file: list(marks) for file, marks in self.matched.items()},
-        }
+        return written.Finding(
+            run=run_name(kind, self.number),
+            expectation=self.expectation,
+            held=self.held,
+            observed=self.observed,
+            excuse=self.excuse,
+            files=list(self.files),
+            matched={file: list(marks) for file, marks in self.matched.items()},
+        )
 
 
 @dataclass(slots=True)
@@ -146,7 +126,7 @@ def together(results: Sequence[RunResult | None]) -> RunResult | None:
     )
 
 
-def decide(run: RunResult | None, control: RunResult | None) -> tuple[ClaimVerdict, str]:
+def decide(run: RunResult | None, control: RunResult | None) -> tuple[Verdict, str]:
     """The verdict of a claim, and why it is not `reproduced` (empty if it is)."""
     if control is None:
         return "inconclusive", "the control did not take place"
@@ -178,12 +158,12 @@ class ClaimResult:
     run: RunResult | None
     control: RunResult | None
     scenario: str = ""
-    shows: str | None = None  # what of the configuration, where reproduced: works, fails or costs
+    shows: Shows | None = None  # what of the configuration, where reproduced: works, fails or costs
     problem: str | None = None
     drawback: str | None = None
 
     @property
-    def verdict(self) -> ClaimVerdict:
+    def verdict(self) -> Verdict:
         """Reproduced, refuted or inconclusive."""
         return decide(self.run, self.control)[0]
 
@@ -192,53 +172,70 @@ class ClaimResult:
         """Why it is not reproduced; empty if it is."""
         return decide(self.run, self.control)[1]
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> written.Claim:
         """As it stands in verdicts.json."""
         runs: list[tuple[Kind, RunResult | None]] = [("run", self.run), ("control", self.control)]
-        return {
-            "id": self.id,
-            "scenario": self.scenario,
-            "verdict": self.verdict,
-            "source": self.source,
-            "says": self.says,
-            "configuration": self.configuration,
-            "shows": self.shows,
-            "problem": self.problem,
-            "drawback": self.drawback,
-            "run": _run_json(self.run),
-            "control": _run_json(self.control),
-            "evidence": [one.to_json(kind) for kind, result in runs if result for one in result.findings],
-            "reason": self.reason,
-        }
+        return written.Claim(
+            id=self.id,
+            scenario=self.scenario,
+            verdict=self.verdict,
+            source=self.source,
+            says=self.says,
+            configuration=dict(self.configuration),
+            shows=self.shows,
+            problem=self.problem,
+            drawback=self.drawback,
+            run=_facts(self.run),
+            control=_facts(self.control),
+            evidence=[one.record(kind) for kind, result in runs if result for one in result.findings],
+            reason=self.reason,
+        )
 
 
-def _run_json(result: RunResult | None) -> dict[str, Any]:
+def _facts(result: RunResult | None) -> written.RunFacts:
     if result is None:
-        return {
-            "verdict": "undecided",
-            "lab": "",
-            "seconds": 0.0,
-            "notes": [],
-            "error": "it did not take place",
-            "health": None,
-        }
-    return {
-        "verdict": result.verdict,
-        "lab": result.lab,
-        "seconds": round(result.seconds, 3),
-        "notes": result.notes,
-        "error": result.error,
-        "health": result.health.to_json() if result.health else None,
-    }
+        return written.RunFacts(verdict="undecided", error="it did not take place")
+    return written.RunFacts(
+        verdict=result.verdict,
+        lab=result.lab,
+        seconds=round(result.seconds, 3),
+        notes=result.notes,
+        error=result.error,
+        health=result.health,
+    )
 
 
-def verdicts_json(
-    scenario: str | None, backends: dict[str, Any], claims: Sequence[ClaimResult]
-) -> dict[str, Any]:
-    """The whole of verdicts.json, which is also what `-o json` prints; no scenario: those of the claims."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        **({"scenario": scenario} if scenario else {}),
-        "backends": backends,
-        "claims": [one.to_json() for one in claims],
-    }
+RunKey = tuple[str, Kind, int]
+"""Which claim, its run or its control, and which of several."""
+
+
+def claim_results(
+    scenarios: Iterable[Scenario], results: Mapping[RunKey, RunResult]
+) -> Iterator[ClaimResult]:
+    """Every claim with the results of its run and control, each of which may be several."""
+    for scenario in scenarios:
+        for name, claim in scenario.claims.items():
+            spoken = claim.configuration
+            came = {
+                kind: together(
+                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
+                )
+                for kind in KINDS
+            }
+            yield ClaimResult(
+                name,
+                claim.says,
+                claim.source,
+                spoken.model_dump(exclude_none=True) if spoken else {},
+                came["run"],
+                came["control"],
+                scenario.loaded.name,
+                claim.shows,
+                claim.problem,
+                claim.drawback,
+            )
+
+
+def verdicts_of(scenario: str, backends: Mapping[str, LabFacts], claims: Sequence[ClaimResult]) -> Verdicts:
+    """The whole of verdicts.json, which is also what `-o json` prints; scenario "": those of the claims."""
+    return Verdicts(scenario=scenario, backends=dict(backends), claims=[one.record() for one in claims])

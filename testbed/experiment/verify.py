@@ -5,25 +5,28 @@ from __future__ import annotations
 import secrets
 import shlex
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Final
 
-from testbed.claim.claims import KINDS, Kind
 from testbed.engine.api import Engine
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import StepError, TestbedError, UsageError
+from testbed.evidence import folder
+from testbed.evidence.run import RunRecord
+from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
+from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.perform import set_service
 from testbed.experiment.plan import PlannedLab, Scenario, Stage
 from testbed.experiment.pulse import Pulse
 from testbed.experiment.run import carry_out
-from testbed.experiment.verdict import ClaimResult, RunResult, together, verdicts_json
-from testbed.lab.access import LabAccess, StepError, Stopped
+from testbed.experiment.verdict import RunKey, RunResult, claim_results, verdicts_of
+from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires
 from testbed.lab.interrupt import Interrupted
@@ -35,11 +38,6 @@ from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
 from testbed.topology.load import builtin_topologies
 from testbed.topology.loaded import LoadedTopology
-
-RunKey = tuple[str, Kind, int]
-"""Which claim, its run or its control, and which of several."""
-CHARON: Final = "charon"
-DAEMONS: Final = ("home-agent", "foreign-agent", "mobile-node", "roam", "relay")
 
 
 @dataclass
@@ -56,7 +54,7 @@ class Verification:
     existing: str | None = None  # the name of a lab to use where it is what a run needs
     progress: Progress = field(default_factory=Silent)
 
-    def verify(self, scenario: Scenario, labs: Sequence[PlannedLab]) -> dict[str, Any]:
+    def verify(self, scenario: Scenario, labs: Sequence[PlannedLab]) -> Verdicts:
         """Carry out every run and return what verdicts.json says; the evidence is written on the way.
 
         Interrupted, it takes down what it brought up before KeyboardInterrupt goes on. Raises `UsageError`
@@ -65,82 +63,47 @@ class Verification:
         self.evidence.write_topology(scenario.loaded.text())
         return self._decide([scenario], labs, scenario.loaded.name)
 
-    def verify_all(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab]) -> dict[str, Any]:
+    def verify_all(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab]) -> Verdicts:
         """The same for several scenarios, whose claims have names of their own and may share labs."""
         for scenario in scenarios:
             self.evidence.write_topology(scenario.loaded.text(), scenario.loaded.name)
-        return self._decide(scenarios, labs, None)
+        return self._decide(scenarios, labs, "")
 
-    def _decide(
-        self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab], name: str | None
-    ) -> dict[str, Any]:
-        crew = _Crew(self, labs, {one.loaded.name for one in scenarios})
+    def _decide(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab], name: str) -> Verdicts:
+        crew = _Crew(self, labs)
         crew.work()
-        verdicts = verdicts_json(name, crew.backends, list(claim_results(scenarios, crew.results)))
-        self.evidence.write_json("versions.json", self._versions(crew))
-        self.evidence.write_json("verdicts.json", verdicts)
+        verdicts = verdicts_of(name, crew.backends, list(claim_results(scenarios, crew.results)))
+        self.evidence.write(folder.VERSIONS, self._versions(crew))
+        self.evidence.write(folder.VERDICTS, verdicts)
         return verdicts
 
-    def _versions(self, crew: _Crew) -> dict[str, Any]:
+    def _versions(self, crew: _Crew) -> Versions:
         from importlib.metadata import version
 
         facts = self.engine.facts()
-        return {
-            "schema_version": 1,
-            "testbed": version("testbed"),
-            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "engine": {
-                "name": facts.name,
-                "version": facts.version,
-                "api": facts.api,
-                "kernel": facts.kernel,
-            },
-            "image": self.image,
-            "programs": crew.programs,
-            "backends": crew.backends,
-        }
-
-
-def claim_results(
-    scenarios: Iterable[Scenario], results: Mapping[RunKey, RunResult]
-) -> Iterator[ClaimResult]:
-    """Every claim with the results of its run and control, each of which may be several."""
-    for scenario in scenarios:
-        for name, claim in scenario.claims.items():
-            spoken = claim.configuration
-            came = {
-                kind: together(
-                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
-                )
-                for kind in KINDS
-            }
-            yield ClaimResult(
-                name,
-                claim.says,
-                claim.source,
-                spoken.model_dump(exclude_none=True) if spoken else {},
-                came["run"],
-                came["control"],
-                scenario.loaded.name,
-                claim.shows,
-                claim.problem,
-                claim.drawback,
-            )
+        return Versions(
+            testbed=version("testbed"),
+            finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+            engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
+            keys=self.evidence.keys,
+            image=self.image,
+            programs=crew.programs,
+            backends=crew.backends,
+        )
 
 
 class _Crew:
     """Works off the labs in threads, `jobs` of them at once."""
 
-    def __init__(self, verification: Verification, labs: Sequence[PlannedLab], kept: set[str]) -> None:
+    def __init__(self, verification: Verification, labs: Sequence[PlannedLab]) -> None:
         self._job = verification
         self._labs = labs
-        self._kept = kept  # topologies that the evidence folder has
         self._lock = threading.Lock()
         self._open: set[LabAccess] = set()
         self._stopping = threading.Event()
         self._token = secrets.token_hex(3)
         self.results: dict[RunKey, RunResult] = {}
-        self.backends: dict[str, Any] = {}
+        self.backends: dict[str, LabFacts] = {}
         self.programs: dict[str, str] = {}
 
     def work(self) -> None:
@@ -243,7 +206,7 @@ class _Crew:
         try:
             bring_up(
                 job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
-                templates=job.templates, stopping=self._stopping.is_set,
+                stopping=self._stopping.is_set,
             )  # fmt: skip
         except TestbedError as error:
             self._fail(stage, f"lab {label} did not come up: {error.message}")
@@ -262,9 +225,6 @@ class _Crew:
         rendered = self._rendered(stage.topology, name, keys)
         job.evidence.write_rendered(replace(rendered, name=label))
         with self._lock:
-            if stage.topology.name not in self._kept:
-                self._kept.add(stage.topology.name)
-                job.evidence.write_topology(stage.topology.text(), stage.topology.name)
             self._open.add(access)
         try:
             if self._stopping.is_set():
@@ -275,8 +235,7 @@ class _Crew:
             for planned in stage.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {label}")
-                result = carry_out(access, pulse, planned, job.evidence)
-                result.lab = label
+                result = carry_out(access, label, pulse, planned, job.evidence)
                 with self._lock:
                     self.results[planned.claim, planned.kind, planned.number] = result
                 job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
@@ -288,8 +247,20 @@ class _Crew:
             access.stop()
 
     def _fail(self, stage: Stage, why: str) -> None:
-        with self._lock:
-            for planned in stage.runs:
+        now = time.time()
+        for planned in stage.runs:
+            record = RunRecord(
+                claim=planned.claim,
+                run=run_name(planned.kind, planned.number),
+                lab="",
+                topology=self._job.evidence.keep_topology(stage.topology),
+                began=now,
+                ended=now,
+                error=why,
+            )
+            folder = self._job.evidence.run_folder(planned.claim, planned.kind, planned.number)
+            self._job.evidence.write_run(folder, record)
+            with self._lock:
                 self.results[planned.claim, planned.kind, planned.number] = RunResult(error=why)
         self._job.progress.say(why)
 
@@ -297,19 +268,21 @@ class _Crew:
         """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
         backends: dict[str, str] = {}
         for node in access.topology.topology.nodes:
-            for role in access.topology.node(node).roles:
-                daemon = "relay" if role == "hub" else role
-                if daemon in DAEMONS:
-                    backend = access.state(node, daemon).get("backend")
-                    if backend is not None:
-                        backends[f"{node}/{daemon}"] = str(backend)
-            if _has_charon(access, node):
-                backends[f"{node}/esp"] = "kernel-libipsec (userspace)"
-                if access.execute(node, ["nft", "list", "table", "inet", "vpn-client"]).code == 0:
-                    backends[f"{node}/policy of ipsec"] = "nftables (emulated)"
+            for service in access.topology.reporting(node, "backend"):
+                backend = access.state(node, str(service.control)).get("backend")
+                if backend is not None:
+                    backends[f"{node}/{service.control}"] = str(backend)
+            for role in access.topology.node_roles(node):
+                for what, carried in role.backends.items():
+                    if carried.when is None or access.execute(node, ["sh", "-c", carried.when]).code == 0:
+                        backends[f"{node}/{what}"] = carried.by
+        about = {
+            "topology": access.topology.name,
+            "sets": " ".join(access.topology.sets),
+            "file": self._job.evidence.keep_topology(access.topology),
+        }
         with self._lock:
-            sets = {"sets": " ".join(access.topology.sets)} if access.topology.sets else {}
-            self.backends[label] = {"topology": access.topology.name, **sets, **backends}
+            self.backends[label] = LabFacts.model_validate(backends | about)
         if not self.programs:
             done = access.execute(
                 access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]
@@ -319,18 +292,16 @@ class _Crew:
             )
 
 
-def _has_charon(access: LabAccess, node: str) -> bool:
-    return CHARON in {service for role in access.topology.node_roles(node) for service in role.services}
-
-
 def _leave(access: LabAccess) -> None:
     """End the mobile node's IPsec sessions before it is replaced: a gateway that still has them would go on
     asking for a peer that is no more, and be seen doing so in the runs of the next stage.
     """
     node = access.mobile_node
-    if _has_charon(access, node):
-        with suppress(StepError):  # it is replaced either way
-            set_service(access, node, CHARON, "down")
+    for role in access.topology.node_roles(node):
+        for name, service in role.services.items():
+            if service.ike_sas:
+                with suppress(StepError):  # it is replaced either way
+                    set_service(access, node, name, "down")
 
 
 def _up(topology: LoadedTopology, lab: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from testbed.agreed import Op
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
-from testbed.errors import TestbedError
+from testbed.errors import StepError, TestbedError
 from testbed.lab.daemons import asking, talk
 from testbed.lab.events import NodeEvent, parse_event
 from testbed.lab.inside import Done, collect, cut_after
@@ -20,10 +20,6 @@ from testbed.topology.loaded import LoadedTopology
 
 GRACE: Final = 2.0
 """Seconds a command may take longer than its bound before its connection is cut."""
-
-
-class StepError(TestbedError):
-    """Something in the lab could not be done or asked: the run cannot decide anything."""
 
 
 class Stopped(TestbedError):
@@ -36,6 +32,21 @@ class Entry:
 
     node: str
     event: NodeEvent
+
+    @property
+    def name(self) -> str:
+        """What happened."""
+        return self.event.name
+
+    @property
+    def source(self) -> str:
+        """`init`, or the service that it comes from."""
+        return self.event.source
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The rest of the line."""
+        return self.event.fields
 
 
 class EventLog:

@@ -1,7 +1,8 @@
 """What a lab was brought up with: its `--set` texts and template folder, which a later `up` keeps.
 
 Containers carry it as a label from the day they were made; what is chosen later is written into every running
-node besides. The newest counts.
+node besides. The newest counts. The template folder is read from labels alone: templates run code on this
+machine, and root inside a node can write the node's file.
 """
 
 from __future__ import annotations
@@ -67,12 +68,19 @@ def merge(*texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def recorded(engine: Engine, lab: ActualLab) -> Choices | None:
-    """The newest choices of a lab; None where nothing of it runs or ran. Raises `TestbedError`."""
-    found = [Choices.parse(each.labels.get(names.CHOICES, "")) for each in lab.containers]
+    """The newest choices of a lab; None where nothing of it runs or ran. Raises `TestbedError`.
+
+    Their template folder is that of the newest label.
+    """
+    labels = [Choices.parse(each.labels.get(names.CHOICES, "")) for each in lab.containers]
+    made = max((each for each in labels if each), key=lambda each: each.time, default=None)
     running = next((each for each in lab.containers if each.state == "running"), None)
-    if running is not None:
-        found.append(Choices.parse(run_inside(engine, running, ["cat", _FILE]).text))
-    return max((each for each in found if each), key=lambda each: each.time, default=None)
+    if running is None:
+        return made
+    noted = Choices.parse(run_inside(engine, running, ["cat", _FILE]).text)
+    if noted is None or (made and made.time >= noted.time):
+        return made
+    return replace(noted, templates=made.templates if made else None)
 
 
 def remember(engine: Engine, nodes: Mapping[str, Container], choices: Choices) -> None:

@@ -12,6 +12,7 @@ from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
 from testbed.lab.daemons import ask, converse
 from testbed.lab.inside import in_each, run_inside
+from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 from testbed.lab.state import ActualLab
 from testbed.topology.loaded import LoadedTopology
@@ -31,15 +32,15 @@ def see_data(
     fresh: Collection[str],
     changed: bool,
     progress: Progress,
+    stopping: Stopping = never,
 ) -> dict[str, str | None]:
-    """Let each mobile node that has a `probe` reach it; return node → why it does not, None where it does.
+    """Let each mobile node reach its correspondent (`probe`), if it has one.
 
     A `fresh` one has just tried. Another that counts as attached and yet reaches nobody registers anew on the
-    network it is on; where the lab has `changed`, so does one that is not attached.
+    network it is on; where the lab has `changed`, so does one that is not attached. Raises
+    `KeyboardInterrupt` at once where `stopping`.
     """
-    nodes = {
-        name: lab.running_node(name) for name in topology.mobile_nodes if topology.settings[name].get("probe")
-    }
+    nodes = {name: lab.running_node(name) for name in topology.mobile_nodes if topology.correspondent(name)}
 
     def see(name: str, container: Container) -> str | None:
         state = _settled(engine, container)
@@ -56,7 +57,7 @@ def see_data(
         settled = _repair(engine, container)
         return None if _saw_data(settled) else str(settled.get("detail"))
 
-    return in_each(nodes, see)
+    return in_each(nodes, see, stopping)
 
 
 def _settled(engine: Engine, container: Container) -> dict[str, Any]:
@@ -75,8 +76,8 @@ def _saw_data(state: Mapping[str, Any]) -> bool:
 
 
 def _reaches(engine: Engine, container: Container, topology: LoadedTopology, name: str) -> bool:
-    settings = topology.settings[name]
-    source, target = settings["home-address"], next(iter(topology.node(settings["probe"]).links.values()))
+    source = topology.home_address(name)
+    target = next(iter(topology.node(str(topology.correspondent(name))).links.values()))
     ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", str(source), str(target)]
     return any(run_inside(engine, container, ping).code == 0 for _ in range(_ATTEMPTS))
 

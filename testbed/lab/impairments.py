@@ -115,7 +115,8 @@ class Wires:
         if hub is not None:
             request = {"op": Op.SET, **values}
             return Impairment.in_force(ask(self._engine, self._lab.running_node(hub), RELAY, request))
-        before = self._noted(network)
+        # A node that was made anew without `up` has none yet, and gets what the others have.
+        before = next((each for each in self._noted(network).values() if each), Impairment())
         impairment = Impairment(**({**asdict(before), **values}))
         self._by_netem(network, impairment)
         return impairment
@@ -135,7 +136,7 @@ class Wires:
     def bring_into_force(
         self, topology: LoadedTopology, earlier: LoadedTopology, fresh: Collection[str]
     ) -> list[str]:
-        """Make every network what the topology says; return those with a hub that changed.
+        """Make every network what the topology says; return those that were not.
 
         `earlier` says what they may be still, `fresh` which nodes have just begun with what they should have.
         Raises as `change`.
@@ -152,7 +153,10 @@ class Wires:
                     ask(self._engine, hub, RELAY, {"op": Op.SET, **asdict(wanted)})
                     changed.append(name)
             elif network.impaired or (name in before and before[name].impaired):
+                noted = {node: each or Impairment() for node, each in self._noted(name).items()}
                 self._by_netem(name, wanted)
+                if any(each != wanted for node, each in noted.items() if node not in fresh):
+                    changed.append(name)
         return changed
 
     def see_delay(
@@ -215,14 +219,7 @@ class Wires:
         return float(shortest[1]) if shortest else None
 
     def _hub(self, network: str) -> str | None:
-        return next(
-            (
-                name
-                for name, facts in self._facts.items()
-                if "hub" in facts.roles and next(iter(facts.links)) == network
-            ),
-            None,
-        )
+        return self._lab.hubs.get(network)
 
     def _on(self, network: str) -> dict[str, Container]:
         return {
@@ -231,11 +228,14 @@ class Wires:
             if network in facts.links
         }
 
-    def _noted(self, network: str) -> Impairment:
-        """What a network without a hub was last told."""
-        container = next(iter(self._on(network).values()))
-        note = run_inside(self._engine, container, ["cat", f"{IMPAIRMENTS}/{network}.json"])
-        return Impairment.in_force(json.loads(note.text)) if note.code == 0 else Impairment()
+    def _noted(self, network: str) -> dict[str, Impairment | None]:
+        """What each node on a network without a hub was last told; None for one that has nothing to do."""
+
+        def read(name: str, container: Container) -> Impairment | None:
+            note = run_inside(self._engine, container, ["cat", f"{IMPAIRMENTS}/{network}.json"])
+            return Impairment.in_force(json.loads(note.text)) if note.code == 0 else None
+
+        return in_each(self._on(network), read)
 
     def _by_netem(self, network: str, impairment: Impairment) -> None:
         words = [f"--{key.replace('_', '-')}={value:g}" for key, value in asdict(impairment).items()]
@@ -244,8 +244,8 @@ class Wires:
         def impair(name: str, container: Container) -> None:
             done = run_inside(self._engine, container, command)
             if done.code:
-                hubs = [next(iter(facts.links)) for facts in self._facts.values() if "hub" in facts.roles]
-                where = f"networks with a hub need none: {', '.join(hubs)}" if hubs else None
+                hubs = ", ".join(self._lab.hubs)
+                where = f"networks with a hub need none: {hubs}" if hubs else None
                 raise MachineError(
                     f"{network} has no hub, and the kernel of {name} cannot treat its packets: "
                     f"{done.complaint}",

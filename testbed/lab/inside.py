@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Final, TypeVar
 
 from testbed.engine.api import Container, Engine, ExecSession
+from testbed.lab.interrupt import Stopping, never
 from testbed.lab.tasks import WORKERS
 
+_GLANCE: Final = 0.1  # seconds between two looks whether to stop
 _Result = TypeVar("_Result")
 
 
@@ -66,8 +70,43 @@ def run_inside(
 
 
 def in_each(
-    nodes: Mapping[str, Container], action: Callable[[str, Container], _Result]
+    nodes: Mapping[str, Container],
+    action: Callable[[str, Container], _Result],
+    stopping: Stopping = never,
 ) -> dict[str, _Result]:
-    """Do the same in several nodes at once; return node → result. Raises what the first of them raises."""
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="inside") as threads:
-        return dict(zip(nodes, threads.map(action, nodes, nodes.values()), strict=True))
+    """Do the same in several nodes at once; return node → result. Raises what the first of them raises.
+
+    Raises `KeyboardInterrupt` at once when interrupted or `stopping`. An action that is under way then goes
+    on in its thread, which does not keep the process from ending; its result is lost.
+    """
+    results: dict[str, Future[_Result]] = {name: Future() for name in nodes}
+    jobs: SimpleQueue[str] = SimpleQueue()
+    for name in nodes:
+        jobs.put(name)
+
+    def work() -> None:
+        while True:
+            try:
+                name = jobs.get_nowait()
+            except Empty:
+                return
+            result = results[name]
+            if not result.set_running_or_notify_cancel():
+                continue
+            try:
+                result.set_result(action(name, nodes[name]))
+            except BaseException as error:
+                result.set_exception(error)
+
+    try:
+        # Not a ThreadPoolExecutor, which waits for its threads whatever happens: a move takes half a minute.
+        for number in range(min(WORKERS, len(nodes))):
+            Thread(target=work, name=f"inside-{number}", daemon=True).start()
+        while wait(results.values(), _GLANCE).not_done:
+            if stopping():
+                raise KeyboardInterrupt
+    except BaseException:
+        for result in results.values():
+            result.cancel()
+        raise
+    return {name: result.result() for name, result in results.items()}

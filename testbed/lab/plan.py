@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from testbed.document.functions import STATIC
 from testbed.engine import names
 from testbed.engine.api import Container, Network
 from testbed.lab.addresses import prefix_length
@@ -50,11 +51,11 @@ class DesiredNode:
 
     @property
     def stage(self) -> int:
-        """When it is made: who converges slowest first, mobile nodes last, for they need all the others."""
+        """When it is made: what converges slowest first, mobile nodes last, for they need all the others."""
         if None in self.rendered.links.values():
             return 3
-        roles = self.rendered.roles
-        return 0 if "ospf" in roles else 1 if "router" in roles else 2
+        routing = self.rendered.routing
+        return 2 if routing is None else 1 if routing == STATIC else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,9 @@ def make_plan(
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
     `image` is for nodes that name none of their own; `drift` is what was found inside running ones; `cpus` is
-    what each node may use at most, None what those of the lab may use now.
+    what each node may use at most, None what those of the lab may use now, 0 as many as there are.
     """
-    cpus = actual.cpus if cpus is None else cpus
+    cpus = actual.cpus if cpus is None else cpus or None
     nodes = _desired_nodes(desired, image, cpus)
     networks = _desired_networks(desired, nodes)
     keep_networks: dict[str, Network] = {}
@@ -183,7 +184,12 @@ def _desired_networks(desired: RenderedLab, nodes: Mapping[str, DesiredNode]) ->
     for name, network in desired.topology.topology.networks.items():
         stages = [node.stage for node in nodes.values() if name in node.rendered.links]
         length = prefix_length(len(stages))
-        facts = {"subnet": str(network.subnet), "domain": network.domain, "medium": network.medium}
+        facts = {
+            "subnet": str(network.subnet),
+            "domain": network.domain,
+            "medium": network.medium,
+            "hub": network.hub,
+        }
         networks[name] = DesiredNetwork(
             name, length, json.dumps(facts), _hash([length, facts]), min(stages, default=3)
         )
@@ -197,6 +203,7 @@ def _desired_nodes(desired: RenderedLab, image: str, cpus: float | None) -> dict
             "links": {network: str(address) if address else None for network, address in node.links.items()},
             "address": str(desired.topology.primary_address(name) or ""),
             "services": [service for service in node.ready if service != "init"],
+            "functions": node.functions,
         }
         own_image = node.image or image
         files = {path: _hash(asdict(file)) for path, file in node.files.items() if not file.live}

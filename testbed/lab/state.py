@@ -45,6 +45,13 @@ class ActualLab:
         return {each.labels[names.NODE]: each for each in self.containers if names.NODE in each.labels}
 
     @property
+    def hubs(self) -> dict[str, str]:
+        """Network → its hub, for networks with one."""
+        labels = [each.labels for each in self.networks if names.NETWORK in each.labels]
+        facts = {each[names.NETWORK]: json.loads(each.get(names.FACTS, "{}")) for each in labels}
+        return {name: each["hub"] for name, each in facts.items() if each.get("hub")}
+
+    @property
     def mobile_nodes(self) -> list[str]:
         """Its nodes that move."""
         return [name for name, container in self.nodes.items() if node_facts(container).attaches]
@@ -131,6 +138,8 @@ class NodeFacts:
     address: str
     """The address it is known by: a mobile node's home address, else one of its links."""
     services: tuple[str, ...]
+    functions: tuple[str, ...]
+    """Its roles and all that these act as."""
 
     @property
     def attaches(self) -> tuple[str, ...]:
@@ -146,6 +155,7 @@ def node_facts(container: Container) -> NodeFacts:
         links=facts.get("links", {}),
         address=facts.get("address", ""),
         services=tuple(facts.get("services", ())),
+        functions=tuple(facts.get("functions", ())),
     )
 
 

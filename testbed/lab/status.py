@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.agreed import ROAM
+from testbed.document.functions import Function
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
@@ -25,6 +26,7 @@ class NodeStatus:
     roles: tuple[str, ...]
     state: str  # the engine's: running, exited, …
     status: str  # the engine's, for people
+    functions: tuple[str, ...]  # its roles and all that these act as
     links: Mapping[str, str | None]
     address: str  # the one it is known by
     image: str
@@ -78,7 +80,7 @@ class LabStatus:
         inspect = [f"testbed status {self.name}", f"testbed logs {self.name} --follow"]
         for node in self.nodes:
             networks = [network for network, address in node.links.items() if address is None]
-            peers = [other.name for other in self.nodes if "correspondent" in other.roles]
+            peers = [other.name for other in self.nodes if Function.CORRESPONDENT in other.functions]
             if not networks or not peers:
                 continue
             here = (self.mobile.get(node.name) or {}).get("network")
@@ -167,6 +169,7 @@ def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> 
     return NodeStatus(
         name=name,
         roles=facts.roles,
+        functions=facts.functions,
         state=container.state,
         status=container.status,
         links=facts.links,

@@ -9,40 +9,24 @@ from __future__ import annotations
 
 import heapq
 import queue
-import re
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final
 
-from testbed.engine.api import Container, Engine, EngineError, ExecSession
+from testbed.engine.api import Container, Engine
 from testbed.errors import UsageError, did_you_mean
 from testbed.lab.inside import run_inside
 from testbed.lab.state import ActualLab, node_facts
-from testbed.packet.decode import decode
-from testbed.packet.layers import Link
+from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
+from testbed.packet.decode import link
 from testbed.packet.names import Names
 from testbed.packet.pcap import CaptureReader, Frame
 
 _START_WITHIN: Final = 10.0
 _HOLD: Final = 0.15
 """Seconds a frame waits for older ones from other nodes."""
-
-# It ends when its standard input does: closing the connection alone would leave tcpdump running in the node.
-_TCPDUMP = """\
-exec 3<&0
-(cat <&3; kill -TERM $$) >/dev/null 2>&1 &
-here=""
-[ -z "$1" ] || here="ifindex $(cat "/sys/class/net/$1/ifindex")"
-filter="$2"
-shift 2
-[ -z "$filter" ] || here="${here}${here:+ and }($filter)"
-exec tcpdump -n -U --immediate-mode -Z root "$@" -w - "$here" 3<&-
-"""
-_INTERFACES = 'cd /sys/class/net; for i in *; do echo "$(cat "$i/ifindex") $i"; done'
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,76 +95,44 @@ def lab_names(engine: Engine, lab: ActualLab) -> Names:
 
 
 class _Source:
-    """One tcpdump, read by a thread of its own."""
+    """One tcpdump, whose frames go to `put`, and None when it has ended."""
 
     def __init__(
         self, engine: Engine, tap: Tap, expression: str, put: Callable[[_Source, Frame | None], None]
     ) -> None:
         self.tap = tap
-        self.live = threading.Event()
-        self.complaint = ""
         self._engine = engine
-        self._expression = expression
         self._put = put
-        self._stopping = False
         self._interfaces: dict[int, str] = {}
-        self._session: ExecSession | None = None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def stop(self) -> None:
-        """End it; the thread leaves by itself."""
-        self._stopping = True
-        if self._session is not None:
-            self._session.end_input()
-            self._session.close()
-
-    def _run(self) -> None:
-        try:
-            self._read()
-        except EngineError as error:
-            self.complaint = error.message
-        self.live.set()
-        self._put(self, None)
-
-    def _read(self) -> None:
-        tap = self.tap
+        self._reader = CaptureReader(tap.name)
         every = tap.roaming or tap.network is None
-        arguments = ["-i", "any" if every else str(tap.network), *(["-Q", "out"] if tap.sent_only else [])]
-        narrowed = tap.network if every and tap.network else ""
-        command = ["sh", "-c", _TCPDUMP, "sh", narrowed, self._expression, *arguments]
-        reader, complaints = CaptureReader(tap.name), ""
-        with self._engine.execute(tap.container.id, command, stdin=True) as session:
-            self._session = session
-            for stream, data in session:
-                if stream == "stderr":
-                    complaints += data.decode(errors="replace")
-                    if "listening on" in complaints:
-                        self.live.set()
-                    continue
-                for frame in reader.feed(data):
-                    self._put(self, replace(frame, interface=self._name(frame)))
-            if not self._stopping and session.exit_code() != 0:
-                self.complaint = _reason(complaints)
+        self.tcpdump = Tcpdump(
+            lambda command: engine.execute(tap.container.id, command, stdin=True),
+            ["-i", "any" if every else str(tap.network), *(["-Q", "out"] if tap.sent_only else [])],
+            network=tap.network if every and tap.network else "",
+            expression=expression,
+            take=self._take,
+            ended=lambda: put(self, None),
+        )
+        self.tcpdump.start()
+
+    def _take(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            self._put(self, replace(frame, interface=self._name(frame)))
 
     def _name(self, frame: Frame) -> str:
         """NODE/INTERFACE; in a capture of all interfaces the frame knows its number."""
         if self.tap.network:
             return self.tap.name
-        link = decode(frame.data, frame.linktype).first(Link)
-        index = link.interface if link else None
+        header = link(frame)
+        index = header.interface if header else None
         if index is None:
             return self.tap.node
         if index not in self._interfaces:  # a tunnel may have come up meanwhile
-            listing = run_inside(self._engine, self.tap.container, ["sh", "-c", _INTERFACES]).text
-            self._interfaces = {int(n): name for n, name in (line.split() for line in listing.splitlines())}
+            listing = run_inside(self._engine, self.tap.container, ["sh", "-c", INTERFACES]).text
+            self._interfaces = interface_names(listing)
             self._interfaces.setdefault(index, str(index))
         return f"{self.tap.node}/{self._interfaces[index]}"
-
-
-def _reason(complaints: str) -> str:
-    """What tcpdump did not like, without what it always says."""
-    lines = [line for line in complaints.splitlines() if not re.search(r"listening on|data link type", line)]
-    return lines[-1].removeprefix("tcpdump: ") if lines else "tcpdump ended"
 
 
 def watch(
@@ -204,21 +156,18 @@ def watch(
         ready()
         yield from _merged(arrived, len(sources), count, seconds)
         for source in sources:
-            if source.complaint:
-                raise UsageError(f"the capture at {source.tap.name} ended: {source.complaint}")
+            if source.tcpdump.failed:
+                raise UsageError(f"the capture at {source.tap.name} ended: {source.tcpdump.complaint}")
     finally:
         for source in sources:
-            with suppress(EngineError):
-                source.stop()
+            source.tcpdump.leave()
 
 
 def _wait_until_live(sources: Sequence[_Source]) -> None:
     deadline = time.monotonic() + _START_WITHIN
     for source in sources:
-        started = source.live.wait(max(0.0, deadline - time.monotonic()))
-        if source.complaint or not started:
-            complaint = source.complaint or "tcpdump does not start"
-            raise UsageError(f"cannot capture at {source.tap.name}: {complaint}")
+        if not source.tcpdump.wait(deadline - time.monotonic()):
+            raise UsageError(f"cannot capture at {source.tap.name}: {source.tcpdump.complaint}")
 
 
 def _merged(

@@ -43,7 +43,7 @@ from testbed.packet.layers import (
     Tcp,
     Udp,
 )
-from testbed.packet.pcap import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW_IP
+from testbed.packet.pcap import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW_IP, Frame
 
 _IPV4, _ARP, _VLAN = 0x0800, 0x0806, 0x8100
 _ICMP, _IPIP, _TCP, _UDP, _GRE, _ESP, _AH, _OSPF = 1, 4, 6, 17, 47, 50, 51, 89
@@ -97,6 +97,18 @@ class Packet:
 def decode(data: bytes, linktype: int = ETHERNET, length: int | None = None) -> Packet:
     """Decode a frame; `length` is what it had on the wire where the capture kept less of it."""
     return Packet(tuple(_nested(data, linktype)), len(data) if length is None else length)
+
+
+def link(frame: Frame) -> Link | None:
+    """Decode the header of a frame's link alone; None where it cannot be read."""
+    layer = next(_nested(frame.data, frame.linktype))
+    return layer if isinstance(layer, Link) else None
+
+
+def above_link(frame: Frame) -> bytes:
+    """Return what a frame carries: an IP packet from its header on, or another message."""
+    header = link(frame)
+    return frame.data[header.size :] if header else frame.data
 
 
 # What is left to decode: a decoder, its name for errors, and the bytes.
@@ -231,8 +243,9 @@ def _udp(data: bytes) -> tuple[Layer, _Next | None]:
     source, destination, length, _ = _unpack(_UDP_HEADER, data)
     payload = data[_UDP_HEADER.size : max(length, _UDP_HEADER.size)]
     layer = Udp(source=source, destination=destination, size=_UDP_HEADER.size)
-    for port in (destination, source):
-        if port in _INSIDE_UDP:
+    ports = (destination, source)
+    for port in (4500, *ports):  # whatever a NAT made of the other port
+        if port in ports and port in _INSIDE_UDP:
             return layer, (*_INSIDE_UDP[port], payload)
     return layer, ((_bytes, "data", payload) if payload else None)
 

@@ -1,30 +1,33 @@
-"""pcap filters, checked when a topology is: without an engine, and long before tcpdump refuses one in a node.
+"""pcap filters, checked when a topology is: without an engine, with the place of the fault and a hint.
 
-The grammar is in pcap_filter.lark. What it accepts of Ethernet and IP is what libpcap compiles; a test asks
-the node image's tcpdump. Names of hosts are for the caller to know.
+The grammar is in pcap_filter.lark. What it accepts of Ethernet and IP is what libpcap compiles; tests ask
+libpcap on the host and the node image's tcpdump. Names of hosts are for the caller to know. Names of ports
+and protocols have their numbers here, so that a filter means the same on every machine.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from testbed.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from lark import Lark, Tree
+    from lark import Lark, Token, Tree
 
-_PORTS: Final = frozenset(
-    ("bootpc", "bootps", "domain", "ftp", "http", "https", "isakmp", "ipsec-nat-t", "ntp", "ssh", "telnet")
-)
-_PROTOCOLS: Final = frozenset(
-    ("ah", "esp", "gre", "icmp", "igmp", "ipencap", "ospf", "pim", "sctp", "tcp", "udp")
-)
-"""Names that the node image's /etc/services and /etc/protocols have, of those that matter here."""
+_PORTS: Final = {
+    **{"ftp": 21, "ssh": 22, "telnet": 23, "domain": 53, "bootps": 67, "bootpc": 68, "http": 80, "ntp": 123},
+    **{"https": 443, "isakmp": 500, "ipsec-nat-t": 4500},
+}
+_PROTOCOLS: Final = {
+    **{"icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "ospf": 89},
+    **{"pim": 103, "sctp": 132},
+}
+"""Names of ports and protocols that matter here, with the numbers that IANA gave them."""
 _ETHER_TYPES: Final = frozenset(("ip", "ip6", "arp", "rarp"))
 _INDEXED: Final = frozenset(
     (
@@ -47,9 +50,36 @@ class FilterError(ValueError):
         self.hint = hint
 
 
-@cache
 def filter_hosts(text: str) -> tuple[str, ...]:
     """Return the names of hosts in a filter, without addresses. Raises `FilterError` where libpcap would."""
+    return tuple(dict.fromkeys(_text(name) for name, number in _names(text) if number is None))
+
+
+def without_names(text: str, hosts: Mapping[str, IPv4Address]) -> str:
+    """Return a filter with numbers for all its names: hosts by the addresses given, ports, protocols.
+
+    Whoever compiles it asks no resolver. Raises `FilterError` for a bad filter and for an unknown host.
+    """
+    pieces, end = [], 0
+    for name, number in _names(text):
+        word = _text(name)
+        if number is None and word not in hosts:
+            raise FilterError(f"unknown host {word}", did_you_mean(word, hosts))
+        pieces += [text[end : name.start_pos], str(hosts[word]) if number is None else number]
+        end = name.end_pos or 0
+    return "".join((*pieces, text[end:]))
+
+
+_Name = tuple["Token", str | None]
+"""A name in a filter, and the number it stands for; None for a host."""
+
+
+def _text(name: Token) -> str:
+    return name.lstrip("\\")
+
+
+@cache
+def _names(text: str) -> tuple[_Name, ...]:
     from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken
 
     try:
@@ -67,7 +97,7 @@ def filter_hosts(text: str) -> tuple[str, ...]:
         raise FilterError(
             f"{text[error.pos_in_stream or 0]!r} does not fit here (character {error.column})"
         ) from error
-    return tuple(dict.fromkeys(_Check().names(tree)))
+    return tuple(_Check().names(tree))
 
 
 @cache
@@ -85,8 +115,8 @@ class _Check:
         self._protocol = ""
         self._kind: str | None = None  # None: there is no qualifier to take
 
-    def names(self, tree: Tree[Any]) -> Iterator[str]:
-        """Yield the host names below a tree, from left to right."""
+    def names(self, tree: Tree[Any]) -> Iterator[_Name]:
+        """Yield the names below a tree, from left to right."""
         match tree.data:
             case "qualified":
                 yield from self._qualified(tree)
@@ -103,7 +133,7 @@ class _Check:
                 if tree.data in ("whole", "relation", "group"):
                     self._kind = None
 
-    def _qualified(self, tree: Tree[Any]) -> Iterator[str]:
+    def _qualified(self, tree: Tree[Any]) -> Iterator[_Name]:
         from lark import Token
 
         self._protocol, self._kind = "", "host"
@@ -132,7 +162,7 @@ class _Check:
         if protocol not in allowed:
             raise FilterError(f"`{protocol}` does not go with `{kind}`", f"{kind} alone, or with `and`")
 
-    def _values(self, tree: Tree[Any]) -> Iterator[str]:
+    def _values(self, tree: Tree[Any]) -> Iterator[_Name]:
         if tree.data in ("values", "value_or_not"):
             for child in tree.children:
                 if not isinstance(child, str):
@@ -140,25 +170,35 @@ class _Check:
         else:
             yield from self._value(tree)
 
-    def _value(self, tree: Tree[Any]) -> Iterator[str]:
-        text = _text(tree)
+    def _value(self, tree: Tree[Any]) -> Iterator[_Name]:
+        text, name = _written(tree), cast("Token", tree.children[0])
         kind = self._kind
         if kind is None:
             raise FilterError(f"what is {text}?", "host, net, port or proto in front of it")
         if kind in ("port", "portrange"):
-            _check_port(text, kind)
+            if (number := _port(text, kind)) != text:
+                yield name, number
         elif kind in ("proto", "protochain"):
             if tree.data not in ("number", "name", "escaped"):
                 raise FilterError(f"{text} is no protocol")
-            known = _ETHER_TYPES if self._protocol in ("ether", "link") else _PROTOCOLS
-            if tree.data != "number" and text.lstrip("\\") not in known:
-                raise FilterError(f"unknown protocol {text}", did_you_mean(text, known))
+            if tree.data != "number":
+                yield from self._protocol_name(name)
         elif tree.data == "name" and kind == "net":
             raise FilterError(f"net {text}: networks have no names in filters", "net 192.0.2.0/24")
-        elif tree.data in ("name", "escaped"):
-            yield text.lstrip("\\")
+        elif tree.data in ("name", "escaped") and self._protocol not in ("ether", "link"):
+            yield name, None
         else:
             self._address(tree, text)
+
+    def _protocol_name(self, name: Token) -> Iterator[_Name]:
+        word = _text(name)
+        ether = self._protocol in ("ether", "link")  # libpcap has these names in itself
+        if word not in (_ETHER_TYPES if ether else _PROTOCOLS):
+            raise FilterError(
+                f"unknown protocol {name}", did_you_mean(word, _ETHER_TYPES if ether else _PROTOCOLS)
+            )
+        if not ether:
+            yield name, str(_PROTOCOLS[word])
 
     def _address(self, tree: Tree[Any], text: str) -> None:
         link = self._protocol in ("ether", "link")
@@ -195,10 +235,10 @@ class _Check:
         self._kind = None
 
 
-def _text(tree: Tree[Any]) -> str:
+def _written(tree: Tree[Any]) -> str:
     if tree.data == "number":
         inner = tree.children[0]
-        return str(inner) if isinstance(inner, str) else _text(inner)
+        return str(inner) if isinstance(inner, str) else _written(inner)
     return "/".join(str(child) for child in tree.children)
 
 
@@ -207,7 +247,8 @@ def _padded(quad: str) -> str:
     return ".".join([*quad.split("."), "0", "0", "0"][:4])
 
 
-def _check_port(text: str, kind: str) -> None:
+def _port(text: str, kind: str) -> str:
+    """The text with numbers for names. Raises `FilterError` for what is no port or range of ports."""
     ends = text.split("-") if kind == "portrange" and text not in _PORTS else [text]
     for end in ends:
         number = (
@@ -219,3 +260,4 @@ def _check_port(text: str, kind: str) -> None:
             raise FilterError(
                 f"{text} is no {'range of ports' if kind == 'portrange' else 'port'}", "0 to 65535"
             )
+    return "-".join(str(_PORTS.get(end, end)) for end in ends)

@@ -23,6 +23,7 @@ _MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number → nanoseconds per u
 _SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
 _BYTE_ORDER = 0x1A2B3C4D
 _IF_NAME, _IF_TSRESOL = 2, 9
+_LARGEST_KEPT = 262144  # bytes of a packet; what tcpdump has for "all"
 _LARGEST = 1 << 24  # no block or packet of ours comes near; beyond it the bytes are no capture
 
 Endian = Literal["<", ">"]
@@ -75,6 +76,11 @@ class CaptureReader:
     def started(self) -> bool:
         """Whether the header of a capture has been read."""
         return bool(self._format)
+
+    @property
+    def linktype(self) -> int:
+        """The link type of all frames of a pcap, which its header has."""
+        return self._linktype
 
     @property
     def pending(self) -> int:
@@ -220,6 +226,18 @@ class CaptureWriter:
         )
         pieces.append(_block(_ENHANCED, head + _padded(frame.data)))
         return b"".join(pieces)
+
+
+def write_pcap(path: Path, linktype: int, frames: Iterable[Frame]) -> None:
+    """Write frames of one link type as tcpdump does: a pcap file, with microseconds."""
+    pieces = [Struct("<IHHiIII").pack(0xA1B2C3D4, 2, 4, 0, 0, _LARGEST_KEPT, linktype)]
+    for frame in frames:
+        seconds, nanoseconds = divmod(frame.time, 10**9)
+        pieces += [
+            Struct("<IIII").pack(seconds, nanoseconds // 1000, len(frame.data), frame.length),
+            frame.data,
+        ]
+    path.write_bytes(b"".join(pieces))
 
 
 def write_capture(path: Path, frames: Iterable[Frame]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from testbed.render.templates import Templates
 from testbed.render.view import NodeView
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.names import host_addresses
 from testbed.topology.roles import FileSpec
 from testbed.topology.routes import static_routes
 
@@ -57,6 +58,10 @@ class RenderedNode:
 
     name: str
     roles: tuple[str, ...]
+    functions: tuple[str, ...]
+    """Its roles and all that these act as."""
+    routing: str | None
+    """How a router knows its routes (`Cast.routing`); None for other nodes."""
     files: Mapping[str, RenderedFile]
     """Absolute path → file."""
     sysctls: Mapping[str, str]
@@ -132,7 +137,8 @@ def _render_node(
     facts = {"node": node.name, "roles": node.roles, "networks": list(node.interfaces), "ready": names}
     files["/etc/testbed/node.json"] = RenderedFile(json.dumps(facts, indent=2) + "\n")
     return RenderedNode(
-        node.name, tuple(node.roles), dict(sorted(files.items())), sysctls, names,
+        node.name, tuple(node.roles), topology.functions(node.name), topology.routing(node.name),
+        dict(sorted(files.items())), sysctls, names,
         topology.image(node.name), frozenset(one for role in roles for one in role.capabilities),
         node.interfaces,
     )  # fmt: skip
@@ -142,11 +148,8 @@ def _node_files(topology: LoadedTopology, node: NodeView) -> dict[str, RenderedF
     """What init reads: addresses, routes and names."""
     links = "".join(f"{network} {address or '-'}\n" for network, address in node.interfaces.items())
     routes = "".join(f"route add {route}\n" for route in static_routes(topology, node.name))
-    hosts = "127.0.0.1 localhost\n" + "".join(
-        f"{address} {name}\n"
-        for name in topology.topology.nodes
-        if (address := topology.primary_address(name)) is not None
-    )
+    addresses = {"localhost": "127.0.0.1", **host_addresses(topology)}
+    hosts = "".join(f"{address} {name}\n" for name, address in addresses.items())
     return {
         "/etc/testbed/links": RenderedFile(links),
         "/etc/testbed/routes": RenderedFile(routes),

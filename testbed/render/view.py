@@ -8,6 +8,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
+from testbed.document.functions import Meaning
 from testbed.document.values import AddressRange
 from testbed.topology.loaded import LoadedTopology
 
@@ -19,8 +20,8 @@ class LinkView:
     network: str
     address: IPv4Address
     subnet: IPv4Network
-    ospf_neighbours: tuple[str, ...]
-    """Other nodes on the network that speak OSPF."""
+    neighbours: tuple[str, ...]
+    """Other routers on the network that learn their routes by the same protocol as the node."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +74,37 @@ class NodeView:
 
     @cached_property
     def intranet_links(self) -> list[LinkView]:
-        """The links inside the Intranet, where OSPF is spoken."""
-        speakers = [other for other in self._loaded.with_role("ospf") if other != self.name]
+        """The links inside the Intranet, where routers learn routes from each other."""
         return [
             LinkView(
                 name, address, network.subnet,
-                tuple(other for other in speakers if name in self._loaded.node(other).links),
+                tuple(
+                    other for other in self._speakers
+                    if other != self.name and name in self._loaded.node(other).links
+                ),
             )
             for name, address in self.links.items()
             if (network := self._loaded.topology.networks[name]).domain == "intranet"
         ]  # fmt: skip
 
     @property
+    def _speakers(self) -> list[str]:
+        """The routers that learn their routes by the same protocol, itself among them."""
+        if not self._loaded.learns_routes(self.name):
+            return []
+        protocol = self._loaded.routing(self.name)
+        return [other for other in self._loaded.topology.nodes if self._loaded.routing(other) == protocol]
+
+    @property
     def owned_prefixes(self) -> list[IPv4Network]:
         """Prefixes on no link that are reached through this node: inner and virtual home addresses."""
-        return [p for key in ("inner-pool", "virtual-home") if (p := self.settings.get(key)) is not None]
+        return [*self._loaded.owned_prefixes(self.name).values()]
 
     @property
     def remote_prefixes(self) -> list[IPv4Network]:
-        """What OSPF has to tell this node: the Intranet's prefixes that are not its own."""
+        """What this router learns from the others: the Intranet's prefixes that are not its own."""
         prefixes: list[IPv4Network] = []
-        for name in self._loaded.with_role("ospf"):
+        for name in self._speakers:
             other = NodeView(self._loaded, name)
             prefixes += [link.subnet for link in other.intranet_links] + other.owned_prefixes
         own = {*(link.subnet for link in self.intranet_links), *self.owned_prefixes}
@@ -102,7 +113,7 @@ class NodeView:
     @property
     def dhcp_pool(self) -> PoolView:
         """The pool handed out, with the link it lies in."""
-        pool: AddressRange = self.settings["dhcp-pool"]
+        pool: AddressRange = self._loaded.meant(self.name, Meaning.DHCP_POOL)
         network, subnet = next(
             (name, subnet)
             for name in self.links
@@ -113,7 +124,8 @@ class NodeView:
     @property
     def agent_address(self) -> IPv4Address:
         """Where mobile nodes register, for a home agent: with MIPv4 inside IPsec on the Intranet side."""
-        link = self.settings["agent"] or self.settings["home-network"] or next(iter(self.links))
+        asked = (self._loaded.meant(self.name, one) for one in (Meaning.AGENT_LINK, Meaning.HOME_NETWORK))
+        link = next((one for one in asked if one is not None), next(iter(self.links)))
         inside = {one.network: one.address for one in self.intranet_links}
         if inside and link not in inside and self._loaded.options.get("stack") == "mip-in-ipsec":
             return next(iter(inside.values()))
@@ -127,34 +139,70 @@ class NodeView:
     @property
     def hub_network(self) -> str:
         """The network whose hub this node is."""
-        return next(
-            name for name, network in self._loaded.topology.networks.items() if network.hub == self.name
-        )
+        return next(name for name, hub in self._loaded.topology.hubs.items() if hub == self.name)
+
+    def acts_as(self, role: str) -> bool:
+        """Whether the node has a role, or one that acts as it."""
+        return self._loaded.acts_as(self.name, role)
+
+    # What the node works with, however its roles call the setting that says so.
+
+    @property
+    def outside_address(self) -> IPv4Address:
+        """The address of a VPN gateway on its untrusted link, where clients knock."""
+        return self._loaded.outside_address(self.name)
+
+    @property
+    def protects(self) -> IPv4Network:
+        """What is reached through a VPN gateway."""
+        prefix: IPv4Network = self._loaded.meant(self.name, Meaning.PROTECTS)
+        return prefix
+
+    @property
+    def gateway(self) -> NodeView | None:
+        """The VPN gateway of a client, or beside a home agent."""
+        name = self._loaded.meant(self.name, Meaning.VPN_GATEWAY)
+        return NodeView(self._loaded, name) if name is not None else None
+
+    @property
+    def virtual_home(self) -> IPv4Network | None:
+        """The prefix of a home agent's virtual home network."""
+        prefix: IPv4Network | None = self._loaded.meant(self.name, Meaning.VIRTUAL_HOME)
+        return prefix
 
     # A mobile node's home, which is what its home agent says it is.
 
     @property
-    def home_agent(self) -> NodeView:
-        """The home agent of a mobile node."""
-        return NodeView(self._loaded, self.settings["home-agent"])
+    def home_address(self) -> IPv4Address | None:
+        """The home address of a mobile node."""
+        return self._loaded.home_address(self.name)
 
     @property
-    def home_prefix(self) -> IPv4Network:
+    def home_agent(self) -> NodeView:
+        """The home agent of a mobile node."""
+        return NodeView(self._loaded, self._loaded.meant(self.name, Meaning.HOME_AGENT))
+
+    @property
+    def home_link(self) -> str | None:
+        """The home network of a mobile node; None where it is virtual."""
+        return self._loaded.home_link(self.name)
+
+    @property
+    def home_prefix(self) -> IPv4Network | None:
         """The prefix of a mobile node's home network, real or virtual."""
-        network = self.home_agent.settings["home-network"]
-        if network is not None:
-            return self._loaded.topology.networks[network].subnet
-        prefix: IPv4Network = self.home_agent.settings["virtual-home"]
-        return prefix
+        return self._loaded.home_prefix(self.home_agent.name)
+
+    @property
+    def correspondent(self) -> NodeView | None:
+        """The node that a mobile node speaks to, to see that a hand-off has ended."""
+        name = self._loaded.correspondent(self.name)
+        return NodeView(self._loaded, name) if name is not None else None
 
     @property
     def home_router(self) -> IPv4Address | None:
         """The default router of a mobile node at home; None where its home network is virtual."""
-        network = self.home_agent.settings["home-network"]
+        network = self.home_link
         if network is None:
             return None
-        routers = [
-            name for name in self._loaded.topology.linked(network)
-            if "router" in self._loaded.node(name).roles
-        ]  # fmt: skip
+        routers = [name for name in self._loaded.topology.linked(network) if self._loaded.routing(name)]
         return self._loaded.node(routers[0]).links[network] if routers else self.home_agent.links[network]

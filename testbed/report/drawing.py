@@ -12,8 +12,10 @@ from typing import Literal
 
 from testbed.document.values import format_duration
 from testbed.report.tree import DOMAINS, Item, arrange
-from testbed.report.words import clamp, home_network, role_words, wrap
+from testbed.report.words import clamp, role_words, wrap
+from testbed.topology.cast import Cast
 from testbed.topology.model import Domain, Topology
+from testbed.topology.roles import Role
 
 Shape = Literal["wide", "narrow"]
 
@@ -119,22 +121,27 @@ def draw(
     *,
     attached: str | None = None,
     path: Mapping[str, Sequence[str]] | None = None,
+    roles: Mapping[str, Role] | None = None,
 ) -> Drawing:
-    """Draw a topology: the network attached to now, and marks at the networks of the mobile node's path."""
-    return _Draughtsman(topology, shape, attached, path or {}).draw()
+    """Draw a topology: the network attached to now, and marks at the networks of the mobile node's path.
+
+    `roles` are the manifests of its roles; without, the built-in ones are known.
+    """
+    return _Draughtsman(Cast.of(topology, roles), shape, attached, path or {}).draw()
 
 
 class _Draughtsman:
     def __init__(
-        self, topology: Topology, shape: Shape, attached: str | None, path: Mapping[str, Sequence[str]]
+        self, cast: Cast, shape: Shape, attached: str | None, path: Mapping[str, Sequence[str]]
     ) -> None:
-        self.topology = topology
+        self.cast = cast
+        self.topology = cast.topology
         self.shape = shape
         self.wide = shape == "wide"
         self.attached = attached
         self.path = path
         self.measures = MEASURES[shape]
-        self.tree = arrange(topology)
+        self.tree = arrange(self.topology)
         self.boxes: dict[Item, Box] = {}
 
     def draw(self) -> Drawing:
@@ -158,11 +165,11 @@ class _Draughtsman:
 
     def text(self, item: Item) -> tuple[str, ...]:
         if item.kind == "mobile":
-            at_home = home_network(self.topology, item.name) == item.network
+            at_home = self.cast.home_link(item.name) == item.network
             return (item.name, "at home") if at_home else (item.name,)
         if item.kind == "node":
             node = self.topology.nodes[item.name]
-            return (*self.name(item.name), *wrap(role_words(node.roles), self.measures.wrap))
+            return (*self.name(item.name), *wrap(role_words(node.roles, self.cast.roles), self.measures.wrap))
         network = self.topology.networks[item.name]
         subnet = str(network.subnet)
         room = (item.rows[1] - item.rows[0]) * self.measures.row - 12

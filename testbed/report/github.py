@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from testbed.errors import Source
-from testbed.report.evidence import Verdicts
+from testbed.evidence.verdicts import Verdicts
 from testbed.report.grid import SIGNS, Row
 
 

@@ -5,7 +5,7 @@ PDF and PNG are made by svglib and PDFium, which bring their fonts along: they n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from io import BytesIO
 from typing import Final
@@ -15,6 +15,7 @@ from testbed.report.templates import environment
 from testbed.report.tree import DOMAINS
 from testbed.report.words import role_words
 from testbed.topology.model import Domain, Network, Topology
+from testbed.topology.roles import Role, builtin_roles
 
 PNG_SCALE: Final = 2.0
 
@@ -29,40 +30,51 @@ class GraphFormat(StrEnum):
     dot = "dot"
 
 
-def graph(topology: Topology, form: GraphFormat, *, attached: str | None = None) -> bytes:
-    """Draw a topology with its mobile nodes attached to a network (None: nowhere yet); text is UTF-8."""
-    drawn = _FORMS[form](topology, attached)
+def graph(
+    topology: Topology,
+    form: GraphFormat,
+    *,
+    attached: str | None = None,
+    roles: Mapping[str, Role] | None = None,
+) -> bytes:
+    """Draw a topology with its mobile nodes attached to a network (None: nowhere yet); text is UTF-8.
+
+    `roles` are the manifests of its roles; without, the built-in ones are known.
+    """
+    drawn = _FORMS[form](topology, builtin_roles() if roles is None else roles, attached)
     return drawn if isinstance(drawn, bytes) else drawn.encode()
 
 
-def svg(topology: Topology, attached: str | None = None, *, dark: bool = True) -> str:
+def svg(
+    topology: Topology, roles: Mapping[str, Role], attached: str | None = None, *, dark: bool = True
+) -> str:
     """A self-contained SVG for every renderer; with `dark`, browsers show it light or dark."""
     return (
         environment()
         .get_template("alone.svg.j2")
         .render(
             title=f"{topology.name}: {topology.title}",
-            drawing=draw(topology, "wide", attached=attached),
+            drawing=draw(topology, "wide", attached=attached, roles=roles),
             dark=dark,
         )
     )
 
 
-def pdf(topology: Topology, attached: str | None = None) -> bytes:
+def pdf(topology: Topology, roles: Mapping[str, Role], attached: str | None = None) -> bytes:
     """One PDF page as large as the drawing."""
     from reportlab.graphics import renderPDF
     from svglib.svglib import svg2rlg
 
-    drawing = svg2rlg(BytesIO(svg(topology, attached, dark=False).encode()))
+    drawing = svg2rlg(BytesIO(svg(topology, roles, attached, dark=False).encode()))
     made: bytes = renderPDF.drawToString(drawing)
     return made
 
 
-def png(topology: Topology, attached: str | None = None) -> bytes:
+def png(topology: Topology, roles: Mapping[str, Role], attached: str | None = None) -> bytes:
     """A PNG image with `PNG_SCALE` pixels for each point of the drawing."""
     from pypdfium2 import PdfDocument
 
-    document = PdfDocument(pdf(topology, attached))
+    document = PdfDocument(pdf(topology, roles, attached))
     image = BytesIO()
     document[0].render(scale=PNG_SCALE).to_pil().save(image, format="PNG")
     return image.getvalue()
@@ -90,7 +102,7 @@ def _about(network: Network) -> str:
     return f"{network.subnet}" + (", wireless" if network.medium == "wireless" else "")
 
 
-def mermaid(topology: Topology, attached: str | None = None) -> str:
+def mermaid(topology: Topology, roles: Mapping[str, Role], attached: str | None = None) -> str:
     """A Mermaid flowchart, as Markdown renderers draw it."""
     lines = ["---", f'title: "{_quoted(topology.title, "#quot;")}"', "---", "flowchart LR"]
     for domain, networks, nodes in _by_domain(topology):
@@ -98,22 +110,21 @@ def mermaid(topology: Topology, attached: str | None = None) -> str:
         for name in networks:
             lines.append(f'    {_id("net", name)}(["{name}<br/>{_about(topology.networks[name])}"])')
         for name in nodes:
-            lines.append(
-                f'    {_id("node", name)}["<b>{name}</b><br/>{role_words(topology.nodes[name].roles)}"]'
-            )
+            words = role_words(topology.nodes[name].roles, roles)
+            lines.append(f'    {_id("node", name)}["<b>{name}</b><br/>{words}"]')
         lines.append("  end")
     for name, node in topology.nodes.items():
         for net, address in node.links.items():
             lines.append(f'  {_id("net", net)} ---|"{address}"| {_id("node", name)}')
         if node.attaches:
-            lines.append(f'  {_id("node", name)}["<b>{name}</b><br/>{role_words(node.roles)}"]')
+            lines.append(f'  {_id("node", name)}["<b>{name}</b><br/>{role_words(node.roles, roles)}"]')
         for net in node.attaches:
             link = "===" if net == attached else "-.-"
             lines.append(f"  {_id('net', net)} {link} {_id('node', name)}")
     return "\n".join(lines) + "\n"
 
 
-def dot(topology: Topology, attached: str | None = None) -> str:
+def dot(topology: Topology, roles: Mapping[str, Role], attached: str | None = None) -> str:
     """A Graphviz graph."""
     lines = [
         f'graph "{topology.name}" {{',
@@ -127,12 +138,12 @@ def dot(topology: Topology, attached: str | None = None) -> str:
             label = f"{name}\\n{_about(topology.networks[name])}"
             lines.append(f'    {_id("net", name)} [shape=ellipse, label="{label}"];')
         for name in nodes:
-            label = f"{name}\\n{role_words(topology.nodes[name].roles)}"
+            label = f"{name}\\n{role_words(topology.nodes[name].roles, roles)}"
             lines.append(f'    {_id("node", name)} [shape=box, label="{label}"];')
         lines.append("  }")
     for name, node in topology.nodes.items():
         if node.attaches:
-            label = f"{name}\\n{role_words(node.roles)}"
+            label = f"{name}\\n{role_words(node.roles, roles)}"
             lines.append(f'  {_id("node", name)} [shape=box, style=rounded, label="{label}"];')
         for net, address in node.links.items():
             lines.append(f'  {_id("net", net)} -- {_id("node", name)} [label="{address}"];')
@@ -146,7 +157,7 @@ def _quoted(text: str, quote: str) -> str:
     return text.replace('"', quote)
 
 
-_FORMS: dict[GraphFormat, Callable[[Topology, str | None], str | bytes]] = {
+_FORMS: dict[GraphFormat, Callable[[Topology, Mapping[str, Role], str | None], str | bytes]] = {
     GraphFormat.svg: svg,
     GraphFormat.pdf: pdf,
     GraphFormat.png: png,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from testbed.report.evidence import Claim, Verdicts
+from testbed.evidence.verdicts import Claim, Verdicts
 from testbed.topology.model import Topology
 
 State = Literal["refuted", "inconclusive", "works", "costs", "fails", "holds"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from testbed.report.evidence import SIDES, Claim, Verdicts
+from testbed.evidence.verdicts import SIDES, Claim, Verdicts
 
 
 def junit(verdicts: Verdicts) -> str:

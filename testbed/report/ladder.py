@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from testbed.evidence.folder import RunFolder
+from testbed.evidence.run import EventRecord, StepRecord
 from testbed.packet.layers import Ipv4, Layer
 from testbed.packet.names import Names
-from testbed.report.evidence import Event, Run, StepTaken
 from testbed.report.messages import Counted, Message, Stack, read_messages
 from testbed.report.tree import arrange
+from testbed.topology.cast import Cast
 from testbed.topology.model import Topology
 from testbed.topology.names import topology_names
 
@@ -86,11 +88,12 @@ class Ladder:
     unreadable: dict[str, str]  # captures that cannot be read, and why
 
 
-def build_ladder(run: Run, topology: Topology | None, counted: Counted | None = None) -> Ladder:
+def build_ladder(run: RunFolder, topology: Topology | None, counted: Counted | None = None) -> Ladder:
     """The ladder of one run; its nodes stand side by side as in the drawing of the topology."""
-    names = topology_names(topology) if topology else Names({})
+    cast = Cast.of(topology) if topology else None
+    names = topology_names(cast) if cast else Names({})
     order = node_order(topology) if topology else []
-    seen = read_messages(run, topology, names, counted or {})
+    seen = read_messages(run, cast, names, counted or {})
     turns = sorted(step.began for step in run.steps)
     rows = [*_message_rows(seen.messages, names, turns), *map(_step_row, run.steps), *_event_rows(run.events)]
     rows = [row for row in rows if row.time > 0]
@@ -170,11 +173,11 @@ def _headers(layers: Sequence[Layer], names: Names, *, flowing: bool) -> Header 
     return made
 
 
-def _step_row(step: StepTaken) -> Row:
+def _step_row(step: StepRecord) -> Row:
     return Row("step", step.began, text=step.text, until=step.ended, result=step.result)
 
 
-def _event_rows(events: Iterable[Event]) -> Iterable[Row]:
+def _event_rows(events: Iterable[EventRecord]) -> Iterable[Row]:
     for event in events:
         if event.name in _QUIET_EVENTS or event.source == "init":
             continue

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from testbed.evidence.folder import RunFolder
 from testbed.packet.decode import Packet, decode
 from testbed.packet.layers import (
     AgentMessage,
@@ -23,7 +24,7 @@ from testbed.packet.layers import (
 )
 from testbed.packet.names import Names
 from testbed.packet.pcap import CaptureError, Frame, packet_mark
-from testbed.report.evidence import Run
+from testbed.topology.cast import Cast
 from testbed.topology.model import Topology
 
 _SAME_WITHIN = 2 * 10**9  # ns: the longest a packet is under way from tap to tap
@@ -106,8 +107,9 @@ Counted = Mapping[tuple[str, str], Collection[int]]
 """Capture file's name and packet's mark → numbers of the expectations that counted the packet."""
 
 
-def read_messages(run: Run, topology: Topology | None, names: Names, counted: Counted) -> Seen:
+def read_messages(run: RunFolder, cast: Cast | None, names: Names, counted: Counted) -> Seen:
     """The messages of a run in order of time, and what each tap saw."""
+    topology = cast.topology if cast else None
     sightings: list[tuple[Frame, Packet, tuple[str, str]]] = []
     counters: dict[int, Collection[int]] = {}  # by the frame's identity in memory
     hardware = _Hardware(names)
@@ -149,7 +151,7 @@ def read_messages(run: Run, topology: Topology | None, names: Names, counted: Co
         message.counted.update(counters.get(id(frame), ()))
         messages.append(message)
     for message in messages:
-        _ends(message, names, hardware.known, tapped, topology)
+        _ends(message, names, hardware.known, tapped, cast)
     return Seen(tuple(messages), taps, skipped, unreadable)
 
 
@@ -204,7 +206,7 @@ def _ends(
     names: Names,
     hardware: dict[bytes, str],
     tapped: set[tuple[str, str]],
-    topology: Topology | None,
+    cast: Cast | None,
 ) -> None:
     """Who sent it to whom, and whether it arrived where it was to be seen."""
     ip, link = message.packet.first(Ipv4), message.packet.first(Link)
@@ -218,19 +220,20 @@ def _ends(
         # To everybody, or to an address we do not know: as far as it was seen.
         message.receiver = other[-1] if other else ""
         return
-    if topology and message.receiver in topology.nodes:
-        message.missing = _missing(message, ip.destination, tapped, topology)
+    if cast and message.receiver in cast.topology.nodes:
+        message.missing = _missing(message, ip.destination, tapped, cast)
 
 
-def _missing(message: Message, address: IPv4Address, tapped: set[tuple[str, str]], topology: Topology) -> str:
+def _missing(message: Message, address: IPv4Address, tapped: set[tuple[str, str]], cast: Cast) -> str:
     """The receiver's tap where the message should have been seen and was not; "" if there is none.
 
     A mobile node's home address says nothing about where the mobile node is.
     """
+    topology = cast.topology
     node = topology.nodes[message.receiver]
     if message.receiver in {name for name, _ in message.taps}:
         return ""
-    if node.attaches and str(address) == str(node.settings.get("home-address")):
+    if node.attaches and address == cast.home_address(message.receiver):
         return ""
     for name, network in sorted(tapped):
         if name == message.receiver and network in topology.networks:

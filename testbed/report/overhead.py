@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from testbed.agreed import PROBE_MARKER
+from testbed.evidence.folder import RunFolder
+from testbed.evidence.verdicts import SIDES
 from testbed.packet.decode import Packet, decode
 from testbed.packet.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
 from testbed.packet.pcap import CaptureError, Frame, read_capture
-from testbed.report.evidence import SIDES, Evidence, Run
+from testbed.report.evidence import Evidence
 from testbed.topology.model import Topology
 
 INNER: Final = 20 + 8 + 20 + len(PROBE_MARKER)
@@ -101,10 +103,10 @@ def overheads(evidence: Evidence) -> list[Overhead]:
 def captures(evidence: Evidence) -> Iterator[Capture]:
     """The captures of the mobile node's links in every run with a probe."""
     for claim in evidence.verdicts.claims if evidence.verdicts else ():
-        for side in SIDES:
-            run, facts = evidence.run(claim.id, side), claim.facts(side)
-            lab = facts.lab if facts else ""
-            topology = evidence.topology_of(lab)
+        for side, (_, run) in ((at, run) for at in SIDES for run in evidence.runs(claim.id, at)):
+            facts = claim.facts(side)
+            lab = run.record.lab if run.record else facts.lab if facts else ""
+            topology = evidence.topology_of_run(run, lab)
             if topology is None or not any(step.text.startswith("probe") for step in run.steps):
                 continue
             stack = _stack(evidence, lab, topology)
@@ -118,15 +120,15 @@ def captures(evidence: Evidence) -> Iterator[Capture]:
 
 def _stack(evidence: Evidence, lab: str, topology: Topology) -> str:
     """The stack a lab was brought up with: of several changes the last one counts."""
-    about = (evidence.verdicts.backends if evidence.verdicts else {}).get(lab.partition(", ")[0])
-    for one in reversed(str(about.get("sets", "")).split() if isinstance(about, dict) else []):
+    about = evidence.lab(lab)
+    for one in reversed(about.sets.split() if about else []):
         option, _, value = one.partition("=")
         if option in ("stack", "option.stack", "options.stack"):
             return value
     return str(topology.options["stack"].default) if "stack" in topology.options else ""
 
 
-def _links(run: Run, topology: Topology) -> Iterator[tuple[str, list[Frame]]]:
+def _links(run: RunFolder, topology: Topology) -> Iterator[tuple[str, list[Frame]]]:
     mobile = [name for name, node in topology.nodes.items() if node.attaches]
     for name in mobile:
         for network in topology.nodes[name].attaches:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed.evidence.folder import RunFolder
+from testbed.evidence.handoff import HandOffs
+from testbed.evidence.verdicts import SIDES, Claim, LabFacts, RunFacts, Side, Verdicts
+from testbed.evidence.versions import Versions
 from testbed.report.drawing import Drawing, draw
-from testbed.report.evidence import SIDES, Claim, Evidence, HandOffs, RunFacts, Side, Verdicts
+from testbed.report.evidence import Evidence
 from testbed.report.grid import SIGNS, grid
 from testbed.report.ladder import Ladder, build_ladder
 from testbed.report.overhead import INNER, overheads
@@ -24,11 +28,19 @@ ROWS = 40
 
 
 @dataclass(frozen=True)
-class RunView:
-    """One run of a claim as the page shows it."""
+class SideView:
+    """The run of a claim or its control, each of which may be several runs."""
 
     side: Side
     facts: RunFacts | None
+    runs: tuple[RunView, ...]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as the page shows it."""
+
+    name: str  # main, control, main-2 …
     ladder: Ladder
     path: tuple[str, ...]  # networks
     drawings: tuple[Drawing, ...]  # with the path; none if the mobile node went nowhere
@@ -39,7 +51,7 @@ class ClaimView:
     """One claim as the page shows it."""
 
     claim: Claim
-    runs: tuple[RunView, ...]
+    sides: tuple[SideView, ...]
     command: str
 
 
@@ -59,13 +71,14 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     several = verdicts is not None and not verdicts.scenario
     topology = None if several else evidence.topology
     scenarios = list(_scenarios(evidence, verdicts)) if verdicts else []
+    cost = overheads(evidence)
     return (
         environment()
         .get_template("page.html.j2")
         .render(
             heading=_heading(verdicts, handoffs),
             when=_when(evidence),
-            contents=_contents(scenarios, handoffs, several=several),
+            contents=_contents(scenarios, handoffs, several=several, overhead=bool(cost)),
             topology=topology,
             drawings=_drawings(topology, []),
             several=several,
@@ -74,7 +87,7 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
             grid=grid(verdicts, evidence.scenarios) if verdicts else [],
             grid_signs=SIGNS,
             selection=select(verdicts, evidence.scenarios) if verdicts and several else None,
-            overheads=overheads(evidence),
+            overheads=cost,
             inner=INNER,
             counts={v: sum(c.verdict == v for c in verdicts.claims) for v in VERDICTS} if verdicts else {},
             backends=_backends(verdicts.backends if verdicts else {}),
@@ -103,12 +116,12 @@ def _heading(verdicts: Verdicts | None, handoffs: HandOffs | None) -> str:
 def _when(evidence: Evidence) -> str:
     """The day of the evidence and the version that made it, as far as the folder has them."""
     day = evidence.written
-    version = evidence.versions.get("testbed")
+    version = evidence.versions.testbed if evidence.versions else ""
     return (f", {day:%Y-%m-%d}" if day else "") + (f", testbed {version}" if version else "")
 
 
 def _contents(
-    scenarios: Sequence[ScenarioView], handoffs: HandOffs | None, *, several: bool
+    scenarios: Sequence[ScenarioView], handoffs: HandOffs | None, *, several: bool, overhead: bool
 ) -> list[dict[str, Any]]:
     """Anchors, titles and claims of the page's parts; none where it has only one."""
     parts: list[dict[str, Any]] = []
@@ -117,6 +130,8 @@ def _contents(
     if several:
         title = "Which scenarios need solving? (RFC 4093 §3, computed)"
         parts.append({"anchor": "selection", "title": title, "claims": ()})
+    if scenarios and overhead:
+        parts.append({"anchor": "overhead", "title": "Header overhead per packet", "claims": ()})
     for one in scenarios:
         title = f"{one.name}: {one.topology.title}" if one.topology else one.name
         claims = tuple(view.claim for view in one.claims)
@@ -140,22 +155,29 @@ def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]
 
 
 def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
-    runs = []
+    sides = []
     for side in SIDES:
-        facts, run = claim.facts(side), evidence.run(claim.id, side)
-        topology = evidence.topology_of(facts.lab if facts else "")
-        drawings = _drawings(topology, run.path) if run.path else ()
-        ladder = build_ladder(run, topology, _counted(claim, side))
-        runs.append(RunView(side, facts, ladder, tuple(run.path), drawings))
+        facts = claim.facts(side)
+        runs = (
+            _run(claim, side, name, run, evidence.topology_of_run(run, facts.lab if facts else ""))
+            for name, run in evidence.runs(claim.id, side)
+        )
+        sides.append(SideView(side, facts, tuple(runs)))
     command = ["testbed", "verify", scenario, "--claim", claim.id, "--evidence", "evidence"]
-    return ClaimView(claim, tuple(runs), shlex.join(command))
+    return ClaimView(claim, tuple(sides), shlex.join(command))
 
 
-def _counted(claim: Claim, side: Side) -> dict[tuple[str, str], set[int]]:
-    """Which packets of the first run of a side were counted, by the number of the finding."""
+def _run(claim: Claim, side: Side, name: str, run: RunFolder, topology: Topology | None) -> RunView:
+    drawings = _drawings(topology, run.path) if run.path else ()
+    ladder = build_ladder(run, topology, _counted(claim, side, name))
+    return RunView(name, ladder, tuple(run.path), drawings)
+
+
+def _counted(claim: Claim, side: Side, run: str) -> dict[tuple[str, str], set[int]]:
+    """Which packets of a run were counted, by the number of the finding among those of its side."""
     found: dict[tuple[str, str], set[int]] = {}
     for number, finding in enumerate(claim.findings(side), 1):
-        for file, marks in finding.matched.items() if finding.run == side else ():
+        for file, marks in finding.matched.items() if finding.run == run else ():
             for mark in marks:
                 found.setdefault((Path(file).name, mark), set()).add(number)
     return found
@@ -194,25 +216,23 @@ def _measure_commands(handoffs: HandOffs) -> list[str]:
     ]
 
 
-def _backends(labs: Mapping[str, Any]) -> dict[str, str]:
+def _backends(labs: Mapping[str, LabFacts]) -> dict[str, str]:
     """What did the work of each kind of service, over all labs: `esp` → `kernel-libipsec (userspace)`."""
     found: dict[str, dict[str, None]] = {}
-    for services in labs.values():
-        for name, backend in services.items() if isinstance(services, dict) else ():
-            if name not in ("topology", "sets"):
-                found.setdefault(name.rpartition("/")[2], {})[str(backend)] = None
+    for lab in labs.values():
+        for name, backend in lab.carriers.items():
+            found.setdefault(name.rpartition("/")[2], {})[backend] = None
     return {kind: ", ".join(backends) for kind, backends in found.items()}
 
 
-def _versions(versions: Mapping[str, Any]) -> list[str]:
+def _versions(versions: Versions | None) -> list[str]:
     """versions.json in words."""
-    found = []
-    for name, value in versions.items():
-        if name == "engine" and isinstance(value, dict):
-            found += [f"{value.get('name', 'engine')} {value.get('version', '')}"]
-            found += [f"kernel {value['kernel']}"] if "kernel" in value else []
-        elif name == "programs" and isinstance(value, dict):
-            found += [f"{program} {version}" for program, version in value.items()]
-        elif isinstance(value, str):
-            found.append(f"{name} {value}")
-    return found
+    if versions is None:
+        return []
+    engine, named = versions.engine, ("testbed", "finished", "image")
+    words = {name: getattr(versions, name) for name in named} | {
+        engine.name: engine.version,
+        "kernel": engine.kernel,
+        **versions.programs,
+    }
+    return [f"{name} {version}" for name, version in words.items() if version]

@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 from statistics import median
 
 from testbed.agreed import STEPS
-from testbed.report.evidence import HandOff, HandOffRun, HandOffs
+from testbed.evidence.handoff import HandOff, HandOffRun, HandOffs
 
 WIDTH, HEIGHT = 420.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 40.0
@@ -106,14 +106,9 @@ def stacks(handoffs: HandOffs) -> list[str]:
     return list(dict.fromkeys(run.stack for run in handoffs.runs))
 
 
-def outages(run: HandOffRun) -> list[float]:
-    """The outages that could be measured."""
-    return [move.outage_ms for move in run.moves if move.outage_ms is not None]
-
-
 def plot(handoffs: HandOffs) -> Plot | None:
     """The plot; None where no outage could be measured."""
-    values = [value for run in handoffs.runs for value in outages(run)]
+    values = [value for run in handoffs.runs for value in run.outages]
     if not values:
         return None
     x_values = ticks(max(max(run.rtt_ms for run in handoffs.runs), 1) * 1.05)
@@ -130,7 +125,7 @@ def plot(handoffs: HandOffs) -> Plot | None:
     series = []
     for number, stack in enumerate(names):
         beside = (number - (len(names) - 1) / 2) * 5  # stacks side by side where their RTTs are the same
-        points = [(x(r.rtt_ms) + beside, y(v)) for r in handoffs.runs if r.stack == stack for v in outages(r)]
+        points = [(x(r.rtt_ms) + beside, y(v)) for r in handoffs.runs if r.stack == stack for v in r.outages]
         fit = handoffs.fit.get(stack)
         line, model = None, ""
         if fit:
@@ -154,7 +149,7 @@ def distributions(handoffs: HandOffs) -> list[Distribution]:
     numbers = {stack: number for number, stack in enumerate(stacks(handoffs))}
     found = []
     for run in handoffs.runs:
-        values, moves = outages(run), len(run.moves)
+        values, moves = run.outages, len(run.moves)
         if not values:
             continue
         found.append(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from testbed.claim.claims import Claim as Written
-from testbed.report.evidence import Claim, Verdicts
+from testbed.evidence.verdicts import Claim, Verdicts
 from testbed.topology.model import Topology
 
 State = Literal["held", "not held", "undecided"]

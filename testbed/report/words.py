@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from testbed.topology.model import Topology
-
-ROLE_WORDS = {
-    "dhcp-server": "DHCP server",
-    "foreign-agent": "foreign agent",
-    "home-agent": "home agent",
-    "mobile-node": "mobile node",
-    "nat": "NAT",
-    "ospf": "OSPF",
-    "vpn-client": "VPN client",
-    "vpn-gateway": "VPN gateway",
-}
-_PLAIN_ROLES = ("router", "ospf", "hub")
-"""Roles that many nodes have: named last."""
+from testbed.topology.roles import Drawn, Role
 
 
-def role_words(roles: Sequence[str]) -> str:
-    """The roles of a node in words, the particular ones first."""
-    ordered = sorted(roles, key=lambda role: role in _PLAIN_ROLES)
-    return ", ".join(ROLE_WORDS.get(role, role.replace("-", " ")) for role in ordered if role != "hub")
-
-
-def home_network(topology: Topology, mobile: str) -> str | None:
-    """The network where a mobile node is at home, if it is a real one."""
-    agent = topology.nodes.get(str(topology.nodes[mobile].settings.get("home-agent")))
-    return agent.settings.get("home-network") if agent else None
+def role_words(names: Sequence[str], roles: Mapping[str, Role]) -> str:
+    """The roles of a node in words as their manifests say, the particular ones first."""
+    drawn = {name: roles[name].drawing if name in roles else Drawn() for name in names}
+    ordered = sorted(names, key=lambda name: drawn[name].last)
+    return ", ".join(
+        drawn[name].label or name.replace("-", " ") for name in ordered if not drawn[name].hidden
+    )
 
 
 def clamp(value: float, low: float, high: float) -> float:

@@ -11,10 +11,12 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, get_args
 
 from testbed.claim.claims import check_claims
+from testbed.document.functions import Function, Meaning
 from testbed.document.marks import Marks, Path
 from testbed.document.read import describe, dotted, expected
 from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
+from testbed.topology.cast import Cast, Named
 from testbed.topology.images import check_images
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
@@ -36,6 +38,7 @@ class Checker:
         self._known_roles = list(known_roles)
         self._marks = marks
         self._settings: dict[str, dict[str, Any]] = {}
+        self._cast = Cast(topology, roles, self._settings)
 
     def _fail(self, path: Path, message: str, hint: str | None = None, *, key: bool = False) -> None:
         source = self._marks.key(path) if key else self._marks.value(path)
@@ -94,7 +97,7 @@ class Checker:
         self.errors += check_images(self._topology, self._roles, self._marks)
         self._check_mobility(owners)
         self._check_configurations()
-        check_claims(self._topology, self._fail)
+        check_claims(Named(self._cast), self._fail)
 
     # Networks
 
@@ -112,8 +115,9 @@ class Checker:
             self._unknown((*path, "hub"), "node", network.hub, self._topology.nodes)
         elif name not in hub.links:
             self._fail((*path, "hub"), f"{network.hub} is not linked to {name}", "give it an address there")
-        elif "hub" not in hub.roles:
-            self._fail((*path, "hub"), f"{network.hub} does not have the role hub", "add hub to its roles")
+        elif not self._cast.acts_as(network.hub, Function.HUB):
+            hint = f"add {Function.HUB} to its roles"
+            self._fail((*path, "hub"), f"{network.hub} does not have the role {Function.HUB}", hint)
 
     def _check_overlaps(self) -> None:
         seen: list[tuple[str, IPv4Network]] = []
@@ -121,11 +125,10 @@ class Checker:
             self._overlap(("networks", name, "subnet"), network.subnet, seen)
             seen.append((name, network.subnet))
         for name in self._topology.nodes:
-            for key in ("inner-pool", "virtual-home"):
-                prefix = self._settings[name].get(key)
-                if isinstance(prefix, IPv4Network):
-                    self._overlap(("nodes", name, "settings", key), prefix, seen)
-                    seen.append((f"{key} of {name}", prefix))
+            for meaning, prefix in self._cast.owned_prefixes(name).items():
+                path = self._setting_path(name, meaning)
+                self._overlap(path, prefix, seen)
+                seen.append((f"{path[-1]} of {name}", prefix))
 
     def _overlap(self, path: Path, prefix: IPv4Network, seen: list[tuple[str, IPv4Network]]) -> None:
         if taken := not_unicast(prefix):
@@ -147,12 +150,12 @@ class Checker:
                 self._unknown(path, "role", role, self._known_roles)
             elif role in self._roles:
                 for needed in self._roles[role].needs:
-                    if needed not in node.roles:
+                    if not self._cast.acts_as(name, needed):
                         self._fail(
                             path, f"the role {role} needs the role {needed}", f"add {needed} to the roles"
                         )
                 for needed in self._roles[role].topology_needs:
-                    if not any(needed in other.roles for other in self._topology.nodes.values()):
+                    if not self._cast.with_role(needed):
                         hint = f"give a node the role {needed}"
                         self._fail(path, f"a {role} needs a node with the role {needed}", hint)
                 for needed in sorted({*self._roles[role].topology_options} - self._topology.options.keys()):
@@ -200,7 +203,7 @@ class Checker:
                     f"{name} is already linked to {network}",
                     "a network is either linked or attached to",
                 )
-        mobile = "mobile-node" in node.roles
+        mobile = self._cast.acts_as(name, Function.MOBILE_NODE)
         if node.attaches and not mobile:
             self._fail(
                 ("nodes", name, "attaches"), "only a mobile node attaches to networks", "use links", key=True
@@ -224,10 +227,10 @@ class Checker:
                 self._fail(path, f"the next hop {hop} is {name} itself")
 
     def _check_pools(self, name: str, node: Node) -> None:
-        pool = self._settings[name].get("dhcp-pool")
-        if not isinstance(pool, AddressRange):
+        pool: AddressRange | None = self._cast.meant(name, Meaning.DHCP_POOL)
+        if pool is None:
             return
-        path: Path = ("nodes", name, "settings", "dhcp-pool")
+        path = self._setting_path(name, Meaning.DHCP_POOL)
         subnets = {n: self._topology.networks[n].subnet for n in node.links if n in self._topology.networks}
         home = next(
             (n for n, subnet in subnets.items() if pool.first in subnet and pool.last in subnet), None
@@ -276,7 +279,7 @@ class Checker:
             ("nodes", name, "settings") if self._has(("nodes", name, "settings")) else ("nodes", name)
         )
         about = f" ({setting.help[0].lower()}{setting.help[1:]})" if setting.help else ""
-        owners = [n for n, other in self._topology.nodes.items() if setting.role in other.roles]
+        owners = self._cast.with_role(setting.role) if setting.role else ()
         example = owners[0] if owners else setting.type.upper()
         self._fail(
             path,
@@ -302,12 +305,11 @@ class Checker:
             if result not in self._topology.nodes:
                 self._unknown(path, "node", result, self._topology.nodes)
                 return None
-            if setting.role and setting.role not in self._topology.nodes[result].roles:
-                having = [n for n, other in self._topology.nodes.items() if setting.role in other.roles]
+            if setting.role and not self._cast.acts_as(result, setting.role):
                 self._fail(
                     path,
                     f"expected a node with the role {setting.role}, got {result}",
-                    did_you_mean(result, having),
+                    did_you_mean(result, self._cast.with_role(setting.role)),
                 )
                 return None
         return result
@@ -316,45 +318,42 @@ class Checker:
 
     def _check_mobility(self, owners: dict[IPv4Address, str]) -> None:
         for name, node in self._topology.nodes.items():
-            settings = self._settings[name]
-            if "home-agent" in node.roles and "home-agent" in self._roles:
-                chosen = [
-                    key for key in ("home-network", "virtual-home") if node.settings.get(key) is not None
-                ]
-                if len(chosen) != 1:
-                    self._fail(
-                        ("nodes", name),
-                        "a home agent needs either home-network or virtual-home"
-                        + (", not both" if chosen else ""),
-                        "settings: {home-network: NETWORK}, or {virtual-home: PREFIX}",
-                        key=True,
-                    )
-                if (beside := self._topology.nodes.get(str(settings.get("gateway")))) is not None:
-                    self._check_beside(name, settings, set(node.links) & set(beside.links))
-            address, agent = settings.get("home-address"), settings.get("home-agent")
-            if not isinstance(address, IPv4Address):
+            if self._cast.acts_as(name, Function.HOME_AGENT):
+                self._check_home(name, node)
+            address, agent = self._cast.home_address(name), self._cast.home_agent(name)
+            if address is None:
                 continue
-            path: Path = ("nodes", name, "settings", "home-address")
-            home = self._home_prefix(agent) if agent in self._topology.nodes else None
+            path = self._setting_path(name, Meaning.HOME_ADDRESS)
+            home = self._cast.home_prefix(agent) if agent in self._topology.nodes else None
             if home is not None:
                 self._check_host(path, address, home, f"home network of {agent}")
             if address in owners:
                 self._fail(path, f"{address} is already the address of {owners[address]}")
             owners.setdefault(address, name)
 
-    def _check_beside(self, name: str, settings: Mapping[str, Any], shared: set[str]) -> None:
-        path: Path = ("nodes", name, "settings", "gateway")
-        if settings.get("virtual-home") is None:
+    def _check_home(self, name: str, node: Node) -> None:
+        kinds = (Meaning.HOME_NETWORK, Meaning.VIRTUAL_HOME)
+        link, prefix = (self._cast.written_as(name, kind) for kind in kinds)
+        keys = [key for kind in kinds for key in self._cast.keys(name, kind)]
+        chosen = [key for key in keys if node.settings.get(key) is not None]
+        if len(chosen) != 1:
+            self._fail(
+                ("nodes", name),
+                f"a home agent needs either {link} or {prefix}" + (", not both" if chosen else ""),
+                f"settings: {{{link}: NETWORK}}, or {{{prefix}: PREFIX}}",
+                key=True,
+            )
+        beside = self._topology.nodes.get(str(self._cast.meant(name, Meaning.VPN_GATEWAY)))
+        if beside is not None:
+            self._check_beside(name, set(node.links) & set(beside.links))
+
+    def _check_beside(self, name: str, shared: set[str]) -> None:
+        path = self._setting_path(name, Meaning.VPN_GATEWAY)
+        if self._cast.meant(name, Meaning.VIRTUAL_HOME) is None:
             self._fail(path, "only a home agent with a virtual home network has a gateway beside it")
         intranet = {one for one, network in self._topology.networks.items() if network.domain == "intranet"}
         if not shared & intranet:
             self._fail(path, f"expected a gateway on a network of the Intranet that {name} is on")
-
-    def _home_prefix(self, agent: str) -> IPv4Network | None:
-        settings = self._settings[agent]
-        network = settings.get("home-network")
-        prefix = self._topology.networks[network].subnet if network else settings.get("virtual-home")
-        return prefix if isinstance(prefix, IPv4Network) else None
 
     def _check_configurations(self) -> None:
         attachable = {network for node in self._topology.nodes.values() for network in node.attaches}
@@ -367,7 +366,7 @@ class Checker:
                     f"expected one of the choices of option stack ({', '.join(choices)}), got {one.stack}"
                 )
                 self._fail((*path, "stack"), wanted, _near(one.stack, choices))
-            role = "foreign-agent" if one.attachment == "foreign-agent" else "dhcp-server"
+            role = Function.FOREIGN_AGENT if one.attachment == "foreign-agent" else Function.DHCP_SERVER
             for place, network in enumerate(one.networks):
                 where: Path = (*path, "networks", place)
                 if network not in self._topology.networks:
@@ -375,10 +374,13 @@ class Checker:
                 elif network not in attachable:
                     wanted = f"expected a network that a mobile node attaches to, got {network}"
                     self._fail(where, wanted, _near(network, attachable))
-                elif not any(role in self._topology.nodes[n].roles for n in self._topology.linked(network)):
+                elif not any(self._cast.acts_as(n, role) for n in self._topology.linked(network)):
                     self._fail(where, f"{one.attachment} needs a {role} on {network}", f"link a {role} to it")
 
     # Helpers
+
+    def _setting_path(self, name: str, meaning: Meaning) -> Path:
+        return ("nodes", name, "settings", self._cast.written_as(name, meaning))
 
     def _has(self, path: Path) -> bool:
         return path in self._marks.at

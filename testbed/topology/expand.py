@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import Field
 
-from testbed.claim.claims import KINDS, Trial
+from testbed.claim.claims import Trial
 from testbed.document.marks import Marks, Path
 from testbed.document.part import Part
 from testbed.document.read import describe, dotted, place, validate_model
 from testbed.document.tree import append, graft, merge
 from testbed.document.values import Label, Name
 from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.model import Topology
 from testbed.topology.overrides import Choice

@@ -67,7 +67,7 @@ def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None 
 
     files = role_files(templates)
     used = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)
-    roles = load_roles([files[role] for role in used if role in files])
+    roles = load_roles(used, files)
     checker = Checker(topology, roles, marks, known_roles=list(files))
     options = checker.options(changes.choices)
     settings = checker.settings()

@@ -12,28 +12,23 @@ import yaml
 
 from testbed.document.marks import Marks
 from testbed.errors import Source
+from testbed.topology.cast import Cast
 from testbed.topology.images import role_images
 from testbed.topology.model import Node, OptionScalar, Topology
-from testbed.topology.roles import Role
 
 
 @dataclass(frozen=True)
-class LoadedTopology:
+class LoadedTopology(Cast):
     """What `load_topology` returns and everything after it works on."""
 
-    topology: Topology
     file: str
     """The file it was read from, as the user named it (a built-in one: its whole path)."""
     sets: tuple[str, ...]
     """The `--set` texts that were applied."""
     templates: Path | None
     """The user's own template folder."""
-    roles: Mapping[str, Role]
-    """Every role that a node of this topology has, by name."""
     options: Mapping[str, OptionScalar]
     """Every option with the value chosen, else its default."""
-    settings: Mapping[str, Mapping[str, Any]]
-    """Node → every setting that its roles declare, typed as `roles.Setting` says; None where absent."""
     marks: Marks
     document: Mapping[str, Any]
     """The file as plain data, with everything included and written out and every `--set` applied."""
@@ -48,26 +43,19 @@ class LoadedTopology:
         """The nodes that attach to networks instead of being linked to them."""
         return tuple(name for name, node in self.topology.nodes.items() if node.attaches)
 
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """Every node by name."""
+        return self.topology.nodes
+
     def node(self, name: str) -> Node:
         """One node of the topology."""
         return self.topology.nodes[name]
-
-    def node_roles(self, name: str) -> tuple[Role, ...]:
-        """The roles of a node, in the order they are written."""
-        return tuple(self.roles[role] for role in self.topology.nodes[name].roles)
 
     def image(self, name: str) -> str | None:
         """The image a node runs where it is not the testbed's: the node's own, else that of its roles."""
         images = role_images(self.node_roles(name), self.topology.images)
         return self.topology.nodes[name].image or next(iter(images.values()), None)
-
-    def with_role(self, role: str) -> tuple[str, ...]:
-        """The nodes that have a role."""
-        return tuple(name for name, node in self.topology.nodes.items() if role in node.roles)
-
-    def forwards(self, name: str) -> bool:
-        """Whether a node forwards packets between its interfaces."""
-        return any(role.forwards for role in self.node_roles(name))
 
     def interface(self, node: str, network: str) -> IPv4Interface | None:
         """Address and prefix length of a node on a network; None where a mobile node attaches.
@@ -87,10 +75,9 @@ class LoadedTopology:
 
         Links inside the Intranet come first: nobody reaches the gateway's outside through its own tunnel.
         """
-        home: IPv4Address | None = self.settings[node].get("home-address")
         links = self.topology.nodes[node].links
         inside = [a for n, a in links.items() if self.topology.networks[n].domain == "intranet"]
-        return home or next(iter([*inside, *links.values()]), None)
+        return self.home_address(node) or next(iter([*inside, *links.values()]), None)
 
     def source(self, *path: str | int) -> Source:
         """Where a part of the topology was written, for errors found later; the nearest enclosing place."""

@@ -164,6 +164,11 @@ class Topology(Part):
         description="What the document says about it, and what must be seen (`verify`)",
     )
 
+    @property
+    def hubs(self) -> dict[str, str]:
+        """Network → the node that every packet on it crosses, for networks with one."""
+        return {name: network.hub for name, network in self.networks.items() if network.hub}
+
     def linked(self, network: str) -> dict[str, IPv4Address]:
         """The nodes with an address on a network."""
         return {name: node.links[network] for name, node in self.nodes.items() if network in node.links}

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 
+from testbed.document.functions import Meaning
 from testbed.packet.names import Names
-from testbed.topology.model import Topology
+from testbed.topology.cast import Cast
+from testbed.topology.loaded import LoadedTopology
 
 
-def topology_names(topology: Topology) -> Names:
+def host_addresses(topology: LoadedTopology) -> dict[str, IPv4Address]:
+    """Node → the address that its name has in every node and in filters; without the nodes that have none."""
+    return {
+        name: address
+        for name in topology.topology.nodes
+        if (address := topology.primary_address(name)) is not None
+    }
+
+
+def topology_names(cast: Cast) -> Names:
     """The names of a topology.
 
     An address nobody was given, on a link where a single mobile node may attach or in the pool of a
     gateway's inner addresses, can only be that mobile node's.
     """
+    topology = cast.topology
     addresses = {a: name for name, node in topology.nodes.items() for a in node.links.values()}
     addresses |= {net.subnet.broadcast_address: f"all@{name}" for name, net in topology.networks.items()}
     places: list[tuple[IPv4Network, str]] = []
     mobile = {name: node for name, node in topology.nodes.items() if node.attaches}
-    for name, node in mobile.items():
-        if "home-address" in node.settings:
-            addresses[IPv4Address(str(node.settings["home-address"]))] = name
+    for name in mobile:
+        if (home := cast.home_address(name)) is not None:
+            addresses[home] = name
     if len(mobile) == 1:
         name, node = next(iter(mobile.items()))
         places = [(topology.networks[net].subnet, f"{name}@{net}") for net in node.attaches]
-        for other in topology.nodes.values():
-            if "inner-pool" in other.settings:
-                places.append((IPv4Network(str(other.settings["inner-pool"])), f"{name}@vpn"))
+        for other in topology.nodes:
+            if (pool := cast.meant(other, Meaning.INNER_POOL)) is not None:
+                places.append((pool, f"{name}@vpn"))
     return Names(addresses, places)

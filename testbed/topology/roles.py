@@ -1,21 +1,23 @@
 """Roles: what a node can do, each declared once in `templates/roles/<role>.yaml`.
 
-A manifest names the settings a node has to give, the files rendered for it, the services that run and how
-each is known to be ready. A user's own template folder is searched before the built-in one, so a role can
-be added, or another vendor's put in the place of a built-in one, without touching the code.
+A manifest names the settings a node has to give and what each means, the files rendered for it, the services
+that run, how each is known to be ready and what observers may read of it, and how the role is drawn. A user's
+own template folder is searched before the built-in one, so a role can be added, or another vendor's put in
+the place of a built-in one, without touching the code: by `acts-as` it is taken wherever that one is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 
 from testbed.data import data_dir
+from testbed.document.functions import MEANINGS, Meaning, SettingType
 from testbed.document.read import load_document, validate_model
 from testbed.document.values import (
     Expected,
@@ -25,14 +27,8 @@ from testbed.document.values import (
     parse_prefix,
     parse_range,
 )
-from testbed.errors import TestbedError, TopologyError, raise_errors
+from testbed.errors import TestbedError, TopologyError, did_you_mean, raise_errors
 from testbed.topology.model import Part
-
-SettingType = Literal[
-    "network", "node", "address", "prefix", "address-range", "duration", "lifetime", "bool", "int", "string",
-    "enum",
-]  # fmt: skip
-
 
 Capability = Literal[
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "SETFCAP", "SETPCAP",
@@ -92,6 +88,12 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _meaning(value: Any) -> Meaning:
+    if isinstance(value, str) and value in [*Meaning]:
+        return Meaning(value)
+    raise Expected(f"one of {', '.join(Meaning)}", did_you_mean(str(value), Meaning))
+
+
 class Setting(Part):
     """One thing a role needs to be told about a node.
 
@@ -105,7 +107,12 @@ class Setting(Part):
     optional: bool = Field(default=False, description="May be absent although there is no default")
     choices: list[str] | None = Field(default=None, min_length=1, description="The values of an enum")
     at_least: str | None = Field(default=None, alias="at-least", description="For a duration: the shortest")
-    role: Name | None = Field(default=None, description="For a node: the role it must have")
+    role: Name | None = Field(default=None, description="For a node: the role it must have, or act as")
+    means: Annotated[Meaning, BeforeValidator(_meaning)] | None = Field(
+        default=None,
+        description="What the value is to checks, routes, observers and drawings: "
+        + "; ".join(f"{name}, {words} ({kind})" for name, (kind, words) in MEANINGS.items()),
+    )
     help: str = Field(default="", description="One sentence for readers and editors")
 
     @model_validator(mode="wrap")
@@ -118,6 +125,9 @@ class Setting(Part):
             raise Expected("`role` with the type node only")
         if setting.at_least is not None and setting.type != "duration":
             raise Expected("`at-least` with the type duration only")
+        if setting.means is not None and setting.type != MEANINGS[setting.means][0]:
+            kind, words = MEANINGS[setting.means]
+            raise Expected(f"the type {kind} with `means: {setting.means}`, {words}")
         if setting.default is None:
             return setting
         try:
@@ -183,6 +193,47 @@ class Service(Part):
     ready: str | None = Field(
         default=None, description="`self`: says so on stdout; else a command repeated until it exits 0"
     )
+    control: Name | None = Field(
+        default=None,
+        description="The control socket that it serves, /run/testbed/NAME.sock, named after the built-in "
+        "daemon whose requests it understands",
+    )
+    state: list[str] = Field(
+        default_factory=list,
+        description="What observers may read in its answer to `state`: backend, counters, bindings …",
+    )
+    flush: list[str] = Field(
+        default_factory=list, description="The lists in its state that the request `flush` empties"
+    )
+    ike_sas: str | None = Field(
+        default=None,
+        alias="ike-sas",
+        min_length=1,
+        description="A command that prints its IKE SAs: a JSON list of {remote-id, state}",
+    )
+
+    @model_validator(mode="after")
+    def _is_asked(self) -> Service:
+        if self.control is None and (self.state or self.flush):
+            raise Expected("`state` and `flush` with `control` only: it is asked over its control socket")
+        return self
+
+
+class Backend(Part):
+    """What does something on the node that its kernel would do elsewhere; reports name it."""
+
+    by: str = Field(min_length=1, description="What does it, in words")
+    when: str | None = Field(
+        default=None, description="A command that exits 0 where it does; always if absent"
+    )
+
+
+class Drawn(Part):
+    """How a role is named in drawings, among the other roles of its node."""
+
+    label: str | None = Field(default=None, description="Its words; by default its name without hyphens")
+    last: bool = Field(default=False, description="Named after the others, as what many nodes are")
+    hidden: bool = Field(default=False, description="Not named")
 
 
 class Role(Part):
@@ -190,6 +241,12 @@ class Role(Part):
 
     name: Name = Field(description="The role's name; the manifest's file is called the same")
     summary: str = Field(description="One line for readers")
+    acts_as: list[Name] = Field(
+        default_factory=list,
+        alias="acts-as",
+        description="Roles in whose place it stands: it is taken wherever they are asked for, and has every "
+        "setting that they require, by what it means",
+    )
     needs: list[Name] = Field(default_factory=list, description="Roles that the same node must have too")
     topology_needs: list[Name] = Field(
         default_factory=list,
@@ -203,6 +260,19 @@ class Role(Part):
     )
     forwards: bool = Field(
         default=False, description="Whether the node forwards packets (net.ipv4.ip_forward)"
+    )
+    routing: Name | None = Field(
+        default=None,
+        description="`static` for a router of its neighbours, else the protocol by which it learns the "
+        "Intranet's prefixes from other routers",
+    )
+    border: bool = Field(
+        default=False,
+        description="Whether what the outside sends to the Intranet arrives at its link that means `outside`",
+    )
+    drawing: Drawn = Field(default_factory=Drawn, description="How drawings name it")
+    backends: dict[str, Backend] = Field(
+        default_factory=dict, description="What carries packets in the place of the kernel, for reports"
     )
     settings: dict[Name, Setting] = Field(
         default_factory=dict, description="What a node has to tell the role"
@@ -223,8 +293,11 @@ def role_files(templates: Path | None = None) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted((folder / "roles").glob("*.yaml"))}
 
 
-def load_role(file: Path) -> Role:
-    """Read one manifest; raises `TopologyError` (or `ErrorGroup`) that points into it."""
+def load_role(file: Path, files: Mapping[str, Path] | None = None) -> Role:
+    """Read one manifest; raises `TopologyError` (or `ErrorGroup`) that points into it.
+
+    `files` are the manifests of all roles, for what it says about others.
+    """
     known = [field.alias or name for name, field in Role.model_fields.items()]
     data, marks = load_document(file, str(file), known)
     role = validate_model(Role, data, marks)
@@ -232,19 +305,47 @@ def load_role(file: Path) -> Role:
         raise TopologyError(
             f"name: expected {file.stem}, after the file, got {role.name}", source=marks.value(("name",))
         )
+    for index, name in enumerate(role.acts_as):
+        where = marks.value(("acts-as", index))
+        if files is not None and name not in files:
+            raise TopologyError(
+                f"acts-as[{index}]: unknown role {name}", hint=did_you_mean(name, files), source=where
+            )
+        for missing in _unmet(role, load_role(files[name])) if files is not None else ():
+            kind, words = MEANINGS[missing]
+            raise TopologyError(
+                f"acts-as[{index}]: a {name} has a setting for {words}, and {role.name} has none",
+                hint=f"settings: {{NAME: {{type: {kind}, means: {missing}}}}}",
+                source=where,
+            )
     return role
 
 
-def load_roles(files: Sequence[Path]) -> dict[str, Role]:
-    """Read several manifests and report the errors of all of them at once."""
+def _unmet(role: Role, other: Role) -> list[Meaning]:
+    """What every node with the other role gives, and nodes with this one cannot."""
+    has = {setting.means for setting in role.settings.values()}
+    return [
+        one.means for one in other.settings.values() if one.required and one.means and one.means not in has
+    ]
+
+
+def load_roles(names: Iterable[str], files: Mapping[str, Path]) -> dict[str, Role]:
+    """Read the manifests of some roles (those that have one) and report the errors of all of them at once."""
     roles: dict[str, Role] = {}
     errors: list[TestbedError] = []
-    for file in files:
+    for name in dict.fromkeys(names):
+        if name not in files:
+            continue
         try:
-            role = load_role(file)
+            roles[name] = load_role(files[name], files)
         except TestbedError as error:
             errors.append(error)
-        else:
-            roles[role.name] = role
     raise_errors(errors)
     return roles
+
+
+@cache
+def builtin_roles() -> Mapping[str, Role]:
+    """The roles that come with the product: what is known where a user's template folder is not at hand."""
+    files = role_files()
+    return load_roles(files, files)

@@ -7,7 +7,7 @@ Three kinds of nodes differ in what they know:
   outside nodes to those outside only, so that no Intranet prefix leaks into a router of the Internet; nodes
   on the Intranet to its networks too. A default route leads toward the hub of the Internet, from inside the
   Intranet toward its border;
-- a node with the role `ospf` learns the Intranet from its neighbours and only gets a default route outside.
+- a router that learns the Intranet from its neighbours (the role `ospf`) only gets a default route outside.
 
 What a node's `routes:` say stands before what is computed here. On a hub-and-spoke network the next hop is
 always the hub, reached with `onlink` since the node's own address is a /32 there.
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
+from testbed.document.functions import Meaning
 from testbed.topology.loaded import LoadedTopology
 
 DEFAULT = IPv4Network("0.0.0.0/0")
@@ -85,11 +86,11 @@ class _Graph:
         self._loaded = loaded
         self.nodes = loaded.topology.nodes
         self.networks = loaded.topology.networks
-        self._hubs = {net.hub for net in self.networks.values() if net.hub}
+        self._hubs = {*loaded.topology.hubs.values()}
         self._root = next(
             (net.hub for net in self.networks.values() if net.hub and net.domain == "internet"), None
         )
-        self._protected = [p for n in self.nodes if (p := loaded.settings[n].get("protects")) is not None]
+        self._protected = [p for n in self.nodes if (p := loaded.meant(n, Meaning.PROTECTS)) is not None]
 
     def route(self, prefix: IPv4Network, name: str, network: str, neighbour: str) -> Route:
         """The route of a node to a prefix through a neighbour on a network."""
@@ -97,8 +98,8 @@ class _Graph:
         return Route(prefix, self.nodes[neighbour].links[network], network, onlink)
 
     def knows_networks(self, name: str) -> bool:
-        """Whether a node has routes to single networks: it has several ways, and no OSPF."""
-        if "ospf" in self.nodes[name].roles:
+        """Whether a node has routes to single networks: it has several ways, and learns none."""
+        if self._loaded.learns_routes(name):
             return False
         return len(self.nodes[name].links) > 1 or name in self._hubs
 
@@ -112,7 +113,7 @@ class _Graph:
         outside = any(not self._inside(network) for network in node.links)
         if outside:
             return self._first_hop(name, lambda other: other == self._root, self._outside)
-        if "ospf" in node.roles:
+        if self._loaded.learns_routes(name):
             return None
         return self._first_hop(name, self._is_border, self._inside)
 
@@ -139,18 +140,16 @@ class _Graph:
     def _owned(self) -> Iterator[tuple[str, IPv4Network, bool]]:
         """Prefixes that a node answers for without a link that has them: owner, prefix, Intranet or not."""
         for name, node in self.nodes.items():
-            settings = self._loaded.settings[name]
-            if pool := settings.get("inner-pool"):
-                yield name, pool, True
-            if home := settings.get("virtual-home"):
-                protected = any(home.subnet_of(prefix) for prefix in self._protected)
-                yield name, home, protected or all(map(self._inside, node.links))
+            for kind, prefix in self._loaded.owned_prefixes(name).items():
+                lent = kind is Meaning.INNER_POOL
+                protected = any(prefix.subnet_of(other) for other in self._protected)
+                yield name, prefix, lent or protected or all(map(self._inside, node.links))
 
     def _lone_link_hop(self, name: str, network: str) -> _Hop | None:
         """The best router on a node's only link.
 
-        The hub where there is one; on the Intranet a router that speaks OSPF rather than another, and the
-        one with most Intranet links; outside the one nearest to the Internet's hub.
+        The hub where there is one; on the Intranet a router that learns its routes rather than another, and
+        the one with most Intranet links; outside the one nearest to the Internet's hub.
         """
         hub = self.networks[network].hub
         if hub:
@@ -163,7 +162,7 @@ class _Graph:
             node = self.nodes[router]
             inside = sum(map(self._inside, node.links)) if self._inside(network) else 0
             way = self._first_hop(router, lambda other: other == self._root, self._outside)
-            return ("ospf" not in node.roles, -inside, way.distance if way else len(self.nodes))
+            return (not self._loaded.learns_routes(router), -inside, way.distance if way else len(self.nodes))
 
         return _Hop(network, min(routers, key=rank), 0)
 

@@ -42,11 +42,11 @@ CLAIMS = {
 
 
 def verdicts(result):
-    return {one["id"]: one["verdict"] for one in result[0]["claims"]}
+    return {one.id: one.verdict for one in result[0].claims}
 
 
 def reasons(result):
-    return "\n".join(f"{one['id']}: {one['verdict']}: {one['reason']}" for one in result[0]["claims"])
+    return "\n".join(f"{one.id}: {one.verdict}: {one.reason}" for one in result[0].claims)
 
 
 def scenario(tmp_path, *changes):

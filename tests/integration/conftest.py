@@ -1,6 +1,5 @@
 """Verification of claims, for the tests of claims and of sabotage, and a container to try things in."""
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -10,6 +9,7 @@ from claims_world import CLAIMS, scenario
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
+from testbed.evidence.record import write_record
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import choose_claims, plan_stages, share_labs
 from testbed.experiment.verify import Verification
@@ -54,15 +54,16 @@ def verified(engine, node_image, tmp_path_factory):
     scenarios += [choose_claims(load_topology(name)) for name in CLAIMS]
     verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
     document = verification.verify_all(scenarios, share_labs(plan_stages(scenarios), JOBS))
-    claims = document["claims"]
-    document["claims"] = [one for one in claims if not one["id"].startswith("sabotage-")]
-    (folder / "verdicts.json").write_text(json.dumps(document))  # the document's own, for a report
+    claims = document.claims
+    own = [one for one in claims if not one.id.startswith("sabotage-")]
+    document = document.model_copy(update={"claims": own})
+    write_record(folder / "verdicts.json", document)  # the document's own, for a report
     for place in folder.glob("claims/sabotage-*"):
         shutil.rmtree(place)
     return Verified(
         (document, folder),
         {
-            what: {one["id"].removeprefix(prefix): one for one in claims if one["id"].startswith(prefix)}
+            what: {one.id.removeprefix(prefix): one for one in claims if one.id.startswith(prefix)}
             for what, prefix in prefixes.items()
         },
     )

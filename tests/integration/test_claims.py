@@ -21,7 +21,7 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.packet.decode import decode
 from testbed.packet.layers import MobileIp
 from testbed.packet.pcap import read_capture
-from testbed.report.evidence import Verdicts, read_evidence
+from testbed.report.evidence import read_evidence
 from testbed.report.overhead import overheads
 from testbed.report.selection import select
 from testbed.topology.load import load_topology
@@ -44,10 +44,17 @@ def test_the_document_is_right(everything, claim):
     assert verdicts(everything)[claim] == "reproduced", reasons(everything)
 
 
+def test_judged_again_without_an_engine_they_are_what_they_were(everything):
+    command = [sys.executable, "-m", "testbed", "judge", str(everything[1]), "-o", "json"]
+    environment = os.environ | {"DOCKER_HOST": "tcp://127.0.0.1:1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    claims = {one["id"]: one for one in json.loads(done.stdout)["claims"]}
+    assert {name: one["verdict"] for name, one in claims.items()} == verdicts(everything), done.stderr
+    assert not [one for one in claims.values() if one["differences"]]
+
+
 def test_section_3_follows(everything):
-    selection = select(
-        Verdicts.model_validate(everything[0]), {name: load_topology(name).topology for name in CLAIMS}
-    )
+    selection = select(everything[0], {name: load_topology(name).topology for name in CLAIMS})
     problems = {one.short: set(one.problems) for one in selection.scenarios}
     assert problems["2.2"] and problems["2.2"] <= problems["2.1"]
     assert problems["2.4"] and problems["2.4"] <= problems["2.1"]
@@ -63,22 +70,22 @@ def test_headers_cost_what_the_standards_say(everything):
 
 
 def test_nothing_is_left_behind(everything, engine):
-    assert not [name for name in read_labs(engine) if name in everything[0]["backends"]]
+    assert not [name for name in read_labs(engine) if name in everything[0].backends]
 
 
 def test_the_evidence_is_complete(everything):
     document, folder = everything
-    assert json.loads((folder / "verdicts.json").read_text()) == document
+    assert json.loads((folder / "verdicts.json").read_text()) == document.document
     assert json.loads((folder / "versions.json").read_text())["programs"]["strongswan-charon"]
-    for claim in document["claims"]:
+    for claim in document.claims:
         for run in ("main", "control"):
-            place = folder / "claims" / claim["id"] / run
+            place = folder / "claims" / claim.id / run
             steps = [json.loads(line) for line in (place / "steps.jsonl").read_text().splitlines()]
             assert steps and all(one["began"] <= one["ended"] for one in steps)
             assert (place / "events.jsonl").read_text()
-        for one in claim["evidence"]:
-            assert one["held"] is True and one["observed"]
-            for file in one["files"]:
+        for one in claim.evidence:
+            assert one.held is True and one.observed
+            for file in one.files:
                 read_capture(folder / file)  # every one of them can be read
 
 
@@ -156,7 +163,7 @@ def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image, tmp_path
         bring_up(engine, load_topology(str(file)), lab=name, image=node_image, pool=choose_pool())
         result = verify(file, existing=name)
         assert verdicts(result) == {"at-home": "reproduced"}, reasons(result)
-        assert list(result[0]["backends"]) == [name]
+        assert list(result[0].backends) == [name]
         assert name in read_labs(engine)
         with pytest.raises(UsageError, match="no run can take place"):
             verify("scenario-2.1", ["fig10-trusted-fa"], existing=name)

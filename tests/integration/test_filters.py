@@ -1,18 +1,23 @@
-"""The grammar of pcap filters agrees with libpcap, which the node image's tcpdump has."""
+"""pcap filters: the grammar and what the host matches agree with the node image's tcpdump."""
 
 from __future__ import annotations
 
 import sys
+from base64 import b64encode
 from pathlib import Path
 
-from testbed.claim.claims import KINDS
-from testbed.claim.expectations import Packets
+import pytest
+
+from testbed.claim.expect.wire import Packets
 from testbed.engine.docker import DockerEngine
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts
+from testbed.packet.match import match
+from testbed.packet.pcap import ETHERNET, LINUX_SLL2, Frame, write_pcap
 from testbed.topology.load import builtin_topologies, load_topology
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "packet"))
-from pcap_filters import BAD, GOOD
+from pcap_filters import BAD, GOOD, HOSTS, frames
 
 # libpcap calls a filter that nothing can match an error, which is no matter of grammar.
 COMPILE = """\
@@ -73,3 +78,39 @@ def test_agrees_with_libpcap(engine: DockerEngine, bare_node: str) -> None:
     assert not differ
     refused = [text for text, verdict in zip(filters, verdicts, strict=True) if verdict != "yes"]
     assert set(refused) >= set(BAD) and not set(refused) & ours and len(refused) > len(BAD) + 100
+
+
+MATCH = """\
+read -r capture
+echo "$capture" | base64 -d >/run/a.pcap
+while read -r name; do [ "$name" ] || break; echo "$name" >>/etc/hosts; done
+while IFS= read -r text; do
+    if tcpdump -r /run/a.pcap -n -t -q "($text)" >/run/matched 2>/dev/null
+    then grep -c '^[^ \t]' /run/matched || :; else echo no; fi
+done
+"""
+
+
+@pytest.mark.parametrize("linktype", [ETHERNET, LINUX_SLL2])
+def test_the_host_matches_what_tcpdump_matches(
+    engine: DockerEngine, bare_node: str, tmp_path: Path, linktype: int
+) -> None:
+    captured = list(frames(linktype).values())
+    write_pcap(tmp_path / "a.pcap", linktype, captured)
+    filters = [*GOOD, *sorted(text for text in built_in() if set(filter_hosts(text)) <= HOSTS.keys())]
+    hosts = [f"{address} {name}" for name, address in HOSTS.items()]
+    with engine.execute(bare_node, ["sh", "-c", MATCH], stdin=True) as session:
+        capture = b64encode((tmp_path / "a.pcap").read_bytes()).decode()
+        session.send("\n".join([capture, *hosts, "", *filters, ""]).encode())
+        session.end_input()
+        counts = b"".join(data for stream, data in session if stream == "stdout").decode().split()
+    ours = [counted(captured, text) for text in filters]
+    assert dict(zip(filters, ours, strict=True)) == dict(zip(filters, counts, strict=True))
+    assert len(set(ours)) > 4  # not all alike
+
+
+def counted(captured: list[Frame], text: str) -> str:
+    try:
+        return str(len(match(captured, text, HOSTS)))
+    except FilterError:
+        return "no"

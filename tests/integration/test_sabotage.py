@@ -17,23 +17,23 @@ def test_the_verdict(verified, what):
     assert set(found) == set(sabotage.claims)
     for claim in found.values():
         if sabotage.verdict == "refuted":
-            busy = any(one["excuse"] for one in claim["evidence"]) or too_slow(claim["run"])
-            assert claim["run"]["verdict"] == "failed" or busy, findings(claim)
+            busy = any(one.excuse for one in claim.evidence) or too_slow(claim.run)
+            assert claim.run.verdict == "failed" or busy, findings(claim)
         else:
-            assert claim["verdict"] == sabotage.verdict, findings(claim)
+            assert claim.verdict == sabotage.verdict, findings(claim)
 
 
 def test_a_broken_control_is_the_reason(verified):
     (claim,) = verified.sabotages["a broken control is never success"].values()
-    assert claim["reason"].startswith("the control failed")
+    assert claim.reason.startswith("the control failed")
 
 
 def too_slow(run):
     """Whether a step could not be carried out, on a machine that may be why."""
-    return run["error"] and run["health"] and run["health"]["late_ms"] >= 100
+    return run.error and run.health and run.health.late_ms >= 100
 
 
 def findings(claim):
     """What was seen in the place of what was expected, and why a run could not be carried out."""
-    seen = [f"{one['held']}: {one['expectation']}: {one['observed']}" for one in claim["evidence"]]
-    return "\n".join([f"{claim['id']}: {claim['run']['verdict']}: {claim['run']['error']}", *seen])
+    seen = [f"{one.held}: {one.expectation}: {one.observed}" for one in claim.evidence]
+    return "\n".join([f"{claim.id}: {claim.run.verdict}: {claim.run.error}", *seen])

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "testbed"
 
-_TOPOLOGY = {"errors", "data", "agreed", "document", "packet", "claim"}
+_TOPOLOGY = {"errors", "data", "agreed", "document", "packet", "evidence", "claim"}
 _LAB = {*_TOPOLOGY, "topology", "render", "engine"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -20,13 +20,14 @@ ALLOWED: dict[str, set[str]] = {
     "agreed": set(),
     "document": {"errors", "data", "agreed"},
     "packet": {"errors"},
-    "claim": {"errors", "document", "packet"},
+    "evidence": {"errors", "agreed", "packet"},
+    "claim": {"errors", "agreed", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},
     "engine": {"errors", "data"},
     "lab": _LAB,
     "experiment": {*_LAB, "lab"},
-    "report": {*_LAB, "lab", "experiment"},
+    "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two and `agreed`.

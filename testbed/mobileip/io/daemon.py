@@ -67,7 +67,7 @@ def _run_agent(
     state = state or (control and control.with_suffix(".state"))
     with closing(Store(state)) if state is not None else nullcontext() as store:
         if store is not None:
-            shell.keep(store, core.restore)
+            shell.keep(store, core.restore, core.unkept)
         _run(shell, control, {"flush": lambda _, now: core.flush()})
 
 

@@ -93,9 +93,11 @@ class Links:
             self._kernel.link("set", index=_index(interface), state="up")
 
     def is_up(self, interface: str) -> bool:
-        """Whether a link is joined, by whomever."""
-        (link,) = self._kernel.get_links(_index(interface))
-        return bool(link["flags"] & _UP)
+        """Whether a link is joined, by whomever. Raises LinkError."""
+        with _quietly():
+            (link,) = self._kernel.get_links(_index(interface))
+            return bool(link["flags"] & _UP)
+        return False
 
     def use_lease(self, lease: Lease) -> None:
         """Put the address on its interface, and let packets from it leave by its router."""

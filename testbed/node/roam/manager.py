@@ -193,7 +193,10 @@ class Manager:
         return late or (move.outcome is not None and move.outcome.complete)
 
     def _lease_lost(self) -> None:
-        self._node.links.drop_lease()
+        try:
+            self._node.links.drop_lease()
+        except LinkError as error:  # whoever calls has nobody to hand it to; the repair says what lacks
+            print(f"roam: {error}", file=sys.stderr)
         self._node.attachment = None
         self._repair("the DHCP lease was lost")
 
@@ -207,8 +210,16 @@ class Manager:
         self._tell("overdue", {"network": node.network})
         if move is None or move.outcome is None:
             return  # the move under way finds it out
-        up = [name for name in (node.network, *node.config.trusted) if node.links.is_up(name)]
+        up = [name for name in (node.network, *node.config.trusted) if self._is_up(name)]
         self._begin(next(iter(up), node.network), "a registration inside is overdue")
+
+    def _is_up(self, network: str) -> bool:
+        """Whether a link is joined; of one that is gone there is nothing to find out."""
+        try:
+            return self._node.links.is_up(network)
+        except LinkError as error:
+            print(f"roam: {error}", file=sys.stderr)
+            return False
 
     async def _carry(self, move: Move, reason: str, patience: float, fresh: bool) -> None:
         outcome = Outcome("unregistered", "superseded")

@@ -2,7 +2,7 @@
 
 import json
 
-from testbed.claim.expectations import Expectation
+from testbed.claim.expect import Expectation
 from testbed.claim.steps import Step
 from testbed.claim.vocabulary import render, words
 from testbed.cli import main

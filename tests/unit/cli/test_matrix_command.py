@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from testbed.claim.claims import KINDS
 from testbed.cli import main
 from testbed.engine import image, provision
+from testbed.evidence.verdicts import KINDS, LabFacts
 from testbed.experiment.plan import Scenario
-from testbed.experiment.verdict import Finding, RunResult, verdicts_json
+from testbed.experiment.verdict import Finding, RunResult, verdicts_of
 from testbed.experiment.verify import Verification, claim_results
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
@@ -31,7 +31,7 @@ def decided(monkeypatch):
                     for number, _ in enumerate(claim.experiments(kind), 1):
                         results[name, kind, number] = GOOD
                 results[name, "run", 1] = told.results.get(name, GOOD)
-        return verdicts_json(None, {"verify-1": {}}, list(claim_results(scenarios, results)))
+        return verdicts_of("", {"verify-1": LabFacts()}, list(claim_results(scenarios, results)))
 
     monkeypatch.setattr(Verification, "verify_all", verify_all)
     monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))

@@ -9,7 +9,9 @@ import pytest
 
 from testbed.cli import main
 from testbed.engine import image, provision
-from testbed.experiment.verdict import ClaimResult, Finding, RunResult, verdicts_json
+from testbed.evidence.archive import opened
+from testbed.evidence.verdicts import LabFacts
+from testbed.experiment.verdict import ClaimResult, Finding, RunResult, verdicts_of
 from testbed.experiment.verify import Verification
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
@@ -26,7 +28,7 @@ def decided(monkeypatch):
             ClaimResult(name, claim.says, claim.source, {}, results.get(name, GOOD), GOOD)
             for name, claim in scenario.claims.items()
         ]
-        return verdicts_json(scenario.loaded.name, {"verify-1": {}}, made)
+        return verdicts_of(scenario.loaded.name, {"verify-1": LabFacts()}, made)
 
     monkeypatch.setattr(Verification, "verify", verify)
     monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))
@@ -91,6 +93,25 @@ def test_what_cannot_be_written_is_said_before_anything_is_decided(
 def test_the_way_to_the_report_can_be_pasted(decided, capsys, tmp_path):
     assert main(["verify", "scenario-2.1", "--evidence", str(tmp_path / "an evidence")]) == 0
     assert f"testbed report '{tmp_path}/an evidence' makes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.zst"])
+def test_evidence_as_one_file(decided, capsys, monkeypatch, tmp_path, suffix):
+    def interrupted(self, scenario, labs):
+        self.evidence.write_topology(scenario.loaded.text())
+        raise KeyboardInterrupt
+
+    file = tmp_path / f"e{suffix}"
+    with monkeypatch.context() as patched:
+        patched.setattr(Verification, "verify", interrupted)
+        assert main(["verify", "scenario-2.1", "--evidence", str(file)]) == 130
+    assert [one.name for one in tmp_path.iterdir()] == [file.name]
+    with opened(file) as folder:
+        assert {one.name for one in folder.iterdir()} == {".testbed-evidence", "topology.yaml"}
+    assert main(["verify", "scenario-2.1", "--evidence", str(file)]) == 0
+    assert f"evidence in {file}" in capsys.readouterr().err
+    assert main(["verify", "scenario-2.1", "--evidence", str(tmp_path / "e.tar.gz")]) == 2
+    assert [one.name for one in tmp_path.iterdir()] == [file.name]
 
 
 def test_an_interrupted_verification_can_be_run_again_into_the_same_folder(

@@ -2,12 +2,20 @@
 
 import itertools
 import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from testbed.experiment.captures import Matched
-from testbed.experiment.health import Health
-from testbed.lab.access import Entry, EventLog, StepError
+from testbed.errors import StepError
+from testbed.evidence.folder import capture_path
+from testbed.evidence.health import Health
+from testbed.evidence.run import CapturedTap, CaptureRecord
+from testbed.experiment import run as run_module
+from testbed.lab.access import Entry, EventLog
 from testbed.lab.events import NodeEvent
 from testbed.lab.inside import Done
+from testbed.packet.filters import FilterError
+from testbed.packet.pcap import RAW_IP, Frame, write_pcap
+from testbed.packet.taps import Matched, TapFrames
 from testbed.topology.load import load_topology
 
 
@@ -73,7 +81,7 @@ class PlayedPulse:
     """What `Pulse` offers: a machine as healthy as a test wants it."""
 
     def __init__(self, health=None):
-        self.health = health or Health(1.5)
+        self.health = health or Health(late_ms=1.5)
 
     def begin(self):
         pass
@@ -84,8 +92,33 @@ class PlayedPulse:
         return self.health
 
 
+@dataclass(frozen=True)
+class PlayedTap(TapFrames):
+    """A capture in which each filter matches what a test put there."""
+
+    played: Any = None
+
+    def match(self, expression, hosts):
+        if expression == "len > 9":
+            raise FilterError("syntax error in filter")
+        packets = self.played.packets.get((self.name, expression), ())
+        times = self.played.times.get(self.name, range(len(packets)))
+        found = tuple(frame(packet, time) for packet, time in zip(packets, times, strict=False))
+        return Matched(self.name, found, max(len(self.frames), len(found)), self.alive, self.dropped)
+
+
+def frame(packet, time=0.0):
+    return Frame(1764000000_000000000 + round(time * 1e9), RAW_IP, packet, len(packet))
+
+
+OTHER = [frame(bytes(28))] * 5  # no IP
+
+
 class PlayedCaptures:
-    """What `Captures` offers: for each tap and filter what a test put there."""
+    """What `Captures` offers: for each tap and filter what a test put there, and files with other packets."""
+
+    files: ClassVar = {}
+    """Tap → IP packets that its file has, beside others."""
 
     def __init__(self, lab=None, taps=()):
         self.taps = tuple(taps)
@@ -104,15 +137,26 @@ class PlayedCaptures:
 
     def fetch(self, folder):
         self.calls.append("fetch")
-        return []
+        folder.mkdir(exist_ok=True)
+        for tap in self.taps:
+            write_pcap(
+                folder.parent / capture_path(tap), RAW_IP, [*map(frame, self.files.get(tap, ())), *OTHER]
+            )
 
-    def match(self, tap, expression):
-        if expression == "len > 9":
-            raise StepError("syntax error in filter")
-        found = tuple(self.packets.get((tap, expression), ()))
-        times = self.times.get(tap, range(len(found)))
-        times = tuple(1764000000.0 + time for time in times)[: len(found)]
-        return Matched(tap, found, times, max(self.total, len(found)), self.alive, self.dropped)
+    def record(self):
+        taps = {
+            tap: CapturedTap(file=capture_path(tap), alive=self.alive, dropped=self.dropped)
+            for tap in self.taps
+        }
+        return CaptureRecord(taps=taps)
 
-    def match_all(self, taps, expression):
-        return [self.match(tap, expression) for tap in taps]
+    def look(self, taps):
+        frames = (frame(b""),) * self.total
+        return [PlayedTap(tap, frames, self.alive, self.dropped, self) for tap in taps]
+
+
+def play_captures(monkeypatch, kind=PlayedCaptures):
+    """Put played captures in the place of those of every lab in which a run is carried out."""
+    played = kind()
+    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
+    return played

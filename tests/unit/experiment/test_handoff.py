@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 from experiment_world import PlayedLab
 
+from testbed.claim.probe import ProbeReport
 from testbed.cli import main
 from testbed.cli.measure import parse_rtts
 from testbed.engine import image, provision
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import StepError, TestbedError, UsageError
+from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
+from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.fit import Line, Spread, fit_line, spread
 from testbed.experiment.handoff import (
@@ -18,24 +21,18 @@ from testbed.experiment.handoff import (
     assign_outages,
     count_messages,
     measure_moves,
-    set_rtt,
     taps,
     wall_offset,
 )
-from testbed.experiment.health import Health
 from testbed.experiment.measure import (
     Measurement,
     merged,
     plan_stacks,
-    read_document,
-    run_json,
-    step_lengths,
+    read_handoffs,
+    run_record,
 )
-from testbed.experiment.traffic import ProbeReport
-from testbed.lab.access import StepError
 from testbed.lab.inside import Done
 from testbed.packet.pcap import RAW_IP, Frame
-from testbed.report.evidence import HandOffs
 from testbed.report.plots import plot
 
 MS = 1_000_000
@@ -130,12 +127,6 @@ def test_the_fastest_event_tells_the_time():
     assert wall_offset(lab.log, 0) == min(times)
 
 
-def test_the_round_trip_time_is_set_at_the_hub():
-    lab = PlayedLab()
-    set_rtt(lab, 100.0)
-    assert lab.asked == [("core", "relay", {"op": "set", "delay_ms": 50.0})]
-
-
 def test_the_tunnel_is_tapped_where_there_is_one():
     lab = PlayedLab()
     assert taps(lab, ("hotel", "airport")) == ["mn/hotel", "mn/airport", "mn/ipsec0"]
@@ -153,6 +144,7 @@ def played(monkeypatch):
             used.append("captures")
 
         start = stop = lambda self: None
+        dropped = 7
 
         def fetch(self, folder):
             return []
@@ -175,7 +167,7 @@ def played(monkeypatch):
 def test_moves_go_to_and_fro(played, tmp_path):
     lab = PlayedLab()
     told = []
-    done = measure_moves(lab, ("hotel", "airport"), 3, tmp_path, told.append)
+    done, dropped = measure_moves(lab, ("hotel", "airport"), 3, tmp_path, told.append)
     walked = [request["network"] for _, _, request in lab.asked]
     assert walked == ["hotel", "airport", "hotel", "airport"]  # the first is no measurement
     assert [(one.origin, one.target) for one in done] == [
@@ -183,7 +175,7 @@ def test_moves_go_to_and_fro(played, tmp_path):
         ("airport", "hotel"),
         ("hotel", "airport"),
     ]
-    assert told == done and done[0].timeline["data"] == 9.0
+    assert told == done and done[0].timeline["data"] == 9.0 and dropped == 7
     assert ("10.0.1.100", "cn", "10.0.4.10") in played and "stopped" in played
 
 
@@ -247,40 +239,37 @@ def run(stack, rtt, *outages, between=("hotel", "airport"), topology="scenario-2
     for number, outage in enumerate(outages):
         one = move(float(number), link=4.0, address=10.0, ike=None, registration=30.0, data=45.0)
         one.outage_ms = outage
-        moves.append(one.to_json())
-    return {
-        "stack": stack, "topology": topology, "between": list(between), "rtt_ms": rtt, "moves": moves,
-    }  # fmt: skip
+        moves.append(one.record())
+    return HandOffRun(stack=stack, topology=topology, between=list(between), rtt_ms=rtt, moves=moves)
 
 
 def test_runs_replace_those_they_repeat():
-    empty = {"schema_version": 1, "scenario": "scenario-2.1", "runs": [], "fit": {}}
+    empty = HandOffs(scenario="scenario-2.1", runs=[])
     one = merged(empty, [run("mip-in-ipsec", 0, 50), run("mip-in-ipsec", 100, 450)])
-    assert one["fit"] == {"mip-in-ipsec": {"k": 4, "constant_ms": 50, "r2": 1, "marks": []}}
+    assert one.fit == {"mip-in-ipsec": Fit(k=4, constant_ms=50, r2=1)}
     two = merged(one, [run("mip-only", 100, 230, topology="plain-mip")])
-    assert [(each["stack"], each["rtt_ms"]) for each in two["runs"]] == [
+    assert [(each.stack, each.rtt_ms) for each in two.runs] == [
         ("mip-in-ipsec", 0), ("mip-in-ipsec", 100), ("mip-only", 100),
     ]  # fmt: skip
-    assert list(two["fit"]) == ["mip-in-ipsec"]  # one round-trip time makes no line
+    assert list(two.fit) == ["mip-in-ipsec"]  # one round-trip time makes no line
     again = merged(two, [run("mip-in-ipsec", 100, 250, 650)])
-    assert again["fit"]["mip-in-ipsec"]["k"] == pytest.approx(4)
-    assert len(again["runs"]) == 3
+    assert again.fit["mip-in-ipsec"].k == pytest.approx(4)
+    assert len(again.runs) == 3
     elsewhere = merged(again, [run("mip-only", 0, 30, between=("office", "campus"))])
-    assert [each["rtt_ms"] for each in elsewhere["runs"] if each["stack"] == "mip-only"] == [0]
+    assert [each.rtt_ms for each in elsewhere.runs if each.stack == "mip-only"] == [0]
 
 
 def test_what_is_written_is_what_the_report_reads():
-    empty = {"schema_version": 1, "scenario": "scenario-2.1", "runs": [], "fit": {}}
-    document = json.loads(json.dumps(merged(empty, [run("a", 0, 50, None), run("a", 100, 450)])))
-    read = HandOffs.model_validate(document)
+    empty = HandOffs(scenario="scenario-2.1", runs=[])
+    document = merged(empty, [run("a", 0, 50, None), run("a", 100, 450)]).document
+    read = HandOffs.model_validate(json.loads(json.dumps(document)))
     assert read.runs[0].moves[0].from_ == "hotel" and read.runs[0].moves[1].outage_ms is None
     drawn = plot(read)
     assert drawn is not None and len(drawn.series[0].points) == 2 and drawn.series[0].line
 
 
 def test_the_length_of_a_step_is_what_it_adds():
-    lengths = step_lengths(run("a", 0, 50, 60))
-    assert lengths == {"link": 4, "address": 6, "registration": 20, "data": 15}
+    assert run("a", 0, 50, 60).step_lengths == {"link": 4, "address": 6, "registration": 20, "data": 15}
 
 
 def test_the_reaction_is_what_the_round_trips_leave():
@@ -289,22 +278,22 @@ def test_the_reaction_is_what_the_round_trips_leave():
     for one, outage, ike in zip(moves, (430, 450, None), (4, 4, 6), strict=True):
         one.outage_ms, one.rtt_ms = outage, 102.0
         one.ike.number, one.mip.number = ike, 2
-    written = run_json(plan, 100.0, "relay", moves, Health(2.0))
+    written = run_record(plan, 100.0, "relay", moves, Health(late_ms=2.0))
     # IKE two, registration one, data one, each as long as it was found to be and not as it was asked for.
-    assert (written["round_trips"], written["measured_rtt_ms"]) == (4, 102)
-    assert (written["reaction_ms"], written["budget_ms"]) == (440 - 4 * 102, 30)
+    assert (written.round_trips, written.measured_rtt_ms) == (4, 102)
+    assert (written.reaction_ms, written.budget_ms) == (440 - 4 * 102, 30)
     for one in moves:
         one.rtt_ms = None
-    assert run_json(plan, 100.0, "relay", moves, Health(2.0))["reaction_ms"] is None
+    assert run_record(plan, 100.0, "relay", moves, Health(late_ms=2.0)).reaction_ms is None
 
 
 def test_a_file_that_is_no_measurement(tmp_path):
     file = tmp_path / "handoff.json"
-    assert read_document(file, "x")["scenario"] == "x"
+    assert read_handoffs(file, "x").scenario == "x"
     for text in ("{", "{}", "[1]"):
         file.write_text(text)
-        with pytest.raises(TestbedError, match="not a hand-off measurement"):
-            read_document(file, "x")
+        with pytest.raises(TestbedError, match=r"handoff\.json"):
+            read_handoffs(file, "x")
     Evidence(tmp_path)  # a folder with nothing but it is evidence
 
 
@@ -314,7 +303,8 @@ def test_a_file_that_is_no_measurement(tmp_path):
 @pytest.fixture
 def labs(monkeypatch):
     """Every stack is measured at once, with an outage of 4 RTT + 50 ms, or none."""
-    made = SimpleNamespace(broken=False, stacks=[], health=Health(2.0), outage=lambda rtt: 4 * rtt + 50)
+    made = SimpleNamespace(broken=False, stacks=[], outage=lambda rtt: 4 * rtt + 50)
+    made.health = Health(late_ms=2.0)
 
     def stack(self, plan, lab, rtts, moves):
         made.stacks.append((plan.stack, lab))
@@ -325,7 +315,7 @@ def labs(monkeypatch):
             for one in hand_offs:
                 one.outage_ms = None if made.broken else made.outage(rtt)
                 one.ike.number, one.mip.number, one.rtt_ms = 4, 2, rtt + 6.0
-            done.append(run_json(plan, rtt, "relay", hand_offs, made.health))
+            done.append(run_record(plan, rtt, "relay", hand_offs, made.health))
         return done
 
     monkeypatch.setattr(Measurement, "_stack", stack)
@@ -370,7 +360,7 @@ def test_numbers_that_nothing_speaks_against_are_not_marked(labs, capsys):
 
 
 def test_a_busy_machine_is_marked(labs, capsys):
-    labs.health = Health(105.0)
+    labs.health = Health(late_ms=105.0)
     assert main(STRICT) == 1
     out = capsys.readouterr().out
     assert "! mip-in-ipsec, RTT 40 ms: the machine was busy: timers up to 105 ms late" in out

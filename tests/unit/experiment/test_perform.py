@@ -6,20 +6,21 @@ import pytest
 from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
 
 from testbed.claim.claims import Experiment
-from testbed.claim.expectations import Expectation
+from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
+from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
-from testbed.experiment import run as run_module
-from testbed.experiment.captures import Matched
+from testbed.data import data_dir
+from testbed.errors import StepError
+from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.health import Health
-from testbed.experiment.observe import Observer
+from testbed.experiment.observer import Observer
 from testbed.experiment.perform import Performer
 from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
-from testbed.experiment.traffic import Probe, ProbeReport
-from testbed.lab.access import StepError, Stopped
+from testbed.experiment.traffic import Probe
+from testbed.lab.access import Stopped
 from testbed.lab.inside import Done
 from testbed.topology.load import load_topology
 
@@ -36,7 +37,8 @@ def performer(lab):
 
 def do(performer, **words):
     written = {key.replace("_", "-"): value for key, value in words.items()}
-    return performer.perform(Step.model_validate(written))
+    step = Step.model_validate(written)
+    return performer.perform(step, f"steps/0/{step.word}")
 
 
 def requests(lab):
@@ -126,6 +128,41 @@ def test_a_move_leaves_behind_what_was_carried(lab, performer):
     assert performer.undo() == [] and len(lab.ran) == done  # or the link would be down where it has moved to
 
 
+def test_what_was_carried_is_plugged_in_again_where_it_was(lab, performer):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    assert performer.undo() == []
+    lines = scripts(lab)[-1].splitlines()
+    assert lines == [
+        "ip address del 198.51.100.70/32 dev hotspot || :; ip link set hotspot down",
+        "ip link set hotel up",
+        "ip route replace 198.51.100.64/26 dev hotel scope link table 100",
+        "ip route replace default via 198.51.100.65 dev hotel onlink table 100",
+    ]
+
+
+@pytest.mark.parametrize("network", ["hotspot", "airport"])
+def test_a_connection_manager_that_found_out_that_it_was_carried_keeps_its_link(lab, performer, network):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    lab.states["mn", "roam"] = {"network": network, "address": "198.51.100.199/26"}
+    done = len(lab.ran)
+    assert performer.undo() == []
+    assert not any("hotel up" in script for script in scripts(lab)[done:])
+    assert any("hotspot down" in script for script in scripts(lab)[done:]) == (network == "airport")
+    assert all("address del 198.51.100.70/32 dev hotspot" in script for script in scripts(lab)[done:])
+
+
+def test_a_second_mobile_node_goes_back_once(two):
+    performer = Performer(two, Observer(two, PlayedCaptures(), 0))
+    for network in ("airport", "hotspot", "airport"):
+        do(performer, move={"node": "mn-1", "to": network})
+        two.states["mn-1", "roam"]["network"] = network
+    asked = len(two.asked)
+    assert performer.undo() == []
+    assert two.asked[asked:] == [("mn-1", "roam", {"op": "move", "network": "hotel"})]
+
+
 def test_registering_past_ipsec_and_through_it(lab, performer):
     lab.states["mn", "roam"] = {"ipsec": {"inner": "10.0.250.1"}}
     assert do(performer, register={"through": "ipsec", "within": "20ms"}) == "0 requests sent, no answer"
@@ -171,14 +208,23 @@ def test_flush_asks_only_those_who_remember_something(lab):
     ]
 
 
+def test_which_lists_are_emptied_is_for_the_manifest_to_say(lab, tmp_path):
+    manifest = data_dir("templates") / "roles" / "home-agent.yaml"
+    text = manifest.read_text().replace("name: home-agent", "name: x-home-agent\nacts-as: [home-agent]")
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "roles" / "x-home-agent.yaml").write_text(text.replace("[bindings]", "[registrations]"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nnodes: {ha: {roles: [x-home-agent]}}\n"
+    )
+    lab.topology = load_topology(str(file), templates=tmp_path)
+    lab.states["ha", "home-agent"]["bindings"] = [{"home_address": "10.0.1.100"}]
+    assert flush(lab, ["ha"]) == "nothing to forget"
+    lab.states["ha", "home-agent"]["registrations"] = [{"home_address": "10.0.1.100"}]
+    assert flush(lab, ["ha"]) == "flushed: ha"
+
+
 # Whole runs
-
-
-@pytest.fixture
-def captures(monkeypatch):
-    played = PlayedCaptures()
-    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
-    return played
 
 
 @pytest.fixture
@@ -191,7 +237,9 @@ def experiment(steps, expect):
 
 
 def carry(lab, evidence, steps, expect, health=None):
-    return carry_out(lab, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence)
+    return carry_out(
+        lab, lab.name, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence
+    )
 
 
 ABSENT = {"binding": {"agent": "ha", "present": False}}
@@ -252,17 +300,17 @@ BOUND = {"binding": {"agent": "ha"}}
 def test_what_only_a_slow_machine_may_have_spoiled_decides_nothing(lab, captures, evidence):
     steps = [{"move": "hotel"}]
     calm = carry(lab, evidence, steps, [BOUND])
-    assert calm.verdict == "failed" and calm.health == Health(1.5)
-    busy = carry(lab, evidence, steps, [BOUND], Health(380.0))
+    assert calm.verdict == "failed" and calm.health == Health(late_ms=1.5)
+    busy = carry(lab, evidence, steps, [BOUND], Health(late_ms=380.0))
     assert busy.verdict == "undecided"
     assert busy.reason.endswith("no binding (the machine was busy: timers up to 380 ms late)")
     # As before, but what must not be was there.
-    captures.match_all = lambda taps, expression: [Matched(tap, (b"x",), (0.0,), 5, True, 0) for tap in taps]
-    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(380.0)).verdict == "failed"
+    captures.files = {"gw/backbone": [bytes.fromhex("4500001c000000004001") + bytes(18)]}
+    assert carry(lab, evidence, steps, [BOUND, SILENT], Health(late_ms=380.0)).verdict == "failed"
 
 
 def test_an_expectation_on_the_way_is_excused_too(lab, captures, evidence):
-    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(380.0))
+    result = carry(lab, evidence, [{"move": "hotel"}, {"expect": BOUND}], [SILENT], Health(late_ms=380.0))
     assert [one.excuse is not None for one in result.findings] == [True]
 
 
@@ -361,8 +409,7 @@ def test_the_state_of_a_mobile_node_by_name(two):
     observer = Observer(two, PlayedCaptures(), 0)
     two.states["mn-1", "mobile-node"] = {"state": "at-home", "registered": False, "mode": None}
     expected = Expectation.model_validate({"mobile-node": {"node": "mn-1", "state": "home"}})
-    finding = observer.judge(expected)
-    assert finding.held and finding.expectation == "mn-1 is home"
+    assert observer.observe("expect/0", expected).held and expected.phrase() == "mn-1 is home"
 
 
 def test_a_named_mobile_node_is_captured_where_it_goes(two):

@@ -11,6 +11,8 @@ from experiment_world import PlayedLab
 
 from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
+from testbed.evidence.folder import run_path
+from testbed.evidence.verdicts import Verdicts
 from testbed.experiment import verify as verify_module
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import (
@@ -255,11 +257,24 @@ def test_old_evidence_is_replaced(tmp_path):
     folder = first.run_folder("x", "run")
     (folder / "captures").mkdir()
     (folder / "captures" / "mn-hotel.pcap").touch()
-    first.write_json("verdicts.json", {"schema_version": 1})
+    (folder / "run.json").touch()
+    first.write("verdicts.json", Verdicts(claims=[]))
     again = Evidence(tmp_path).run_folder("x", "run")
-    assert again == folder and not list(again.glob("captures/*"))
-    assert first.run_path("x", "control") == "claims/x/control/"
-    assert first.run_path("x", "run", 2) == "claims/x/main-2/"
+    assert again == folder and not [one for one in again.rglob("*") if one.is_file()]
+    assert run_path("x", "control") == "claims/x/control/"
+    assert run_path("x", "run", 2) == "claims/x/main-2/"
+
+
+def test_labs_of_one_name_that_differ_have_topologies_of_their_own(tmp_path):
+    evidence = Evidence(tmp_path)
+    own, home, hotel = (
+        load_topology("scenario-2.1", sets=sets) for sets in ((), ["attach=home"], ["attach=hotel"])
+    )
+    evidence.write_topology(own.text())
+    kept = {evidence.keep_topology(one) for one in (own, home, home, hotel, own)}
+    texts = {(tmp_path / path).read_text() for path in kept}
+    assert texts == {own.text(), home.text(), hotel.text()} and "topology.yaml" in kept
+    assert len(list((tmp_path / "topologies").iterdir())) == len(kept) - 1
 
 
 @pytest.mark.parametrize("keys", [False, True])
@@ -320,10 +335,10 @@ def test_verdicts_are_written_and_labs_taken_down(stage, tmp_path):
     scenario, labs = planned()
     stage.results["2.1-fa-mn-deaf", "run", 1] = RunResult([Finding("deaf", False, "heard")])
     verdicts = stage.verification.verify(scenario, apart(labs))
-    assert [one["id"] for one in verdicts["claims"]] == list(scenario.claims)
-    wrong = [one["id"] for one in verdicts["claims"] if one["verdict"] != "reproduced"]
+    assert [one.id for one in verdicts.claims] == list(scenario.claims)
+    wrong = [one.id for one in verdicts.claims if one.verdict != "reproduced"]
     assert wrong == ["2.1-fa-mn-deaf"]
-    assert json.loads((tmp_path / "verdicts.json").read_text()) == verdicts
+    assert json.loads((tmp_path / "verdicts.json").read_text()) == verdicts.document
     assert (tmp_path / "topology.yaml").read_text().startswith("name: scenario-2.1")
     assert sorted(stage.up) == sorted(stage.down) and len(stage.up) == 9
 
@@ -332,8 +347,8 @@ def test_a_lab_that_does_not_come_up_makes_its_claims_inconclusive(stage):
     scenario, labs = planned()
     stage.refused = ("figure-10",)
     verdicts = stage.verification.verify(scenario, apart(labs))
-    (one,) = [one for one in verdicts["claims"] if one["verdict"] != "reproduced"]
-    assert one["id"] == "fig10-trusted-fa" and one["verdict"] == "inconclusive" and "no room" in one["reason"]
+    (one,) = [one for one in verdicts.claims if one.verdict != "reproduced"]
+    assert one.id == "fig10-trusted-fa" and one.verdict == "inconclusive" and "no room" in one.reason
     assert set(stage.up) < set(stage.down) and len(set(stage.down)) == 9  # what was half there too
 
 
@@ -343,7 +358,7 @@ def test_stages_of_a_lab_follow_one_another_in_it(stage, tmp_path):
     verdicts = stage.verification.verify(scenario, [shared])
     assert len(set(stage.up)) == 1 and len(stage.up) == len(shared.stages) and len(stage.down) == 1
     assert len(stage.ran) == len(runs_of([shared]))
-    assert {one["verdict"] for one in verdicts["claims"]} == {"reproduced", "inconclusive"}
+    assert {one.verdict for one in verdicts.claims} == {"reproduced", "inconclusive"}
 
 
 def test_a_stage_that_does_not_come_up_leaves_the_others_a_new_lab(stage, monkeypatch):
@@ -379,11 +394,11 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
     stage.results["mine", "run", 1] = RunResult([Finding("a", True, "seen")], lab="x", seconds=1.0)
     stage.results["mine", "run", 2] = RunResult([Finding("b", False, "missed")], lab="y", seconds=2.0)
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
-    (one,) = stage.verification.verify(scenario, apart(labs))["claims"]
-    assert one["verdict"] == "refuted" and one["reason"] == "run 2: b: missed"
+    (one,) = stage.verification.verify(scenario, apart(labs)).claims
+    assert one.verdict == "refuted" and one.reason == "run 2: b: missed"
     came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None, "health": None}
-    assert one["run"] == came
-    assert [each["run"] for each in one["evidence"]] == ["main", "main-2", "control"]
+    assert one.run.model_dump() == came
+    assert [each.run for each in one.evidence] == ["main", "main-2", "control"]
     read = read_evidence(tmp_path / "evidence")
     (claim,) = read.verdicts.claims
     assert [each.expectation for each in claim.findings("main")] == ["a", "b"]
@@ -394,10 +409,10 @@ def test_several_scenarios_are_decided_together(stage, tmp_path):
     scenarios = two(tmp_path)
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
     verdicts = stage.verification.verify_all(scenarios, apart(plan_stages(scenarios)))
-    assert "scenario" not in verdicts
-    of = {one["id"]: one["scenario"] for one in verdicts["claims"]}
+    assert verdicts.scenario == ""
+    of = {one.id: one.scenario for one in verdicts.claims}
     assert of["2.1-fa-mn-deaf"] == "scenario-2.1" and of["theirs"] == "own"
-    shows = {one["id"]: (one["shows"], one["problem"]) for one in verdicts["claims"]}
+    shows = {one.id: (one.shows, one.problem) for one in verdicts.claims}
     assert shows["2.1-colocated-renegotiates"] == ("costs", "renegotiation-per-move")
     assert {file.name for file in (tmp_path / "evidence" / "topologies").iterdir()} >= {
         "own.yaml",

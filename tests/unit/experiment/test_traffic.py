@@ -10,7 +10,7 @@ import time
 import pytest
 
 from testbed.agreed import PROBE_MARKER, READABLE
-from testbed.experiment.traffic import ProbeReport
+from testbed.claim.probe import ProbeReport
 from testbed.node import inject, probe, session
 
 MS = 1_000_000
@@ -57,11 +57,8 @@ def test_loss_is_told_by_direction():
 
 
 def test_markers_can_be_found():
-    assert (
-        READABLE.encode() in PROBE_MARKER
-        and READABLE in session.MARKER
-        and READABLE.encode() in inject.MARKER
-    )
+    for marker in (PROBE_MARKER, session.MARKER.encode(), inject.MARKER):
+        assert READABLE.encode() in marker
 
 
 def start(module, *arguments):

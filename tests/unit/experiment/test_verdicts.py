@@ -4,12 +4,14 @@ import itertools
 
 import pytest
 
-from testbed.claim.expectations import Packets
+from testbed.claim.capture import decide_count
+from testbed.claim.expect.wire import Packets
 from testbed.claim.seen import Count
-from testbed.experiment.captures import Matched
-from testbed.experiment.health import Health
-from testbed.experiment.observe import wire_decision
-from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_json
+from testbed.evidence.health import Health
+from testbed.evidence.verdicts import LabFacts
+from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_of
+from testbed.packet.pcap import RAW_IP, Frame
+from testbed.packet.taps import Matched
 
 YES, NO, UNKNOWN = (Finding("it is so", held, "seen") for held in (True, False, None))
 
@@ -66,8 +68,8 @@ def test_a_failed_expectation_among_undecidable_ones_refutes_nothing():
 
 def test_what_slowness_cannot_explain_refutes_beside_what_it_can():
     soft, hard = Finding("it comes", False, "0", bound=1000.0), Finding("nothing leaks", False, "3")
-    busy = Health(100.0)
-    assert soft.excused(Health(99.9)) is soft
+    busy = Health(late_ms=100.0)
+    assert soft.excused(Health(late_ms=99.9)) is soft
     assert decide(run(YES, soft), run(YES))[0] == "refuted"
     verdict, reason = decide(run(YES, soft.excused(busy)), run(YES))
     assert (
@@ -81,30 +83,35 @@ def test_what_slowness_cannot_explain_refutes_beside_what_it_can():
 
 
 def test_only_what_did_not_hold_needs_an_excuse():
-    assert YES.excused(Health(5000.0)) is YES and UNKNOWN.excused(Health(5000.0)) is UNKNOWN
+    assert YES.excused(Health(late_ms=5000.0)) is YES and UNKNOWN.excused(Health(late_ms=5000.0)) is UNKNOWN
 
 
 def test_an_error_on_a_busy_machine_says_that_it_was_busy():
-    result = RunResult(error="mn: move did not settle in 25 s", health=Health(240.0))
+    result = RunResult(error="mn: move did not settle in 25 s", health=Health(late_ms=240.0))
     assert result.reason == "mn: move did not settle in 25 s (the machine was busy: timers up to 240 ms late)"
 
 
 def test_the_health_of_several_runs_is_the_worst():
     runs = [
-        RunResult([YES], health=Health(5.0, 0.2, -40.0, 1)),
-        RunResult([YES], health=Health(9.0, None, 3.0, 2)),
+        RunResult(
+            [YES], health=Health(late_ms=5.0, cpu_pressure_percent=20.0, clock_step_ms=-40.0, dropped=1)
+        ),
+        RunResult([YES], health=Health(late_ms=9.0, clock_step_ms=3.0, dropped=2)),
     ]
-    assert together(runs).health == Health(9.0, 0.2, -40.0, 3)
+    assert together(runs).health == Health(
+        late_ms=9.0, cpu_pressure_percent=20.0, clock_step_ms=-40.0, dropped=3
+    )
     assert together([RunResult([YES])]).health is None
 
 
 def test_the_time_of_day_may_have_been_set():
-    assert Health(0.0, clock_ms=-3200.0).trouble(1000.0) == "the time of day was set by -3200 ms"
-    assert Health(0.0, clock_ms=-3.0).trouble(1000.0) is None
+    assert Health(late_ms=0.0, clock_step_ms=-3200.0).trouble(1000.0) == "the time of day was set by -3200 ms"
+    assert Health(late_ms=0.0, clock_step_ms=-3.0).trouble(1000.0) is None
 
 
 def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
-    return Matched(tap, (b"",) * number, (0.0,) * number, number if total is None else total, alive, dropped)
+    frames = (Frame(0, RAW_IP, b"", 0),) * number
+    return Matched(tap, frames, number if total is None else total, alive, dropped)
 
 
 @pytest.mark.parametrize(
@@ -139,18 +146,18 @@ def matched(number, total=None, alive=True, dropped=0, tap="mn/hotel"):
     ],
 )
 def test_what_a_wire_decides(wanted, seen, held):
-    assert wire_decision(wanted, [seen], [len(seen.packets)])[0] is held
+    assert decide_count(wanted, [seen], [len(seen.packets)])[0] is held
 
 
 def test_one_dead_tap_among_several_is_enough_to_know_nothing():
     taps = [matched(0, total=5), matched(0, alive=False, tap="mn/airport")]
-    held, why, _ = wire_decision(count(none=True), taps, [0, 0])
+    held, why, *_ = decide_count(count(none=True), taps, [0, 0])
     assert held is None and "mn/airport" in why
 
 
 def test_one_silent_tap_among_several_is_fine():
     taps = [matched(2), matched(0, tap="mn/airport")]
-    held, text, _ = wire_decision(count(at_least=2), taps, [2, 0])
+    held, text, *_ = decide_count(count(at_least=2), taps, [2, 0])
     assert held is True and "mn/hotel 2, mn/airport 0" in text
 
 
@@ -179,8 +186,8 @@ def test_verdicts_json_has_what_was_promised():
     claim = ClaimResult(
         "2.1-x", "it holds", "§2.1", {"stack": "mip-only"}, RESULTS["failed"], RESULTS["held"]
     )
-    document = verdicts_json("scenario-2.1", {"lab": {}}, [claim])
-    assert document["schema_version"] == 1 and document["scenario"] == "scenario-2.1"
+    document = verdicts_of("scenario-2.1", {"lab": LabFacts()}, [claim]).document
+    assert document["schema_version"] == 2 and document["scenario"] == "scenario-2.1"
     (one,) = document["claims"]
     assert one["run"]["health"] is None and {each["excuse"] for each in one["evidence"]} == {None}
     assert {"id", "verdict", "source", "configuration", "control", "evidence", "reason"} <= one.keys()

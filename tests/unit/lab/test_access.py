@@ -9,9 +9,11 @@ import time
 import pytest
 
 from testbed.engine.api import EngineError, NotFoundError
-from testbed.experiment.captures import _CAPTURE, Capture, Captures
+from testbed.errors import StepError
 from testbed.experiment.traffic import Program
-from testbed.lab.access import EventLog, LabAccess, StepError, Stopped
+from testbed.lab.access import EventLog, LabAccess, Stopped
+from testbed.lab.captures import Capture, Captures
+from testbed.lab.tcpdump import SCRIPT
 from testbed.topology.load import load_topology
 
 
@@ -193,9 +195,10 @@ def test_a_capture_runs_from_listening_to_stopped():
 def test_a_capture_that_dies_is_not_alive(code, dies):
     capture = Capture(lab(tcpdump(b"listening on x\n", code=code, dies=dies)), "gw", "internet")
     capture.start()
-    assert capture._live.wait(5)
     if dies:  # which is known at once: an expectation among the steps is judged while others still capture
-        assert capture._ended.wait(5) and not capture.alive
+        assert capture._tcpdump.wait_for_end(5) and not capture.alive
+    else:
+        capture.wait()
     capture.stop()
     assert not capture.alive
 
@@ -205,12 +208,12 @@ def test_the_command_of_a_capture_ends_with_its_tcpdump(tmp_path):
     tcpdump = tmp_path / "tcpdump"
     tcpdump.write_text("#!/bin/sh\necho the interface disappeared >&2\nexit 1\n")
     tcpdump.chmod(0o755)
-    script = _CAPTURE.format(folder=tmp_path, interface="x", file="x.pcap", octets=1)
     path = f"{tmp_path}:{os.environ['PATH']}"
+    command = ["sh", "-c", SCRIPT, "sh", str(tmp_path / "x.pcap"), "", "", "-i", "x"]
     with subprocess.Popen(
-        ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PATH": path}
-    ) as command:
-        assert command.wait(10) == 1
+        command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PATH": path}
+    ) as process:
+        assert process.wait(10) == 1
 
 
 def test_a_capture_that_does_not_start():
@@ -218,7 +221,7 @@ def test_a_capture_that_does_not_start():
         lab(PlayedExec([("stderr", b"tcpdump: internet: No such device exists\n")])), "gw", "internet"
     )
     capture.start()
-    with pytest.raises(StepError, match="gw/internet: tcpdump: internet: No such device"):
+    with pytest.raises(StepError, match="gw/internet: internet: No such device"):
         capture.wait()
 
 

@@ -6,11 +6,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lab_world import IMAGE, MOBILE
 
+from testbed.data import data_dir
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import TestbedError, UsageError
 from testbed.lab.addresses import DEFAULT_POOL
@@ -21,6 +23,7 @@ from testbed.lab.move import move
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.status import lab_status
 from testbed.lab.up import bring_up
+from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 
 Output = tuple[bytes, bytes, int]
@@ -111,6 +114,21 @@ def test_status(engine: FakeEngine, lab: ActualLab) -> None:
     commands.clear()
     assert lab_status(engine, lab, ask=["mn"]).mobile
     assert {command[0] for command in commands} == {"mn"}
+
+
+def test_roles_of_ones_own_are_taken_for_what_they_act_as(engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "roles").mkdir()
+    for role in ("correspondent", "hub"):
+        text = (data_dir("templates") / "roles" / f"{role}.yaml").read_text()
+        text = text.replace(f"name: {role}", f"name: x-{role}\nacts-as: [{role}]")
+        (tmp_path / "roles" / f"x-{role}.yaml").write_text(text)
+    file = tmp_path / "mine.yaml"
+    file.write_text(MOBILE.replace("[correspondent]", "[x-correspondent]").replace("hub]", "x-hub]"))
+    topology = load_topology(str(file), templates=tmp_path)
+    bring_up(engine, topology, lab="mip", image=IMAGE, pool=DEFAULT_POOL)
+    lab = find_lab(engine, "mip")
+    assert lab.hubs == {"internet": "core"}
+    assert lab_status(engine, lab, ask=[]).suggestions()[0] == "testbed exec mip mn -- ping -c 3 cn"
 
 
 def test_status_of_a_node_that_cannot_be_asked(engine: FakeEngine, lab: ActualLab) -> None:

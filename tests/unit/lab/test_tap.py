@@ -141,7 +141,7 @@ def test_frames_of_several_nodes_come_in_order_of_time() -> None:
     assert started == [True]
     assert all(session.ended.is_set() for session in engine.sessions)  # no tcpdump is left running
     arguments = engine.commands[0][1][4:]
-    assert list(arguments) == ["", "udp or icmp", "-i", "internet", "-Q", "out"]
+    assert list(arguments) == ["-", "", "udp or icmp", "-i", "internet", "-Q", "out"]
 
 
 def test_a_mobile_node_is_watched_on_all_interfaces() -> None:
@@ -156,11 +156,11 @@ def test_a_mobile_node_is_watched_on_all_interfaces() -> None:
     engine: Any = Engine(answer)
     frames = list(watch(engine, find_taps(LAB, "mn"), count=2))
     assert [frame.interface for frame in frames] == ["mn/hotel", "mn/mip0"]
-    assert list(engine.commands[0][1][4:]) == ["", "", "-i", "any"]
+    assert list(engine.commands[0][1][4:]) == ["-", "", "", "-i", "any"]
     engine.commands.clear()
     (frame,) = watch(engine, find_taps(LAB, "mn/hotel"), count=1)
     assert frame.interface == "mn/hotel"
-    assert list(engine.commands[0][1][4:]) == ["hotel", "", "-i", "any"]
+    assert list(engine.commands[0][1][4:]) == ["-", "hotel", "", "-i", "any"]
 
 
 def test_it_ends_in_time_and_when_closed() -> None:

@@ -1,9 +1,12 @@
+import importlib
 import re
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from testbed.mobileip.core.api import Datagram, SendDatagram
+from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
@@ -206,3 +209,18 @@ def test_a_key_is_never_quoted(write):
 def test_no_file(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
         daemon_toml.home_agent(tmp_path / "absent.toml")
+
+
+def test_the_benchmark_of_registrations_may_sign_long_before_it_sends(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+    client = importlib.import_module("benchmarks.registration_client")
+    benchmark = importlib.import_module("benchmarks.registrations")
+    file = tmp_path / "home-agent.toml"
+    file.write_text(benchmark.CONFIGURATION + benchmark.security(1))
+    agent = HomeAgent(daemon_toml.home_agent(file).core, lambda now: now)
+    care_of, address = IPv4Address(client.SELF), IPv4Address(client.AGENT)
+    signed = 1.7e9
+    asked = client.request(benchmark.FIRST, care_of, bytes.fromhex(benchmark.KEY), signed)
+    agent.receive(Datagram(asked, care_of, 434, address, 434), signed + 60)
+    (reply,) = [each for each in agent.effects() if isinstance(each, SendDatagram)]
+    assert reply.datagram.payload[1] in (0, 1)

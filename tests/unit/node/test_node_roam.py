@@ -59,6 +59,7 @@ class Links:
         self.done = []
         self.carried = []  # links that are up, and nobody here made them so
         self.inner = None
+        self.gone = []  # links that there are no more
 
     def reset(self, interfaces):
         self.done.append("reset")
@@ -70,6 +71,8 @@ class Links:
         self.done.append(f"down {interface}")
 
     def is_up(self, interface):
+        if interface in self.gone:
+            raise LinkError(f"no interface {interface}")
         moved = [step.split() for step in self.done if step.split()[-1] == interface and " " in step]
         return interface in self.carried or (bool(moved) and moved[-1][0] == "up")
 
@@ -77,6 +80,8 @@ class Links:
         self.done.append(f"lease {lease.address}")
 
     def drop_lease(self, routes=True):
+        if self.gone and routes:
+            raise LinkError(f"no interface {self.gone[0]}")
         self.done.append("drop")
 
     def use_inner(self, address):
@@ -607,6 +612,30 @@ def test_overdue_it_finds_out_anew_where_it_is(tmp_path):
         assert lab.vpn.negotiated == ["198.51.100.70"]
 
     in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=0.4)
+
+
+def test_overdue_on_a_link_that_is_gone_it_looks_at_the_others(tmp_path):
+    async def scenario(lab):
+        await lab.move("campus")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.daemon.grants, lab.links.carried, lab.links.gone = None, ["hotel"], ["campus"]
+        events = await lab.until_settled()
+        assert events[0]["event"] == "overdue" and events[-1]["network"] == "hotel"
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=0.4)
+
+
+def test_a_lease_that_is_lost_with_its_link_is_asked_for_again(tmp_path):
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.links.gone = ["hotel"]
+        lab.dhcp.lost()
+        assert (await lab.until_settled())[-1]["network"] == "hotel"
+
+    in_lab(tmp_path, "mip-only", scenario)
 
 
 def test_overdue_on_a_link_that_did_not_change_it_settles_unregistered(tmp_path):

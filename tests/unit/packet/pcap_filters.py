@@ -1,4 +1,14 @@
-"""pcap filters with libpcap's verdict; tests/integration/test_filters.py asks it again."""
+"""pcap filters with libpcap's verdict, and frames to match; tests/integration/test_filters.py asks again."""
+
+from ipaddress import IPv4Address
+from typing import Any
+
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.ipsec import ESP
+from scapy.layers.l2 import ARP, CookedLinuxV2, Ether
+from scapy.packet import Raw
+
+from testbed.packet.pcap import ETHERNET, LINUX_SLL2, RAW_IP, Frame
 
 GOOD = """
 esp
@@ -13,7 +23,6 @@ len > 5
 len - 5 > 3
 less 5
 greater 5
-ifindex 2
 5 = 5
 not not esp
 !esp && !(udp port 500)
@@ -120,3 +129,34 @@ net 10.0.0.1/8
 net 10.0.0.0/33
 ether net 10.0.0.0/8
 """.strip().splitlines()
+
+HOSTS = {"mn": IPv4Address("10.0.1.100"), "ha": IPv4Address("10.0.1.2"), "fa-office": IPv4Address("10.0.2.3")}
+MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
+
+
+def ip(source: str = "mn", destination: str = "ha", **keys: Any) -> IP:
+    return IP(src=str(HOSTS[source]), dst=str(HOSTS[destination]), **keys)
+
+
+PACKETS = {
+    "esp": ip() / ESP(spi=7, seq=1) / Raw(bytes(40)),
+    "nat-t": ip() / UDP(sport=4500, dport=4500) / Raw(b"\1" + bytes(40)),
+    "ike": ip() / UDP(sport=500, dport=500) / Raw(bytes(28)),
+    "reply": ip("ha", "mn") / UDP(sport=434, dport=434) / Raw(b"\3" + bytes(19)),
+    "inside": ip("fa-office") / ip() / ICMP(),
+    "later": ip(frag=185, proto=17) / Raw(bytes(40)),
+}
+
+
+def frames(linktype: int = ETHERNET) -> dict[str, Frame]:
+    link = {
+        ETHERNET: lambda packet: Ether(**MACS) / packet,
+        LINUX_SLL2: lambda packet: CookedLinuxV2(proto=0x0800) / packet,
+        RAW_IP: lambda packet: packet,
+    }[linktype]
+    found = {name: bytes(link(packet)) for name, packet in PACKETS.items()}
+    if linktype == ETHERNET:
+        found["arp"] = bytes(Ether(**MACS) / ARP(psrc="10.0.1.1", pdst=str(HOSTS["ha"])))
+    return {
+        name: Frame(number, linktype, data, len(data)) for number, (name, data) in enumerate(found.items())
+    }

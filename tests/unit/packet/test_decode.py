@@ -230,7 +230,7 @@ def test_tshark_agrees_on_ike_esp_and_dhcp(tmp_path: Path) -> None:
 
 
 def names() -> Names:
-    return topology_names(load_topology("scenario-2.1").topology)
+    return topology_names(load_topology("scenario-2.1"))
 
 
 @pytest.mark.parametrize(

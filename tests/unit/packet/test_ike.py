@@ -1,12 +1,17 @@
 """Counting IKE exchanges and ESP associations in raw packets."""
 
 import struct
+import subprocess
 from ipaddress import IPv4Address
+from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from testbed.experiment.captures import _hex_packets
-from testbed.packet.ike import EXCHANGES, associations, requests
+from testbed.packet import ike as ike_module
+from testbed.packet.ike import EXCHANGES
+from testbed.packet.pcap import RAW_IP, Frame, read_capture, write_pcap
 
 INIT, AUTH = EXCHANGES["IKE_SA_INIT"], EXCHANGES["IKE_AUTH"]
 GATEWAY, CLIENT = "203.0.113.2", "198.51.100.70"
@@ -27,8 +32,16 @@ def ike(exchange, number=0, spi=1, response=False, initiator=True):
     return struct.pack("!QQBBBBII", spi, 0, 33, 0x20, exchange, flags, number, 28)
 
 
+def frames(packets):
+    return [Frame(0, RAW_IP, packet, len(packet)) for packet in packets]
+
+
 def exchanges(*packets):
-    return sorted(one.exchange for one in requests(packets))
+    return sorted(one.exchange for one in ike_module.requests(frames(packets)))
+
+
+def associations(packets):
+    return ike_module.associations(frames(packets))
 
 
 def test_requests_and_not_responses_count():
@@ -92,20 +105,68 @@ def test_associations_are_pairs_of_destination_and_spi():
     }
 
 
-def test_packets_out_of_what_tcpdump_prints():
-    listing = (
-        "1764000000.125000 IP 198.51.100.70.500 > 203.0.113.2.500: isakmp: phase 1 I ident\n"
-        "\t0x0000:  4500 0015 0001\n"
-        "\t0x0010:  aa\n"
-        "1764000000.250000 ARP, Request who-has 10.0.1.1 tell 10.0.1.2, length 28\n"
-        "\t0x0000:  0001 0800\n"
-        "1764000000.375000 campus Out IP 10.0.1.1 > 10.0.1.2: ICMP echo request\n"
-        "    a line that tcpdump indents\n"
-        "\t0x0000:  45\n"
-    )
-    assert list(_hex_packets(listing)) == [
-        (1764000000.125, bytes.fromhex("450000150001aa")),
-        (1764000000.25, bytes.fromhex("00010800")),
-        (1764000000.375, b"\x45"),
-    ]
-    assert list(_hex_packets("")) == []
+# tshark's reading of the same packets
+
+
+def wrapped(packet, tunnels):
+    for number in range(tunnels):
+        packet = ip(4, packet, destination=f"203.0.113.{10 + number}")
+    return packet
+
+
+def every_kind():
+    """IKE on both ports and ESP bare and in UDP; in no, one and two tunnels; sent again; from both ends."""
+    for tunnels, spi in product((0, 1, 2), (5, 6)):
+        for exchange, response, initiator in product(EXCHANGES.values(), (False, True), (False, True)):
+            message = ike(exchange, number=exchange % 3, spi=spi, response=response, initiator=initiator)
+            for _ in range(2):
+                yield wrapped(udp(message), tunnels)
+                yield wrapped(udp(bytes(4) + message, port=4500), tunnels)
+        for destination in (GATEWAY, CLIENT):
+            esp = struct.pack("!II", 0x1000 + spi, 1) + bytes(32)
+            yield wrapped(ip(50, esp, destination=destination), tunnels)
+            yield wrapped(udp(esp, port=4500, destination=destination), tunnels)
+    yield udp(b"\xff", port=4500)
+    yield udp(bytes(40), port=434)
+
+
+def tshark(file):
+    fields = ("isakmp.ispi", "isakmp.exchangetype", "isakmp.messageid", "isakmp.flags", "ip.dst", "esp.spi")
+    command = ["tshark", "-n", "-r", file, "-T", "fields", "-E", "occurrence=l"]
+    options = [word for field in fields for word in ("-e", field)]
+    out = subprocess.run([*command, *options], capture_output=True, check=True, text=True).stdout
+    rows = [line.split("\t") for line in out.splitlines()]
+    asked = {
+        (int(exchange), int(spi, 16), int(number, 16), bool(int(flags, 16) & 0x08))
+        for spi, exchange, number, flags, _, _ in rows
+        if spi and not int(flags, 16) & 0x20
+    }
+    return asked, {(IPv4Address(target), int(spi, 16)) for *_, target, spi in rows if spi}
+
+
+def counted(captured):
+    found = ike_module.requests(captured)
+    asked = {(one.exchange, one.initiator_spi, one.number, one.from_initiator) for one in found}
+    return asked, ike_module.associations(captured)
+
+
+def test_tshark_counts_the_same(tmp_path):
+    packets = frames(every_kind())
+    write_pcap(tmp_path / "a.pcap", RAW_IP, packets)
+    asked, used = tshark(tmp_path / "a.pcap")
+    assert len(asked) == 16 and len(used) == 4
+    captured = read_capture(tmp_path / "a.pcap")
+    assert captured == packets and counted(captured) == (asked, used)
+
+
+def test_a_lost_packet_changes_the_count_and_tshark_agrees(tmp_path):
+    packets = frames([udp(ike(INIT)), udp(ike(AUTH, 1)), ip(50, struct.pack("!II", 7, 1) + bytes(32))])
+    for lost in range(3):
+        left = packets[:lost] + packets[lost + 1 :]
+        write_pcap(tmp_path / "a.pcap", RAW_IP, left)
+        assert counted(left) == tshark(tmp_path / "a.pcap") != counted(packets)
+
+
+@given(st.lists(st.binary(max_size=80)), st.sampled_from([RAW_IP, 1, 113, 276, 7]))
+def test_what_means_nothing_counts_as_nothing(packets, linktype):
+    assert counted([Frame(0, linktype, packet, 1500) for packet in packets]) == (set(), set())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pcap_filters import BAD, GOOD
 
-from testbed.claim.claims import KINDS
-from testbed.claim.expectations import Packets
+from testbed.claim.expect.wire import Packets
+from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.topology.load import builtin_topologies, load_topology
 

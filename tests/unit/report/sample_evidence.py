@@ -247,6 +247,34 @@ def write_run(folder: Path, wire: Wire, events: list[dict[str, Any]], steps: lis
     wire.write(folder)
     jsonl(folder / "events.jsonl", events)
     jsonl(folder / "steps.jsonl", steps)
+    taps = {tap: {"file": f"captures/{tap}.pcap", "alive": True, "dropped": 0} for tap in wire.taps}
+    (folder / "captures.json").write_text(json.dumps({"taps": taps}))
+    look = {
+        "place": "expect/0",
+        "word": "binding",
+        "began": START + 0.2,
+        "ended": START + 0.3,
+        "events": len(events),
+        "captured": {tap: len(frames) for tap, frames in wire.taps.items()},
+        "seen": {"bindings": []},
+        "error": None,
+    }
+    jsonl(folder / "observations.jsonl", [look])
+    record = {
+        "claim": folder.parent.name,
+        "run": folder.name,
+        "lab": "verify-b" if folder.name == "control" else "verify-a",
+        "topology": "topologies/plain-mip.yaml" if folder.name == "control" else "topology.yaml",
+        "began": START - 2,
+        "ended": START + 6,
+        "marked": True,
+        "counters": {"ha": {"registrations-accepted": 0}},
+        "logs_ended": [],
+        "health": {"late_ms": 1.2, "cpu_pressure_percent": 4.0, "clock_step_ms": 0.0, "dropped": 0},
+        "error": None,
+        "notes": [],
+    }
+    (folder / "run.json").write_text(json.dumps(record))
 
 
 def step(text: str, began: float, ended: float) -> dict[str, Any]:
@@ -375,7 +403,7 @@ def handoff() -> dict[str, Any]:
         "mip-in-ipsec": {"k": 4.01, "constant_ms": 61.7},
         "mip-only": {"k": 0.99, "constant_ms": 21.4},
     }
-    return {"schema_version": 1, "scenario": "scenario-2.1", "runs": runs, "fit": fit}
+    return {"schema_version": 2, "scenario": "scenario-2.1", "runs": runs, "fit": fit}
 
 
 def write_sample(folder: Path) -> Path:
@@ -383,7 +411,7 @@ def write_sample(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "topology.yaml").write_text(load_topology("scenario-2.1").text())
     versions = {
-        "schema_version": 1,
+        "schema_version": 2,
         "testbed": "0.1.0",
         "engine": {"name": "Docker Engine", "version": "20.10.24", "kernel": "6.1.0"},
         "image": "testbed-node:abc",
@@ -391,7 +419,7 @@ def write_sample(folder: Path) -> Path:
     }
     (folder / "versions.json").write_text(json.dumps(versions))
     verdicts = {
-        "schema_version": 1,
+        "schema_version": 2,
         "scenario": "scenario-2.1",
         "backends": {
             "verify-a": {"topology": "scenario-2.1", "core/relay": "relay", "ha/home-agent": "tun"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from functools import partial
 from io import BytesIO
 from itertools import combinations, pairwise, product
 from pathlib import Path
@@ -19,6 +20,7 @@ from testbed.report.tree import arrange
 from testbed.report.words import role_words, wrap
 from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.model import Topology
+from testbed.topology.roles import builtin_roles
 
 ODD = """\
 name: odd
@@ -209,7 +211,8 @@ def test_mermaid_and_dot_name_everything(tmp_path: Path) -> None:
 
 
 def test_words() -> None:
-    assert role_words(["router", "ospf", "vpn-gateway"]) == "VPN gateway, router, OSPF"
-    assert role_words(["other-vendors-box"]) == "other vendors box"
+    words = partial(role_words, roles=builtin_roles())
+    assert words(["router", "hub", "ospf", "vpn-gateway"]) == "VPN gateway, router, OSPF"
+    assert words(["other-vendors-box"]) == "other vendors box"
     assert wrap("VPN gateway, router, OSPF", 13) == ["VPN gateway,", "router, OSPF"]
     assert wrap("", 5) == []

@@ -20,11 +20,12 @@ from test_report import Checked
 
 from testbed.agreed import PROBE_MARKER
 from testbed.errors import Source
+from testbed.evidence.verdicts import Verdicts
 from testbed.experiment.plan import choose_scenarios
 from testbed.node import probe
 from testbed.packet.pcap import LINUX_SLL2, read_capture
 from testbed.report import github
-from testbed.report.evidence import Evidence, Verdicts, read_evidence
+from testbed.report.evidence import Evidence, read_evidence
 from testbed.report.grid import Row, grid
 from testbed.report.junit import junit
 from testbed.report.overhead import ENOUGH, INNER, Overhead, compute, esp, overheads, probes

@@ -6,16 +6,17 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 
 import pytest
+import yaml
 from sample_evidence import write_sample
 
 from testbed.packet.decode import decode
 from testbed.packet.layers import Link
 from testbed.packet.pcap import packet_mark, read_capture
 from testbed.report.evidence import read_evidence
-from testbed.report.page import render_report
+from testbed.report.page import ScenarioView, _contents, render_report
 
 
 @pytest.fixture
@@ -45,6 +46,36 @@ def test_title_says_what_when_and_by_which_version(folder: Path) -> None:
     (title,) = re.findall("<h1>(.*)</h1>", page)
     assert re.fullmatch(r"RFC 4093: .*\d+ of \d+ claims reproduced, 2031-02-03, testbed 9\.8", title)
     assert f"<title>{title}</title>" in page
+
+
+def test_every_one_of_several_runs_is_shown_in_its_own_topology(tmp_path: Path) -> None:
+    folder = write_sample(tmp_path / "evidence")
+    claim = folder / "claims" / "2.1-colocated-registers"
+    copytree(claim / "control", claim / "main-2")
+    record = json.loads((claim / "main-2" / "run.json").read_text())
+    grown = yaml.safe_load((folder / "topology.yaml").read_text())
+    del grown["nodes"]["airport-router"]
+    (folder / "topologies" / "scenario-2.1-2.yaml").write_text(yaml.safe_dump(grown))
+    record |= {"run": "main-2", "lab": "verify-9", "topology": "topologies/scenario-2.1-2.yaml"}
+    (claim / "main-2" / "run.json").write_text(json.dumps(record))
+    page = render_report(read_evidence(folder))
+    assert "Message ladder of main-2" in page and "Message ladder of main " in page
+    assert "claims/2.1-colocated-registers/main-2/captures/" in page
+    assert page.count("The mobile node’s path in main") == 2
+    section = page[page.index('id="2.1-colocated-registers"') :]
+    first, second = section.split("The mobile node’s path in main-2")
+    assert "airport-router" in first and "airport-router" not in second.partition("</details>")[0]
+
+
+def test_the_contents_list_every_part() -> None:
+    listed = [one["anchor"] for one in _contents([], None, several=True, overhead=True)]
+    assert "overhead" not in listed  # without scenarios there is no part for it
+    scenarios = [ScenarioView("scenario-2.1", None, (), ())]
+    parts = [one["anchor"] for one in _contents(scenarios, None, several=True, overhead=True)]
+    assert parts == ["grid", "selection", "overhead", "scenario-2.1"]
+    assert "overhead" not in [
+        one["anchor"] for one in _contents(scenarios, None, several=True, overhead=False)
+    ]
 
 
 def test_contents_and_headings_without_a_jump(folder: Path) -> None:

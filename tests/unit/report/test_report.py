@@ -12,8 +12,10 @@ import pytest
 from sample_evidence import START, Wire, colocated, pcap, registration, udp, write_run, write_sample
 
 from testbed.errors import TestbedError, UsageError
+from testbed.evidence.folder import RunFolder
+from testbed.evidence.verdicts import Verdicts
 from testbed.packet.pcap import ETHERNET
-from testbed.report.evidence import Run, Verdicts, read_evidence
+from testbed.report.evidence import read_evidence
 from testbed.report.junit import junit
 from testbed.report.ladder import Header, Ladder, Row, arrow_ends, build_ladder
 from testbed.report.page import render_report, write_report
@@ -103,7 +105,7 @@ def test_a_step_begins_streams_anew(tmp_path: Path) -> None:
     colocated(wire)
     step = {"text": "probe", "began": START + 0.45, "ended": START + 0.5, "result": ""}
     write_run(tmp_path, wire, [], [step])
-    found = build_ladder(Run(tmp_path), None)
+    found = build_ladder(RunFolder(tmp_path), None)
     assert [row.count for row in rows(found, "data")] == [
         48,
         47,
@@ -128,7 +130,7 @@ def test_what_arrived_at_another_tap_of_the_receiver_is_not_lost(tmp_path: Path,
     wire.send(0.1, udp("10.0.4.10", "10.0.1.100", 9, b"x"), "ha-home", sender="r1", receiver="ha")
     wire.send(0.2, udp("198.51.100.65", "198.51.100.70", 9, b"x"), "mn-hotel", sender="gw", receiver="mn")
     write_run(tmp_path, wire, [], [])
-    found = build_ladder(Run(tmp_path), read_evidence(folder).topology)
+    found = build_ladder(RunFolder(tmp_path), read_evidence(folder).topology)
     assert not any(row.lost for row in found.rows)
 
 
@@ -141,7 +143,7 @@ def test_checksums_filled_in_later_do_not_make_two_messages(tmp_path: Path, fold
     frame = bytes.fromhex("020000000003 020000000002 0800") + bytes(packet) + bytes(6)
     wire.taps["gw-internet"] = [(START + 0.01, frame)]
     write_run(tmp_path, wire, [], [])
-    (row,) = build_ladder(Run(tmp_path), read_evidence(folder).topology).rows
+    (row,) = build_ladder(RunFolder(tmp_path), read_evidence(folder).topology).rows
     assert row.seen == ("mn", "gw")
 
 
@@ -367,11 +369,17 @@ def test_folders_that_are_no_evidence(tmp_path: Path) -> None:
         read_evidence(tmp_path)
 
 
-def test_rubbish_among_events_and_steps_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "events.jsonl").write_bytes(b'\xff\n[]\n{"event": "ready", "wall": "soon"}\n{"eve')
+def test_a_last_line_cut_short_is_passed_over_and_rubbish_is_not(tmp_path: Path) -> None:
+    line = '{"node": "mn", "event": "ready", "source": "roam", "wall": 2}\n'
+    (tmp_path / "events.jsonl").write_text(line + '{"eve')
+    assert [(one.name, one.wall) for one in RunFolder(tmp_path).events] == [("ready", 2.0)]
+    (tmp_path / "events.jsonl").write_text(line + "[]\n")
+    with pytest.raises(TestbedError, match="valid dictionary") as caught:
+        _ = RunFolder(tmp_path).events
+    assert str(caught.value.source).endswith("events.jsonl:2")
     (tmp_path / "steps.jsonl").write_text('{"text": "move", "began": {}, "ended": 2}\n')
-    assert [(one.name, one.wall) for one in Run(tmp_path).events] == [("ready", 0.0)]
-    assert [(one.text, one.began, one.ended) for one in Run(tmp_path).steps] == [("move", 0.0, 2.0)]
+    with pytest.raises(TestbedError, match="began: "):
+        _ = RunFolder(tmp_path).steps
 
 
 def test_a_capture_cut_short_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -379,4 +387,4 @@ def test_a_capture_cut_short_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
     frame = bytes.fromhex("020000000003 020000000002 0800") + bytes(udp("10.0.0.1", "10.0.0.2", 9, b"x"))
     whole = pcap([(START, frame), (START + 1, frame)], ETHERNET)
     (tmp_path / "captures" / "a-b.pcap").write_bytes(whole[:-3])
-    assert len(build_ladder(Run(tmp_path), None).rows) == 1
+    assert len(build_ladder(RunFolder(tmp_path), None).rows) == 1

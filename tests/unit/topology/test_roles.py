@@ -6,7 +6,7 @@ import pytest
 
 from testbed.errors import ErrorGroup, ExitCode, TestbedError, TopologyError
 from testbed.topology.load import load_topology
-from testbed.topology.roles import load_role, load_roles, role_files
+from testbed.topology.roles import builtin_roles, load_role, role_files
 
 TOPOLOGY = """\
 name: mine
@@ -25,7 +25,7 @@ def role(templates: Path, name: str, text: str) -> Path:
 
 
 def test_builtin_manifests_are_valid() -> None:
-    roles = load_roles(list(role_files().values()))
+    roles = builtin_roles()
     assert {"router", "home-agent", "foreign-agent", "mobile-node", "vpn-gateway"} <= set(roles)
     assert roles["home-agent"].files[0].mode == 0o600
     assert roles["router"].forwards
@@ -120,6 +120,27 @@ def test_roles_that_differ_in_a_setting(tmp_path: Path) -> None:
             "files[0].path: expected an absolute path",
         ),
         (
+            "name: x\nsummary: x\nsettings: {a: {type: prefix, means: outside}}\n",
+            "settings.a: expected the type network with `means: outside`, the untrusted link",
+        ),
+        (
+            "name: x\nsummary: x\nsettings: {a: {type: network, means: outsid}}\n",
+            "x.yaml:3:38: settings.a.means: expected one of home-address, home-agent, home-network, ",
+        ),
+        (
+            "name: x\nsummary: x\nservices: {s: {run: x, flush: [bindings]}}\n",
+            "services.s: expected `state` and `flush` with `control` only",
+        ),
+        (
+            "name: x\nsummary: x\nacts-as: [router, home-agnet]\n",
+            "x.yaml:3:19: acts-as[1]: unknown role home-agnet\n  hint: did you mean home-agent?",
+        ),
+        (
+            "name: x\nsummary: x\nacts-as: [vpn-gateway]\nsettings: {wan: {type: network, means: outside}}\n",
+            "x.yaml:3:11: acts-as[0]: a vpn-gateway has a setting for what is reached through a VPN gateway, "
+            "and x has none\n  hint: settings: {NAME: {type: prefix, means: protects}}",
+        ),
+        (
             "name: x\nsummary: x\nfiles: [{template: a, path: /../a}]\n",
             "files[0].path: expected an absolute path",
         ),
@@ -141,6 +162,6 @@ def test_roles_that_differ_in_a_setting(tmp_path: Path) -> None:
 def test_bad_manifests(tmp_path: Path, text: str, message: str) -> None:
     file = role(tmp_path, "x", text)
     with pytest.raises(TestbedError) as caught:
-        load_role(file)
+        load_role(file, role_files(tmp_path))
     assert message in str(caught.value)
     assert caught.value.exit_code == ExitCode.TOPOLOGY

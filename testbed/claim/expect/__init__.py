@@ -1,0 +1,105 @@
+"""What a claim can expect to be seen: the nouns of the vocabulary. Each class in this folder is one word.
+
+An expectation is decided by what was observed, never by configuration: packets captured at a tap, the state a
+daemon reports, traffic that arrives or does not. `testbed vocabulary` prints the docstrings of the classes.
+Every file of this folder is read; `Expectation` has a key for each word that is in them.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
+
+from testbed.claim.names import Fail, Known, check_part
+from testbed.claim.seen import Seen
+from testbed.document.marks import Path
+from testbed.document.part import Part
+from testbed.document.values import Duration, Expected, format_duration
+
+
+class _Expectation(Part):
+    """Exactly one thing to be seen, and how long it may take to show (`within`)."""
+
+    if TYPE_CHECKING:
+        within: float | None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if len(list(made._given())) != 1:
+            raise Expected(
+                "exactly one expectation, and beside it only `within`", "begin each with a `-` of its own"
+            )
+        return made
+
+    def _given(self) -> Iterator[Seen]:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Seen):
+                yield value
+
+    @property
+    def part(self) -> Seen:
+        """What is expected."""
+        return next(self._given())
+
+    @property
+    def word(self) -> str:
+        """The word of the vocabulary."""
+        return self.part.word
+
+    def phrase(self) -> str:
+        """What is expected, as a line: `a binding at ha, within 3s`."""
+        text = self.part.phrase()
+        return text + (f", within {format_duration(self.within)}" if self.within else "")
+
+    def bound(self, too_much: bool) -> float | None:
+        """The shortest bound in ms that a slow machine may exceed, so that it does not hold; None: never."""
+        bound = self.part.bound(too_much)
+        return min(bound, self.within) if bound is not None and self.within else bound
+
+    def check(self, where: Path, known: Known, fail: Fail) -> None:
+        """Report every name that the topology does not have, and what cannot be seen in it."""
+        here = (*where, self.word)
+        check_part(self.part, here, known, fail)
+        self.part.check(here, known, fail)
+
+
+def _words(kind: type[Seen] = Seen) -> Iterator[type[Seen]]:
+    for one in kind.__subclasses__():
+        if "word" in vars(one):
+            yield one
+        yield from _words(one)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+WORDS: tuple[type[Seen], ...] = tuple(sorted(_words(), key=lambda one: one.order))
+"""Every word, in the order of the vocabulary."""
+
+if TYPE_CHECKING:
+    Expectation = _Expectation
+else:
+    _keys = {
+        one.word.replace("-", "_"): (
+            one | None,
+            Field(default=None, alias=one.word, description=one.title),
+        )
+        for one in WORDS
+    }
+    _keys["within"] = (
+        Duration | None,
+        Field(
+            default=None,
+            description="How long to wait for it before it counts as not seen (default: it has to hold now)",
+        ),
+    )
+    Expectation = create_model(
+        "Expectation", __base__=_Expectation, __doc__=_Expectation.__doc__, __module__=__name__, **_keys
+    )

@@ -1,0 +1,68 @@
+"""The words between role manifests and host modules: what a node functions as, and what a setting means.
+
+Role and setting names are the manifests' own affair. A host module that needs a home agent or its address
+asks for the function or the meaning, and gets whatever role or setting a manifest declares for it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal
+
+SettingType = Literal[
+    "network", "node", "address", "prefix", "address-range", "duration", "lifetime", "bool", "int", "string",
+    "enum",
+]  # fmt: skip
+
+
+class Function(StrEnum):
+    """The entities that host modules name: of Mobile IPv4 (RFC 5944 §1.6), IPsec, DHCP and the emulation.
+
+    Each is the name of the built-in role that is one; another role is one by `acts-as`. The control socket of
+    a Mobile IPv4 daemon has the same name.
+    """
+
+    MOBILE_NODE = "mobile-node"
+    HOME_AGENT = "home-agent"
+    FOREIGN_AGENT = "foreign-agent"
+    CORRESPONDENT = "correspondent"
+    VPN_GATEWAY = "vpn-gateway"
+    DHCP_SERVER = "dhcp-server"
+    HUB = "hub"
+
+
+class Meaning(StrEnum):
+    """What a setting means to host modules, whatever a role calls it."""
+
+    HOME_ADDRESS = "home-address"
+    HOME_AGENT = "home-agent"
+    HOME_NETWORK = "home-network"
+    VIRTUAL_HOME = "virtual-home"
+    AGENT_LINK = "agent-link"
+    CORRESPONDENT = "correspondent"
+    VPN_GATEWAY = "vpn-gateway"
+    OUTSIDE = "outside"
+    PROTECTS = "protects"
+    INNER_POOL = "inner-pool"
+    PASSES = "passes"
+    DHCP_POOL = "dhcp-pool"
+
+
+MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
+    Meaning.HOME_ADDRESS: ("address", "a mobile node's home address"),
+    Meaning.HOME_AGENT: ("node", "a mobile node's home agent"),
+    Meaning.HOME_NETWORK: ("network", "a home agent's home link"),
+    Meaning.VIRTUAL_HOME: ("prefix", "the prefix of a home network without a link (RFC 5944 §1.1)"),
+    Meaning.AGENT_LINK: ("network", "the link whose address mobile nodes register at"),
+    Meaning.CORRESPONDENT: ("node", "the correspondent node whose answer ends a hand-off"),
+    Meaning.VPN_GATEWAY: ("node", "the VPN gateway that a client or a home agent works with"),
+    Meaning.OUTSIDE: ("network", "the untrusted link"),
+    Meaning.PROTECTS: ("prefix", "what is reached through a VPN gateway"),
+    Meaning.INNER_POOL: ("prefix", "addresses that a VPN gateway lends to clients"),
+    Meaning.PASSES: ("enum", "what the security policy lets pass besides IPsec"),
+    Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
+}
+"""Meaning → the type that such a setting must have, and in words what it is."""
+
+STATIC: Final = "static"
+"""`routing` of a role that forwards for its neighbours, and learns no routes from them."""

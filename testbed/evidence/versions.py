@@ -1,0 +1,40 @@
+"""versions.json: with what the evidence was made."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from testbed.evidence.record import Record, Versioned
+from testbed.evidence.verdicts import LabFacts
+
+
+class EngineFacts(Record):
+    """The container engine."""
+
+    name: str = "engine"
+    """Its name."""
+    version: str = ""
+    """Its version."""
+    api: str = ""
+    """The version of its interface that was used."""
+    kernel: str = ""
+    """The kernel it runs on."""
+
+
+class Versions(Versioned):
+    """versions.json."""
+
+    testbed: str = ""
+    """The version of the testbed that wrote the evidence."""
+    finished: str = ""
+    """When the experiment ended, as ISO 8601 with a time zone."""
+    engine: EngineFacts = EngineFacts()
+    """The container engine that ran the labs."""
+    keys: bool = False
+    """Whether rendered/ holds the labs' keys. Every lab has keys of its own, which nothing uses after it."""
+    image: str = ""
+    """The image of the nodes."""
+    programs: dict[str, str] = Field(default_factory=dict)
+    """Package → version, in the nodes."""
+    backends: dict[str, LabFacts] = Field(default_factory=dict)
+    """Lab → where it came from and what carried packets in it."""

@@ -1,0 +1,179 @@
+"""The roles of a topology's nodes, asked by what they declare: functions, meanings of settings, properties.
+
+Everything after the checks asks these questions in place of names of roles and settings, so that a user's
+role that `acts-as` a built-in one, and calls its settings as it likes, is taken wherever that one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from testbed.document.functions import STATIC, Meaning
+from testbed.document.values import Expected
+from testbed.topology.model import Topology
+from testbed.topology.roles import Role, Service, builtin_roles
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A topology, the manifests of its nodes' roles, and the nodes' settings."""
+
+    topology: Topology
+    roles: Mapping[str, Role]
+    """Every role that a node of this topology has, by name; those without a manifest are left out."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """Node → every setting that its roles declare, typed as `roles.Setting` says; None where absent."""
+
+    @classmethod
+    def of(cls, topology: Topology, roles: Mapping[str, Role] | None = None) -> Cast:
+        """Of a topology that nothing was checked of; without `roles` the built-in ones are known.
+
+        A setting that its role cannot read is absent.
+        """
+        known = builtin_roles() if roles is None else roles
+        bare = cls(topology, known, {})
+        settings: dict[str, dict[str, Any]] = {}
+        for name, node in topology.nodes.items():
+            found = settings[name] = {}
+            for role in bare.node_roles(name):
+                for key, setting in role.settings.items():
+                    try:
+                        found[key] = setting.parse(node.settings[key])
+                    except (KeyError, Expected):
+                        found.setdefault(key, setting.default)
+        return cls(topology, known, settings)
+
+    def node_roles(self, name: str) -> tuple[Role, ...]:
+        """The roles of a node, in the order they are written."""
+        return tuple(self.roles[role] for role in self.topology.nodes[name].roles if role in self.roles)
+
+    # Functions and properties
+
+    def functions(self, name: str) -> tuple[str, ...]:
+        """The roles of a node and all that these act as."""
+        written = self.topology.nodes[name].roles
+        also = [other for role in self.node_roles(name) for other in role.acts_as]
+        return tuple(dict.fromkeys([*written, *also]))
+
+    def acts_as(self, name: str, role: str) -> bool:
+        """Whether a node has a role, or one that acts as it."""
+        return role in self.functions(name)
+
+    def with_role(self, role: str) -> tuple[str, ...]:
+        """The nodes that have a role, or one that acts as it."""
+        return tuple(name for name in self.topology.nodes if self.acts_as(name, role))
+
+    def forwards(self, name: str) -> bool:
+        """Whether a node forwards packets between its interfaces."""
+        return any(role.forwards for role in self.node_roles(name))
+
+    def routing(self, name: str) -> str | None:
+        """How a router knows its routes: the protocol it speaks, else `static`; None for other nodes."""
+        found = [role.routing for role in self.node_roles(name) if role.routing]
+        return next((one for one in found if one != STATIC), found[0] if found else None)
+
+    def learns_routes(self, name: str) -> bool:
+        """Whether a node learns the Intranet's prefixes from its neighbours."""
+        return self.routing(name) not in (None, STATIC)
+
+    def daemons(self, name: str) -> tuple[Service, ...]:
+        """The services of a node."""
+        return tuple(service for role in self.node_roles(name) for service in role.services.values())
+
+    def reporting(self, name: str, what: str) -> tuple[Service, ...]:
+        """The services of a node in whose state observers may read something (`counters`, `backend` …)."""
+        return tuple(service for service in self.daemons(name) if what in service.state)
+
+    # Settings
+
+    def written_as(self, name: str, meaning: Meaning) -> str:
+        """The key of the setting that means something: the one that a node gives, else any that it could.
+
+        Where its roles have none, what a built-in role would call it.
+        """
+        keys = self.keys(name, meaning)
+        given = [key for key in keys if self.settings[name].get(key) is not None]
+        return next(iter([*given, *keys]), str(meaning))
+
+    def keys(self, name: str, meaning: Meaning) -> list[str]:
+        """The settings of a node's roles that mean something, given or not."""
+        return [
+            key
+            for role in self.node_roles(name)
+            for key, setting in role.settings.items()
+            if setting.means is meaning
+        ]
+
+    def meant(self, name: str, meaning: Meaning) -> Any:
+        """The value that a node gives to what is meant; None where it gives none."""
+        values = (self.settings[name].get(key) for key in self.keys(name, meaning))
+        return next((value for value in values if value is not None), None)
+
+    def home_address(self, name: str) -> IPv4Address | None:
+        """The home address of a mobile node."""
+        address: IPv4Address | None = self.meant(name, Meaning.HOME_ADDRESS)
+        return address
+
+    def home_agent(self, name: str) -> str | None:
+        """The home agent of a mobile node."""
+        agent: str | None = self.meant(name, Meaning.HOME_AGENT)
+        return agent
+
+    def correspondent(self, name: str) -> str | None:
+        """The node that a mobile node speaks to, to see that a hand-off has ended."""
+        node: str | None = self.meant(name, Meaning.CORRESPONDENT)
+        return node
+
+    def home_link(self, name: str) -> str | None:
+        """The home network of a mobile node; None where it is a virtual one."""
+        agent = self.home_agent(name)
+        link: str | None = self.meant(agent, Meaning.HOME_NETWORK) if agent in self.topology.nodes else None
+        return link
+
+    def home_prefix(self, agent: str) -> IPv4Network | None:
+        """The prefix of the home network that a home agent serves, real or virtual."""
+        network = self.meant(agent, Meaning.HOME_NETWORK)
+        if network in self.topology.networks:
+            return self.topology.networks[network].subnet
+        prefix: IPv4Network | None = self.meant(agent, Meaning.VIRTUAL_HOME)
+        return prefix
+
+    def outside(self, name: str) -> str:
+        """The network of a node's untrusted link. Raises `LookupError` where it has none."""
+        network: str | None = self.meant(name, Meaning.OUTSIDE)
+        if network is None:
+            raise LookupError(f"{name} has no link that means {Meaning.OUTSIDE}")
+        return network
+
+    def outside_address(self, name: str) -> IPv4Address:
+        """The address of a node on its untrusted link. Raises `LookupError` where it has none."""
+        return self.topology.nodes[name].links[self.outside(name)]
+
+    def owned_prefixes(self, name: str) -> dict[Meaning, IPv4Network]:
+        """The prefixes on no link that are reached through a node: inner and virtual home addresses."""
+        kinds = (Meaning.INNER_POOL, Meaning.VIRTUAL_HOME)
+        return {kind: prefix for kind in kinds if (prefix := self.meant(name, kind)) is not None}
+
+    def border(self) -> tuple[str, ...]:
+        """The taps (NODE/NETWORK) where what the outside sends to the Intranet arrives."""
+        return tuple(
+            f"{name}/{self.outside(name)}"
+            for name in self.topology.nodes
+            if any(role.border for role in self.node_roles(name))
+        )
+
+
+class Named:
+    """What claims may name of a topology (`claim.names.Known`)."""
+
+    def __init__(self, cast: Cast) -> None:
+        self.networks: dict[str, Any] = {**cast.topology.networks}
+        self.nodes: dict[str, Any] = {**cast.topology.nodes}
+        self.options: dict[str, Any] = {**cast.topology.options}
+        self.claims: dict[str, Any] = {**cast.topology.claims}
+        self.configurations: list[Any] = [*cast.topology.configurations]
+        self.deployed = cast.topology.deployed
+        self.with_role = cast.with_role

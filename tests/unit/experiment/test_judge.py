@@ -1,0 +1,225 @@
+"""A run that was recorded is decided again from its files alone, and sabotage of the files is noticed."""
+
+import json
+import shutil
+from typing import ClassVar
+
+import pytest
+from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse, play_captures
+from scapy.layers.inet import IP, UDP
+
+from testbed.claim.probe import ProbeReport
+from testbed.cli import main
+from testbed.data import data_dir
+from testbed.errors import UsageError
+from testbed.evidence.folder import EvidenceFolder
+from testbed.experiment.evidence import Evidence
+from testbed.experiment.plan import PlannedRun, choose_claims
+from testbed.experiment.rejudge import judge_evidence
+from testbed.experiment.run import carry_out
+from testbed.experiment.traffic import Probe
+from testbed.experiment.verdict import claim_results, verdicts_of
+from testbed.packet.pcap import RAW_IP, read_capture, write_pcap
+from testbed.topology.load import load_topology
+
+OWN = """\
+name: own
+title: A claim that sees something of every kind
+include: [INCLUDED]
+claims:
+  mine:
+    says: so it is
+    source: §1
+    run:
+      steps:
+        - move: hotel
+        - probe: {action: start, to: cn}
+        - expect: {packets: {at: mn/hotel, filter: udp dst port 434 and src host mn, exactly: 2}}
+      expect:
+        - packets: {at: mn/hotel, filter: udp dst port 434, exactly: 3}
+        - binding: {care-of: 198.51.100.0/24}
+        - event: {node: mn, name: registered, exactly: 1}
+        - probe: {lost: {none: true}}
+        - counter: {node: ha, name: requests-accepted, exactly: 2}
+        - refused: {set: image.vpn-gateway=acme/gw, because: same node}
+    control:
+      steps: [{move: hotel}]
+      expect: [{binding: {agent: ha}}]
+"""
+REQUESTS = [bytes(IP(src="10.0.1.100", dst="10.0.1.2") / UDP(sport=434, dport=434))] * 3
+FOLDER = "claims/mine/main"
+
+
+class Lab(PlayedLab):
+    """It registers when it moves, and counts two requests."""
+
+    def control(self, node, service, request, **more):
+        answer = super().control(node, service, request, **more)
+        if request["op"] == "move":
+            row = {"home_address": "10.0.1.100", "care_of_addresses": ["198.51.100.70"]}
+            self.states["ha", "home-agent"] = {"bindings": [row], "counters": {"requests-accepted": 9}}
+            self.say("mn", "mobile-node", "registered")
+        return answer
+
+
+class Captures(PlayedCaptures):
+    """Two requests are captured on the way, a third one before the end."""
+
+    files: ClassVar = {"mn/hotel": REQUESTS}
+
+    def look(self, taps):
+        self.packets["mn/hotel", "udp dst port 434 and src host mn"] = REQUESTS[:2]
+        self.total = 2
+        return super().look(taps)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The evidence of a claim that is reproduced."""
+    report = ProbeReport(0.005, {n: n * 5_000_000 for n in range(9)})
+    report.reflected = report.returned = {n: stamp + 1 for n, stamp in report.sent.items()}
+    root = tmp_path_factory.mktemp("recorded")
+    file = root / "own.yaml"
+    file.write_text(OWN.replace("INCLUDED", str(data_dir("topologies") / "scenario-2.1.yaml")))
+    scenario = choose_claims(load_topology(str(file)), ["mine"])
+    claim = scenario.claims["mine"]
+    evidence = Evidence(root / "evidence")
+    evidence.write_topology(scenario.loaded.text())
+    results = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Probe, "start", lambda self: None)
+        monkeypatch.setattr(Probe, "stop", lambda self: setattr(self, "_report", report) or report)
+        play_captures(monkeypatch, Captures)
+        for kind, experiment in (("run", claim.run), ("control", claim.control)):
+            lab = Lab(str(file))
+            lab.states["ha", "home-agent"]["counters"] = {"requests-accepted": 7}
+            planned = PlannedRun("mine", kind, experiment)
+            results["mine", kind, 1] = carry_out(lab, lab.name, PlayedPulse(), planned, evidence)
+    evidence.write("verdicts.json", verdicts_of("own", {}, list(claim_results([scenario], results))))
+    return evidence.root
+
+
+@pytest.fixture
+def folder(recorded, tmp_path):
+    """A copy of that evidence, to be sabotaged."""
+    return shutil.copytree(recorded, tmp_path / "evidence")
+
+
+def judge(folder):
+    (one,) = judge_evidence(EvidenceFolder(folder))
+    return one
+
+
+def lines(folder, name, change):
+    """Put what `change` makes of its objects into a file of JSON lines of the run."""
+    file = folder / FOLDER / name
+    read = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(one) + "\n" for one in change(read)))
+
+
+def look(folder, place, **changes):
+    lines(
+        folder,
+        "observations.jsonl",
+        lambda read: [one | changes if one["place"] == place else one for one in read],
+    )
+
+
+def test_what_was_recorded_is_decided_as_it_was(folder):
+    one = judge(folder)
+    assert one.stored.verdict == "reproduced", one.stored.reason
+    assert one.same and not one.differences
+    assert one.now == one.stored
+
+
+def packet_removed(folder):
+    file = folder / FOLDER / "captures/mn-hotel.pcap"
+    write_pcap(file, RAW_IP, read_capture(file)[1:])
+
+
+def state_edited(folder):
+    row = {"home_address": "10.0.1.100", "care_of_addresses": ["192.0.2.7"]}
+    look(folder, "expect/1", seen={"bindings": [row]})
+
+
+def event_removed(folder):
+    lines(folder, "events.jsonl", lambda read: [one for one in read if one["event"] != "registered"])
+
+
+def probe_row_removed(folder):
+    def change(read):
+        for one in read:
+            if one["word"] == "probe":
+                one["seen"]["returned"].pop()
+        return read
+
+    lines(folder, "observations.jsonl", change)
+
+
+SABOTAGES = [
+    (packet_removed, "refuted", "2 of 7 captured"),
+    (state_edited, "refuted", "binding to 192.0.2.7"),
+    (event_removed, "refuted", "0 seen"),
+    (probe_row_removed, "refuted", "9 sent, 1 lost"),
+    (lambda folder: look(folder, "expect/4", seen={"requests-accepted": 8}), "refuted", "grew by 1"),
+    (lambda folder: look(folder, "expect/4/begin", seen={"requests-accepted": 8}), "refuted", "grew by 1"),
+    (lambda folder: look(folder, "expect/5", seen={"refusal": ""}), "refuted", "accepted"),
+    (lambda folder: look(folder, "expect/0", captured={"mn/hotel": 2}), "refuted", "2 of 2 captured"),
+    (lambda folder: look(folder, "expect/1", error="ha is silent"), "inconclusive", "ha is silent"),
+    (lambda folder: look(folder, "expect/1", seen=[7]), "inconclusive", "no sight of binding"),
+    (lambda folder: lines(folder, "observations.jsonl", lambda read: []), "inconclusive", "is not recorded"),
+    (
+        lambda folder: (folder / FOLDER / "captures/mn-hotel.pcap").unlink(),
+        "inconclusive",
+        "the capture at mn/hotel cannot be read: No such file or directory",
+    ),
+    (lambda folder: (folder / FOLDER / "captures.json").unlink(), "inconclusive", "no capture at mn/hotel"),
+    (lambda folder: (folder / FOLDER / "run.json").unlink(), "inconclusive", "run.json is missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "verdict", "reason"), SABOTAGES, ids=[reason for *_, reason in SABOTAGES]
+)
+def test_sabotage_turns_the_verdict_and_says_by_what(folder, sabotage, verdict, reason):
+    sabotage(folder)
+    one = judge(folder)
+    assert one.now.verdict == verdict and reason in one.now.reason
+    assert not one.same and one.differences
+    assert one.differences[0].stored.held
+
+
+def test_a_machine_that_was_busy_is_no_refutation_again(folder):
+    event_removed(folder)
+    file = folder / FOLDER / "run.json"
+    record = json.loads(file.read_text())
+    record["health"]["late_ms"] = 380.0
+    file.write_text(json.dumps(record))
+    one = judge(folder)
+    assert one.now.verdict == "inconclusive" and "380 ms late" in one.now.reason
+
+
+def test_the_command(folder, capsys, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    assert main(["judge", str(folder)]) == 0
+    assert "1 of 1 reproduced; 1 of 1 as stored" in capsys.readouterr().out
+    event_removed(folder)
+    assert main(["judge", str(folder), "--claim", "mine"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "mine is refuted: events registered of mn: exactly 1: 0 seen" in out
+    assert "stored: holds: 1 seen judged: does not hold: 0 seen" in out
+    assert main(["judge", str(folder), "-o", "json"]) == 1
+    (claim,) = json.loads(capsys.readouterr().out)["claims"]
+    assert (claim["verdict"], claim["stored"]) == ("refuted", "reproduced")
+    assert [one["judged"]["observed"] for one in claim["differences"]] == ["0 seen"]
+    assert main(["judge", str(folder), "--claim", "mien"]) == 2
+    assert "did you mean mine?" in capsys.readouterr().err
+
+
+def test_evidence_that_cannot_be_judged_says_why(folder, tmp_path):
+    file = folder / "verdicts.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 1}))
+    with pytest.raises(UsageError, match="an older testbed, which did not record"):
+        judge(folder)
+    with pytest.raises(UsageError):
+        judge(tmp_path / "nowhere")

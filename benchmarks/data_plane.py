@@ -12,7 +12,7 @@ from typing import Any, Final
 from benchmarks.common import arguments, engine_and_image, iperf, lab, note, print_machine, print_table, run
 from testbed.engine.api import Container
 from testbed.engine.docker import DockerEngine
-from testbed.lab.control import ask
+from testbed.lab.daemons import ask
 from testbed.lab.move import move
 from testbed.lab.state import ActualLab
 

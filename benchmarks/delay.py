@@ -59,9 +59,7 @@ def measure(
         plans = plan_stacks(topology, (), (), BETWEEN, templates)
         evidence = Evidence(Path(folder) / "evidence")
         name = f"bench-delay-{backend}"
-        measurement = Measurement(
-            engine, image, choose_pool(), evidence, templates, name=name, progress=Say()
-        )
+        measurement = Measurement(engine, image, choose_pool(), evidence, name=name, progress=Say())
         runs: Runs = measurement.measure(plans, rtts, moves).runs
     used = {run.delay for run in runs}
     assert used == {backend}, used  # else the comparison would be of a backend with itself

@@ -28,7 +28,11 @@ control = "/run/home-agent.sock"
 address = "10.98.0.1"
 [home]
 prefix = "10.99.0.0/16"
+[replay]
+tolerance = 3600
 """
+"""Requests are signed before the first is sent: on a busy machine more than the usual 7 s may lie between,
+and the agent would refuse them as replays (code 133)."""
 START: Final = """\
 ip address add 10.98.0.1/32 dev lo && ip address add 10.98.0.2/32 dev lo && ip link set lo up &&
 exec python3 -m testbed.mobileip home-agent --config /etc/mobileip/home-agent.toml

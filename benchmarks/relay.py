@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.common import arguments, engine_and_image, iperf, lab, note, print_machine, print_table, run
 from testbed.engine.api import Container
 from testbed.engine.docker import DockerEngine
-from testbed.lab.control import ask
+from testbed.lab.daemons import ask
 
 RATES: Final = (5_000, 10_000, 15_000, 20_000, 30_000, 40_000, 60_000, 80_000, 120_000)  # packets/s
 PAYLOAD: Final = 200  # bytes

@@ -25,6 +25,10 @@ LOGGED: Final = 1000.0
 """Milliseconds that an event may take through the engine's log, and a registration to an agent."""
 
 
+GIVING_UP: Final = 12000.0
+"""The time in ms after which charon gives up on a peer that does not answer (`strongswan.conf`)."""
+
+
 class Seen(Part):
     """A word of the vocabulary: something to be seen. Its docstring is the meaning, its fields are the keys.
 

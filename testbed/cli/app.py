@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from testbed.cli.output import verbosity
+from testbed.cli.output import commands, verbosity
 
 TOPOLOGIES = "Topologies (no engine needed)"
 LABS = "Labs"
@@ -73,6 +73,7 @@ def command(
         # Each paragraph as one line: the terminal breaks it where it ends, not also where the source does.
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         text = "\n\n".join(one.replace("\n", " ") for one in paragraphs)
+        commands.add(name)
         app.command(name, rich_help_panel=panel, context_settings=settings, help=text)(run)
         return function
 

@@ -35,10 +35,10 @@ def judge(
     """
     from testbed.evidence.archive import opened
     from testbed.evidence.folder import EvidenceFolder
-    from testbed.experiment.rejudge import Evidence
+    from testbed.experiment.rejudge import judge_evidence
 
     with opened(evidence) as folder:
-        judged = Evidence(EvidenceFolder(folder), templates).judge(claim or ())
+        judged = judge_evidence(EvidenceFolder(folder), claim or (), templates)
     if output is Format.json:
         emit_json({"claims": [_json(one) for one in judged]})
     else:

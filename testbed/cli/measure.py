@@ -89,7 +89,7 @@ def measure(
         plans = plan_stacks(topology, sets or (), stack or (), places, templates)
     with laboratory(evidence) as at:
         measurement = Measurement(
-            at.engine, at.image, at.pool, at.evidence, templates, name=name, keep=keep, progress=at.progress
+            at.engine, at.image, at.pool, at.evidence, name=name, keep=keep, progress=at.progress
         )
         document = measurement.measure(plans, rtts, moves)
     if output is Format.json:
@@ -121,7 +121,7 @@ def parse_rtts(text: str) -> list[float]:
 
 
 def _print(document: HandOffs) -> None:
-    from testbed.evidence.handoff import STEPS
+    from testbed.agreed import STEPS
     from testbed.experiment.fit import spread
 
     rows, steps = [], []

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from testbed.agreed import MOVE_STARTED, SETTLED
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import LabName, NodeName, complete_attachment, engine_connection
 from testbed.cli.options import Output
@@ -40,7 +41,7 @@ def move(
         settled: dict[str, Any] = {}
         for event in events:
             settled = event
-            if event["event"] not in ("move-started", "settled"):
+            if event["event"] not in (MOVE_STARTED, SETTLED):
                 note(f"{event.get('ms', '')} ms  {event['event']}  {_fields(event)}", level=1)
     if output is Format.json:
         emit_json({"lab": lab, "node": node, **{key: settled.get(key) for key in _KEYS}})

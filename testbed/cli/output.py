@@ -49,6 +49,8 @@ class Verbosity:
 
 
 verbosity = Verbosity()
+commands: set[str] = set()
+"""The names of all commands; each file of a command adds its own (`cli.app`)."""
 
 
 def degrade(stream: TextIO) -> None:
@@ -215,10 +217,8 @@ def as_called(text: str) -> str:
     """A text for people that says `./tb COMMAND`, not `testbed COMMAND`, where it was called like that."""
     if (own := called()) == "testbed":
         return text
-    from testbed.cli.app import app
-
-    commands = "|".join(re.escape(one.name) for one in app.registered_commands if one.name)
-    return re.sub(rf"(?<![\w./-])testbed(?= (?:{commands})(?![\w-]))", lambda _: own, text)
+    names = "|".join(map(re.escape, commands))
+    return re.sub(rf"(?<![\w./-])testbed(?= (?:{names})(?![\w-]))", lambda _: own, text)
 
 
 def tell(text: str) -> None:

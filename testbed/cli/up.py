@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
 from testbed.cli.complete import complete_attach, complete_stack
 from testbed.cli.labs import emit_lab, narrated
@@ -17,6 +18,15 @@ from testbed.cli.output import Format, as_called, emit, emit_json, note
 if TYPE_CHECKING:
     from testbed.lab.status import LabStatus
     from testbed.lab.up import BroughtUp
+
+_LEAST_CPUS: Final = 0.01
+
+
+def _check_cpus(cpus: float | None) -> float | None:
+    """Engines count in hundredths of a processor."""
+    if cpus and cpus < _LEAST_CPUS:
+        raise typer.BadParameter(f"{cpus:g} is less than {_LEAST_CPUS:g}; 0 means no limit.")
+    return cpus
 
 
 @command("up", panel=LABS)
@@ -47,7 +57,9 @@ def up(
     reset: Annotated[
         bool,
         typer.Option(
-            "--reset", help="Go back to the options of the file; else those of the running lab stay."
+            "--reset",
+            help="Go back to the options of the file, without a limit of processors; else those of the "
+            "running lab stay.",
         ),
     ] = False,
     templates: Templates = None,
@@ -64,7 +76,11 @@ def up(
     cpus: Annotated[
         float | None,
         typer.Option(
-            "--cpus", metavar="NUMBER", min=0.01, help="How many processors each node may use, such as 0.5."
+            "--cpus",
+            metavar="NUMBER",
+            min=0,
+            callback=_check_cpus,
+            help="How many processors each node may use, such as 0.5; 0: as many as there are.",
         ),
     ] = None,
     timeout: Annotated[
@@ -80,12 +96,10 @@ def up(
     behind which no IPsec gets, is no failure: the last line says so, and `no_data` in the JSON. Ctrl-C
     removes what was made.
     """
-    from testbed.engine import names
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
     from testbed.lab.addresses import choose_pool
-    from testbed.lab.choices import keep_choices, recorded
-    from testbed.lab.state import find_lab, read_labs
+    from testbed.lab.state import find_lab
     from testbed.lab.status import lab_status
     from testbed.lab.up import bring_up, parse_timeout
     from testbed.topology.load import load_topology
@@ -97,20 +111,15 @@ def up(
         loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
     with closing(reach_engine(note)) as engine:
         image = ensure_node_image(engine, note, detail=partial(note, level=1))
-        lab_name = loaded.name if name is None else name
-        existing = read_labs(engine, lab_name).get(lab_name)
-        mine = existing and existing.owner in ("", names.owner())  # else bring_up refuses
-        if existing and mine and existing.topology == loaded.name and not reset:
-            loaded = keep_choices(recorded(engine, existing), loaded)
         with narrated() as progress:
             done = bring_up(
                 engine,
                 loaded,
-                lab=lab_name,
+                lab=loaded.name if name is None else name,
                 image=image.name,
                 pool=addresses,
-                templates=loaded.templates,
-                cpus=cpus,
+                keep=not reset,
+                cpus=0.0 if reset and cpus is None else cpus,
                 timeout=within,
                 progress=progress,
             )
@@ -135,12 +144,11 @@ def _facts(done: BroughtUp, status: LabStatus) -> dict[str, Any]:
 
 def _print(done: BroughtUp, status: LabStatus) -> None:
     from testbed.lab.describe import describe
-    from testbed.lab.status import MANAGER
 
     emit_lab(status)
     for node, state in status.mobile.items():
-        emit(f"\n{node}: {describe(MANAGER, state)}")
-    note(f"\nlab {done.lab} {_what(done)}")
+        emit(f"\n{node}: {describe(ROAM, state)}")
+    note(f"\nlab {done.lab} {_what(done, status)}")
     suggestions = status.suggestions()
     if suggestions:
         emit("\nTry next:")
@@ -148,11 +156,15 @@ def _print(done: BroughtUp, status: LabStatus) -> None:
             emit(f"  {as_called(line)}")
 
 
-def _what(done: BroughtUp) -> str:
+def _what(done: BroughtUp, status: LabStatus) -> str:
     """How far it came. It is called ready only where every mobile node saw a packet come back."""
     if done.no_data:
-        failed = "; ".join(
-            f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()
-        )
-        return f"is up after {done.seconds:.1f} s, but {failed}"
+        failed = [f"{node} does not reach its correspondent ({why})" for node, why in done.no_data.items()]
+        # Nodes do not try again by themselves: a claim counts what is sent from its own steps on.
+        again = [
+            f"testbed move {done.lab} {node} {network} tries again"
+            for node in done.no_data
+            if (network := (status.mobile.get(node) or {}).get("network"))
+        ]
+        return f"is up after {done.seconds:.1f} s, but {'; '.join([*failed, *again])}"
     return f"ready in {done.seconds:.1f} s" if done.changed else "was up already, nothing to do"

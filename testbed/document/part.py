@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
+from testbed.agreed import Stack as Stack
+
 Attachment = Literal["co-located", "foreign-agent"]
 
 

@@ -43,11 +43,12 @@ class FakeContainer:
     exit_code: int = 0
     lines: list[Line] = field(default_factory=list)
     changed: Condition = field(default_factory=Condition)
+    clock: Callable[[], float] = time.time  # of the engine's machine
 
     def write(self, text: str, stream: Stream = "stdout") -> None:
         """Append a line to its log."""
         with self.changed:
-            self.lines.append(Line(stream, time.time(), text))
+            self.lines.append(Line(stream, self.clock(), text))
             self.changed.notify_all()
 
     def event(self, event: str, source: str, **more: object) -> None:
@@ -99,6 +100,7 @@ class FakeEngine:
         self.behave = behave
         self.command = command
         self.latency = latency  # seconds every call takes
+        self.behind = 0.0  # seconds that its clock is behind this machine's
         self.failures: dict[str, Callable[[str], BaseException | None]] = {}
         """Name of a call → what decides, given a name or id, whether it fails."""
         self.calls: Counter[str] = Counter()
@@ -166,7 +168,7 @@ class FakeEngine:
                     raise NotFoundError(f"network {endpoint.network} not found")
                 assert endpoint.address in self._usable(subnets[endpoint.network]), f"unusable: {endpoint}"
             id = f"c{next(self._ids)}"
-            self.boxes[id] = FakeContainer(id, spec)
+            self.boxes[id] = FakeContainer(id, spec, clock=lambda: time.time() - self.behind)
             return id
 
     def _usable(self, subnet: IPv4Network) -> set[IPv4Address]:

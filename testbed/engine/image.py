@@ -207,7 +207,8 @@ def _node_files() -> list[_File]:
     programs = [_File(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")]
     files = [*_image_files("Dockerfile"), *programs]
     package = Path(testbed.__file__).parent
-    files.append(_File("python/testbed/__init__.py", (package / "__init__.py").read_bytes()))
+    for module in ("__init__.py", "agreed.py"):
+        files.append(_File(f"python/testbed/{module}", (package / module).read_bytes()))
     for part in ("mobileip", "node"):
         files += _tree(package / part, f"python/testbed/{part}")
     spec = importlib.util.find_spec("vici")

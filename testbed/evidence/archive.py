@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Final
@@ -67,7 +68,13 @@ def opened(path: Path) -> Iterator[Path]:
         raise UsageError(f"there is no file {path}", hint=f"testbed verify NAME --evidence {path} writes it")
     with TemporaryDirectory(prefix="testbed-evidence-") as folder:
         unpack(path, Path(folder))
-        yield _inside(Path(folder))
+        try:
+            yield _inside(Path(folder))
+        except TestbedError as error:  # it names a folder that is gone when somebody reads this
+            error.message = error.message.replace(folder, str(path))
+            if error.source:
+                error.source = replace(error.source, file=error.source.file.replace(folder, str(path)))
+            raise
 
 
 @contextmanager

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import median
-from typing import Final
 
 from pydantic import AliasChoices, Field
 
+from testbed.agreed import STEPS
 from testbed.evidence.health import Health
 from testbed.evidence.record import Record, Versioned
-
-STEPS: Final = ("link", "address", "ike", "registration", "data")
-"""The steps of a hand-off, as the connection manager reports them."""
 
 
 class HandOff(Record):

@@ -14,22 +14,24 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from testbed.agreed import IPSEC_DEVICE, RELAY, ROAM, STEPS, Op
 from testbed.claim.probe import Outage, ProbeReport
 from testbed.errors import StepError
 from testbed.evidence import handoff as written
-from testbed.evidence.handoff import STEPS
 from testbed.experiment.perform import settle
 from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
+from testbed.lab.daemons import ask
+from testbed.lab.impairments import Wires
+from testbed.lab.progress import Progress
+from testbed.lab.state import find_lab
 from testbed.packet.decode import decode
 from testbed.packet.layers import Ike, Ipv4, MobileIp
 from testbed.packet.pcap import Frame, read_capture
 
 EVERY: Final = 5.0
 """Milliseconds between two packets of the probe: an outage is known to about as much."""
-TUNNEL: Final = "ipsec0"
-"""The mobile node's IPsec device: what goes through it is only there to be read."""
 
 _ports = itertools.count(6005)
 
@@ -76,12 +78,18 @@ class HandOff:
         )
 
 
-def set_rtt(lab: LabAccess, rtt: float) -> str:
-    """Give every hub network a round-trip time in ms, at once. Returns what emulates it."""
-    backends = [
-        str(lab.control(hub, "relay", {"op": "set", "delay_ms": rtt / 2}).get("backend"))
-        for hub in dict.fromkeys(lab.topology.topology.hubs.values())
-    ]
+def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
+    """Give every hub network a round-trip time in ms, and see it on a packet. Returns what emulates it.
+
+    Raises `NotReadyError` where packets still cross sooner, `TestbedError` where a relay does not answer.
+    """
+    found = find_lab(lab.engine, lab.name)
+    wires = Wires(lab.engine, found)
+    backends = []
+    for name, hub in lab.topology.topology.hubs.items():
+        wires.see_delay(name, wires.change(name, {"delay_ms": rtt / 2}), progress)
+        state = ask(lab.engine, found.running_node(hub), RELAY, {"op": Op.STATE})
+        backends.append(str(state.get("backend")))
     return ", ".join(dict.fromkeys(backends))
 
 
@@ -98,9 +106,9 @@ def measure_moves(
     many packets the captures lost. Raises `StepError`.
     """
     node = lab.mobile_node
-    place = str(lab.state(node, "roam").get("network"))
+    place = str(lab.state(node, ROAM).get("network"))
     if place not in between:
-        settle(lab, {"op": "move", "network": between[0]})
+        settle(lab, {"op": Op.MOVE, "network": between[0]})
         place = between[0]
     captures = Captures(lab, taps(lab, between))
     mark = lab.log.mark()
@@ -128,8 +136,8 @@ def measure_moves(
 def taps(lab: LabAccess, between: Iterable[str]) -> list[str]:
     """Where messages are counted: the mobile node's links, and what leaves them only encrypted."""
     node = lab.mobile_node
-    tunnel = lab.execute(node, ["test", "-e", f"/sys/class/net/{TUNNEL}"]).code == 0
-    return [f"{node}/{network}" for network in (*between, *((TUNNEL,) if tunnel else ()))]
+    tunnel = lab.execute(node, ["test", "-e", f"/sys/class/net/{IPSEC_DEVICE}"]).code == 0
+    return [f"{node}/{network}" for network in (*between, *((IPSEC_DEVICE,) if tunnel else ()))]
 
 
 def _ends(lab: LabAccess) -> tuple[str, str, str]:
@@ -149,7 +157,7 @@ def _await_answer(lab: LabAccess, home: str, address: str) -> None:
 
 
 def _move(lab: LabAccess, origin: str, target: str) -> HandOff:
-    started, settled = settle(lab, {"op": "move", "network": target})
+    started, settled = settle(lab, {"op": Op.MOVE, "network": target})
     reached = settled.get("timeline") or {}
     return HandOff(
         origin,

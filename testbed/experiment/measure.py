@@ -99,7 +99,6 @@ class Measurement:
     image: str
     pool: IPv4Network
     evidence: Evidence
-    templates: Path | None = None
     name: str | None = None  # of the lab; several get the stack's name behind it
     keep: bool = False  # leave the labs up
     progress: Progress = field(default_factory=Silent)
@@ -134,7 +133,7 @@ class Measurement:
         try:
             bring_up(
                 self.engine, plan.topology, lab=lab, image=self.image, pool=self.pool,
-                templates=self.templates, progress=self.progress,
+                progress=self.progress,
             )  # fmt: skip
             self.labs.append(lab)
             nodes = find_lab(self.engine, lab).nodes
@@ -155,7 +154,7 @@ class Measurement:
         what = f"{plan.stack}, RTT {rtt:g} ms"
         counter = iter(range(1, moves + 1))
         self.progress.show(f"{what}: first of {moves} moves")
-        backend = set_rtt(access, rtt)
+        backend = set_rtt(access, rtt, self.progress)
         pulse.begin()
         done, dropped = measure_moves(
             access,

@@ -15,8 +15,9 @@ from testbed.errors import ErrorGroup, StepError, TopologyError
 from testbed.evidence.run import Observation
 from testbed.experiment.judge import begin_of, decide_look
 from testbed.experiment.traffic import Probe, TcpSession
-from testbed.lab.access import Done, EventLog, LabAccess
+from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
+from testbed.lab.inside import Done
 from testbed.packet.taps import TapFrames
 from testbed.topology.load import load_topology
 from testbed.topology.names import host_addresses
@@ -102,16 +103,7 @@ class Observer:
         began = time.time()
         seen = expectation.part.begin(LabLooker(self.lab, self.traffic))
         if seen is not None:
-            self._keep(
-                Observation(
-                    place=begin_of(where),
-                    word=expectation.word,
-                    began=began,
-                    ended=time.time(),
-                    events=self.log.mark() - self.mark,
-                    seen=_plain(seen),
-                )
-            )
+            self._keep(self._observation(begin_of(where), expectation, began, {}, seen=_plain(seen)))
 
     def observe(
         self, where: str, expectation: Expectation, within: float | None = None, since: float | None = None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any, Final
 
+from testbed.agreed import IPSEC_DEVICE, MOVE_STARTED, READY, ROAM, SETTLED, STEPS, Op
 from testbed.claim.echo import answers, ping
 from testbed.claim.steps import (
     Bypass,
@@ -38,15 +39,6 @@ MOVE_WITHIN: Final = 25.0
 WAIT_WITHIN: Final = 5000.0
 """Milliseconds a `wait-until` takes at most unless it says."""
 CARRY: Final = "carry"
-REACHED: Final = {
-    "link": "link",
-    "address": "address",
-    "ike": "ike",
-    "registered": "registration",
-    "data": "data",
-}
-"""What `reaches` calls the steps of the connection manager's timeline."""
-
 _ports = itertools.count(5005)
 
 _DEAF = """\
@@ -70,6 +62,12 @@ ip address replace {address}/32 dev {new}
 ip route replace default via {router} dev {new} onlink table 100
 ip link set {old} down
 """
+_PUT_DOWN: Final = "ip address del {address}/32 dev {new} || :; ip link set {new} down"
+_PLUG_IN: Final = """ip link set {old} up
+ip route replace {subnet} dev {old} scope link table 100
+ip route replace default via {router} dev {old} onlink table 100
+"""
+"""The kernel dropped these routes with the link; the connection manager saw nothing and relies on them."""
 
 
 class Performer:
@@ -79,6 +77,7 @@ class Performer:
         self._lab = lab
         self.observer = observer
         self._undo: list[tuple[str, Callable[[], None]]] = []
+        self._carried: dict[str, list[Mapping[str, str]]] = {}
         self.notes: list[str] = []
 
     def perform(self, step: Step, place: str) -> str:
@@ -137,14 +136,16 @@ class Performer:
     def _move(self, part: Move) -> str:
         node = self._who(part)
         self._put_down(node)
-        if node != self._lab.mobile_node and (was := self._lab.state(node, "roam").get("network")):
-            back = {"op": "move", "network": was}  # of the first each run says where it is to begin
-            self._undo.append((f"{node} back", lambda: self._settle(node, back)))
-        results = []
+        back = f"{node} back"  # of the first each run says where it is to begin
+        if node != self._lab.mobile_node and back not in dict(self._undo):
+            was = {"op": Op.MOVE, "network": self._lab.state(node, ROAM).get("network")}
+            if was["network"]:
+                self._undo.append((back, lambda: self._settle(node, was)))
+        results, reached = [], {event: step for step, event in STEPS.items()}
         for network in part.to * part.times:
-            _, settled = settle(self._lab, {"op": "move", "network": network}, node)
+            _, settled = settle(self._lab, {"op": Op.MOVE, "network": network}, node)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
-            if part.reaches and timeline.get(REACHED[part.reaches]) is None:
+            if part.reaches and timeline.get(reached[part.reaches]) is None:
                 detail = settled.get("detail")
                 raise StepError(f"moved to {network}, but did not come as far as {part.reaches}: {detail}")
             marks = ", ".join(f"{name} {ms:.0f}" for name, ms in timeline.items() if ms is not None)
@@ -153,24 +154,32 @@ class Performer:
 
     def _carry(self, part: Carry) -> str:
         lab, node = self._lab, self._who(part)
-        state = lab.state(node, "roam")
+        state = lab.state(node, ROAM)
         old, address = state.get("network"), state.get("address")
         if not old or not address:
             raise StepError(f"{node} has no address of its own to carry to {part.to}")
-        router = next(
-            (
-                lab.topology.node(name).links[part.to]
-                for name in lab.topology.topology.linked(part.to)
-                if lab.topology.forwards(name)
-            ),
-            None,
-        )
-        if router is None:
-            raise StepError(f"nobody on {part.to} forwards")
-        address = str(address).partition("/")[0]
-        self._undo.append((f"{CARRY} {node}", lambda: self._forget_carried(node, part.to, address)))
-        lab.shell(node, _CARRY.format(new=part.to, old=old, address=address, router=router))
+        router, address = self._router(part.to), str(address).partition("/")[0]
+        back = {"new": part.to, "old": old, "address": address}
+        self._carried.setdefault(node, []).append(back)
+        self._undo.append((f"{CARRY} {node}", lambda: self._carry_back(node, back)))
+        lab.shell(node, _CARRY.format(**back, router=router))
         return f"{address} is now on {part.to}, with {router} for a router"
+
+    def _router(self, network: str) -> IPv4Address:
+        topology = self._lab.topology
+        for name in topology.topology.linked(network):
+            if topology.forwards(name) and (address := topology.node(name).links[network]):
+                return address
+        raise StepError(f"nobody on {network} forwards")
+
+    def _carry_back(self, node: str, carried: Mapping[str, str]) -> None:
+        """Leave the node as it was, unless its connection manager has found out and gone on by itself."""
+        script, old = _PUT_DOWN.format(**carried), carried["old"]
+        network = self._lab.state(node, ROAM).get("network")
+        if network == old:
+            subnet = self._lab.topology.topology.networks[old].subnet
+            script += "\n" + _PLUG_IN.format(old=old, subnet=subnet, router=self._router(old))
+        self._lab.shell(node, script.partition(";")[0] if network == carried["new"] else script)
 
     def _who(self, part: OfMobileNode) -> str:
         return part.node or self._lab.mobile_node
@@ -180,26 +189,22 @@ class Performer:
 
     def _put_down(self, node: str) -> None:
         """A move leaves behind what was carried; undone later, it would take down the link moved to."""
-        for entry in [one for one in self._undo if one[0] == f"{CARRY} {node}"]:
-            entry[1]()
-            self._undo.remove(entry)
-
-    def _forget_carried(self, node: str, network: str, address: str) -> None:
-        script = f"ip address del {address}/32 dev {network} || :; ip link set {network} down"
-        self._lab.shell(node, script)
+        for carried in self._carried.pop(node, ()):
+            self._lab.shell(node, _PUT_DOWN.format(**carried))
+        self._undo = [one for one in self._undo if one[0] != f"{CARRY} {node}"]
 
     def _ipsec(self, part: Ipsec) -> str:
         node = self._who(part)
-        _, settled = settle(self._lab, {"op": "ipsec", "action": part.state}, node)
+        _, settled = settle(self._lab, {"op": Op.IPSEC, "action": part.state}, node)
         if part.state == "down":
             self._undo.append(("ipsec up", lambda: self._ipsec_up_again(node)))
         return f"{settled.get('state')} ({settled.get('detail')})"
 
     def _ipsec_up_again(self, node: str) -> None:
         """Allow it again at home or inside, where that costs no negotiation; else it takes its time."""
-        state = self._lab.state(node, "roam").get("ipsec")
+        state = self._lab.state(node, ROAM).get("ipsec")
         if not isinstance(state, dict) or not state.get("enabled"):
-            settle(self._lab, {"op": "ipsec", "action": "up"}, node)
+            settle(self._lab, {"op": Op.IPSEC, "action": "up"}, node)
 
     def _bypass(self, part: Bypass) -> str:
         lab, node = self._lab, self._who(part)
@@ -222,11 +227,11 @@ class Performer:
     def _register(self, part: Register) -> str:
         lab, node = self._lab, self._who(part)
         if part.through == "ipsec":
-            state = lab.state(node, "roam").get("ipsec")
+            state = lab.state(node, ROAM).get("ipsec")
             inner = state.get("inner") if isinstance(state, dict) else None
             if not inner:
                 raise StepError("there is no IPsec session to register through")
-            request = {"op": "attach", "interface": "ipsec0", "care_of": inner}
+            request = {"op": "attach", "interface": IPSEC_DEVICE, "care_of": inner}
         else:
             self._refuse_bypass(node, part.through)
             request = {"op": "discover", "interface": part.through, "register": True}
@@ -347,9 +352,9 @@ def settle(
     """
     node = node or lab.mobile_node
     mark = lab.log.mark()
-    lab.control(node, "roam", request)
+    lab.control(node, ROAM, request)
     started = lab.log.wait(
-        mark, lambda one: one.node == node and one.event.name == "move-started", RESTART_WITHIN
+        mark, lambda one: one.node == node and one.event.name == MOVE_STARTED, RESTART_WITHIN
     )
     if started is None:
         raise StepError(f"{node}: {request['op']} was accepted but did not begin")
@@ -358,8 +363,8 @@ def settle(
         mark,
         lambda one: (
             one.node == node
-            and one.event.name == "settled"
-            and one.event.source == "roam"
+            and one.event.name == SETTLED
+            and one.event.source == ROAM
             and one.event.fields["monotonic"] >= begun
         ),
         MOVE_WITHIN,
@@ -376,7 +381,7 @@ def set_service(lab: LabAccess, node: str, name: str, state: str) -> None:
     if state == "up":
         ready = lab.log.wait(
             mark,
-            lambda one: one.node == node and one.event.source == name and one.event.name == "ready",
+            lambda one: one.node == node and one.event.source == name and one.event.name == READY,
             RESTART_WITHIN,
         )
         facts = json.loads(lab.shell(node, "cat /etc/testbed/node.json").text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from testbed.agreed import READY
 from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.traffic import Program
@@ -24,7 +25,7 @@ class Pulse:
         """A run begins: what was measured before does not count. Raises `StepError`."""
         if self._program is None:
             program = Program(self._lab, self._lab.mobile_node, ["python3", "-m", "testbed.node.pulse"])
-            program.start("ready", WITHIN)
+            program.start(READY, WITHIN)
             self._program = program
         else:
             self._measure()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -68,43 +68,46 @@ def _numbered(claim: written.Claim) -> list[tuple[tuple[str, str, int], written.
     return found
 
 
-class Evidence:
-    """An evidence folder whose claims can be decided again."""
+def judge_evidence(
+    folder: EvidenceFolder, wanted: Sequence[str] = (), templates: Path | None = None
+) -> list[Rejudged]:
+    """Decide the claims asked for, all of them by default; `templates` has the roles that are the user's own.
 
-    def __init__(self, folder: EvidenceFolder, templates: Path | None = None) -> None:
-        """`templates` has the user's own roles, if the topologies need them.
+    Raises `UsageError` for a claim that the folder has no verdict on, and for a folder that does not hold
+    what a decision needs; `TestbedError` where a file of it is malformed.
+    """
+    folder.check()
+    verdicts = folder.verdicts
+    if verdicts is None:
+        raise UsageError(f"{folder.folder} holds hand-offs and no claims", hint="testbed report shows it")
+    if verdicts.schema_version < SCHEMA_VERSION:
+        raise UsageError(
+            f"{folder.folder} was written by an older testbed, which did not record what verdicts were "
+            f"decided from (schema version {verdicts.schema_version})",
+            hint="testbed report shows it; to judge its claims verify them again",
+        )
+    stored = {claim.id: claim for claim in verdicts.claims}
+    for name in wanted:
+        if name not in stored:
+            hint = did_you_mean(name, stored)
+            raise UsageError(f"{folder.folder} has no verdict on a claim {name}", hint=hint)
+    judge = _Judge(folder, verdicts, templates)
+    return [judge.decide(claim) for name, claim in stored.items() if not wanted or name in wanted]
 
-        Raises `UsageError` for a folder that does not hold what a decision needs.
-        """
-        folder.check()
-        if folder.verdicts is None:
-            raise UsageError(f"{folder.folder} holds hand-offs and no claims", hint="testbed report shows it")
-        if folder.verdicts.schema_version < SCHEMA_VERSION:
-            raise UsageError(
-                f"{folder.folder} was written by an older testbed, which did not record what verdicts were "
-                f"decided from (schema version {folder.verdicts.schema_version})",
-                hint="testbed report shows it; to judge its claims verify them again",
-            )
-        self._folder = folder
-        self._templates = templates
-        self._verdicts: Verdicts = folder.verdicts
-        self._loaded: dict[str, LoadedTopology] = {}
 
-    def judge(self, wanted: Sequence[str] = ()) -> list[Rejudged]:
-        """Decide the claims asked for, all of them by default. Raises `UsageError` for one that is not there.
+@dataclass(frozen=True)
+class _Judge:
+    """Reads a folder; every topology once."""
 
-        Raises `TestbedError` where a file of the folder is malformed.
-        """
-        stored = {claim.id: claim for claim in self._verdicts.claims}
-        for name in wanted:
-            if name not in stored:
-                hint = did_you_mean(name, stored)
-                raise UsageError(f"{self._folder.folder} has no verdict on a claim {name}", hint=hint)
-        return [self._claim(claim) for name, claim in stored.items() if not wanted or name in wanted]
+    folder: EvidenceFolder
+    verdicts: Verdicts
+    templates: Path | None
+    loaded: dict[str, LoadedTopology] = field(default_factory=dict)
 
-    def _claim(self, stored: written.Claim) -> Rejudged:
-        scenario = stored.scenario or self._verdicts.scenario
-        own = topology_path(None if scenario == self._verdicts.scenario else scenario)
+    def decide(self, stored: written.Claim) -> Rejudged:
+        """Decide one claim by its runs."""
+        scenario = stored.scenario or self.verdicts.scenario
+        own = topology_path(None if scenario == self.verdicts.scenario else scenario)
         loaded = self._topology(own)
         claim: Claim | None = loaded.topology.claims.get(stored.id)
         if claim is None:
@@ -118,7 +121,7 @@ class Evidence:
         return Rejudged(stored, result.record())
 
     def _run(self, claim: str, kind: Kind, number: int, experiment: Experiment) -> RunResult:
-        folder = self._folder.run(claim, run_name(kind, number))
+        folder = self.folder.run(claim, run_name(kind, number))
         path = run_path(claim, kind, number)
         record = folder.record
         if record is None:
@@ -127,7 +130,7 @@ class Evidence:
         return judge_run(experiment, Recording(folder, record, path, loaded, host_addresses(loaded)))
 
     def _topology(self, path: str) -> LoadedTopology:
-        if path not in self._loaded:
-            file = str(self._folder.folder / path)
-            self._loaded[path] = load_topology(file, templates=self._templates)
-        return self._loaded[path]
+        if path not in self.loaded:
+            file = str(self.folder.folder / path)
+            self.loaded[path] = load_topology(file, templates=self.templates)
+        return self.loaded[path]

@@ -28,10 +28,10 @@ from testbed.lab.captures import Captures
 from testbed.topology.names import host_addresses
 
 
-def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
+def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
     """Carry out one run, write its evidence and judge it. Errors of the lab are in the result.
 
-    Raises `Stopped`.
+    `label` is what the evidence calls the lab. Raises `Stopped`.
     """
     began, clock = time.time(), time.monotonic()
     experiment = planned.experiment
@@ -67,7 +67,7 @@ def carry_out(lab: LabAccess, pulse: Pulse, planned: PlannedRun, evidence: Evide
     record = RunRecord(
         claim=planned.claim,
         run=run_name(planned.kind, planned.number),
-        lab=lab.name,
+        lab=label,
         topology=evidence.keep_topology(lab.topology),
         began=began,
         ended=began + time.monotonic() - clock,

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from testbed.agreed import READY
 from testbed.claim.probe import ProbeReport
 from testbed.engine.api import ExecSession
 from testbed.errors import StepError
@@ -117,8 +118,8 @@ class Probe:
 
     def start(self) -> None:
         """Start both ends."""
-        self._reflector.start("ready", START_WITHIN)
-        self._sender.start("ready", START_WITHIN)
+        self._reflector.start(READY, START_WITHIN)
+        self._sender.start(READY, START_WITHIN)
 
     @property
     def late(self) -> float:

@@ -206,7 +206,7 @@ class _Crew:
         try:
             bring_up(
                 job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
-                templates=job.templates, stopping=self._stopping.is_set,
+                stopping=self._stopping.is_set,
             )  # fmt: skip
         except TestbedError as error:
             self._fail(stage, f"lab {label} did not come up: {error.message}")
@@ -235,8 +235,7 @@ class _Crew:
             for planned in stage.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {label}")
-                result = carry_out(access, pulse, planned, job.evidence)
-                result.lab = label
+                result = carry_out(access, label, pulse, planned, job.evidence)
                 with self._lock:
                     self.results[planned.claim, planned.kind, planned.number] = result
                 job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import threading
 import time
@@ -11,9 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from testbed.agreed import Op
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
 from testbed.errors import StepError, TestbedError
-from testbed.lab.events import Event, parse_event
+from testbed.lab.daemons import asking, talk
+from testbed.lab.events import NodeEvent, parse_event
+from testbed.lab.inside import Done, collect, cut_after
 from testbed.topology.loaded import LoadedTopology
 
 GRACE: Final = 2.0
@@ -25,31 +27,11 @@ class Stopped(TestbedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a command in a node ended with."""
-
-    code: int
-    out: bytes
-    err: bytes
-
-    @property
-    def text(self) -> str:
-        """Standard output as text."""
-        return self.out.decode(errors="replace")
-
-    @property
-    def complaint(self) -> str:
-        """The last line of standard error, for messages."""
-        lines = self.err.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self.code}"
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """One event of one node."""
 
     node: str
-    event: Event
+    event: NodeEvent
 
     @property
     def name(self) -> str:
@@ -194,23 +176,16 @@ class LabAccess:
     def execute(self, node: str, command: Sequence[str], *, within: float = 10.0) -> Done:
         """Run a command in a node to its end. Raises `StepError` if it takes longer than `within` seconds."""
         bounded = ["timeout", "--kill-after=1", f"{within:g}", *command]
-        out, err = bytearray(), bytearray()
-        with self.session(node, bounded) as session:
-            timer = threading.Timer(within + GRACE, session.close)
-            timer.start()
+        with self.session(node, bounded) as session, cut_after(session, within + GRACE):
             try:
-                for stream, data in session:
-                    (out if stream == "stdout" else err).extend(data)
-                code = session.exit_code()
+                done = collect(session)
             except EngineError as error:
                 raise StepError(f"{node}: {shlex.join(command)}: {error.message}") from error
-            finally:
-                timer.cancel()
         if self._stopped:
             raise Stopped("told to stop")
-        if code == 124:
+        if done.code == 124:
             raise StepError(f"{node}: {shlex.join(command)[:120]} took longer than {within:g} s")
-        return Done(code, bytes(out), bytes(err))
+        return done
 
     def shell(self, node: str, script: str, *, within: float = 10.0) -> Done:
         """Run a shell script in a node; raises `StepError` unless it exits 0."""
@@ -223,49 +198,22 @@ class LabAccess:
         self, node: str, service: str, request: Mapping[str, Any], *, within: float = 5.0
     ) -> dict[str, Any]:
         """Ask a daemon over its control socket; returns its answer. Raises `StepError` for a refusal too."""
-        command = [
-            "timeout",
-            f"{within:g}",
-            "socat",
-            "-t60",
-            "-",
-            f"UNIX-CONNECT:/run/testbed/{service}.sock",
-        ]
-        buffer = b""
-        complaint = b""
-        with self.session(node, command, stdin=True) as session:
-            timer = threading.Timer(within + GRACE, session.close)
-            timer.start()
-            try:
-                session.send(json.dumps(dict(request)).encode() + b"\n")
-                for stream, data in session:
-                    if stream == "stderr":
-                        complaint += data
-                        continue
-                    *lines, buffer = (buffer + data).split(b"\n")
-                    if (answer := _answer(lines)) is not None:
-                        session.end_input()
-                        return self._accepted(node, service, request, answer)
-            finally:
-                timer.cancel()
-        if self._stopped:
-            raise Stopped("told to stop")
-        why = complaint.decode(errors="replace").strip().splitlines()
-        raise StepError(f"{service} of {node} does not answer" + (f": {why[-1]}" if why else ""))
-
-    @staticmethod
-    def _accepted(
-        node: str, service: str, request: Mapping[str, Any], answer: dict[str, Any]
-    ) -> dict[str, Any]:
-        if not answer["ok"]:
-            raise StepError(f"{service} of {node} refuses {request.get('op')}: {answer.get('error')}")
-        return answer
+        try:
+            with (
+                self.session(node, asking(service, within), stdin=True) as session,
+                cut_after(session, within + GRACE),
+            ):
+                return next(talk(session, node, service, request))
+        except (StepError, Stopped):
+            raise
+        except TestbedError as error:
+            if self._stopped:
+                raise Stopped("told to stop") from error
+            raise StepError(error.message) from error
 
     def state(self, node: str, service: str) -> dict[str, Any]:
-        """What a daemon says of itself: the answer to `state`, whether or not it comes in an envelope."""
-        answer = self.control(node, service, {"op": "state"})
-        inner = answer.get("state")
-        return inner if isinstance(inner, dict) else answer
+        """What a daemon says of itself: the answer to `state`."""
+        return self.control(node, service, {"op": Op.STATE})
 
     def stop(self) -> None:
         """End every command and wait; whoever is in one gets `Stopped`."""
@@ -275,15 +223,3 @@ class LabAccess:
             sessions = list(self._sessions)
         for session in sessions:
             session.close()
-
-
-def _answer(lines: Sequence[bytes]) -> dict[str, Any] | None:
-    """The answer among lines that may be events too."""
-    for line in lines:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(message, dict) and isinstance(message.get("ok"), bool):
-            return message
-    return None

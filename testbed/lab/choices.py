@@ -1,7 +1,8 @@
 """What a lab was brought up with: its `--set` texts and template folder, which a later `up` keeps.
 
 Containers carry it as a label from the day they were made; what is chosen later is written into every running
-node besides. The newest counts.
+node besides. The newest counts. The template folder is read from labels alone: templates run code on this
+machine, and root inside a node can write the node's file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from testbed.agreed import RUN
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import ErrorGroup, TestbedError, UsageError, raise_errors
@@ -22,7 +24,7 @@ from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.overrides import target
 
-_FILE: Final = "/run/testbed/choices.json"
+_FILE: Final = f"{RUN}/choices.json"
 _FORGET: Final = "the lab was brought up with it; --reset goes back to what the file says"
 
 
@@ -66,12 +68,19 @@ def merge(*texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def recorded(engine: Engine, lab: ActualLab) -> Choices | None:
-    """The newest choices of a lab; None where nothing of it runs or ran. Raises `TestbedError`."""
-    found = [Choices.parse(each.labels.get(names.CHOICES, "")) for each in lab.containers]
+    """The newest choices of a lab; None where nothing of it runs or ran. Raises `TestbedError`.
+
+    Their template folder is that of the newest label.
+    """
+    labels = [Choices.parse(each.labels.get(names.CHOICES, "")) for each in lab.containers]
+    made = max((each for each in labels if each), key=lambda each: each.time, default=None)
     running = next((each for each in lab.containers if each.state == "running"), None)
-    if running is not None:
-        found.append(Choices.parse(run_inside(engine, running, ["cat", _FILE]).out))
-    return max((each for each in found if each), key=lambda each: each.time, default=None)
+    if running is None:
+        return made
+    noted = Choices.parse(run_inside(engine, running, ["cat", _FILE]).text)
+    if noted is None or (made and made.time >= noted.time):
+        return made
+    return replace(noted, templates=made.templates if made else None)
 
 
 def remember(engine: Engine, nodes: Mapping[str, Container], choices: Choices) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from contextlib import closing
 from typing import Any, Final
 
+from testbed.agreed import ROAM, SETTLED, Op
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
-from testbed.lab.control import ask, converse
+from testbed.lab.daemons import ask, converse
 from testbed.lab.inside import in_each, run_inside
+from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 from testbed.lab.state import ActualLab
-from testbed.lab.status import MANAGER
 from testbed.topology.loaded import LoadedTopology
 
 _ATTEMPTS: Final = 3  # echo requests until the path counts as broken
@@ -31,12 +32,13 @@ def see_data(
     fresh: Collection[str],
     changed: bool,
     progress: Progress,
+    stopping: Stopping = never,
 ) -> dict[str, str | None]:
     """Let each mobile node reach its correspondent (`probe`), if it has one.
 
-    Returns node → why it does not reach it, None where it does. A `fresh` one has just tried. Another that
-    counts as attached and yet reaches nobody registers anew on the network it is on; where the lab
-    has `changed`, so does one that is not attached.
+    A `fresh` one has just tried. Another that counts as attached and yet reaches nobody registers anew on the
+    network it is on; where the lab has `changed`, so does one that is not attached. Raises
+    `KeyboardInterrupt` at once where `stopping`.
     """
     nodes = {name: lab.running_node(name) for name in topology.mobile_nodes if topology.correspondent(name)}
 
@@ -55,14 +57,14 @@ def see_data(
         settled = _repair(engine, container)
         return None if _saw_data(settled) else str(settled.get("detail"))
 
-    return in_each(nodes, see)
+    return in_each(nodes, see, stopping)
 
 
 def _settled(engine: Engine, container: Container) -> dict[str, Any]:
     """The state of a mobile node, if possible one in which no move is under way."""
     deadline = time.monotonic() + _SETTLES
     while True:
-        state = ask(engine, container, MANAGER, {"op": "state"})
+        state = ask(engine, container, ROAM, {"op": Op.STATE})
         if not state.get("moving") or time.monotonic() > deadline:
             return state
         time.sleep(_PAUSE)
@@ -82,8 +84,8 @@ def _reaches(engine: Engine, container: Container, topology: LoadedTopology, nam
 
 def _repair(engine: Engine, container: Container) -> dict[str, Any]:
     """Have a mobile node attach again where it is; return what that settled in."""
-    with closing(converse(engine, container, MANAGER, {"op": "repair"}, quiet=_QUIET)) as messages:
+    with closing(converse(engine, container, ROAM, {"op": Op.REPAIR}, quiet=_QUIET)) as messages:
         for message in messages:
-            if message.get("event") == "settled":
+            if message.get("event") == SETTLED:
                 return message
     raise TestbedError(f"the connection manager of {container.name} went away while it registered anew")

@@ -14,12 +14,13 @@ from typing import Final
 from uuid import uuid4
 
 from testbed.engine import bootstrap, provision
-from testbed.engine.api import ContainerSpec, EngineError, EngineFacts
+from testbed.engine.api import EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
 from testbed.errors import TestbedError
 from testbed.lab.addresses import POOL_VARIABLE, choose_pool, taken_subnets
 from testbed.lab.isolation import try_to_reach_host
+from testbed.lab.throwaway import run_throwaway
 
 OLDEST_API: Final = (1, 41)
 DISK_NEEDED: Final = 1.0  # GiB: the base image and the layers of a few labs
@@ -247,21 +248,7 @@ def try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
         'echo "disk|$(df --output=avail / | tail -n 1 | tr -d " ")"',
     ]
     name = f"testbed-doctor-{uuid4().hex[:8]}"
-    id = engine.create_container(
-        ContainerSpec(
-            name=name,
-            hostname="doctor",
-            image=image,
-            labels={LABEL: "1"},
-            endpoints=(),
-            archive=b"",
-            sysctls={"net.ipv4.ip_forward": "1"},
-            command=("sh", "-c", "\n".join(script)),
-        )
-    )
-    try:
-        engine.start_container(id)
-        lines = [line.text for line in engine.logs(id, follow=True)]
-    finally:
-        engine.remove_container(id)
+    command = ("sh", "-c", "\n".join(script))
+    sysctls = {"net.ipv4.ip_forward": "1"}
+    lines = run_throwaway(engine, name, image, command, label=LABEL, sysctls=sysctls)
     return {name: text.strip() for name, _, text in (line.partition("|") for line in lines)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -9,8 +10,10 @@ from typing import Final
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
 from testbed.lab.inside import in_each, run_inside
+from testbed.lab.interrupt import Stopping, never
 
 _LOOK: Final = "/sbin/testbed-drift"
+_CANNOT_RUN: Final = (126, 127)  # exit codes: no such program, or none that runs here
 _MOST_NAMED: Final = 3
 
 
@@ -24,6 +27,10 @@ class Drift:
     """Services that the supervisor was told to stop."""
     paused: tuple[str, ...] = ()
     """Services that it was told to pause."""
+    unknown: str | None = None
+    """Why the node cannot be compared, as one whose own image lacks what is needed for it; None if it was."""
+    looked: float = math.inf
+    """When it was looked at: seconds since the epoch by the engine's clock, as in its log; `inf`: unknown."""
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -37,26 +44,32 @@ class Drift:
         return "; ".join(self.changes[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def find_drift(engine: Engine, nodes: Mapping[str, Container]) -> dict[str, Drift]:
-    """Look into running nodes; return those that differ. A node that cannot be looked into is one of them."""
+def find_drift(
+    engine: Engine, nodes: Mapping[str, Container], stopping: Stopping = never
+) -> dict[str, Drift]:
+    """Look into running nodes. One in which nothing runs any more has changed; one without the program stays.
+
+    Raises `KeyboardInterrupt` at once where `stopping`.
+    """
 
     def look(name: str, container: Container) -> Drift:
         try:
-            ended = run_inside(engine, container, [_LOOK])
+            done = run_inside(engine, container, [_LOOK])
         except TestbedError as error:
             return Drift((f"nothing runs in it: {error.message}",))
-        if ended.code:
-            return Drift(
-                (f"its state cannot be read: {ended.err.splitlines()[-1] if ended.err else ended.code}",)
-            )
-        lines = [line.split(" ", 1) for line in ended.out.splitlines()]
+        if done.code in _CANNOT_RUN:
+            return Drift(unknown=f"{_LOOK} does not run in its image")
+        if done.code:
+            return Drift((f"its state cannot be read: {done.complaint}",))
+        lines = [line.split(" ", 1) for line in done.text.splitlines()]
         return Drift(
             changes=tuple(f"{kind} {what}" for kind, what in lines if kind in ("lost", "added")),
             stopped=tuple(what for kind, what in lines if kind == "stopped"),
             paused=tuple(what for kind, what in lines if kind == "paused"),
+            looked=next((float(what) for kind, what in lines if kind == "now"), math.inf),
         )
 
-    return {name: drift for name, drift in in_each(nodes, look).items() if drift != Drift()}
+    return in_each(nodes, look, stopping)
 
 
 def start_services(engine: Engine, container: Container, drift: Drift) -> None:

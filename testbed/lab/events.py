@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class NodeEvent:
     """Something that happened in a node."""
 
     name: str
@@ -17,7 +17,7 @@ class Event:
     fields: dict[str, Any]  # the rest of the line, `monotonic` among it
 
 
-def parse_event(text: str, time: float) -> Event | None:
+def parse_event(text: str, time: float) -> NodeEvent | None:
     """Return the event of a line; None for a line that carries none."""
     if not text.startswith("{"):
         return None
@@ -28,4 +28,4 @@ def parse_event(text: str, time: float) -> Event | None:
     name, source = fields.pop("event", None), fields.pop("source", None)
     if not isinstance(name, str) or not isinstance(source, str):
         return None
-    return Event(name, source, time, fields)
+    return NodeEvent(name, source, time, fields)

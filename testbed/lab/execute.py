@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from testbed.engine.api import Container, Engine, ExecSession
 from testbed.errors import ExitCode
+from testbed.lab.inside import run_inside
 
 _MARK = "TESTBED_EXEC"
 
@@ -60,9 +61,7 @@ def _in_pipes(engine: Engine, container: Container, command: Sequence[str]) -> i
     mark = f"{_MARK}={uuid4().hex}"
 
     def interrupt() -> None:
-        with engine.execute(container.id, ["sh", "-c", _SIGNAL_MARKED, "sh", mark]) as killing:
-            for _ in killing:
-                pass
+        run_inside(engine, container, ["sh", "-c", _SIGNAL_MARKED, "sh", mark])
 
     with (
         engine.execute(container.id, ["env", mark, *command], stdin=True) as session,

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from typing import Any, Final
 
+from testbed.agreed import IMPAIRMENTS, RELAY, Op
 from testbed.document.read import parse_value
 from testbed.document.values import Expected, parse_delay, parse_percent, parse_rate
 from testbed.engine.api import Container, Engine
 from testbed.errors import MachineError, NotReadyError, UsageError, did_you_mean
 from testbed.lab.choices import recorded, remember
-from testbed.lab.control import ask
+from testbed.lab.daemons import ask
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.lock import lab_lock
@@ -28,8 +29,6 @@ from testbed.lab.state import ActualLab, find_lab, node_facts
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.model import Network
 
-RELAY: Final = "relay"
-"""The hub's service."""
 _SLACK: Final = 0.5  # ms a packet may be early: clocks of the kernel's timers
 _PAUSE: Final = 0.2  # seconds between looks
 _PATIENCE: Final = 30.0  # seconds until a delay has to be seen
@@ -114,9 +113,10 @@ class Wires:
         """
         hub = self._hub(network)
         if hub is not None:
-            request = {"op": "set", **values}
+            request = {"op": Op.SET, **values}
             return Impairment.in_force(ask(self._engine, self._lab.running_node(hub), RELAY, request))
-        before = self._noted(network)
+        # A node that was made anew without `up` has none yet, and gets what the others have.
+        before = next((each for each in self._noted(network).values() if each), Impairment())
         impairment = Impairment(**({**asdict(before), **values}))
         self._by_netem(network, impairment)
         return impairment
@@ -128,7 +128,7 @@ class Wires:
             for name, network in topology.topology.networks.items()
             if network.hub
             and Impairment.in_force(
-                ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": "state"})
+                ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": Op.STATE})
             )
             != Impairment.wanted(network)
         ]
@@ -136,7 +136,7 @@ class Wires:
     def bring_into_force(
         self, topology: LoadedTopology, earlier: LoadedTopology, fresh: Collection[str]
     ) -> list[str]:
-        """Make every network what the topology says; return those with a hub that changed.
+        """Make every network what the topology says; return those that were not.
 
         `earlier` says what they may be still, `fresh` which nodes have just begun with what they should have.
         Raises as `change`.
@@ -149,11 +149,14 @@ class Wires:
                 continue
             if network.hub:
                 hub = self._lab.running_node(network.hub)
-                if Impairment.in_force(ask(self._engine, hub, RELAY, {"op": "state"})) != wanted:
-                    ask(self._engine, hub, RELAY, {"op": "set", **asdict(wanted)})
+                if Impairment.in_force(ask(self._engine, hub, RELAY, {"op": Op.STATE})) != wanted:
+                    ask(self._engine, hub, RELAY, {"op": Op.SET, **asdict(wanted)})
                     changed.append(name)
             elif network.impaired or (name in before and before[name].impaired):
+                noted = {node: each or Impairment() for node, each in self._noted(name).items()}
                 self._by_netem(name, wanted)
+                if any(each != wanted for node, each in noted.items() if node not in fresh):
+                    changed.append(name)
         return changed
 
     def see_delay(
@@ -211,8 +214,8 @@ class Wires:
             f"{bound:.0f}",
             address,
         ]
-        ended = run_inside(self._engine, self._lab.running_node(node), ping)
-        shortest = re.search(r"min/avg/max/mdev = ([\d.]+)/", ended.out)
+        done = run_inside(self._engine, self._lab.running_node(node), ping)
+        shortest = re.search(r"min/avg/max/mdev = ([\d.]+)/", done.text)
         return float(shortest[1]) if shortest else None
 
     def _hub(self, network: str) -> str | None:
@@ -225,24 +228,27 @@ class Wires:
             if network in facts.links
         }
 
-    def _noted(self, network: str) -> Impairment:
-        """What a network without a hub was last told."""
-        container = next(iter(self._on(network).values()))
-        note = run_inside(self._engine, container, ["cat", f"/run/testbed/impairments/{network}.json"])
-        return Impairment.in_force(json.loads(note.out)) if note.code == 0 else Impairment()
+    def _noted(self, network: str) -> dict[str, Impairment | None]:
+        """What each node on a network without a hub was last told; None for one that has nothing to do."""
+
+        def read(name: str, container: Container) -> Impairment | None:
+            note = run_inside(self._engine, container, ["cat", f"{IMPAIRMENTS}/{network}.json"])
+            return Impairment.in_force(json.loads(note.text)) if note.code == 0 else None
+
+        return in_each(self._on(network), read)
 
     def _by_netem(self, network: str, impairment: Impairment) -> None:
         words = [f"--{key.replace('_', '-')}={value:g}" for key, value in asdict(impairment).items()]
         command = ["python3", "-m", "testbed.node.impair", network, *words]
 
         def impair(name: str, container: Container) -> None:
-            ended = run_inside(self._engine, container, command)
-            if ended.code:
+            done = run_inside(self._engine, container, command)
+            if done.code:
                 hubs = ", ".join(self._lab.hubs)
                 where = f"networks with a hub need none: {hubs}" if hubs else None
                 raise MachineError(
                     f"{network} has no hub, and the kernel of {name} cannot treat its packets: "
-                    f"{ended.err.splitlines()[-1] if ended.err else 'no netem'}",
+                    f"{done.complaint}",
                     hint=where,
                 )
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-from testbed.engine.api import ContainerSpec, Endpoint, Engine, NetworkSpec
+from testbed.engine.api import Endpoint, Engine, NetworkSpec
 from testbed.lab.addresses import SubnetPool, choose_pool, endpoint_addresses, prefix_length, taken_subnets
+from testbed.lab.throwaway import run_throwaway
 
 _DEFAULT_NETWORK: Final = "bridge"
 """The engine's own network, on which its host has the first address."""
@@ -71,22 +72,8 @@ def try_to_reach_host(engine: Engine, image: str, label: str) -> Reach:
     target = str((defaults or [subnet])[0][1])
     network = engine.create_network(NetworkSpec(name, subnet, {label: "1"}))
     try:
-        container = engine.create_container(
-            ContainerSpec(
-                name=name,
-                hostname="doctor",
-                image=image,
-                labels={label: "1"},
-                endpoints=(Endpoint(name, address),),
-                archive=b"",
-                command=("python3", "-c", _ATTACK, target),
-            )
-        )
-        try:
-            engine.start_container(container)
-            lines = [line.text for line in engine.logs(container, follow=True)]
-        finally:
-            engine.remove_container(container)
+        attack, endpoint = ("python3", "-c", _ATTACK, target), Endpoint(name, address)
+        lines = run_throwaway(engine, name, image, attack, label=label, endpoints=[endpoint])
     finally:
         engine.remove_network(network)
     return Reach(**json.loads(lines[-1]))

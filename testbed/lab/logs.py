@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Final
 
 from testbed.engine.api import Container, Engine, Line, LogStream
-from testbed.lab.events import Event, parse_event
+from testbed.lab.events import NodeEvent, parse_event
 
 _SETTLE: Final = 0.15  # seconds lines are held while following, so that nodes' lines come in order of time
 
@@ -24,7 +24,7 @@ class NodeLine:
     line: Line
 
     @property
-    def event(self) -> Event | None:
+    def event(self) -> NodeEvent | None:
         """The event it carries, if it does."""
         return parse_event(self.line.text, self.line.time) if self.line.stream == "stdout" else None
 

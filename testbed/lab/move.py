@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+from testbed.agreed import ROAM, SETTLED, Op
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
-from testbed.lab.control import converse
+from testbed.lab.daemons import converse
 from testbed.lab.state import ActualLab, node_facts
-from testbed.lab.status import MANAGER
 
 
 def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Generator[dict[str, Any]]:
@@ -27,10 +27,10 @@ def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Generator[d
     if network not in known:
         raise UsageError(f"{node} has no network {network} to attach to", hint=did_you_mean(network, known))
     settled = False
-    for message in converse(engine, container, MANAGER, {"op": "move", "network": network}):
+    for message in converse(engine, container, ROAM, {"op": Op.MOVE, "network": network}):
         if "event" in message:
             yield message
-            settled = message["event"] == "settled"
+            settled = message["event"] == SETTLED
             if settled:
                 return
     raise TestbedError(

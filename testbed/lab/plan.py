@@ -114,9 +114,9 @@ def make_plan(
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
     `image` is for nodes that name none of their own; `drift` is what was found inside running ones; `cpus` is
-    what each node may use at most, None what those of the lab may use now.
+    what each node may use at most, None what those of the lab may use now, 0 as many as there are.
     """
-    cpus = actual.cpus if cpus is None else cpus
+    cpus = actual.cpus if cpus is None else cpus or None
     nodes = _desired_nodes(desired, image, cpus)
     networks = _desired_networks(desired, nodes)
     keep_networks: dict[str, Network] = {}

@@ -5,6 +5,7 @@ A mobile node's connection manager reports when its first attachment has come to
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
+from testbed.agreed import READY
 from testbed.engine import names
 from testbed.engine.api import Engine, LogStream, NotFoundError
 from testbed.errors import NotReadyError, TestbedError
-from testbed.lab.events import Event, parse_event
+from testbed.lab.events import NodeEvent, parse_event
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 
@@ -26,9 +28,9 @@ _LAST_WORDS: Final = 12  # lines of standard error shown of a node that fails
 @dataclass
 class _Watched:
     id: str
-    fresh: bool  # made by this `up`, so that its whole life is in its log
     waits: set[str]
-    restarted: frozenset[str] = frozenset()  # services that were started just now: their word has to come yet
+    since: float  # by the engine's clock; what happened before does not concern this watch
+    restarted: frozenset[str]  # services that were started just now: their word has to come yet
     begun: bool = False  # something was read
 
 
@@ -41,22 +43,24 @@ class NodeWatch:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self._began = time.time()
         self._nodes: dict[str, _Watched] = {}
         self._streams: list[LogStream] = []
-        self._news: SimpleQueue[tuple[str, Event | None]] = SimpleQueue()
+        self._news: SimpleQueue[tuple[str, NodeEvent | None]] = SimpleQueue()
         self._lock = Lock()
         self._closed = False
 
     def follow(
-        self, node: str, id: str, ready: Iterable[str], *, fresh: bool, restarted: Iterable[str] = ()
+        self, node: str, id: str, ready: Iterable[str], *, since: float | None, restarted: Iterable[str] = ()
     ) -> None:
         """Begin to follow a started container; `ready` are the names that have to report.
 
-        What `restarted` services reported before this watch began does not count.
+        `since` is None for a container that was made just now. Of another it says when the watch begins, in
+        seconds since the epoch by the engine's clock, which stamps the log. What `restarted` services
+        reported before does not count, nor does a service that ended before.
         """
+        began = -math.inf if since is None else since
         with self._lock:
-            self._nodes[node] = _Watched(id, fresh, set(ready), frozenset(restarted))
+            self._nodes[node] = _Watched(id, set(ready), began, frozenset(restarted))
         Thread(target=self._read, args=(node, id), name=f"follow-{node}", daemon=True).start()
 
     def _read(self, node: str, id: str) -> None:
@@ -107,17 +111,17 @@ class NodeWatch:
     def _waiting(self) -> dict[str, list[str]]:
         return {name: sorted(node.waits) for name, node in self._nodes.items() if node.waits}
 
-    def _take(self, name: str, node: _Watched, event: Event) -> None:
+    def _take(self, name: str, node: _Watched, event: NodeEvent) -> None:
         if not node.begun and event.source != "init":
             # The beginning of its log was dropped since: it has been up for long.
             node.waits &= node.restarted
         node.begun = True
         if event.name == "configured" and event.source == "init":
             node.waits.discard("init")
-        elif event.name == "ready":
-            if event.source not in node.restarted or event.time >= self._began:
+        elif event.name == READY:
+            if event.source not in node.restarted or event.time >= node.since:
                 node.waits.discard(event.source)
-        elif event.name == "exit" and (node.fresh or event.time >= self._began):
+        elif event.name == "exit" and event.time >= node.since:
             code = event.fields.get("code")
             how = f"status {event.fields.get('status')}" if code == -1 else f"exit code {code}"
             raise self._failed(name, f"service {event.source} of node {name} ended ({how})")

@@ -6,18 +6,16 @@ import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from testbed.agreed import ROAM
 from testbed.document.functions import Function
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
-from testbed.lab.control import ask_all
+from testbed.lab.daemons import ask_all
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tasks import WORKERS
-
-MANAGER: Final = "roam"
-"""The service that moves a mobile node, and tells how it went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class LabStatus:
     @property
     def mobile(self) -> dict[str, Mapping[str, Any] | None]:
         """Mobile node → what its connection manager says."""
-        return {node.name: node.services[MANAGER] for node in self.nodes if MANAGER in node.services}
+        return {node.name: node.services[ROAM] for node in self.nodes if ROAM in node.services}
 
     def suggestions(self) -> list[str]:
         """Three commands worth trying next."""

@@ -17,6 +17,7 @@ from typing import Final
 
 from testbed.engine.api import Container, Engine
 from testbed.errors import UsageError, did_you_mean
+from testbed.lab.inside import run_inside
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
@@ -81,7 +82,7 @@ def lab_names(engine: Engine, lab: ActualLab) -> Names:
             known = prefixes.get(network)
             if known is None or interface.network.prefixlen < known.prefixlen:
                 prefixes[network] = interface.network
-    hosts = _output(engine, next(iter(lab.nodes.values())), ["cat", "/etc/testbed/hosts"])
+    hosts = run_inside(engine, next(iter(lab.nodes.values())), ["cat", "/etc/testbed/hosts"]).text
     for line in hosts.splitlines():
         fields = line.split()
         if len(fields) > 1 and fields[1] in mobile:
@@ -91,11 +92,6 @@ def lab_names(engine: Engine, lab: ActualLab) -> Names:
         attaches = node_facts(lab.nodes[mobile[0]]).attaches
         places = [(prefixes[net], f"{mobile[0]}@{net}") for net in attaches if net in prefixes]
     return Names(addresses, places)
-
-
-def _output(engine: Engine, container: Container, command: Sequence[str]) -> str:
-    with engine.execute(container.id, command) as session:
-        return b"".join(data for stream, data in session if stream == "stdout").decode(errors="replace")
 
 
 class _Source:
@@ -133,7 +129,7 @@ class _Source:
         if index is None:
             return self.tap.node
         if index not in self._interfaces:  # a tunnel may have come up meanwhile
-            listing = _output(self._engine, self.tap.container, ["sh", "-c", INTERFACES])
+            listing = run_inside(self._engine, self.tap.container, ["sh", "-c", INTERFACES]).text
             self._interfaces = interface_names(listing)
             self._interfaces.setdefault(index, str(index))
         return f"{self.tap.node}/{self._interfaces[index]}"

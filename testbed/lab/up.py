@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Final
 
 from testbed.document.values import Expected, parse_duration
@@ -18,7 +17,7 @@ from testbed.engine.api import Container, Engine, EngineError
 from testbed.errors import UsageError, raise_errors
 from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
-from testbed.lab.choices import Choices, as_before, differences, recorded, remember
+from testbed.lab.choices import Choices, as_before, differences, keep_choices, recorded, remember
 from testbed.lab.datapath import see_data
 from testbed.lab.down import network_users, remove_labs
 from testbed.lab.drift import Drift, find_drift, start_services
@@ -73,7 +72,7 @@ def bring_up(
     lab: str,
     image: str,
     pool: IPv4Network,
-    templates: Path | None = None,
+    keep: bool = False,
     cpus: float | None = None,
     timeout: float = READY_WITHIN,
     progress: Progress | None = None,
@@ -84,15 +83,14 @@ def bring_up(
     Run again, it does only what is missing, has changed, or has come to differ inside the nodes, and says
     why. The delay of networks with a hub is then seen on a packet, and each mobile node tried for a path to
     its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
-    not become ready is left, for people to look at. `cpus` is how many processors each node may use (None: as
-    many as before). Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of it),
-    `TopologyError`, `MachineError` (engine, address pool, no netem), `NotReadyError`, `Interrupted`.
+    not become ready is left, for people to look at. With `keep`, what a running lab was brought up with stays
+    wherever the topology was loaded without another choice. `cpus` is how many processors each node may use
+    (None: as many as before; 0: as many as there are). Raises `UsageError` (a bad name, another topology's or
+    user's lab, another `up` of it, an earlier choice that is not valid any more), `TopologyError`,
+    `MachineError` (engine, address pool, no netem), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
-    clashes = host_clashes(topology, host_addresses())
-    if clashes and engine.facts().kernel == platform.release():  # else the engine is on another machine
-        raise_errors(clashes)
     with stoppable(), lab_lock(lab, engine.address):
         began = time.monotonic()
         everything = engine.networks()
@@ -107,23 +105,29 @@ def bring_up(
                 f"lab {lab} belongs to {actual.owner}",
                 hint="choose another name for yours with --name; testbed status lists the labs",
             )
-        before, choices = recorded(engine, actual), Choices.of(topology)
+        before = recorded(engine, actual)
+        if keep:
+            topology = keep_choices(before, topology)
+        clashes = host_clashes(topology, host_addresses())
+        if clashes and engine.facts().kernel == platform.release():  # else the engine is on another machine
+            raise_errors(clashes)
+        choices = Choices.of(topology)
         secrets = lab_secrets(engine, actual.containers)
-        rendered = render_lab(topology, lab=lab, secrets=secrets, templates=templates)
+        rendered = render_lab(topology, lab=lab, secrets=secrets, templates=topology.templates)
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         watch = NodeWatch(engine, lab, progress)
-        drift = find_drift(engine, running)
+        drift = find_drift(engine, running, stopping)
         plan = make_plan(rendered, actual, image, drift, cpus=cpus)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
-        idle = {name: drift[name] for name in plan.keep_nodes if name in drift}
+        kept = {name: drift[name] for name in plan.keep_nodes}
         earlier = as_before(before, topology)
-        _explain(lab, plan, differences(earlier, topology), idle, progress)
+        _explain(lab, plan, differences(earlier, topology), kept, progress)
         new = not (plan.keep_nodes or plan.keep_networks)
         try:
             for name, container in plan.keep_nodes.items():
-                ready, found = rendered.nodes[name].ready, idle.get(name, Drift())
-                watch.follow(name, container.id, ready, fresh=False, restarted=found.stopped)
+                ready, found = rendered.nodes[name].ready, kept[name]
+                watch.follow(name, container.id, ready, since=found.looked, restarted=found.stopped)
                 start_services(engine, container, found)
             try:
                 _carry_out(builder, watch, progress, stopping)
@@ -136,9 +140,11 @@ def bring_up(
             made = find_lab(engine, lab)
             fresh = {node.name for node in plan.create_nodes}
             treated = _treat(Wires(engine, made), topology, earlier, fresh, progress, stopping)
-            mended = sum(len(each.services) for each in idle.values()) + len(treated)
+            mended = sum(len(each.services) for each in kept.values()) + len(treated)
             changed = bool(mended or fresh)
-            no_data = see_data(engine, made, topology, fresh=fresh, changed=changed, progress=progress)
+            no_data = see_data(
+                engine, made, topology, fresh=fresh, changed=changed, progress=progress, stopping=stopping
+            )
         except KeyboardInterrupt:
             _clean_up(engine, lab, builder.run, new, progress)
             raise
@@ -158,14 +164,17 @@ def _explain(
     lab: str,
     plan: Plan,
     choices: Sequence[str],
-    idle: Mapping[str, Drift],
+    kept: Mapping[str, Drift],
     progress: Progress,
 ) -> None:
-    """Say what is going to change, and why."""
-    restarts = [f"{name}: starting {', '.join(each.services)} again" for name, each in idle.items()]
-    if not plan.empty or choices or restarts:
+    """Say what is going to change, and why; and which nodes cannot be compared."""
+    restarts = [
+        f"{name}: starting {', '.join(each.services)} again" for name, each in kept.items() if each.services
+    ]
+    unknown = [f"{name}: cannot be compared: {each.unknown}" for name, each in kept.items() if each.unknown]
+    if not plan.empty or choices or restarts or unknown:
         progress.say(f"lab {lab}: {plan}")
-    for line in (*choices, *plan.explanation, *restarts):
+    for line in (*choices, *plan.explanation, *restarts, *unknown):
         progress.say(f"  {line}")
 
 
@@ -211,7 +220,7 @@ def _carry_out(builder: Builder, watch: NodeWatch, progress: Progress, stopping:
     def create_node(node: DesiredNode) -> None:
         id = builder.create_node(node)
         engine.start_container(id)
-        watch.follow(node.name, id, node.rendered.ready, fresh=True)
+        watch.follow(node.name, id, node.rendered.ready, since=None)
         started.append(node.name)
         progress.show(f"started {len(started)} of {total} nodes")
 

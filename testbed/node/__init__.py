@@ -1,4 +1,5 @@
 """Programs that run inside node containers besides Mobile IP: the delay relay and the connection manager.
 
-They stand alone (stdlib, pyroute2, vici) and meet the Mobile IP daemons only over their control sockets.
+They share parts with the Mobile IP daemons (table reader, control server, journal, headers), but meet these
+only over their control sockets. Besides they need pyroute2 and vici.
 """

@@ -13,11 +13,12 @@ import json
 import sys
 from pathlib import Path
 
+from testbed.agreed import IMPAIRMENTS
 from testbed.node.relay.link import Impairment
 from testbed.node.relay.netem import Netem
 from testbed.node.relay.spawn import CommandError
 
-FOLDER = Path("/run/testbed/impairments")
+FOLDER = Path(IMPAIRMENTS)
 
 
 async def impair(interface: str, impairment: Impairment) -> None:

@@ -12,9 +12,14 @@ import argparse
 import os
 import socket
 import struct
+from ipaddress import IPv4Address
 
-ESP, IPIP, UDP = 50, 4, 17
-MARKER = b"testbed made this up: readable by anybody on this link"
+from testbed.agreed import READABLE
+from testbed.mobileip.wire.ipv4 import udp
+
+ESP, IPIP = 50, 4
+DISCARD = 9
+MARKER = f"testbed made this up: {READABLE}".encode()
 
 
 def esp(sequence: int) -> bytes:
@@ -24,13 +29,8 @@ def esp(sequence: int) -> bytes:
 
 
 def udp_packet(source: str, destination: str) -> bytes:
-    """A whole IPv4 packet with a UDP datagram to the discard port, checksum of the header included."""
-    datagram = struct.pack("!HHHH", 9, 9, 8 + len(MARKER), 0) + MARKER
-    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(datagram), 0, 0, 64, UDP, 0) + addresses
-    total = sum(struct.unpack("!10H", header))
-    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    return header[:10] + struct.pack("!H", checksum) + header[12:] + datagram
+    """A whole IPv4 packet with a UDP datagram to the discard port."""
+    return udp(MARKER, (IPv4Address(source), DISCARD), (IPv4Address(destination), DISCARD))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,31 +16,26 @@ monotonic clock, which the nodes of a lab share.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import select
 import socket
 import struct
 import time
 from contextlib import suppress
 
+from testbed.agreed import PROBE_MARKER, READY
+from testbed.mobileip.io.journal import Journal
+
 HEADER = struct.Struct("!4sQQ")
 MAGIC = b"tbPR"
-MARKER = b"testbed probe: readable by anybody on this link"
-"""What every packet of the probe carries, to be looked for in captures."""
 GRACE = 1.0
 """Seconds that the sender goes on at most once it was told to stop."""
 ROWS = 1000
 
 
-def _print(message: dict[str, object]) -> None:
-    os.write(1, json.dumps(message, separators=(",", ":")).encode() + b"\n")
-
-
-def _print_rows(event: str, rows: list[list[int]]) -> None:
+def _report(journal: Journal, event: str, rows: list[list[int]]) -> None:
     """Long lists go out in several lines; an empty one in one, so that a reader knows it was there."""
     for start in range(0, max(len(rows), 1), ROWS):
-        _print({"event": event, "rows": rows[start : start + ROWS]})
+        journal.tell(event, {"rows": rows[start : start + ROWS]})
 
 
 def _told_to_stop(wait: float, sock: socket.socket) -> tuple[bool, bool]:
@@ -51,16 +46,16 @@ def _told_to_stop(wait: float, sock: socket.socket) -> tuple[bool, bool]:
 
 def reflect(port: int) -> None:
     """Send every probe packet back to where it came from, until told to stop."""
-    rows: list[list[int]] = []
+    journal, rows = Journal("probe-reflector"), list[list[int]]()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", port))
         sock.setblocking(False)
-        _print({"event": "ready", "source": "probe-reflector", "monotonic": time.monotonic()})
+        journal.tell(READY)
         stop = False
         while not stop:
             _, stop = _told_to_stop(60, sock)
             _drain(sock, rows, answer=True)
-    _print_rows("reflected", rows)
+    _report(journal, "reflected", rows)
 
 
 def _drain(sock: socket.socket, rows: list[list[int]], *, answer: bool) -> None:
@@ -86,13 +81,14 @@ def send(source: str, to: str, port: int, every: float) -> None:
     Told so, it goes on until a packet sent since has come back, at most `GRACE` seconds: else the end of an
     outage that just ended would not be seen.
     """
+    journal = Journal("probe")
     sent: list[list[int]] = []
     returned: list[list[int]] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: the address may be away between two links
         sock.bind((source, 0))
         sock.setblocking(False)
-        _print({"event": "ready", "source": "probe", "monotonic": time.monotonic()})
+        journal.tell(READY)
         due = time.monotonic()
         end: float | None = None
         last = 0  # the first packet sent after being told to stop
@@ -115,8 +111,8 @@ def send(source: str, to: str, port: int, every: float) -> None:
             if end is not None and (time.monotonic() > end or (returned and returned[-1][0] >= last)):
                 break
         _await_the_rest(sock, sent, returned, every)
-    _print_rows("sent", sent)
-    _print_rows("returned", returned)
+    _report(journal, "sent", sent)
+    _report(journal, "returned", returned)
 
 
 def _await_the_rest(
@@ -134,7 +130,7 @@ def _await_the_rest(
 def _send_one(sock: socket.socket, to: tuple[str, int], number: int) -> list[int]:
     now = time.monotonic_ns()
     try:
-        sock.sendto(HEADER.pack(MAGIC, number, now) + MARKER, to)
+        sock.sendto(HEADER.pack(MAGIC, number, now) + PROBE_MARKER, to)
     except OSError as error:
         return [number, now, error.errno or -1]
     return [number, now]

@@ -16,12 +16,14 @@ the largest step of the time of day against the monotonic clock.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import select
 import time
 from pathlib import Path
+
+from testbed.agreed import READY
+from testbed.mobileip.io.journal import Journal
 
 EVERY = 0.01
 SURE = 0.001
@@ -49,12 +51,12 @@ class Measured:
             self.step = now - self._offset
         self._offset = now
 
-    def message(self) -> dict[str, object]:
+    def fields(self) -> dict[str, object]:
         """What is reported."""
         before, now, seconds = self._waited, waited(), time.monotonic() - self.began
         pressure = None if before is None or now is None or not seconds else (now - before) / seconds
         step = self.step if abs(self.step) > SURE else 0.0
-        return {"event": "health", "late_ms": self.late * 1000, "pressure": pressure, "clock_ms": step * 1000}
+        return {"late_ms": self.late * 1000, "pressure": pressure, "clock_ms": step * 1000}
 
 
 def waited() -> float | None:
@@ -76,7 +78,8 @@ def offset() -> float | None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     argparse.ArgumentParser(prog="testbed.node.pulse").parse_args(arguments)
-    _print({"event": "ready", "source": "pulse", "monotonic": time.monotonic()})
+    journal = Journal("pulse")
+    journal.tell(READY)
     measured, due = Measured(), time.monotonic() + EVERY
     while True:
         asked = bool(select.select([0], [], [], max(due - time.monotonic(), 0))[0])
@@ -86,12 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
         if asked:
             if b"report" not in os.read(0, 4096):
                 return  # its end, or `stop`
-            _print(measured.message())
+            journal.tell("health", measured.fields())
             measured = Measured()
-
-
-def _print(message: dict[str, object]) -> None:
-    os.write(1, json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -19,16 +19,18 @@ On stdout JSON lines with seconds of the monotonic clock:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import select
 import socket
 import time
 
+from testbed.agreed import READABLE
+from testbed.mobileip.io.journal import Journal
+
 EVERY = 0.02
 GAP = 0.5
 ECHO_PORT = 7
-MARKER = "testbed session: readable by anybody on this link"
+MARKER = f"testbed session: {READABLE}"
 """What every line carries, to be looked for in captures."""
 
 
@@ -44,6 +46,7 @@ class Session:
         self._sock.bind((source, 0))
         self._sock.settimeout(connect)
         self._to = (to, port)
+        self._journal = Journal("session")
         self._number = 0
         self._pending = b""
         self._sent = 0
@@ -66,12 +69,12 @@ class Session:
             reason = error.strerror or str(error)
             if self._check or self._connected:
                 self._answer_checks_until_told(reason)
-        self._say("closed", reason=reason, sent=self._sent, echoed=self._echoed, gaps=self._gaps)
+        self._say("closed", reason=reason)
         self._sock.close()
 
     def _say(self, event: str, **fields: object) -> None:
-        message = {"event": event, "source": "session", "monotonic": time.monotonic(), **fields}
-        os.write(1, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        counted = {"sent": self._sent, "echoed": self._echoed, "gaps": self._gaps}
+        self._journal.tell(event, {**fields, **counted})
 
     def _talk(self) -> None:
         due = time.monotonic()
@@ -111,7 +114,7 @@ class Session:
         self._echoed += len(data)
         if not self._connected:
             self._connected = True
-            self._say("connected")
+            self._journal.tell("connected")
         if self._check and self._echoed > self._check[2]:
             self._report(alive=True)
 
@@ -133,10 +136,7 @@ class Session:
     def _report(self, *, alive: bool, reason: str = "") -> None:
         if self._check:
             after = time.monotonic() - self._check[0]
-            self._say(
-                "check", alive=alive, after=after, sent=self._sent, echoed=self._echoed, reason=reason,
-                gaps=self._gaps,
-            )  # fmt: skip
+            self._say("check", alive=alive, after=after, reason=reason)
             self._check = None
 
     def _answer_checks_until_told(self, reason: str) -> None:

@@ -1,7 +1,7 @@
 """Jinja as the testbed uses it: undefined names are errors, every error has its template and line.
 
 Templates are trusted: Jinja evaluates expressions that reach any Python object, so a folder given with
-`--templates` can do what its user can.
+`--templates` can do what its user can. Every template can read `testbed.agreed` by the name `agreed`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
 from jinja2.exceptions import TemplateSyntaxError
 
+from testbed import agreed
 from testbed.data import data_dir
 from testbed.errors import Source, TopologyError
 
@@ -37,6 +38,7 @@ class Templates:
             autoescape=False,  # configuration files, not HTML
         )
         self._environment.filters["seconds"] = _seconds
+        self._environment.globals["agreed"] = agreed
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """Render one template; raises `TopologyError` with the template's file and line."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from testbed.agreed import PROBE_MARKER
 from testbed.evidence.folder import RunFolder
 from testbed.evidence.verdicts import SIDES
 from testbed.packet.decode import Packet, decode
@@ -21,9 +22,8 @@ from testbed.packet.pcap import CaptureError, Frame, read_capture
 from testbed.report.evidence import Evidence
 from testbed.topology.model import Topology
 
-INNER: Final = 20 + 8 + 20 + 47
+INNER: Final = 20 + 8 + 20 + len(PROBE_MARKER)
 """A packet of the probe: IP, UDP, number and time stamp, marker (`testbed/node/probe.py`)."""
-MARKER: Final = b"testbed probe: readable by anybody on this link"
 ENOUGH: Final = 8
 """Packets of one size that are told from others."""
 
@@ -154,7 +154,7 @@ def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], Counter[int]]:
         outer, link = packet.first(Ipv4), packet.first(Link)
         if outer is None or link is None or link.outgoing is None or outer.offset or outer.more:
             continue
-        if packet.first(Esp) or MARKER in frame.data:
+        if packet.first(Esp) or PROBE_MARKER in frame.data:
             way: Way = "from" if link.outgoing else "to"
             found.setdefault((way, _headers(packet)), Counter())[outer.length] += 1
     return found

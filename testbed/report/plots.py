@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from statistics import median
 
-from testbed.evidence.handoff import STEPS, HandOff, HandOffRun, HandOffs
+from testbed.agreed import STEPS
+from testbed.evidence.handoff import HandOff, HandOffRun, HandOffs
 
 WIDTH, HEIGHT = 420.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 40.0

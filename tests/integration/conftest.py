@@ -1,6 +1,5 @@
 """Verification of claims, for the tests of claims and of sabotage, and a container to try things in."""
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -10,6 +9,7 @@ from claims_world import CLAIMS, scenario
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
+from testbed.evidence.record import write_record
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import choose_claims, plan_stages, share_labs
 from testbed.experiment.verify import Verification
@@ -57,7 +57,7 @@ def verified(engine, node_image, tmp_path_factory):
     claims = document.claims
     own = [one for one in claims if not one.id.startswith("sabotage-")]
     document = document.model_copy(update={"claims": own})
-    (folder / "verdicts.json").write_text(json.dumps(document.document))  # the document's own, for a report
+    write_record(folder / "verdicts.json", document)  # the document's own, for a report
     for place in folder.glob("claims/sabotage-*"):
         shutil.rmtree(place)
     return Verified(

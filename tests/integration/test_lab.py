@@ -18,7 +18,7 @@ import pytest
 from testbed.engine import names
 from testbed.engine.docker import DockerEngine
 from testbed.lab.addresses import choose_pool
-from testbed.lab.control import ask
+from testbed.lab.daemons import ask
 from testbed.lab.down import remove_labs
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up

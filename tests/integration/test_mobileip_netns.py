@@ -20,7 +20,6 @@ from mobileip_world import (
     CN,
     CONFIG,
     FA,
-    FOLDER,
     HOME_ADDRESS,
     HOME_AGENT,
     PLACES,
@@ -59,7 +58,7 @@ def nodes(engine: DockerEngine, node_image: str) -> Iterator[dict[str, str]]:
     """The lab that all tests of this file use."""
     lab = f"test-{uuid4().hex[:8]}"
     try:
-        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool(), templates=FOLDER)
+        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
         yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
     finally:
         remove_labs(engine, lab)

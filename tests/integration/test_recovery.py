@@ -18,13 +18,13 @@ import pytest
 from testbed.engine.docker import DockerEngine
 from testbed.errors import TestbedError
 from testbed.lab.addresses import choose_pool
-from testbed.lab.control import ask
+from testbed.lab.daemons import ask
 from testbed.lab.down import remove_labs
 from testbed.lab.move import move
 from testbed.lab.state import ActualLab, find_lab
 from testbed.lab.up import bring_up
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.config import SecurityAssociation
+from testbed.mobileip.core.parameters import SecurityAssociation
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "testbed"
 
-_TOPOLOGY = {"errors", "data", "document", "packet", "evidence", "claim"}
+_TOPOLOGY = {"errors", "data", "agreed", "document", "packet", "evidence", "claim"}
 _LAB = {*_TOPOLOGY, "topology", "render", "engine"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "data": set(),
-    "document": {"errors", "data"},
+    "agreed": set(),
+    "document": {"errors", "data", "agreed"},
     "packet": {"errors"},
-    "evidence": {"errors", "packet"},
-    "claim": {"errors", "document", "packet", "evidence"},
+    "evidence": {"errors", "agreed", "packet"},
+    "claim": {"errors", "agreed", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},
     "engine": {"errors", "data"},
@@ -28,9 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
-    # What runs inside the nodes stands alone: the image has no more of testbed than these two.
+    # What runs inside the nodes: the image has no more of testbed than these two and `agreed`.
     "mobileip": set(),
-    "node": set(),
+    "node": {"agreed", "mobileip"},
 }
 """Room → the rooms it may import."""
 
@@ -38,12 +40,20 @@ READS_THE_WIRE = {"packet", "report"}
 """Rooms that may use the codecs of Mobile IP, which know nothing but bytes, to read captures."""
 
 INSIDE_NODES: dict[str, dict[str, set[str]]] = {
+    "agreed": {},
     "mobileip": {"io": {"pyroute2"}, "tunnel": {"pyroute2"}},
     "node": {"": {"pyroute2", "vici"}},
 }
 """What is not of the standard library and may be imported inside nodes, by folder ("" is the whole room)."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(file) for file in FILES}
 
 
 def imports(file: Path) -> set[str]:
@@ -56,7 +66,9 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, (base, node.module)))
-            found |= {f"{module}.{alias.name}" for alias in node.names} if module == "testbed" else {module}
+            found |= {
+                full if (full := f"{module}.{alias.name}") in MODULES else module for alias in node.names
+            }
     return found
 
 
@@ -78,6 +90,12 @@ def test_imports_go_one_way(file: Path) -> None:
             assert target == here or target in ALLOWED[here] or codec, f"{here} imports {module}"
 
 
+def test_no_module_imports_itself_through_others() -> None:
+    """Not even where an import waits inside a function."""
+    graph = {module_name(file): imports(file) - {module_name(file)} for file in FILES}
+    TopologicalSorter(graph).prepare()  # CycleError names a circle
+
+
 @pytest.mark.parametrize(
     "file",
     [file for file in FILES if room(file) in INSIDE_NODES],
@@ -85,7 +103,7 @@ def test_imports_go_one_way(file: Path) -> None:
 )
 def test_programs_inside_nodes_need_little(file: Path) -> None:
     parts = file.relative_to(PACKAGE).parts
-    folders = INSIDE_NODES[parts[0]]
+    folders = INSIDE_NODES[room(file)]
     allowed = folders.get("", set()) | (folders.get(parts[1], set()) if len(parts) > 2 else set())
     for module in imports(file):
         top = module.split(".")[0]

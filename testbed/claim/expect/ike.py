@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from testbed.claim.capture import AtTaps, decide_count, marks
+from testbed.claim.seen import GIVING_UP
 from testbed.claim.sight import Decision, Sight
 from testbed.packet import ike
 
@@ -21,6 +22,10 @@ class Ike(AtTaps):
     order = 30
 
     exchange: IkeExchange = Field(description="The exchange type of RFC 7296")
+
+    def bound(self, too_much: bool) -> float | None:
+        """As of all that is counted; and an association that charon gave up on is negotiated anew."""
+        return super().bound(too_much) or (GIVING_UP if too_much else None)
 
     def phrase(self) -> str:
         """What is expected, as a line."""

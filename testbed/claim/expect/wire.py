@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from testbed.agreed import READABLE
 from testbed.claim.capture import AtTaps, decide_count, marks
 from testbed.claim.names import PcapFilter, Taps
 from testbed.claim.sight import Decision, Facts, Sight, Wires
@@ -15,9 +16,6 @@ from testbed.document.values import Duration, format_duration
 from testbed.errors import StepError
 from testbed.packet.decode import above_link
 from testbed.packet.taps import Matched
-
-MARKER = "readable by anybody on this link"
-"""Text in every packet of the probe and the session (`MARKER` of both programs in `testbed/node`)."""
 
 
 class After(Part):
@@ -127,4 +125,4 @@ class Clear(Wire):
         """Count the packets that hold the text which the traffic is marked with."""
         if not sight.marked:
             return Decision(None, "no probe and no session was started whose payload could be read")
-        return self._decide(sight.wires, "ip", MARKER.encode())
+        return self._decide(sight.wires, "ip", READABLE.encode())

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
-from testbed.mobileip.core.config import ForeignAgentConfig, ReverseTunnel
-from testbed.mobileip.core.verdict import Deny
+from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY

@@ -8,10 +8,10 @@ from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
-from testbed.mobileip.core.config import Advertising
 from testbed.mobileip.core.limits import TokenBucket
+from testbed.mobileip.core.parameters import Advertising, ForeignAgentConfig, HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
+from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.error import WireError
 
 ALL_SYSTEMS = IPv4Address("224.0.0.1")
@@ -25,6 +25,34 @@ _ANSWERS_PER_SECOND = 50
 def next_sequence(sequence: int) -> int:
     """The sequence number after `sequence` (§2.3.2): 0xffff is followed by 256."""
     return sequence + 1 if sequence < 0xFFFF else FIRST_AFTER_ROLLOVER
+
+
+def home_agent_advertisement(config: HomeAgentConfig, sequence: int) -> AgentAdvertisement:
+    """What a home agent says of itself on its home link (RFC 5944 §2.1.1)."""
+    assert config.advertising is not None
+    return AgentAdvertisement(
+        config.advertising.lifetime,
+        ((config.advertised_address or config.address, 0),),
+        MobilityAgentExtension(sequence, config.lifetime, AgentFlag.HOME_AGENT),
+        (config.home_prefix.prefixlen,),
+    )
+
+
+def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy: bool) -> AgentAdvertisement:
+    """What a foreign agent says of itself (RFC 5944 §2.1.1)."""
+    flags = AgentFlag.FOREIGN_AGENT
+    if config.registration_required:
+        flags |= AgentFlag.REGISTRATION_REQUIRED
+    if config.reverse_tunnel is not ReverseTunnel.REFUSED:
+        flags |= AgentFlag.REVERSE_TUNNEL
+    if busy:
+        flags |= AgentFlag.BUSY
+    return AgentAdvertisement(
+        config.advertising.lifetime,
+        ((config.address, 0),),
+        MobilityAgentExtension(sequence, config.registration_lifetime, flags, (config.care_of,)),
+        None if config.prefix_length is None else (config.prefix_length,),
+    )
 
 
 class Advertiser:

@@ -152,7 +152,7 @@ class UseNothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ReportEvent:
     """Something an observer wants to know, e.g. `registered`, `reply-code`, `binding-expired`."""
 
     name: str
@@ -167,8 +167,9 @@ Record = Mapping[str, Any]
 class Remember:
     """Keep `record` beyond the end of this process, in place of what was kept before; None: nothing.
 
-    It is kept before any other effect is carried out: no reply leaves whose identification could be accepted
-    again after a restart (RFC 5944 §5.7.1).
+    It is kept before any other effect is carried out: nothing is granted whose identification could be
+    accepted again after a restart (RFC 5944 §5.7.1). Where it cannot be kept, the `unkept` of the core that
+    asked for it says what to do instead of the effects it came with.
     """
 
     home_address: IPv4Address
@@ -177,7 +178,7 @@ class Remember:
 
 Effect = (
     Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | ProxyArp | GratuitousArp
-    | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | Event
+    | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | ReportEvent
 )  # fmt: skip
 
 

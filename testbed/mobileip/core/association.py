@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.auth import ALGORITHMS
-from testbed.mobileip.core.config import SecurityAssociation
+from testbed.mobileip.core.parameters import SecurityAssociation
 from testbed.mobileip.wire.authentication import Authentication, header, protected
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Record
-from testbed.mobileip.core.config import INFINITE_LIFETIME
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
 
@@ -94,6 +94,23 @@ class BindingTable:
     def care_of_addresses(self, home_address: IPv4Address) -> tuple[IPv4Address, ...]:
         """The care-of addresses of a mobile node."""
         return tuple(self._nodes.get(home_address, ()))
+
+    def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
+        """What `state` tells of a mobile node; a `lifetime_left` of null never ends."""
+        bindings = self.of(home_address)
+        left = [lifetime_left(binding.expires, now) for binding in bindings]
+        return {
+            "home_address": str(home_address),
+            "care_of_addresses": [str(binding.care_of_address) for binding in bindings],
+            "lifetime_left": None if None in left else max(each or 0.0 for each in left),
+            "bindings": [binding.picture(now) for binding in bindings],
+        }
+
+    def replace(self, home_address: IPv4Address, bindings: Iterable[Binding]) -> None:
+        """Let a mobile node have these bindings and no others."""
+        self.remove(home_address)
+        for binding in bindings:
+            self.add(home_address, binding, retain=True)
 
     def add(self, home_address: IPv4Address, binding: Binding, retain: bool) -> None:
         """Add or renew a binding; delete all others of the mobile node unless they are to be retained."""

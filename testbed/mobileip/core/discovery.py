@@ -10,7 +10,7 @@ from random import Random
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.agents import Agent, AgentList
 from testbed.mobileip.core.api import AgentMessage
-from testbed.mobileip.core.config import MobileNodeConfig
+from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.wire import agent_advertisement, agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.error import WireError

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
 from testbed.mobileip.core.admission import check_form, check_service
-from testbed.mobileip.core.advertiser import Advertiser, is_unicast
+from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearVisitor,
@@ -21,15 +22,14 @@ from testbed.mobileip.core.api import (
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.config import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.core.counters import FOREIGN_AGENT
+from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.verdict import Deny, Discard
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe, from_unreachable
 from testbed.mobileip.wire.error import WireError
@@ -67,7 +67,7 @@ class ForeignAgent:
             config.interface,
             config.address,
             config.advertising,
-            self._advertisement,
+            lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
             self.counters,
             rng or SystemRandom(),
         )
@@ -125,6 +125,10 @@ class ForeignAgent:
                 continue
             self._set_visitor(visitor)
             self._out.event("visitor-restored", home_address=str(home_address))
+
+    def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
+        """What to do instead of `effects`, just fetched, where what they ask to remember cannot be kept."""
+        return self._out.withdraw(effects, why)
 
     def tick(self, now: float) -> None:
         """Time out requests, expire visitors, advertise."""
@@ -257,6 +261,7 @@ class ForeignAgent:
                 self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
                 raise Discard("failed-authentication") from error
         self._forget(pending)
+        start, before = len(self._out), self._visitors.get(reply.home_address)
         if accepted(reply.code):
             self._update_visitor(pending, reply, now)
         payload = datagram.payload[: _authorized_end(reply)]
@@ -269,6 +274,19 @@ class ForeignAgent:
             code=reply.code,
             lifetime=reply.lifetime,
         )
+        if self._visitors.get(reply.home_address) not in (None, before):
+            self._out.granted(start, partial(self._withdraw, pending, before, now))
+
+    def _withdraw(self, pending: Pending, before: Visitor | None, now: float, why: str) -> None:
+        """Deny what the home agent granted: "insufficient resources" (§3.4); nobody has heard of it yet."""
+        home_address = pending.request.home_address
+        if before is not None:
+            self._note_visitor(before)
+        elif self._visitors.pop(home_address, None):
+            self._visitor_timers.cancel(home_address)
+        self._out.add(Remember(home_address, before.record(self._clock) if before else None))
+        self.counters["replies-relayed"] -= 1
+        self._deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
     def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
         self._forget(pending)
@@ -298,16 +316,18 @@ class ForeignAgent:
         self._out.add(Remember(home_address, visitor.record(self._clock)))
         self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
 
-    def _set_visitor(self, visitor: Visitor) -> None:
-        home_address = visitor.home_address
-        self._visitors[home_address] = visitor
+    def _note_visitor(self, visitor: Visitor) -> None:
+        self._visitors[visitor.home_address] = visitor
         if visitor.expires is None:
-            self._visitor_timers.cancel(home_address)
+            self._visitor_timers.cancel(visitor.home_address)
         else:
-            self._visitor_timers.set(home_address, visitor.expires)
+            self._visitor_timers.set(visitor.home_address, visitor.expires)
+
+    def _set_visitor(self, visitor: Visitor) -> None:
+        self._note_visitor(visitor)
         self._out.add(
             SetVisitor(
-                home_address,
+                visitor.home_address,
                 visitor.home_agent,
                 visitor.care_of_address,
                 self.config.interface,
@@ -369,22 +389,6 @@ class ForeignAgent:
 
     def _busy(self) -> bool:
         return len(self._visitors) >= self.config.visitors
-
-    def _advertisement(self, sequence: int) -> AgentAdvertisement:
-        config = self.config
-        flags = AgentFlag.FOREIGN_AGENT
-        if config.registration_required:
-            flags |= AgentFlag.REGISTRATION_REQUIRED
-        if config.reverse_tunnel is not ReverseTunnel.REFUSED:
-            flags |= AgentFlag.REVERSE_TUNNEL
-        if self._busy():
-            flags |= AgentFlag.BUSY
-        return AgentAdvertisement(
-            config.advertising.lifetime,
-            ((config.address, 0),),
-            MobilityAgentExtension(sequence, config.registration_lifetime, flags, (config.care_of,)),
-            None if config.prefix_length is None else (config.prefix_length,),
-        )
 
 
 def _authorized_end(message: RegistrationRequest | RegistrationReply) -> int:

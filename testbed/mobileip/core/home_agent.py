@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.advertiser import Advertiser, is_unicast
+from testbed.mobileip.core.advertiser import Advertiser, home_agent_advertisement, is_unicast
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearBinding,
@@ -23,23 +24,21 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
-from testbed.mobileip.core.config import HomeAgentConfig, ReverseTunnel, SecurityAssociation
 from testbed.mobileip.core.counters import HOME_AGENT
+from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
-from testbed.mobileip.core.timers import Timers, lifetime_left
-from testbed.mobileip.core.verdict import Deny, Discard
+from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import registration_request
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
-from testbed.mobileip.wire.code import Code, describe
+from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 _ARP_REPEATS = 2
 _ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class HomeAgent:
@@ -66,7 +65,7 @@ class HomeAgent:
                 config.home_interface,
                 config.advertised_address or config.address,
                 config.advertising,
-                self._advertisement,
+                partial(home_agent_advertisement, config),
                 self.counters,
                 rng or SystemRandom(),
             )
@@ -119,18 +118,8 @@ class HomeAgent:
             "address": str(self.config.address),
             "home_prefix": str(self.config.home_prefix),
             "home_interface": self.config.home_interface,
-            "bindings": [self._picture(home_address, now) for home_address in self._bindings],
+            "bindings": [self._bindings.picture(home_address, now) for home_address in self._bindings],
             "counters": dict(sorted(self.counters.items())),
-        }
-
-    def _picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
-        bindings = self._bindings.of(home_address)
-        left = [lifetime_left(binding.expires, now) for binding in bindings]
-        return {
-            "home_address": str(home_address),
-            "care_of_addresses": [str(binding.care_of_address) for binding in bindings],
-            "lifetime_left": None if None in left else max(each or 0.0 for each in left),
-            "bindings": [binding.picture(now) for binding in bindings],
         }
 
     # What outlives this process.
@@ -161,6 +150,10 @@ class HomeAgent:
         record = {"identification": self._replay.last(home_address), "bindings": bindings}
         self._out.add(Remember(home_address, record))
 
+    def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
+        """What to do instead of `effects`, just fetched, where what they ask to remember cannot be kept."""
+        return self._out.withdraw(effects, why)
+
     # A request, from arrival to reply.
 
     def _receive_request(self, datagram: Datagram, now: float) -> None:
@@ -174,7 +167,7 @@ class HomeAgent:
         if association is None:
             raise Discard("no-security-association")
         identification = request.identification
-        fresh = False
+        fresh, start, before = False, len(self._out), self._bindings.of(request.home_address)
         try:
             self._authenticate(datagram, request)
             if not self._replay.fresh(request.home_address, identification, unix_time):
@@ -188,19 +181,46 @@ class HomeAgent:
             code, lifetime = self._accept(datagram, request, now)
         except Deny as denial:
             code, lifetime = denial.code, min(request.lifetime, self.config.lifetime)
-            self.counters[f"denied-{code}"] += 1
-            self._out.event(
-                "denied",
-                home_address=str(request.home_address),
-                care_of=str(request.care_of_address),
-                code=int(code),
-                reason=denial.why or describe(code),
-            )
+            self._tell_denial(request, code, denial.why)
         else:
             self.counters["requests-accepted"] += 1
         if fresh:
             self._remember(request.home_address)
         self._reply(datagram, request, association, code, lifetime, identification)
+        if accepted(code):
+            after = self._bindings.of(request.home_address)
+            self._out.granted(start, partial(self._withdraw, datagram, request, association, before, after))
+
+    def _withdraw(
+        self,
+        datagram: Datagram,
+        request: RegistrationRequest,
+        association: SecurityAssociation,
+        before: tuple[Binding, ...],
+        after: tuple[Binding, ...],
+        why: str,
+    ) -> None:
+        """Deny what was accepted: "insufficient resources" (§3.4); nobody has heard of it yet."""
+        home_address, code = request.home_address, Code.HA_INSUFFICIENT_RESOURCES
+        if self._bindings.of(home_address) == after:
+            self._bindings.replace(home_address, before)
+            self._arps.pop(home_address, None)
+            self._arp_timers.cancel(home_address)
+        self.counters["requests-accepted"] -= 1
+        self._tell_denial(request, code, why)
+        self._remember(home_address)
+        lifetime = min(request.lifetime, self.config.lifetime)
+        self._reply(datagram, request, association, code, lifetime, request.identification)
+
+    def _tell_denial(self, request: RegistrationRequest, code: Code, why: str) -> None:
+        self.counters[f"denied-{code}"] += 1
+        self._out.event(
+            "denied",
+            home_address=str(request.home_address),
+            care_of=str(request.care_of_address),
+            code=int(code),
+            reason=why or describe(code),
+        )
 
     def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """§3.8.2.1 a and d."""
@@ -236,11 +256,11 @@ class HomeAgent:
     def _check(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """What authentication does not tell: §3.8.2.1 end, §3.8.2.3, RFC 3024 §4.3.1."""
         config = self.config
-        if request.home_agent != config.address or self._is_broadcast(datagram.destination):
+        if request.home_agent != config.address or config.is_broadcast(datagram.destination):
             raise Deny(Code.HA_UNKNOWN_HOME_AGENT)
         if request.flags & RequestFlag.X:
             raise Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
-        if not self._is_home_address(request.home_address):
+        if not config.serves(request.home_address):
             raise Deny(Code.HA_PROHIBITED, "home address not supported")
         if request.lifetime == 0:
             return
@@ -304,7 +324,7 @@ class HomeAgent:
         if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
             payload = sign(payload, FOREIGN_HOME, agent)
         source = datagram.destination
-        if not is_unicast(source) or self._is_broadcast(source):
+        if not is_unicast(source) or self.config.is_broadcast(source):
             source = self.config.address
         # A node that asks from its home address is at home, whatever binding still exists (§3.8.3.1).
         at_home = self._returned_home(datagram, request)
@@ -372,22 +392,3 @@ class HomeAgent:
     @staticmethod
     def _returned_home(datagram: Datagram, request: RegistrationRequest) -> bool:
         return request.lifetime == 0 and request.care_of_address == request.home_address == datagram.source
-
-    def _is_home_address(self, address: IPv4Address) -> bool:
-        prefix = self.config.home_prefix
-        edges = () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
-        return address in prefix and address != self.config.address and address not in edges
-
-    def _is_broadcast(self, address: IPv4Address) -> bool:
-        return address == _BROADCAST or (
-            self.config.home_prefix.prefixlen < 31 and address == self.config.home_prefix.broadcast_address
-        )
-
-    def _advertisement(self, sequence: int) -> AgentAdvertisement:
-        assert self.config.advertising is not None
-        return AgentAdvertisement(
-            self.config.advertising.lifetime,
-            ((self.config.advertised_address or self.config.address, 0),),
-            MobilityAgentExtension(sequence, self.config.lifetime, AgentFlag.HOME_AGENT),
-            (self.config.home_prefix.prefixlen,),
-        )

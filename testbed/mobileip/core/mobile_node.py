@@ -19,10 +19,10 @@ from testbed.mobileip.core.api import (
     UseForeignAgent,
     UseHome,
 )
-from testbed.mobileip.core.config import MobileNodeConfig
 from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
 from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left

@@ -13,8 +13,8 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
-from testbed.mobileip.core.config import INFINITE_LIFETIME
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.registration import Path, Requester, Sent
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.code import Code, accepted, describe

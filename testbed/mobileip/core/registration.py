@@ -10,7 +10,7 @@ from random import Random
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.config import INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
 from testbed.mobileip.core.replay import Stamper
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record
-from testbed.mobileip.core.config import INFINITE_LIFETIME
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 

@@ -10,8 +10,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from testbed.mobileip.core.config import ForeignAgentConfig, HomeAgentConfig
-from testbed.mobileip.io import config
+from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig
+from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import Journal
@@ -67,7 +67,7 @@ def _run_agent(
     state = state or (control and control.with_suffix(".state"))
     with closing(Store(state)) if state is not None else nullcontext() as store:
         if store is not None:
-            shell.keep(store, core.restore)
+            shell.keep(store, core.restore, core.unkept)
         _run(shell, control, {"flush": lambda _, now: core.flush()})
 
 
@@ -76,7 +76,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.core.home_agent import HomeAgent
     from testbed.mobileip.io.home_agent import HomeAgentRole
 
-    settings = config.home_agent(file)
+    settings = daemon_toml.home_agent(file)
     with _resources(Side.HOME, copies=settings.core.simultaneous > 1) as (netlink, plane):
         core_config = _on_home_link(settings.core, netlink)
         core = HomeAgent(core_config, unix_time)
@@ -99,7 +99,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.core.foreign_agent import ForeignAgent
     from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 
-    settings = config.foreign_agent(file)
+    settings = daemon_toml.foreign_agent(file)
     with _resources(Side.VISITED) as (netlink, plane):
         core_config = _on_visited_link(settings.core, netlink)
         core = ForeignAgent(core_config, unix_time)
@@ -124,7 +124,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
     from testbed.mobileip.core.mobile_node import MobileNode
     from testbed.mobileip.io.mobile_node import MobileNodeRole
 
-    settings = config.mobile_node(file)
+    settings = daemon_toml.mobile_node(file)
     core = MobileNode(settings.core, unix_time)
     with (
         _resources(Side.VISITED) as (netlink, plane),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
-from testbed.mobileip.core.config import ForeignAgentConfig
+from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.io.netlink import DEFAULT, MAIN, Netlink, Rule
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel

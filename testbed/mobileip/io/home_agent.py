@@ -6,7 +6,7 @@ import shutil
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding
-from testbed.mobileip.core.config import HomeAgentConfig
+from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role

@@ -6,36 +6,42 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-Value = str | int | float | bool | None
+Listener = Callable[[bytes], None]
+
+
+def encode(message: object) -> bytes:
+    """One JSON line."""
+    return json.dumps(message).encode() + b"\n"
 
 
 class Journal:
-    """Tells events; `source` names the daemon."""
+    """Reports events; `source` names the daemon."""
 
     def __init__(self, source: str, output: int = 1) -> None:
         self.source = source
         self._output = output
-        self._listeners: list[Callable[[bytes], None]] = []
+        self._listeners: dict[Listener, None] = {}
 
-    def subscribe(self, listener: Callable[[bytes], None]) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Hand every line from now on to `listener` too."""
-        self._listeners.append(listener)
+        self._listeners[listener] = None
 
-    def unsubscribe(self, listener: Callable[[bytes], None]) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         """Hand `listener` no more."""
-        with suppress(ValueError):
-            self._listeners.remove(listener)
+        self._listeners.pop(listener, None)
 
-    def tell(self, event: str, fields: Mapping[str, Value] | None = None) -> None:
-        """Tell an event that happened now (seconds of the monotonic clock)."""
+    def tell(
+        self, event: str, fields: Mapping[str, object] | None = None, also: Iterable[Listener] = ()
+    ) -> None:
+        """Report an event that happened now (seconds of the monotonic clock), this one to `also` as well."""
         head = {"event": event, "source": self.source, "monotonic": round(time.monotonic(), 6)}
-        line = json.dumps({**head, **(fields or {}), **head}).encode() + b"\n"
+        line = encode({**head, **(fields or {}), **head})
         with suppress(OSError):  # nobody reads stdout any more
             os.write(self._output, line)
-        for listener in list(self._listeners):
+        for listener in {**self._listeners, **dict.fromkeys(also)}:
             listener(line)
 
 

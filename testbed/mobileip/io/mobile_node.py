@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
 from testbed.mobileip.core.api import Datagram, Effect, UseCoLocated, UseForeignAgent, UseHome, UseNothing
-from testbed.mobileip.core.config import MobileNodeConfig
+from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import DEFAULT, Netlink, Rule
 from testbed.mobileip.io.role import Role, tunnel_mtu

@@ -6,7 +6,6 @@ need link-layer addresses (RFC 5944 §2.1, §3.7.3.2, §4.2.2). Filters run in t
 
 from __future__ import annotations
 
-import array
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -14,61 +13,60 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import AgentMessage, Datagram
+from testbed.mobileip.io.bpf import (
+    JEQ,
+    JSET,
+    LDB,
+    LDB_X,
+    LDH,
+    LDH_X,
+    LDX_IHL,
+    RET,
+    Instruction,
+    attach_filter,
+)  # fmt: skip
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire import PORT
-from testbed.mobileip.wire.checksum import internet_checksum, valid
+from testbed.mobileip.wire.checksum import valid
+from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp
 
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
 PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
-SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
-ICMP, UDP = 1, 17
-HEADER = 20
+SO_RCVBUFFORCE = 33
 BURST = 64
 BUFFER = 4 << 20
 _BROADCAST = b"\xff" * 6
 
-Instruction = tuple[int, int, int, int]
-# Classic BPF (linux/filter.h): load byte, half word; X: 4 × header length; jump if equal, if any bit; return.
-_LDB, _LDH, _LDX_IHL, _LDH_X, _LDB_X = 0x30, 0x28, 0xB1, 0x48, 0x50
-_JEQ, _JSET, _RET = 0x15, 0x45, 0x06
 _PROTOCOL, _PKTTYPE = 0xFFFFF000, 0xFFFFF004
 
 AGENT_DISCOVERY: Sequence[Instruction] = (
-    (_LDB, 0, 0, 9),
-    (_JEQ, 0, 7, ICMP),
-    (_LDH, 0, 0, 6),
-    (_JSET, 5, 0, 0x3FFF),  # fragments
-    (_LDX_IHL, 0, 0, 0),
-    (_LDB_X, 0, 0, 0),
-    (_JEQ, 1, 0, 9),  # advertisement
-    (_JEQ, 0, 1, 10),  # solicitation
-    (_RET, 0, 0, 0x40000),
-    (_RET, 0, 0, 0),
+    (LDB, 0, 0, 9),
+    (JEQ, 0, 7, ICMP),
+    (LDH, 0, 0, 6),
+    (JSET, 5, 0, 0x3FFF),  # fragments
+    (LDX_IHL, 0, 0, 0),
+    (LDB_X, 0, 0, 0),
+    (JEQ, 1, 0, 9),  # advertisement
+    (JEQ, 0, 1, 10),  # solicitation
+    (RET, 0, 0, 0x40000),
+    (RET, 0, 0, 0),
 )
 REGISTRATION: Sequence[Instruction] = (
-    (_LDH, 0, 0, _PROTOCOL),
-    (_JEQ, 0, 10, ETH_P_IP),
-    (_LDB, 0, 0, _PKTTYPE),
-    (_JEQ, 8, 0, PACKET_OUTGOING),
-    (_LDB, 0, 0, 9),
-    (_JEQ, 0, 6, UDP),
-    (_LDH, 0, 0, 6),
-    (_JSET, 4, 0, 0x3FFF),
-    (_LDX_IHL, 0, 0, 0),
-    (_LDH_X, 0, 0, 2),
-    (_JEQ, 0, 1, PORT),
-    (_RET, 0, 0, 0x40000),
-    (_RET, 0, 0, 0),
+    (LDH, 0, 0, _PROTOCOL),
+    (JEQ, 0, 10, ETH_P_IP),
+    (LDB, 0, 0, _PKTTYPE),
+    (JEQ, 8, 0, PACKET_OUTGOING),
+    (LDB, 0, 0, 9),
+    (JEQ, 0, 6, UDP),
+    (LDH, 0, 0, 6),
+    (JSET, 4, 0, 0x3FFF),
+    (LDX_IHL, 0, 0, 0),
+    (LDH_X, 0, 0, 2),
+    (JEQ, 0, 1, PORT),
+    (RET, 0, 0, 0x40000),
+    (RET, 0, 0, 0),
 )
-
-
-def attach_filter(sock: socket.socket, program: Sequence[Instruction]) -> None:
-    """Let the kernel hand `sock` only what `program` accepts."""
-    code = array.array("B", b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
-    sock.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), code.buffer_info()[0])
-    )
 
 
 def open_listener(interface: str, protocol: int, program: Sequence[Instruction]) -> socket.socket:
@@ -99,7 +97,7 @@ def received(
             return
         header = (packet[0] & 15) * 4
         length = int.from_bytes(packet[2:4], "big")
-        if kind in (PACKET_OTHERHOST, PACKET_OUTGOING) or not HEADER <= header <= length <= len(packet):
+        if kind in (PACKET_OTHERHOST, PACKET_OUTGOING) or not HEADER_SIZE <= header <= length <= len(packet):
             continue
         if not valid(packet[:header]):
             continue
@@ -148,27 +146,6 @@ class SenderWatch:
         return self._senders.pop((source, port, payload), None)
 
 
-def ipv4(payload: bytes, protocol: int, source: IPv4Address, destination: IPv4Address, ttl: int) -> bytes:
-    """An IPv4 datagram that may not be fragmented, and so needs no identification (RFC 6864 §4)."""
-    header = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, 0, HEADER + len(payload), 0, 0x4000, ttl, protocol, 0,
-        source.packed, destination.packed,
-    )  # fmt: skip
-    return header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:] + payload
-
-
-def udp(datagram: Datagram) -> bytes:
-    """A UDP datagram with its IPv4 header."""
-    length = 8 + len(datagram.payload)
-    head = struct.pack("!HHH", datagram.source_port, datagram.destination_port, length)
-    source, destination = datagram.source, datagram.destination
-    pseudo = source.packed + destination.packed + struct.pack("!HH", UDP, length)
-    # 0 would mean that there is no checksum (RFC 768).
-    checksum = internet_checksum(pseudo + head + b"\0\0" + datagram.payload) or 0xFFFF
-    message = head + checksum.to_bytes(2, "big") + datagram.payload
-    return ipv4(message, UDP, source, destination, datagram.ttl)
-
-
 def multicast_link_address(destination: IPv4Address) -> bytes | None:
     """The Ethernet address of an IPv4 multicast group or of the limited broadcast; None for one host."""
     if destination.is_multicast:
@@ -188,16 +165,19 @@ class LinkSender:
         except OSError as error:
             raise NodeError(f"cannot send on interface {interface!r}: {error.strerror}") from error
 
-    def send_datagram(self, datagram: Datagram, interface: str, link_address: bytes) -> None:
+    def send_datagram(self, message: Datagram, interface: str, link_address: bytes) -> None:
         """Send a registration message to a link address; raises NodeError."""
-        self._send(udp(datagram), interface, ETH_P_IP, link_address)
+        source = (message.source, message.source_port)
+        destination = (message.destination, message.destination_port)
+        packet = udp(message.payload, source, destination, message.ttl)
+        self._send(packet, interface, ETH_P_IP, link_address)
 
     def send_agent_message(self, message: AgentMessage) -> None:
         """Send an advertisement or solicitation; raises NodeError."""
         link_address = message.link_address or multicast_link_address(message.destination)
         if link_address is None:
             raise NodeError(f"no link address to send to {message.destination} on {message.interface!r}")
-        packet = ipv4(message.payload, ICMP, message.source, message.destination, message.ttl)
+        packet = datagram(message.payload, ICMP, message.source, message.destination, message.ttl)
         self._send(packet, message.interface, ETH_P_IP, link_address)
 
     def send_gratuitous_arp(self, address: IPv4Address, interface: str, link_address: bytes | None) -> None:

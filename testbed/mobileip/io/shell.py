@@ -15,20 +15,20 @@ from testbed.mobileip.core.api import (
     Core,
     Datagram,
     Effect,
-    Event,
     GratuitousArp,
     Record,
     Remember,
+    ReportEvent,
     SendAgentMessage,
     SendDatagram,
 )
-from testbed.mobileip.io.control import ControlServer, RequestError
+from testbed.mobileip.io.control import Connection, ControlServer, RequestError
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
 from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
 from testbed.mobileip.io.role import Role
-from testbed.mobileip.io.store import Store
+from testbed.mobileip.io.store import Store, Unkept
 from testbed.mobileip.io.udp import RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
 from testbed.mobileip.wire import PORT
@@ -73,12 +73,15 @@ class Shell:
         if self._watch is not None:
             self._loop.add(self._watch.socket.fileno(), self._watch.update)
 
-    def keep(self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None]) -> None:
+    def keep(
+        self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None], unkept: Unkept
+    ) -> None:
         """Have the core `restore` what `store` has, and keep there what it asks to remember.
 
-        Raises NodeError for records that the core does not understand.
+        `unkept` is asked what to do where that fails. Raises NodeError for records that the core does not
+        understand.
         """
-        self._store = store
+        self._store, self._unkept = store, unkept
         try:
             restore(store.records, time.monotonic())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -153,11 +156,11 @@ class Shell:
         for message in listener.messages():
             self._core.receive_agent_message(message, time.monotonic())
 
-    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        name = request.get("op")
+    def _request(self, request: dict[str, Any], _connection: Connection) -> dict[str, Any]:
+        name = request["op"]
         if name == "state":
             return self.state()
-        command = self._commands.get(name) if isinstance(name, str) else None
+        command = self._commands.get(name)
         if command is None:
             known = ", ".join(sorted({"state", "subscribe", *self._commands}))
             raise RequestError(f"unknown op {name!r}; there are {known}")
@@ -201,10 +204,9 @@ class Shell:
     def _perform(self) -> None:
         effects = self._core.effects()
         if self._store is not None:
-            try:
-                self._store.write(effect for effect in effects if isinstance(effect, Remember))
-            except NodeError as error:
-                self._failed("Remember", error)
+            effects, failure = self._store.keep(effects, self._unkept)
+            if failure is not None:
+                self._failed("Remember", failure)
         for effect in effects:
             try:
                 self._carry_out(effect)
@@ -217,7 +219,7 @@ class Shell:
         self._journal.tell("error", {"effect": effect, "message": str(error)})
 
     def _carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, Event):
+        if isinstance(effect, ReportEvent):
             self._journal.tell(effect.name, effect.fields)
         elif isinstance(effect, SendDatagram):
             self._send(self._role.outgoing(effect.datagram))

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from testbed.mobileip.core.api import Record, Remember
+from testbed.mobileip.core.api import Effect, Record, Remember
 from testbed.mobileip.io.errors import NodeError
 
 SLACK = 1000
 """Lines out of date that a file may have beside one for each that is not."""
+Unkept = Callable[[Sequence[Effect], str], list[Effect]]
+"""An agent's `unkept`: what to do instead of effects, where what they ask to remember cannot be kept."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -62,6 +65,20 @@ class Store:
         except OSError as error:
             self.close()  # a line may be incomplete: nothing must follow it
             raise NodeError(f"state {self._path}: {error.strerror}") from error
+
+    def keep(self, effects: list[Effect], unkept: Unkept) -> tuple[list[Effect], NodeError | None]:
+        """Keep what `effects` ask to remember; return what is to be done, and why it could not be kept.
+
+        What cannot be kept is not granted either: `unkept` says what to do instead.
+        """
+        try:
+            self.write(each for each in effects if isinstance(each, Remember))
+        except NodeError as error:
+            instead = unkept(effects, f"it could not be kept: {error}")
+            with suppress(NodeError):  # there may be room for so much; else it is written with the next
+                self.write(each for each in instead if isinstance(each, Remember))
+            return instead, error
+        return effects, None
 
     def _rewrite(self) -> None:
         self.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import tomllib
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
@@ -13,30 +13,74 @@ from testbed.mobileip.io.errors import ConfigError
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
+_At = tuple[str | int, ...]
+"""Where something is in a file: names of tables and keys, numbers in arrays of tables."""
+
+
+class _File:
+    """A file and its text, in which an error looks for its line."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._lines = text.splitlines(keepends=True)
+
+    def error(self, at: _At, message: str) -> ConfigError:
+        """FILE:LINE: NAME: MESSAGE; what is not in the file has the line of the table it is missing from."""
+        lines = (self._line(at[:length]) for length in range(len(at), 0, -1))
+        line = next(filter(None, lines), None)
+        place = f"{self._path}:{line}" if line else f"{self._path}"
+        return ConfigError(": ".join(filter(None, (place, _name(at), message))))
+
+    def _line(self, at: _At) -> int | None:
+        """Where the statement begins with which `at` exists: as many whole statements parse alone."""
+        whole = 0
+        for number in range(1, len(self._lines) + 1):
+            try:
+                content: Any = tomllib.loads("".join(self._lines[:number]))
+            except tomllib.TOMLDecodeError:
+                continue  # in the middle of a statement
+            try:
+                for part in at:
+                    content = content[part]
+            except (LookupError, TypeError):
+                whole = number
+            else:
+                return whole + 1
+        return None
+
+
+def _name(at: _At) -> str:
+    """`security[0].key`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
 
 
 class Table:
-    """One table of `file`; `path` is its name there, empty for the whole file."""
+    """One table of a file; `at` is where it is, empty for the whole file."""
 
-    def __init__(self, file: Path, content: dict[str, Any], path: str = "") -> None:
+    def __init__(self, file: _File, content: dict[str, Any], at: _At = ()) -> None:
         self._file = file
         self._content = content
-        self._path = path
+        self._at = at
         self._read: set[str] = set()
 
     @classmethod
-    def load(cls, file: Path) -> Table:
+    def load(cls, path: Path) -> Table:
         """Read a file."""
         try:
-            return cls(file, tomllib.loads(file.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
+            return cls(_File(path, text), tomllib.loads(text))
         except OSError as error:
-            raise ConfigError(f"{file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: {error}") from error
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
+            place, message = (f"{path}:{found[2]}:{found[3]}", found[1]) if found else (path, error)
+            raise ConfigError(f"{place}: {message}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     def error(self, key: str, message: str) -> ConfigError:
-        """An error about `key` of this table."""
-        return ConfigError(f"{self._file}: {self._path}{'.' if self._path and key else ''}{key}: {message}")
+        """An error about `key` of this table, "" for the table itself."""
+        return self._file.error((*self._at, key) if key else self._at, message)
 
     def _get(self, key: str, kind: type, default: Any) -> Any:
         self._read.add(key)
@@ -47,7 +91,7 @@ class Table:
             return default
         # In Python, but not in TOML, a boolean is an integer.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.error(key, f"expected {_KINDS[kind]}, not {value!r}")
+            raise self.error(key, f"expected {_KINDS[kind]}, got {value!r}")
         return value
 
     def _convert(self, key: str, convert: Callable[[str], T], what: str, default: Any) -> T:
@@ -57,7 +101,7 @@ class Table:
         try:
             return convert(value)
         except ValueError as error:
-            raise self.error(key, f"expected {what}, not {value!r}") from error
+            raise self.error(key, f"expected {what}, got {value!r}") from error
 
     def has(self, key: str) -> bool:
         """Whether the key is there."""
@@ -78,6 +122,14 @@ class Table:
             return float(self.integer(key))
         return self._get(key, float, default)  # type: ignore[no-any-return]
 
+    def amount(self, key: str, default: float, most: float | None = None) -> float:
+        """A number from 0 to `most`."""
+        value = self.number(key, default)
+        if value < 0 or (most is not None and value > most):
+            wanted = "0 or more" if most is None else f"0 to {most:g}"
+            raise self.error(key, f"expected {wanted}, got {value:g}")
+        return value
+
     def boolean(self, key: str, default: Any = _REQUIRED) -> bool:
         """A boolean."""
         return self._get(key, bool, default)  # type: ignore[no-any-return]
@@ -89,6 +141,14 @@ class Table:
     def network(self, key: str, default: Any = _REQUIRED) -> IPv4Network:
         """An IPv4 prefix without host bits."""
         return self._convert(key, IPv4Network, "an IPv4 prefix such as 10.0.1.0/24", default)
+
+    def networks(self, key: str) -> tuple[IPv4Network, ...]:
+        """A list of IPv4 prefixes without host bits."""
+        values = self._get(key, list, _REQUIRED)
+        try:
+            return tuple(IPv4Network(str(value)) for value in values)
+        except ValueError as error:
+            raise self.error(key, f"expected IPv4 prefixes such as 10.0.1.0/24: {error}") from error
 
     def hexadecimal(self, key: str) -> bytes:
         """Bytes, written in hexadecimal; never quoted in an error, as they may be a secret."""
@@ -102,7 +162,7 @@ class Table:
         """One of `choices`."""
         value = self.string(key, default)
         if value not in choices:
-            raise self.error(key, f"expected one of {', '.join(choices)}, not {value!r}")
+            raise self.error(key, f"expected one of {', '.join(choices)}, got {value!r}")
         return value
 
     def boolean_or_choice(self, key: str, choices: tuple[str, ...], default: Any) -> bool | str:
@@ -113,25 +173,30 @@ class Table:
 
     def table(self, key: str) -> Table:
         """A table below this one; an empty one if it is not there."""
-        return Table(self._file, self._get(key, dict, {}), self._name(key))
+        return Table(self._file, self._get(key, dict, {}), (*self._at, key))
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables; a lone table counts as one."""
         self._read.add(key)
         content = self._content.get(key, [])
-        entries = content if isinstance(content, list) else [content]
-        if not all(isinstance(entry, dict) for entry in entries):
+        at = (*self._at, key)
+        if isinstance(content, dict):
+            return [Table(self._file, content, at)]
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
             raise self.error(key, "expected tables")
-        return [Table(self._file, entry, f"{self._name(key)}[{n}]") for n, entry in enumerate(entries)]
+        return [Table(self._file, entry, (*at, n)) for n, entry in enumerate(content)]
 
-    def _name(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
+    def each(self) -> dict[str, Table]:
+        """Every key as a table below this one."""
+        return {key: self.table(key) for key in self._content}
 
     def finish(self) -> None:
         """Complain about the first key that nobody asked for."""
         for key in self._content:
             if key not in self._read:
-                near = difflib.get_close_matches(key, self._read, 1)
+                from difflib import get_close_matches
+
+                near = get_close_matches(key, self._read, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise self.error(key, f"unknown key{hint}")
 
@@ -142,4 +207,5 @@ _KINDS = {
     float: "a number",
     bool: "true or false",
     dict: "a table",
+    list: "a list",
 }

@@ -29,7 +29,14 @@ IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 BUSY_PATIENCE = 2.0
 """Seconds a predecessor's process may take to let go of the device."""
 START_PATIENCE, PATIENCE = 5.0, 0.8
-"""Seconds the process may take for its first answer, and for all others: far more than it ever does."""
+"""Seconds the process may take for its first answer, and for all others: far more than it ever does.
+
+Where our own timers are late, so is a process that merely gets no processor: it has more time then, up to
+that for its first answer.
+"""
+GLANCE, ALLOWANCE, NOISE = 0.05, 10, 0.01
+"""Seconds of one of our timers while we wait; seconds more for each that a timer is late, as an answer takes
+several wake-ups of processes; and how late a timer may be on a quiet machine."""
 WORKER = "testbed.mobileip.tunnel.worker"
 
 
@@ -75,7 +82,8 @@ class TunPlane:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(START_PATIENCE)
+        self._control.settimeout(GLANCE)
+        self._patience = START_PATIENCE
         descriptors = [str(self._device), str(theirs.fileno())]
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
         # Without the site module start-up is short; so this is how the process finds the package.
@@ -111,12 +119,27 @@ class TunPlane:
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         """Raises OSError when the process does not answer in time."""
         self._control.send(json.dumps(request).encode())
-        reply = self._control.recv(0x10000)
+        reply = self._answer()
         if not reply:
             raise ConnectionResetError("it has ended")
-        self._control.settimeout(PATIENCE)
+        self._patience = PATIENCE
         answer: dict[str, Any] = json.loads(reply)
         return answer
+
+    def _answer(self) -> bytes:
+        """Wait for an answer; raises TimeoutError when there is none and a lack of processors is not why."""
+        now = began = time.monotonic()
+        end = began + self._patience
+        while True:
+            try:
+                return self._control.recv(0x10000)
+            except TimeoutError:
+                before, now = now, time.monotonic()
+                late = now - before - GLANCE
+                if late > NOISE:
+                    end = min(end + ALLOWANCE * late, began + START_PATIENCE)
+                if now >= end:
+                    raise
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -14,18 +14,21 @@ import json
 import selectors
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from testbed.node.control import Client, ControlServer, RequestError
-from testbed.node.events import emit, event
+from testbed.agreed import READY, RELAY, Op
+from testbed.mobileip.io.control import Connection, RequestError
+from testbed.mobileip.io.errors import ConfigError, NodeError
+from testbed.mobileip.io.journal import Journal
 from testbed.node.relay.backend import Backend, choose
-from testbed.node.relay.config import Config, load
 from testbed.node.relay.gate import hold, let_pass
 from testbed.node.relay.link import Impairment
+from testbed.node.relay.relay_toml import RelayConfig, load
 from testbed.node.relay.spawn import CommandError
-from testbed.node.settings import ConfigError
+from testbed.node.serving import serve as serve_requests
 
-SOURCE = "relay"
 MOST = {"delay_ms": 60_000.0, "jitter_ms": 60_000.0, "loss": 100.0, "rate": 1e12}
 """The largest value of each setting."""
 
@@ -33,7 +36,8 @@ MOST = {"delay_ms": 60_000.0, "jitter_ms": 60_000.0, "loss": 100.0, "rate": 1e12
 class Relay:
     """Carries out the control socket's requests on a backend."""
 
-    def __init__(self, config: Config, backend: Backend) -> None:
+    def __init__(self, config: RelayConfig, backend: Backend) -> None:
+        self.journal = Journal(RELAY)
         self._interface = config.interface
         self._state = config.state
         self._backend = backend
@@ -50,18 +54,18 @@ class Relay:
         await cross(self._interface)
         self._impairment = impairment
 
-    async def handle(self, request: dict[str, object], _client: Client) -> dict[str, object]:
+    async def handle(self, request: dict[str, Any], _connection: Connection) -> dict[str, Any]:
         """Answer one request."""
         match request["op"]:
-            case "state":
+            case Op.STATE:
                 pass
-            case "set":
+            case Op.SET:
                 try:
                     await self.apply(changed(self._impairment, request))
                 except CommandError as error:
                     raise RequestError(str(error)) from error
                 remember(self._state, self._impairment)
-                emit(event("changed", SOURCE, **dataclasses.asdict(self._impairment)))
+                self.journal.tell("changed", dataclasses.asdict(self._impairment))
             case other:
                 raise RequestError(f"unknown op {other!r}; expected state or set")
         return {
@@ -102,7 +106,7 @@ def remembered(file: Path) -> Impairment | None:
         return None
 
 
-async def serve(config: Config) -> None:
+async def serve(config: RelayConfig) -> None:
     """Emulate until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,11 +115,9 @@ async def serve(config: Config) -> None:
     try:
         relay = Relay(config, backend)
         await relay.start()
-        server = ControlServer(config.control, relay.handle)
-        await server.start()
-        emit(event("ready", SOURCE, backend=backend.name))
-        await stop.wait()
-        server.stop()
+        with closing(serve_requests(config.control, relay.journal, relay.handle)):
+            relay.journal.tell(READY, {"backend": backend.name})
+            await stop.wait()
     finally:
         await backend.close()
 
@@ -133,7 +135,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=precise_loop) as runner:
             runner.run(serve(load(arguments.config)))
-    except (ConfigError, CommandError, OSError) as error:
+    except (ConfigError, NodeError, CommandError, OSError) as error:
         print(f"relay: {error}", file=sys.stderr)
         return 1
     return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from testbed.node.relay.config import BackendChoice
 from testbed.node.relay.link import Impairment
 from testbed.node.relay.netem import Netem
+from testbed.node.relay.relay_toml import BackendChoice
 from testbed.node.relay.spawn import CommandError
 from testbed.node.relay.tun import TunRelay
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from testbed.agreed import HUB_PREFERENCE, HUB_TABLE
 from testbed.node.relay.spawn import CommandError, run
-
-TABLE = 436
-PREFERENCE = 430
 
 
 async def hold(interface: str) -> None:
@@ -29,4 +27,4 @@ async def let_pass(interface: str) -> None:
 
 
 def _rule(interface: str) -> tuple[str, ...]:
-    return ("iif", interface, "lookup", str(TABLE), "pref", str(PREFERENCE))
+    return ("iif", interface, "lookup", str(HUB_TABLE), "pref", str(HUB_PREFERENCE))

@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from testbed.node.relay.gate import TABLE
+from testbed.agreed import HUB_TABLE
 from testbed.node.relay.link import Impairment, Link
 from testbed.node.relay.spawn import run
 
@@ -55,7 +55,7 @@ class TunRelay:
         await run(
             "ip", "-batch", "-",
             stdin=f"link set {DEVICE} mtu {mtu} txqueuelen 10000 addrgenmode none up\n"
-            f"route replace default dev {DEVICE} table {TABLE}\n",
+            f"route replace default dev {DEVICE} table {HUB_TABLE}\n",
         )  # fmt: skip
         # Timers of a process may be 50 µs late by default; ours are what is measured.
         with suppress(OSError):

@@ -13,20 +13,20 @@ import signal
 import sys
 from pathlib import Path
 
-from testbed.node.control import ControlServer
-from testbed.node.roam.association import Node
-from testbed.node.roam.config import Config, load
+from testbed.mobileip.io.errors import ConfigError, NodeError
+from testbed.node.roam.attempt import Node
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import LinkError, Links
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.policy import Policy
+from testbed.node.roam.roam_toml import RoamConfig, load
 from testbed.node.roam.vpn import Vpn
-from testbed.node.settings import ConfigError
+from testbed.node.serving import serve as serve_requests
 
 
-async def serve(config: Config) -> None:
+async def serve(config: RoamConfig) -> None:
     """Manage connections until SIGTERM or SIGINT."""
     ipsec = config.ipsec if config.stack != "mip-only" else None
     mobile_ip = MobileIp(config.mobile_ip)
@@ -40,8 +40,7 @@ async def serve(config: Config) -> None:
         ipsec=ipsec is not None,
     )
     manager = Manager(node)
-    server = ControlServer(config.control, manager.handle)
-    await server.start()
+    server = serve_requests(config.control, manager.journal, manager.handle)
     managing = asyncio.create_task(manager.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, managing.cancel)
@@ -50,7 +49,7 @@ async def serve(config: Config) -> None:
     except asyncio.CancelledError:
         pass
     finally:
-        server.stop()
+        server.close()
         node.dhcp.stop()
 
 
@@ -63,7 +62,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         asyncio.run(serve(load(arguments.config)))
-    except (ConfigError, LinkError, OSError) as error:
+    except (ConfigError, NodeError, LinkError, OSError) as error:
         print(f"roam: {error}", file=sys.stderr)
         return 1
     return 0

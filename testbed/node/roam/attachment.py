@@ -8,7 +8,7 @@ from typing import Any
 
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import Lease
-from testbed.node.roam.mobile_ip import Event, MobileIp
+from testbed.node.roam.mobile_ip import Message, MobileIp
 
 GRACE = 0.5
 """Seconds an address is waited for when an agent alone is of no use (IPsec cannot pass it)."""
@@ -73,7 +73,7 @@ class Discovery:
             await self._mobile_ip.request("discover", interface=self._interface, register=self._register)
             await asyncio.sleep(pause)
 
-    def _listen(self, event: Event) -> None:
+    def _listen(self, event: Message) -> None:
         name = event["event"]
         if name == "detached":
             self._detached = True
@@ -87,10 +87,10 @@ class Discovery:
             self._heard.set_result(Agent(_text(event, "agent"), _text(event, "care_of")))
 
 
-def _serves(event: Event) -> bool:
+def _serves(event: Message) -> bool:
     return bool(event.get("foreign_agent")) and not event.get("busy")
 
 
-def _text(event: Event, field: str) -> str | None:
+def _text(event: Message, field: str) -> str | None:
     value = event.get(field)
     return value if isinstance(value, str) else None

@@ -8,16 +8,15 @@ one socket for good, with a filter that lets nothing but DHCP in.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import secrets
 import socket
-import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
+from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDH_X, LDX_IHL, RET, Instruction, attach_filter
 from testbed.node.roam import dhcp_message as message
 from testbed.node.roam.dhcp_message import Reply
 from testbed.node.roam.links import Lease, LinkError
@@ -30,21 +29,20 @@ FALLBACK_LEASE = 3600
 """Seconds assumed where a server names none."""
 
 _ETH_P_IP = 0x0800
-_SO_ATTACH_FILTER = 26
 _EVERYBODY = b"\xff" * 6
 _PARAMETERS = bytes([message.MASK, message.ROUTER, message.LEASE_TIME, message.T1, message.T2])
 
-# Classic BPF on the IPv4 packet: UDP, not a later fragment, to the client's port.
-_FILTER = (
-    (0x30, 0, 0, 9),  # ldb [9]
-    (0x15, 0, 6, socket.IPPROTO_UDP),
-    (0x28, 0, 0, 6),  # ldh [6]
-    (0x45, 4, 0, 0x1FFF),
-    (0xB1, 0, 0, 0),  # ldxb 4*([0]&0xf)
-    (0x48, 0, 0, 2),  # ldh [x + 2]
-    (0x15, 0, 1, message.CLIENT_PORT),
-    (0x06, 0, 0, 0x40000),
-    (0x06, 0, 0, 0),
+# On the IPv4 packet: UDP, not a later fragment, to the client's port.
+_FILTER: tuple[Instruction, ...] = (
+    (LDB, 0, 0, 9),
+    (JEQ, 0, 6, socket.IPPROTO_UDP),
+    (LDH, 0, 0, 6),
+    (JSET, 4, 0, 0x1FFF),
+    (LDX_IHL, 0, 0, 0),
+    (LDH_X, 0, 0, 2),
+    (JEQ, 0, 1, message.CLIENT_PORT),
+    (RET, 0, 0, 0x40000),
+    (RET, 0, 0, 0),
 )
 
 
@@ -120,7 +118,7 @@ class _DhcpLink:
                 Path(f"/sys/class/net/{interface}/address").read_text().strip().replace(":", "")
             )
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
-            _attach_filter(self._socket)
+            attach_filter(self._socket, _FILTER)
             self._socket.bind((interface, _ETH_P_IP))
         except OSError as error:
             raise LinkError(f"{interface}: {error}") from error
@@ -220,10 +218,3 @@ class _DhcpLink:
                 reply = message.decode(packet)
                 if reply is not None and reply.hardware == self._hardware:
                     self._replies.put_nowait((reply, sender[4]))
-
-
-def _attach_filter(packets: socket.socket) -> None:
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FILTER)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("@HP", len(_FILTER), ctypes.addressof(buffer))
-    packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

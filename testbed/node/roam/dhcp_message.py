@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+
+from testbed.mobileip.wire.ipv4 import HEADER_SIZE, udp
 
 CLIENT_PORT, SERVER_PORT = 68, 67
 BROADCAST = IPv4Address("255.255.255.255")
@@ -27,8 +28,8 @@ MASK, ROUTER, REQUESTED, LEASE_TIME, TYPE, SERVER, PARAMETERS, T1, T2, CLIENT = 
 )
 _PAD, _END = 0, 255
 
-_IP = struct.Struct("!BBHHHBBH4s4s")
-_UDP = struct.Struct("!HHHH")
+_NETWORK_CONTROL = 0xC0
+_UDP_SIZE = 8
 _BOOTP = struct.Struct("!BBBBIHH4s4s4s4s16s192xI")
 _COOKIE = 0x63825363
 _MINIMUM = 300
@@ -83,17 +84,13 @@ def encode(
     every = {TYPE: bytes([kind]), CLIENT: b"\x01" + hardware, **options}
     coded = b"".join(bytes([code, len(value)]) + value for code, value in every.items()) + bytes([_END])
     payload = (bootp + coded).ljust(_MINIMUM, bytes([_PAD]))
-    udp = _UDP.pack(CLIENT_PORT, SERVER_PORT, _UDP.size + len(payload), 0)  # no checksum: optional over IPv4
-    length = _IP.size + len(udp) + len(payload)
-    fields = (0x45, 0xC0, length, 0, 0, 64, socket.IPPROTO_UDP)
-    header = _IP.pack(*fields, 0, source.packed, destination.packed)
-    return _IP.pack(*fields, _checksum(header), source.packed, destination.packed) + udp + payload
+    return udp(payload, (source, CLIENT_PORT), (destination, SERVER_PORT), tos=_NETWORK_CONTROL)
 
 
 def decode(packet: bytes) -> Reply | None:
     """A server's message in an IPv4 packet; None where it is none, or makes no sense."""
-    start = (packet[0] & 0xF) * 4 + _UDP.size if packet else 0
-    if len(packet) < start + _BOOTP.size or start < _IP.size + _UDP.size:
+    start = (packet[0] & 0xF) * 4 + _UDP_SIZE if packet else 0
+    if len(packet) < start + _BOOTP.size or start < HEADER_SIZE + _UDP_SIZE:
         return None
     operation, _, length, _, transaction, _, _, _, yours, _, _, hardware, cookie = _BOOTP.unpack_from(
         packet, start
@@ -119,10 +116,3 @@ def _options(data: bytes) -> dict[int, bytes]:
         options[code] = options.get(code, b"") + data[at + 2 : at + 2 + length]
         at += 2 + length
     return options
-
-
-def _checksum(header: bytes) -> int:
-    total: int = sum(struct.unpack("!10H", header))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

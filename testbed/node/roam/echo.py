@@ -9,6 +9,8 @@ import struct
 from contextlib import suppress
 from ipaddress import IPv4Address
 
+from testbed.mobileip.wire.checksum import internet_checksum
+
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 FIRST_INTERVAL, INTERVAL = 0.005, 0.020
 """Seconds to the second request, and between all later ones."""
@@ -50,11 +52,8 @@ async def first_reply(source: IPv4Address, destination: IPv4Address) -> None:
 
 def request(identifier: int, sequence: int) -> bytes:
     """An echo request of 56 bytes of data, as `ping` sends."""
-    payload = bytes(56)
-    total = (ECHO_REQUEST << 8) + identifier + (sequence & 0xFFFF)
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!BBHHH", ECHO_REQUEST, 0, ~total & 0xFFFF, identifier, sequence & 0xFFFF) + payload
+    message = struct.pack("!BBHHH56x", ECHO_REQUEST, 0, 0, identifier, sequence & 0xFFFF)
+    return message[:2] + internet_checksum(message).to_bytes(2) + message[4:]
 
 
 def is_reply(packet: bytes, identifier: int) -> bool:

@@ -17,11 +17,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from testbed.agreed import IPSEC_DEVICE
+
 VISITED_TABLE = 100
 VISITED_PREFERENCE = 50
 INNER_PREFERENCE = 60
 IPSEC_TABLE = 220
-IPSEC_DEVICE = "ipsec0"
 
 _SETTLED = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
 """The change was made already, or what was to go is gone."""
@@ -92,9 +93,11 @@ class Links:
             self._kernel.link("set", index=_index(interface), state="up")
 
     def is_up(self, interface: str) -> bool:
-        """Whether a link is joined, by whomever."""
-        (link,) = self._kernel.get_links(_index(interface))
-        return bool(link["flags"] & _UP)
+        """Whether a link is joined, by whomever. Raises LinkError."""
+        with _quietly():
+            (link,) = self._kernel.get_links(_index(interface))
+            return bool(link["flags"] & _UP)
+        return False
 
     def use_lease(self, lease: Lease) -> None:
         """Put the address on its interface, and let packets from it leave by its router."""

@@ -8,15 +8,16 @@ import traceback
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from testbed.node.control import Client, RequestError
-from testbed.node.events import emit, event
-from testbed.node.roam.association import Association, Node
+from testbed.agreed import MOVE_STARTED, READY, ROAM, Op
+from testbed.mobileip.io.control import Connection, RequestError
+from testbed.mobileip.io.journal import Journal
 from testbed.node.roam.attachment import Agent, Attachment, Home
-from testbed.node.roam.config import Bounds
+from testbed.node.roam.attempt import Attempt, Node
 from testbed.node.roam.echo import first_reply
 from testbed.node.roam.links import Lease, LinkError
-from testbed.node.roam.mobile_ip import Event, MobileIpError
-from testbed.node.roam.move import SOURCE, Move, Outcome, State
+from testbed.node.roam.mobile_ip import Message, MobileIpError
+from testbed.node.roam.move import Move, Outcome, State
+from testbed.node.roam.roam_toml import Bounds
 from testbed.node.roam.vpn import VpnError
 
 START_PATIENCE = 6.0
@@ -44,7 +45,7 @@ class Manager:
         self._move: Move | None = None
         self._task: asyncio.Task[None] | None = None
         self._broken: str | None = None
-        self._subscribers: list[Client] = []
+        self.journal = Journal(ROAM)
 
     async def run(self) -> None:
         """Serve for ever; ready is told when the attachment at start has settled."""
@@ -61,28 +62,25 @@ class Manager:
                     group.create_task(node.vpn.run(lambda: self._repair("the IPsec tunnel was lost")))
                 if node.config.attach is not None:
                     await asyncio.wait({self._begin(node.config.attach, "start", patience=START_PATIENCE)})
-                emit(event("ready", SOURCE))
+                self.journal.tell(READY)
 
     # What the control socket asks for.
 
-    async def handle(self, request: dict[str, object], client: Client) -> dict[str, object]:
+    async def handle(self, request: dict[str, object], client: Connection) -> dict[str, object]:
         """Answer one request; after `move`, `ipsec` and `repair` the events of the move follow it."""
         match request["op"]:
-            case "state":
+            case Op.STATE:
                 return self._picture()
-            case "subscribe":
-                self._subscribers.append(client)
-                return {}
-            case "move":
+            case Op.MOVE:
                 return await self._start_move(request.get("network"), client)
-            case "ipsec":
+            case Op.IPSEC:
                 return await self._switch_ipsec(request.get("action"), client)
-            case "repair":
+            case Op.REPAIR:
                 return await self._again("repair", self._node.ipsec, client)
             case other:
                 raise RequestError(f"unknown op {other!r}; expected move, state, subscribe, ipsec or repair")
 
-    async def _start_move(self, network: object, client: Client) -> dict[str, object]:
+    async def _start_move(self, network: object, client: Connection) -> dict[str, object]:
         networks = self._node.config.trusted
         if not isinstance(network, str) or network not in networks:
             raise RequestError(f"unknown network {network!r}; expected one of {', '.join(networks)}")
@@ -90,14 +88,14 @@ class Manager:
         self._begin(network, "move", client)
         return {"network": network}
 
-    async def _switch_ipsec(self, action: object, client: Client) -> dict[str, object]:
+    async def _switch_ipsec(self, action: object, client: Connection) -> dict[str, object]:
         if self._node.vpn is None:
             raise RequestError("this node has no IPsec in its stack")
         if action not in ("up", "down"):
             raise RequestError(f"action: expected up or down, got {action!r}")
         return await self._again(f"ipsec {action}", action == "up", client)
 
-    async def _again(self, reason: str, ipsec: bool, client: Client) -> dict[str, object]:
+    async def _again(self, reason: str, ipsec: bool, client: Connection) -> dict[str, object]:
         """Keep link and address; negotiate IPsec and register anew, whatever the peers still know of it."""
         node = self._node
         if node.network is None:
@@ -135,14 +133,11 @@ class Manager:
 
     # Telling.
 
-    def _tell(self, message: dict[str, object]) -> None:
-        emit(message)
-        self._subscribers = [client for client in self._subscribers if not client.gone]
+    def _tell(self, name: str, fields: dict[str, object]) -> None:
         followers = self._move.followers if self._move else []
-        for client in {*self._subscribers, *followers}:
-            client.send(message)
+        self.journal.tell(name, fields, also=[client.send for client in followers])
 
-    def _heard(self, message: Event) -> None:
+    def _heard(self, message: Message) -> None:
         """Between moves, follow the Mobile IP daemon: registrations expire, and succeed late."""
         self._node.heard(message)
         state = _STATES.get(str(message["event"]))
@@ -157,14 +152,14 @@ class Manager:
         self,
         network: str,
         reason: str,
-        follower: Client | None = None,
+        follower: Connection | None = None,
         patience: float = 0.0,
         fresh: bool = True,
     ) -> asyncio.Task[None]:
         self._move = move = Move(network, self._node.config.stack, self._tell)
         if follower is not None:
             move.followers.append(follower)
-            follower.following.clear()
+            follower.hold()
         self._task = asyncio.create_task(self._carry(move, reason, patience, fresh))
         return self._task
 
@@ -198,7 +193,10 @@ class Manager:
         return late or (move.outcome is not None and move.outcome.complete)
 
     def _lease_lost(self) -> None:
-        self._node.links.drop_lease()
+        try:
+            self._node.links.drop_lease()
+        except LinkError as error:  # whoever calls has nobody to hand it to; the repair says what lacks
+            print(f"roam: {error}", file=sys.stderr)
         self._node.attachment = None
         self._repair("the DHCP lease was lost")
 
@@ -209,17 +207,25 @@ class Manager:
         """
         node, move = self._node, self._move
         assert node.network is not None
-        self._tell(event("overdue", SOURCE, network=node.network))
+        self._tell("overdue", {"network": node.network})
         if move is None or move.outcome is None:
             return  # the move under way finds it out
-        up = [name for name in (node.network, *node.config.trusted) if node.links.is_up(name)]
+        up = [name for name in (node.network, *node.config.trusted) if self._is_up(name)]
         self._begin(next(iter(up), node.network), "a registration inside is overdue")
+
+    def _is_up(self, network: str) -> bool:
+        """Whether a link is joined; of one that is gone there is nothing to find out."""
+        try:
+            return self._node.links.is_up(network)
+        except LinkError as error:
+            print(f"roam: {error}", file=sys.stderr)
+            return False
 
     async def _carry(self, move: Move, reason: str, patience: float, fresh: bool) -> None:
         outcome = Outcome("unregistered", "superseded")
         self._broken = None
         try:
-            move.tell("move-started", reason=reason)
+            move.tell(MOVE_STARTED, reason=reason)
             outcome = await self._attempts(move, patience, fresh)
             probe = self._node.config.probe
             if outcome.complete and probe is not None:
@@ -230,7 +236,7 @@ class Manager:
             self._state = outcome.state
             move.settle(outcome)
             for client in move.followers:
-                client.following.set()
+                client.release()
 
     async def _attempts(self, move: Move, patience: float, fresh: bool) -> Outcome:
         bounds = self._node.config.bounds
@@ -247,7 +253,7 @@ class Manager:
 
     async def _attempt(self, move: Move, bounds: Bounds, fresh: bool, patient: bool) -> Outcome:
         try:
-            return await Association(self._node, move, bounds, patient).run(fresh)
+            return await Attempt(self._node, move, bounds, patient).run(fresh)
         except (MobileIpError, VpnError, LinkError) as error:
             return Outcome("unregistered", str(error))
         except Exception as error:
@@ -260,7 +266,7 @@ class Manager:
                 await first_reply(self._node.config.home_address, probe)
         except TimeoutError:
             return Outcome(outcome.state, f"{outcome.detail}; no answer from {probe}")
-        move.reached("data", "data", destination=str(probe))
+        move.reached("data", destination=str(probe))
         return outcome
 
 

@@ -8,14 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from testbed.node.events import encode
+from testbed.mobileip.io.journal import encode
 
 RETRY = 0.02
 """Seconds between attempts to reach a daemon that is not there."""
 ANSWER = 2.0
 """Seconds a request may take, the wait for a daemon that is starting included."""
 
-Event = dict[str, object]
+Message = dict[str, object]
 
 
 class MobileIpError(Exception):
@@ -31,10 +31,10 @@ class MobileIp:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._listeners: set[Callable[[Event], None]] = set()
+        self._listeners: set[Callable[[Message], None]] = set()
         self._connected = asyncio.Event()
         self._requests: asyncio.StreamWriter | None = None
-        self._awaited: deque[asyncio.Future[Event]] = deque()
+        self._awaited: deque[asyncio.Future[Message]] = deque()
 
     @property
     def connected(self) -> bool:
@@ -42,7 +42,7 @@ class MobileIp:
         return self._connected.is_set()
 
     @contextmanager
-    def listening(self, listener: Callable[[Event], None]) -> Iterator[None]:
+    def listening(self, listener: Callable[[Message], None]) -> Iterator[None]:
         """Call `listener` with every event."""
         self._listeners.add(listener)
         try:
@@ -50,13 +50,13 @@ class MobileIp:
         finally:
             self._listeners.discard(listener)
 
-    async def request(self, op: str, **fields: str | bool) -> Event:
+    async def request(self, op: str, **fields: str | bool) -> Message:
         """Carry out one request and return the reply; raises MobileIpError."""
         try:
             async with asyncio.timeout(ANSWER):
                 await self._connected.wait()
                 assert self._requests is not None
-                reply: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+                reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
                 self._awaited.append(reply)
                 self._requests.write(encode({"op": op, **fields}))
                 answer = await reply

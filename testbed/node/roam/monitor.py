@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 
 from testbed.node.roam.links import LinkError
-from testbed.node.roam.mobile_ip import Event, MobileIp, MobileIpError
+from testbed.node.roam.mobile_ip import Message, MobileIp, MobileIpError
 from testbed.node.roam.policy import Policy
 
 GRACE = 10.0
@@ -60,7 +60,7 @@ class Monitor:
         self._attached = False
         self._close()
 
-    def heard(self, event: Event, inside: bool) -> None:
+    def heard(self, event: Message, inside: bool) -> None:
         """Take an event of the Mobile IP daemon; `inside`: what is granted on this link is granted inside."""
         with _complaining():
             match event["event"], event.get("mode"):
@@ -70,7 +70,7 @@ class Monitor:
                 case ("registered", _) | ("deregistered", "home") if self._attached and inside:
                     self._granted(event)
 
-    def _granted(self, event: Event) -> None:
+    def _granted(self, event: Message) -> None:
         loop = asyncio.get_running_loop()
         end = float(str(event["requested"])) + self._period
         left = end - MARGIN - loop.time()

@@ -7,11 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from testbed.node.control import Client
-from testbed.node.events import Fields, event
-
-SOURCE = "roam"
-STEPS = ("link", "address", "ike", "registration", "data")
+from testbed.agreed import SETTLED, STEPS
+from testbed.mobileip.io.control import Connection
 
 State = Literal["registered", "at-home", "unregistered"]
 
@@ -29,29 +26,29 @@ class Outcome:
 class Move:
     """Marks the steps of a hand-off in milliseconds since it began, and tells of each."""
 
-    def __init__(self, network: str, stack: str, tell: Callable[[dict[str, object]], None]) -> None:
+    def __init__(self, network: str, stack: str, tell: Callable[[str, dict[str, object]], None]) -> None:
         self.network = network
-        self.followers: list[Client] = []
+        self.followers: list[Connection] = []
         self.timeline: dict[str, float | None] = dict.fromkeys(STEPS)
         self.outcome: Outcome | None = None
         self._stack = stack
         self._tell = tell
         self._began = time.monotonic()
 
-    def reached(self, step: str, name: str, **fields: Fields) -> None:
-        """Mark a step, and tell of it as event `name`."""
+    def reached(self, step: str, **fields: object) -> None:
+        """Mark a step, and report it as its event."""
         self.timeline[step] = self._now()
-        self.tell(name, ms=self.timeline[step], **fields)
+        self.tell(STEPS[step], ms=self.timeline[step], **fields)
 
-    def tell(self, name: str, **fields: Fields) -> None:
+    def tell(self, name: str, **fields: object) -> None:
         """Tell of something that is no step of the timeline."""
-        self._tell(event(name, SOURCE, network=self.network, **fields))
+        self._tell(name, {"network": self.network, **fields})
 
     def settle(self, outcome: Outcome) -> None:
         """End: the last thing the followers hear."""
         self.outcome = outcome
         self.tell(
-            "settled",
+            SETTLED,
             stack=self._stack,
             state=outcome.state,
             detail=outcome.detail,

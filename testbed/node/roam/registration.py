@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from types import TracebackType
 
 from testbed.node.roam.attachment import Agent, Home
-from testbed.node.roam.mobile_ip import Event, MobileIp
+from testbed.node.roam.mobile_ip import Message, MobileIp
 from testbed.node.roam.move import Outcome
 
 Target = IPv4Address | Agent | Home
@@ -19,7 +19,7 @@ class Registration:
 
     def __init__(self, mobile_ip: MobileIp) -> None:
         self._listening = mobile_ip.listening(self._heard)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
 
     def __enter__(self) -> Registration:
         self._listening.__enter__()
@@ -30,7 +30,7 @@ class Registration:
     ) -> None:
         self._listening.__exit__(kind, error, trace)
 
-    def _heard(self, event: Event) -> None:
+    def _heard(self, event: Message) -> None:
         if event["event"] == "detached":  # what was heard before speaks of an earlier attachment
             self._events = asyncio.Queue()
         else:
@@ -53,7 +53,7 @@ class Registration:
         return Outcome("at-home" if at_home else "unregistered", problem)
 
 
-def _success(event: Event, target: Target) -> str | None:
+def _success(event: Message, target: Target) -> str | None:
     name, mode = event["event"], event.get("mode")
     match target:
         case Home():

@@ -15,7 +15,7 @@ from typing import Any
 
 from vici.protocol import Message, Packet
 
-from testbed.node.roam.config import Ipsec
+from testbed.node.roam.roam_toml import Ipsec
 
 NAME = "vpn"
 """Of the connection, its child and its secret in charon."""

@@ -15,7 +15,7 @@ WORDS = [
     ({"packets": {**AT, "none": True}}, 1000, None),
     ({"clear": {**AT, "at-most": 2}}, 1000, None),
     ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 2}}, 1000, 1000),
-    ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 0}}, 1000, None),
+    ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 0}}, 1000, 12000),
     ({"esp-sas": {**AT, "exactly": 2}}, 1000, 1000),
     ({"binding": {}}, 3000, 3000),
     ({"visitor": {"agent": "fa"}}, 3000, None),
@@ -48,3 +48,15 @@ def test_what_slowness_explains(word, missing, unwanted):
 
 def test_every_word_is_in_the_table():
     assert {key for word, _, _ in WORDS for key in word} - {"within"} == {one.word for one in expect.WORDS}
+
+
+def test_what_waits_in_vain_takes_long():
+    """The labs are planned by it."""
+    takes_long = [
+        {"mobile-node": "not-registered"},
+        {"session": "broken"},
+        {"unreachable": PATH},
+    ]
+    for words, *_ in WORDS:
+        assert Expectation.model_validate(words).part.takes_long == (words in takes_long), words
+    assert all(Expectation.model_validate(words).part.takes_long for words in takes_long)

@@ -292,13 +292,20 @@ def test_json_is_whole_in_every_encoding() -> None:
     )
 
 
-def test_interrupted_while_it_is_imported() -> None:
-    script = """
-import sys
+@pytest.mark.parametrize("caught", [False, True])
+def test_interrupted_while_it_is_imported(caught: bool) -> None:
+    """Also where a library catches what interrupts it."""
+    script = f"""
+import os, signal, sys
 class Finder:
     def find_spec(self, name, *rest):
         if name == "typer":
-            raise KeyboardInterrupt
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                if {caught}:
+                    raise ImportError("no typer")
+                raise
 sys.meta_path.insert(0, Finder())
 from testbed.__main__ import main
 sys.exit(main())

@@ -1,13 +1,10 @@
 """What the tests of runs share."""
 
 import pytest
-from experiment_world import PlayedCaptures
-
-from testbed.experiment import run as run_module
+from experiment_world import play_captures
 
 
 @pytest.fixture
 def captures(monkeypatch):
-    played = PlayedCaptures()
-    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
-    return played
+    """The captures of whatever run is carried out."""
+    return play_captures(monkeypatch)

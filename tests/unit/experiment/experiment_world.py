@@ -9,8 +9,10 @@ from testbed.errors import StepError
 from testbed.evidence.folder import capture_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import CapturedTap, CaptureRecord
-from testbed.lab.access import Done, Entry, EventLog
-from testbed.lab.events import Event
+from testbed.experiment import run as run_module
+from testbed.lab.access import Entry, EventLog
+from testbed.lab.events import NodeEvent
+from testbed.lab.inside import Done
 from testbed.packet.filters import FilterError
 from testbed.packet.pcap import RAW_IP, Frame, write_pcap
 from testbed.packet.taps import Matched, TapFrames
@@ -40,7 +42,7 @@ class PlayedLab:
 
     def say(self, node, source, event, **fields):
         stamp = {"monotonic": float(next(self.clock))}
-        self.log.add(Entry(node, Event(event, source, time.time(), {**stamp, **fields})))
+        self.log.add(Entry(node, NodeEvent(event, source, time.time(), {**stamp, **fields})))
 
     def container(self, node):
         return f"{node}-0123456789abcdef"
@@ -151,3 +153,10 @@ class PlayedCaptures:
     def look(self, taps):
         frames = (frame(b""),) * self.total
         return [PlayedTap(tap, frames, self.alive, self.dropped, self) for tap in taps]
+
+
+def play_captures(monkeypatch, kind=PlayedCaptures):
+    """Put played captures in the place of those of every lab in which a run is carried out."""
+    played = kind()
+    monkeypatch.setattr(run_module, "Captures", lambda lab, taps: played.__init__(lab, taps) or played)
+    return played

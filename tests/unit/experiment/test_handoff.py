@@ -21,7 +21,6 @@ from testbed.experiment.handoff import (
     assign_outages,
     count_messages,
     measure_moves,
-    set_rtt,
     taps,
     wall_offset,
 )
@@ -32,7 +31,7 @@ from testbed.experiment.measure import (
     read_handoffs,
     run_record,
 )
-from testbed.lab.access import Done
+from testbed.lab.inside import Done
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.report.plots import plot
 
@@ -126,12 +125,6 @@ def test_the_fastest_event_tells_the_time():
     lab.say("mn", "roam", "two")
     times = [entry.event.time - entry.event.fields["monotonic"] for entry in lab.log.since(0)]
     assert wall_offset(lab.log, 0) == min(times)
-
-
-def test_the_round_trip_time_is_set_at_the_hub():
-    lab = PlayedLab()
-    set_rtt(lab, 100.0)
-    assert lab.asked == [("core", "relay", {"op": "set", "delay_ms": 50.0})]
 
 
 def test_the_tunnel_is_tapped_where_there_is_one():

@@ -1,9 +1,11 @@
 """A run that was recorded is decided again from its files alone, and sabotage of the files is noticed."""
 
 import json
+import shutil
+from typing import ClassVar
 
 import pytest
-from experiment_world import PlayedLab, PlayedPulse
+from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse, play_captures
 from scapy.layers.inet import IP, UDP
 
 from testbed.claim.probe import ProbeReport
@@ -11,9 +13,9 @@ from testbed.cli import main
 from testbed.data import data_dir
 from testbed.errors import UsageError
 from testbed.evidence.folder import EvidenceFolder
-from testbed.experiment import rejudge
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.plan import PlannedRun, choose_claims
+from testbed.experiment.rejudge import judge_evidence
 from testbed.experiment.run import carry_out
 from testbed.experiment.traffic import Probe
 from testbed.experiment.verdict import claim_results, verdicts_of
@@ -44,9 +46,7 @@ claims:
       steps: [{move: hotel}]
       expect: [{binding: {agent: ha}}]
 """
-REQUESTS = [
-    bytes(IP(src=source, dst="10.0.1.2") / UDP(sport=434, dport=434)) for source in ("10.0.1.100",) * 3
-]
+REQUESTS = [bytes(IP(src="10.0.1.100", dst="10.0.1.2") / UDP(sport=434, dport=434))] * 3
 FOLDER = "claims/mine/main"
 
 
@@ -62,43 +62,51 @@ class Lab(PlayedLab):
         return answer
 
 
-@pytest.fixture
-def folder(tmp_path, captures, monkeypatch):
+class Captures(PlayedCaptures):
+    """Two requests are captured on the way, a third one before the end."""
+
+    files: ClassVar = {"mn/hotel": REQUESTS}
+
+    def look(self, taps):
+        self.packets["mn/hotel", "udp dst port 434 and src host mn"] = REQUESTS[:2]
+        self.total = 2
+        return super().look(taps)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
     """The evidence of a claim that is reproduced."""
     report = ProbeReport(0.005, {n: n * 5_000_000 for n in range(9)})
     report.reflected = report.returned = {n: stamp + 1 for n, stamp in report.sent.items()}
-    monkeypatch.setattr(Probe, "start", lambda self: None)
-    monkeypatch.setattr(Probe, "stop", lambda self: setattr(self, "_report", report) or report)
-    captures.files = {"mn/hotel": REQUESTS}
-    ours = "udp dst port 434 and src host mn"
-    played = captures.__class__.look
-
-    def look(self, taps):
-        self.packets["mn/hotel", ours] = REQUESTS[:2]
-        self.total = 2
-        return played(self, taps)
-
-    monkeypatch.setattr(captures.__class__, "look", look)
-    file = tmp_path / "own.yaml"
+    root = tmp_path_factory.mktemp("recorded")
+    file = root / "own.yaml"
     file.write_text(OWN.replace("INCLUDED", str(data_dir("topologies") / "scenario-2.1.yaml")))
     scenario = choose_claims(load_topology(str(file)), ["mine"])
-    evidence = Evidence(tmp_path / "evidence")
+    claim = scenario.claims["mine"]
+    evidence = Evidence(root / "evidence")
     evidence.write_topology(scenario.loaded.text())
     results = {}
-    for kind, experiment in (
-        ("run", scenario.claims["mine"].run),
-        ("control", scenario.claims["mine"].control),
-    ):
-        lab = Lab(str(file))
-        lab.states["ha", "home-agent"]["counters"] = {"requests-accepted": 7}
-        planned = PlannedRun("mine", kind, experiment)
-        results["mine", kind, 1] = carry_out(lab, PlayedPulse(), planned, evidence)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Probe, "start", lambda self: None)
+        monkeypatch.setattr(Probe, "stop", lambda self: setattr(self, "_report", report) or report)
+        play_captures(monkeypatch, Captures)
+        for kind, experiment in (("run", claim.run), ("control", claim.control)):
+            lab = Lab(str(file))
+            lab.states["ha", "home-agent"]["counters"] = {"requests-accepted": 7}
+            planned = PlannedRun("mine", kind, experiment)
+            results["mine", kind, 1] = carry_out(lab, lab.name, PlayedPulse(), planned, evidence)
     evidence.write("verdicts.json", verdicts_of("own", {}, list(claim_results([scenario], results))))
     return evidence.root
 
 
+@pytest.fixture
+def folder(recorded, tmp_path):
+    """A copy of that evidence, to be sabotaged."""
+    return shutil.copytree(recorded, tmp_path / "evidence")
+
+
 def judge(folder):
-    (one,) = rejudge.Evidence(EvidenceFolder(folder)).judge()
+    (one,) = judge_evidence(EvidenceFolder(folder))
     return one
 
 

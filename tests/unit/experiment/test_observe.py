@@ -13,7 +13,7 @@ from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.experiment.observer import Observer
 from testbed.experiment.traffic import ProbeReport
-from testbed.lab.access import Done
+from testbed.lab.inside import Done
 from testbed.packet.pcap import packet_mark
 from testbed.topology.load import load_topology
 
@@ -183,14 +183,14 @@ HALF_OPEN = {"state": "CONNECTING", "remote-id": "mn-2"}
 
 def test_a_peer_that_negotiates_again_is_one(observer, lab):
     """For 10 s after a client negotiates again from the same address charon keeps what it had before."""
-    lab.outputs["testbed.node.associations"] = established("mn", "mn", "mn-1", more=[HALF_OPEN])
+    lab.outputs["testbed.node.ike_sas"] = established("mn", "mn", "mn-1", more=[HALF_OPEN])
     assert held(observer, perimeter={"from": "core", "associations": {"exactly": 2}})
 
 
 def test_the_perimeter_is_what_answers_and_its_associations(observer, lab):
     lab.outputs = {
         "testbed.node.knock": knocked("NO_PROPOSAL_CHOSEN"),
-        "testbed.node.associations": established("mn", "trusted-fa", more=[HALF_OPEN]),
+        "testbed.node.ike_sas": established("mn", "trusted-fa", more=[HALF_OPEN]),
     }
     both = {"from": "core", "gateways": {"exactly": 1}, "associations": {"exactly": 2}}
     finding = judge(observer, perimeter=both)
@@ -247,14 +247,14 @@ def test_a_gateway_of_ones_own_is_asked_as_its_manifest_says(observer, lab, tmp_
     text = text.replace("name: vpn-gateway", "name: x-gateway\nacts-as: [vpn-gateway]")
     (tmp_path / "roles").mkdir()
     manifest = tmp_path / "roles" / "x-gateway.yaml"
-    manifest.write_text(text.replace("python3 -m testbed.node.associations", "ikectl --json show sa"))
+    manifest.write_text(text.replace("python3 -m testbed.node.ike_sas", "ikectl --json show sa"))
     file = tmp_path / "mine.yaml"
     roles = "{gw: {roles: [router, ospf, x-gateway]}}"
     file.write_text(f"name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nnodes: {roles}\n")
     lab.topology = load_topology(str(file), templates=tmp_path)
     lab.outputs["ikectl --json show sa"] = established("mn")
     assert held(observer, perimeter={"from": "core", "associations": {"exactly": 1}})
-    manifest.write_text(text.replace("    ike-sas: python3 -m testbed.node.associations\n", ""))
+    manifest.write_text(text.replace("    ike-sas: python3 -m testbed.node.ike_sas\n", ""))
     lab.topology = load_topology(str(file), templates=tmp_path)
     finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
     assert finding.held is None and "no role of gw says how its IKE SAs are read" in finding.observed
@@ -263,12 +263,12 @@ def test_a_gateway_of_ones_own_is_asked_as_its_manifest_says(observer, lab, tmp_
 def test_a_gateway_that_cannot_be_asked(observer, lab):
     lab.outputs = {
         "testbed.node.knock": Done(1, b"", b"no module named testbed"),
-        "testbed.node.associations": Done(1, b"", b"charon does not answer: No such file"),
+        "testbed.node.ike_sas": Done(1, b"", b"charon does not answer: No such file"),
     }
     finding = judge(observer, perimeter={"from": "core", "gateways": {"exactly": 0}})
     assert finding.held is None and "core cannot ask for IKE" in finding.observed
     finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
-    assert finding.held is None and "gw does not report its IKE SAs: charon" in finding.observed
+    assert finding.held is None and "gw does not report its IKE SAs" in finding.observed
 
 
 def test_a_changed_topology_is_refused_or_accepted(observer):

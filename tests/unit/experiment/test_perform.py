@@ -20,7 +20,8 @@ from testbed.experiment.plan import PlannedRun
 from testbed.experiment.reset import flush, reset
 from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe
-from testbed.lab.access import Done, Stopped
+from testbed.lab.access import Stopped
+from testbed.lab.inside import Done
 from testbed.topology.load import load_topology
 
 
@@ -127,6 +128,41 @@ def test_a_move_leaves_behind_what_was_carried(lab, performer):
     assert performer.undo() == [] and len(lab.ran) == done  # or the link would be down where it has moved to
 
 
+def test_what_was_carried_is_plugged_in_again_where_it_was(lab, performer):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    assert performer.undo() == []
+    lines = scripts(lab)[-1].splitlines()
+    assert lines == [
+        "ip address del 198.51.100.70/32 dev hotspot || :; ip link set hotspot down",
+        "ip link set hotel up",
+        "ip route replace 198.51.100.64/26 dev hotel scope link table 100",
+        "ip route replace default via 198.51.100.65 dev hotel onlink table 100",
+    ]
+
+
+@pytest.mark.parametrize("network", ["hotspot", "airport"])
+def test_a_connection_manager_that_found_out_that_it_was_carried_keeps_its_link(lab, performer, network):
+    lab.states["mn", "roam"] = {"network": "hotel", "address": "198.51.100.70/26"}
+    do(performer, carry="hotspot")
+    lab.states["mn", "roam"] = {"network": network, "address": "198.51.100.199/26"}
+    done = len(lab.ran)
+    assert performer.undo() == []
+    assert not any("hotel up" in script for script in scripts(lab)[done:])
+    assert any("hotspot down" in script for script in scripts(lab)[done:]) == (network == "airport")
+    assert all("address del 198.51.100.70/32 dev hotspot" in script for script in scripts(lab)[done:])
+
+
+def test_a_second_mobile_node_goes_back_once(two):
+    performer = Performer(two, Observer(two, PlayedCaptures(), 0))
+    for network in ("airport", "hotspot", "airport"):
+        do(performer, move={"node": "mn-1", "to": network})
+        two.states["mn-1", "roam"]["network"] = network
+    asked = len(two.asked)
+    assert performer.undo() == []
+    assert two.asked[asked:] == [("mn-1", "roam", {"op": "move", "network": "hotel"})]
+
+
 def test_registering_past_ipsec_and_through_it(lab, performer):
     lab.states["mn", "roam"] = {"ipsec": {"inner": "10.0.250.1"}}
     assert do(performer, register={"through": "ipsec", "within": "20ms"}) == "0 requests sent, no answer"
@@ -201,7 +237,9 @@ def experiment(steps, expect):
 
 
 def carry(lab, evidence, steps, expect, health=None):
-    return carry_out(lab, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence)
+    return carry_out(
+        lab, lab.name, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence
+    )
 
 
 ABSENT = {"binding": {"agent": "ha", "present": False}}

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from testbed.claim.expect.wire import MARKER
+from testbed.agreed import PROBE_MARKER, READABLE
 from testbed.claim.probe import ProbeReport
 from testbed.node import inject, probe, session
 
@@ -57,7 +57,11 @@ def test_loss_is_told_by_direction():
 
 
 def test_markers_can_be_found():
-    assert MARKER.encode() in probe.MARKER and MARKER in session.MARKER and MARKER.encode() in inject.MARKER
+    assert (
+        READABLE.encode() in PROBE_MARKER
+        and READABLE in session.MARKER
+        and READABLE.encode() in inject.MARKER
+    )
 
 
 def start(module, *arguments):

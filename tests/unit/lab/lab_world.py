@@ -93,10 +93,14 @@ class Daemons:
             out = f"rtt min/avg/max/mdev = {self.round_trip}/{self.round_trip}/{self.round_trip}/0.1 ms"
             return out.encode(), b"", 0 if self.reached else 1
         if program == "testbed-drift":
-            return self.drift.get(node, "").encode(), b"", 0
+            lines = [*self.drift.get(node, "").splitlines(), f"now {box.clock():.9f}"]
+            return "\n".join(lines).encode(), b"", 0
         if program == "cat":
             text = self.files.get((node, command[1]))
             return (text or "").encode(), b"", 0 if text else 1
+        if tuple(command[:3]) == ("python3", "-m", "testbed.node.impair"):
+            values = dict(word.removeprefix("--").replace("-", "_").split("=") for word in command[4:])
+            self.files[node, f"/run/testbed/impairments/{command[3]}.json"] = json.dumps(values)
         if program == "sh" and (written := command[2].partition("cat >")[2]):
             self.files[node, written] = stdin.decode()
         return b"", b"", 0

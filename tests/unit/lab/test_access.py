@@ -93,15 +93,14 @@ def line(**fields):
     return ("stdout", json.dumps(fields).encode() + b"\n")
 
 
-def test_the_answer_is_found_among_events_and_in_pieces():
-    answer = json.dumps({"ok": True, "state": {"bindings": []}}).encode() + b"\n"
-    session = PlayedExec([line(event="registered"), ("stdout", answer[:7]), ("stdout", answer[7:])])
-    assert lab(session).state("ha", "home-agent") == {"bindings": []}
+def test_an_answer_in_pieces():
+    answer = json.dumps({"ok": True, "bindings": []}).encode() + b"\n"
+    session = PlayedExec([("stdout", answer[:7]), ("stdout", answer[7:]), line(event="registered")])
+    played = lab(session)
+    assert played.state("ha", "home-agent") == {"ok": True, "bindings": []}
     assert json.loads(session.sent[0]) == {"op": "state"} and session.closed.is_set()
-
-
-def test_an_answer_without_envelope():
-    assert lab(PlayedExec([line(ok=True, bindings=[1])])).state("ha", "home-agent")["bindings"] == [1]
+    socket = "UNIX-CONNECT:/run/testbed/home-agent.sock"
+    assert played.engine.commands == [("id-ha", ["socat", "-T", "5", "-", socket])]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_an_answer_without_envelope():
     [
         ([line(ok=False, error="unknown op")], "home-agent of ha refuses x: unknown op"),
         ([("stderr", b"socat: Connection refused\n")], "does not answer: socat: Connection refused"),
-        ([("stdout", b"rubbish\n")], "does not answer"),
+        ([("stdout", b"rubbish\n")], "home-agent of ha sent no JSON: b'rubbish'"),
         ([], "does not answer"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -18,11 +19,12 @@ from lab_world import IMAGE, MOBILE, SMALL, Daemons
 
 from testbed.cli import main
 from testbed.cli.labs import complete_attachment, complete_lab, complete_node, complete_place, narrated
-from testbed.cli.output import as_called
+from testbed.cli.output import as_called, console
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.engine.names import owner
 from testbed.lab.doctor import Check, Level
+from testbed.topology.load import load_topology
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -91,6 +93,29 @@ def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
     assert "lab plain-mip: creating 6 nodes on 4 networks" in err and "lab plain-mip ready in" in err
     code, _, err = run("up", MIP)
     assert (code, err) == (0, "\nlab plain-mip was up already, nothing to do\n")
+
+
+def test_up_says_how_a_mobile_node_that_reached_nobody_tries_again(run: Run, engine: FakeEngine) -> None:
+    manager = engine.command
+    assert isinstance(manager, Manager)
+    manager.roam |= {"state": "unregistered", "detail": "ike-timeout", "timeline": {"data": None}}
+    err = run("up", MIP)[2]
+    assert re.search(
+        r"is up after [\d.]+ s, but mn does not reach its correspondent \(ike-timeout\); "
+        r"testbed move plain-mip mn hotspot tries again\n$",
+        err,
+    )
+
+
+def test_a_limit_of_processors_is_lifted(run: Run, engine: FakeEngine) -> None:
+    def limits() -> set[float | None]:
+        return {box.spec.cpus for box in engine.boxes.values()}
+
+    for options, limit in (("--cpus=0.5", 0.5), ("--cpus=0", None), ("--cpus=2", 2.0), ("--reset", None)):
+        assert run("up", MIP, options)[0] == 0
+        assert limits() == {limit}
+    code, _, err = run("up", MIP, "--cpus", "0.001")
+    assert code == 2 and "0.001 is less than 0.01; 0 means no limit" in err
 
 
 def test_hints_name_the_command_that_was_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,3 +406,36 @@ def test_a_topology_of_ones_own(run: Run, tmp_path: Path) -> None:
     ]
     file.unlink()
     assert run("down", "own")[0] == 0
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+@pytest.mark.parametrize("topology", ["scenario-2.1", "scenario-2.5"])
+def test_status_keeps_words_and_addresses_whole(
+    run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, topology: str, columns: int
+) -> None:
+    assert run("up", topology)[0] == 0
+    inner, local, care_of = "10.0.250.17", "198.51.100.177", "203.0.113.240"
+    roam = {"state": "registered", "network": "hotspot", "address": f"{local}/26", "how": "dhcp"}
+    roam |= {"ipsec": {"up": True, "inner": inner}, "detail": f"co-located, care-of {inner}"}
+    binding = {"home_address": "10.0.1.100", "care_of_addresses": [inner, care_of], "lifetime_left": 299.0}
+    said = [("roam", roam), ("home-agent", {"bindings": [binding]}), ("mobile-node", {"care_of": inner})]
+    replies = [json.dumps({"service": name, "reply": {"ok": True, **state}}).encode() for name, state in said]
+    engine.command = lambda box, words, stdin: (b"\n".join(replies), b"", 0)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console.cache_clear()
+    try:
+        code, out, _ = run("status", topology)
+    finally:
+        console.cache_clear()
+    assert code == 0
+    words = set(re.split(r"[\s,()]+", out))
+    loaded = load_topology(topology).topology
+    for node in loaded.nodes.values():
+        assert {*node.roles, *node.links, *node.attaches} <= words
+        assert {str(address) for address in node.links.values()} <= {word.partition("/")[0] for word in words}
+    assert {*loaded.nodes, *loaded.networks} <= words
+    assert {inner, local, care_of, "10.0.1.100", "mobile-node", "home-agent"} <= {
+        word.partition("/")[0].strip(":;") for word in words
+    }
+    assert {str(network.subnet) for network in loaded.networks.values()} <= words
+    assert max(map(len, out.splitlines())) <= max(columns, max(map(len, words)))

@@ -16,7 +16,7 @@ from testbed.data import data_dir
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import TestbedError, UsageError
 from testbed.lab.addresses import DEFAULT_POOL
-from testbed.lab.control import ask, ask_all
+from testbed.lab.daemons import ask, ask_all
 from testbed.lab.down import remove_labs
 from testbed.lab.logs import read_logs
 from testbed.lab.move import move
@@ -62,10 +62,10 @@ def test_asking_a_service(engine: FakeEngine, lab: ActualLab) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ((lines({"ok": False, "error": "unknown op"}), b"", 0), "roam on mn: unknown op"),
-        ((b"", b"socat: No such file or directory\n", 1), "roam on mn does not answer: socat: No such file"),
-        ((b"", b"", 0), "roam on mn does not answer: it hung up"),
-        ((b"garbage\n", b"", 0), "roam on mn sent no JSON: b'garbage'"),
+        ((lines({"ok": False, "error": "unknown op"}), b"", 0), "roam of mn refuses state: unknown op"),
+        ((b"", b"socat: No such file or directory\n", 1), "roam of mn does not answer: socat: No such file"),
+        ((b"", b"", 0), "roam of mn does not answer: it hung up"),
+        ((b"garbage\n", b"", 0), "roam of mn sent no JSON: b'garbage'"),
     ],
 )
 def test_a_service_that_does_not_answer(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from lab_world import MOBILE, SMALL, Daemons, Told
@@ -11,10 +13,13 @@ from lab_world import MOBILE, SMALL, Daemons, Told
 from testbed.engine import names
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import ExitCode, MachineError, NotReadyError, TestbedError, UsageError
+from testbed.experiment.handoff import set_rtt
 from testbed.lab import impairments
+from testbed.lab.access import LabAccess
 from testbed.lab.choices import Choices, differences, keep_choices, merge, recorded
-from testbed.lab.impairments import change_lab, parse_change
-from testbed.lab.state import find_lab, read_labs
+from testbed.lab.impairments import Impairment, change_lab, parse_change
+from testbed.lab.lock import lab_lock
+from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import BroughtUp
 from testbed.topology.loaded import LoadedTopology
 
@@ -82,11 +87,53 @@ def test_a_service_that_was_stopped_is_started_and_waited_for(
     assert told.said == ["lab small: no node to replace", "  west: starting echo again"]
 
 
-def test_that_it_was_ready_once_does_not_count(up: Up, daemons: Daemons) -> None:
+@pytest.mark.parametrize("behind", [-3600.0, 0.0, 3600.0])
+def test_whose_clock_is_wrong_does_not_matter(
+    engine: FakeEngine, up: Up, daemons: Daemons, behind: float
+) -> None:
+    engine.behind = behind
+    up()
+    daemons.drift["west"] = "stopped echo"
+    command = engine.command
+
+    def supervised(box: FakeContainer, words: list[str], stdin: bytes) -> tuple[bytes, bytes, int]:
+        if tuple(words[:2]) == ("sv", "up"):
+            box.event("ready", "echo")
+        return command(box, words, stdin)
+
+    engine.command = supervised  # type: ignore[assignment]
+    assert up(timeout=1.0).mended == 1
+
+
+@pytest.mark.parametrize("behind", [-3600.0, 0.0])
+def test_that_it_was_ready_once_does_not_count(
+    engine: FakeEngine, up: Up, daemons: Daemons, behind: float
+) -> None:
+    engine.behind = behind
     up()
     daemons.drift["west"] = "stopped echo\n"
     with pytest.raises(NotReadyError, match="west waits for echo"):
         up(timeout=0.2)
+
+
+@pytest.mark.parametrize("code", [126, 127])
+def test_a_node_without_the_program_that_looks_stays_and_that_is_said(
+    engine: FakeEngine, up: Up, told: Told, daemons: Daemons, code: int
+) -> None:
+    up()
+    west = engine.box("west").id
+    told.said.clear()
+    engine.command = lambda box, words, stdin: (
+        (b"", b"exec failed", code)
+        if box.id == west and words[0] == "/sbin/testbed-drift"
+        else daemons(box, words, stdin)
+    )
+    done = up()
+    assert not done.changed and engine.box("west").id == west
+    assert told.said == [
+        "lab small: no node to replace",
+        "  west: cannot be compared: /sbin/testbed-drift does not run in its image",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +175,36 @@ def test_what_is_not_named_stays(engine: FakeEngine, mobile: Up, load: Load) -> 
     kept = keep_choices(recorded(engine, find_lab(engine, "mip")), load(MOBILE, "option.attach=home"))
     assert kept.sets == ("option.attach=home", "network.internet.delay=40ms")
     assert kept.topology.networks["internet"].delay == 40
+
+
+def test_what_is_kept_is_read_once_and_under_the_lock(
+    engine: FakeEngine, up: Up, load: Load, daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(load(MOBILE, "network.internet.delay=40ms"), lab="mip")
+    daemons.relay["delay_ms"] = 40
+    held = []
+
+    def read(engine: FakeEngine, lab: ActualLab) -> Choices | None:
+        with pytest.raises(UsageError, match="another testbed"), lab_lock("mip", engine.address):
+            pass
+        held.append(lab.name)
+        return recorded(engine, lab)
+
+    monkeypatch.setattr("testbed.lab.up.recorded", read)
+    assert up(load(MOBILE), lab="mip", keep=True).mended == 0
+    assert up(load(MOBILE), lab="mip").mended == 1
+    assert held == ["mip", "mip"]
+
+
+def test_the_template_folder_is_no_word_of_a_node(
+    engine: FakeEngine, mobile: Up, daemons: Daemons, tmp_path: Path
+) -> None:
+    mobile()
+    later = Choices(("attach=hotel",), str(tmp_path), time.time() + 60)
+    for node in ("core", "fa-hotspot", "hotel-router", "ha", "cn", "mn"):
+        daemons.files[node, "/run/testbed/choices.json"] = later.text
+    found = recorded(engine, find_lab(engine, "mip"))
+    assert found is not None and (found.sets, found.templates) == (("attach=hotel",), None)
 
 
 def test_a_choice_of_long_ago_that_the_file_does_not_take(engine: FakeEngine, mobile: Up, load: Load) -> None:
@@ -204,6 +281,21 @@ def test_a_hub_behind_which_nobody_answers(
     assert "internet: no packet came back across core, so that its delay was not seen" in told.said
 
 
+def test_the_round_trip_time_of_a_measurement_is_set_at_the_hub_and_seen(
+    engine: FakeEngine, mobile: Up, load: Load, told: Told, daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mobile()
+    nodes = find_lab(engine, "mip").nodes
+    lab = LabAccess(engine, "mip", load(MOBILE), {name: each.id for name, each in nodes.items()})
+    daemons.asked.clear()
+    assert set_rtt(lab, 100.0, told) == "relay"
+    assert daemons.relay["delay_ms"] == 50 and any(op == "ping" for _, op in daemons.asked)
+    monkeypatch.setattr(impairments, "_PATIENCE", 0.3)
+    daemons.round_trip = 0.13
+    with pytest.raises(NotReadyError, match="its delay makes that at least 100 ms"):
+        set_rtt(lab, 100.0, told)
+
+
 def test_set_changes_a_running_lab_and_is_remembered(
     engine: FakeEngine, mobile: Up, told: Told, daemons: Daemons
 ) -> None:
@@ -212,6 +304,25 @@ def test_set_changes_a_running_lab_and_is_remembered(
     assert (now["internet"].delay_ms, now["internet"].loss, daemons.relay["delay_ms"]) == (80, 1, 80)
     found = recorded(engine, find_lab(engine, "mip"))
     assert found is not None and found.sets == ("network.internet.delay=80ms", "network.internet.loss=1%")
+
+
+def test_another_delay_where_no_hub_is_counts_as_well(mobile: Up, daemons: Daemons) -> None:
+    assert mobile("network.home.delay=5ms").mended == 0  # nodes that are new have it from their start
+    assert mobile("network.home.delay=5ms").mended == 0
+    done = mobile("network.home.delay=40ms")
+    assert (done.created, done.mended, done.changed) == (0, 1, True)
+    assert json.loads(daemons.files["cn", "/run/testbed/impairments/home.json"])["delay_ms"] == "40"
+
+
+def test_what_a_network_has_is_asked_of_all_its_nodes(
+    engine: FakeEngine, mobile: Up, told: Told, daemons: Daemons
+) -> None:
+    mobile()
+    change_lab(engine, "mip", ["network.home.delay=5ms"], told)
+    del daemons.files["cn", "/run/testbed/impairments/home.json"]
+    assert change_lab(engine, "mip", ["network.home.loss=1%"], told)["home"] == Impairment(5.0, loss=1.0)
+    del daemons.files["mn", "/run/testbed/impairments/home.json"]
+    assert mobile("network.home.delay=5ms", "network.home.loss=1%").mended == 1
 
 
 def test_set_on_a_network_without_a_hub_needs_the_kernel(

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from lab_world import IMAGE, MOBILE, SMALL, Told
+from lab_world import IMAGE, MOBILE, SMALL, Daemons, Told
 
 from testbed.engine import names
 from testbed.engine.api import (
@@ -22,7 +23,7 @@ from testbed.engine.api import (
 )
 from testbed.engine.fake import FakeContainer, FakeEngine, become_ready
 from testbed.errors import ExitCode, MachineError, NotReadyError, TestbedError, UsageError
-from testbed.lab.interrupt import Interrupted
+from testbed.lab.interrupt import Interrupted, never
 from testbed.lab.state import endpoints, read_labs
 from testbed.lab.up import BroughtUp
 from testbed.topology.loaded import LoadedTopology
@@ -124,6 +125,8 @@ def test_a_limit_of_processors_stays_until_another_is_given(engine: FakeEngine, 
     engine.box("west").stop(1)
     up()
     assert limits() == {0.5}
+    assert up(cpus=0).created == 3 and limits() == {None}
+    assert not up().changed
 
 
 def test_somebody_elses_lab_is_left_alone(
@@ -427,6 +430,33 @@ def test_told_to_stop_by_another_thread(engine: FakeEngine, up: Up, told: Told, 
     with pytest.raises(KeyboardInterrupt):
         up(stopping=told_to.is_set, timeout=30.0)
     assert nothing_left(engine) and time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("program", ["testbed-drift", "socat"])
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_interrupted_while_it_looks_into_nodes(
+    engine: FakeEngine, up: Up, load: Load, daemons: Daemons, program: str, by_signal: bool
+) -> None:
+    up(load(MOBILE), lab="mip")
+    asked_to, release = threading.Event(), threading.Event()
+
+    def hang(box: FakeContainer, words: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
+        if box.spec.hostname == "mn" and words[0].endswith(program):
+            if by_signal:
+                signal.raise_signal(signal.SIGINT)
+            asked_to.set()
+            release.wait(8)
+        return daemons(box, words, stdin)
+
+    engine.command = hang
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            up(load(MOBILE), lab="mip", stopping=never if by_signal else asked_to.is_set)
+        assert time.monotonic() - began < 3
+    finally:
+        release.set()
+    assert len(engine.boxes) == 6
 
 
 def test_interrupted_twice_says_what_is_left(engine: FakeEngine, up: Up, told: Told) -> None:

@@ -16,8 +16,8 @@ from testbed.mobileip.core.api import (
     Core,
     Datagram,
     Effect,
-    Event,
     ProxyArp,
+    ReportEvent,
     SendAgentMessage,
     SendDatagram,
     SetBinding,
@@ -27,16 +27,16 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
-from testbed.mobileip.core.config import (
+from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile_node import MobileNode
+from testbed.mobileip.core.parameters import (
     Advertising,
     ForeignAgentConfig,
     HomeAgentConfig,
     MobileNodeConfig,
     SecurityAssociation,
 )
-from testbed.mobileip.core.foreign_agent import ForeignAgent
-from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.mobile_node import MobileNode
 
 A = IPv4Address
 EPOCH = 1_790_000_000.0
@@ -79,7 +79,9 @@ def sent(effects: list[Effect]) -> list[Datagram]:
 
 
 def events(effects: list[Effect], name: str) -> list[dict[str, object]]:
-    return [dict(effect.fields) for effect in effects if isinstance(effect, Event) and effect.name == name]
+    return [
+        dict(effect.fields) for effect in effects if isinstance(effect, ReportEvent) and effect.name == name
+    ]
 
 
 class World:

@@ -9,8 +9,8 @@ from mip_world import FA_ADDRESS, FA_CARE_OF, HOME_ADDRESS, MN_MAC, A, clock, fo
 
 from testbed.mobileip.core.advertiser import next_sequence
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
-from testbed.mobileip.core.config import Advertising
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 

@@ -24,8 +24,8 @@ from mip_world import (
 
 from testbed.mobileip.core.api import ClearVisitor, Datagram, SendAgentMessage, SetVisitor
 from testbed.mobileip.core.association import Associations, sign
-from testbed.mobileip.core.config import ReverseTunnel
 from testbed.mobileip.core.foreign_agent import PENDING_PER_NODE, ForeignAgent
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.extension import Extension, encode_extensions
 from testbed.mobileip.wire.identification import from_unix

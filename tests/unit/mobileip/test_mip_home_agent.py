@@ -30,8 +30,8 @@ from testbed.mobileip.core.api import (
     SetBinding,
 )
 from testbed.mobileip.core.association import Associations, sign
-from testbed.mobileip.core.config import ReverseTunnel
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.extension import Extension, encode_extensions

@@ -15,9 +15,9 @@ from testbed.mobileip.core import counters
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.auth import ALGORITHMS, hmac_md5, keyed_md5
 from testbed.mobileip.core.bindings import Binding, BindingTable
-from testbed.mobileip.core.config import Advertising, HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
+from testbed.mobileip.core.parameters import Advertising, HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard, Stamper
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME

@@ -30,19 +30,19 @@ from mip_world import (
 
 from testbed.mobileip.core.api import (
     Datagram,
-    Event,
     GratuitousArp,
     ProxyArp,
     Remember,
+    ReportEvent,
     SendAgentMessage,
     SetBinding,
     SetVisitor,
 )
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.config import INFINITE_LIFETIME
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.identification import from_unix
@@ -308,7 +308,7 @@ def test_a_foreign_agent_restarted_at_any_moment_does_what_one_does_that_was_not
             flags |= RequestFlag.DECAPSULATION
         outcomes = [
             [effect for effect in visit(memory, now, node, care_of, lifetime, flags)
-             if not isinstance(effect, (Remember, Event))]
+             if not isinstance(effect, (Remember, ReportEvent))]
             for memory in (restarted, other)
         ]  # fmt: skip
         assert outcomes[0] == outcomes[1]

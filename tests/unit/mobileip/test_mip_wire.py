@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.mobileip.wire import agent_solicitation, checksum, ipip
+from testbed.mobileip.wire import agent_solicitation, checksum
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import Authentication
 from testbed.mobileip.wire.code import Code, accepted, describe, from_foreign_agent
@@ -99,13 +98,11 @@ def test_whatever_comes_only_wire_errors_are_raised(noise):
         RegistrationReply.decode,
         AgentAdvertisement.decode,
         agent_solicitation.check,
-        ipip.decapsulate,
         lambda data: MobilityAgentExtension.decode(data),
         lambda data: Authentication.from_extension(Extension(32, data)),
         lambda data: RegistrationRequest.decode(b"\x01" + data),
         lambda data: RegistrationReply.decode(b"\x03" + data),
         lambda data: AgentAdvertisement.decode(b"\x09\x00" + _with_checksum(data)),
-        lambda data: ipip.decapsulate(b"\x45" + data),
     )
     for read in readers:
         try:
@@ -214,36 +211,6 @@ def test_ntp_time_counts_from_1900():
     assert from_unix(1.5) == 2_208_988_801 * SECOND + SECOND // 2
 
 
-inner_headers = st.builds(
-    lambda tos, flags, ttl, body: struct.pack(
-        "!BBHHHBBHII", 0x45, tos, 20 + len(body), 1, flags, ttl, 17, 0, 0x0A000164, 0x0A00010A
-    )
-    + body,
-    st.integers(0, 255), st.sampled_from([0, 0x4000, 0x2000, 0x00B9]), st.integers(1, 255),
-    st.binary(max_size=60),
-)  # fmt: skip
-
-
-@given(inner_headers, addresses, addresses)
-def test_what_goes_into_a_tunnel_comes_out_unchanged(inner, source, destination):
-    packet = ipip.encapsulate(inner, source, destination)
-    out = ipip.decapsulate(packet + b"ethernet padding")
-    assert (out.source, out.destination, out.inner) == (source, destination, inner)
-    assert packet[1] == inner[1]  # TOS (RFC 2003 §3.1)
-    assert packet[6] & 0x40 == inner[6] & 0x40  # Don't Fragment
-    assert packet[6] & 0x3F == 0 and packet[7] == 0  # the outer datagram is no fragment
-
-
-def test_no_datagram_with_ttl_0_enters_or_leaves_a_tunnel():
-    inner = bytearray(struct.pack("!BBHHHBBHII", 0x45, 0, 20, 1, 0, 1, 17, 0, 1, 2))
-    packet = ipip.encapsulate(bytes(inner), IPv4Address(1), IPv4Address(2))
-    inner[8] = 0
-    with pytest.raises(WireError, match="ttl"):
-        ipip.encapsulate(bytes(inner), IPv4Address(1), IPv4Address(2))
-    with pytest.raises(WireError, match="ttl"):
-        ipip.decapsulate(packet[:20] + bytes(inner))
-
-
 @pytest.fixture(scope="module")
 def layers():
     return pytest.importorskip("scapy.all")
@@ -286,13 +253,3 @@ class TestScapy:
         blank = payload[:2] + b"\0\0" + payload[4:]
         assert layers.checksum(blank).to_bytes(2, "big") == payload[2:4]
         assert bytes(layers.ICMP(type=10)) == agent_solicitation.encode()
-
-    @given(inner=inner_headers)
-    @settings(max_examples=25)
-    def test_tunnel(self, layers, inner):
-        packet = ipip.encapsulate(inner, IPv4Address("203.0.113.1"), IPv4Address("10.0.1.2"))
-        read = layers.IP(packet)
-        assert (read.src, read.dst, read.proto, read.tos) == ("203.0.113.1", "10.0.1.2", 4, inner[1])
-        assert read[layers.IP : 2].src == "10.0.1.100"
-        del read.chksum
-        assert bytes(read)[10:12] == packet[10:12]

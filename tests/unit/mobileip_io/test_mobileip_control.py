@@ -13,9 +13,14 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.loop import Loop
 
+LATER: list = []
 
-def handle(request):
-    if request.get("op") != "echo":
+
+def handle(request, connection):
+    if request["op"] == "later":
+        LATER.append(connection)
+        return None
+    if request["op"] != "echo":
         raise RequestError("only echo")
     return {"said": request["word"]}
 
@@ -58,9 +63,39 @@ def test_one_reply_to_each_line(served):
         assert json.loads(lines.readline()) == {"ok": True, "id": 1, "said": "a"}
         connection.sendall(b' "word": "b"}\n\n[]\n{"op": "x"}\n{\n')
         assert json.loads(lines.readline()) == {"ok": True, "said": "b"}
-        for error in ("a request is a JSON object", "only echo", "not JSON"):
+        for error in ('expected {"op"', "only echo", "not JSON"):
             reply = json.loads(lines.readline())
             assert (reply["ok"], reply["error"].split(":")[0]) == (False, error)
+
+
+def test_an_answer_may_come_later_and_what_follows_waits(tmp_path):
+    loop, path = Loop(), tmp_path / "control.sock"
+    server = ControlServer(path, loop, Journal("test"), handle)
+
+    def turn(times=4):
+        for _ in range(times):
+            for descriptor, _ in loop._epoll.poll(0.05):
+                loop._callbacks[descriptor]()
+
+    connection, lines = connect(path)
+    with connection:
+        connection.sendall(b'{"op": "later", "id": 7}\n{"op": "later"}\n{"op": "echo", "word": "c"}\n')
+        connection.shutdown(socket.SHUT_WR)
+        turn()
+        (asked,) = LATER
+        asked.hold()
+        asked.answer({"first": 1})
+        asked.refuse(RequestError("no"))
+        turn()
+        assert [json.loads(lines.readline()) for _ in range(3)] == [
+            {"ok": True, "id": 7, "first": 1},
+            {"ok": False, "error": "no"},
+            {"ok": True, "said": "c"},
+        ]
+        asked.send(b"an event that was owed\n")
+        asked.release()
+        assert lines.readlines() == ["an event that was owed\n"]
+    server.close()
 
 
 def test_events_for_subscribers_and_stdout(served):

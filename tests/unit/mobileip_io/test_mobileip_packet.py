@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.io import packet
+from testbed.mobileip.wire import ipv4
 
 scapy = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 
@@ -14,10 +14,10 @@ ADDRESSES = st.integers(0, 2**32 - 1).map(IPv4Address)
 PORTS = st.integers(0, 65535)
 
 
-@given(st.binary(max_size=100), ADDRESSES, PORTS, ADDRESSES, PORTS, st.integers(1, 255))
-def test_udp_as_scapy_builds_it(payload, source, source_port, destination, destination_port, ttl):
-    ours = packet.udp(Datagram(payload, source, source_port, destination, destination_port, ttl=ttl))
-    ip = scapy.IP(src=str(source), dst=str(destination), ttl=ttl, flags="DF", id=0)
+@given(st.binary(max_size=100), ADDRESSES, PORTS, ADDRESSES, PORTS, st.integers(1, 255), st.integers(0, 255))
+def test_udp_as_scapy_builds_it(payload, source, source_port, destination, destination_port, ttl, tos):
+    ours = ipv4.udp(payload, (source, source_port), (destination, destination_port), ttl, tos)
+    ip = scapy.IP(src=str(source), dst=str(destination), ttl=ttl, tos=tos, flags="DF", id=0)
     assert ours == bytes(ip / scapy.UDP(sport=source_port, dport=destination_port) / payload)
 
 

@@ -16,7 +16,7 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
-from testbed.mobileip.core.config import (
+from testbed.mobileip.core.parameters import (
     ForeignAgentConfig,
     HomeAgentConfig,
     MobileNodeConfig,

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from ipaddress import IPv4Address
 
 import pytest
@@ -86,6 +88,50 @@ def test_a_change_finds_the_process_dead(plane, monkeypatch, fate):
     os.kill(plane.process, fate)
     plane.remove(OTHER)
     assert plane.known() == 1
+    assert plane.check()
+
+
+class Late:
+    """A control socket on a starved machine: its timers are late."""
+
+    def __init__(self, control):
+        self._control = control
+
+    def __getattr__(self, name):
+        return getattr(self._control, name)
+
+    def recv(self, size):
+        try:
+            return self._control.recv(size)
+        except TimeoutError:
+            time.sleep(0.25)
+            raise
+
+
+@pytest.mark.parametrize("starved", [True, False])
+def test_a_process_that_is_only_starved_as_we_are_is_waited_for(plane, monkeypatch, starved):
+    monkeypatch.setattr(tun, "PATIENCE", 0.2)
+    monkeypatch.setattr(tun, "NOISE", 0.2)  # what other tests beside this one may cause
+    plane.check()
+    process = plane.process
+    if starved:
+        plane._control = Late(plane._control)
+    os.kill(process, signal.SIGSTOP)
+    goes_on = threading.Timer(0.8, os.kill, (process, signal.SIGCONT))
+    goes_on.start()
+    try:
+        assert plane.check() is not starved
+        assert (plane.process == process) == starved
+    finally:
+        goes_on.cancel()
+
+
+def test_a_process_that_hangs_for_good_is_replaced_on_a_starved_machine_too(plane, monkeypatch):
+    monkeypatch.setattr(tun, "PATIENCE", 0.2)
+    monkeypatch.setattr(tun, "START_PATIENCE", 1.0)
+    plane.check()
+    plane._control = Late(plane._control)
+    os.kill(plane.process, signal.SIGSTOP)
     assert plane.check()
 
 

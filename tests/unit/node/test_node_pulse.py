@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from testbed.node import associations, pulse
+from testbed.node import ike_sas, pulse
 
 
 def test_it_reports_what_was_since_it_was_asked_before():
@@ -30,30 +30,30 @@ def test_the_worst_of_all_is_taken_down(monkeypatch):
     monkeypatch.setattr(pulse.time, "monotonic", lambda: now)
     for late in (0.002, 0.38, 0.01):
         measured.look(now - late)
-    assert round(measured.message()["late_ms"]) == 380
+    assert round(measured.fields()["late_ms"]) == 380
 
 
 def test_a_clock_that_is_set_is_noticed_and_one_that_is_only_slow_to_read_is_not(monkeypatch):
     offsets = iter([100.0, 100.0002, None, 96.8, 96.8])
     monkeypatch.setattr(pulse, "offset", lambda: next(offsets))
     measured = pulse.Measured()
-    assert measured.message()["clock_ms"] == 0
+    assert measured.fields()["clock_ms"] == 0
     for _ in range(4):
         measured.look(time.monotonic())
-    assert round(measured.message()["clock_ms"]) == -3200
+    assert round(measured.fields()["clock_ms"]) == -3200
 
 
 def test_pressure_where_the_kernel_tells(monkeypatch, tmp_path):
     file = tmp_path / "cpu"
     monkeypatch.setattr(pulse, "PRESSURE", file)
-    assert pulse.waited() is None and pulse.Measured().message()["pressure"] is None
+    assert pulse.waited() is None and pulse.Measured().fields()["pressure"] is None
     file.write_text("some avg10=0.54 avg60=25.50 avg300=48.45 total=2500000\nfull avg10=0.00 total=0\n")
     assert pulse.waited() == 2.5
 
 
 def test_the_associations_of_charon():
     sa = {"state": b"ESTABLISHED", "remote-id": b"mn", "initiator-spi": b"0f", "uniqueid": b"7"}
-    assert associations.read([{"clients": sa}, {"clients": {"state": b"CONNECTING"}}]) == [
+    assert ike_sas.read([{"clients": sa}, {"clients": {"state": b"CONNECTING"}}]) == [
         {"state": "ESTABLISHED", "remote-id": "mn", "initiator-spi": "0f", "responder-spi": ""},
         {"state": "CONNECTING", "remote-id": "", "initiator-spi": "", "responder-spi": ""},
     ]

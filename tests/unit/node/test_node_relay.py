@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.node.control import RequestError
+from testbed.mobileip.io.control import RequestError
+from testbed.mobileip.io.errors import ConfigError
 from testbed.node.relay import __main__ as main
 from testbed.node.relay.__main__ import changed
-from testbed.node.relay.config import load
 from testbed.node.relay.link import LIMIT, Impairment, Link
 from testbed.node.relay.netem import arguments
+from testbed.node.relay.relay_toml import load
 from testbed.node.relay.tun import give_hop_back
-from testbed.node.settings import ConfigError
 
 
 def delivered(link, until, step=0.001):
@@ -138,12 +138,12 @@ def test_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "interface: missing"),
-        ('interface = "i"\ndelay = 1', "delay: unknown key"),
+        ("", "interface: is missing"),
+        ('interface = "i"\ndelay = 1', r"relay\.toml:2: delay: unknown key; did you mean 'delay-ms'"),
         ('interface = "i"\nloss = 101', "loss: expected 0 to 100"),
         ('interface = "i"\ndelay-ms = "40ms"', "delay-ms: expected a number"),
         ('interface = "i"\nbackend = "tbf"', "backend: expected one of auto, netem, relay"),
-        ("interface = ", "relay.toml"),
+        ("interface = ", r"relay\.toml:.* Invalid value"),
     ],
 )
 def test_configuration_errors_name_file_and_key(tmp_path, text, problem):

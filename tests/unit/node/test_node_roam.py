@@ -8,16 +8,17 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from testbed.node.control import ControlServer
+from testbed.mobileip.io.errors import ConfigError
+from testbed.mobileip.io.journal import Journal
 from testbed.node.roam import manager as manager_module
-from testbed.node.roam.association import Node
-from testbed.node.roam.config import load
+from testbed.node.roam.attempt import Node
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.roam_toml import load
 from testbed.node.roam.vpn import Tunnel, VpnError
-from testbed.node.settings import ConfigError
+from testbed.node.serving import serve
 
 CONFIG = """
 stack = "{stack}"
@@ -58,6 +59,7 @@ class Links:
         self.done = []
         self.carried = []  # links that are up, and nobody here made them so
         self.inner = None
+        self.gone = []  # links that there are no more
 
     def reset(self, interfaces):
         self.done.append("reset")
@@ -69,6 +71,8 @@ class Links:
         self.done.append(f"down {interface}")
 
     def is_up(self, interface):
+        if interface in self.gone:
+            raise LinkError(f"no interface {interface}")
         moved = [step.split() for step in self.done if step.split()[-1] == interface and " " in step]
         return interface in self.carried or (bool(moved) and moved[-1][0] == "up")
 
@@ -76,6 +80,8 @@ class Links:
         self.done.append(f"lease {lease.address}")
 
     def drop_lease(self, routes=True):
+        if self.gone and routes:
+            raise LinkError(f"no interface {self.gone[0]}")
         self.done.append("drop")
 
     def use_inner(self, address):
@@ -151,19 +157,18 @@ class MobileIpDaemon:
     """Answers as the daemon does: an agent at the hotspot, home at home, a home agent that grants."""
 
     def __init__(self, path):
-        self.server = ControlServer(str(path), self.handle)
-        self.clients, self.requests = [], []
+        self.path, self.requests = str(path), []
+        self.journal = Journal("mobile-node")
         self.grants = True
 
+    def start(self):
+        self.server = serve(self.path, self.journal, self.handle)
+
     def tell(self, name, **fields):
-        for client in self.clients:
-            client.send({"event": name, "source": "mobile-node", **fields})
+        self.journal.tell(name, fields)
 
     async def handle(self, request, client):
         match request["op"]:
-            case "subscribe":
-                self.clients.append(client)
-                return {}
             case "detach":
                 self.tell("at-home", agent="192.0.2.1")  # both of the past
                 self.tell("registered", mode="co-located", care_of=INNER, requested=time.monotonic())
@@ -218,12 +223,11 @@ class Lab:
         self.manager = Manager(self.node)
 
     async def __aenter__(self):
-        await self.daemon.server.start()
-        self.server = ControlServer(self.path, self.manager.handle)
-        await self.server.start()
+        self.daemon.start()
+        self.server = serve(self.path, self.manager.journal, self.manager.handle)
         self.running = asyncio.create_task(self.manager.run())
         self.reader, self.writer = await asyncio.open_unix_connection(self.path)
-        while not self.node.mobile_ip.connected or not self.daemon.clients:
+        while not self.node.mobile_ip.connected or not self.daemon.journal._listeners:
             await asyncio.sleep(0.005)
         return self
 
@@ -232,8 +236,8 @@ class Lab:
         with contextlib.suppress(asyncio.CancelledError):
             await self.running
         self.writer.close()
-        self.server.stop()
-        self.daemon.server.stop()
+        self.server.close()
+        self.daemon.server.close()
 
     async def line(self):
         return json.loads(await asyncio.wait_for(self.reader.readline(), 5))
@@ -571,7 +575,8 @@ def test_with_ipsec_inside_mip_home_alone_is_inside(tmp_path):
 
 def test_a_link_is_not_joined_while_data_cannot_be_stopped(tmp_path):
     async def scenario(lab):
-        await lab.move("campus")
+        settled = await lab.move("campus")
+        assert lab.policy.inside, settled
         lab.policy.problem = "IPsec policy: no such set"
         for network in ("hotel", "airport"):
             assert (await lab.move(network))["detail"] == "IPsec policy: no such set"
@@ -607,6 +612,30 @@ def test_overdue_it_finds_out_anew_where_it_is(tmp_path):
         assert lab.vpn.negotiated == ["198.51.100.70"]
 
     in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=0.4)
+
+
+def test_overdue_on_a_link_that_is_gone_it_looks_at_the_others(tmp_path):
+    async def scenario(lab):
+        await lab.move("campus")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.daemon.grants, lab.links.carried, lab.links.gone = None, ["hotel"], ["campus"]
+        events = await lab.until_settled()
+        assert events[0]["event"] == "overdue" and events[-1]["network"] == "hotel"
+
+    in_lab(tmp_path, "mip-in-ipsec", scenario, monitor=0.4)
+
+
+def test_a_lease_that_is_lost_with_its_link_is_asked_for_again(tmp_path):
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("subscribe")
+        assert (await lab.line())["ok"]
+        lab.links.gone = ["hotel"]
+        lab.dhcp.lost()
+        assert (await lab.until_settled())[-1]["network"] == "hotel"
+
+    in_lab(tmp_path, "mip-only", scenario)
 
 
 def test_overdue_on_a_link_that_did_not_change_it_settles_unregistered(tmp_path):
@@ -647,7 +676,7 @@ def test_requests_that_make_no_sense(tmp_path, request_, error):
     [
         (("mip-in-ipsec", "ipsec-only"), "stack: expected one of"),
         (("[ipsec]", "[tunnel]"), "missing table, needed by stack"),
-        (("trusted = false", "trust = false"), r"\[hotel\]: trusted: missing"),
+        (("trusted = false", "trust = false"), r"toml:6: networks\.hotel\.trusted: is missing"),
         (('gateway = "203.0.113.2"', 'gateway = "gw"'), "gateway: "),
         (("10.0.0.0/8", "10.0.0.1/8"), "protects: "),
         (

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from vici.protocol import Message, Packet
 
-from testbed.node.roam.config import Ipsec
+from testbed.node.roam.roam_toml import Ipsec
 from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
 
 COA, INNER = IPv4Address("198.51.100.70"), IPv4Address("10.0.250.1")

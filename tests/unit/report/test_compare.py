@@ -133,6 +133,22 @@ def test_archives(folder: Path, tmp_path: Path, suffix: str, capsys: pytest.Capt
         assert f"{path} is damaged or was cut short" in error and "Traceback" not in error
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar.zst"])
+def test_a_fault_inside_an_archive_names_the_archive(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"evidence{suffix}"
+    with packed(path) as inside:
+        (inside / "topology.yaml").touch()
+        (inside / ".testbed-evidence").touch()
+    assert main(["report", str(path)]) == 2
+    assert f"{path} has neither verdicts.json nor handoff.json" in capsys.readouterr().err
+    with packed(path) as inside:
+        keep(inside, "verdicts.json", {"schema_version": 3, "claims": []})
+    assert main(["report", str(path)]) == 1
+    assert f"{path}/verdicts.json: evidence of schema version 3" in capsys.readouterr().err
+
+
 def test_nothing_in_common(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path, "verdicts.json", {"schema_version": 2, "claims": []})
     assert main(["compare", str(folder), str(tmp_path)]) == 2

@@ -18,6 +18,7 @@ from scapy.layers.ipsec import ESP
 from scapy.packet import Raw
 from test_report import Checked
 
+from testbed.agreed import PROBE_MARKER
 from testbed.errors import Source
 from testbed.evidence.verdicts import Verdicts
 from testbed.experiment.plan import choose_scenarios
@@ -27,7 +28,7 @@ from testbed.report import github
 from testbed.report.evidence import Evidence, read_evidence
 from testbed.report.grid import Row, grid
 from testbed.report.junit import junit
-from testbed.report.overhead import ENOUGH, INNER, MARKER, Overhead, compute, esp, overheads, probes
+from testbed.report.overhead import ENOUGH, INNER, Overhead, compute, esp, overheads, probes
 from testbed.report.page import render_report
 from testbed.report.selection import Selection, Statement, select
 
@@ -313,7 +314,7 @@ def test_annotations_for_github(decided: Decided) -> None:
 
 
 def test_the_probe_is_as_large_as_is_said() -> None:
-    assert 20 + 8 + probe.HEADER.size + len(probe.MARKER) == INNER and probe.MARKER == MARKER
+    assert 20 + 8 + probe.HEADER.size + len(PROBE_MARKER) == INNER
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,9 @@ def capture(file: Path, *packets: tuple[Any, bool]) -> None:
 
 
 OUTER = {"src": "198.51.100.134", "dst": "203.0.113.2"}
-PROBE = IP(src="10.0.1.100", dst="10.0.4.10") / UDP(sport=5, dport=5005) / Raw(b"tbPR" + bytes(16) + MARKER)
+PROBE = (
+    IP(src="10.0.1.100", dst="10.0.4.10") / UDP(sport=5, dport=5005) / Raw(b"tbPR" + bytes(16) + PROBE_MARKER)
+)
 
 
 def in_esp(size: int) -> Any:

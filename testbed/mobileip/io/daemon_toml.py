@@ -68,7 +68,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from testbed.mobileip.core.config import (
+from testbed.mobileip.core.parameters import (
     Advertising,
     ForeignAgentConfig,
     HomeAgentConfig,

@@ -1,12 +1,16 @@
+import importlib
 import re
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from testbed.mobileip.core.config import ReverseTunnel
-from testbed.mobileip.io import config
+from testbed.mobileip.core.api import Datagram, SendDatagram
+from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.parameters import ReverseTunnel
+from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
+from testbed.mobileip.io.table import Table
 
 HOME_AGENT = """
 control = "/run/ha.sock"
@@ -72,7 +76,7 @@ def write(tmp_path: Path):
 
 
 def test_home_agent(write):
-    settings = config.home_agent(write(HOME_AGENT))
+    settings = daemon_toml.home_agent(write(HOME_AGENT))
     core = settings.core
     assert settings.control == Path("/run/ha.sock")
     assert (core.home_interface, core.lifetime, core.simultaneous, core.bindings) == ("home", 300, 2, 10_000)
@@ -85,13 +89,13 @@ def test_home_agent(write):
 
 def test_virtual_home(write):
     text = HOME_AGENT.replace('interface = "home"\n', "").replace("advertise = true\n", "")
-    core = config.home_agent(write(text)).core
+    core = daemon_toml.home_agent(write(text)).core
     assert core.home_interface is None
     assert core.advertising is None
 
 
 def test_foreign_agent(write):
-    settings = config.foreign_agent(write(FOREIGN_AGENT))
+    settings = daemon_toml.foreign_agent(write(FOREIGN_AGENT))
     core = settings.core
     assert settings.control is None
     assert core.advertising.interval == 0.5
@@ -102,20 +106,20 @@ def test_foreign_agent(write):
 
 
 def test_mobile_node(write):
-    settings = config.mobile_node(write(MOBILE_NODE))
+    settings = daemon_toml.mobile_node(write(MOBILE_NODE))
     assert settings.rule_preference == 200
-    assert settings.attachment == config.Attachment("eth1", IPv4Address("198.51.100.70"))
+    assert settings.attachment == daemon_toml.Attachment("eth1", IPv4Address("198.51.100.70"))
     assert settings.core.security.key == b"\0\xff"
-    assert config.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
+    assert daemon_toml.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
 
 
 def test_the_module_documents_files_that_can_be_read(write):
-    documented = re.search(r"```toml\n(.*?)```", config.__doc__, re.DOTALL).group(1)
+    documented = re.search(r"```toml\n(.*?)```", daemon_toml.__doc__, re.DOTALL).group(1)
     parts = re.split(r"^# (home agent|foreign agent|mobile node)$", documented, flags=re.MULTILINE)
     texts = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert config.home_agent(write(texts["home agent"])).core.simultaneous == 4
-    assert config.foreign_agent(write(texts["foreign agent"])).core.visitors == 1000
-    assert config.mobile_node(write(texts["mobile node"].replace('"…"', '"00"'))).rule_preference == 230
+    assert daemon_toml.home_agent(write(texts["home agent"])).core.simultaneous == 4
+    assert daemon_toml.foreign_agent(write(texts["foreign agent"])).core.visitors == 1000
+    assert daemon_toml.mobile_node(write(texts["mobile node"].replace('"…"', '"00"'))).rule_preference == 230
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_the_module_documents_files_that_can_be_read(write):
         ("home_agent", HOME_AGENT, ("spi = 256", "spi = 255"), "security[0]: SPI must be"),
         ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "security[0]: algorithm must be"),
         ("home_agent", HOME_AGENT, ("foreign-agent", "stranger"), "security[1].mobile-node: is missing"),
-        ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml: "),
+        ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml:4:6: "),
         (
             "foreign_agent",
             FOREIGN_AGENT,
@@ -159,18 +163,64 @@ def test_errors_name_file_and_key(write, read, text, change, message):
     assert change[0] in text
     file = write(text.replace(*change, 1))
     with pytest.raises(ConfigError) as caught:
-        getattr(config, read)(file)
-    assert str(caught.value).startswith(f"{file}: ")
+        getattr(daemon_toml, read)(file)
+    assert str(caught.value).startswith(f"{file}:")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("control = 1", ":1: control: expected a string, got 1"),
+        ("# who\n\nx = [\n  1,\n]\naddress = 'a'\n", ":6: address: expected an IPv4 address, got 'a'"),
+        ("x = [\n  1,\n]\n", ":1: x: unknown key"),
+        ("[[security]]\nspi = 1\n[[security]]\n", ":3: security[1].mobile-node: is missing"),
+        ("[limits]\nlifetime = 1\nbindings = 'x'\n", ":3: limits.bindings: expected an integer, got 'x'"),
+        ("a.b = 1\nlimits.lifetime = 'x'\n", ":2: limits.lifetime: expected an integer, got 'x'"),
+        ('x = """\n[limits]\n"""\nlimits = 3\n', ":4: limits: expected a table, got 3"),
+        ("", ": address: is missing"),
+        ("a = 1\nb = = 2\n", ":2:5: Invalid value"),
+        ("a = [1,\n", ": Invalid value (at end of document)"),
+    ],
+)
+def test_errors_have_the_line_on_which_a_statement_begins(write, text, message):
+    file = write(text)
+    with pytest.raises(ConfigError) as caught:
+        table = Table.load(file)
+        for key in ("lifetime", "bindings"):
+            table.table("limits").integer(key, 1)
+        for entry in table.tables("security"):
+            if not entry.has("spi"):
+                entry.address("mobile-node")
+        table.string("control", "")
+        if table.has("address") or not text:
+            table.address("address")
+        table.finish()
+    assert str(caught.value) == f"{file}{message}"
 
 
 def test_a_key_is_never_quoted(write):
     with pytest.raises(ConfigError) as caught:
-        config.mobile_node(write(MOBILE_NODE.replace("00ff", "secret")))
+        daemon_toml.mobile_node(write(MOBILE_NODE.replace("00ff", "secret")))
     assert "secret" not in str(caught.value)
     assert "security.key" in str(caught.value)
 
 
 def test_no_file(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
-        config.home_agent(tmp_path / "absent.toml")
+        daemon_toml.home_agent(tmp_path / "absent.toml")
+
+
+def test_the_benchmark_of_registrations_may_sign_long_before_it_sends(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+    client = importlib.import_module("benchmarks.registration_client")
+    benchmark = importlib.import_module("benchmarks.registrations")
+    file = tmp_path / "home-agent.toml"
+    file.write_text(benchmark.CONFIGURATION + benchmark.security(1))
+    agent = HomeAgent(daemon_toml.home_agent(file).core, lambda now: now)
+    care_of, address = IPv4Address(client.SELF), IPv4Address(client.AGENT)
+    signed = 1.7e9
+    asked = client.request(benchmark.FIRST, care_of, bytes.fromhex(benchmark.KEY), signed)
+    agent.receive(Datagram(asked, care_of, 434, address, 434), signed + 60)
+    (reply,) = [each for each in agent.effects() if isinstance(each, SendDatagram)]
+    assert reply.datagram.payload[1] in (0, 1)

@@ -39,12 +39,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-from testbed.node.settings import Table
-
-Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
-STACKS: tuple[Stack, ...] = ("mip-only", "mip-in-ipsec", "ipsec-in-mip")
+from testbed.agreed import ROAM, STACKS, Stack, control_socket
+from testbed.mobileip.io.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RoamConfig:
     """All that `roam.toml` says."""
 
     control: str
@@ -103,55 +101,55 @@ class Config:
     bounds: Bounds
 
 
-def load(path: Path) -> Config:
-    """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
+def load(path: Path) -> RoamConfig:
+    """Read the file at `path`; raises ConfigError."""
     root = Table.load(path)
     stack = cast(Stack, root.choice("stack", STACKS))
     networks = root.table("networks")
     trusted = {}
-    for name, table in networks.tables().items():
-        trusted[name] = table.flag("trusted")
-        table.done()
-    attach = root.text("attach", "") or None
+    for name, table in networks.each().items():
+        trusted[name] = table.boolean("trusted")
+        table.finish()
+    attach = root.string("attach", None)
     if attach is not None and attach not in trusted:
         raise root.error("attach", f"no network {attach!r} under [networks]")
     mobile_ip = root.table("mobile-ip")
     bounds = root.table("bounds")
-    ike = bounds.number("ike", 6.0)
-    if stack != "mip-only" and "ipsec" not in root:
+    ike = bounds.amount("ike", 6.0)
+    if stack != "mip-only" and not root.has("ipsec"):
         raise root.error("ipsec", f"missing table, needed by stack = {stack!r}")
-    config = Config(
-        control=root.text("control", "/run/testbed/roam.sock"),
+    config = RoamConfig(
+        control=root.string("control", control_socket(ROAM)),
         stack=stack,
         attach=attach,
         home_address=root.address("home-address"),
-        monitor=root.number("monitor", 60.0),
-        probe=root.optional_address("probe"),
+        monitor=root.amount("monitor", 60.0),
+        probe=root.address("probe", None),
         trusted=trusted,
-        mobile_ip=mobile_ip.text("control", "/run/testbed/mobile-node.sock"),
-        ipsec=_ipsec(root.table("ipsec")) if "ipsec" in root else None,
+        mobile_ip=mobile_ip.string("control", control_socket("mobile-node")),
+        ipsec=_ipsec(root.table("ipsec")) if root.has("ipsec") else None,
         bounds=Bounds(
-            address=bounds.number("address", 3.0),
+            address=bounds.amount("address", 3.0),
             ike=ike,
             answer=ike,
-            registration=bounds.number("registration", 4.0),
-            data=bounds.number("data", 2.0),
+            registration=bounds.amount("registration", 4.0),
+            data=bounds.amount("data", 2.0),
         ),
     )
     for table in (mobile_ip, bounds, root):
-        table.done()
+        table.finish()
     return config
 
 
 def _ipsec(table: Table) -> Ipsec:
     ipsec = Ipsec(
         gateway=table.address("gateway"),
-        protects=table.prefixes("protects"),
-        psk=table.text("psk"),
-        local_id=table.text("local-id"),
-        remote_id=table.text("remote-id"),
-        mobike=table.flag("mobike", False),
-        vici=table.text("vici", "/var/run/charon.vici"),
+        protects=table.networks("protects"),
+        psk=table.string("psk"),
+        local_id=table.string("local-id"),
+        remote_id=table.string("remote-id"),
+        mobike=table.boolean("mobike", False),
+        vici=table.string("vici", "/var/run/charon.vici"),
     )
-    table.done()
+    table.finish()
     return ipsec

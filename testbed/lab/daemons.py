@@ -7,26 +7,28 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
+from testbed.agreed import IMPAIRMENTS, IPSEC_DEVICE, Op, control_socket
 from testbed.engine import names
-from testbed.engine.api import Container, Engine
+from testbed.engine.api import Container, Engine, ExecSession
 from testbed.errors import TestbedError
+from testbed.lab.inside import run_inside
 
-SOCKETS = "/run/testbed"
 _ANSWERS = 10.0  # seconds in which a service answers, if it does at all
 
 _ASK_ALL = f"""\
-for socket in {SOCKETS}/*.sock; do
+for socket in {control_socket("*")}; do
     [ -S "$socket" ] || continue
     name=${{socket##*/}}
     printf '{{"service":"%s","reply":' "${{name%.sock}}"
-    reply=$(echo '{{"op":"state"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
+    reply=$(echo '{{"op":"{Op.STATE}"}}' | socat -t 3 - "UNIX-CONNECT:$socket")
     printf '%s}}\\n' "${{reply:-null}}"
 done
-for note in {SOCKETS}/impairments/*.json; do
+for note in {IMPAIRMENTS}/*.json; do
     [ -e "$note" ] || continue
     printf '{{"service":"netem on %s","reply":%s}}\\n' "$(basename "$note" .json)" "$(cat "$note")"
 done
-[ ! -d /sys/class/net/ipsec0 ] || echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
+[ ! -d /sys/class/net/{IPSEC_DEVICE} ] ||
+    echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
 """
 """One exec tells all of a node: exec is what costs, not asking."""
 
@@ -42,30 +44,43 @@ def converse(
     """Send one request to a service of a node and yield what it answers and sends after that, until it ends.
 
     The first message is the answer. Close the iterator to hang up; after `quiet` seconds without a message it
-    ends by itself. Raises `TestbedError` when nobody answers
-    or the answer is an error.
+    ends by itself. Raises `TestbedError` when nobody answers or the answer is an error.
     """
     node = container.labels.get(names.NODE, container.name)
+    with engine.execute(container.id, asking(service, quiet), stdin=True) as session:
+        yield from talk(session, node, service, request)
+
+
+def asking(service: str, quiet: float | None = None) -> list[str]:
+    """The command that connects its streams to a service; it ends after `quiet` seconds without a message."""
     bound = ["-T", f"{quiet:g}"] if quiet else []
-    command = ["socat", *bound, "-", f"UNIX-CONNECT:{SOCKETS}/{service}.sock"]
-    answered = False
-    with engine.execute(container.id, command, stdin=True) as session:
-        session.send(json.dumps(request).encode() + b"\n")
-        rest, complaint = b"", b""
-        for stream, data in session:
-            if stream == "stderr":
-                complaint += data
-                continue
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                message = _message(line, node, service)
-                if not answered and not message.get("ok"):
-                    raise TestbedError(f"{service} on {node}: {message.get('error', 'no reason given')}")
-                answered = True
-                yield message
+    return ["socat", *bound, "-", f"UNIX-CONNECT:{control_socket(service)}"]
+
+
+def talk(
+    session: ExecSession, node: str, service: str, request: Mapping[str, object]
+) -> Generator[dict[str, Any]]:
+    """Send one request over a session of `asking` and yield the answer and what follows it.
+
+    Raises `TestbedError` as `converse`; `node` is for its messages.
+    """
+    session.send(json.dumps(request).encode() + b"\n")
+    answered, rest, complaint = False, b"", b""
+    for stream, data in session:
+        if stream == "stderr":
+            complaint += data
+            continue
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            message = _message(line, node, service)
+            if not answered and not message.get("ok"):
+                why = message.get("error", "no reason given")
+                raise TestbedError(f"{service} of {node} refuses {request['op']}: {why}")
+            answered = True
+            yield message
     if not answered:
         why = complaint.decode(errors="replace").strip() or "it hung up"
-        raise TestbedError(f"{service} on {node} does not answer: {why}")
+        raise TestbedError(f"{service} of {node} does not answer: {why}")
 
 
 def ask(engine: Engine, container: Container, service: str, request: Mapping[str, object]) -> dict[str, Any]:
@@ -80,10 +95,8 @@ def ask_all(engine: Engine, container: Container) -> dict[str, dict[str, Any] | 
     Two are no services: `esp` says what carries ESP packets, on a node that does IPsec; `netem on NETWORK`
     what the kernel does to the packets that the node sends on a network without a hub.
     """
-    with engine.execute(container.id, ["sh", "-c", _ASK_ALL]) as session:
-        output = b"".join(data for stream, data in session if stream == "stdout")
     states: dict[str, dict[str, Any] | None] = {}
-    for line in output.splitlines():
+    for line in run_inside(engine, container, ["sh", "-c", _ASK_ALL]).text.splitlines():
         try:
             said = json.loads(line)
         except ValueError:
@@ -99,5 +112,5 @@ def _message(line: bytes, node: str, service: str) -> dict[str, Any]:
     except ValueError:
         message = None
     if not isinstance(message, dict):
-        raise TestbedError(f"{service} on {node} sent no JSON: {line[:200]!r}")
+        raise TestbedError(f"{service} of {node} sent no JSON: {line[:200]!r}")
     return message

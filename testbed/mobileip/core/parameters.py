@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from testbed.mobileip.core.auth import ALGORITHMS
 
 INFINITE_LIFETIME = 0xFFFF
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -110,6 +111,17 @@ class HomeAgentConfig:
             self.advertising is None or self.home_interface is not None,
             "a virtual home network has no link to advertise on",
         )
+
+    def serves(self, address: IPv4Address) -> bool:
+        """Whether a mobile node may have this home address."""
+        prefix = self.home_prefix
+        edges = () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
+        return address in prefix and address != self.address and address not in edges
+
+    def is_broadcast(self, address: IPv4Address) -> bool:
+        """Whether this is a broadcast address on the home link."""
+        prefix = self.home_prefix
+        return address == _BROADCAST or (prefix.prefixlen < 31 and address == prefix.broadcast_address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from testbed.agreed import RELAY, RUN, control_socket
+from testbed.mobileip.io.table import Table
 from testbed.node.relay.link import Impairment
-from testbed.node.settings import Table
 
 BackendChoice = Literal["auto", "netem", "relay"]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RelayConfig:
     """All that `relay.toml` says."""
 
     control: str
@@ -38,20 +39,20 @@ class Config:
     impairment: Impairment
 
 
-def load(path: Path) -> Config:
-    """Read the file at `path`; raises `testbed.node.settings.ConfigError`."""
+def load(path: Path) -> RelayConfig:
+    """Read the file at `path`; raises `ConfigError`."""
     root = Table.load(path)
-    config = Config(
-        control=root.text("control", "/run/testbed/relay.sock"),
-        state=Path(root.text("state", "/run/testbed/relay.json")),
-        interface=root.text("interface"),
+    config = RelayConfig(
+        control=root.string("control", control_socket(RELAY)),
+        state=Path(root.string("state", f"{RUN}/{RELAY}.json")),
+        interface=root.string("interface"),
         backend=cast(BackendChoice, root.choice("backend", ("auto", "netem", "relay"), "auto")),
         impairment=Impairment(
-            delay_ms=root.number("delay-ms", 0.0),
-            jitter_ms=root.number("jitter-ms", 0.0),
-            loss=root.number("loss", 0.0, most=100),
-            rate=root.number("rate", 0.0),
+            delay_ms=root.amount("delay-ms", 0.0),
+            jitter_ms=root.amount("jitter-ms", 0.0),
+            loss=root.amount("loss", 0.0, most=100),
+            rate=root.amount("rate", 0.0),
         ),
     )
-    root.done()
+    root.finish()
     return config

@@ -1,6 +1,6 @@
 """The IKE SAs of this node's charon, read over vici, its control protocol.
 
-    python3 -m testbed.node.associations
+    python3 -m testbed.node.ike_sas
     [{"state": "ESTABLISHED", "remote-id": "mn", "initiator-spi": "0f1e…", "responder-spi": "8796…"}]
 
 Exit code 1 and a line on standard error where charon cannot be asked.
@@ -28,7 +28,7 @@ def read(sections: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(prog="testbed.node.associations")
+    parser = argparse.ArgumentParser(prog="testbed.node.ike_sas")
     parser.parse_args(arguments)
     try:
         print(json.dumps(read(list(vici.Session().list_sas()))))

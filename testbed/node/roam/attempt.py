@@ -6,14 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from testbed.agreed import IPSEC_DEVICE
 from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
-from testbed.node.roam.config import Bounds, Config
 from testbed.node.roam.dhcp import Dhcp
-from testbed.node.roam.links import IPSEC_DEVICE, Lease, Links
-from testbed.node.roam.mobile_ip import Event, MobileIp
+from testbed.node.roam.links import Lease, Links
+from testbed.node.roam.mobile_ip import Message, MobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.move import Move, Outcome
 from testbed.node.roam.registration import Registration, Target
+from testbed.node.roam.roam_toml import Bounds, RoamConfig
 from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
 
 
@@ -21,7 +22,7 @@ from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
 class Node:
     """What a mobile node consists of, and where it stands."""
 
-    config: Config
+    config: RoamConfig
     links: Links
     dhcp: Dhcp
     mobile_ip: MobileIp
@@ -48,7 +49,7 @@ class Node:
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
 
-    def heard(self, event: Event) -> None:
+    def heard(self, event: Message) -> None:
         """Let the monitor see an event of the Mobile IP daemon."""
         if self.monitor is not None and self.network is not None:
             # IPsec inside MIPv4 is bound to the home address and is left out at home alone.
@@ -57,7 +58,7 @@ class Node:
             self.monitor.heard(event, inside)
 
 
-class Association:
+class Attempt:
     """One attempt to be reachable at the home address on the network a move leads to."""
 
     def __init__(self, node: Node, move: Move, bounds: Bounds, patient: bool) -> None:
@@ -87,7 +88,7 @@ class Association:
         discarded: asyncio.Task[None] | None = None
         if fresh:
             node.join(move.network)
-            move.reached("link", "link")
+            move.reached("link")
             if node.vpn is not None and node.config.stack == "mip-in-ipsec":
                 # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
                 discarded = asyncio.create_task(node.vpn.destroy())
@@ -154,7 +155,7 @@ class Association:
             self._move.tell("ike-failed", reason=str(error))
             raise
         lent = str(tunnel.inner) if tunnel.inner else None
-        self._move.reached("ike", "ike", local=str(local), inner=lent)
+        self._move.reached("ike", local=str(local), inner=lent)
         return tunnel
 
     async def _register_address(self, interface: str, care_of: IPv4Address) -> Outcome:
@@ -166,7 +167,7 @@ class Association:
         if outcome.complete:
             mode = "foreign-agent" if isinstance(target, Agent) else "co-located"
             mode = "home" if isinstance(target, Home) else mode
-            self._move.reached("registration", "registered", mode=mode, detail=outcome.detail)
+            self._move.reached("registration", mode=mode, detail=outcome.detail)
         return outcome
 
 
@@ -174,8 +175,8 @@ def _tell_address(move: Move, attachment: Attachment) -> None:
     match attachment:
         case Lease(address=address, router=router):
             gateway = str(router) if router else None
-            move.reached("address", "address", how="dhcp", care_of=str(address.ip), router=gateway)
+            move.reached("address", how="dhcp", care_of=str(address.ip), router=gateway)
         case Agent(address=agent, care_of=care_of):
-            move.reached("address", "address", how="agent", care_of=care_of, agent=agent)
+            move.reached("address", how="agent", care_of=care_of, agent=agent)
         case Home():
-            move.reached("address", "address", how="home", care_of=None)
+            move.reached("address", how="home", care_of=None)

@@ -1,0 +1,63 @@
+"""What the host and the programs inside nodes agree on: both read this file, which needs Python alone.
+
+The Mobile IP daemons stand alone: `python -m testbed.mobileip` takes its paths from its configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, Literal, get_args
+
+RUN: Final = "/run/testbed"
+"""The folder of what a node's programs keep while it runs: control sockets and notes."""
+IMPAIRMENTS: Final = f"{RUN}/impairments"
+"""The folder of what the kernel does on networks without a hub: NETWORK.json, as a relay's state would be."""
+ROAM: Final = "roam"
+"""The service that moves a mobile node: its control socket and the source of its events."""
+RELAY: Final = "relay"
+"""The service that delays packets on a hub."""
+READY: Final = "ready"
+"""The event of a service, and of a program of traffic, that can do its work from now on."""
+MOVE_STARTED: Final = "move-started"
+SETTLED: Final = "settled"
+"""The first and the last event of a move, whatever came of it."""
+IPSEC_DEVICE: Final = "ipsec0"
+"""The interface of IPsec in userspace: packets on it are not yet encrypted, or not any more."""
+HUB_TABLE: Final = 436
+HUB_PREFERENCE: Final = 430
+"""Routing table and preference of the rule that keep packets from crossing a hub untreated."""
+
+
+class Op(StrEnum):
+    """Requests to control sockets: roam takes STATE, MOVE, IPSEC and REPAIR, a relay takes STATE and SET."""
+
+    STATE = "state"
+    MOVE = "move"
+    IPSEC = "ipsec"
+    REPAIR = "repair"
+    SET = "set"
+
+
+Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
+STACKS: Final[tuple[Stack, ...]] = get_args(Stack)
+"""Mobile IPv4 alone, inside IPsec, and with IPsec inside it (RFC 4093 §2)."""
+
+STEPS: Final[Mapping[str, str]] = {
+    "link": "link",
+    "address": "address",
+    "ike": "ike",
+    "registration": "registered",
+    "data": "data",
+}
+"""The steps of a hand-off in order, as its timeline has them, each with the event that reports it."""
+
+READABLE: Final = "readable by anybody on this link"
+"""Text in every packet of probe and session, to be looked for in captures."""
+PROBE_MARKER: Final = f"testbed probe: {READABLE}".encode()
+"""What the probe's packets end with."""
+
+
+def control_socket(service: str) -> str:
+    """The path of a service's control socket."""
+    return f"{RUN}/{service}.sock"

@@ -112,8 +112,8 @@ class _Crew:
         threads = ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify")
         futures: set[Future[None]] = set()
         try:
-            for stage in existing:
-                futures.add(threads.submit(self._lab, PlannedLab([stage]), str(self._job.existing), True))
+            if existing:  # whose runs come one after the other, like those of any lab
+                futures.add(threads.submit(self._lab, PlannedLab(existing), str(self._job.existing), True))
             for number, lab in enumerate(labs, 1):
                 futures.add(threads.submit(self._lab, lab, f"verify-{self._token}-{number}", False))
             for future in as_completed(futures):
@@ -175,21 +175,24 @@ class _Crew:
         return render_lab(topology, lab=name, secrets=keys, templates=self._job.templates)
 
     def _lab(self, lab: PlannedLab, name: str, existing: bool) -> None:
-        """Bring one lab up, carry out the runs of each stage, take it down."""
+        """Bring one lab up, carry out the runs of each stage, take it down.
+
+        An existing lab is what each of its stages needs, and stays as it is.
+        """
         job = self._job
         there = existing
         try:
             for number, stage in enumerate(lab.stages, 1):
                 if self._stopping.is_set():
                     return
-                label = name if number == 1 else f"{name}.{number}"
+                label = name if existing or number == 1 else f"{name}.{number}"
                 if not existing:
                     try:
                         there = self._ready(stage, name, label)
                     except KeyboardInterrupt:  # stopping, it has removed what it made of a new lab
                         return
                 if there:
-                    self._runs(stage, name, label, last=stage is lab.stages[-1])
+                    self._runs(stage, name, label, last=existing or stage is lab.stages[-1])
         except Stopped:
             pass
         finally:
@@ -199,7 +202,8 @@ class _Crew:
     def _ready(self, stage: Stage, name: str, label: str) -> bool:
         """Make a lab what a stage needs, from nothing or from what the stage before needed.
 
-        Where that fails its runs decide nothing, and the lab is removed: the next stage begins with another.
+        Where that fails its runs decide nothing, and the lab is removed unless labs are kept: the next stage
+        begins with another.
         """
         job = self._job
         job.progress.show(f"bringing up {stage.topology.name} as {label}")
@@ -210,7 +214,8 @@ class _Crew:
             )  # fmt: skip
         except TestbedError as error:
             self._fail(stage, f"lab {label} did not come up: {error.message}")
-            remove_labs(job.engine, name)
+            if not job.keep:
+                remove_labs(job.engine, name)
             return False
         return True
 

@@ -427,6 +427,35 @@ def test_keep_leaves_the_labs(stage):
     assert stage.up and not stage.down
 
 
+def test_keep_leaves_a_lab_that_did_not_come_up_for_people_to_look_at(stage):
+    stage.verification.keep, stage.refused = True, ("scenario-2.1",)
+    stage.verification.verify(*planned_apart("2.1-fa-mn-deaf"))
+    assert not stage.up and not stage.down
+
+
+def test_runs_in_an_existing_lab_come_one_after_the_other(stage, monkeypatch):
+    """Also those of a stage that was divided so that two labs could share it."""
+    scenario, stages = planned("2.1-fa-mn-deaf")
+    (only,) = stages
+    halves = PlannedLab([only]).halves()
+    assert all(half.stages[0].runs for half in halves)
+    running, most = [], []
+
+    def runs(self, stage, name, label, *, last):
+        running.append(label)
+        most.append((len(running), label, last))
+        time.sleep(0.05)
+        running.remove(label)
+
+    monkeypatch.setattr(verify_module._Crew, "_runs", runs)
+    monkeypatch.setattr(verify_module._Crew, "_is", lambda self, actual, topology: True)
+    monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
+    stage.verification.existing = "mine"
+    stage.verification.verify(scenario, halves)
+    assert most == [(1, "mine", True)] * 2  # and none of them takes anything down for the next
+    assert not stage.up and not stage.down
+
+
 def test_a_mistake_of_ours_ends_everything_and_takes_labs_down(stage):
     def hold(crew):
         raise ZeroDivisionError

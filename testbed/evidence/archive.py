@@ -11,12 +11,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Final
 
-from testbed.errors import DISK_FULL, TestbedError, UsageError, cannot_write
-from testbed.evidence.folder import MARK, is_evidence
+from testbed.errors import DISK_FULL, ErrorGroup, TestbedError, UsageError, cannot_write
+from testbed.evidence.folder import MARK, is_evidence, is_inside
 
 MOST_BYTES: Final = 4 * 2**30
 """An archive that holds more than this is refused: a hundred times the evidence of a matrix."""
@@ -71,9 +71,10 @@ def opened(path: Path) -> Iterator[Path]:
         try:
             yield _inside(Path(folder))
         except TestbedError as error:  # it names a folder that is gone when somebody reads this
-            error.message = error.message.replace(folder, str(path))
-            if error.source:
-                error.source = replace(error.source, file=error.source.file.replace(folder, str(path)))
+            for one in (error, *(error.errors if isinstance(error, ErrorGroup) else ())):
+                one.message = one.message.replace(folder, str(path))
+                if one.source:
+                    one.source = replace(one.source, file=one.source.file.replace(folder, str(path)))
             raise
 
 
@@ -211,11 +212,10 @@ class _Room:
 
     def put(self, name: str, read: Callable[[int], bytes], mode: int) -> None:
         """Write one file as far as it has the right to be there."""
-        place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts or "\\" in name or not place.parts:
+        if not is_inside(name):
             raise DamagedArchive(f"{self._path}: {name!r} leads out of the evidence folder")
         self._files += 1
-        target = self._folder / place
+        target = self._folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as out:
             while data := read(2**20):

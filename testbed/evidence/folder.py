@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from testbed.agreed import ROAM
-from testbed.errors import UsageError
+from testbed.errors import Source, TestbedError, UsageError
 from testbed.evidence.handoff import HandOffs
 from testbed.evidence.record import read_lines, read_record
 from testbed.evidence.run import CaptureRecord, EventRecord, Observation, RunRecord, StepRecord
@@ -45,6 +45,13 @@ def topology_path(name: str | None = None) -> str:
 def capture_path(tap: str) -> str:
     """The capture of a tap NODE/NETWORK, relative to the folder of its run."""
     return f"{CAPTURES}/{tap.replace('/', '-')}.pcap"
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that evidence gives to a file is one inside the folder that the name is relative to."""
+    place = PurePosixPath(name)
+    leads_out = place.is_absolute() or ".." in place.parts or "\\" in name
+    return bool(place.parts) and not leads_out and "\0" not in name
 
 
 def is_evidence(folder: Path) -> bool:
@@ -89,8 +96,10 @@ class RunFolder:
         return list(read_lines(StepRecord, self.folder / STEPS))
 
     def frames(self, file: str) -> list[Frame]:
-        """The frames of one capture, by its path in this folder. Raises `CaptureError`."""
-        return read_capture(self.folder / file)
+        """The frames of one capture, by its path in this folder. Raises `CaptureError`, also for a part."""
+        if not is_inside(file):
+            raise CaptureError(f"{file!r} is no file of the evidence")
+        return read_capture(self.folder / file, whole=True)
 
     def captures(self) -> Iterator[tuple[Path, list[Frame] | CaptureError]]:
         """The file (NODE-NETWORK.pcap) and the frames of every capture, or why it cannot be read."""
@@ -127,6 +136,15 @@ class EvidenceFolder:
     def versions(self) -> Versions | None:
         """With what the evidence was made."""
         return read_record(Versions, self.folder / VERSIONS)
+
+    def file(self, name: str) -> Path:
+        """A file by the name that another file of the folder has for it.
+
+        Raises `TestbedError` for a name that leads out of the folder.
+        """
+        if not is_inside(name):
+            raise TestbedError(f"{name!r} is no file of the evidence", source=Source(str(self.folder)))
+        return self.folder / name
 
     @property
     def written(self) -> datetime | None:

@@ -62,7 +62,7 @@ def read_record(model: type[M], path: Path) -> M | None:
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TestbedError(f"not JSON: {error}", source=Source(str(path))) from error
     if issubclass(model, Versioned):
         _check_version(data, path)
@@ -81,7 +81,7 @@ def read_lines(model: type[M], path: Path) -> Iterator[M]:
         source = Source(str(path), number)
         try:
             data = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TestbedError(f"not JSON: {error}", source=source) from error
         yield _validated(model, data, source)
 

@@ -74,8 +74,13 @@ class _Wires:
         for name in taps:
             tap = self.tap(name)
             if self.captured:
+                # A capture that had died has no number; all that it captured is what it had by then.
                 number = self.captured.get(name)
-                tap = replace(tap, frames=tap.frames[: number or 0], alive=number is not None)
+                if number is not None and number > len(tap.frames):
+                    raise StepError(
+                        f"{number} packets were captured at {name}, of which {len(tap.frames)} are left"
+                    )
+                tap = replace(tap, frames=tap.frames[:number], alive=number is not None)
             try:
                 found.append(tap.match(expression, self.hosts))
             except FilterError as error:
@@ -96,6 +101,8 @@ def decide_look(
     """Whether an expectation holds by one look at the lab; `began` is what was seen at the beginning."""
     if look.error is not None:
         return Decision(None, look.error)
+    if look.events > len(events):
+        return Decision(None, f"{look.events} events had arrived, of which {len(events)} are left")
     sight = Sight(
         facts=facts,
         wires=_Wires(tap, hosts, look.captured),

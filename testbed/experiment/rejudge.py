@@ -131,6 +131,6 @@ class _Judge:
 
     def _topology(self, path: str) -> LoadedTopology:
         if path not in self.loaded:
-            file = str(self.folder.folder / path)
+            file = str(self.folder.file(path))
             self.loaded[path] = load_topology(file, templates=self.templates)
         return self.loaded[path]

@@ -298,14 +298,14 @@ class _Crew:
 
 
 def _leave(access: LabAccess) -> None:
-    """End the mobile node's IPsec sessions before it is replaced: a gateway that still has them would go on
-    asking for a peer that is no more, and be seen doing so in the runs of the next stage.
+    """End the mobile node's IPsec sessions before the next stage, which may replace it: a gateway that still
+    has them would go on asking for a peer that is no more, and be seen doing so in the runs of that stage.
     """
     node = access.mobile_node
     for role in access.topology.node_roles(node):
         for name, service in role.services.items():
             if service.ike_sas:
-                with suppress(StepError):  # it is replaced either way
+                with suppress(StepError):  # `up` replaces the node, or starts the service again
                     set_service(access, node, name, "down")
 
 

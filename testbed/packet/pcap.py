@@ -176,8 +176,11 @@ class CaptureReader:
         return CaptureError(f"not a capture: {what}", source=Source(self.name))
 
 
-def read_capture(path: Path) -> list[Frame]:
-    """All frames of a file, in its order; an unfinished last record is left out."""
+def read_capture(path: Path, *, whole: bool = False) -> list[Frame]:
+    """All frames of a file, in its order; an unfinished last record is left out unless it is to be `whole`.
+
+    Raises `CaptureError`.
+    """
     reader = CaptureReader(str(path))
     try:
         frames = reader.feed(path.read_bytes())
@@ -186,6 +189,8 @@ def read_capture(path: Path) -> list[Frame]:
     if not reader.started:
         short = "too short" if reader.pending else "empty"
         raise CaptureError(f"not a capture: {short}", source=Source(str(path)))
+    if whole and reader.pending:
+        raise CaptureError("it ends in the middle of a packet", source=Source(str(path)))
     return frames
 
 

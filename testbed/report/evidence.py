@@ -33,7 +33,7 @@ class Evidence(EvidenceFolder):
     @cached_property
     def _read(self) -> Callable[[str], Topology | None]:
         """Reads a topology file once for this reading of the folder: a later reading may find another."""
-        return cache(lambda path: _topology(self.folder / path))
+        return cache(lambda path: _topology(self.file(path)))
 
     def lab(self, name: str) -> LabFacts | None:
         """What the verdicts say of a lab; of several (`a, b`), of the first."""

@@ -5,21 +5,24 @@ import shutil
 from typing import ClassVar
 
 import pytest
-from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse, play_captures
+from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse, frame, play_captures
 from scapy.layers.inet import IP, UDP
 
 from testbed.claim.probe import ProbeReport
 from testbed.cli import main
 from testbed.data import data_dir
-from testbed.errors import UsageError
+from testbed.errors import TestbedError, UsageError
+from testbed.evidence.archive import pack
 from testbed.evidence.folder import EvidenceFolder
 from testbed.experiment.evidence import Evidence
+from testbed.experiment.judge import _Wires
 from testbed.experiment.plan import PlannedRun, choose_claims
 from testbed.experiment.rejudge import judge_evidence
 from testbed.experiment.run import carry_out
 from testbed.experiment.traffic import Probe
 from testbed.experiment.verdict import claim_results, verdicts_of
 from testbed.packet.pcap import RAW_IP, read_capture, write_pcap
+from testbed.packet.taps import TapFrames
 from testbed.topology.load import load_topology
 
 OWN = """\
@@ -142,8 +145,30 @@ def state_edited(folder):
     look(folder, "expect/1", seen={"bindings": [row]})
 
 
+def event_edited(folder):
+    def change(read):
+        return [one | {"event": "denied"} if one["event"] == "registered" else one for one in read]
+
+    lines(folder, "events.jsonl", change)
+
+
 def event_removed(folder):
     lines(folder, "events.jsonl", lambda read: [one for one in read if one["event"] != "registered"])
+
+
+def cut_short(folder):
+    file = folder / FOLDER / "captures/mn-hotel.pcap"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def tap_file(name):
+    def change(folder):
+        file = folder / FOLDER / "captures.json"
+        record = json.loads(file.read_text())
+        record["taps"]["mn/hotel"]["file"] = name
+        file.write_text(json.dumps(record))
+
+    return change
 
 
 def probe_row_removed(folder):
@@ -159,7 +184,16 @@ def probe_row_removed(folder):
 SABOTAGES = [
     (packet_removed, "refuted", "2 of 7 captured"),
     (state_edited, "refuted", "binding to 192.0.2.7"),
-    (event_removed, "refuted", "0 seen"),
+    (event_edited, "refuted", "0 seen"),
+    (event_removed, "inconclusive", "events had arrived, of which"),
+    (cut_short, "inconclusive", "the capture at mn/hotel cannot be read: it ends in the middle of a packet"),
+    (tap_file("../../../../secret.pcap"), "inconclusive", "secret.pcap' is no file of the evidence"),
+    (tap_file("/etc/hostname"), "inconclusive", "'/etc/hostname' is no file of the evidence"),
+    (
+        lambda folder: look(folder, "steps/2/expect", captured={"mn/hotel": 99}),
+        "inconclusive",
+        "99 packets were captured at mn/hotel, of which 8 are left",
+    ),
     (probe_row_removed, "refuted", "9 sent, 1 lost"),
     (lambda folder: look(folder, "expect/4", seen={"requests-accepted": 8}), "refuted", "grew by 1"),
     (lambda folder: look(folder, "expect/4/begin", seen={"requests-accepted": 8}), "refuted", "grew by 1"),
@@ -190,7 +224,7 @@ def test_sabotage_turns_the_verdict_and_says_by_what(folder, sabotage, verdict, 
 
 
 def test_a_machine_that_was_busy_is_no_refutation_again(folder):
-    event_removed(folder)
+    event_edited(folder)
     file = folder / FOLDER / "run.json"
     record = json.loads(file.read_text())
     record["health"]["late_ms"] = 380.0
@@ -203,7 +237,7 @@ def test_the_command(folder, capsys, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     assert main(["judge", str(folder)]) == 0
     assert "1 of 1 reproduced; 1 of 1 as stored" in capsys.readouterr().out
-    event_removed(folder)
+    event_edited(folder)
     assert main(["judge", str(folder), "--claim", "mine"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "mine is refuted: events registered of mn: exactly 1: 0 seen" in out
@@ -223,3 +257,35 @@ def test_evidence_that_cannot_be_judged_says_why(folder, tmp_path):
         judge(folder)
     with pytest.raises(UsageError):
         judge(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../topology.yaml", "topologies/../../own.yaml", "", "."])
+def test_a_topology_outside_of_the_evidence_is_not_read(folder, name):
+    file = folder / FOLDER / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"topology": name}))
+    with pytest.raises(TestbedError, match="is no file of the evidence"):
+        judge(folder)
+
+
+def test_evidence_that_is_nested_too_deep_is_one_clear_error(folder):
+    (folder / FOLDER / "observations.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(TestbedError, match="not JSON") as caught:
+        judge(folder)
+    assert str(caught.value.source).endswith("observations.jsonl:1")
+
+
+def test_every_fault_of_a_topology_in_an_archive_names_the_archive(folder, tmp_path, capsys):
+    path = tmp_path / "evidence.zip"
+    (folder / "topology.yaml").write_text("name: own\n")
+    pack(folder, path, tmp_path / "part")
+    assert main(["judge", str(path)]) == 4
+    error = capsys.readouterr().err
+    assert error.count(f"{path}/topology.yaml:1:1: ") == 3 and "/testbed-evidence-" not in error
+
+
+def test_what_a_capture_had_before_it_died_is_seen_at_a_look():
+    """A dead capture proves no silence, but an answer that it has was sent."""
+    dead = TapFrames("gw/internet", (frame(bytes(28)),) * 3, alive=False)
+    wires = _Wires(lambda name: dead, {}, {"firewall/internet": 0})
+    (found,) = wires.match_all(["gw/internet"], "")
+    assert (len(found.frames), found.alive) == (3, False)

@@ -87,7 +87,7 @@ class Seen(Part):
         return None
 
     def judge(self, sight: Sight) -> Decision:
-        """Whether it holds, from what was recorded. Raises `StepError` where that cannot be told."""
+        """Whether it holds, from what was recorded. Raises `StepError` where that is not known."""
         raise NotImplementedError
 
 

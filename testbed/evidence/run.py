@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue, NonNegativeInt
 
 from testbed.evidence.health import Health
 from testbed.evidence.record import Record
@@ -61,7 +61,7 @@ class Observation(Record):
     """When it ended, in s since the epoch."""
     events: int = Field(ge=0)
     """How many of the events in events.jsonl had arrived by then."""
-    captured: dict[str, int] = Field(default_factory=dict)
+    captured: dict[str, NonNegativeInt] = Field(default_factory=dict)
     """Tap (NODE/NETWORK) → how many frames it had captured by then, where its capture was running; empty: the
     whole captures count."""
     logs_ended: list[str] = Field(default_factory=list)

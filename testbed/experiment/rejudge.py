@@ -80,6 +80,8 @@ def judge_evidence(
     verdicts = folder.verdicts
     if verdicts is None:
         raise UsageError(f"{folder.folder} holds hand-offs and no claims", hint="testbed report shows it")
+    if not verdicts.claims:
+        raise UsageError(f"{folder.folder} has no verdict on any claim", hint="verify decides at least one")
     if verdicts.schema_version < SCHEMA_VERSION:
         raise UsageError(
             f"{folder.folder} was written by an older testbed, which did not record what verdicts were "

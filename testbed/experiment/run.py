@@ -51,9 +51,6 @@ def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evi
         try:
             if all(_take(index, step, performer, steps) for index, step in enumerate(experiment.steps)):
                 _observe(experiment, observer, captures)
-        except StepError as failed:
-            error = failed.message
-            raise
         finally:
             problems = performer.undo()
         if problems:
@@ -61,7 +58,7 @@ def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evi
     except Stopped:
         raise
     except TestbedError as failed:
-        error = error or failed.message
+        error = failed.message
     lost = _keep(captures, folder)
     health, unknown = _health(pulse, captures, observer.traffic)
     record = RunRecord(

@@ -257,6 +257,8 @@ def test_evidence_that_cannot_be_judged_says_why(folder, tmp_path):
         judge(folder)
     with pytest.raises(UsageError):
         judge(tmp_path / "nowhere")
+    file.write_text(json.dumps({"schema_version": 2, "claims": []}))
+    assert main(["judge", str(folder)]) == 2  # nothing decided is not everything reproduced
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../topology.yaml", "topologies/../../own.yaml", "", "."])

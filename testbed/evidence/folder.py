@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from testbed.agreed import ROAM
 from testbed.errors import UsageError
 from testbed.evidence.handoff import HandOffs
 from testbed.evidence.record import read_lines, read_record
@@ -102,9 +103,7 @@ class RunFolder:
     @property
     def path(self) -> list[str]:
         """The networks the mobile node went to, in order."""
-        places = [
-            str(e.fields["network"]) for e in self.events if e.source == "roam" and "network" in e.fields
-        ]
+        places = [str(e.fields["network"]) for e in self.events if e.source == ROAM and "network" in e.fields]
         return [place for before, place in zip([None, *places], places, strict=False) if place != before]
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from testbed.agreed import RUN
 from testbed.errors import StepError
 from testbed.evidence.folder import capture_path
 from testbed.evidence.run import CapturedTap, CaptureRecord
@@ -27,7 +28,7 @@ from testbed.packet.pcap import CaptureError, CaptureReader, Frame, write_pcap
 from testbed.packet.taps import Matched, TapFrames
 from testbed.topology.names import host_addresses
 
-FOLDER: Final = "/run/testbed/captures"
+FOLDER: Final = f"{RUN}/captures"
 OCTETS: Final = 4096
 """Captured of each packet. The kernel's buffer holds so many packets of this size, however short they are."""
 START_WITHIN: Final = 8.0

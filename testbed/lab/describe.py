@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from testbed.agreed import RELAY, ROAM
 from testbed.document.functions import Function
 
 State = Mapping[str, Any]
@@ -77,9 +78,9 @@ def _left(state: State) -> str:
 
 
 _WORDS: Final[Mapping[str, Callable[[State], str]]] = {
-    "roam": mobile_node,
+    ROAM: mobile_node,
     Function.MOBILE_NODE: _registration,
     Function.HOME_AGENT: _bindings,
     Function.FOREIGN_AGENT: _visitors,
-    "relay": _link,
+    RELAY: _link,
 }

@@ -247,14 +247,14 @@ def test_a_gateway_of_ones_own_is_asked_as_its_manifest_says(observer, lab, tmp_
     text = text.replace("name: vpn-gateway", "name: x-gateway\nacts-as: [vpn-gateway]")
     (tmp_path / "roles").mkdir()
     manifest = tmp_path / "roles" / "x-gateway.yaml"
-    manifest.write_text(text.replace("python3 -m testbed.node.associations", "ikectl --json show sa"))
+    manifest.write_text(text.replace("python3 -m testbed.node.ike_sas", "ikectl --json show sa"))
     file = tmp_path / "mine.yaml"
     roles = "{gw: {roles: [router, ospf, x-gateway]}}"
     file.write_text(f"name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nnodes: {roles}\n")
     lab.topology = load_topology(str(file), templates=tmp_path)
     lab.outputs["ikectl --json show sa"] = established("mn")
     assert held(observer, perimeter={"from": "core", "associations": {"exactly": 1}})
-    manifest.write_text(text.replace("    ike-sas: python3 -m testbed.node.associations\n", ""))
+    manifest.write_text(text.replace("    ike-sas: python3 -m testbed.node.ike_sas\n", ""))
     lab.topology = load_topology(str(file), templates=tmp_path)
     finding = judge(observer, perimeter={"from": "core", "associations": {"exactly": 0}})
     assert finding.held is None and "no role of gw says how its IKE SAs are read" in finding.observed

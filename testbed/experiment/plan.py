@@ -16,6 +16,7 @@ from testbed.document.part import Stack
 from testbed.document.read import dotted
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.evidence.verdicts import KINDS, Kind
+from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
@@ -237,12 +238,21 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
 
 
 def _fixed(topology: LoadedTopology) -> str:
-    """What labs have in common that differ in mobile nodes alone."""
-    document = topology.document
-    nodes = {name: node for name, node in document["nodes"].items() if not node.get("attaches")}
-    return json.dumps(
-        [topology.name, document.get("networks"), nodes, document.get("images")], sort_keys=True, default=str
-    )
+    """What labs have in common that differ in mobile nodes alone: networks and what makes the other nodes."""
+    rendered = render_lab(topology, lab="", secrets=REDACTED, templates=topology.templates)
+    nodes = {
+        name: (
+            node.roles,
+            {path: (file.content, file.mode) for path, file in node.files.items() if not file.live},
+            dict(node.sysctls),
+            sorted(node.capabilities),
+            node.image,
+            node.links,
+        )
+        for name, node in rendered.nodes.items()
+        if None not in node.links.values()
+    }
+    return json.dumps([topology.name, topology.document["networks"], nodes], sort_keys=True, default=str)
 
 
 def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -99,6 +100,7 @@ def parse_value(text: str, shown: str) -> Any:
     return value
 
 
+@lru_cache(64)  # runs of one verification read the same files again and again, and nodes are never changed
 def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
     try:
         node: Node | None = yaml.compose(text, Loader=_Loader)
@@ -136,8 +138,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
         "undefined alias": "write its anchor, &NAME, further up",
         "another document": "one file, one document: leave out the second ---",
     }
-    hint = next((hint for text, hint in hints.items() if text in problem), None)
-    return f"not valid YAML: {problem}", hint
+    return f"not valid YAML: {problem}", next((hints[text] for text in hints if text in problem), None)
 
 
 class _Reader:

@@ -223,3 +223,10 @@ def test_evidence_that_cannot_be_judged_says_why(folder, tmp_path):
         judge(folder)
     with pytest.raises(UsageError):
         judge(tmp_path / "nowhere")
+
+
+def test_evidence_without_its_topology_is_incomplete(folder, capsys):
+    (folder / "topology.yaml").unlink()
+    assert main(["judge", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{folder} has no topology.yaml" in error and "the evidence is incomplete" in error

@@ -174,7 +174,7 @@ class Sight:
 
 
 class Decision(NamedTuple):
-    """Whether an expectation holds (None: cannot be told), and what was observed."""
+    """Whether an expectation holds (None: undecided), and what was observed."""
 
     held: bool | None
     observed: str
@@ -188,5 +188,5 @@ def rows(state: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """The rows of a list that a daemon reports. Raises `StepError` where it reports none."""
     found = state.get(key)
     if not isinstance(found, list):
-        raise StepError(f"the daemon tells no {key}")
+        raise StepError(f"the daemon reports no {key}")
     return found

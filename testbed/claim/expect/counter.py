@@ -47,13 +47,13 @@ class Counter(Counted):
             raise StepError(f"{self.node} has no Mobile IP daemon to count")
         counters = lab.state(self.node, daemon).get("counters")
         if not isinstance(counters, dict):
-            raise StepError(f"{daemon} of {self.node} tells no counters")
+            raise StepError(f"{daemon} of {self.node} reports no counters")
         return counters
 
     def judge(self, sight: Sight) -> Decision:
         """Compare with the beginning, unless the daemon has begun anew in between."""
         if self.name not in sight.seen:
-            raise StepError(f"{self.node} has counted no {self.name}; it tells {', '.join(sight.seen)}")
+            raise StepError(f"{self.node} has counted no {self.name}; it reports {', '.join(sight.seen)}")
         daemons = _daemons(sight.facts, self.node)
         if any(
             one.node == self.node and one.name == "ready" and one.source in daemons for one in sight.events

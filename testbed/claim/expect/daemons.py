@@ -14,7 +14,7 @@ from testbed.errors import StepError
 
 
 class Daemons(Seen):
-    """Services that one node's supervisor keeps running: one machine that holds all of them."""
+    """Services that run on one node, so all on one machine."""
 
     word = "daemons"
     title = "Services that run on one node"
@@ -42,7 +42,7 @@ class Daemons(Seen):
         ]
         # Its exit code is how many services are not up, which may be others; from 100 on it did not look.
         if done.code >= 100 or not any(one["state"] for one in services):
-            raise StepError(f"{self.node} does not tell what it runs: {done.complaint}")
+            raise StepError(f"{self.node} does not report what it runs: {done.complaint}")
         return {"container": lab.container(self.node)[:12], "services": services}
 
     def judge(self, sight: Sight) -> Decision:
@@ -54,5 +54,5 @@ class Daemons(Seen):
         untold = [one["name"] for one in services if one["name"] in self.running and one["name"] not in told]
         missing = [name for name in self.running if told.get(name) != "run" and name not in untold]
         text += f", not {' nor '.join(missing)}" if missing else ""
-        text += f", and does not tell of {' and '.join(untold)}" if untold else ""
+        text += f", and does not report on {' and '.join(untold)}" if untold else ""
         return Decision(False if missing else None if untold else True, text)

@@ -157,7 +157,7 @@ def test_daemons_that_one_container_holds(observer, lab):
 def test_a_supervisor_that_cannot_be_asked_does_not_say_no(observer, lab, done, why):
     lab.outputs["sv status"] = done
     finding = judge(observer, daemons={"node": "gw", "running": "charon"})
-    assert finding.held is None and finding.observed == f"gw does not tell what it runs: {why}"
+    assert finding.held is None and finding.observed == f"gw does not report what it runs: {why}"
 
 
 def test_a_service_that_the_supervisor_knows_nothing_of(observer, lab):
@@ -169,7 +169,7 @@ down: /etc/testbed/services/home-agent: 3s, normally up
     lab.outputs["sv status"] = Done(2, report, b"")
     assert held(observer, daemons={"node": "gw", "running": "charon"})
     finding = judge(observer, daemons={"node": "gw", "running": ["charon", "bird"]})
-    assert finding.held is None and finding.observed.endswith("and does not tell of bird")
+    assert finding.held is None and finding.observed.endswith("and does not report on bird")
     assert held(observer, daemons={"node": "gw", "running": ["bird", "home-agent"]}) is False
 
 
@@ -304,7 +304,7 @@ def test_counters_count_from_the_beginning_of_the_run(observer, lab):
     assert held(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
     finding = judge(observer, counter={"node": "fa-hotspot", "name": "requests-recieved", "exactly": 0})
     assert finding.held is None
-    assert finding.observed == "fa-hotspot has counted no requests-recieved; it tells requests-received"
+    assert finding.observed == "fa-hotspot has counted no requests-recieved; it reports requests-received"
     lab.say("fa-hotspot", "foreign-agent", "ready")
     finding = judge(observer, counter={"node": "fa-hotspot", "name": "requests-received", "exactly": 2})
     assert finding.held is None and "counts from zero again" in finding.observed

@@ -26,7 +26,7 @@ def set_(
 ) -> None:
     """Change impairments of a running lab's networks at once; no node is replaced.
 
-    The hub of a network impairs its packets. Without a hub the kernel of each node does so, and requires netem
+    The hub of a network impairs its packets. Without a hub each node's kernel does so, and requires netem
     (else exit code 3). A later `up` keeps the values.
     """
     from testbed.lab.impairments import change_lab

@@ -202,7 +202,7 @@ _Same = tuple[str, frozenset[tuple[str, Any]], str]
 
 
 def _same(topology: LoadedTopology) -> _Same:
-    """What equal labs have in common, whoever asks for them: the name, and all that is rendered."""
+    """What equal labs have in common, whatever run needs them: the name, and all that is rendered."""
     rendered = {key: topology.document.get(key) for key in ("networks", "nodes", "images")}
     return (
         topology.name,

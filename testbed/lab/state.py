@@ -108,7 +108,7 @@ def check_mine(engine: Engine, name: str) -> None:
 
 
 def others_labs(engine: Engine) -> list[ActualLab]:
-    """Return the labs that are not known to be one's own."""
+    """Return the labs that are not known to belong to this user."""
     return [lab for lab in read_labs(engine).values() if lab.owner != names.owner()]
 
 

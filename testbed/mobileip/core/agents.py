@@ -74,7 +74,7 @@ class Agent:
         return self.mobility.sequence < min(earlier.mobility.sequence, _FIRST_AFTER_ROLLOVER)
 
     def on_other_subnet(self, other: Agent) -> bool:
-        """Whether both tell their prefixes and have none in common (§2.4.2.2)."""
+        """Whether both advertise their prefixes and have none in common (§2.4.2.2)."""
         return bool(self.prefixes and other.prefixes) and not self.prefixes & other.prefixes
 
     def overdue(self, now: float) -> bool:

@@ -147,7 +147,7 @@ def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
 def _associations(
     tables: list[Table], first: str, second: str
 ) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
-    """The associations with peers of two kinds, told apart by the key that names the peer."""
+    """The associations with peers of two kinds, distinguished by the key that names the peer."""
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first

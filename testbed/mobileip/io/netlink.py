@@ -129,8 +129,8 @@ class Netlink:
         """Create a device that takes the IP-in-IP packets no other takes, and drops them without an answer.
 
         The device is for MPLS in IP, and the kernel drops what a device is not for. Its binding to the
-        loopback device distinguishes it from the kernel's own `tunl0`; it takes packets from everywhere all the
-        same.
+        loopback device distinguishes it from the kernel's own `tunl0`; it takes packets from
+        everywhere all the same.
         """
         with self._about(f"ipip {interface}"):
             self._ip.link(

@@ -104,7 +104,9 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
     """
     claims = loaded.topology.claims
     if not claims:
-        raise UsageError(f"{loaded.name} makes no claims", hint="testbed vocabulary says how to write one")
+        raise UsageError(
+            f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
+        )
     for one in wanted:
         if one not in claims:
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
@@ -268,7 +270,7 @@ def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:
 
 
 def _reference(loaded: LoadedTopology, topology: str | None, written: Source) -> str:
-    """A built-in topology by name; a file relative to the one that names it, at `written`."""
+    """A built-in topology by name; a file relative to the file that names it, at `written`."""
     if topology is None:
         return loaded.file
     if "/" in topology or topology.endswith(SUFFIXES):

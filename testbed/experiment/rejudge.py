@@ -111,7 +111,7 @@ class _Judge:
         loaded = self._topology(own)
         claim: Claim | None = loaded.topology.claims.get(stored.id)
         if claim is None:
-            raise UsageError(f"{own} has no claim {stored.id}, of which there is a verdict")
+            raise UsageError(f"{own} has no claim {stored.id}, but the evidence has a verdict on it")
         results: dict[RunKey, RunResult] = {
             (stored.id, kind, number): self._run(stored.id, kind, number, experiment)
             for kind in KINDS

@@ -134,7 +134,7 @@ class NodeFacts:
 
     roles: tuple[str, ...]
     links: Mapping[str, str | None]
-    """Network → address and prefix length; None for one that a mobile node can attach to."""
+    """Network → address and prefix length; None for a network that a mobile node can attach to."""
     address: str
     """The address it is known by: a mobile node's home address, else one of its links."""
     services: tuple[str, ...]

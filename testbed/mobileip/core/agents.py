@@ -96,7 +96,7 @@ class AgentList:
         return self._agents.get(address)
 
     def put(self, agent: Agent, keep: IPv4Address | None) -> None:
-        """Remember `agent`; when there are too many, the one longest silent goes, but not `keep`."""
+        """Remember `agent`; when there are too many, the longest silent agent goes, but not `keep`."""
         self._agents.pop(agent.address, None)
         self._agents[agent.address] = agent
         if len(self._agents) > MAX_AGENTS:

@@ -55,7 +55,7 @@ class MobileNode:
         self._interface: str | None = None
         self._discovering = False
         self._register = True
-        self._care_of_index = 0  # of the agent's care-of addresses, the one to try
+        self._care_of_index = 0  # which of the agent's care-of addresses to try
         self._arps_left = 0
 
     # What a connection manager says.

@@ -104,7 +104,7 @@ class Settings(Generic[C]):
 
 
 def _build(table: Table, make: Callable[[], C]) -> C:
-    """Let the core check the values; it names the one it refuses."""
+    """Let the core check the values; it names the value that it refuses."""
     try:
         return make()
     except ValueError as error:

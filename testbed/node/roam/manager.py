@@ -218,7 +218,7 @@ class Manager:
         self._begin(next(iter(up), node.network), "a registration inside is overdue")
 
     def _is_up(self, network: str) -> bool:
-        """Whether a link is joined; of one that is gone there is nothing to find out."""
+        """Whether a link is joined; False for a link that is gone."""
         try:
             return self._node.links.is_up(network)
         except LinkError as error:

@@ -45,6 +45,8 @@ class Meaning(StrEnum):
     PROTECTS = "protects"
     INNER_POOL = "inner-pool"
     PASSES = "passes"
+    PEER = "peer"
+    VISITED = "visited"
     DHCP_POOL = "dhcp-pool"
 
 
@@ -60,6 +62,8 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.PROTECTS: ("prefix", "what is reached through a VPN gateway"),
     Meaning.INNER_POOL: ("prefix", "addresses that a VPN gateway lends to clients"),
     Meaning.PASSES: ("enum", "what the security policy lets pass besides IPsec"),
+    Meaning.PEER: ("node", "the gateway that another builds a tunnel to"),
+    Meaning.VISITED: ("network", "the link that mobile nodes visit"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
 }
 """Meaning → the type that such a setting must have, and in words what it is."""

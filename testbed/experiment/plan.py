@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
-from math import inf
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -17,6 +16,7 @@ from testbed.document.part import Stack
 from testbed.document.read import dotted
 from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.evidence.verdicts import KINDS, Kind
+from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
@@ -85,8 +85,6 @@ SCENARIO: Final = "scenario-"
 LAB_SECONDS: Final = 8.0  # up and down
 CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
 RUN_SECONDS: Final = 2.0
-MOST_CHANGED: Final = 2
-"""How many nodes may differ between stages of one lab: replacing more costs as much as another lab."""
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
 
@@ -223,23 +221,15 @@ def _twice(claim: str) -> UsageError:
 
 
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: stages that differ in few nodes take turns in one lab.
+    """Labs for all stages, the longest first: stages that differ in mobile nodes alone take turns in one lab.
 
-    The longest lab is split while that shortens the whole by at least one lab's up-and-down.
+    Another router would not do: the others need seconds to find their ways through it. The longest lab is
+    split while that shortens the whole by at least one lab's up-and-down.
     """
-    labs: list[PlannedLab] = []
+    shared: dict[str, PlannedLab] = {}
     for stage in stages:
-        near = [
-            (differing, lab, at)
-            for lab in labs
-            for at, other in enumerate(lab.stages, 1)
-            if (differing := _differing(stage.topology, other.topology)) <= MOST_CHANGED
-        ]
-        if near:
-            _, lab, at = min(near, key=lambda one: one[0])
-            lab.stages.insert(at, stage)
-        else:
-            labs.append(PlannedLab([stage]))
+        shared.setdefault(_fixed(stage.topology), PlannedLab([])).stages.append(stage)
+    labs = list(shared.values())
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -249,15 +239,22 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
     return best
 
 
-def _differing(one: LoadedTopology, other: LoadedTopology) -> float:
-    """How many nodes would be replaced to make one lab of another; infinity where all would."""
-    if one.name != other.name or any(one.document.get(key) != other.document.get(key) for key in _SHARED):
-        return inf
-    first, second = one.document["nodes"], other.document["nodes"]
-    return float(sum(first.get(node) != second.get(node) for node in {*first, *second}))
-
-
-_SHARED: Final = ("networks", "images")
+def _fixed(topology: LoadedTopology) -> str:
+    """What labs have in common that differ in mobile nodes alone: networks and what makes the other nodes."""
+    rendered = render_lab(topology, lab="", secrets=REDACTED, templates=topology.templates)
+    nodes = {
+        name: (
+            node.roles,
+            {path: (file.content, file.mode) for path, file in node.files.items() if not file.live},
+            dict(node.sysctls),
+            sorted(node.capabilities),
+            node.image,
+            node.links,
+        )
+        for name, node in rendered.nodes.items()
+        if None not in node.links.values()
+    }
+    return json.dumps([topology.name, topology.document["networks"], nodes], sort_keys=True, default=str)
 
 
 def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:

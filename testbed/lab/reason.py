@@ -32,9 +32,9 @@ class _Row:
 _ROWS: Final = (
     _Row(
         "no-address.*",
-        "no DHCP server and no foreign agent answered within {address} s (RFC 2131 §4.4.1, RFC 5944 §2.4)",
+        "no DHCP server and no foreign agent answered {address} (RFC 2131 §4.4.1, RFC 5944 §2.4)",
     ),
-    _Row("ike-timeout", "{gateway} did not answer IKE within {ike} s ({silence})"),
+    _Row("ike-timeout", "{gateway} did not answer IKE {ike} ({silence})"),
     _Row("ike-failed: charon: (?P<what>.*)", "charon of {node} failed: {what}", _LOGS),
     _Row(
         "ike-failed: (?P<what>.*)",
@@ -43,7 +43,7 @@ _ROWS: Final = (
     ),
     _Row(
         "registration-timeout",
-        "no reply to the registration request within {registration} s (RFC 5944 §3.6.3)",
+        "no reply to the registration request {registration} (RFC 5944 §3.6.3)",
     ),
     _Row(
         "registration-failed: timeout .*",
@@ -55,7 +55,7 @@ _ROWS: Final = (
     ),
     _Row(
         r"no answer from (?P<peer>\S+)",
-        "{peer_node} did not answer an echo request within {data} s",
+        "{peer_node} did not answer an echo request {data}",
     ),
     _Row("superseded", "another move began before this move ended", "testbed status {lab}"),
     _Row("(?P<what>(?:the Mobile IP daemon|attach:|discover:|detach:|renew:) .*)", "{what}", _LOGS),
@@ -94,11 +94,11 @@ def reason(status: LabStatus, node: str, detail: str) -> str:
 def _facts(status: LabStatus, node: str) -> dict[str, Any]:
     """What the sentences name: the bounds of the node's configuration, its peers, its place."""
     state = status.mobile.get(node) or {}
-    bounds = {key: f"{value:g}" for key, value in (state.get("bounds") or {}).items()}
+    bounds = {key: f"within {value:g} s" for key, value in (state.get("bounds") or {}).items()}
     gateway = state.get("gateway")
     through_agent = state.get("how") == "agent"
     return {
-        **dict.fromkeys(("address", "ike", "registration", "data"), "some"),
+        **dict.fromkeys(("address", "ike", "registration", "data"), "in time"),
         **bounds,
         "lab": status.name,
         "node": node,

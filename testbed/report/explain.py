@@ -14,7 +14,7 @@ from testbed.claim.claims import Claim, Experiment
 from testbed.claim.expect import Expectation
 from testbed.claim.phrases import step_text
 from testbed.claim.vocabulary import words
-from testbed.document.functions import Meaning
+from testbed.document.functions import Function, Meaning
 from testbed.document.marks import Path as Place
 from testbed.document.remarks import remark
 from testbed.errors import UsageError, did_you_mean
@@ -43,7 +43,7 @@ STACKS: Final = {
 ATTACHMENTS: Final = {
     "co-located": "co-located. The network has DHCP; the care-of address is the mobile node's own, or the "
     "one that a VPN gateway lends it",
-    "foreign-agent": "foreign agent. The network has a foreign agent and no DHCP",
+    Function.FOREIGN_AGENT: "foreign agent. The network has a foreign agent and no DHCP",
     None: "of either kind, co-located or of a foreign agent",
 }
 SHOWS: Final = {
@@ -272,9 +272,11 @@ def _network(lab: LoadedTopology, name: str) -> dict[str, str]:
     network = lab.topology.networks[name]
     facts = [TITLES[network.domain], *(["wireless"] if network.medium == "wireless" else [])]
     linked = lab.topology.linked(name)
-    facts += [f"foreign agent {one}" for one in linked if lab.settings[one].get("visited") == name]
+    facts += [f"foreign agent {one}" for one in linked if lab.meant(one, Meaning.VISITED) == name]
     facts += [f"DHCP by {one}" for one in linked if _lends(lab, one, name)]
-    homes = [one for one in lab.with_role("home-agent") if lab.meant(one, Meaning.HOME_NETWORK) == name]
+    homes = [
+        one for one in lab.with_role(Function.HOME_AGENT) if lab.meant(one, Meaning.HOME_NETWORK) == name
+    ]
     facts += [f"home network, home agent {one}" for one in homes]
     return {"network": name, "text": f"{network.subnet}, {', '.join(facts)}"}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from testbed.claim.claims import Experiment
-from testbed.document.functions import Meaning
+from testbed.document.functions import Function, Meaning
 from testbed.topology.loaded import LoadedTopology
 
 ESP: Final = "ESP"
@@ -113,8 +113,8 @@ def _places(loaded: LoadedTopology, experiment: Experiment) -> Iterator[Place]:
 
 def _agent(loaded: LoadedTopology, network: str) -> str | None:
     """The foreign agent on a link."""
-    agents = loaded.with_role("foreign-agent")
-    return next((one for one in agents if loaded.settings[one].get("visited") == network), None)
+    agents = loaded.with_role(Function.FOREIGN_AGENT)
+    return next((one for one in agents if loaded.meant(one, Meaning.VISITED) == network), None)
 
 
 def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> Place:
@@ -179,7 +179,7 @@ def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
 
 def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
     """Whether a gateway has a tunnel to another that stands."""
-    peers = {one: loaded.settings[one].get("peer") for one in loaded.with_role("vpn-gateway")}
+    peers = {one: loaded.meant(one, Meaning.PEER) for one in loaded.with_role(Function.VPN_GATEWAY)}
     pairs = [(one, other) for one, other in peers.items() if other and node in (one, other)]
     return any((one, "charon") not in place.stopped for one, _ in pairs)
 
@@ -187,9 +187,9 @@ def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
 def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses: bool) -> str:
     """Why a node lets packets of a leg go no further; empty where it does not."""
     if node == leg.ends:
-        stopped = MIP in leg.headers[:1] and (node, "home-agent") in place.stopped
+        stopped = MIP in leg.headers[:1] and (node, Function.HOME_AGENT) in place.stopped
         return STOPPED.format(node=node) if stopped else ""
-    if not loaded.acts_as(node, "vpn-gateway"):
+    if not loaded.acts_as(node, Function.VPN_GATEWAY):
         return SERVES_VISITORS.format(node=node)
     what = _PASSES.get(str(loaded.meant(node, Meaning.PASSES) or "ipsec"))
     return GUARDS.format(node=node, what=what) if crosses and what else ""
@@ -210,7 +210,7 @@ def _passed(loaded: LoadedTopology, place: Place, leg: Leg) -> Iterator[tuple[st
         outside = loaded.meant(node, Meaning.OUTSIDE)
         if node == leg.ends:
             yield node, False
-        elif loaded.acts_as(node, "vpn-gateway") and (before == outside) != (after == outside):
+        elif loaded.acts_as(node, Function.VPN_GATEWAY) and (before == outside) != (after == outside):
             yield node, True
         elif leg.begins == place.node and _agent(loaded, place.network) == node:
             yield node, False
@@ -219,7 +219,7 @@ def _passed(loaded: LoadedTopology, place: Place, leg: Leg) -> Iterator[tuple[st
 def _links(loaded: LoadedTopology, node: str) -> list[str]:
     """The links of a node; a gateway sends what it has taken out of ESP of mobile nodes to those inside."""
     links = loaded.node(node).links
-    if not loaded.acts_as(node, "vpn-gateway") or loaded.settings[node].get("peer"):
+    if not loaded.acts_as(node, Function.VPN_GATEWAY) or loaded.meant(node, Meaning.PEER):
         return list(links)
     return [one for one in links if one != loaded.meant(node, Meaning.OUTSIDE)]
 

@@ -101,7 +101,8 @@ def test_up_says_how_a_mobile_node_that_reached_nobody_tries_again(run: Run, eng
     manager.roam |= {"state": "unregistered", "detail": "ike-timeout", "timeline": {"data": None}}
     err = run("up", MIP)[2]
     assert re.search(
-        r"is up after [\d.]+ s, but mn does not reach its correspondent \(ike-timeout\); "
+        r"is up after [\d.]+ s, but mn does not reach its correspondent: the VPN gateway did not "
+        r"answer IKE in time \(RFC 7296 §2.1\); testbed capture plain-mip mn/hotspot; "
         r"testbed move plain-mip mn hotspot tries again\n$",
         err,
     )

@@ -27,7 +27,7 @@ def status(**state: Any) -> LabStatus:
 
 
 def node(name: str, links: dict[str, str | None], services: dict[str, Any]) -> NodeStatus:
-    return NodeStatus(name, (), "running", "Up", links, "", "image", services)
+    return NodeStatus(name, (), "running", "Up", (), links, "", "image", services)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from testbed.mobileip.core.api import (
     ClearBinding,
     ClearVisitor,
     Datagram,
-    Event,
     ProxyArp,
     Remember,
+    ReportEvent,
     SendDatagram,
     SetVisitor,
 )
@@ -118,7 +118,11 @@ def test_what_a_home_agent_cannot_keep_it_does_not_grant(tmp_path, monkeypatch, 
         effects, failure = store.keep(agent.effects(), agent.unkept)
     assert "No space left" in str(failure)
     assert [each.payload[1] for each in sent(effects)] == [Code.HA_INSUFFICIENT_RESOURCES] * 2
-    assert {type(each) for each in effects} == {Remember, Event, SendDatagram}  # no tunnel, no proxy ARP
+    assert {type(each) for each in effects} == {
+        Remember,
+        ReportEvent,
+        SendDatagram,
+    }  # no tunnel, no proxy ARP
     assert {
         (each["code"], "No space left on device" in each["reason"]) for each in events(effects, "denied")
     } == {(130, True)}

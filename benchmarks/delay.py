@@ -42,7 +42,7 @@ class Say:
 
 
 def templates_with(backend: str, folder: Path) -> Path:
-    """Make a template folder in which the hub's relay is told its backend."""
+    """Make a template folder that gives the hub's relay its backend."""
     file = folder / TEMPLATE
     file.parent.mkdir(parents=True)
     built_in = (data_dir("templates") / TEMPLATE).read_text(encoding="utf-8")

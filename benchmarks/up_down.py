@@ -41,7 +41,7 @@ FLOOR: Final = "bench-floor"
 
 @dataclass
 class Stages:
-    """Notes when the last node was started, as progress texts tell it."""
+    """Notes when the last node was started, as progress texts report it."""
 
     began: float = field(default_factory=time.monotonic)
     started: float = 0.0

@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 
     OK = 0, "all went well"
     FAILED = 1, "a claim or check failed"
-    USAGE = 2, "the command line asks for something that does not exist or does not fit, a wrong --set too"
+    USAGE = 2, "the command line does not fit: a wrong name, option or --set, or evidence that is unreadable"
     ENVIRONMENT = 3, "the machine lacks something: an engine, a device, a capability"
     TOPOLOGY = 4, "a topology or template is invalid"
     NOT_READY = 5, "something did not become ready in time"

@@ -87,7 +87,7 @@ class Seen(Part):
         return None
 
     def judge(self, sight: Sight) -> Decision:
-        """Whether it holds, from what was recorded. Raises `StepError` where that is not known."""
+        """Whether it holds, from what was recorded. Raises `StepError` where that is unknown."""
         raise NotImplementedError
 
 
@@ -143,7 +143,7 @@ class Count(Part):
 
 
 class Counted(Count, Seen):
-    """So many of something: slowness repeats what there is, and does not make what must not be."""
+    """A number of something: slowness repeats what occurs, and does not cause what must not occur."""
 
     TOO_MUCH: ClassVar[float | None] = PATIENCE
 

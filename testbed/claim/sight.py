@@ -174,7 +174,7 @@ class Sight:
 
 
 class Decision(NamedTuple):
-    """Whether an expectation holds (None: that is not known), and what was observed."""
+    """Whether an expectation holds (None: undecided), and what was observed."""
 
     held: bool | None
     observed: str

@@ -28,29 +28,28 @@ class OfMobileNode(Short):
 class Move(OfMobileNode):
     """The mobile node leaves its link and joins another; its connection manager does what the stack demands.
 
-    The step ends when the manager has settled: with everything in place, or without what could not be had
-    within its bounds. That something could not be had is for the expectations to judge, unless `reaches`
-    makes it a condition. Any mobile node but the first is moved back at the end of the run.
+    The step ends when the manager has settled: with everything in place, or after its bounds without what it
+    did not get. Expectations judge what is missing, unless `reaches` makes it a condition. Any mobile node
+    but the first is moved back at the end of the run.
     """
 
     SHORT = "to"
     to: Several = Field(min_length=1, description="The network, or several, one after the other")
-    times: int = Field(default=1, ge=1, le=1000, description="Go round the list this many times")
+    times: int = Field(default=1, ge=1, le=1000, description="How often to go through the list")
     reaches: Literal["link", "address", "ike", "registered", "data"] | None = Field(
         default=None, description="What every move has to reach, or else the run is inconclusive"
     )
 
 
 class Carry(OfMobileNode):
-    """The mobile node's link is exchanged under everything else: address, IPsec session and registration are
-    kept.
+    """The mobile node gets another link and keeps everything else: address, IPsec session and registration.
 
-    It finds itself on the network with its old address and its old security associations, as when a running
-    IPsec session is carried to a new link; packets go to the router or agent of that link.
+    It is then on the network with its old address and its old security associations, as when a running IPsec
+    session is carried to a new link; packets go to the router or agent of that link.
     """
 
     SHORT = "to"
-    to: Name = Field(description="The network it finds itself on")
+    to: Name = Field(description="The network of the new link")
 
 
 class Ping(Path):
@@ -96,23 +95,23 @@ class Ipsec(OfMobileNode):
 
 
 class Bypass(OfMobileNode):
-    """Whether the mobile node's IPsec policy lets Mobile IP past it.
+    """Let Mobile IP past the mobile node's IPsec policy, or not.
 
-    `off`: from its access links outside the mobile node takes in IKE, ESP, DHCP and ARP, nothing else. ESP in
-    userspace cannot enforce that, so nftables does in its place, and the evidence says `emulated`. `on`:
-    everything is taken in.
+    `off`: from its access links outside the mobile node accepts IKE, ESP, DHCP and ARP, nothing else. ESP in
+    userspace cannot enforce that, so nftables does, and the evidence says `emulated`. `on`: the mobile node
+    accepts everything.
     """
 
     SHORT = "state"
-    state: Literal["on", "off"] = Field(description="Whether it is let past")
+    state: Literal["on", "off"] = Field(description="`on`: it passes; `off`: it does not")
 
 
 class Register(OfMobileNode):
     """The mobile node's Mobile IP daemon sends a registration request now.
 
     With a network: in clear on that link, through its foreign agent, whatever the stack says; outside, a VPN
-    client has to let it past (`passes: registrations`: the bypass policy, or split tunnelling). With `ipsec`:
-    for the address that the VPN gateway lent, through the IPsec session there is. The step ends with the
+    client has to let it pass (`passes: registrations`: the bypass policy, or split tunnelling). With `ipsec`:
+    for the address that the VPN gateway lent, through the existing IPsec session. The step ends with the
     answer or when the daemon gives up, at the latest after `within`.
     """
 
@@ -122,7 +121,7 @@ class Register(OfMobileNode):
 
 
 class Send(Part):
-    """Packets made up by the testbed, sent from a node's own address, as a real peer would send them."""
+    """Packets that the testbed makes and sends from a node's own address, as a real peer would send them."""
 
     from_: NodeName = Field(alias="from", description="The node that sends")
     to: NodeName = Field(description="The node whose address they go to")
@@ -151,7 +150,7 @@ class Run(Part):
 
 
 class Flush(Short):
-    """Home agents forget all bindings and foreign agents all visitors, without telling anybody."""
+    """Home agents forget all bindings and foreign agents all visitors, without a message to anybody."""
 
     SHORT = "agents"
     agents: NodeNames = Field(min_length=1, description="The agents")
@@ -181,11 +180,12 @@ class Step(Part):
     wait_until: Expectation | None = Field(
         default=None,
         alias="wait-until",
-        description="A condition of what follows; inconclusive if it does not show `within` (default 5s)",
+        description="Wait until an expectation holds; the run is inconclusive if it does not `within` its "
+        "time (default 5s)",
     )
     expect: Expectation | None = Field(
         default=None,
-        description="An expectation judged at this point of the run; if it does not hold the run ends here",
+        description="An expectation judged at this point of the run; if it does not hold, the run ends here",
     )
 
     @model_validator(mode="wrap")

@@ -23,7 +23,8 @@ def build(
         str | None, typer.Option(metavar="URL", help="Bootstrap from this Debian mirror.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Build anew, with the packages of today, what is there already.")
+        bool,
+        typer.Option("--force", help="Build the image again, with today's packages, even if it is there."),
     ] = False,
     output: Output = Format.table,
 ) -> None:

@@ -30,8 +30,8 @@ def down(
 ) -> None:
     """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed.
 
-    A lab belongs to USER@HOST, or to $TESTBED_OWNER, of who brought it up; others keep theirs. Exit code 1 if
-    there is no such lab.
+    A lab belongs to the USER@HOST that brought it up, or to its $TESTBED_OWNER; labs of others stay. Exit
+    code 1 if there is no such lab.
     """
     from testbed.engine import names
     from testbed.lab.down import remove_labs

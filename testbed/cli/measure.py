@@ -43,7 +43,7 @@ def measure(
         typer.Option(
             "--stack",
             metavar="STACK",
-            help="Measure this one; may be given several times.",
+            help="Measure only this stack; may be given several times.",
             autocompletion=complete_stack,
         ),
     ] = None,
@@ -63,12 +63,12 @@ def measure(
         typer.Option(
             "--evidence",
             metavar="DIR|FILE",
-            help="Keep numbers and captures in this folder or file (.zip or .tar.zst), beside what is there; "
-            "`testbed report` draws them.",
+            help="Save numbers and captures in this folder or file (.zip or .tar.zst), and keep what it "
+            "already holds; `testbed report` draws them.",
             autocompletion=complete_evidence,
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="LAB", help="Call the lab this.")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="LAB", help="The name of the lab.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the labs up.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where something speaks against the numbers.")

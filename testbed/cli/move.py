@@ -22,7 +22,7 @@ def move(
     network: Annotated[
         str,
         typer.Argument(
-            metavar="NETWORK", help="One that it can attach to.", autocompletion=complete_attachment
+            metavar="NETWORK", help="A network that it can attach to.", autocompletion=complete_attachment
         ),
     ],
     output: Output = Format.table,

@@ -209,7 +209,7 @@ def _records(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str |
 
 
 def called() -> str:
-    """The command as it was called, for a shell: `./tb` where that is what there is."""
+    """The command as it was called, for a shell: `./tb` where that was the command."""
     return shlex.quote(os.environ.get("TESTBED_COMMAND") or "testbed")
 
 

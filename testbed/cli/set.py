@@ -26,8 +26,8 @@ def set_(
 ) -> None:
     """Change impairments of a running lab's networks at once; no node is replaced.
 
-    The hub of a network treats its packets. On a network without a hub each node's kernel does, where it has
-    netem (exit code 3 where it has not). A later `up` keeps the values.
+    The hub of a network impairs its packets. Without a hub each node's kernel does so, and requires netem
+    (else exit code 3). A later `up` keeps the values.
     """
     from testbed.lab.impairments import change_lab
 

@@ -109,7 +109,7 @@ def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
         )
     if facts["claims"]:
         emit()
-        emit(Text("Claims (testbed verify decides them, testbed explain ID explains one)", "bold"))
+        emit(Text("Claims (testbed verify decides claims, testbed explain ID explains a claim)", "bold"))
         for name, claim in facts["claims"].items():
             emit(Text.assemble((name, "bold cyan"), f"  {claim['source']}"))
             _emit_indented(claim["says"], "  ")

@@ -33,7 +33,8 @@ def _check_cpus(cpus: float | None) -> float | None:
 def up(
     topology: TopologyRef,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="LAB", help="Call the lab this, not after its topology.")
+        str | None,
+        typer.Option("--name", metavar="LAB", help="The name of the lab (default: that of the topology)."),
     ] = None,
     sets: Sets = None,
     stack: Annotated[
@@ -58,8 +59,8 @@ def up(
         bool,
         typer.Option(
             "--reset",
-            help="Go back to the options of the file, without a limit of processors; else those of the "
-            "running lab stay.",
+            help="Go back to the options of the file, and lift a limit of processors. Without this option "
+            "a running lab keeps its own.",
         ),
     ] = False,
     templates: Templates = None,
@@ -92,9 +93,9 @@ def up(
 
     A running lab keeps the options it was brought up with unless others are named here. What changes, and
     why, is printed first. Builds the node image where it is absent. Exit code 5 if the lab is not ready in
-    time; it is then left to be looked at. A mobile node that cannot register where it is, as on a hotspot
-    behind which no IPsec gets, is no failure: the last line says so, and `no_data` in the JSON. Ctrl-C
-    removes what was made.
+    time; the lab then stays, so that you can look at it. A mobile node that cannot register where it is, as
+    on a hotspot whose foreign agent forwards no IPsec, is no failure: the last line says so, and `no_data` in
+    the JSON. Ctrl-C removes what was made.
     """
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine

@@ -376,7 +376,7 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
 
 
 def _written(model: Any, part: str | int) -> Any:
-    """Of an optional part, or of one or several: what was written, told by what is inside it."""
+    """The type that was written where a part is optional, or single or a list: `part` inside it decides."""
     if get_origin(model) not in (UnionType, Union):
         return model
     ways = [one for one in get_args(model) if one is not NoneType]

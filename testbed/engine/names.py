@@ -45,7 +45,7 @@ SECRETS_FILE: Final = "/etc/testbed/secrets.json"
 
 
 def owner() -> str:
-    """Return whose labs are one's own: $TESTBED_OWNER, else USER@HOST; with sudo, who called it."""
+    """Return the owner of new labs: $TESTBED_OWNER, else USER@HOST; with sudo, the user that called it."""
     if given := os.environ.get(OWNER_VARIABLE):
         return given
     user = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None

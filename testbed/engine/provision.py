@@ -80,7 +80,7 @@ def install(packages: Sequence[str], say: Say, *, why: str) -> None:
     names = " ".join(packages)
     if shutil.which("apt-get") is None:
         raise MachineError(
-            f"{why}, and there is no apt-get here", hint=f"install what is called {names} in Debian"
+            f"{why}, and there is no apt-get here", hint=f"install the packages that Debian calls {names}"
         )
     say(f"{why}: installing {names} with apt-get")
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]

@@ -34,7 +34,7 @@ _FAULTS: Final = (
 """What the standard library raises for an archive that is not as it should be."""
 
 
-class DamagedArchive(TestbedError):
+class DamagedArchive(UsageError):
     """An archive that cannot be read to its end, or holds what no evidence does."""
 
 
@@ -156,7 +156,7 @@ def unpack(path: Path, folder: Path) -> None:
             raise cannot_write(f"what {path} holds", error) from error
         raise DamagedArchive(f"{path} cannot be unpacked: {error}") from error
     except _FAULTS as error:
-        raise DamagedArchive(f"{path} is damaged or was cut short: {error}") from error
+        raise _damaged(path, error) from error
 
 
 def _unpack_zip(path: Path, folder: Path) -> None:
@@ -198,9 +198,9 @@ def _expand(path: Path, out: IO[bytes]) -> None:
                 if out.tell() > MOST_BYTES:
                     raise _too_much(path)
     except ZstdError as error:
-        raise DamagedArchive(f"{path} is damaged: {error}") from error
+        raise _damaged(path, error) from error
     if not stream.eof:
-        raise DamagedArchive(f"{path} is damaged or was cut short: its end is missing")
+        raise _damaged(path, "its end is missing")
 
 
 class _Room:
@@ -224,6 +224,11 @@ class _Room:
                     raise _too_much(self._path)
                 out.write(data)
         target.chmod(0o600 | (mode & 0o044))
+
+
+def _damaged(path: Path, how: object) -> DamagedArchive:
+    hint = "copy it again from where it was written"
+    return DamagedArchive(f"{path} is damaged or was cut short: {how}", hint=hint)
 
 
 def _too_much(path: Path) -> DamagedArchive:

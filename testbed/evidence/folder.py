@@ -173,7 +173,7 @@ class EvidenceFolder:
             there = (
                 f"{self.folder} is no folder" if self.folder.exists() else f"there is no folder {self.folder}"
             )
-            raise UsageError(there, hint="testbed verify NAME --evidence DIR writes one")
+            raise UsageError(there, hint="testbed verify NAME --evidence DIR writes evidence")
         if self.verdicts is None and self.handoffs is None:
             raise UsageError(
                 f"{self.folder} has neither {VERDICTS} nor {HANDOFF}",

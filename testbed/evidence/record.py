@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testbed.errors import Source, TestbedError
+from testbed.errors import Source, UsageError
 
 SCHEMA_VERSION: Final = 2
 """What is written. Version 1 had neither run.json nor captures.json nor observations.jsonl."""
@@ -56,14 +56,14 @@ def write_lines(path: Path, records: Iterable[BaseModel]) -> None:
 def read_record(model: type[M], path: Path) -> M | None:
     """Read a JSON file; None if there is none.
 
-    Raises `TestbedError` with the place of the first fault, or for a version that this testbed cannot read.
+    Raises `UsageError` with the place of the first fault, or for a version that this testbed cannot read.
     """
     if not path.is_file():
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise TestbedError(f"not JSON: {error}", source=Source(str(path))) from error
+        raise UsageError(f"not JSON: {error}", source=Source(str(path))) from error
     if issubclass(model, Versioned):
         _check_version(data, path)
     return _validated(model, data, Source(str(path)))
@@ -72,7 +72,7 @@ def read_record(model: type[M], path: Path) -> M | None:
 def read_lines(model: type[M], path: Path) -> Iterator[M]:
     """Read a file of JSON lines; a missing file has none.
 
-    A last line that was cut short is left out. Raises `TestbedError` with the number of a line that is wrong.
+    A last line that was cut short is left out. Raises `UsageError` with the number of a line that is wrong.
     """
     if not path.is_file():
         return
@@ -82,7 +82,7 @@ def read_lines(model: type[M], path: Path) -> Iterator[M]:
         try:
             data = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise TestbedError(f"not JSON: {error}", source=source) from error
+            raise UsageError(f"not JSON: {error}", source=source) from error
         yield _validated(model, data, source)
 
 
@@ -92,14 +92,14 @@ def _validated(model: type[M], data: Any, source: Source) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise TestbedError(f"{where}: {first['msg']}", source=source) from error
+        raise UsageError(f"{where}: {first['msg']}", source=source) from error
 
 
 def _check_version(data: Any, path: Path) -> None:
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and not OLDEST <= version <= SCHEMA_VERSION:
         wanted = "a newer testbed" if version > SCHEMA_VERSION else "the testbed that wrote it"
-        raise TestbedError(
+        raise UsageError(
             f"evidence of schema version {version}; this testbed reads {OLDEST} and {SCHEMA_VERSION}",
             hint=f"install {wanted}; versions.json names the version that wrote it",
             source=Source(str(path)),

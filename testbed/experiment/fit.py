@@ -26,7 +26,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A distribution; every value but the median is one that was measured."""
+    """A distribution; every value but the median was measured."""
 
     median: float
     p95: float

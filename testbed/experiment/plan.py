@@ -102,7 +102,9 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
     """
     claims = loaded.topology.claims
     if not claims:
-        raise UsageError(f"{loaded.name} makes no claims", hint="testbed vocabulary says how to write one")
+        raise UsageError(
+            f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
+        )
     for one in wanted:
         if one not in claims:
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
@@ -200,7 +202,7 @@ _Same = tuple[str, frozenset[tuple[str, Any]], str]
 
 
 def _same(topology: LoadedTopology) -> _Same:
-    """What equal labs have in common, whoever asks for them: the name, and all that is rendered."""
+    """What equal labs have in common, whatever run needs them: the name, and all that is rendered."""
     rendered = {key: topology.document.get(key) for key in ("networks", "nodes", "images")}
     return (
         topology.name,
@@ -265,7 +267,7 @@ def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:
 
 
 def _reference(loaded: LoadedTopology, topology: str | None, written: Source) -> str:
-    """A built-in topology by name; a file relative to the one that names it, at `written`."""
+    """A built-in topology by name; a file relative to the file that names it, at `written`."""
     if topology is None:
         return loaded.file
     if "/" in topology or topology.endswith(SUFFIXES):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from testbed.claim.claims import Claim, Experiment
-from testbed.errors import TestbedError, UsageError, did_you_mean
+from testbed.errors import UsageError, did_you_mean
 from testbed.evidence import verdicts as written
 from testbed.evidence.folder import EvidenceFolder, run_path, topology_path
 from testbed.evidence.record import SCHEMA_VERSION
@@ -74,7 +74,7 @@ def judge_evidence(
     """Decide the claims asked for, all of them by default; `templates` has the roles that are the user's own.
 
     Raises `UsageError` for a claim that the folder has no verdict on, and for a folder that does not hold
-    what a decision needs; `TestbedError` where a file of it is malformed.
+    what a decision needs, or holds a malformed file.
     """
     folder.check()
     verdicts = folder.verdicts
@@ -113,7 +113,7 @@ class _Judge:
         loaded = self._topology(own)
         claim: Claim | None = loaded.topology.claims.get(stored.id)
         if claim is None:
-            raise TestbedError(f"{own} has no claim {stored.id}, of which there is a verdict")
+            raise UsageError(f"{own} has no claim {stored.id}, but the evidence has a verdict on it")
         results: dict[RunKey, RunResult] = {
             (stored.id, kind, number): self._run(stored.id, kind, number, experiment)
             for kind in KINDS
@@ -133,6 +133,9 @@ class _Judge:
 
     def _topology(self, path: str) -> LoadedTopology:
         if path not in self.loaded:
-            file = str(self.folder.file(path))
-            self.loaded[path] = load_topology(file, templates=self.templates)
+            file = self.folder.file(path)
+            if not file.is_file():
+                hint = "the evidence is incomplete: copy it again, or verify the claims again"
+                raise UsageError(f"{self.folder.folder} has no {path}", hint=hint)
+            self.loaded[path] = load_topology(str(file), templates=self.templates)
         return self.loaded[path]

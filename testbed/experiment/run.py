@@ -118,7 +118,7 @@ def _take(index: int, step: Step, performer: Performer, records: list[StepRecord
         )
 
 
-_HELD: Final = {True: "yes", False: "no", None: "cannot tell"}
+_HELD: Final = {True: "yes", False: "no", None: "undecided"}
 
 
 def _observe(experiment: Experiment, observer: Observer, captures: Captures) -> None:

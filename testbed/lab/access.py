@@ -23,7 +23,7 @@ GRACE: Final = 2.0
 
 
 class Stopped(TestbedError):
-    """The experiment was told to stop."""
+    """The experiment has to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,10 @@ class EventLog:
 
     def _sleep(self, deadline: float) -> None:
         if self._stopped:
-            raise Stopped("told to stop")
+            raise Stopped("stopped")
         self._news.wait(max(deadline - time.monotonic(), 0))
         if self._stopped:
-            raise Stopped("told to stop")
+            raise Stopped("stopped")
 
     def stop(self) -> None:
         """Wake up everybody with `Stopped` and end the streams."""
@@ -157,7 +157,7 @@ class LabAccess:
     def session(self, node: str, command: Sequence[str], *, stdin: bool = False) -> Iterator[ExecSession]:
         """A command in a node with its streams; closed at the end, or when the experiment is stopped."""
         if self._stopped:
-            raise Stopped("told to stop")
+            raise Stopped("stopped")
         try:
             session = self.engine.execute(self._containers[node], command, stdin=stdin)
         except NotFoundError as error:
@@ -182,7 +182,7 @@ class LabAccess:
             except EngineError as error:
                 raise StepError(f"{node}: {shlex.join(command)}: {error.message}") from error
         if self._stopped:
-            raise Stopped("told to stop")
+            raise Stopped("stopped")
         if done.code == 124:
             raise StepError(f"{node}: {shlex.join(command)[:120]} took longer than {within:g} s")
         return done
@@ -208,7 +208,7 @@ class LabAccess:
             raise
         except TestbedError as error:
             if self._stopped:
-                raise Stopped("told to stop") from error
+                raise Stopped("stopped") from error
             raise StepError(error.message) from error
 
     def state(self, node: str, service: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ State = Mapping[str, Any]
 
 
 def describe(service: str, state: State | None) -> str:
-    """Return a line on the state of a service; nothing for one that nothing is known of here."""
+    """Return a line on the state of a service; empty for a service without words here."""
     if state is None:
         return "does not answer"
     words = _WORDS.get(service)

@@ -28,7 +28,7 @@ class Drift:
     paused: tuple[str, ...] = ()
     """Services that were paused by a command to it."""
     unknown: str | None = None
-    """Why the node cannot be compared, as one whose own image lacks what is needed for it; None if it was."""
+    """Why the node cannot be compared, such as its own image without the program for it; None if it was."""
     looked: float = math.inf
     """When it was looked at: seconds since the epoch by the engine's clock, as in its log; `inf`: unknown."""
 

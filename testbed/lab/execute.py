@@ -35,7 +35,7 @@ _SHELL = "if command -v bash >/dev/null; then exec bash; else exec sh; fi"
 def run_here(engine: Engine, container: Container, command: Sequence[str]) -> int:
     """Run a command in a node with this process's standard streams; return its exit code.
 
-    It gets a terminal when this process has one at both ends. Interrupted, it is told so (SIGINT).
+    The command gets a terminal when this process has one at both ends. An interrupt reaches it as SIGINT.
     """
     if _has_terminal():
         # env: a missing command then is exit code 127 and not an error of the engine

@@ -229,7 +229,7 @@ class Wires:
         }
 
     def _noted(self, network: str) -> dict[str, Impairment | None]:
-        """What each node on a network without a hub was last set to; None for one that has nothing to do."""
+        """What each node on a network without a hub was last set to; None for a node without a task."""
 
         def read(name: str, container: Container) -> Impairment | None:
             note = run_inside(self._engine, container, ["cat", f"{IMPAIRMENTS}/{network}.json"])

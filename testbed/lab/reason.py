@@ -57,7 +57,7 @@ _ROWS: Final = (
         r"no answer from (?P<peer>\S+)",
         "{peer_node} did not answer an echo request {data}",
     ),
-    _Row("superseded", "another move began before this one came to its end", "testbed status {lab}"),
+    _Row("superseded", "another move began before this move ended", "testbed status {lab}"),
     _Row("(?P<what>(?:the Mobile IP daemon|attach:|discover:|detach:|renew:) .*)", "{what}", _LOGS),
 )
 """The first row that fits a code says what it means."""

@@ -108,7 +108,7 @@ def check_mine(engine: Engine, name: str) -> None:
 
 
 def others_labs(engine: Engine) -> list[ActualLab]:
-    """Return the labs that are not known to be one's own."""
+    """Return the labs that are not known to belong to this user."""
     return [lab for lab in read_labs(engine).values() if lab.owner != names.owner()]
 
 
@@ -134,7 +134,7 @@ class NodeFacts:
 
     roles: tuple[str, ...]
     links: Mapping[str, str | None]
-    """Network → address and prefix length; None for one that a mobile node can attach to."""
+    """Network → address and prefix length; None for a network that a mobile node can attach to."""
     address: str
     """The address it is known by: a mobile node's home address, else one of its links."""
     services: tuple[str, ...]

@@ -28,10 +28,10 @@ class NodeStatus:
     status: str  # the engine's, for people
     functions: tuple[str, ...]  # its roles and all that these act as
     links: Mapping[str, str | None]
-    address: str  # the one it is known by
+    address: str  # the node's primary address
     image: str
     services: Mapping[str, Mapping[str, Any] | None]
-    """What each daemon with a control socket says of itself; None for one that does not answer."""
+    """What each daemon with a control socket says of itself; None for a daemon that does not answer."""
     problem: str | None = None  # why nothing is known of its services
 
 

@@ -2,7 +2,7 @@
 
 A node's interface is captured as it is. A whole network is captured by what each of its nodes sends, so that
 every packet on the link is seen exactly once. A mobile node's links go up and down, which ends a capture of
-one interface; there all interfaces are captured and the packets told apart by the interface's number.
+one interface; there all interfaces are captured, and the interface's number sorts the packets.
 """
 
 from __future__ import annotations

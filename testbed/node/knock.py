@@ -5,9 +5,9 @@
      "203.0.113.3": {"spi": "8796a5b4c3d2e1f0", "answer": null}}
 
 An answer is an IKE response to our SPI, whatever it says; null: none came, which says nothing of why: by the
-SPI captures tell whether the request arrived, and whether an answer was sent. What is proposed RFC 8247
-forbids, so a responder says no and keeps nothing of it: knocking again and again fills no table of half-open
-SAs.
+SPI captures show whether the request arrived, and whether the gateway sent an answer. RFC 8247 forbids what
+the request proposes, so a responder declines and keeps no state: repeated knocking fills no table of
+half-open SAs.
 """
 
 from __future__ import annotations

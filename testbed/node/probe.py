@@ -28,7 +28,7 @@ from testbed.mobileip.io.journal import Journal
 HEADER = struct.Struct("!4sQQ")
 MAGIC = b"tbPR"
 GRACE = 1.0
-"""Seconds that the sender goes on at most once it was told to stop."""
+"""Seconds that the sender goes on at most after the request to stop."""
 ROWS = 1000
 
 
@@ -45,7 +45,7 @@ def _told_to_stop(wait: float, sock: socket.socket) -> tuple[bool, bool]:
 
 
 def reflect(port: int) -> None:
-    """Send every probe packet back to where it came from, until told to stop."""
+    """Send every probe packet back to where it came from, until asked to stop."""
     journal, rows = Journal("probe-reflector"), list[list[int]]()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", port))
@@ -76,7 +76,7 @@ def _drain(sock: socket.socket, rows: list[list[int]], *, answer: bool) -> None:
 
 
 def send(source: str, to: str, port: int, every: float) -> None:
-    """Send a packet every `every` seconds until told to stop; count what comes back.
+    """Send a packet every `every` seconds until asked to stop; count what comes back.
 
     Told so, it goes on until a packet sent since has come back, at most `GRACE` seconds: else the end of an
     outage that just ended would not be seen.
@@ -91,7 +91,7 @@ def send(source: str, to: str, port: int, every: float) -> None:
         journal.tell(READY)
         due = time.monotonic()
         end: float | None = None
-        last = 0  # the first packet sent after being told to stop
+        last = 0  # the first packet sent after the request to stop
         while True:
             now = time.monotonic()
             if now >= due:

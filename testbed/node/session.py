@@ -58,7 +58,7 @@ class Session:
         self._commands = b""
 
     def run(self) -> None:
-        """Connect and talk until told to stop or the session breaks."""
+        """Connect and talk until asked to stop or the session breaks."""
         reason = "stopped"
         try:
             self._sock.connect(self._to)

@@ -109,7 +109,7 @@ def _parser() -> Lark:
 
 
 class _Check:
-    """Checks what the grammar leaves open; a value without a qualifier takes the one before it."""
+    """Checks what the grammar leaves open; a value without a qualifier takes the qualifier before it."""
 
     def __init__(self) -> None:
         self._protocol = ""

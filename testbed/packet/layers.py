@@ -1,7 +1,7 @@
 """What a packet consists of, header by header: fields, and one line of text for people.
 
 `text` names addresses through a function that the caller gives (`names.Names`), and `flow` is the text
-without what changes from one packet of a conversation to the next, so that alike ones can be told together.
+without what changes from one packet of a conversation to the next, so that like packets can be summed up.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Link(Layer):
     destination: bytes = b""
     protocol: int = 0
     interface: int | None = None  # index, in captures of all interfaces
-    outgoing: bool | None = None  # None: the capture does not tell
+    outgoing: bool | None = None  # None: the capture does not say
 
     def text(self, name: Namer) -> str:
         """The addresses."""
@@ -66,7 +66,7 @@ class Arp(Layer):
     sender_hardware: bytes
 
     def text(self, name: Namer) -> str:
-        """Who asks or tells what."""
+        """The request or reply, with its addresses."""
         if self.sender == self.target:
             return f"ARP announcement {name(self.sender)}"
         if self.operation == 1:

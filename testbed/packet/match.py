@@ -42,7 +42,7 @@ class _Program:
             raise FilterError(str(error)) from error
         loads = [(code & _MODE, k) for code, _, _, k in self._compiled.get_bpf() if code & _CLASS == _LOAD]
         if any(mode == _ABSOLUTE and k >= _ANCILLARY for mode, k in loads):
-            raise FilterError("it asks for what a capture of one interface does not keep")
+            raise FilterError("it matches what the capture of an interface does not record")
         self._asks_length = any(mode == _LENGTH for mode, _ in loads)
 
     def matches(self, frame: Frame) -> bool:

@@ -37,7 +37,7 @@ class Frame:
     linktype: int
     data: bytes
     length: int
-    interface: str = ""  # the interface's name where the file tells it (pcapng)
+    interface: str = ""  # the interface's name where the file has it (pcapng)
 
 
 def packet_mark(packet: bytes) -> str:

@@ -149,7 +149,7 @@ class NodeView:
 
     @property
     def outside_address(self) -> IPv4Address:
-        """The address of a VPN gateway on its untrusted link, where clients knock."""
+        """The address of a VPN gateway on its untrusted link, where clients arrive."""
         return self._loaded.outside_address(self.name)
 
     @property

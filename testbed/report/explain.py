@@ -33,7 +33,7 @@ Labs = Mapping[tuple[Kind, int], LoadedTopology]
 """The topology of each run, by kind and number, with the run's options chosen."""
 
 STACKS: Final = {
-    "mip-only": "MIPv4 alone, without IPsec",
+    "mip-only": "MIPv4 alone; the mobile node uses no IPsec",
     "mip-in-ipsec": "MIPv4 inside IPsec. The mobile node negotiates IKE with the VPN gateway first. The "
     "address that the gateway lends it inside the ESP tunnel is its care-of address. It registers from "
     "there, and ESP is the outermost header",
@@ -63,6 +63,9 @@ def explain(
     claim = loaded.topology.claims[name]
     decided = _decided(evidence, name) if evidence else None
     runs = {kind: [run for _, run in claim.experiments(kind)] for kind in KINDS}
+    nearest = [
+        _nearest(runs["run"], control, labs, number) for number, control in enumerate(runs["control"], 1)
+    ]
     plain = _Filters(loaded)
     told = {
         kind: [
@@ -86,11 +89,8 @@ def explain(
         "run": told["run"],
         "control": told["control"],
         "remark": remark(loaded.marks.key(("claims", name, "control"))),
-        "differences": [
-            differences(runs["run"][like - 1], labs["run", like], control, labs["control", number])
-            for number, control in enumerate(runs["control"], 1)
-            for like in [min(number, len(runs["run"]))]
-        ],
+        "nearest": [number for number, _ in nearest],
+        "differences": [changed for _, changed in nearest],
         "opposites": [
             {"run": plain(one.phrase()), "control": plain(other.phrase())}
             for one, other in opposites(runs["run"], runs["control"])
@@ -101,6 +101,17 @@ def explain(
         "filters": plain.used,
         **({"verdict": _verdict(decided)} if decided else {}),
     }
+
+
+def _nearest(
+    runs: Sequence[Experiment], control: Experiment, labs: Labs, number: int
+) -> tuple[int, list[str]]:
+    """The run from which a control differs least, by its number, with the differences."""
+    found = [
+        (like, differences(run, labs["run", like], control, labs["control", number]))
+        for like, run in enumerate(runs, 1)
+    ]
+    return min(found, key=lambda one: (len(one[1]), abs(one[0] - number)))
 
 
 def _configuration(claim: Claim) -> dict[str, str | None] | None:
@@ -160,7 +171,13 @@ class _Run:
             "meanings": dict(self._meanings()),
             "sets": list(self.experiment.sets),
             "ways": [
-                {"line": " ".join(way.shown), "parts": way.shown, "ends": way.ends, "nodes": list(way.nodes)}
+                {
+                    "line": " ".join(way.shown),
+                    "parts": way.shown,
+                    "ends": way.ends,
+                    "note": way.note,
+                    "nodes": list(way.nodes),
+                }
                 for way in ways(self.lab, self.experiment)
             ],
             "steps": [

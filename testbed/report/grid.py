@@ -99,7 +99,7 @@ def _speaks(spoken: tuple[str, str], stack: str, attachment: str) -> bool:
 
 
 def entries(claims: Iterable[Claim]) -> Iterator[Entry]:
-    """What claims say of one configuration, alike ones together; only what is reproduced counts."""
+    """What claims say of a configuration, like statements together; only what is reproduced counts."""
     found: dict[tuple[State, str], list[str]] = {}
     for claim in claims:
         if claim.verdict == "reproduced":

@@ -193,7 +193,7 @@ def _statement(scenario: Scenario, known: Mapping[str, Scenario]) -> Statement |
 
 
 def _decide(text: str, scenario: Scenario, within: Scenario | None) -> Statement:
-    """Whether every problem of a scenario is one of another; of none, where there is no other."""
+    """Whether `within` has every problem of a scenario; without `within`: whether it has none."""
     against: list[str] = []  # why it does not hold
     doubts: list[str] = []
     deciding: dict[State, list[str]] = {"held": [], "not held": [], "undecided": []}

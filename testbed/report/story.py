@@ -33,6 +33,7 @@ _TAPS: Final = (
     "NODE/NETWORK names a capture on that node's interface to that network: mn/hotel sees what mn sends and "
     "receives in the hotel."
 )
+_BARE: Final = " A § without a document is of the problem statement, published as RFC 4093."
 _CONTROL: Final = (
     "The nearby run in which the opposite must come out. It shows that the lab works and that the check is "
     "able to fail."
@@ -64,10 +65,9 @@ class _Text:
         yield ""
         yield from self._text(f"{told['says']}.")
         yield ""
-        yield from self._text(
-            f"Source: {told['source']} (§ alone: of the problem statement, RFC 4093). "
-            f"Scenario: {told['topology']}, {told['title']}."
-        )
+        bare = _BARE if told["source"].startswith("§") else ""
+        yield from self._text(f"Source: {told['source']}.{bare}")
+        yield from self._text(f"Scenario: {told['topology']}, {told['title']}.")
         if verdict := told.get("verdict"):
             yield ""
             reason = f": {verdict['reason']}" if verdict["reason"] else ""
@@ -113,7 +113,8 @@ class _Text:
             yield from self._text(f"The author of the claim remarks: {said}.")
             yield ""
         if changed := self._told["differences"][number - 1]:
-            yield "What is different from the run:"
+            run = f"run {self._told['nearest'][number - 1]}" if len(self._told["run"]) > 1 else "the run"
+            yield f"What is different from {run}:"
             for text in changed:
                 yield from self._item("-", text)
             yield ""
@@ -127,12 +128,14 @@ class _Text:
                 yield from self._text(f"{name}: {text}.", "    ")
         if run["ways"]:
             yield ""
-            yield "The way of packets, by the topology:"
+            yield "The way of data, by the topology:"
             yield ""
             for way in run["ways"]:
                 yield from self._way(way["parts"])
             for reason in dict.fromkeys(way["ends"] for way in run["ways"] if way["ends"]):
                 yield from self._text(f"✗ {reason}.", "      ")
+            for note in dict.fromkeys(way["note"] for way in run["ways"] if way["note"]):
+                yield from self._text(f"{note}.", "      ")
             if self._first("legend"):
                 yield ""
                 yield from self._text(LEGEND)

@@ -1,4 +1,4 @@
-"""The way of packets from the mobile node to its correspondent: their headers, and the nodes on it.
+"""The way of data from the mobile node to its correspondent: their headers, and the nodes on it.
 
 It follows from the topology alone: the order of the stack, the domain of the network where the mobile node
 is, and whose care-of address it has there. So it shows what is tried; what comes of it packets say.
@@ -21,10 +21,14 @@ HERE: Final = "@"
 """Behind the mobile node's name, in the place of where it is."""
 LEGEND: Final = (
     "Headers are written outermost first: `ESP[IP-in-IP[data]]`. `==>` is protected by ESP, `-->` is not. "
-    "A node behind `✗` lets it go no further; `··>` is the rest of the way, which it does not go."
+    "`✗` marks the node that drops the packet; `··>` is the rest of the way, which it does not go."
 )
 SERVES_VISITORS: Final = (
     "{node} forwards nothing of a mobile node that has not registered through it (RFC 4093 §4.2)"
+)
+PROTECTS: Final = "outside the Intranet {node} sends what {gateway} protects through IPsec or not at all"
+CARRIED: Final = (
+    "On {network} the drawing holds as long as {node} keeps what it had negotiated and registered before"
 )
 STOPPED: Final = "the home agent of {node} is stopped"
 GUARDS: Final = "{node} lets {what} across the border of the Intranet, and nothing else"
@@ -51,6 +55,10 @@ class Place:
     """The legs of the answers, where they are not the same."""
     stopped: frozenset[tuple[str, str]] = frozenset()
     """Services that do not run: node and name."""
+    protects: str = ""
+    """The gateway without whose IPsec the node sends nothing from here; empty where it may."""
+    carried: bool = False
+    """Whether the node was carried here, with what it had negotiated and registered elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class Way:
     ends: str = ""
     networks: tuple[str, ...] = ()
     """Where the mobile node is; the way is the same from all of them."""
+    note: str = ""
+    """How long the drawing holds, where it may change by itself."""
 
     @property
     def shown(self) -> list[str]:
@@ -96,7 +106,7 @@ def _places(loaded: LoadedTopology, experiment: Experiment) -> Iterator[Place]:
         for network in networks:
             before, here = here, _place(loaded, node, network, ipsec=ipsec)
             if step.carry and before:  # what was negotiated and registered on the other link stays
-                here = replace(before, network=network)
+                here = replace(before, network=network, carried=True)
             here = replace(here, stopped=frozenset(stopped))
             yield here
 
@@ -120,11 +130,13 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
         stops = [node, gateway, home_agent, correspondent]
         return Place(node, network, _chain(stops, [(ESP, MIP), (MIP,)]))
     through = [agent] if agent else []
+    guarded = bool(gateway) and not ipsec and not inside and loaded.options.get("stack") != "mip-only"
     if stack != "ipsec-in-mip":
         return Place(
             node,
             network,
             _chain([node, *through, home_agent, correspondent], [*([()] * len(through)), (MIP,)]),
+            protects=gateway if guarded else "",
         )
     esp = [*([(ESP,)] * len(through)), (MIP, ESP), (ESP,)]
     legs = _chain([node, *through, home_agent, gateway, correspondent], esp)
@@ -148,7 +160,9 @@ def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
     def shown(node: str) -> str:
         return node + HERE if node == place.node else node
 
-    parts, nodes, ends = [shown(legs[0].begins)], [legs[0].begins], ""
+    first = legs[0].begins
+    own = PROTECTS.format(node=first, gateway=place.protects) if place.protects else ""
+    parts, nodes, ends = [f"{'✗ ' if own else ''}{shown(first)}"], [first], own
     for leg in legs:
         joined = _joined(loaded, leg.begins, place)  # by a tunnel of its own with another gateway
         for node, crosses in _passed(loaded, place, leg):
@@ -159,7 +173,8 @@ def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
             nodes.append(node)
             ends = ends or reason
             joined = _joined(loaded, node, place) and not joined
-    return Way(tuple(parts), tuple(dict.fromkeys(nodes)), ends)
+    note = CARRIED.format(network=place.network, node=place.node) if place.carried else ""
+    return Way(tuple(parts), tuple(dict.fromkeys(nodes)), ends, note=note)
 
 
 def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:

@@ -90,7 +90,7 @@ class Cast:
     # Settings
 
     def written_as(self, name: str, meaning: Meaning) -> str:
-        """The key of the setting that means something: the one that a node gives, else any that it could.
+        """The key of the setting that means something: a key that a node gives, else any that it could give.
 
         Where its roles have none, what a built-in role would call it.
         """

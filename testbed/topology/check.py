@@ -45,7 +45,7 @@ class Checker:
         self.errors.append(TopologyError(f"{dotted(path)}: {message}", hint=hint, source=source))
 
     def options(self, chosen: Mapping[str, Choice]) -> dict[str, OptionScalar]:
-        """Every option's value: the one chosen, else the default; both have to be among the choices."""
+        """Every option's value: the chosen value, else the default; both have to be among the choices."""
         result: dict[str, OptionScalar] = {}
         attachable = {network for node in self._topology.nodes.values() for network in node.attaches}
         for name, option in self._topology.options.items():
@@ -196,7 +196,7 @@ class Checker:
             if network not in self._topology.networks:
                 self._unknown(path, "network", network, self._topology.networks)
             elif network in node.attaches[:index]:
-                self._fail(path, f"{network} is there twice", "leave one out")
+                self._fail(path, f"{network} is listed twice", "leave one out")
             elif network in node.links:
                 self._fail(
                     path,

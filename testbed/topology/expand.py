@@ -46,7 +46,7 @@ class Block(Part):
 
     networks: dict[str, Any] = Field(default_factory=dict, description="Networks, with $n in their names")
     nodes: dict[str, Any] = Field(
-        default_factory=dict, description="Nodes with $n in their names, and what other nodes get each time"
+        default_factory=dict, description="Nodes with $n in their names, and additions to other nodes"
     )
 
 
@@ -54,7 +54,8 @@ class Shorthand(Part):
     """The keys of a topology file that save writing: gone once they are written out."""
 
     include: list[str] = Field(
-        default_factory=list, description="Files merged in below this one; paths are relative to it"
+        default_factory=list,
+        description="Files to merge; this file overrides them, and paths are relative to it",
     )
     filters: dict[Label, str] = Field(
         default_factory=dict,
@@ -67,7 +68,8 @@ class Shorthand(Part):
         description="Runs that claims share: `run: NAME`, or `run: {trial: NAME, …}`",
     )
     repeat: dict[Name, Block] = Field(
-        default_factory=dict, description="Option → what is written once for each number from 1 to its value"
+        default_factory=dict,
+        description="Option → a block that is written out once for each number from 1 to its value",
     )
 
 

@@ -1,4 +1,4 @@
-"""Container images that stand in the place of roles: which a node runs, and where they do not fit."""
+"""Container images that replace those of roles: which image a node runs, and where it does not fit."""
 
 from __future__ import annotations
 

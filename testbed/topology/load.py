@@ -25,7 +25,7 @@ def builtin_topologies() -> dict[str, Path]:
 
 
 def builtin_claims() -> dict[str, str]:
-    """Every claim of the built-in topologies, and the name of the one that makes it."""
+    """Every claim of the built-in topologies, and the name of the topology that makes it."""
     return {
         claim: name
         for name, file in builtin_topologies().items()

@@ -75,7 +75,7 @@ class Network(Part):
     domain: Domain = Field(description="To whom the network belongs: internet, dmz, intranet or operator")
     medium: Medium = Field(default="wired", description="What the link is made of; for drawings and reports")
     hub: Name | None = Field(
-        default=None, description="The node every packet between two others on this network crosses"
+        default=None, description="The node that every packet between two other nodes of this network crosses"
     )
     # Added by the hub; on a network without one by the kernel of each node (netem).
     delay: Delay = Field(default=0.0, description="One-way delay added to each packet (kept in ms)")
@@ -100,7 +100,9 @@ class Node(Part):
         default_factory=list,
         description="Networks a mobile node can attach to, one at a time and without address",
     )
-    settings: dict[Name, Any] = Field(default_factory=dict, description="What the roles of this node ask for")
+    settings: dict[Name, Any] = Field(
+        default_factory=dict, description="Values for the settings of its roles"
+    )
     routes: dict[RoutePrefix, Address] = Field(
         default_factory=dict, description="Prefix (or `default`) → next hop; overrides the computed route"
     )

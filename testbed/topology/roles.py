@@ -322,7 +322,7 @@ def load_role(file: Path, files: Mapping[str, Path] | None = None) -> Role:
 
 
 def _unmet(role: Role, other: Role) -> list[Meaning]:
-    """What every node with the other role gives, and nodes with this one cannot."""
+    """The meanings that every node with the other role gives, and nodes with this role cannot."""
     has = {setting.means for setting in role.settings.values()}
     return [
         one.means for one in other.settings.values() if one.required and one.means and one.means not in has

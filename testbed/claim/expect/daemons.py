@@ -14,7 +14,7 @@ from testbed.errors import StepError
 
 
 class Daemons(Seen):
-    """Services that one node's supervisor keeps running: one machine that holds all of them."""
+    """Services that run on one node, so all on one machine."""
 
     word = "daemons"
     title = "Services that run on one node"

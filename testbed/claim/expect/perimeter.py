@@ -22,10 +22,10 @@ def _gateways(facts: Facts) -> dict[str, str]:
 
 
 class Perimeter(Seen):
-    """What the outside finds of the VPN gateways, all of the topology's: who answers IKE, and their SAs.
+    """What the outside finds of all VPN gateways of the topology: which of them answer IKE, and their SAs.
 
-    A gateway is asked with an IKE_SA_INIT request to its address on the link `outside`, one that it declines.
-    Silence counts where the request was captured on the `outside` of a gateway or firewall and no answer was.
+    Each gateway gets an IKE_SA_INIT request at its address on the link `outside`, which it declines. Silence
+    counts where the request was captured on the `outside` of a gateway or firewall and no answer was.
     At least one of `gateways` and `associations` says what is expected.
     """
 
@@ -37,7 +37,7 @@ class Perimeter(Seen):
     gateways: Count | None = Field(default=None, description="How many of the VPN gateways answer")
     associations: Count | None = Field(
         default=None,
-        description="With how many peers they hold an IKE SA established, all of them together; a peer that"
+        description="The number of peers with an established IKE SA, of all gateways together; a peer that"
         " negotiates again counts once",
     )
 

@@ -63,8 +63,8 @@ class Wire(AtTaps):
 
     after: After | None = Field(
         default=None,
-        description="Only later packets count: `{at: TAP, filter: FILTER, by: TIME}` is so long after the "
-        "last packet that the filter matches there",
+        description="Only later packets count: with `{at: TAP, filter: FILTER, by: TIME}` those more "
+        "than TIME after the last packet that FILTER matches at TAP",
     )
 
     def taps(self, facts: Facts) -> list[str]:
@@ -83,9 +83,8 @@ class Wire(AtTaps):
 class Packets(Wire):
     """Packets that a pcap filter matches in the captures of one or more taps.
 
-    With `contains` only those count whose bytes hold the text in clear. `none: true` is only decided by a
-    capture that is known to have been running during the whole run, and with `after` only if something was
-    captured afterwards.
+    With `contains` only those count whose bytes hold the text in clear. Only a capture that
+    ran during the whole run decides `none: true`, and with `after` only if something was captured afterwards.
     """
 
     word = "packets"
@@ -109,7 +108,7 @@ class Packets(Wire):
 
 
 class Clear(Wire):
-    """Packets of the probe or session that carry its payload readable by anybody at the tap."""
+    """Packets of the probe or session whose payload anybody at the tap can read."""
 
     word = "clear"
     title = "Payload readable at taps"

@@ -74,7 +74,7 @@ class Agent:
         return self.mobility.sequence < min(earlier.mobility.sequence, _FIRST_AFTER_ROLLOVER)
 
     def on_other_subnet(self, other: Agent) -> bool:
-        """Whether both tell their prefixes and have none in common (§2.4.2.2)."""
+        """Whether both advertise their prefixes and have none in common (§2.4.2.2)."""
         return bool(self.prefixes and other.prefixes) and not self.prefixes & other.prefixes
 
     def overdue(self, now: float) -> bool:
@@ -96,7 +96,7 @@ class AgentList:
         return self._agents.get(address)
 
     def put(self, agent: Agent, keep: IPv4Address | None) -> None:
-        """Remember `agent`; when there are too many, the one longest silent goes, but not `keep`."""
+        """Remember `agent`; when there are too many, the longest silent agent goes, but not `keep`."""
         self._agents.pop(agent.address, None)
         self._agents[agent.address] = agent
         if len(self._agents) > MAX_AGENTS:

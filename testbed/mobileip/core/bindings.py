@@ -39,7 +39,7 @@ class Binding:
         return bool(self.flags & RequestFlag.DECAPSULATION)
 
     def picture(self, now: float) -> dict[str, object]:
-        """What `state` tells of it; a `lifetime_left` of null never ends."""
+        """What `state` reports of it; a `lifetime_left` of null never ends."""
         return {
             "care_of_address": str(self.care_of_address),
             "lifetime": self.lifetime,
@@ -96,7 +96,7 @@ class BindingTable:
         return tuple(self._nodes.get(home_address, ()))
 
     def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
-        """What `state` tells of a mobile node; a `lifetime_left` of null never ends."""
+        """What `state` reports of a mobile node; a `lifetime_left` of null never ends."""
         bindings = self.of(home_address)
         left = [lifetime_left(binding.expires, now) for binding in bindings]
         return {

@@ -22,9 +22,9 @@ MAX_SOLICITATION_INTERVAL = 60.0
 
 
 class Discovery:
-    """The agents of the link the mobile node is on; `current` is the one it uses.
+    """The agents of the link the mobile node is on; `current` is the agent in use.
 
-    `home_agent` tells the address to recognise home by.
+    `home_agent` is the address by which it recognises the home network.
     """
 
     def __init__(

@@ -104,7 +104,7 @@ class ForeignAgent:
             self._deny(pending.datagram, pending.request, code, now)
 
     def flush(self) -> None:
-        """Forget every request and visitor, and tell nobody."""
+        """Forget every request and visitor, without a message to anybody."""
         for pending in tuple(self._pending.values()):
             self._forget(pending)
         for home_address in tuple(self._visitors):

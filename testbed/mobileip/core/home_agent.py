@@ -254,7 +254,7 @@ class HomeAgent:
             raise Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
 
     def _check(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """What authentication does not tell: §3.8.2.1 end, §3.8.2.3, RFC 3024 §4.3.1."""
+        """The checks besides authentication: §3.8.2.1 end, §3.8.2.3, RFC 3024 §4.3.1."""
         config = self.config
         if request.home_agent != config.address or config.is_broadcast(datagram.destination):
             raise Deny(Code.HA_UNKNOWN_HOME_AGENT)
@@ -345,7 +345,7 @@ class HomeAgent:
     # What follows from a change of bindings.
 
     def flush(self) -> None:
-        """Forget every binding, and tell nobody."""
+        """Forget every binding, without a message to anybody."""
         for home_address in tuple(self._bindings):
             care_of_addresses = self._bindings.care_of_addresses(home_address)
             self._bindings.remove(home_address)

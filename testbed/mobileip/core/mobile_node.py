@@ -34,7 +34,7 @@ _ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
 
 
 class MobileNode:
-    """Finds out where it is, keeps its home agent informed, and tells its shell which way packets go.
+    """Finds out where it is, registers with its home agent, and reports to its shell which way packets go.
 
     `attach`, `discover`, `detach` and `deregister` are what a connection manager says; they count as
     indications of the link layer, so a request they cause is sent at once.
@@ -55,7 +55,7 @@ class MobileNode:
         self._interface: str | None = None
         self._discovering = False
         self._register = True
-        self._care_of_index = 0  # of the agent's care-of addresses, the one to try
+        self._care_of_index = 0  # which of the agent's care-of addresses to try
         self._arps_left = 0
 
     # What a connection manager says.
@@ -64,7 +64,7 @@ class MobileNode:
         """Use the co-located care-of address `care_of` on `interface` and register it directly.
 
         Raises ValueError for an address that cannot be a care-of address. Called again for the same
-        attachment it registers anew and then tells the shell again what to use.
+        attachment it registers anew and then reports to the shell again what to use.
         """
         if not is_unicast(care_of) or care_of == self.config.home_address:
             raise ValueError(f"{care_of} cannot be a care-of address")
@@ -119,7 +119,7 @@ class MobileNode:
             raise ValueError("there is no registration to renew")
         self._renew(now)
 
-    # What arrives, what is due, what is told.
+    # What arrives, what is due, what is reported.
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a reply."""

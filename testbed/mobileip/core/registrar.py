@@ -21,7 +21,7 @@ from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 
 FAILED_AFTER = 5
-"""Requests without a reply before `registration-failed` is told; asking goes on."""
+"""Requests without a reply before `registration-failed` is reported; requests go on."""
 
 Use = UseCoLocated | UseForeignAgent | UseHome | UseNothing
 
@@ -52,7 +52,7 @@ class Registrar:
         self._timers = timers
         self._out = out
         self._counters = counters
-        self._use: Use | None = UseNothing()  # what the shell was told last; None: tell it again
+        self._use: Use | None = UseNothing()  # what the shell got last; None: report it again
 
     @property
     def asking(self) -> bool:
@@ -149,7 +149,7 @@ class Registrar:
             self._out.add(use)
 
     def tell_again(self) -> None:
-        """Have the shell told at the next occasion even what it knows: the link may have lost it."""
+        """Report to the shell next time even what it knows: the link may have lost it."""
         if self._use != UseNothing():
             self._use = None
 

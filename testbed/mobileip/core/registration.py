@@ -82,7 +82,7 @@ class Requester:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds by which the home agent's clock is ahead, as its replies with code 133 told."""
+        """Seconds by which the home agent's clock is ahead, by its replies with code 133."""
         return self._stamper.offset
 
     def begin(self) -> None:
@@ -92,7 +92,7 @@ class Requester:
         self._timeout = self._first_timeout
 
     def moved(self) -> None:
-        """The link layer tells of a move: the next request may be sent at once, its round trip is unknown."""
+        """The link layer reports a move: the next request may be sent at once, its round trip is unknown."""
         self._last_sent = None
         self._first_timeout = MINIMUM_INTERVAL
 
@@ -183,7 +183,7 @@ class Requester:
         self._failures = 0
 
     def refused(self, reply: RegistrationReply, now: float) -> float:
-        """Learn from a refusal what it tells; return the seconds until to ask again (§3.6.2.3).
+        """Learn what a refusal reports; return the seconds until to ask again (§3.6.2.3).
 
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
         wait, ever longer.

@@ -6,7 +6,7 @@ from random import Random
 
 from testbed.mobileip.wire.identification import FIELD, LOW, SECOND, from_unix, unwrap
 
-_RANDOM_BITS = 10  # what a clock of binary floating point seconds does not tell of 2**-32 s
+_RANDOM_BITS = 10  # low bits of a count of 2**-32 s that a clock in floating point seconds leaves 0
 
 
 class Stamper:
@@ -19,7 +19,7 @@ class Stamper:
 
     @property
     def offset(self) -> float:
-        """Seconds by which the home agent's clock is ahead of ours, as far as it has told."""
+        """Seconds by which the home agent's clock is ahead of ours, as far as it has reported."""
         return self._offset / SECOND
 
     def next(self, unix_time: float) -> int:

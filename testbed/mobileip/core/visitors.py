@@ -26,7 +26,7 @@ class Pending:
         return self.request.home_address, self.request.low_identification
 
     def picture(self, now: float) -> dict[str, object]:
-        """What `state` tells of it."""
+        """What `state` reports of it."""
         return {
             "home_address": str(self.request.home_address),
             "home_agent": str(self.request.home_agent),
@@ -64,7 +64,7 @@ class Visitor:
         return bool(self.flags & RequestFlag.DECAPSULATION)
 
     def picture(self, now: float) -> dict[str, object]:
-        """What `state` tells of it; a `lifetime_left` of null never ends."""
+        """What `state` reports of it; a `lifetime_left` of null never ends."""
         return {
             "home_address": str(self.home_address),
             "home_agent": str(self.home_agent),

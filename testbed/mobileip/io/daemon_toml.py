@@ -104,7 +104,7 @@ class Settings(Generic[C]):
 
 
 def _build(table: Table, make: Callable[[], C]) -> C:
-    """Let the core check the values; it names the one it refuses."""
+    """Let the core check the values; it names the value that it refuses."""
     try:
         return make()
     except ValueError as error:
@@ -147,7 +147,7 @@ def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
 def _associations(
     tables: list[Table], first: str, second: str
 ) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
-    """The associations with peers of two kinds, told apart by the key that names the peer."""
+    """The associations with peers of two kinds, distinguished by the key that names the peer."""
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first

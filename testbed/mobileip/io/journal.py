@@ -1,4 +1,4 @@
-"""Events as JSON lines: on stdout, and to whoever subscribed."""
+"""Events as JSON lines: on stdout, and to subscribers."""
 
 from __future__ import annotations
 

@@ -128,8 +128,9 @@ class Netlink:
     def add_ipip_sink(self, interface: str) -> None:
         """Create a device that takes the IP-in-IP packets no other takes, and drops them without an answer.
 
-        It is one for MPLS in IP, and the kernel drops what its device is not for. Being bound to the loopback
-        device tells it from the kernel's own `tunl0`; it takes packets from everywhere all the same.
+        The device is for MPLS in IP, and the kernel drops what a device is not for. Its binding to the
+        loopback device distinguishes it from the kernel's own `tunl0`; it takes packets from
+        everywhere all the same.
         """
         with self._about(f"ipip {interface}"):
             self._ip.link(

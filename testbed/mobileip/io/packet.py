@@ -93,7 +93,7 @@ def received(
     for _ in range(burst):
         try:
             packet, (_, _, kind, _, link_address) = sock.recvfrom(0x10000)
-        except OSError:  # nothing more; or the link went down, which others tell us
+        except OSError:  # nothing more; or the link went down, which others report
             return
         header = (packet[0] & 15) * 4
         length = int.from_bytes(packet[2:4], "big")
@@ -142,7 +142,7 @@ class SenderWatch:
             del self._senders[next(iter(self._senders))]
 
     def sender(self, source: IPv4Address, port: int, payload: bytes) -> bytes | None:
-        """The link address a request came from; each is told once."""
+        """The link address that a request came from; each is reported once."""
         return self._senders.pop((source, port, payload), None)
 
 

@@ -42,7 +42,7 @@ Command = Callable[[Mapping[str, Any], float], None]
 CHECK_INTERVAL = 0.4
 """Seconds between two looks at the data plane; with `tun.PATIENCE`, it is mended within two seconds."""
 Unreachable = Callable[[IPv4Address, int, float], None]
-"""Is told the destination and ICMP code when a datagram could not be delivered."""
+"""Called with the destination and ICMP code of a datagram that could not be delivered."""
 
 
 class Shell:
@@ -172,7 +172,7 @@ class Shell:
         return {}
 
     def state(self) -> dict[str, Any]:
-        """What the control socket's `state` tells."""
+        """The answer to the control socket's `state`."""
         now = time.monotonic()
         return {
             "source": self._journal.source,

@@ -102,7 +102,7 @@ class RegistrationSocket:
         try:
             try:
                 self.socket.sendmsg([datagram.payload], ancillary, 0, destination)
-            except OSError:  # it may be the error of an earlier datagram: that is told once
+            except OSError:  # it may be the error of an earlier datagram: the kernel reports that once
                 self.socket.sendmsg([datagram.payload], ancillary, 0, destination)
         except OSError as error:
             where = f"from {datagram.source} to {datagram.destination}"

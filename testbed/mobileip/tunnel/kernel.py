@@ -43,8 +43,8 @@ def silence(netlink: Netlink) -> None:
     """Let this node's kernel be silent about tunnelled packets that a process takes.
 
     Where the module ipip is loaded, for whichever node, every node's kernel answers such a packet with Port
-    Unreachable, although a raw socket has it; and the sender's kernel then tells its user that the host is
-    unreachable.
+    Unreachable, although a raw socket has it; and the sender's kernel then reports to its user that the
+    host is unreachable.
     """
     netlink.delete_link(SINK)  # a killed predecessor's
     with suppress(NodeError):  # a kernel without the module does not answer

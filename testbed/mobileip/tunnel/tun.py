@@ -62,7 +62,7 @@ class TunPlane:
     """Carries datagrams through the TUN device `mip0` (`worker` says how).
 
     The device lives as long as this object, so that addresses and routes on it survive the death of the
-    process behind it; a new one is then told all tunnels.
+    process behind it; a new process then gets all tunnels.
     """
 
     backend = "tun"
@@ -100,7 +100,7 @@ class TunPlane:
             theirs.close()
 
     def _restart(self) -> None:
-        """Put a new process in the place of one that has died or hangs, and tell it all tunnels."""
+        """Replace a process that has died or hangs, and give the new process all tunnels."""
         self._control.close()
         if self._process:
             os.kill(self._process, signal.SIGKILL)  # not yet waited for: it is still ours

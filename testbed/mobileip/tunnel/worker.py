@@ -49,7 +49,7 @@ def open_icmp() -> socket.socket:
 
 
 class Worker:
-    """Moves datagrams between the TUN device `tun` and the tunnels it is told of over `control`."""
+    """Moves datagrams between the TUN device `tun` and the tunnels that `control` names."""
 
     def __init__(self, tun: int, control: socket.socket, home_side: bool) -> None:
         self.tun = tun
@@ -230,7 +230,7 @@ class Worker:
         if number == errno.EMSGSIZE:
             path.learn(info)
         if origin != ORIGIN_ICMP or len(quote) < 2 * HEADER + 8:
-            return  # the router quoted too little to tell whose datagram it was
+            return  # the router quoted too little of the datagram to find its sender
         if kind == UNREACHABLE and code in (NET_UNREACHABLE, TOO_BIG):
             relayed = code
         elif kind == TIME_EXCEEDED or (kind, code) in HOST_GONE:

@@ -19,7 +19,7 @@ _SPI = Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """One of the three; the authenticator covers all that stands before it in the UDP payload."""
+    """One of the three; the authenticator covers all that precedes it in the UDP payload."""
 
     type: int
     spi: int

@@ -1,6 +1,6 @@
 """`python3 -m testbed.node.relay --config FILE`: emulate the hub network's delay, jitter, loss and rate.
 
-Control socket: `{"op":"state"}` tells the backend, the impairment in force and counters;
+Control socket: `{"op":"state"}` reports the backend, the impairment in force and counters;
 `{"op":"set","delay_ms":40,…}` changes any of delay_ms, jitter_ms, loss, rate at once; the change outlives the
 process, not the node.
 """

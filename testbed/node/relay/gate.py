@@ -1,9 +1,9 @@
 """The gate of the hub: a packet crosses only as the relay says, and not at all while there is no relay.
 
-A rule sends what comes in from the hub network to a table of its own.  The table ends in a blackhole; the
-relay's TUN device stands before it while the relay runs.  The node starts with the rule and the blackhole
-(`/etc/testbed/gate`), and the relay takes the rule away once the kernel treats the packets by itself or
-nothing is to be done to them.
+A rule sends what comes in from the hub network to a table of its own.  The table ends in a blackhole, which
+the route to the relay's TUN device overrides while the relay runs.  The node starts with the rule and the
+blackhole (`/etc/testbed/gate`), and the relay removes the rule once the kernel impairs the packets by itself
+or no impairment is set.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ async def _remove(interface: str) -> None:
 
 
 def arguments(impairment: Impairment) -> list[str]:
-    """What `tc … netem` is to be told."""
+    """The arguments of `tc … netem`."""
     words = ["limit", str(LIMIT), "delay", f"{impairment.delay_ms:g}ms"]
     if impairment.jitter_ms:
         words.append(f"{impairment.jitter_ms:g}ms")

@@ -1,4 +1,4 @@
-"""The connection manager: one move at a time, what the control socket asks for, and who is told."""
+"""The connection manager: one move at a time, requests on the control socket, and its subscribers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Manager:
         self.journal = Journal(ROAM)
 
     async def run(self) -> None:
-        """Serve for ever; ready is told when the attachment at start has settled."""
+        """Serve for ever; the supervisor gets `ready` when the first attachment has settled."""
         node = self._node
         node.links.reset(node.config.trusted)
         node.dhcp.watch(self._lease_lost)
@@ -218,7 +218,7 @@ class Manager:
         self._begin(next(iter(up), node.network), "a registration inside is overdue")
 
     def _is_up(self, network: str) -> bool:
-        """Whether a link is joined; of one that is gone there is nothing to find out."""
+        """Whether a link is joined; False for a link that is gone."""
         try:
             return self._node.links.is_up(network)
         except LinkError as error:

@@ -25,8 +25,8 @@ class MobileIpError(Exception):
 class MobileIp:
     """Sends requests to the daemon and hands its events to those who listen.
 
-    Events and replies come on two connections; an event is told apart from those of an earlier attachment by
-    its fields, not by the order.
+    Events and replies come on two connections; the fields of an event, not
+    its order, distinguish it from those of an earlier attachment.
     """
 
     def __init__(self, path: str) -> None:

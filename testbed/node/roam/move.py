@@ -24,7 +24,7 @@ class Outcome:
 
 
 class Move:
-    """Marks the steps of a hand-off in milliseconds since it began, and tells of each."""
+    """Marks the steps of a hand-off in milliseconds since it began, and reports each."""
 
     def __init__(self, network: str, stack: str, tell: Callable[[str, dict[str, object]], None]) -> None:
         self.network = network

@@ -180,7 +180,7 @@ class Vpn:
 
 
 def _lent(up: dict[str, Any]) -> IPv4Address:
-    """The inner address, as charon tells it of the association that is up."""
+    """The inner address that charon reports for the established association."""
     for address in up.get("local-vips", ()):
         return IPv4Address(address.decode())
     raise VpnError("ike-failed: the gateway lent no inner address")

@@ -25,7 +25,9 @@ def test_one_word_alone(capsys):
     assert main(["vocabulary", "bypass"]) == 0
     out = capsys.readouterr().out
     assert (
-        out.startswith("bypass\n") and "emulated" in out and "state*: Whether it is let past: on | off" in out
+        out.startswith("bypass\n")
+        and "emulated" in out
+        and "state*: `on`: it passes; `off`: it does not: on | off" in out
     )
 
 

@@ -151,7 +151,7 @@ def test_an_archive_cut_short_anywhere_is_one_clear_error(tmp_path, suffix):
         path.write_bytes(whole[:part])
         with pytest.raises(DamagedArchive) as caught, opened(path):
             pass
-        assert str(caught.value).startswith(f"{path} is damaged") and "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"{path} is damaged") and "\n" not in caught.value.message
 
 
 @SUFFIXES

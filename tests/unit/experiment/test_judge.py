@@ -291,3 +291,10 @@ def test_what_a_capture_had_before_it_died_is_seen_at_a_look():
     wires = _Wires(lambda name: dead, {}, {"firewall/internet": 0})
     (found,) = wires.match_all(["gw/internet"], "")
     assert (len(found.frames), found.alive) == (3, False)
+
+
+def test_evidence_without_its_topology_is_incomplete(folder, capsys):
+    (folder / "topology.yaml").unlink()
+    assert main(["judge", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{folder} has no topology.yaml" in error and "the evidence is incomplete" in error

@@ -30,7 +30,7 @@ def refused(text: str) -> bool:
     try:
         match([Frame(0, ETHERNET, bytes(60), 60)], text, HOSTS)
     except FilterError as error:
-        return "rejects all packets" not in str(error) and "capture of one interface" not in str(error)
+        return "rejects all packets" not in str(error) and "capture of an interface" not in str(error)
     return False
 
 
@@ -79,7 +79,7 @@ def test_all_and_none() -> None:
         ("src host hb", "unknown host hb"),
         ("udp portt 434", "does not fit here"),
         ("udp and tcp", "rejects all packets"),
-        ("inbound", "a capture of one interface"),
+        ("inbound", "the capture of an interface"),
         ("ip\0", "does not fit here"),
     ],
 )

@@ -128,7 +128,7 @@ def test_archives(folder: Path, tmp_path: Path, suffix: str, capsys: pytest.Capt
     path.write_bytes(path.read_bytes()[:-30])
     for command in (["report", str(path)], ["compare", str(folder), str(path)]):
         capsys.readouterr()
-        assert main(command) == 1
+        assert main(command) == 2
         error = capsys.readouterr().err
         assert f"{path} is damaged or was cut short" in error and "Traceback" not in error
 
@@ -145,7 +145,7 @@ def test_a_fault_inside_an_archive_names_the_archive(
     assert f"{path} has neither verdicts.json nor handoff.json" in capsys.readouterr().err
     with packed(path) as inside:
         keep(inside, "verdicts.json", {"schema_version": 3, "claims": []})
-    assert main(["report", str(path)]) == 1
+    assert main(["report", str(path)]) == 2
     assert f"{path}/verdicts.json: evidence of schema version 3" in capsys.readouterr().err
 
 

@@ -52,20 +52,11 @@ def _no_other_program(event, arguments):
 sys.addaudithook(_no_other_program)
 
 
-VERIFIED = ("test_claims.py", "test_sabotage.py")  # one verification decides all of them
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A file's integration tests run in one process, for they share labs; the longest files begin."""
     for item in items:
         if "integration" in item.path.parts:
-            file = item.path.name
             item.add_marker(pytest.mark.docker)
-            item.add_marker(pytest.mark.xdist_group("verified" if file in VERIFIED else file))
-    items.sort(
-        key=lambda item: VERIFIED.index(item.path.name) if item.path.name in VERIFIED else len(VERIFIED)
-    )
+    items.sort(key=lambda item: item.path.name != "test_claims.py")  # the longest file begins
 
 
 @pytest.fixture(scope="session")

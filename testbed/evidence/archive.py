@@ -105,7 +105,18 @@ def packed(path: Path) -> Iterator[Path]:
             yield folder
         finally:
             if any(one.name != MARK for one in folder.iterdir()):
-                pack(folder, path, Path(name) / "packed")
+                _pack_or_leave(folder, path, Path(name) / "packed")
+
+
+def _pack_or_leave(folder: Path, path: Path, part: Path) -> None:
+    """Make an archive of a folder; where that fails, as on a full disk, leave the folder beside it."""
+    try:
+        pack(folder, path, part)
+    except TestbedError as error:
+        left = path.with_name(f"{path.name}.unpacked{part.parent.name.removeprefix(f'.{path.name}')}")
+        folder.rename(left)
+        error.hint = f"the evidence is left as a folder: {left}"
+        raise
 
 
 def pack(folder: Path, path: Path, part: Path) -> None:

@@ -83,6 +83,8 @@ class CapturedTap(Record):
     """Whether it ran from the first step to the end."""
     dropped: int = Field(default=0, ge=0)
     """Packets that the kernel could not hand over to it; taps of one mobile node share the number."""
+    frames: int | None = Field(default=None, ge=0)
+    """How many frames its file has, so that a packet that is taken out is missed."""
 
 
 class CaptureRecord(Record):

@@ -16,7 +16,7 @@ from testbed.evidence.folder import RunFolder, capture_path
 from testbed.evidence.run import Observation, RunRecord
 from testbed.experiment.verdict import Finding, RunResult
 from testbed.packet.filters import FilterError
-from testbed.packet.pcap import CaptureError
+from testbed.packet.pcap import CaptureError, Frame
 from testbed.packet.taps import Matched, TapFrames
 
 Tap = Callable[[str], TapFrames]
@@ -56,6 +56,8 @@ class Recording:
                 frames = tuple(self.folder.frames(went.file))
             except CaptureError as error:
                 raise StepError(f"the capture at {name} cannot be read: {error.message}") from error
+            if went.frames is not None and len(frames) != went.frames:
+                raise StepError(_missing(went.frames, name, frames))
             self._taps[name] = TapFrames(name, frames, went.alive, went.dropped)
         return self._taps[name]
 
@@ -77,15 +79,17 @@ class _Wires:
                 # A capture that had died has no number; all that it captured is what it had by then.
                 number = self.captured.get(name)
                 if number is not None and number > len(tap.frames):
-                    raise StepError(
-                        f"{number} packets were captured at {name}, of which {len(tap.frames)} are left"
-                    )
+                    raise StepError(_missing(number, name, tap.frames))
                 tap = replace(tap, frames=tap.frames[:number], alive=number is not None)
             try:
                 found.append(tap.match(expression, self.hosts))
             except FilterError as error:
                 raise StepError(f"{name}: filter {expression!r}: {error}") from error
         return found
+
+
+def _missing(number: int, tap: str, left: Sequence[Frame]) -> str:
+    return f"{number} packets were captured at {tap}, of which {len(left)} are left"
 
 
 def decide_look(

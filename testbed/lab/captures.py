@@ -151,6 +151,7 @@ class Captures:
         self._hosts = host_addresses(lab.topology)
         self._captures: dict[str, Capture] = {}
         self._of: dict[str, Capture] = {}
+        self._written: dict[str, int] = {}
         for tap in self.taps:
             node, _, network = tap.partition("/")
             roaming = bool(lab.topology.node(node).attaches)
@@ -176,10 +177,15 @@ class Captures:
             capture.stop()
 
     def record(self) -> CaptureRecord:
-        """How each capture went; known once they have ended."""
+        """How each capture went; known once they have ended and were fetched."""
         return CaptureRecord(
             taps={
-                tap: CapturedTap(file=capture_path(tap), alive=one.alive, dropped=one.dropped)
+                tap: CapturedTap(
+                    file=capture_path(tap),
+                    alive=one.alive,
+                    dropped=one.dropped,
+                    frames=self._written.get(tap),
+                )
                 for tap, one in self._of.items()
             }
         )
@@ -224,5 +230,6 @@ class Captures:
         for tap in self.look(self.taps):
             path = folder / f"{tap.name.replace('/', '-')}.pcap"
             write_pcap(path, self._of[tap.name].linktype, tap.frames)
+            self._written[tap.name] = len(tap.frames)
             paths.append(path)
         return paths

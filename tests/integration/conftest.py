@@ -42,7 +42,7 @@ class Verified:
     sabotages: dict  # what was done → claim → what verdicts.json has of it
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def verified(engine, node_image, tmp_path_factory):
     """Verify everything as one: sabotages take turns in the labs of the claims, and cost few of their own."""
     prefixes = {what: f"sabotage-{number}." for number, what in enumerate(SABOTAGES, 1)}

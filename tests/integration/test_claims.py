@@ -1,4 +1,4 @@
-"""The claims of all scenarios for real."""
+"""The claims of all scenarios for real, and their sabotage: one verification decides them all."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from itertools import chain
 
 import pytest
 from claims_world import CLAIMS, reasons, scenario, verdicts
+from sabotages import SABOTAGES
 
 from testbed.engine import names
 from testbed.errors import UsageError
@@ -128,6 +129,42 @@ def test_tshark_reads_every_registration_message_as_the_report_does(everything, 
     ours = list(read_by_us(files))
     assert ours == list(read_by_tshark(files, tmp_path / "merged.pcapng"))
     assert len(ours) > 100
+
+
+# Sabotage: each changes the topology as a user would, with `--set` or in a copy of the files, and leaves the
+# claims and their controls as they are (where a claim's own run asks for what is sabotaged, the run).
+
+
+@pytest.mark.parametrize("what", SABOTAGES)
+def test_what_contradicts_the_document_is_refuted(verified, what):
+    """A busy machine may have spoiled what would refute: then nothing is decided, and the finding says so."""
+    sabotage, found = SABOTAGES[what], verified.sabotages[what]
+    assert set(found) == set(sabotage.claims)
+    for claim in found.values():
+        if sabotage.verdict == "refuted":
+            busy = any(one.excuse for one in claim.evidence) or too_slow(claim.run)
+            assert claim.run.verdict == "failed" or busy, findings(claim)
+        else:
+            assert claim.verdict == sabotage.verdict, findings(claim)
+
+
+def test_a_broken_control_is_the_reason(verified):
+    (claim,) = verified.sabotages["a broken control is never success"].values()
+    assert claim.reason.startswith("the control failed")
+
+
+def too_slow(run):
+    """Whether a step could not be carried out, on a machine that may be why."""
+    return run.error and run.health and run.health.late_ms >= 100
+
+
+def findings(claim):
+    """What was seen in the place of what was expected, and why a run could not be carried out."""
+    seen = [f"{one.held}: {one.expectation}: {one.observed}" for one in claim.evidence]
+    return "\n".join([f"{claim.id}: {claim.run.verdict}: {claim.run.error}", *seen])
+
+
+# Labs that are up, and interruptions
 
 
 AT_HOME = """\

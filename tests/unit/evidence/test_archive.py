@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from testbed.errors import UsageError
+from testbed.errors import TestbedError, UsageError
 from testbed.evidence import archive
 from testbed.evidence.archive import DamagedArchive, opened, packed
 
@@ -93,14 +93,17 @@ def test_nothing_is_left_of_what_nothing_was_written_to(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_archive_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_an_archive_that_cannot_be_written_leaves_its_folder(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archive, "_pack_zip", full)
-    with pytest.raises(Exception, match="No space left"), packed(tmp_path / "evidence.zip") as folder:
+    file = tmp_path / "evidence.zip"
+    with pytest.raises(TestbedError, match="No space left") as caught, packed(file) as folder:
         write(folder)
-    assert not list(tmp_path.iterdir())
+    (left,) = tmp_path.iterdir()
+    assert str(left) in caught.value.hint and left.name.startswith("evidence.zip.unpacked-")
+    assert any(left.iterdir())
 
 
 def test_folders_are_as_they_are(tmp_path):

@@ -128,6 +128,7 @@ class PlayedCaptures:
         self.alive = True
         self.dropped = 0
         self.calls = []
+        self.written = {}
 
     def start(self):
         self.calls.append("start")
@@ -139,13 +140,15 @@ class PlayedCaptures:
         self.calls.append("fetch")
         folder.mkdir(exist_ok=True)
         for tap in self.taps:
-            write_pcap(
-                folder.parent / capture_path(tap), RAW_IP, [*map(frame, self.files.get(tap, ())), *OTHER]
-            )
+            frames = [*map(frame, self.files.get(tap, ())), *OTHER]
+            write_pcap(folder.parent / capture_path(tap), RAW_IP, frames)
+            self.written[tap] = len(frames)
 
     def record(self):
         taps = {
-            tap: CapturedTap(file=capture_path(tap), alive=self.alive, dropped=self.dropped)
+            tap: CapturedTap(
+                file=capture_path(tap), alive=self.alive, dropped=self.dropped, frames=self.written.get(tap)
+            )
             for tap in self.taps
         }
         return CaptureRecord(taps=taps)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -140,6 +141,12 @@ def packet_removed(folder):
     write_pcap(file, RAW_IP, read_capture(file)[1:])
 
 
+def packet_exchanged(folder):
+    file = folder / FOLDER / "captures/mn-hotel.pcap"
+    first, *others = read_capture(file)
+    write_pcap(file, RAW_IP, [replace(first, data=others[-1].data), *others])
+
+
 def state_edited(folder):
     row = {"home_address": "10.0.1.100", "care_of_addresses": ["192.0.2.7"]}
     look(folder, "expect/1", seen={"bindings": [row]})
@@ -182,7 +189,8 @@ def probe_row_removed(folder):
 
 
 SABOTAGES = [
-    (packet_removed, "refuted", "2 of 7 captured"),
+    (packet_removed, "inconclusive", "8 packets were captured at mn/hotel, of which 7 are left"),
+    (packet_exchanged, "refuted", "2 of 8 captured"),
     (state_edited, "refuted", "binding to 192.0.2.7"),
     (event_edited, "refuted", "0 seen"),
     (event_removed, "inconclusive", "events had arrived, of which"),

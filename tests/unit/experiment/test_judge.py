@@ -190,7 +190,7 @@ def probe_row_removed(folder):
 
 SABOTAGES = [
     (packet_removed, "inconclusive", "8 packets were captured at mn/hotel, of which 7 are left"),
-    (packet_exchanged, "refuted", "2 of 8 captured"),
+    (packet_exchanged, "refuted", "exactly 2: 1 of 2 captured"),
     (state_edited, "refuted", "binding to 192.0.2.7"),
     (event_edited, "refuted", "0 seen"),
     (event_removed, "inconclusive", "events had arrived, of which"),

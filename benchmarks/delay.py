@@ -19,8 +19,8 @@ from testbed.data import data_dir
 from testbed.engine.api import Engine
 from testbed.evidence.handoff import HandOffRun
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.fit import Line, fit_line
-from testbed.experiment.measure import Measurement, plan_stacks
+from testbed.experiment.handoff.fit import Line, fit_line
+from testbed.experiment.handoff.measure import Measurement, plan_stacks
 from testbed.lab.addresses import choose_pool
 
 BACKENDS: Final = ("netem", "relay")

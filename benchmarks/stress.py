@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.common import arguments, engine_and_image, note, print_machine, print_table
 from testbed.evidence.verdicts import Verdicts
+from testbed.experiment.claims.plan import choose_scenarios, plan_stages, share_labs
+from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import choose_scenarios, plan_stages, share_labs
-from testbed.experiment.verify import Verification
 from testbed.lab.addresses import choose_pool
 
 

@@ -44,7 +44,7 @@ def explain(
 ) -> None:
     """Explain one claim: what it says, how it is tried, what must be seen, and why that decides it."""
     from testbed.evidence.archive import opened
-    from testbed.experiment.plan import choose_claims, plan_stages
+    from testbed.experiment.claims.plan import choose_claims, plan_stages
     from testbed.report.evidence import read_evidence
     from testbed.report.explain import explain as explained
     from testbed.report.story import story

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from testbed.evidence.verdicts import Finding
-    from testbed.experiment.rejudge import Rejudged
+    from testbed.experiment.claims.rejudge import Rejudged
 
 
 @command("judge", panel=CLAIMS)
@@ -35,7 +35,7 @@ def judge(
     """
     from testbed.evidence.archive import opened
     from testbed.evidence.folder import EvidenceFolder
-    from testbed.experiment.rejudge import judge_evidence
+    from testbed.experiment.claims.rejudge import judge_evidence
 
     with opened(evidence) as folder:
         judged = judge_evidence(EvidenceFolder(folder), claim or (), templates)

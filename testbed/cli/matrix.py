@@ -18,7 +18,7 @@ from testbed.errors import ExitCode, Source
 
 if TYPE_CHECKING:
     from testbed.evidence.verdicts import Verdicts
-    from testbed.experiment.plan import Scenario
+    from testbed.experiment.claims.plan import Scenario
     from testbed.report.grid import Row
 
 
@@ -67,8 +67,8 @@ def matrix(
 
     Labs that several scenarios need are brought up once. Exit code 1 unless all claims are reproduced.
     """
-    from testbed.experiment.plan import choose_scenarios, plan_stages, share_labs
-    from testbed.experiment.verify import Verification
+    from testbed.experiment.claims.plan import choose_scenarios, plan_stages, share_labs
+    from testbed.experiment.claims.verify import Verification
     from testbed.report.grid import grid
 
     chosen = choose_scenarios(scenario or (), stack or ())

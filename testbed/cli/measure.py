@@ -81,7 +81,7 @@ def measure(
     marked: a busy machine, a reaction over its budget, outages that fit no line. Exit code 1 if after some
     move traffic did not come back.
     """
-    from testbed.experiment.measure import Measurement, plan_stacks
+    from testbed.experiment.handoff.measure import Measurement, plan_stacks
 
     rtts = parse_rtts(rtt)
     places = [one.strip() for one in between.split(",")] if between else []
@@ -122,7 +122,7 @@ def parse_rtts(text: str) -> list[float]:
 
 def _print(document: HandOffs) -> None:
     from testbed.agreed import STEPS
-    from testbed.experiment.fit import spread
+    from testbed.experiment.handoff.fit import spread
 
     rows, steps = [], []
     for run in document.runs:

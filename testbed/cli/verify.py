@@ -53,8 +53,8 @@ def verify(
     A claim is `reproduced`, `refuted`, or `inconclusive` when the run could not decide or its control did
     not come out. Exit code 1 unless all claims asked for are reproduced.
     """
-    from testbed.experiment.plan import PlannedLab, choose_claims, plan_stages, share_labs
-    from testbed.experiment.verify import Verification
+    from testbed.experiment.claims.plan import PlannedLab, choose_claims, plan_stages, share_labs
+    from testbed.experiment.claims.verify import Verification
 
     chosen = choose_claims(load_typed(topology, sets, templates), claim or ())
     stages = plan_stages([chosen], templates)

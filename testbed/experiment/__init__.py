@@ -1,1 +1,1 @@
-"""Claims decided from packets: captures, what is in them, and what follows."""
+"""Experiments: claims decided, hand-offs measured; what is seen goes into an evidence folder."""

@@ -10,9 +10,9 @@ from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
 from testbed.evidence.record import write_record
+from testbed.experiment.claims.plan import choose_claims, plan_stages, share_labs
+from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import choose_claims, plan_stages, share_labs
-from testbed.experiment.verify import Verification
 from testbed.lab.addresses import choose_pool
 from testbed.topology.load import load_topology
 

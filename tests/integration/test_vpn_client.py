@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from testbed.claim.steps import Step
-from testbed.experiment.perform import Performer, set_service, settle
+from testbed.experiment.claims.perform import Performer, set_service, settle
 from testbed.lab.access import LabAccess
 from testbed.lab.addresses import choose_pool
 from testbed.lab.captures import Captures

@@ -50,7 +50,7 @@ claims:
 USE = """
 from experiment_world import PlayedCaptures, PlayedLab
 from testbed.claim.expect import Expectation
-from testbed.experiment.observer import Observer
+from testbed.experiment.claims.observer import Observer
 from testbed.lab.inside import Done
 
 lab = PlayedLab()

@@ -9,9 +9,9 @@ import pytest
 from testbed.cli import main
 from testbed.engine import image, provision
 from testbed.evidence.verdicts import KINDS, LabFacts
-from testbed.experiment.plan import Scenario
-from testbed.experiment.verdict import Finding, RunResult, verdicts_of
-from testbed.experiment.verify import Verification, claim_results
+from testbed.experiment.claims.plan import Scenario
+from testbed.experiment.claims.verdict import Finding, RunResult, verdicts_of
+from testbed.experiment.claims.verify import Verification, claim_results
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
 BAD = RunResult([Finding("it is so", False, "not seen")])

@@ -11,8 +11,8 @@ from testbed.cli import main
 from testbed.engine import image, provision
 from testbed.evidence.archive import opened
 from testbed.evidence.verdicts import LabFacts
-from testbed.experiment.verdict import ClaimResult, Finding, RunResult, verdicts_of
-from testbed.experiment.verify import Verification
+from testbed.experiment.claims.verdict import ClaimResult, Finding, RunResult, verdicts_of
+from testbed.experiment.claims.verify import Verification
 
 GOOD = RunResult([Finding("it is so", True, "seen")])
 BAD = RunResult([Finding("it is so", False, "not seen")])

@@ -9,7 +9,7 @@ from testbed.errors import StepError
 from testbed.evidence.folder import capture_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import CapturedTap, CaptureRecord
-from testbed.experiment import run as run_module
+from testbed.experiment.claims import run as run_module
 from testbed.lab.access import Entry, EventLog
 from testbed.lab.events import NodeEvent
 from testbed.lab.inside import Done

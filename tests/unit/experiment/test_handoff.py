@@ -15,21 +15,21 @@ from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.fit import Line, Spread, fit_line, spread
-from testbed.experiment.handoff import (
+from testbed.experiment.handoff.fit import Line, Spread, fit_line, spread
+from testbed.experiment.handoff.measure import (
+    Measurement,
+    merged,
+    plan_stacks,
+    read_handoffs,
+    run_record,
+)
+from testbed.experiment.handoff.moves import (
     HandOff,
     assign_outages,
     count_messages,
     measure_moves,
     taps,
     wall_offset,
-)
-from testbed.experiment.measure import (
-    Measurement,
-    merged,
-    plan_stacks,
-    read_handoffs,
-    run_record,
 )
 from testbed.lab.inside import Done
 from testbed.packet.pcap import RAW_IP, Frame
@@ -159,8 +159,8 @@ def played(monkeypatch):
             used.append("stopped")
             return report([])
 
-    monkeypatch.setattr("testbed.experiment.handoff.Captures", Captures)
-    monkeypatch.setattr("testbed.experiment.handoff.Probe", Probe)
+    monkeypatch.setattr("testbed.experiment.handoff.moves.Captures", Captures)
+    monkeypatch.setattr("testbed.experiment.handoff.moves.Probe", Probe)
     return used
 
 

@@ -15,13 +15,13 @@ from testbed.data import data_dir
 from testbed.errors import TestbedError, UsageError
 from testbed.evidence.archive import pack
 from testbed.evidence.folder import EvidenceFolder
+from testbed.experiment.claims.judge import _Wires
+from testbed.experiment.claims.plan import PlannedRun, choose_claims
+from testbed.experiment.claims.rejudge import judge_evidence
+from testbed.experiment.claims.run import carry_out
+from testbed.experiment.claims.verdict import claim_results, verdicts_of
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.judge import _Wires
-from testbed.experiment.plan import PlannedRun, choose_claims
-from testbed.experiment.rejudge import judge_evidence
-from testbed.experiment.run import carry_out
 from testbed.experiment.traffic import Probe
-from testbed.experiment.verdict import claim_results, verdicts_of
 from testbed.packet.pcap import RAW_IP, read_capture, write_pcap
 from testbed.packet.taps import TapFrames
 from testbed.topology.load import load_topology

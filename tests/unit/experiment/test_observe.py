@@ -11,7 +11,7 @@ from testbed.claim.expect import WORDS, Expectation
 from testbed.claim.seen import LOGGED
 from testbed.data import data_dir
 from testbed.errors import StepError
-from testbed.experiment.observer import Observer
+from testbed.experiment.claims.observer import Observer
 from testbed.experiment.traffic import ProbeReport
 from testbed.lab.inside import Done
 from testbed.packet.pcap import packet_mark

@@ -13,12 +13,12 @@ from testbed.claim.steps import Step
 from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.evidence.health import Health
+from testbed.experiment.claims.observer import Observer
+from testbed.experiment.claims.perform import Performer
+from testbed.experiment.claims.plan import PlannedRun
+from testbed.experiment.claims.reset import flush, reset
+from testbed.experiment.claims.run import carry_out, run_taps
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.observer import Observer
-from testbed.experiment.perform import Performer
-from testbed.experiment.plan import PlannedRun
-from testbed.experiment.reset import flush, reset
-from testbed.experiment.run import carry_out, run_taps
 from testbed.experiment.traffic import Probe
 from testbed.lab.access import Stopped
 from testbed.lab.inside import Done

@@ -12,9 +12,8 @@ from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
 from testbed.evidence.folder import run_path
 from testbed.evidence.verdicts import Verdicts
-from testbed.experiment import verify as verify_module
-from testbed.experiment.evidence import Evidence
-from testbed.experiment.plan import (
+from testbed.experiment.claims import verify as verify_module
+from testbed.experiment.claims.plan import (
     LAB_SECONDS,
     PlannedLab,
     Stage,
@@ -23,8 +22,9 @@ from testbed.experiment.plan import (
     plan_stages,
     share_labs,
 )
-from testbed.experiment.verdict import Finding, RunResult
-from testbed.experiment.verify import Verification
+from testbed.experiment.claims.verdict import Finding, RunResult
+from testbed.experiment.claims.verify import Verification
+from testbed.experiment.evidence import Evidence
 from testbed.lab.state import ActualLab
 from testbed.render import REDACTED, Secrets, render_lab
 from testbed.report.evidence import read_evidence

@@ -9,7 +9,7 @@ from testbed.claim.expect.wire import Packets
 from testbed.claim.seen import Count
 from testbed.evidence.health import Health
 from testbed.evidence.verdicts import LabFacts
-from testbed.experiment.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_of
+from testbed.experiment.claims.verdict import ClaimResult, Finding, RunResult, decide, together, verdicts_of
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.packet.taps import Matched
 

@@ -13,7 +13,7 @@ from lab_world import MOBILE, SMALL, Daemons, Told
 from testbed.engine import names
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import ExitCode, MachineError, NotReadyError, TestbedError, UsageError
-from testbed.experiment.handoff import set_rtt
+from testbed.experiment.handoff.moves import set_rtt
 from testbed.lab import impairments
 from testbed.lab.access import LabAccess
 from testbed.lab.choices import Choices, differences, keep_choices, merge, recorded

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from testbed.cli import main
-from testbed.experiment.plan import Scenario, plan_stages
+from testbed.experiment.claims.plan import Scenario, plan_stages
 from testbed.report.evidence import read_evidence
 from testbed.report.explain import explain
 from testbed.report.story import story

@@ -21,7 +21,7 @@ from test_report import Checked
 from testbed.agreed import PROBE_MARKER
 from testbed.errors import Source
 from testbed.evidence.verdicts import Verdicts
-from testbed.experiment.plan import choose_scenarios
+from testbed.experiment.claims.plan import choose_scenarios
 from testbed.node import probe
 from testbed.packet.pcap import LINUX_SLL2, read_capture
 from testbed.report import github

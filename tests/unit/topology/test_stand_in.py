@@ -13,7 +13,7 @@ import yaml
 from testbed.data import data_dir
 from testbed.document.functions import Function, Meaning
 from testbed.errors import TopologyError
-from testbed.experiment.plan import choose_claims, plan_stages
+from testbed.experiment.claims.plan import choose_claims, plan_stages
 from testbed.render import RenderedLab, Secrets, render_lab
 from testbed.report.graph import GraphFormat, graph
 from testbed.report.words import role_words

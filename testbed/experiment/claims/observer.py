@@ -13,7 +13,7 @@ from testbed.claim.probe import ProbeReport
 from testbed.claim.sight import Decision, Facts
 from testbed.errors import ErrorGroup, StepError, TopologyError
 from testbed.evidence.run import Observation
-from testbed.experiment.judge import begin_of, decide_look
+from testbed.experiment.claims.judge import begin_of, decide_look
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures

@@ -18,7 +18,7 @@ from testbed.agreed import IPSEC_DEVICE, RELAY, ROAM, STEPS, Op
 from testbed.claim.probe import Outage, ProbeReport
 from testbed.errors import StepError
 from testbed.evidence import handoff as written
-from testbed.experiment.perform import settle
+from testbed.experiment.claims.perform import settle
 from testbed.experiment.traffic import Probe
 from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures

@@ -13,9 +13,9 @@ from testbed.evidence import verdicts as written
 from testbed.evidence.folder import EvidenceFolder, run_path, topology_path
 from testbed.evidence.record import SCHEMA_VERSION
 from testbed.evidence.verdicts import KINDS, Kind, Verdicts, run_name
-from testbed.experiment.judge import Recording, judge_run
-from testbed.experiment.plan import Scenario
-from testbed.experiment.verdict import RunKey, RunResult, claim_results
+from testbed.experiment.claims.judge import Recording, judge_run
+from testbed.experiment.claims.plan import Scenario
+from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.names import host_addresses

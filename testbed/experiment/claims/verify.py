@@ -20,12 +20,12 @@ from testbed.evidence import folder
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
 from testbed.evidence.versions import EngineFacts, Versions
+from testbed.experiment.claims.perform import set_service
+from testbed.experiment.claims.plan import PlannedLab, Scenario, Stage
+from testbed.experiment.claims.run import carry_out
+from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results, verdicts_of
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.perform import set_service
-from testbed.experiment.plan import PlannedLab, Scenario, Stage
 from testbed.experiment.pulse import Pulse
-from testbed.experiment.run import carry_out
-from testbed.experiment.verdict import RunKey, RunResult, claim_results, verdicts_of
 from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires

@@ -24,7 +24,7 @@ from testbed.claim.seen import PATIENCE
 from testbed.evidence import verdicts as written
 from testbed.evidence.health import Health, worst
 from testbed.evidence.verdicts import KINDS, Kind, LabFacts, RunVerdict, Shows, Verdict, Verdicts, run_name
-from testbed.experiment.plan import Scenario
+from testbed.experiment.claims.plan import Scenario
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from testbed.evidence.folder import CAPTURES, RunFolder, run_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import RunRecord, StepRecord
 from testbed.evidence.verdicts import run_name
+from testbed.experiment.claims.judge import Recording, judge_run
+from testbed.experiment.claims.observer import Observer, Traffic
+from testbed.experiment.claims.perform import Performer
+from testbed.experiment.claims.plan import PlannedRun
+from testbed.experiment.claims.reset import reset
+from testbed.experiment.claims.verdict import RunResult
 from testbed.experiment.evidence import Evidence, event_record
-from testbed.experiment.judge import Recording, judge_run
-from testbed.experiment.observer import Observer, Traffic
-from testbed.experiment.perform import Performer
-from testbed.experiment.plan import PlannedRun
 from testbed.experiment.pulse import Pulse
-from testbed.experiment.reset import reset
-from testbed.experiment.verdict import RunResult
 from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.captures import Captures
 from testbed.topology.names import host_addresses

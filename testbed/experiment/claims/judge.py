@@ -14,7 +14,7 @@ from testbed.claim.sight import Decision, Facts, Reported, Sight
 from testbed.errors import StepError
 from testbed.evidence.folder import RunFolder, capture_path
 from testbed.evidence.run import Observation, RunRecord
-from testbed.experiment.verdict import Finding, RunResult
+from testbed.experiment.claims.verdict import Finding, RunResult
 from testbed.packet.filters import FilterError
 from testbed.packet.pcap import CaptureError, Frame
 from testbed.packet.taps import Matched, TapFrames

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Final
 
 from testbed.evidence.health import WAKE_UPS, Health
-from testbed.experiment.fit import Line
+from testbed.experiment.handoff.fit import Line
 
 BUDGET_MS: Final = 30.0
 """What the mobile node's own reaction may add to the round trips of the protocols."""

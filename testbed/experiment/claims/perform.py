@@ -29,8 +29,8 @@ from testbed.claim.steps import (
 from testbed.claim.steps import Probe as ProbeStep
 from testbed.document.functions import Function, Meaning
 from testbed.errors import StepError, TestbedError
-from testbed.experiment.observer import LabLooker, Observer
-from testbed.experiment.reset import RESTART_WITHIN, flush
+from testbed.experiment.claims.observer import LabLooker, Observer
+from testbed.experiment.claims.reset import RESTART_WITHIN, flush
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import LabAccess, Stopped
 

@@ -16,9 +16,9 @@ from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.evidence.record import read_record
 from testbed.experiment.evidence import Evidence
-from testbed.experiment.fit import fit_line
-from testbed.experiment.handoff import HandOff, measure_moves, set_rtt
-from testbed.experiment.marks import BUDGET_MS, line_marks, run_marks
+from testbed.experiment.handoff.fit import fit_line
+from testbed.experiment.handoff.marks import BUDGET_MS, line_marks, run_marks
+from testbed.experiment.handoff.moves import HandOff, measure_moves, set_rtt
 from testbed.experiment.pulse import Pulse
 from testbed.lab.access import LabAccess
 from testbed.lab.down import remove_labs

@@ -1,0 +1,1 @@
+"""Hand-offs measured: what a move between networks costs, and how that grows with the round-trip time."""

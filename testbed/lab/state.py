@@ -10,7 +10,6 @@ from ipaddress import IPv4Address
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, Network
 from testbed.errors import UsageError, did_you_mean
-from testbed.topology.load import builtin_topologies
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,8 @@ def find_lab(engine: Engine, name: str) -> ActualLab:
     """Return a lab. Raises `UsageError` with the nearest name of those that exist."""
     labs = read_labs(engine)
     if name not in labs:
+        from testbed.topology.load import builtin_topologies  # its models take a third of a second
+
         known = name in builtin_topologies()
         could = f": testbed up {name}" if known else "; testbed list names what can be brought up"
         hint = did_you_mean(name, labs) or f"no lab is up{could}"

@@ -102,7 +102,7 @@ def test_with_nobody_left_to_notice_the_kernel_ends_it_in_time(lab):
             settle(lab, {"op": "move", "network": "campus"})
             # From before on: on a slow machine the time may be up when what follows has been done.
             lab.shell("mn", "ping -q -c 100 -i 0.1 -W 1 -I 10.0.1.100 10.0.4.10 >/dev/null 2>&1 &")
-            performer.perform(Step.model_validate({"carry": "hotel"}))
+            performer.perform(Step.model_validate({"carry": "hotel"}), "steps/0")
             with dead(lab, "roam"):
                 lab.shell("mn", "sleep 6", within=30)
     finally:

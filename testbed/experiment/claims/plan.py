@@ -84,7 +84,7 @@ SCENARIO: Final = "scenario-"
 """How the names of built-in topologies begin that are scenarios of the document."""
 LAB_SECONDS: Final = 8.0  # up and down
 CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
-RUN_SECONDS: Final = 2.0
+RUN_SECONDS: Final = 5.0
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
 

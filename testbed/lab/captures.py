@@ -23,9 +23,8 @@ from testbed.evidence.run import CapturedTap, CaptureRecord
 from testbed.lab.access import LabAccess
 from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
-from testbed.packet.filters import FilterError
 from testbed.packet.pcap import CaptureError, CaptureReader, Frame, write_pcap
-from testbed.packet.taps import Matched, TapFrames
+from testbed.packet.taps import Matched, TapFrames, match_taps
 from testbed.topology.names import host_addresses
 
 FOLDER: Final = f"{RUN}/captures"
@@ -215,13 +214,7 @@ class Captures:
 
     def match_all(self, taps: Iterable[str], expression: str) -> list[Matched]:
         """`match` at several taps at once."""
-        found = []
-        for tap in self.look(taps):
-            try:
-                found.append(tap.match(expression, self._hosts))
-            except FilterError as error:
-                raise StepError(f"{tap.name}: filter {expression!r}: {error}") from error
-        return found
+        return match_taps(self.look(taps), expression, self._hosts)
 
     def fetch(self, folder: Path) -> list[Path]:
         """Write every tap's packets to `folder/NODE-NETWORK.pcap`. Raises `StepError`."""

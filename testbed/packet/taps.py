@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from testbed.errors import StepError
 from testbed.packet.decode import above_link
+from testbed.packet.filters import FilterError
 from testbed.packet.match import match
 from testbed.packet.pcap import Frame
 
@@ -54,3 +56,14 @@ class TapFrames:
         """Return what a pcap filter matches, with addresses for the hosts it names. Raises `FilterError`."""
         frames = tuple(match(self.frames, expression, hosts))
         return Matched(self.name, frames, len(self.frames), self.alive, self.dropped)
+
+
+def match_taps(taps: Iterable[TapFrames], expression: str, hosts: Mapping[str, IPv4Address]) -> list[Matched]:
+    """What a pcap filter matches at each tap. Raises `StepError` with the tap's name for a bad filter."""
+    found = []
+    for tap in taps:
+        try:
+            found.append(tap.match(expression, hosts))
+        except FilterError as error:
+            raise StepError(f"{tap.name}: filter {expression!r}: {error}") from error
+    return found

@@ -15,9 +15,8 @@ from testbed.errors import StepError
 from testbed.evidence.folder import RunFolder, capture_path
 from testbed.evidence.run import Observation, RunRecord
 from testbed.experiment.claims.verdict import Finding, RunResult
-from testbed.packet.filters import FilterError
 from testbed.packet.pcap import CaptureError, Frame
-from testbed.packet.taps import Matched, TapFrames
+from testbed.packet.taps import Matched, TapFrames, match_taps
 
 Tap = Callable[[str], TapFrames]
 """The capture of a tap NODE/NETWORK; raises `StepError` where there is none."""
@@ -72,20 +71,18 @@ class _Wires:
 
     def match_all(self, taps: Sequence[str], expression: str) -> list[Matched]:
         """The packets of each tap that a pcap filter matches. Raises `StepError`."""
-        found = []
-        for name in taps:
-            tap = self.tap(name)
-            if self.captured:
-                # A capture that had died has no number; all that it captured is what it had by then.
-                number = self.captured.get(name)
-                if number is not None and number > len(tap.frames):
-                    raise StepError(_missing(number, name, tap.frames))
-                tap = replace(tap, frames=tap.frames[:number], alive=number is not None)
-            try:
-                found.append(tap.match(expression, self.hosts))
-            except FilterError as error:
-                raise StepError(f"{name}: filter {expression!r}: {error}") from error
-        return found
+        return match_taps(map(self._by_then, taps), expression, self.hosts)
+
+    def _by_then(self, name: str) -> TapFrames:
+        """What a tap had captured when the lab was looked at."""
+        tap = self.tap(name)
+        if self.captured:
+            # A capture that had died has no number; all that it captured is what it had by then.
+            number = self.captured.get(name)
+            if number is not None and number > len(tap.frames):
+                raise StepError(_missing(number, name, tap.frames))
+            tap = replace(tap, frames=tap.frames[:number], alive=number is not None)
+        return tap
 
 
 def _missing(number: int, tap: str, left: Sequence[Frame]) -> str:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from testbed.engine.fake import FakeContainer
 
@@ -134,3 +136,28 @@ class Told:
     def show(self, text: str) -> None:
         self.shown.append(text)
         self.when_shown(text)
+
+
+class EndingSession:
+    """A command that is told to end by its input, or by being closed; a subclass says what it prints."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.ended = threading.Event()
+        self.code = code
+
+    def end_input(self) -> None:
+        self.ended.set()
+
+    def close(self) -> None:
+        self.ended.set()
+
+    def exit_code(self) -> int:
+        return self.code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
+from lab_world import EndingSession
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import CookedLinuxV2, Ether
 from scapy.packet import Raw
@@ -25,30 +24,13 @@ from testbed.topology.load import load_topology
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 
 
-class Session:
+class Session(EndingSession):
     """A tcpdump that listens until it may end."""
-
-    def __init__(self, code: int = 0) -> None:
-        self.ended = threading.Event()
-        self.code = code
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         yield "stderr", b"tcpdump: listening on x\n"
         if self.ended.wait(10):
             yield "stderr", b"9 packets captured\n1 packet dropped by kernel\n"
-
-    def end_input(self) -> None:
-        self.ended.set()
-
-    def exit_code(self) -> int:
-        return self.code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class Lab:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from struct import pack
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
+from lab_world import EndingSession
 
 from testbed.engine import names as labels
 from testbed.engine.api import Container, Stream
@@ -42,34 +41,17 @@ def pcap(linktype: int, *frames: tuple[float, bytes]) -> bytes:
     return data
 
 
-class Session:
+class Session(EndingSession):
     """A command whose output is given; it ends when it has said all, or is told to."""
 
     def __init__(self, pieces: Sequence[tuple[Stream, bytes]], code: int, stays: bool) -> None:
-        self.pieces, self.code, self.stays = pieces, code, stays
-        self.ended = threading.Event()
+        super().__init__(code)
+        self.pieces, self.stays = pieces, stays
 
     def __iter__(self) -> Iterator[tuple[Stream, bytes]]:
         yield from self.pieces
         if self.stays:
             self.ended.wait(10)
-
-    def end_input(self) -> None:
-        self.ended.set()
-
-    def close(self) -> None:
-        self.ended.set()
-
-    def exit_code(self) -> int:
-        return self.code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Engine:

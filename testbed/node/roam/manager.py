@@ -113,7 +113,7 @@ class Manager:
         return {"network": node.network}
 
     async def _forget(self) -> dict[str, object]:
-        """Be registered nowhere, without a security association and with nothing to repair; the link stays."""
+        """Be registered nowhere, with no security association and nothing to repair; the link stays."""
         node = self._node
         await self._cancel()
         self._move, self._state = None, "unregistered"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import namespaces
 import pytest
 from mobileip_world import (
     CARE_OF_FA,
@@ -28,11 +30,12 @@ from mobileip_world import (
     topology,
 )
 
-from testbed.engine.docker import DockerEngine
+from testbed.engine.api import Engine
 from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import find_lab
 from testbed.lab.up import bring_up
+from testbed.render.lab import REDACTED, render_lab
 
 RECEIVE = textwrap.dedent("""
     import socket
@@ -54,8 +57,14 @@ SEND = textwrap.dedent(f"""
 
 
 @pytest.fixture(scope="module")
-def nodes(engine: DockerEngine, node_image: str) -> Iterator[dict[str, str]]:
-    """The lab that all tests of this file use."""
+def nodes(request: pytest.FixtureRequest, engine: Engine) -> Iterator[dict[str, str]]:
+    """The nodes that all tests of this file use: a lab's, or namespaces where there is no engine."""
+    if root := os.environ.get(namespaces.ROOT):
+        rendered = render_lab(topology(), lab="test", secrets=REDACTED)
+        with namespaces.nodes(rendered, Path(root)) as made:
+            yield made
+        return
+    node_image = request.getfixturevalue("node_image")
     lab = f"test-{uuid4().hex[:8]}"
     try:
         bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
@@ -65,7 +74,7 @@ def nodes(engine: DockerEngine, node_image: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def world(engine: DockerEngine, nodes: dict[str, str], tmp_path: Path) -> Iterator[World]:
+def world(engine: Engine, nodes: dict[str, str], tmp_path: Path) -> Iterator[World]:
     """The nodes as they were when they started, without a daemon."""
     made = World(engine, nodes, tmp_path)
     try:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from testbed.claim.claims import Experiment
 from testbed.claim.expect import Expectation
-from testbed.claim.phrases import step_text
 from testbed.claim.seen import Count
+from testbed.claim.steps.expect import Expect
 from testbed.topology.loaded import LoadedTopology
 
 OPPOSITES: Final = ({"reachable", "unreachable"}, {"accepted", "refused"})
@@ -91,7 +91,9 @@ def differences(
     found += [f"the option {text}" for text in options]
     found += [f"the setting {text} is left out" for text in run.sets if text not in control.sets]
     found += [f"with the setting {text}" for text in control.sets if text not in run.sets]
-    before, after = ([step_text(step) for step in one.steps if not step.expect] for one in (run, control))
+    before, after = (
+        [step.phrase() for step in one.steps if not isinstance(step.part, Expect)] for one in (run, control)
+    )
     for kind, i, j, m, n in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         gone, come = " and ".join(f"“{x}”" for x in before[i:j]), " and ".join(f"“{x}”" for x in after[m:n])
         if kind == "replace":

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from testbed.claim.claims import Claim, Experiment
 from testbed.claim.expect import Expectation
-from testbed.claim.phrases import step_text
 from testbed.claim.vocabulary import words
 from testbed.document.functions import Function, Meaning
 from testbed.document.marks import Path as Place
@@ -181,7 +180,9 @@ class _Run:
                 for way in ways(self.lab, self.experiment)
             ],
             "steps": [
-                self._part(("steps", index), step_text(step), step.expect, findings, f"step {step.word}")
+                self._part(
+                    ("steps", index), step.phrase(), step.part.expectation, findings, f"step {step.word}"
+                )
                 for index, step in enumerate(self.experiment.steps)
             ],
             "expect": [
@@ -225,14 +226,8 @@ class _Run:
 
 def _conditions(runs: Mapping[Kind, Sequence[Experiment]]) -> Iterator[str]:
     """Steps that make a run inconclusive where they do not get through."""
-    found = []
-    for run in (one for several in runs.values() for one in several):
-        for step in run.steps:
-            if step.move and step.move.reaches:
-                found.append(f"a move to {', '.join(step.move.to)} does not reach: {step.move.reaches}")
-            elif step.wait_until:
-                found.append(f"this does not come about: {step.wait_until.phrase()}")
-    yield from dict.fromkeys(found)
+    steps = (step for several in runs.values() for run in several for step in run.steps)
+    yield from dict.fromkeys(condition for step in steps if (condition := step.part.condition()))
 
 
 # Who and where

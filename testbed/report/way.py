@@ -11,7 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from testbed.claim.action import OfMobileNode
 from testbed.claim.claims import Experiment
+from testbed.claim.steps.carry import Carry
+from testbed.claim.steps.ipsec import Ipsec
+from testbed.claim.steps.move import Move
+from testbed.claim.steps.service import Service
 from testbed.document.functions import Function, Meaning
 from testbed.topology.loaded import LoadedTopology
 
@@ -93,19 +98,24 @@ def _places(loaded: LoadedTopology, experiment: Experiment) -> Iterator[Place]:
     stopped: set[tuple[str, str]] = set()
     ipsec = True
     for step in experiment.steps:
-        if step.service:
-            change = stopped.add if step.service.state == "down" else stopped.discard
-            change((step.service.node, step.service.name))
-            continue
-        if step.ipsec:
-            ipsec = step.ipsec.state == "up"
-        node = getattr(step.part, "node", None) or loaded.mobile_nodes[0]
-        networks = step.move.to if step.move else [step.carry.to] if step.carry else []
-        if step.ipsec and ipsec and here:
-            networks = [here.network]
+        networks: Sequence[str] = ()
+        match step.part:
+            case Service() as part:
+                change = stopped.add if part.state == "down" else stopped.discard
+                change((part.node, part.name))
+            case Ipsec() as part:
+                ipsec = part.state == "up"
+                networks = [here.network] if ipsec and here else ()
+            case Move() as part:
+                networks = part.to
+            case Carry() as part:
+                networks = [part.to]
+        node = step.part.who(loaded) if isinstance(step.part, OfMobileNode) else ""
         for network in networks:
             before, here = here, _place(loaded, node, network, ipsec=ipsec)
-            if step.carry and before:  # what was negotiated and registered on the other link stays
+            if (
+                isinstance(step.part, Carry) and before
+            ):  # what was negotiated and registered on the other link stays
                 here = replace(before, network=network, carried=True)
             here = replace(here, stopped=frozenset(stopped))
             yield here

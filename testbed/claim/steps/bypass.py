@@ -1,4 +1,4 @@
-"""Mobile IP past a mobile node's IPsec policy."""
+"""What agents send, past a mobile node's IPsec policy."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _DELETE: Final = "nft delete table netdev testbed-bypass 2>/dev/null || :"
 
 
 class Bypass(OfMobileNode):
-    """Let Mobile IP past the mobile node's IPsec policy, or not.
+    """Let what agents send past the mobile node's IPsec policy, or not (BYPASS of RFC 4301 §4.4.1, inbound).
 
     `off`: from its access links outside the mobile node accepts IKE, ESP, DHCP and ARP, nothing else. ESP in
     userspace cannot enforce that, so nftables does, and the evidence says `emulated`. `on`: the mobile node
-    accepts everything.
+    accepts everything. What a VPN client may send in clear is its setting `passes`.
     """
 
     word = "bypass"
-    title = "Let Mobile IP past the mobile node's IPsec policy, or not"
+    title = "Let what agents send past the mobile node's IPsec policy, or not"
     order = 70
 
     SHORT = "state"

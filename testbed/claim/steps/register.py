@@ -21,9 +21,9 @@ class Register(OfMobileNode):
     """The mobile node's Mobile IP daemon sends a registration request now.
 
     With a network: in clear on that link, through its foreign agent, whatever the stack says; outside, a VPN
-    client has to let it pass (`passes: registrations`: the bypass policy, or split tunnelling). With `ipsec`:
-    for the address that the VPN gateway lent, through the existing IPsec session. The step ends with the
-    answer or when the daemon gives up, at the latest after `within`.
+    client has to let it pass (`passes: registrations`, split tunnelling). With `ipsec`: for the address that
+    the VPN gateway lent, through the existing IPsec session. The step ends with the answer or when the
+    daemon gives up, at the latest after `within`.
     """
 
     word = "register"
@@ -51,7 +51,7 @@ class Register(OfMobileNode):
                 raise StepError("there is no IPsec session to register through")
             request = {"op": "attach", "interface": IPSEC_DEVICE, "care_of": inner}
         else:
-            _refuse_bypass(lab.facts, node, self.through)
+            _refuse_in_clear(lab.facts, node, self.through)
             request = {"op": "discover", "interface": self.through, "register": True}
         lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
         mark = lab.mark()
@@ -72,7 +72,7 @@ class Register(OfMobileNode):
         return f"{sent} requests sent, {answer.name}" + (f": {reason}" if reason else "")
 
 
-def _refuse_bypass(facts: Facts, node: str, network: str) -> None:
+def _refuse_in_clear(facts: Facts, node: str, network: str) -> None:
     """Keep the IPsec policy: to an agent the daemon sends frames, which no rule of nftables sees."""
     outside = facts.networks[network].domain != "intranet"
     protects = facts.meant(node, Meaning.PASSES) == "ipsec"

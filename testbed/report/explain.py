@@ -23,7 +23,7 @@ from testbed.evidence.verdicts import Claim as Decided
 from testbed.report.decides import differences, opposites
 from testbed.report.drawing import TITLES
 from testbed.report.evidence import Evidence
-from testbed.report.way import ways
+from testbed.report.way import DATA, REQUEST, ways
 from testbed.report.words import role_words
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.overrides import target
@@ -175,6 +175,7 @@ class _Run:
                     "parts": way.shown,
                     "ends": way.ends,
                     "note": way.note,
+                    "of": REQUEST if way.requests else DATA,
                     "nodes": list(way.nodes),
                 }
                 for way in ways(self.lab, self.experiment)
@@ -237,23 +238,30 @@ def _where(
     runs: Mapping[Kind, Sequence[Experiment]], labs: Labs, told: Mapping[Kind, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
     """The nodes and networks that a reader meets, topology by topology."""
-    found: dict[str, tuple[LoadedTopology, set[str]]] = {}
+    found: dict[str, tuple[list[LoadedTopology], set[str]]] = {}
     for kind, several in told.items():
         for number, run in enumerate(several, 1):
             lab = labs[kind, number]
             texts = [one["text"] for key in ("steps", "expect") for one in run[key]]
             names = {word for text in texts for word in re.findall(r"[a-z][a-z0-9-]*", text)}
             names |= {node for way in run["ways"] for node in way["nodes"]}
-            found.setdefault(lab.name, (lab, set()))[1].update(names)
+            alike, met = found.setdefault(lab.name, ([], set()))
+            alike.append(lab)
+            met.update(names)
     return [
         {
             "topology": name,
-            "title": lab.topology.title,
-            "nodes": [_node(lab, one) for one in lab.topology.nodes if one in names],
-            "networks": [_network(lab, one) for one in lab.topology.networks if one in names],
+            "title": alike[0].topology.title,
+            "nodes": [_node(lab, one) for one, lab in _once(alike, "nodes") if one in names],
+            "networks": [_network(lab, one) for one, lab in _once(alike, "networks") if one in names],
         }
-        for name, (lab, names) in found.items()
+        for name, (alike, names) in found.items()
     ]
+
+
+def _once(labs: Sequence[LoadedTopology], section: str) -> list[tuple[str, LoadedTopology]]:
+    """Every node or network of labs of one topology, which differ in options, with a lab that has it."""
+    return list({one: lab for lab in reversed(labs) for one in getattr(lab, section)}.items())
 
 
 def _node(lab: LoadedTopology, name: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The state that every run begins from: nobody is registered, and agents know of nobody."""
+"""The state that every run begins from: nobody is registered, agents know of nobody, and no IPsec is up."""
 
 from __future__ import annotations
 
+from testbed.agreed import ROAM, Op
 from testbed.claim.action import Actor
 from testbed.claim.steps.flush import flush
 from testbed.document.functions import Function
@@ -10,10 +11,14 @@ from testbed.experiment.claims.perform import RESTART_WITHIN
 
 
 def reset(lab: Actor) -> None:
-    """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty."""
+    """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty.
+
+    No IKE SA either: charon would count how long the gateway was silent while nobody was registered, and
+    could give it up in the middle of the run.
+    """
     node = lab.facts.mobile_nodes[0]
     mark = lab.mark()
-    lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
+    lab.control(node, ROAM, {"op": Op.FORGET})
     # What the log has yet to bring of the run before must not count as seen in this one.
     if not lab.wait(mark, lambda one: (one.node, one.name) == (node, "detached"), RESTART_WITHIN):
         raise StepError(f"the log of {node} does not say that it is detached")

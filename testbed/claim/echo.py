@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from testbed.claim.names import NodeName
-from testbed.claim.sight import Looker
+from testbed.claim.sight import Lab
 from testbed.document.part import Part
 from testbed.errors import StepError
 
@@ -23,7 +23,7 @@ class Path(Part):
     )
 
 
-def source_address(lab: Looker, node: str, source: str) -> str:
+def source_address(lab: Lab, node: str, source: str) -> str:
     """The address that `source` of a step or expectation means. Raises `StepError`."""
     if source == "home":
         address = lab.facts.home_address(node)
@@ -37,7 +37,7 @@ def source_address(lab: Looker, node: str, source: str) -> str:
     return match[1]
 
 
-def ping(lab: Looker, path: Path, *, count: int) -> dict[str, Any]:
+def ping(lab: Lab, path: Path, *, count: int) -> dict[str, Any]:
     """Send echo requests; returns how many were `sent` and `answered`. Raises `StepError`.
 
     Where the node has no way to send them, nothing was answered, for the `reason` that it gives.

@@ -67,6 +67,11 @@ class Seen(Part):
         """Whether it is only known to hold after a wait in vain."""
         return False
 
+    @property
+    def of_registrations(self) -> bool:
+        """Whether it is decided by registration messages, or by what they leave at agents."""
+        return False
+
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """Report what cannot be seen in a topology; names in its fields are compared with it elsewhere."""
 

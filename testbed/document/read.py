@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from testbed.document.marks import Mark, Marks, Path
@@ -377,11 +377,12 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
 
 def _written(model: Any, part: str | int) -> Any:
     """The type that was written where a part is optional, or single or a list: `part` inside it decides."""
-    if get_origin(model) not in (UnionType, Union):
-        return model
-    ways = [one for one in get_args(model) if one is not NoneType]
-    way = ways[-1] if isinstance(part, int) else ways[0]
-    return get_args(way)[0] if get_origin(way) is Annotated else way
+    if get_origin(model) in (UnionType, Union):
+        ways = [one for one in get_args(model) if one is not NoneType]
+        way = ways[-1] if isinstance(part, int) else ways[0]
+        model = get_args(way)[0] if get_origin(way) is Annotated else way
+    root = isinstance(model, type) and issubclass(model, RootModel)
+    return model.model_fields["root"].annotation if root else model
 
 
 def _keys(model: type[BaseModel] | None) -> list[str]:
@@ -392,9 +393,6 @@ def _description(model: type[BaseModel], path: Path) -> str | None:
     parent = _model_at(model, path[:-1])
     for name, field in parent.model_fields.items() if parent else ():
         if (field.alias or name) == path[-1]:
-            return (
-                f"{path[-1]}: {field.description[0].lower()}{field.description[1:]}"
-                if field.description
-                else None
-            )
+            text = field.description
+            return f"{path[-1]}: {text[0].lower()}{text[1:]}" if text else None
     return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from difflib import get_close_matches
-from pathlib import Path
+from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from testbed.data import data_dir
@@ -22,6 +22,9 @@ from testbed.errors import Source, TestbedError, TopologyError, raise_errors
 
 MAX_BYTES: Final = 1 << 20
 """What the files of one topology may hold together; the largest that comes with the product has 30 kB."""
+
+_ALIKE: Final = 0.75
+"""The similarity (0 to 1) of names from which on a file may have been meant."""
 
 MAX_DEPTH: Final = 16
 """How deep files may include each other."""
@@ -95,8 +98,8 @@ class _Files:
             found = data_dir("topologies") / entry
             name = str(found)
         if not _is_file(found):
-            near = get_close_matches(entry, _fragments(file.parent), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "paths are relative to the file that includes them"
+            near = _nearest(entry, _fragments(file.parent))
+            hint = f"did you mean {near}?" if near else "paths are relative to the file that includes them"
             raise TopologyError(f"include[{index}]: no file {entry}", hint=hint, source=marks.value(where))
         if len(above) > MAX_DEPTH:
             message = f"include[{index}]: expected files to include each other at most {MAX_DEPTH} deep"
@@ -116,6 +119,16 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name longer than any file's
         return False
+
+
+def _nearest(entry: str, files: list[str]) -> str | None:
+    """The file whose name is most like an entry's, folder and suffix apart; None where none is much alike."""
+    stems: dict[str, list[str]] = {}
+    for file in files:
+        stems.setdefault(PurePosixPath(file).stem.lower(), []).append(file)
+    stem = PurePosixPath(entry).stem.lower()
+    alike = [file for one in get_close_matches(stem, stems, n=1, cutoff=_ALIKE) for file in stems[one]]
+    return max(alike, key=lambda file: SequenceMatcher(None, entry, file).ratio(), default=None)
 
 
 def _fragments(beside: Path) -> list[str]:

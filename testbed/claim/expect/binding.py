@@ -32,6 +32,11 @@ class Binding(Seen):
     )
 
     @property
+    def of_registrations(self) -> bool:
+        """A registration makes it."""
+        return True
+
+    @property
     def quiet(self) -> float:
         """A registration may be on its way to the agent."""
         return 0.0 if self.present else LOGGED
@@ -66,6 +71,11 @@ class Visitor(Seen):
 
     agent: NodeName = Field(description="The foreign agent")
     present: bool = Field(default=True, description="Whether it is there")
+
+    @property
+    def of_registrations(self) -> bool:
+        """A registration makes it."""
+        return True
 
     @property
     def quiet(self) -> float:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from testbed.errors import UsageError, cannot_write
 from testbed.evidence import folder as names
+from testbed.evidence import wireshark
 from testbed.evidence.record import write_lines, write_record
 from testbed.evidence.run import CaptureRecord, EventRecord, Observation, RunRecord, StepRecord
 from testbed.evidence.verdicts import Kind
@@ -44,7 +45,11 @@ class Evidence:
         """The folder of a run, made if need be; what an earlier verification left in it is removed."""
         folder = self.root / names.run_path(claim, kind, number)
         folder.mkdir(parents=True, exist_ok=True)
-        for old in [*folder.glob("*.json*"), *folder.glob(f"{names.CAPTURES}/*.pcap")]:
+        for old in [
+            *folder.glob("*.json*"),
+            *folder.glob(f"{names.CAPTURES}/*.pcap"),
+            *folder.glob(f"{wireshark.FOLDER}/*"),
+        ]:
             old.unlink()
         return folder
 
@@ -101,6 +106,11 @@ class Evidence:
     def write_observations(folder: Path, observations: Iterable[Observation]) -> None:
         """The looks that decide a run, in the order of time."""
         write_lines(folder / names.OBSERVATIONS, observations)
+
+    @staticmethod
+    def write_session_keys(folder: Path, associations: Iterable[wireshark.EspSa | wireshark.IkeSa]) -> None:
+        """What Wireshark needs to decrypt the captures of a run."""
+        wireshark.write_tables(folder / wireshark.FOLDER, associations)
 
     @staticmethod
     def write_steps(folder: Path, steps: Iterable[StepRecord]) -> None:

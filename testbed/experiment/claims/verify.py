@@ -62,12 +62,16 @@ class Verification:
         Interrupted, it takes down what it brought up before KeyboardInterrupt goes on. Raises `UsageError`
         for an existing lab that no run can use.
         """
+        self.evidence.begin_verdicts()
+        self.evidence.keep_roles(scenario.loaded)
         self.evidence.write_topology(scenario.loaded.text())
         return self._decide([scenario], labs, scenario.loaded.name)
 
     def verify_all(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab]) -> Verdicts:
         """The same for several scenarios, whose claims have names of their own and may share labs."""
+        self.evidence.begin_verdicts()
         for scenario in scenarios:
+            self.evidence.keep_roles(scenario.loaded)
             self.evidence.write_topology(scenario.loaded.text(), scenario.loaded.name)
         return self._decide(scenarios, labs, "")
 
@@ -76,7 +80,7 @@ class Verification:
         crew.work()
         verdicts = verdicts_of(name, crew.backends, list(claim_results(scenarios, crew.results)))
         self.evidence.write(folder.VERSIONS, self._versions(crew))
-        self.evidence.write(folder.VERDICTS, verdicts)
+        self.evidence.write_verdicts(verdicts)
         return verdicts
 
     def _versions(self, crew: _Crew) -> Versions:
@@ -87,7 +91,7 @@ class Verification:
             testbed=version("testbed"),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
-            keys=self.evidence.keys,
+            keys=self.evidence.has_keys,
             image=self.image,
             programs=crew.programs,
             backends=crew.backends,

@@ -32,14 +32,17 @@ EvidenceTarget = Annotated[
         "--evidence",
         metavar="DIR|FILE",
         help="Save the evidence in this folder, or in one file: FILE.zip or FILE.tar.zst. `testbed report` "
-        "shows it.",
+        "shows it. Runs and verdicts that are there already are replaced; until there are new verdicts, the old "
+        "are in verdicts.old.json.",
         autocompletion=complete_evidence,
     ),
 ]
 Keys = Annotated[
     bool,
     typer.Option(
-        "--keys", help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted."
+        "--keys",
+        help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted. Also write the "
+        "session keys of IKE and ESP of each run for Wireshark.",
     ),
 ]
 JUnitFile = Annotated[

@@ -32,8 +32,8 @@ EvidenceTarget = Annotated[
         "--evidence",
         metavar="DIR|FILE",
         help="Save the evidence in this folder, or in one file: FILE.zip or FILE.tar.zst. `testbed report` "
-        "shows it. Runs and verdicts that are there already are replaced; until there are new verdicts, the old "
-        "are in verdicts.old.json.",
+        "shows it. Runs and verdicts that are there already are replaced; until there are new verdicts, "
+        "verdicts.old.json has the old.",
         autocompletion=complete_evidence,
     ),
 ]
@@ -41,8 +41,8 @@ Keys = Annotated[
     bool,
     typer.Option(
         "--keys",
-        help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted. Also write the "
-        "session keys of IKE and ESP of each run for Wireshark.",
+        help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted. Also write "
+        "the session keys of IKE and ESP of each run for Wireshark.",
     ),
 ]
 JUnitFile = Annotated[

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import NodeName
 from testbed.claim.sight import Lab
@@ -21,6 +22,14 @@ class Path(Part):
     source: str | None = Field(
         default=None, description="The sender's address: `home` for its home address, or one of its networks"
     )
+
+
+class Answers(TypedDict):
+    """How many echo requests were sent and answered, and why none could be sent."""
+
+    sent: int
+    answered: int
+    reason: NotRequired[str]
 
 
 def source_address(lab: Lab, node: str, source: str) -> str:

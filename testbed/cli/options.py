@@ -92,6 +92,16 @@ def _choice(kind: type[StrEnum], typed: str = "") -> dict[str, Any]:
 Output = Annotated[Format, one_of(Format, "--output", "-o", help="A table for people, JSON for programs.")]
 
 
+@contextmanager
+def reading(evidence: Path) -> Iterator[Path]:
+    """The folder to read evidence from; what an archive is unpacked to is removed after a signal, too."""
+    from testbed.evidence.archive import opened
+    from testbed.lab.interrupt import stoppable
+
+    with stoppable(), opened(evidence) as folder:
+        yield folder
+
+
 def load_typed(topology: str, sets: Sequence[str] | None, templates: Path | None) -> LoadedTopology:
     """Load the topology that the command line names, with its `--set` options. Raises `TestbedError`."""
     from testbed.topology.load import load_topology

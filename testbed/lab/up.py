@@ -75,6 +75,7 @@ def bring_up(
     pool: IPv4Network,
     keep: bool = False,
     cpus: float | None = None,
+    session_keys: bool = False,
     timeout: float = READY_WITHIN,
     progress: Progress | None = None,
     stopping: Stopping = never,
@@ -86,9 +87,10 @@ def bring_up(
     its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
     not become ready is left, for people to look at. With `keep`, what a running lab was brought up with stays
     wherever the topology was loaded without another choice. `cpus` is how many processors each node may use
-    (None: as many as before; 0: as many as there are). Raises `UsageError` (a bad name, another topology's or
-    user's lab, another `up` of it, an earlier choice that is not valid any more), `TopologyError`,
-    `MachineError` (engine, address pool, no netem), `NotReadyError`, `Interrupted`.
+    (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
+    keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
+    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, address pool,
+    no netem), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -114,7 +116,9 @@ def bring_up(
             raise_errors(clashes)
         choices = Choices.of(topology)
         secrets = lab_secrets(engine, actual.containers)
-        rendered = render_lab(topology, lab=lab, secrets=secrets, templates=topology.templates)
+        rendered = render_lab(
+            topology, lab=lab, secrets=secrets, templates=topology.templates, session_keys=session_keys
+        )
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         watch = NodeWatch(engine, lab, progress)
         drift = find_drift(engine, running, stopping)

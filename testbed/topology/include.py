@@ -32,20 +32,22 @@ MAX_DEPTH: Final = 16
 _Document = tuple[dict[str, Any], Marks]
 
 
-def read_document(file: Path, shown: str, known: Collection[str] = ()) -> _Document:
+def read_document(file: Path, shown: str, known: Collection[str] = (), *, stored: bool = False) -> _Document:
     """Read a topology file with everything it includes; `shown` is what errors call it.
 
     `known` are the keys of which each file has one at least, as for `load_document`. Each value's mark
-    is in the file it was written in. Raises `TopologyError`, or an `ErrorGroup`.
+    is in the file it was written in. A `stored` file is one that evidence has, written out and of anybody's
+    making: it includes nothing. Raises `TopologyError`, or an `ErrorGroup`.
     """
-    return _Files(known).read(file, shown, ())
+    return _Files(known, stored).read(file, shown, ())
 
 
 class _Files:
     """The files read so far, each once."""
 
-    def __init__(self, known: Collection[str]) -> None:
+    def __init__(self, known: Collection[str], stored: bool) -> None:
         self._known = known
+        self._stored = stored
         self._read: dict[Path, _Document] = {}
         self._bytes = 0
 
@@ -59,6 +61,12 @@ class _Files:
     def _with_included(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
         self._count(file, shown)
         own, own_marks = load_document(file, shown, self._known)
+        if self._stored and "include" in own:
+            raise TopologyError(
+                "include: the topologies of evidence are written out, and include nothing",
+                hint="the evidence was edited: copy it again from where it was written",
+                source=own_marks.value(("include",)),
+            )
         entries = own.pop("include", [])
         if not isinstance(entries, list):
             hint = f"write [{entries}]" if isinstance(entries, str) else None

@@ -23,12 +23,11 @@ JOBS = 4  # labs at once: most of what they do is waiting
 def verify(engine, node_image, tmp_path_factory):
     """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
 
-    def run(ref, claims=(), sets=(), existing=None):
+    def run(ref, claims=(), sets=(), existing=None, keys=False):
         chosen = choose_claims(load_topology(str(ref), sets=sets), claims)
         folder = tmp_path_factory.mktemp("evidence")
-        verification = Verification(
-            engine, node_image, choose_pool(), Evidence(folder), jobs=2, existing=existing
-        )
+        evidence = Evidence(folder, keys=keys)
+        verification = Verification(engine, node_image, choose_pool(), evidence, jobs=2, existing=existing)
         return verification.verify(chosen, share_labs(plan_stages([chosen]), 2)), folder
 
     return run

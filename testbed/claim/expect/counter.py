@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ class Counter(Counted):
     word = "counter"
     title = "A daemon's counter"
     order = 70
+    SEEN: ClassVar[Any] = dict[str, float]
 
     node: NodeName = Field(description="The node whose daemon counts")
     name: str = Field(
@@ -81,6 +82,8 @@ class Counter(Counted):
         """Compare with the beginning, unless the daemon has begun anew in between."""
         if self.name not in sight.seen:
             raise StepError(f"{self.node} has counted no {self.name}; it reports {', '.join(sight.seen)}")
+        if sight.began is None:
+            raise StepError(f"what {self.node} had counted before is not recorded")
         daemons = self._daemons(sight.facts)
         if any(
             one.node == self.node and one.name == "ready" and one.source in daemons for one in sight.events

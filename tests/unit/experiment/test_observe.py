@@ -233,6 +233,25 @@ def test_a_gateway_is_closed_where_the_request_was_seen_to_arrive_and_no_answer(
     assert finding.held is None and finding.observed.endswith("does not answer, but an answer was sent")
 
 
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"alive": False}, "the capture at gw/internet had ended"),
+        ({"dropped": 3}, "gw/internet lost packets"),
+    ],
+)
+def test_a_gateway_is_not_closed_where_the_capture_may_lack_its_answer(observer, lab, captures, state, why):
+    lab.outputs["testbed.node.knock"] = knocked(None)
+    captures.packets["gw/internet", "udp dst port 500"] = [bytes(28) + bytes.fromhex(SPI) + bytes(8)]
+    nobody = {"from": "core", "gateways": {"none": True}}
+    assert held(observer, perimeter=nobody)
+    vars(captures).update(state)
+    finding = judge(observer, perimeter=nobody)
+    assert finding.held is None and why in finding.observed
+    captures.packets["gw/internet", "udp src port 500"] = [bytes(28) + bytes.fromhex(SPI) + bytes(8)]
+    assert "but an answer was sent" in judge(observer, perimeter=nobody).observed
+
+
 def test_the_border_is_where_the_outside_arrives():
     assert load_topology("scenario-2.1").border() == ("gw/internet",)
     assert load_topology("scenario-2.5", sets=["option.further-links=1"]).border() == (

@@ -100,10 +100,15 @@ def parse_value(text: str, shown: str) -> Any:
     return value
 
 
-@lru_cache(64)  # runs of one verification read the same files again and again, and nodes are never changed
+@lru_cache(128)  # a verification reads the same texts again and again, and nodes are never changed
+def _parse(text: str) -> Node | None:
+    node: Node | None = yaml.compose(text, Loader=_Loader)
+    return node
+
+
 def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
     try:
-        node: Node | None = yaml.compose(text, Loader=_Loader)
+        return _parse(text)
     except yaml.MarkedYAMLError as error:
         mark = (error.problem_mark or error.context_mark) if whole else None
         source = Source(shown, mark.line + 1, mark.column + 1) if mark else Source(shown)
@@ -117,7 +122,6 @@ def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
         ) from error
     except RecursionError as error:
         raise TopologyError("nested too deeply", source=Source(shown)) from error
-    return node
 
 
 def _after(before: str, shown: str) -> Source:

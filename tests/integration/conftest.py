@@ -1,4 +1,4 @@
-"""Verification of claims, for the tests of claims and of sabotage, and a container to try things in."""
+"""Verification of claims, for the tests of claims and of sabotage, labs to share, and a bare container."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -14,6 +14,9 @@ from testbed.experiment.claims.plan import choose_claims, plan_stages, share_lab
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
 from testbed.lab.addresses import choose_pool
+from testbed.lab.down import remove_labs
+from testbed.lab.state import find_lab
+from testbed.lab.up import bring_up
 from testbed.topology.load import load_topology
 
 JOBS = 4  # labs at once: most of what they do is waiting
@@ -81,6 +84,25 @@ def sabotaged(sabotage, prefix, folder):
         chosen,
         claims={f"{prefix}{name}": claim.model_copy(update=without) for name, claim in chosen.claims.items()},
     )
+
+
+@pytest.fixture(scope="session")
+def shared_lab(engine, node_image):
+    """Brings up a lab of a topology with changes: the one that another file left, where there is one.
+
+    `up` makes it what is asked for; where the mobile node is, the tests of a file have to say.
+    """
+    labs = {}
+
+    def up(topology, *sets):
+        name = labs.setdefault(topology, f"test-{uuid4().hex[:8]}")
+        loaded = load_topology(topology, sets=sets)
+        bring_up(engine, loaded, lab=name, image=node_image, pool=choose_pool())
+        return find_lab(engine, name)
+
+    yield up
+    for name in labs.values():
+        remove_labs(engine, name)
 
 
 @pytest.fixture(scope="module")

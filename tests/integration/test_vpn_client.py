@@ -8,15 +8,10 @@ import pytest
 from testbed.claim.steps import Step
 from testbed.experiment.claims.perform import Performer, set_service, settle
 from testbed.lab.access import LabAccess
-from testbed.lab.addresses import choose_pool
 from testbed.lab.captures import Captures
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
 from testbed.packet.taps import match_taps
 from testbed.topology.load import load_topology
 
-NAME = "test-vpn-client"
 MONITOR = 3.0
 CLEAR = "ip and dst net 10.0.0.0/8 and not dst host 10.0.1.100"
 MISROUTE = """\
@@ -31,18 +26,14 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def lab(engine, node_image):
+def lab(engine, shared_lab):
     sets = ["option.stack=mip-in-ipsec", "option.attach=hotel", f"node.mn.monitor={MONITOR:g}s"]
-    loaded = load_topology("scenario-2.1", sets=sets)
-    try:
-        bring_up(engine, loaded, lab=NAME, image=node_image, pool=choose_pool())
-        actual = find_lab(engine, NAME)
-        access = LabAccess(engine, NAME, loaded, {node: each.id for node, each in actual.nodes.items()})
-        access.open()
-        yield access
-        access.stop()
-    finally:
-        remove_labs(engine, NAME)
+    lab = shared_lab("scenario-2.1", *sets)
+    containers = {node: each.id for node, each in lab.nodes.items()}
+    access = LabAccess(engine, lab.name, load_topology("scenario-2.1", sets=sets), containers)
+    access.open()
+    yield access
+    access.stop()
 
 
 @contextmanager

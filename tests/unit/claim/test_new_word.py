@@ -134,7 +134,7 @@ class Copy:
     def __init__(self, folder):
         self.folder = folder
         for name in ("testbed", "templates", "topologies", "images"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name)  # with what Python compiled
         python_path = f"{folder}:{ROOT / 'tests/unit/experiment'}"
         self._environment = {**os.environ, "PYTHONPATH": python_path, "PYTHONSAFEPATH": "1"}
 

@@ -98,9 +98,7 @@ def answered(
     """Ping until there is an answer; the seconds that took, `since` a time of the monotonic clock."""
     began = since or time.monotonic()
     ping = f"ping -c 1 -W 0.5 -I {source} {destination}"
-    shown = node.sh(
-        f"for i in $(seq {round(bound / 0.5)}); do {ping} && echo answered && break; sleep 0.02; done"
-    )
+    shown = node.sh(f"timeout {bound:g} sh -c 'until {ping}; do sleep 0.02; done; echo answered'")
     took = time.monotonic() - began
     assert "answered" in shown, f"no answer from {destination} for {took:.0f} s: {shown[-500:]}"
     return took

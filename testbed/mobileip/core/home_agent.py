@@ -21,6 +21,7 @@ from testbed.mobileip.core.api import (
     Remember,
     SendDatagram,
     SetBinding,
+    TunnelEnd,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
@@ -357,7 +358,8 @@ class HomeAgent:
     def _bindings_changed(self, home_address: IPv4Address) -> None:
         care_of_addresses = self._bindings.care_of_addresses(home_address)
         if care_of_addresses:
-            self._out.add(SetBinding(home_address, care_of_addresses, self._reverse_tunnel(home_address)))
+            ends = tuple(map(TunnelEnd, care_of_addresses))
+            self._out.add(SetBinding(home_address, ends, self._reverse_tunnel(home_address)))
             return
         self._out.add(ClearBinding(home_address))
         if self.config.home_interface is not None:

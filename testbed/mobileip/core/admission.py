@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.code import Code
@@ -52,7 +53,8 @@ def check_service(config: ForeignAgentConfig, datagram: Datagram, request: Regis
         raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
     if request.lifetime > config.registration_lifetime:
         raise Deny(Code.FA_LIFETIME_TOO_LONG)
-    if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+    ours = care_of == config.care_of  # with any other the mobile node is the end of the tunnel itself
+    if ours and not available(request.flags, config.encapsulations):
         raise Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
     if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
         raise Deny(Code.FA_REVERSE_TUNNEL_MANDATORY)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
+from testbed.mobileip.core.encapsulations import advertisement_bits
 from testbed.mobileip.core.limits import TokenBucket
 from testbed.mobileip.core.parameters import Advertising, ForeignAgentConfig, HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
@@ -33,14 +34,16 @@ def home_agent_advertisement(config: HomeAgentConfig, sequence: int) -> AgentAdv
     return AgentAdvertisement(
         config.advertising.lifetime,
         ((config.advertised_address or config.address, 0),),
-        MobilityAgentExtension(sequence, config.lifetime, AgentFlag.HOME_AGENT),
+        MobilityAgentExtension(
+            sequence, config.lifetime, AgentFlag.HOME_AGENT | advertisement_bits(config.encapsulations)
+        ),
         (config.home_prefix.prefixlen,),
     )
 
 
 def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy: bool) -> AgentAdvertisement:
     """What a foreign agent says of itself (RFC 5944 §2.1.1)."""
-    flags = AgentFlag.FOREIGN_AGENT
+    flags = AgentFlag.FOREIGN_AGENT | advertisement_bits(config.encapsulations)
     if config.registration_required:
         flags |= AgentFlag.REGISTRATION_REQUIRED
     if config.reverse_tunnel is not ReverseTunnel.REFUSED:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Clock, Record
+from testbed.mobileip.core.api import Clock, Record, TunnelEnd
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
@@ -34,6 +35,11 @@ class Binding:
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
     @property
+    def end(self) -> TunnelEnd:
+        """The end of the tunnel, with the encapsulations that were agreed on."""
+        return TunnelEnd(self.care_of_address, agreed(self.flags))
+
+    @property
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
@@ -46,6 +52,7 @@ class Binding:
             "lifetime_left": lifetime_left(self.expires, now),
             "co_located": self.co_located,
             "reverse_tunnel": self.reverse_tunnel,
+            "encapsulation": self.end.encapsulations[0].value,
         }
 
     def record(self, clock: Clock) -> Record:
@@ -94,6 +101,10 @@ class BindingTable:
     def care_of_addresses(self, home_address: IPv4Address) -> tuple[IPv4Address, ...]:
         """The care-of addresses of a mobile node."""
         return tuple(self._nodes.get(home_address, ()))
+
+    def ends(self, home_address: IPv4Address) -> tuple[TunnelEnd, ...]:
+        """The ends of a mobile node's tunnels."""
+        return tuple(binding.end for binding in self.of(home_address))
 
     def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
         """What `state` reports of a mobile node; a `lifetime_left` of null never ends."""

@@ -21,7 +21,6 @@ from testbed.mobileip.core.api import (
     Remember,
     SendDatagram,
     SetVisitor,
-    TunnelEnd,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.counters import FOREIGN_AGENT
@@ -327,7 +326,7 @@ class ForeignAgent:
         self._out.add(
             SetVisitor(
                 visitor.home_address,
-                TunnelEnd(visitor.home_agent),
+                visitor.end,
                 visitor.care_of_address,
                 self.config.interface,
                 visitor.link_address,

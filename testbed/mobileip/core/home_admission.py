@@ -6,6 +6,7 @@ from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -31,7 +32,7 @@ def check_request(
         raise Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
     if care_of in nodes:
         raise Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
-    if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+    if not available(request.flags, config.encapsulations):
         raise Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
     wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
     if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:

@@ -21,7 +21,6 @@ from testbed.mobileip.core.api import (
     Remember,
     SendDatagram,
     SetBinding,
-    TunnelEnd,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
@@ -263,7 +262,10 @@ class HomeAgent:
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
         if not had_bindings and len(self._bindings) >= self.config.bindings:
             raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
-        before = self._bindings.care_of_addresses(home_address)
+        before, ends_before = (
+            self._bindings.care_of_addresses(home_address),
+            self._bindings.ends(home_address),
+        )
         if retain and care_of not in before and len(before) >= self.config.simultaneous:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
         reverse_before = self._reverse_tunnel(home_address)
@@ -271,8 +273,9 @@ class HomeAgent:
         binding = Binding(care_of, request.identification, request.flags, lifetime, now)
         self._bindings.add(home_address, binding, retain)
         self._out.event("binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime)
-        after = self._bindings.care_of_addresses(home_address)
-        if after != before or reverse_before != self._reverse_tunnel(home_address):
+        if ends_before != self._bindings.ends(home_address) or reverse_before != self._reverse_tunnel(
+            home_address
+        ):
             self._bindings_changed(home_address)
         if not had_bindings:
             self._stand_in(home_address, now)
@@ -325,9 +328,8 @@ class HomeAgent:
             self._remember(home_address)
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
-        care_of_addresses = self._bindings.care_of_addresses(home_address)
-        if care_of_addresses:
-            ends = tuple(map(TunnelEnd, care_of_addresses))
+        ends = self._bindings.ends(home_address)
+        if ends:
             self._out.add(SetBinding(home_address, ends, self._reverse_tunnel(home_address)))
             return
         self._out.add(ClearBinding(home_address))

@@ -28,7 +28,10 @@ from testbed.mobileip.core.registrar import Registrar
 from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
-from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.code import from_foreign_agent
+
+_REPAIRED = (Code.FA_LIFETIME_TOO_LONG, Code.FA_ENCAPSULATION_UNAVAILABLE)
+"""Refusals of a foreign agent after which it is asked again, for less."""
 
 
 class MobileNode:
@@ -122,7 +125,7 @@ class MobileNode:
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a reply."""
         code = self._registrar.receive(datagram, now)
-        if code is not None and from_foreign_agent(code) and code != Code.FA_LIFETIME_TOO_LONG:
+        if code is not None and from_foreign_agent(code) and code not in _REPAIRED:
             self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
@@ -293,6 +296,7 @@ class MobileNode:
             agent.address,
             agent.link_address,
             agent.mobility.registration_lifetime,
+            agent.encapsulations,
         )
 
     def _try_elsewhere(self, now: float) -> None:

@@ -11,8 +11,11 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.auth import ALGORITHMS
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 INFINITE_LIFETIME = 0xFFFF
+ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
+"""What agents support beside IP in IP, unless their configuration says otherwise."""
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
@@ -95,6 +98,8 @@ class HomeAgentConfig:
     replay_tolerance: float = 7.0
     """How far an identification's timestamp may be from the clock (RFC 5944 §5.7.1)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """Supported beside IP in IP; any other that is asked for: code 139."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home address."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -143,6 +148,8 @@ class ForeignAgentConfig:
     registration_required: bool = True
     """The R bit: also with a co-located care-of address."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     pending: int = 100
     """Requests awaiting a reply at once; beyond: code 66."""
     visitors: int = 1000
@@ -178,6 +185,8 @@ class MobileNodeConfig:
     """Asked for at each registration."""
     reverse_tunnel: bool = False
     """The T bit (RFC 3024); agents that do not offer it are passed over."""
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+    """Asked for by the M or G bit where a foreign agent offers it, and always without a foreign agent."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the agent's address on the visited link."""
 

@@ -14,6 +14,7 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.registration import Path, Requester, Sent
@@ -169,7 +170,7 @@ class Registrar:
             self._timers.set("expire", sent.at + granted)
             self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
         if path.mode == "co-located":
-            end = TunnelEnd(reply.home_agent)
+            end = TunnelEnd(reply.home_agent, agreed(sent.flags))
             self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel))
         elif path.agent is not None and path.agent_link_address is not None:
             self.use(UseForeignAgent(path.interface, path.agent, path.agent_link_address, True))
@@ -179,6 +180,7 @@ class Registrar:
             care_of=str(path.care_of_address),
             agent=str(path.agent) if path.agent else None,
             home_agent=str(reply.home_agent),
+            encapsulation=agreed(sent.flags)[0].value,
             lifetime=granted,
             renewal=renewal,
             requested=round(sent.at, 6),

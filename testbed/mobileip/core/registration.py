@@ -10,11 +10,13 @@ from random import Random
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.encapsulations import request_bits
+from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig
 from testbed.mobileip.core.replay import Stamper
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -25,7 +27,13 @@ MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
 _REPAIRABLE = frozenset(
-    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+    (
+        Code.HA_IDENTIFICATION_MISMATCH,
+        Code.HA_UNKNOWN_HOME_AGENT,
+        Code.FA_LIFETIME_TOO_LONG,
+        Code.FA_ENCAPSULATION_UNAVAILABLE,
+        Code.HA_ENCAPSULATION_UNAVAILABLE,
+    )
 )
 
 
@@ -43,6 +51,8 @@ class Path:
     agent_link_address: bytes | None = None
     lifetime_limit: int = INFINITE_LIFETIME
     """What the agent accepts."""
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """What the agent offers beside IP in IP; without an agent the mobile node's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class Sent:
     lifetime: int
     """As asked for; 0 in a deregistration."""
     at: float
+    flags: int
 
 
 class _NoMatch(Exception):
@@ -79,6 +90,7 @@ class Requester:
         self._last_sent: float | None = None
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
+        self._plain = False  # IP in IP alone, as an agent has refused anything else
 
     @property
     def clock_offset(self) -> float:
@@ -94,6 +106,7 @@ class Requester:
     def moved(self) -> None:
         """The link layer reports a move: the next request may be sent at once, its round trip is unknown."""
         self._last_sent = None
+        self._plain = False
         self._first_timeout = MINIMUM_INTERVAL
 
     def earliest(self, now: float) -> float:
@@ -112,6 +125,8 @@ class Requester:
             flags |= RequestFlag.DECAPSULATION
         if config.reverse_tunnel and not deregister:
             flags |= RequestFlag.REVERSE_TUNNEL
+        if config.encapsulation in path.encapsulations and not (deregister or self._plain):
+            flags |= request_bits(config.encapsulation)
         request = RegistrationRequest(
             int(flags),
             lifetime,
@@ -123,7 +138,7 @@ class Requester:
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now)
+        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags))
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -193,6 +208,8 @@ class Requester:
             self._counters["resynchronisations"] += 1
         elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
+        elif reply.code in (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE):
+            self._plain = True  # RFC 3024 §4.1.2 a
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and reply.code in _REPAIRABLE:
             return 0.0

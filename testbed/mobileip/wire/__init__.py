@@ -13,7 +13,9 @@
 | RFC 791 §3.1, RFC 768              | `ipv4`                 |
 | RFC 792, RFC 1071                  | `checksum`             |
 | RFC 5944 §4.1                      | `encapsulation`        |
-| RFC 2003, RFC 2784, RFC 2004       | `ip_in_ip`, `gre`, `minimal` |
+| RFC 2003                           | `ip_in_ip`             |
+| RFC 2784                           | `gre`                  |
+| RFC 2004                           | `minimal`              |
 """
 
 PORT = 434

@@ -26,6 +26,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.counters import HOME_AGENT
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_admission import check_request
@@ -51,6 +52,7 @@ class HomeAgent:
         self.counters = Counter(dict.fromkeys(HOME_AGENT, 0))
         self._clock = clock
         self._out = Outbox()
+        self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
@@ -64,6 +66,7 @@ class HomeAgent:
                 config.advertising,
                 partial(home_agent_advertisement, config),
                 self.counters,
+                self._discards,
                 rng or SystemRandom(),
             )
 
@@ -73,9 +76,9 @@ class HomeAgent:
         try:
             self._receive_request(datagram, now)
         except WireError as error:
-            self.counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
-            self.counters[f"discarded-{discard}"] += 1
+            self._discards.datagram(str(discard), datagram, now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Answer a solicitation on the home link; anything else is no business of a home agent."""

@@ -9,8 +9,8 @@ AGENT = (
     "advertisements-sent",
     "advertisements-sent-unicast",
     "agent-messages-ignored",
+    "discards-not-reported",
     "requests-received",
-    "solicitations-discarded-not-from-link",
     "solicitations-not-answered-rate",
     "solicitations-received",
 )
@@ -28,6 +28,7 @@ MOBILE_NODE = (
     "agent-messages-ignored",
     "agents-lost",
     "agents-without-reverse-tunnel",
+    "discards-not-reported",
     "registrations-expired",
     "replies-received",
     "requests-sent",

@@ -25,6 +25,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.counters import HOME_AGENT
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_admission import check_request
@@ -50,6 +51,7 @@ class HomeAgent:
         self.counters = Counter(dict.fromkeys(HOME_AGENT, 0))
         self._clock = clock
         self._out = Outbox()
+        self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
@@ -63,6 +65,7 @@ class HomeAgent:
                 config.advertising,
                 partial(home_agent_advertisement, config),
                 self.counters,
+                self._discards,
                 rng or SystemRandom(),
             )
 
@@ -72,9 +75,9 @@ class HomeAgent:
         try:
             self._receive_request(datagram, now)
         except WireError as error:
-            self.counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
-            self.counters[f"discarded-{discard}"] += 1
+            self._discards.datagram(str(discard), datagram, now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Answer a solicitation on the home link; anything else is no business of a home agent."""
@@ -262,20 +265,17 @@ class HomeAgent:
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
         if not had_bindings and len(self._bindings) >= self.config.bindings:
             raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
-        before, ends_before = (
-            self._bindings.care_of_addresses(home_address),
-            self._bindings.ends(home_address),
-        )
-        if retain and care_of not in before and len(before) >= self.config.simultaneous:
+        others = {*self._bindings.care_of_addresses(home_address)} - {care_of}
+        if retain and len(others) >= self.config.simultaneous:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
+        before = self._bindings.ends(home_address)
         reverse_before = self._reverse_tunnel(home_address)
         lifetime = min(request.lifetime, self.config.lifetime)
         binding = Binding(care_of, request.identification, request.flags, lifetime, now)
         self._bindings.add(home_address, binding, retain)
         self._out.event("binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime)
-        if ends_before != self._bindings.ends(home_address) or reverse_before != self._reverse_tunnel(
-            home_address
-        ):
+        after = self._bindings.ends(home_address)
+        if after != before or reverse_before != self._reverse_tunnel(home_address):
             self._bindings_changed(home_address)
         if not had_bindings:
             self._stand_in(home_address, now)

@@ -20,6 +20,7 @@ from testbed.mobileip.core.api import (
     UseHome,
 )
 from testbed.mobileip.core.counters import MOBILE_NODE
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.outbox import Outbox
@@ -28,7 +29,7 @@ from testbed.mobileip.core.registrar import Registrar
 from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
-from testbed.mobileip.wire.code import from_foreign_agent
+from testbed.mobileip.wire.code import Code, from_foreign_agent
 
 _REPAIRED = (Code.FA_LIFETIME_TOO_LONG, Code.FA_ENCAPSULATION_UNAVAILABLE)
 """Refusals of a foreign agent after which it is asked again, for less."""
@@ -49,11 +50,12 @@ class MobileNode:
         # Beside those of the registrar: agent (silent for too long), solicit.
         self._timers: Timers[str] = Timers()
         self._arps = GratuitousArps(self._out)
-        self._requester = Requester(config, clock, self.counters, rng)
+        discards = Discards(self._out, self.counters)
+        self._requester = Requester(config, clock, self.counters, discards, rng)
         self._registrar = Registrar(
             self._requester, config.reverse_tunnel, self._timers, self._out, self.counters
         )
-        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, rng)
+        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, discards, rng)
         self._interface: str | None = None
         self._discovering = False
         self._register = True
@@ -120,7 +122,15 @@ class MobileNode:
             raise ValueError("there is no registration to renew")
         self._renew(now)
 
-    # What arrives, what is due, what is reported.
+    # What becomes of requests, what arrives, what is due, what is reported.
+
+    def departed(self, now: float) -> None:
+        """The last request left this node at `now`, perhaps later than it was to."""
+        self._registrar.departed(now)
+
+    def held_back(self) -> None:
+        """The last request still waits inside this node, for ARP say; `departed` may follow."""
+        self._registrar.held_back()
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a reply."""

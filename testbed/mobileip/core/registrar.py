@@ -107,6 +107,18 @@ class Registrar:
             deregister=deregister,
         )
 
+    def departed(self, now: float) -> None:
+        """The last request left this node at `now`: what follows is counted from there on (§3.6.3)."""
+        self._postpone(self._requester.departed(now))
+
+    def held_back(self) -> None:
+        """The last request still waits inside this node for its next hop's link address."""
+        self._postpone(self._requester.held_back())
+
+    def _postpone(self, repeat: float | None) -> None:
+        if repeat is not None and self._requester.sent is not None:
+            self._timers.set("request", repeat)
+
     def timed_out(self) -> bool:
         """Whether the request due again has gone unanswered so often that something else is to be tried."""
         if self._requester.sent is None:

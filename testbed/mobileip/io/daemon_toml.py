@@ -49,6 +49,7 @@ home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
+broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent
 spi = 256
@@ -231,6 +232,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
+            broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
         ),
     )

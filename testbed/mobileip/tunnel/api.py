@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
@@ -59,6 +59,12 @@ class DataPlane(Protocol):
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device to route its packets into.
 
         Raises PlaneError.
+        """
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`, whatever its own addresses are.
+
+        Nothing happens without such a tunnel. Raises PlaneError.
         """
 
     def remove(self, mobile: IPv4Address) -> None:

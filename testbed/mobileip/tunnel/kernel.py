@@ -7,7 +7,8 @@ node that is there. A device cannot send copies, so a mobile node has one care-o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -17,6 +18,7 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import MAIN, Netlink, Rule
 from testbed.mobileip.tunnel.api import MTU, PlaneError, Side, Tunnel
 
+ETH_P_IP = 0x0800
 PROBE, SINK = "mipprobe0", "mipsink0"
 ALLOW, REFUSE = 150, 160
 """Preferences of the rules for what comes out of a tunnel."""
@@ -106,6 +108,17 @@ class KernelPlane:
         self._netlink.add_rule(Rule(REFUSE, None, interface=name))
         self._devices[ends] = _Device(name)
         return self._devices[ends]
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnel of `mobile`, if it leads to one of `remotes`; raises PlaneError."""
+        ends = self._tunnels.get(mobile)
+        if ends is None or ends[1] not in remotes:
+            return
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sock:
+            try:
+                sock.sendto(datagram, (self._devices[ends].name, ETH_P_IP))
+            except OSError as error:
+                raise PlaneError(f"{self._devices[ends].name}: {error.strerror}") from error
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`, and its device with the last mobile node."""

@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,10 @@ class TunPlane:
         self._tunnels[tunnel.mobile] = tunnel
         self._ask(_set(tunnel))
         return DEVICE
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
+        self._ask({"send": str(mobile), "remotes": [*map(str, remotes)], "datagram": datagram.hex()})
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; raises PlaneError."""

@@ -75,7 +75,7 @@ class FakeKernel:
     def addresses(self):
         return list(self.given)
 
-    def add_address(self, interface, address):
+    def add_address(self, interface, address, broadcast=None):
         self.given.add((interface, address))
         self.always()
 

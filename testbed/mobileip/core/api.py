@@ -204,7 +204,8 @@ class Remember:
 
 Effect = (
     Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | ProxyArp
-    | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | ReportEvent
+    | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing
+    | ReportEvent
 )  # fmt: skip
 
 

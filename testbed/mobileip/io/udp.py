@@ -22,7 +22,7 @@ IN_PKTINFO = struct.Struct("=I4s4s")
 EXTENDED_ERROR = struct.Struct("=IBBBxII")
 ORIGIN_ICMP, ORIGIN_TIMESTAMP, UNREACHABLE = 2, 4, 3
 SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
-"""A time stamp in the error queue when a datagram goes to its link, after ARP: TX_SCHED of timestamping.rst."""
+"""A time stamp in the error queue when a datagram goes to its link, after ARP (TX_SCHED)."""
 SO_RCVBUFFORCE = 33
 BURST = 64
 BUFFER = 4 << 20

@@ -171,7 +171,7 @@ def test_a_second_passes_between_requests_on_the_link(world: World) -> None:
     world.end_captures()
     seen = gaps(capture, "mip.type == 1 && !icmp")
     assert len(seen) >= 2
-    assert min(seen) >= 1.0, seen
+    assert 1.0 <= seen[0] < 1.5, seen  # from the departure on, and not from when ARP would have given up
     assert all(after >= 1.9 * gap for gap, after in pairwise(seen)), seen
 
 

@@ -108,7 +108,8 @@ class RegistrationSocket:
 
     def send(self, datagram: Datagram) -> None:
         """Send from the source address, out of the interface if there is one; raises NodeError."""
-        self._earlier.append(self._last)
+        if self._last:
+            self._earlier.append(self._last)
         self._last = datagram.payload
         number = index(datagram.interface) if datagram.interface else 0
         local = IN_PKTINFO.pack(number, datagram.source.packed, bytes(4))

@@ -8,11 +8,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from socket import inet_aton
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from mobileip_world import (
@@ -26,14 +24,7 @@ from mobileip_world import (
     PLACES,
     Daemon,
     World,
-    topology,
 )
-
-from testbed.engine.docker import DockerEngine
-from testbed.lab.addresses import choose_pool
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
 
 RECEIVE = textwrap.dedent("""
     import socket
@@ -52,27 +43,6 @@ SEND = textwrap.dedent(f"""
         s.sendto(bytes(1452), ("{CN}", 9))
         time.sleep(0.2)
     """)
-
-
-@pytest.fixture(scope="module")
-def nodes(engine: DockerEngine, node_image: str) -> Iterator[dict[str, str]]:
-    """The lab that all tests of this file use."""
-    lab = f"test-{uuid4().hex[:8]}"
-    try:
-        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
-        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
-    finally:
-        remove_labs(engine, lab)
-
-
-@pytest.fixture
-def world(engine: DockerEngine, nodes: dict[str, str], tmp_path: Path) -> Iterator[World]:
-    """The nodes as they were when they started, without a daemon."""
-    made = World(engine, nodes, tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def decode(file: Path, display: str) -> list[str]:

@@ -24,6 +24,7 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
+from testbed.mobileip.core.broadcasts import Broadcasts
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
@@ -56,6 +57,7 @@ class HomeAgent:
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
         self._replay = ReplayGuard(config.replay_tolerance)
+        self._broadcasts = Broadcasts(config.address, self.counters)
         self._arps = GratuitousArps(self._out)
         self._advertiser: Advertiser | None = None
         if config.advertising is not None and config.home_interface is not None:
@@ -85,6 +87,13 @@ class HomeAgent:
             self.counters["agent-messages-ignored"] += 1
             return
         self._out.add(*self._advertiser.receive(message, now))
+
+    def receive_broadcast(self, datagram: bytes, now: float) -> None:
+        """Forward a broadcast datagram of the home link to those who asked for it by the B bit (§4.3).
+
+        On a virtual home network there are none: the bit is ignored then (§3.8.2).
+        """
+        self._out.add(*self._broadcasts.forward(datagram, self._bindings.with_broadcasts(), now))
 
     def tick(self, now: float) -> None:
         """Expire bindings, repeat gratuitous ARPs, advertise."""

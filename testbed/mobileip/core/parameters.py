@@ -24,6 +24,11 @@ def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
     return () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
 
 
+def broadcast_addresses(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
+    """What a broadcast to the whole of a link may be sent to: the limited and the directed address."""
+    return (_BROADCAST,) if prefix.prefixlen >= 31 else (_BROADCAST, prefix.broadcast_address)
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -140,8 +145,7 @@ class HomeAgentConfig:
 
     def is_broadcast(self, address: IPv4Address) -> bool:
         """Whether this is a broadcast address on the home link."""
-        prefix = self.home_prefix
-        return address == _BROADCAST or (prefix.prefixlen < 31 and address == prefix.broadcast_address)
+        return address in broadcast_addresses(self.home_prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,8 @@ class MobileNodeConfig:
     """The T bit (RFC 3024); agents that do not offer it are passed over."""
     encapsulation: Encapsulation = Encapsulation.IP_IN_IP
     """Asked for by the M or G bit where a foreign agent offers it, and always without a foreign agent."""
+    broadcasts: bool = False
+    """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the agent's address on the visited link."""
 

@@ -149,6 +149,8 @@ class Requester:
         flags = 0
         if path.mode == "co-located":
             flags |= RequestFlag.DECAPSULATION
+        if config.broadcasts and not deregister:
+            flags |= RequestFlag.BROADCAST
         if config.reverse_tunnel and not deregister:
             flags |= RequestFlag.REVERSE_TUNNEL
         if config.encapsulation in path.encapsulations and not deregister:

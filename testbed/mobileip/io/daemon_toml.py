@@ -54,6 +54,7 @@ home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
+broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent
 spi = 256
@@ -248,6 +249,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
+            broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
         ),
     )

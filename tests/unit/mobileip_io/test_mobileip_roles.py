@@ -523,13 +523,19 @@ def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
 
 
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):
-    statistics(tmp_path, "mip1", 0)
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 0)
     plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
     plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert Rule(150, 254, destination=MN, interface="mip1") in kernel.rules
     kernel.kinds = set()
-    with pytest.raises(PlaneError):
-        plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
+    for _ in range(2):
+        with pytest.raises(PlaneError):
+            plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
+    kernel.kinds = {"ipip"}
+    assert plane.set(Tunnel(MN, COA, (TunnelEnd(FA),))) == "mip2"
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip2"]
     plane.close()
     assert not kernel.rules and not kernel.devices
 

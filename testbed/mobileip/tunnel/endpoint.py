@@ -30,6 +30,19 @@ IP_FREEBIND = 15
 SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
+# Instructions of a socket filter, as in bpf(4).
+LOAD_WORD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
+OUTER_SOURCE, NOTHING, ALL = 12, 0, 0xFFFFFFFF
+MOST = 2000
+"""Addresses in a filter: the kernel takes 4096 instructions."""
+
+
+def attach(receiver: socket.socket, instructions: list[tuple[int, int, int, int]]) -> None:
+    """Let the kernel give a socket only what a filter accepts."""
+    code = array.array("B", b"".join(struct.pack("=HBBI", *each) for each in instructions))
+    program = struct.pack("@HP", len(instructions), code.buffer_info()[0])
+    receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
 
 class Path:
     """One way through a tunnel, in one encapsulation, and its MTU as far as known."""
@@ -93,16 +106,21 @@ class Endpoint:
         if self._fragmenter is None:
             self._fragmenter = self._open()
             self._fragmenter.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
-            # It must not be handed a copy of every arriving packet: a filter that accepts no byte.
-            code = array.array("B", struct.pack("=HBBI", 0x06, 0, 0, 0))
-            program = struct.pack("@HP", 1, code.buffer_info()[0])
-            self._fragmenter.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+            attach(self._fragmenter, [(RETURN, 0, 0, NOTHING)])  # nor a copy of every arriving packet
         return self._fragmenter
 
     def send_fragments(self, packet: memoryview | bytes, address: tuple[str, int]) -> None:
         """Send a packet that is too large for its way; raises OSError."""
         self.fragmenter.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, packet[1])
         self.fragmenter.sendto(packet[IP_HEADER:], address)
+
+    def skip(self, sources: list[str]) -> None:
+        """Receive nothing from these tunnel ends any more, as others take it."""
+        instructions = [(LOAD_WORD, 0, 0, OUTER_SOURCE)]
+        for source in sources[:MOST]:
+            number = int.from_bytes(socket.inet_aton(source), "big")
+            instructions += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, NOTHING)]
+        attach(self.socket, [*instructions, (RETURN, 0, 0, ALL)])
 
     def path(self, remote: str, fallback: Path | None = None) -> Path:
         """The path to `remote`, shared by the mobile nodes that are there."""

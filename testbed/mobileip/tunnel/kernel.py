@@ -99,6 +99,11 @@ class KernelPlane:
         for left in statistics.glob("mip[0-9]*"):
             netlink.delete_link(left.name)
 
+    @property
+    def ends(self) -> frozenset[IPv4Address]:
+        """The other ends of the tunnels."""
+        return frozenset(remote for _, remote, _ in self._devices)
+
     def can(self, tunnel: Tunnel) -> bool:
         """Whether devices can be this tunnel: they send no copies."""
         return len(tunnel.ends) == 1 and self._encapsulations.issuperset(tunnel.ends[0].encapsulations)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane
+from testbed.mobileip.tunnel.tun import TunPlane
 
 
 class MixedPlane:
@@ -15,10 +16,10 @@ class MixedPlane:
 
     anchor = KernelPlane.anchor
 
-    def __init__(self, kernel: KernelPlane, start: Callable[[], DataPlane]) -> None:
+    def __init__(self, kernel: KernelPlane, start: Callable[[], TunPlane]) -> None:
         self._kernel = kernel
         self._start = start
-        self._tun: DataPlane | None = None
+        self._tun: TunPlane | None = None
         self._places: dict[IPv4Address, DataPlane] = {}
         self._left: dict[IPv4Address, DataPlane] = {}
 
@@ -41,6 +42,8 @@ class MixedPlane:
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
         plane, before = self._choose(tunnel), self._places.get(tunnel.mobile)
+        if self._tun is plane:
+            self._tun.leave(self._kernel.ends - {end.address for end in tunnel.ends})
         device = plane.set(tunnel)
         self._places[tunnel.mobile] = plane
         if before is not None and before is not plane:
@@ -53,6 +56,7 @@ class MixedPlane:
             left.remove(mobile)
         for plane in self._planes:
             plane.settled(mobile)
+        self._divide()
 
     def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
         """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
@@ -65,6 +69,11 @@ class MixedPlane:
         self._places.pop(mobile, None)
         for plane in self._planes:
             plane.remove(mobile)
+        self._divide()
+
+    def _divide(self) -> None:
+        if self._tun is not None:
+            self._tun.leave(self._kernel.ends)
 
     def counters(self) -> Mapping[str, int]:
         """The sums over both."""

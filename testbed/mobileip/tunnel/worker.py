@@ -61,6 +61,7 @@ class Worker:
         self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
         self.locals: dict[str, Local] = {}
+        self.skipped: list[str] = []
         self.by_fd: dict[int, Endpoint] = {}
         self.mobiles: dict[int, tuple[Path, ...]] = {}
         self.accepting: dict[int, tuple[str, list[tuple[Endpoint, tuple[int, int]]]]] = {}
@@ -285,12 +286,14 @@ class Worker:
 
         `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
         `{"address": …, "encapsulations": […]}`; `{"remove": mobile}`; `{"counters": true}`;
-        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
+        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`; `{"skip": [address, …]}`.
         """
         if "set" in request:
             self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
         elif "remove" in request:
             self.remove(request["remove"])
+        elif "skip" in request:
+            self.skip(request["skip"])
         elif "send" in request:
             self.send(request["send"], request["remotes"], bytes.fromhex(request["datagram"]))
         else:
@@ -334,10 +337,18 @@ class Worker:
             self.count["encapsulated"] += 1
             self.count["encapsulated-bytes"] += length
 
+    def skip(self, sources: list[str]) -> None:
+        """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""
+        self.skipped = sources
+        for here in self.locals.values():
+            for endpoint in here.endpoints.values():
+                endpoint.skip(sources)
+
     def open(self, local: str) -> Local:
         """Open the endpoints of a local address."""
         here = self.locals[local] = Local(local)
         for endpoint in here.endpoints.values():
+            endpoint.skip(self.skipped)
             self.by_fd[endpoint.socket.fileno()] = endpoint
             self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
         return here

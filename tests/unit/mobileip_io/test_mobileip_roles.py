@@ -553,6 +553,10 @@ def test_what_the_kernel_can_do(kernel, tmp_path):
 
 class FakeProcess(FakePlane):
     backend = "tun"
+    left = frozenset()
+
+    def leave(self, ends):
+        self.left = frozenset(ends)
 
     def counters(self):
         return {"encapsulated": 3, "refused": 1}
@@ -590,11 +594,13 @@ def test_a_tunnel_is_the_kernels_whenever_it_can_be(mixed, kernel):
     assert not process.tunnels
     assert plane.counters()["encapsulated"] == 13 and plane.counters()["refused"] == 1
     assert plane.check()
+    assert process.left == {COA}  # what comes from there is the kernel's
     minimal = TunnelEnd(FA, (Encapsulation.MINIMAL, Encapsulation.IP_IN_IP))
     other = IPv4Address("192.0.2.101")
     assert plane.set(Tunnel(other, HA, (minimal,))) == "mip0"
     plane.remove(MN)
     assert not kernel.devices and list(process.tunnels) == [other]
+    assert process.left == frozenset()
     plane.close()
     assert not process.tunnels
 

@@ -10,6 +10,9 @@ from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
+MOST = 200
+"""Tunnels up to which the process is spared the packets of others."""
+
 
 class MixedPlane:
     """Chooses for each tunnel anew; `start` makes the data plane on a TUN device when it is first needed."""
@@ -32,6 +35,11 @@ class MixedPlane:
     def _planes(self) -> list[DataPlane]:
         return [self._kernel, *([self._tun] if self._tun is not None else [])]
 
+    @property
+    def _kernel_ends(self) -> frozenset[IPv4Address]:
+        """Whose packets the process need not see; with very many it drops them itself."""
+        return self._kernel.ends if len(self._places) <= MOST else frozenset()
+
     def _choose(self, tunnel: Tunnel) -> DataPlane:
         if self._kernel.can(tunnel):
             return self._kernel
@@ -43,7 +51,7 @@ class MixedPlane:
         """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
         plane, before = self._choose(tunnel), self._places.get(tunnel.mobile)
         if self._tun is plane:
-            self._tun.leave(self._kernel.ends - {end.address for end in tunnel.ends})
+            self._tun.leave(self._kernel_ends - {end.address for end in tunnel.ends})
         device = plane.set(tunnel)
         self._places[tunnel.mobile] = plane
         if before is not None and before is not plane:
@@ -52,7 +60,7 @@ class MixedPlane:
 
     def settled(self, mobile: IPv4Address) -> None:
         """Take down what the last `set` replaced."""
-        if (left := self._left.pop(mobile, None)) is not None and left is not self._places.get(mobile):
+        if (left := self._left.pop(mobile, None)) is not None:
             left.remove(mobile)
         for plane in self._planes:
             plane.settled(mobile)
@@ -73,7 +81,7 @@ class MixedPlane:
 
     def _divide(self) -> None:
         if self._tun is not None:
-            self._tun.leave(self._kernel.ends)
+            self._tun.leave(self._kernel_ends)
 
     def counters(self) -> Mapping[str, int]:
         """The sums over both."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.mobileip.tunnel.api import DEVICE, PlaneError, Side, Tunnel
-from testbed.mobileip.tunnel.endpoint import MOST
 from testbed.mobileip.tunnel.kernel import answer_again, silence
 
 if TYPE_CHECKING:
@@ -213,7 +212,7 @@ class TunPlane:
 
 
 def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
-    return {"skip": [str(address) for address in sorted(addresses)[:MOST]]}
+    return {"skip": [str(address) for address in sorted(addresses)]}
 
 
 def _set(tunnel: Tunnel) -> dict[str, Any]:

@@ -614,6 +614,17 @@ def test_a_tunnel_that_goes_there_and_back_unsettled_stays(mixed, kernel):
     assert list(kernel.devices) == ["mip1"] and not process.tunnels
 
 
+def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, kernel, monkeypatch):
+    plane, process = mixed
+    monkeypatch.setattr("testbed.mobileip.tunnel.mixed.MOST", 2)
+    other, third = IPv4Address("192.0.2.101"), IPv4Address("192.0.2.102")
+    plane.set(Tunnel(other, HA, DOUBLE.ends))
+    for mobile, left in ((MN, {ROUTER}), (third, frozenset())):
+        plane.set(Tunnel(mobile, HA, (TunnelEnd(ROUTER),)))
+        plane.settled(mobile)
+        assert process.left == left
+
+
 def test_which_plane_a_node_gets(kernel, monkeypatch):
     module = "testbed.mobileip.tunnel.probe.TunPlane"
     monkeypatch.setattr(module, lambda side, netlink: FakeProcess())

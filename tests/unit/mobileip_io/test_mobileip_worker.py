@@ -442,7 +442,7 @@ def test_a_filter_as_the_kernel_runs_it():
         ends[1].connect(f"{folder}/end")
         end = endpoint_module.Endpoint.__new__(endpoint_module.Endpoint)
         end.socket = ends[0]
-        end.skip([COA2, CN, *(f"10.0.{n >> 8}.{n & 255}" for n in range(3000))])
+        end.skip([COA2, CN, *(f"10.0.0.{n}" for n in range(200))])
         for source in (COA, COA2, CN, HA, "10.0.0.1"):
             ends[1].send(bytes(tunnelled(inner(MN, CN), source=source)))
         ends[0].setblocking(False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import socket
-import struct
 import time
 
+from testbed.mobileip.io.bpf import JEQ, LDW, RET, attach_filter
 from testbed.mobileip.wire.encapsulation import IP_HEADER, Carrier, Encapsulation
 from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
@@ -27,19 +26,7 @@ PMTU_LIFETIME = 600.0
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
 IP_RECVERR = 11
 IP_FREEBIND = 15
-SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
-
-# Instructions of a socket filter, as in bpf(4).
-LOAD_WORD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
-OUTER_SOURCE, NOTHING, ALL = 12, 0, 0xFFFFFFFF
-
-
-def attach(receiver: socket.socket, instructions: list[tuple[int, int, int, int]]) -> None:
-    """Let the kernel give a socket only what a filter accepts."""
-    code = array.array("B", b"".join(struct.pack("=HBBI", *each) for each in instructions))
-    program = struct.pack("@HP", len(instructions), code.buffer_info()[0])
-    receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 class Path:
@@ -104,7 +91,8 @@ class Endpoint:
         if self._fragmenter is None:
             self._fragmenter = self._open()
             self._fragmenter.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
-            attach(self._fragmenter, [(RETURN, 0, 0, NOTHING)])  # nor a copy of every arriving packet
+            # It must not be handed a copy of every arriving packet: a filter that accepts no byte.
+            attach_filter(self._fragmenter, [(RET, 0, 0, 0)])
         return self._fragmenter
 
     def send_fragments(self, packet: memoryview | bytes, address: tuple[str, int]) -> None:
@@ -114,11 +102,10 @@ class Endpoint:
 
     def skip(self, sources: list[str]) -> None:
         """Receive nothing from these tunnel ends any more, as others take it."""
-        instructions = [(LOAD_WORD, 0, 0, OUTER_SOURCE)]
+        program = [(LDW, 0, 0, 12)]
         for source in sources:
-            number = int.from_bytes(socket.inet_aton(source), "big")
-            instructions += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, NOTHING)]
-        attach(self.socket, [*instructions, (RETURN, 0, 0, ALL)])
+            program += [(JEQ, 0, 1, int.from_bytes(socket.inet_aton(source), "big")), (RET, 0, 0, 0)]
+        attach_filter(self.socket, [*program, (RET, 0, 0, 0x40000)])
 
     def path(self, remote: str, fallback: Path | None = None) -> Path:
         """The path to `remote`, shared by the mobile nodes that are there."""
@@ -155,6 +142,11 @@ class Local:
         if encapsulation == Encapsulation.MINIMAL.value:
             fallback = self.path(remote, Encapsulation.IP_IN_IP.value)
         return self.endpoints[encapsulation].path(remote, fallback)
+
+    def skip(self, sources: list[str]) -> None:
+        """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""
+        for name in CARRIERS:
+            self.endpoints[name].skip(sources)
 
     def release(self, path: Path) -> None:
         """One mobile node less uses `path`."""

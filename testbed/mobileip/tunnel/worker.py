@@ -338,17 +338,17 @@ class Worker:
             self.count["encapsulated-bytes"] += length
 
     def skip(self, sources: list[str]) -> None:
-        """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""
+        """Leave what comes from these tunnel ends to the kernel."""
         self.skipped = sources
         for here in self.locals.values():
-            for endpoint in here.endpoints.values():
-                endpoint.skip(sources)
+            here.skip(sources)
 
     def open(self, local: str) -> Local:
         """Open the endpoints of a local address."""
         here = self.locals[local] = Local(local)
+        if self.skipped:
+            here.skip(self.skipped)
         for endpoint in here.endpoints.values():
-            endpoint.skip(self.skipped)
             self.by_fd[endpoint.socket.fileno()] = endpoint
             self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
         return here

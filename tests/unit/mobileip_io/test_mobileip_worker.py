@@ -424,15 +424,15 @@ def test_every_encapsulation_learns_how_narrow_its_path_is(make, name, overhead)
 
 def test_what_others_take_is_filtered(home, monkeypatch):
     attached = []
-    monkeypatch.setattr(endpoint_module, "attach", lambda receiver, program: attached.append(program))
+    monkeypatch.setattr(endpoint_module, "attach_filter", lambda receiver, program: attached.append(program))
     home.ask(skip=[COA2])
     here = int.from_bytes(inet_aton(COA2), "big")
-    expected = [(0x20, 0, 0, 12), (0x15, 0, 1, here), (6, 0, 0, 0), (6, 0, 0, 0xFFFFFFFF)]
+    expected = [(0x20, 0, 0, 12), (0x15, 0, 1, here), (6, 0, 0, 0), (6, 0, 0, 0x40000)]
     assert attached == [expected] * 3
     home.set("192.0.2.101", COA, HA)  # another local address
     assert attached == [expected] * 6
     home.ask(skip=[])
-    assert attached[-1] == [(0x20, 0, 0, 12), (6, 0, 0, 0xFFFFFFFF)]
+    assert attached[-1] == [(0x20, 0, 0, 12), (6, 0, 0, 0x40000)]
 
 
 def test_a_filter_as_the_kernel_runs_it():

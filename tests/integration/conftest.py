@@ -1,11 +1,15 @@
 """Verification of claims, for the tests of claims and of sabotage, labs to share, and a bare container."""
 
+import os
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import uuid4
 
+import namespaces
 import pytest
 from claims_world import CLAIMS, scenario
+from mobileip_world import World, topology
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
@@ -17,6 +21,7 @@ from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import find_lab
 from testbed.lab.up import bring_up
+from testbed.render.lab import REDACTED, render_lab
 from testbed.topology.load import load_topology
 
 JOBS = 4  # labs at once: most of what they do is waiting
@@ -117,3 +122,30 @@ def bare_node(engine, node_image):
         yield id
     finally:
         engine.remove_container(id)
+
+
+@pytest.fixture(scope="module")
+def nodes(request, engine):
+    """Nodes without daemons, which all tests of a file use: a lab's, or namespaces where there is no engine."""
+    if root := os.environ.get(namespaces.ROOT):
+        rendered = render_lab(topology(), lab="test", secrets=REDACTED)
+        with namespaces.nodes(rendered, Path(root)) as made:
+            yield made
+        return
+    node_image = request.getfixturevalue("node_image")
+    lab = f"test-{uuid4().hex[:8]}"
+    try:
+        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
+        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
+    finally:
+        remove_labs(engine, lab)
+
+
+@pytest.fixture
+def world(engine, nodes, tmp_path):
+    """The nodes as they were when they started, without a daemon."""
+    made = World(engine, nodes, tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from socket import inet_aton
 from typing import Any
-from uuid import uuid4
 
-import namespaces
 import pytest
 from mobileip_world import (
     CARE_OF_FA,
@@ -27,15 +24,7 @@ from mobileip_world import (
     PLACES,
     Daemon,
     World,
-    topology,
 )
-
-from testbed.engine.api import Engine
-from testbed.lab.addresses import choose_pool
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
-from testbed.render.lab import REDACTED, render_lab
 
 RECEIVE = textwrap.dedent("""
     import socket
@@ -54,33 +43,6 @@ SEND = textwrap.dedent(f"""
         s.sendto(bytes(1452), ("{CN}", 9))
         time.sleep(0.2)
     """)
-
-
-@pytest.fixture(scope="module")
-def nodes(request: pytest.FixtureRequest, engine: Engine) -> Iterator[dict[str, str]]:
-    """The nodes that all tests of this file use: a lab's, or namespaces where there is no engine."""
-    if root := os.environ.get(namespaces.ROOT):
-        rendered = render_lab(topology(), lab="test", secrets=REDACTED)
-        with namespaces.nodes(rendered, Path(root)) as made:
-            yield made
-        return
-    node_image = request.getfixturevalue("node_image")
-    lab = f"test-{uuid4().hex[:8]}"
-    try:
-        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
-        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
-    finally:
-        remove_labs(engine, lab)
-
-
-@pytest.fixture
-def world(engine: Engine, nodes: dict[str, str], tmp_path: Path) -> Iterator[World]:
-    """The nodes as they were when they started, without a daemon."""
-    made = World(engine, nodes, tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def decode(file: Path, display: str) -> list[str]:
@@ -126,10 +88,133 @@ def test_no_error_answers_what_is_tunnelled(world: World) -> None:
         assert values[names.index("OutDestUnreachs")] == "0"
 
 
+def asks_for(world: World, encapsulation: str) -> None:
+    asked = f'encapsulation = "{encapsulation}"\nmip-rule'
+    world.configure("mobile-node", CONFIG["mobile-node"].replace("mip-rule", asked))
+
+
+OUTER = {"gre": 47, "minimal": 55}
+
+
+@pytest.mark.parametrize("encapsulation", ["gre", "minimal"])
+def test_other_encapsulations_both_ways(world: World, encapsulation: str) -> None:
+    """Co-located and through a foreign agent; tshark and tcpdump read what is on the wire."""
+    asks_for(world, encapsulation)
+    ha, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    capture = world.capture("ha", "ha-link")
+    world.to_hotel()
+    before = mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL)
+    assert mn.wait("registered", after=before)["encapsulation"] == encapsulation
+    assert world.both_ways()
+    world.only_up("hotspot")
+    before = mn.do("discover", interface="hotspot")
+    assert mn.wait("registered", after=before)["encapsulation"] == encapsulation
+    assert world.both_ways()
+    for daemon in (ha, fa):
+        tunnel = daemon.ask("state")["tunnel"]
+        assert tunnel["encapsulated"] > 0 and tunnel["decapsulated"] > 0
+        assert tunnel["malformed"] == tunnel["refused"] == tunnel["failed"] == 0
+    world.end_captures()
+    for source in (CARE_OF_HOTEL, CARE_OF_FA):
+        for way in ("src", "dst"):
+            assert decode(capture, f"ip.proto == {OUTER[encapsulation]} && ip.{way} == {source}")
+    assert decode(capture, "ip.proto == 4") == decode(capture, "_ws.malformed") == []
+    assert decode(capture, "ip.checksum.status == 0") == []
+    if encapsulation == "gre":
+        assert decode(capture, "gre.proto == 0x0800 && icmp.type == 8")
+        assert decode(capture, "gre && gre.flags_and_version != 0") == []
+        return
+    lines = world.tcpdump(capture, "-vn", "ip proto 55").splitlines()
+    assert any(f"mobile: [S] {HOME_ADDRESS} > {CN}" in line for line in lines)
+    assert not any("bad" in line for line in lines)
+    damaged = bytearray(capture.read_bytes())
+    damaged[damaged.index(inet_aton(CN) + inet_aton(HOME_ADDRESS))] ^= 1
+    capture.write_bytes(damaged)
+    assert "bad checksum" in world.tcpdump(capture, "-vn", "ip proto 55")
+
+
+@pytest.mark.parametrize("encapsulation", ["gre", "minimal"])
+def test_large_datagrams_in_other_encapsulations(world: World, encapsulation: str) -> None:
+    asks_for(world, encapsulation)
+    _, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    mtu = {"gre": 1476, "minimal": 1480}[encapsulation]
+    assert f"mtu {mtu}" in world.ip("mn", "link", "show", "mip0")
+    receiver = world.start_program("cn", "python3", "-S", "-c", RECEIVE)
+    assert receiver.until(lambda: receiver.lines == ["ready"])
+    capture = world.capture("ha", "ha-link")
+    world.ip("mn", "link", "set", "mip0", "mtu", "600")  # what the mobile node sends arrives in fragments
+    world.run("mn", "python3", "-S", "-c", SEND, "0")
+    assert receiver.wait() == 0
+    assert receiver.lines == ["ready", "1452"]
+    world.end_captures()
+    fragments = decode(capture, "ip.proto == 4" if encapsulation == "minimal" else "ip.proto == 47")
+    assert fragments  # RFC 2004 §3: never in minimal encapsulation
+    assert decode(capture, "ip.proto == 55 && ip.flags.mf == 1") == []
+
+
 @pytest.mark.kernel("ipip")
 def test_the_kernel_has_the_tunnels_where_it_can(world: World) -> None:
-    for daemon in world.start("foreign-agent", "mobile-node"):
+    for daemon in world.start("home-agent", "foreign-agent", "mobile-node"):
         assert daemon.ask("state")["backend"] == "kernel"
+
+
+@pytest.mark.kernel("gre")
+def test_the_kernel_has_gre_tunnels_where_it_can(world: World) -> None:
+    asks_for(world, "gre")
+    ha, _, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.both_ways()
+    assert ha.ask("state")["backend"] == mn.ask("state")["backend"] == "kernel"
+    assert "gre remote" in world.ip("ha", "-d", "link", "show", "type", "gre")
+
+
+PROCESS = f"""
+import sys
+from ipaddress import IPv4Address, IPv4Network
+from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.tunnel.api import Side, Tunnel
+from testbed.mobileip.tunnel.tun import TunPlane
+from testbed.mobileip.wire.encapsulation import Encapsulation
+netlink = Netlink()
+plane = TunPlane(Side.HOME, netlink)
+netlink.set_link("mip0", up=True, mtu=1400)
+end = TunnelEnd(IPv4Address("{CARE_OF_HOTEL}"), (Encapsulation(sys.argv[1]), Encapsulation.IP_IN_IP))
+device = plane.set(Tunnel(IPv4Address("{HOME_ADDRESS}"), IPv4Address("{HOME_AGENT}"), (end,)))
+netlink.set_route(IPv4Network("{HOME_ADDRESS}/32"), device)
+print("ready", flush=True)
+sys.stdin.read()
+netlink.clean()
+plane.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "encapsulation"),
+    [
+        pytest.param("ipip", "ip-in-ip", marks=pytest.mark.kernel("ipip")),
+        pytest.param("gre", "gre", marks=pytest.mark.kernel("gre")),
+    ],
+)
+def test_devices_of_linux_are_peers_of_the_process(world: World, kind: str, encapsulation: str) -> None:
+    world.to_hotel()
+    ours = world.start_program("ha", "python3", "-c", PROCESS, encapsulation)
+    assert ours.until(lambda: ours.lines == ["ready"]), ours.stderr.decode()
+    world.ip("ha", "neigh", "add", "proxy", HOME_ADDRESS, "dev", "home")
+    ends = ("local", CARE_OF_HOTEL, "remote", HOME_AGENT, "ttl", "64")
+    world.ip("mn", "link", "add", "peer0", "type", kind, *ends)
+    try:
+        world.ip("mn", "addr", "add", f"{HOME_ADDRESS}/32", "dev", "peer0")
+        world.ip("mn", "link", "set", "peer0", "up")
+        world.ip("mn", "route", "add", f"{CN}/32", "dev", "peer0", "src", HOME_ADDRESS)
+        assert world.ping("mn", CN, HOME_ADDRESS)
+        assert world.ping("cn", HOME_ADDRESS)
+    finally:
+        world.ip("mn", "link", "del", "peer0")
+        world.ip("ha", "neigh", "del", "proxy", HOME_ADDRESS, "dev", "home")
 
 
 def test_through_a_foreign_agent(world: World) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Clock, Record
+from testbed.mobileip.core.api import Clock, Record, TunnelEnd
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
@@ -34,6 +35,16 @@ class Binding:
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
     @property
+    def end(self) -> TunnelEnd:
+        """The end of the tunnel, with the encapsulations that were agreed on."""
+        return TunnelEnd(self.care_of_address, agreed(self.flags))
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether broadcasts of the home link are wanted."""
+        return bool(self.flags & RequestFlag.BROADCAST)
+
+    @property
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
@@ -46,6 +57,7 @@ class Binding:
             "lifetime_left": lifetime_left(self.expires, now),
             "co_located": self.co_located,
             "reverse_tunnel": self.reverse_tunnel,
+            "encapsulation": self.end.encapsulations[0].value,
         }
 
     def record(self, clock: Clock) -> Record:
@@ -76,6 +88,7 @@ class BindingTable:
     def __init__(self) -> None:
         self._nodes: dict[IPv4Address, dict[IPv4Address, Binding]] = {}
         self._timers: Timers[tuple[IPv4Address, IPv4Address]] = Timers()
+        self._broadcasts: dict[IPv4Address, None] = {}  # to whom broadcasts go
 
     def __len__(self) -> int:
         """How many mobile nodes have bindings."""
@@ -91,9 +104,17 @@ class BindingTable:
         """The bindings of a mobile node, the oldest first."""
         return tuple(self._nodes.get(home_address, {}).values())
 
+    def with_broadcasts(self) -> Iterator[tuple[IPv4Address, tuple[Binding, ...]]]:
+        """The mobile nodes with a binding that wants broadcasts, and all their bindings."""
+        return ((home_address, self.of(home_address)) for home_address in self._broadcasts)
+
     def care_of_addresses(self, home_address: IPv4Address) -> tuple[IPv4Address, ...]:
         """The care-of addresses of a mobile node."""
         return tuple(self._nodes.get(home_address, ()))
+
+    def ends(self, home_address: IPv4Address) -> tuple[TunnelEnd, ...]:
+        """The ends of a mobile node's tunnels."""
+        return tuple(binding.end for binding in self.of(home_address))
 
     def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
         """What `state` reports of a mobile node; a `lifetime_left` of null never ends."""
@@ -120,6 +141,7 @@ class BindingTable:
                 if care_of != binding.care_of_address:
                     self._forget(home_address, care_of)
         bindings[binding.care_of_address] = binding
+        self._note_broadcasts(home_address)
         if binding.expires is None:
             self._timers.cancel((home_address, binding.care_of_address))
         else:
@@ -145,4 +167,11 @@ class BindingTable:
 
     def _forget(self, home_address: IPv4Address, care_of: IPv4Address) -> None:
         self._nodes.get(home_address, {}).pop(care_of, None)
+        self._note_broadcasts(home_address)
         self._timers.cancel((home_address, care_of))
+
+    def _note_broadcasts(self, home_address: IPv4Address) -> None:
+        if any(binding.broadcasts for binding in self.of(home_address)):
+            self._broadcasts[home_address] = None
+        else:
+            self._broadcasts.pop(home_address, None)

@@ -9,8 +9,8 @@ AGENT = (
     "advertisements-sent",
     "advertisements-sent-unicast",
     "agent-messages-ignored",
+    "discards-not-reported",
     "requests-received",
-    "solicitations-discarded-not-from-link",
     "solicitations-not-answered-rate",
     "solicitations-received",
 )
@@ -22,12 +22,20 @@ FOREIGN_AGENT = (
     "requests-relayed",
     "visitors-expired",
 )
-HOME_AGENT = (*AGENT, "bindings-expired", "gratuitous-arps-omitted", "requests-accepted")
+HOME_AGENT = (
+    *AGENT,
+    "bindings-expired",
+    "broadcasts-forwarded",
+    "broadcasts-not-forwarded-rate",
+    "gratuitous-arps-omitted",
+    "requests-accepted",
+)
 MOBILE_NODE = (
     "advertisements-received",
     "agent-messages-ignored",
     "agents-lost",
     "agents-without-reverse-tunnel",
+    "discards-not-reported",
     "registrations-expired",
     "replies-received",
     "requests-sent",

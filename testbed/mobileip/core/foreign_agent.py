@@ -10,6 +10,7 @@ from random import Random, SystemRandom
 
 from testbed.mobileip.core.admission import check_form, check_service
 from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
+from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearVisitor,
@@ -23,25 +24,24 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.counters import FOREIGN_AGENT
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
-from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request
-from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
-from testbed.mobileip.wire.code import Code, accepted, describe, from_unreachable
+from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
+_UNSPECIFIED = IPv4Address(0)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
 """So that one node cannot fill the list."""
-
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class ForeignAgent:
@@ -55,6 +55,7 @@ class ForeignAgent:
         self._clock = clock
         self.counters = Counter(dict.fromkeys(FOREIGN_AGENT, 0))
         self._out = Outbox()
+        self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.own_addresses | {config.address, config.care_of}
@@ -62,13 +63,14 @@ class ForeignAgent:
         self._visitors: dict[IPv4Address, Visitor] = {}
         self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
-        self._denials: OncePer = OncePer(1.0)
+        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
         self._advertiser = Advertiser(
             config.interface,
             config.address,
             config.advertising,
             lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
             self.counters,
+            self._discards,
             rng or SystemRandom(),
         )
 
@@ -85,9 +87,9 @@ class ForeignAgent:
             else:
                 raise Discard("type")
         except WireError as error:
-            self.counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
-            self.counters[f"discarded-{discard}"] += 1
+            self._discards.datagram(str(discard), datagram, now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Answer a solicitation; advertisements of other agents are no business of ours."""
@@ -101,7 +103,7 @@ class ForeignAgent:
         code = from_unreachable(icmp_code)
         for pending in [each for each in self._pending.values() if each.request.home_agent == home_agent]:
             self._forget(pending)
-            self._deny(pending.datagram, pending.request, code, now)
+            self._answers.deny(pending.datagram, pending.request, code, now)
 
     def flush(self) -> None:
         """Forget every request and visitor, without a message to anybody."""
@@ -134,7 +136,7 @@ class ForeignAgent:
         """Time out requests, expire visitors, advertise."""
         for key in self._pending_timers.pop_due(now):
             pending = self._pending.pop(key)
-            self._deny(pending.datagram, pending.request, Code.FA_REGISTRATION_TIMEOUT, now)
+            self._answers.deny(pending.datagram, pending.request, Code.FA_REGISTRATION_TIMEOUT, now)
         for home_address in self._visitor_timers.pop_due(now):
             self.counters["visitors-expired"] += 1
             self._clear_visitor(home_address, "visitor-expired")
@@ -167,6 +169,12 @@ class ForeignAgent:
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.interface not in (None, self.config.interface):
             raise Discard("not-from-link")
+        if (
+            datagram.source == _UNSPECIFIED
+            and is_unicast(datagram.destination)
+            and datagram.destination not in self._own
+        ):
+            raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
         request = RegistrationRequest.decode_fixed(datagram.payload)
@@ -182,7 +190,7 @@ class ForeignAgent:
             check_service(self.config, datagram, request)
             self._check_resources(request)
         except Deny as denial:
-            self._deny(datagram, request, denial.code, now, denial.why)
+            self._answers.deny(datagram, request, denial.code, now, denial.why)
             return
         expires = now + PENDING_TIME
         if request.lifetime:
@@ -248,7 +256,8 @@ class ForeignAgent:
                 raise
             self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
             raise Discard("poorly-formed-reply") from error
-        if not any(extension.type == MOBILE_HOME for extension in reply.extensions):
+        proven = any(extension.type == MOBILE_HOME for extension in reply.extensions)
+        if not proven or not in_order(reply.extensions):
             self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
             raise Discard("poorly-formed-reply")
         if request.home_agent in self._home_agents and request.lifetime:
@@ -265,7 +274,7 @@ class ForeignAgent:
         if accepted(reply.code):
             self._update_visitor(pending, reply, now)
         payload = datagram.payload[: _authorized_end(reply)]
-        self._send_to_node(pending.datagram, reply.home_address, payload)
+        self._answers.send(pending.datagram, reply.home_address, payload)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",
@@ -286,11 +295,11 @@ class ForeignAgent:
             self._visitor_timers.cancel(home_address)
         self._out.add(Remember(home_address, before.record(self._clock) if before else None))
         self.counters["replies-relayed"] -= 1
-        self._deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
+        self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
     def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
         self._forget(pending)
-        self._deny(pending.datagram, pending.request, code, now)
+        self._answers.deny(pending.datagram, pending.request, code, now)
 
     def _update_visitor(self, pending: Pending, reply: RegistrationReply, now: float) -> None:
         """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
@@ -328,52 +337,11 @@ class ForeignAgent:
         self._out.add(
             SetVisitor(
                 visitor.home_address,
-                visitor.home_agent,
+                visitor.end,
                 visitor.care_of_address,
                 self.config.interface,
                 visitor.link_address,
                 visitor.reverse_tunnel,
-            )
-        )
-
-    # What is sent to the mobile node.
-
-    def _deny(
-        self, datagram: Datagram, request: RegistrationRequest, code: Code, now: float, why: str = ""
-    ) -> None:
-        """§3.7.2.3; once per second and mobile node at most (§3.7.2, RFC 3024 §4.2.1)."""
-        self.counters[f"denied-{code}"] += 1
-        if not self._denials.allow(request.home_address, now):
-            self.counters["denials-withheld"] += 1
-            return
-        lifetime = request.lifetime
-        if code == Code.FA_LIFETIME_TOO_LONG:
-            lifetime = self.config.registration_lifetime
-        reply = RegistrationReply(
-            code, lifetime, request.home_address, request.home_agent, request.identification
-        )
-        self._out.event(
-            "denied", home_address=str(request.home_address), code=int(code), reason=why or describe(code)
-        )
-        self._send_to_node(datagram, request.home_address, reply.encode())
-
-    def _send_to_node(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
-        """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
-        association = self._nodes.choose(home_address)
-        if association is not None:
-            payload = sign(payload, MOBILE_FOREIGN, association)
-        source = datagram.destination
-        self._out.add(
-            SendDatagram(
-                Datagram(
-                    payload,
-                    source if source in self._own else self.config.address,
-                    PORT,
-                    home_address if is_unicast(home_address) else _BROADCAST,
-                    datagram.source_port,
-                    self.config.interface,
-                    link_address=datagram.link_address,
-                )
             )
         )
 

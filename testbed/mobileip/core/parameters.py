@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.core.auth import ALGORITHMS
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 INFINITE_LIFETIME = 0xFFFF
+ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
+"""What agents support beside IP in IP, unless their configuration says otherwise."""
 _BROADCAST = IPv4Address("255.255.255.255")
+
+
+def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
+    """The addresses of a link that no host has: of the network itself, and its directed broadcast."""
+    return () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
+
+
+def broadcast_addresses(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
+    """What a broadcast to the whole of a link may be sent to: the limited and the directed address."""
+    return (_BROADCAST,) if prefix.prefixlen >= 31 else (_BROADCAST, prefix.broadcast_address)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -86,6 +99,8 @@ class HomeAgentConfig:
     """How to advertise on the home link; None not to."""
     advertised_address: IPv4Address | None = None
     """Its address on the home link where that is not `address`."""
+    own_addresses: frozenset[IPv4Interface] = frozenset()
+    """All its addresses, with the prefixes of their links: none may be a care-of address (code 134)."""
     lifetime: int = 600
     """The longest lifetime granted."""
     bindings: int = 10_000
@@ -95,6 +110,8 @@ class HomeAgentConfig:
     replay_tolerance: float = 7.0
     """How far an identification's timestamp may be from the clock (RFC 5944 §5.7.1)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """Supported beside IP in IP; any other that is asked for: code 139."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home address."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -115,13 +132,20 @@ class HomeAgentConfig:
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""
         prefix = self.home_prefix
-        edges = () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
-        return address in prefix and address != self.address and address not in edges
+        return address in prefix and address != self.address and address not in edges(prefix)
+
+    def is_never_care_of(self, address: IPv4Address) -> bool:
+        """Whether, as far as this node knows its links, no other node can have this address."""
+        own = self.own_addresses
+        return (
+            address == self.address
+            or address in edges(self.home_prefix)
+            or any(address == each.ip or address in edges(each.network) for each in own)
+        )
 
     def is_broadcast(self, address: IPv4Address) -> bool:
         """Whether this is a broadcast address on the home link."""
-        prefix = self.home_prefix
-        return address == _BROADCAST or (prefix.prefixlen < 31 and address == prefix.broadcast_address)
+        return address in broadcast_addresses(self.home_prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +158,8 @@ class ForeignAgentConfig:
     care_of: IPv4Address
     """The care-of address it offers; requests are relayed from it."""
     own_addresses: frozenset[IPv4Address] = frozenset()
-    """Further addresses of its own: none may be a home agent (code 194) or a home address (code 65)."""
+    """Further addresses of its own: none may be a home agent (code 194), a home address (code 65) or a
+    co-located care-of address (code 77)."""
     prefix_length: int | None = None
     """Of the visited link, for the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
     advertising: Advertising = Advertising()
@@ -143,6 +168,8 @@ class ForeignAgentConfig:
     registration_required: bool = True
     """The R bit: also with a co-located care-of address."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     pending: int = 100
     """Requests awaiting a reply at once; beyond: code 66."""
     visitors: int = 1000
@@ -161,6 +188,18 @@ class ForeignAgentConfig:
             f"the prefix length must be 0 to 32, not {self.prefix_length}",
         )
 
+    @property
+    def prefix(self) -> IPv4Network | None:
+        """The prefix of the visited link, where it is known."""
+        if self.prefix_length is None:
+            return None
+        return IPv4Network((self.address, self.prefix_length), strict=False)
+
+    def is_never_co_located(self, address: IPv4Address) -> bool:
+        """Whether no mobile node can have this address of its own on the visited link."""
+        own = self.own_addresses | {self.address, self.care_of}
+        return address in own or (self.prefix is not None and address in edges(self.prefix))
+
 
 @dataclass(frozen=True, slots=True)
 class MobileNodeConfig:
@@ -178,6 +217,10 @@ class MobileNodeConfig:
     """Asked for at each registration."""
     reverse_tunnel: bool = False
     """The T bit (RFC 3024); agents that do not offer it are passed over."""
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+    """Asked for by the M or G bit where a foreign agent offers it, and always without a foreign agent."""
+    broadcasts: bool = False
+    """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the agent's address on the visited link."""
 

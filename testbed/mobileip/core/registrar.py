@@ -8,14 +8,16 @@ from dataclasses import replace
 from testbed.mobileip.core.api import (
     Datagram,
     SendDatagram,
+    TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
     UseHome,
     UseNothing,
 )
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME
-from testbed.mobileip.core.registration import Path, Requester, Sent
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.registration import Path, Requester, Sent, refuses_encapsulation
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -35,7 +37,7 @@ class Registrar:
     def __init__(
         self,
         requester: Requester,
-        reverse_tunnel: bool,
+        config: MobileNodeConfig,
         timers: Timers[str],
         out: Outbox,
         counters: Counter[str],
@@ -48,7 +50,7 @@ class Registrar:
         """The request whose registration holds."""
         self.granted = 0
         self._requester = requester
-        self._reverse_tunnel = reverse_tunnel
+        self._reverse_tunnel, self._broadcasts = config.reverse_tunnel, config.broadcasts
         self._timers = timers
         self._out = out
         self._counters = counters
@@ -105,6 +107,18 @@ class Registrar:
             deregister=deregister,
         )
 
+    def departed(self, now: float) -> None:
+        """The last request left this node at `now`: what follows is counted from there on (§3.6.3)."""
+        self._postpone(self._requester.departed(now))
+
+    def held_back(self) -> None:
+        """The last request still waits inside this node for its next hop's link address."""
+        self._postpone(self._requester.held_back())
+
+    def _postpone(self, repeat: float | None) -> None:
+        if repeat is not None and self._requester.sent is not None:
+            self._timers.set("request", repeat)
+
     def timed_out(self) -> bool:
         """Whether the request due again has gone unanswered so often that something else is to be tried."""
         if self._requester.sent is None:
@@ -138,7 +152,7 @@ class Registrar:
         self.forget()
         self._out.event("registration-expired")
         if isinstance(self._use, UseForeignAgent) and self.path is not None:
-            self.use(replace(self._use, registered=False))
+            self.use(replace(self._use, registered=False, broadcasts_from=None))
         elif not isinstance(self._use, UseHome):
             self.use(UseNothing())
 
@@ -147,6 +161,15 @@ class Registrar:
         if use != self._use:
             self._use = use
             self._out.add(use)
+
+    def use_agent(self, path: Path, registered: bool) -> None:
+        """Tell the shell to use the foreign agent of `path`."""
+        assert path.agent is not None
+        assert path.agent_link_address is not None
+        broadcasts_from = self._requester.home_agent if registered and self._broadcasts else None
+        self.use(
+            UseForeignAgent(path.interface, path.agent, path.agent_link_address, registered, broadcasts_from)
+        )
 
     def tell_again(self) -> None:
         """Report to the shell next time even what it knows: the link may have lost it."""
@@ -168,17 +191,17 @@ class Registrar:
             self._timers.set("expire", sent.at + granted)
             self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
         if path.mode == "co-located":
-            self.use(
-                UseCoLocated(path.interface, path.care_of_address, reply.home_agent, self._reverse_tunnel)
-            )
+            end = TunnelEnd(reply.home_agent, agreed(sent.flags))
+            self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel))
         elif path.agent is not None and path.agent_link_address is not None:
-            self.use(UseForeignAgent(path.interface, path.agent, path.agent_link_address, True))
+            self.use_agent(path, registered=True)
         self._out.event(
             "registered",
             mode=path.mode,
             care_of=str(path.care_of_address),
             agent=str(path.agent) if path.agent else None,
             home_agent=str(reply.home_agent),
+            encapsulation=agreed(sent.flags)[0].value,
             lifetime=granted,
             renewal=renewal,
             requested=round(sent.at, 6),
@@ -195,9 +218,11 @@ class Registrar:
         """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
         code = reply.code
         self._counters[f"denied-{code}"] += 1
-        delay = self._requester.refused(reply, now)
+        delay = self._requester.refused(sent, reply, now)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
         if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
             self.path = replace(sent.path, lifetime_limit=reply.lifetime)
+        elif refuses_encapsulation(sent, reply):
+            self.path = replace(sent.path, encapsulations=())
         self._timers.set("request", max(self._requester.earliest(now), now + delay))

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.discards import Discards
+from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig
 from testbed.mobileip.core.replay import Stamper
 from testbed.mobileip.wire import PORT
-from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 MINIMUM_INTERVAL = 1.0
 """Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
+HELD_BACK = 3.0
+"""Seconds a request may wait for its next hop before it is taken for lost: three ARP requests long."""
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
@@ -43,6 +48,8 @@ class Path:
     agent_link_address: bytes | None = None
     lifetime_limit: int = INFINITE_LIFETIME
     """What the agent accepts."""
+    encapsulations: tuple[Encapsulation, ...] = field(default=ALTERNATIVES, compare=False)
+    """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,12 @@ class Sent:
     lifetime: int
     """As asked for; 0 in a deregistration."""
     at: float
+    flags: int
+
+    @property
+    def alternative(self) -> bool:
+        """Whether another encapsulation than IP in IP was asked for."""
+        return agreed(self.flags) != agreed(0)
 
 
 class _NoMatch(Exception):
@@ -63,7 +76,14 @@ class _NoMatch(Exception):
 class Requester:
     """Makes requests, says when to repeat them, authenticates replies; what to ask is decided elsewhere."""
 
-    def __init__(self, config: MobileNodeConfig, clock: Clock, counters: Counter[str], rng: Random) -> None:
+    def __init__(
+        self,
+        config: MobileNodeConfig,
+        clock: Clock,
+        counters: Counter[str],
+        discards: Discards,
+        rng: Random,
+    ) -> None:
         self.home_agent = config.home_agent
         """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
         self.sent: Sent | None = None
@@ -73,10 +93,12 @@ class Requester:
         self._config = config
         self._clock = clock
         self._counters = counters
+        self._discards = discards
         self._stamper = Stamper(rng)
         self._home = Associations((config.security,))
         self._agents = Associations(config.foreign_agents)
         self._last_sent: float | None = None
+        self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
 
@@ -97,8 +119,25 @@ class Requester:
         self._first_timeout = MINIMUM_INTERVAL
 
     def earliest(self, now: float) -> float:
-        """When the next request may be sent; without a move not within a second of the last (§3.6)."""
+        """When the next request may be sent; without a move not within a second of the last (§3.6.3)."""
         return now if self._last_sent is None else max(now, self._last_sent + MINIMUM_INTERVAL)
+
+    def departed(self, now: float) -> float | None:
+        """The last request left this node at `now`, and the link may have made it wait until then.
+
+        Returns when to send the next if no reply comes; None when no request since a move has been sent.
+        """
+        if self._last_sent is None:
+            return None
+        self._last_sent = max(self._last_sent, now)
+        return self._last_sent + self._interval
+
+    def held_back(self) -> float | None:
+        """The last request waits for its next hop: another would leave together with it.
+
+        Returns when to send the next all the same; None as for `departed`.
+        """
+        return None if self._last_sent is None else self._last_sent + max(HELD_BACK, self._interval)
 
     def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:
         """A new request for `path`, and when to send the next if no reply comes.
@@ -110,8 +149,12 @@ class Requester:
         flags = 0
         if path.mode == "co-located":
             flags |= RequestFlag.DECAPSULATION
+        if config.broadcasts and not deregister:
+            flags |= RequestFlag.BROADCAST
         if config.reverse_tunnel and not deregister:
             flags |= RequestFlag.REVERSE_TUNNEL
+        if config.encapsulation in path.encapsulations and not deregister:
+            flags |= request_bits(config.encapsulation)
         request = RegistrationRequest(
             int(flags),
             lifetime,
@@ -123,11 +166,12 @@ class Requester:
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now)
+        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags))
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
-        repeat = now + self._timeout
+        self._interval = self._timeout
+        repeat = now + self._interval
         limit = float(min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL)
         self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
@@ -147,10 +191,10 @@ class Requester:
         try:
             sent, reply = self._match(datagram)
         except (WireError, AuthenticationError) as error:
-            self._counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
             return None
         except _NoMatch as error:
-            self._counters[f"discarded-{error}"] += 1
+            self._discards.datagram(str(error), datagram, now)
             return None
         self.sent = None
         self.unanswered = 0
@@ -168,6 +212,8 @@ class Requester:
             raise _NoMatch("identification")
         if reply.home_address != self._config.home_address:
             raise _NoMatch("home-address")
+        if not in_order(reply.extensions):
+            raise _NoMatch("authentication-order")
         agent = sent.path.agent
         if agent is not None and agent in self._agents:
             self._agents.authenticate(datagram.payload, reply.extensions, MOBILE_FOREIGN, agent)
@@ -182,7 +228,7 @@ class Requester:
         """The last request was accepted."""
         self._failures = 0
 
-    def refused(self, reply: RegistrationReply, now: float) -> float:
+    def refused(self, sent: Sent, reply: RegistrationReply, now: float) -> float:
         """Learn what a refusal reports; return the seconds until to ask again (§3.6.2.3).
 
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
@@ -194,6 +240,12 @@ class Requester:
         elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
         failures, self._failures = self._failures, self._failures + 1
-        if failures == 0 and reply.code in _REPAIRABLE:
+        if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
+
+
+def refuses_encapsulation(sent: Sent, reply: RegistrationReply) -> bool:
+    """Whether the request may be granted without its M and G bits (RFC 3024 §4.1.2)."""
+    unavailable = (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE)
+    return sent.alternative and reply.code in unavailable

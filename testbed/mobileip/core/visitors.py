@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Clock, Datagram, Record
+from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -59,6 +60,11 @@ class Visitor:
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
     @property
+    def end(self) -> TunnelEnd:
+        """The home agent as the end of its tunnel, with the encapsulations that were agreed on."""
+        return TunnelEnd(self.home_agent, agreed(self.flags))
+
+    @property
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
@@ -71,6 +77,7 @@ class Visitor:
             "care_of": str(self.care_of_address),
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
+            "encapsulation": self.end.encapsulations[0].value,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
         }

@@ -53,7 +53,7 @@ class Rule:
 
     preference: int
     table: int | None
-    source: IPv4Address | None = None
+    source: IPv4Address | IPv4Network | None = None
     destination: IPv4Address | None = None
     interface: str | None = None
     """The incoming interface; the rule works, and stays, also while there is none of that name."""
@@ -109,18 +109,21 @@ class Netlink:
         with self._about(f"link {interface}"):
             self._ip.link("set", index=index(interface), **changes)
 
-    def add_ipip(self, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int) -> None:
-        """Create an IP-in-IP device and set it up (RFC 2003); TOS is copied from the inner header.
+    def add_tunnel(
+        self, kind: str, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int
+    ) -> None:
+        """Create an `ipip` or `gre` device and set it up; TOS is copied from the inner header.
 
         DF is always set: with a TTL of its own a device has no choice. The kernel learns the path's MTU.
 
         Whole packets go into it, with their checksums: a virtual link carries what is left to hardware as it
         is, and where a process takes it out of the tunnel nobody makes up for it.
         """
-        with self._about(f"ipip {interface}"):
+        fields = {"local": str(local), "remote": str(remote), "ttl": 64, "tos": 1, "pmtudisc": 1}
+        with self._about(f"{kind} {interface}"):
             self._ip.link(
-                "add", ifname=interface, kind="ipip", mtu=mtu,
-                ipip_local=str(local), ipip_remote=str(remote), ipip_ttl=64, ipip_tos=1, ipip_pmtudisc=1,
+                "add", ifname=interface, kind=kind, mtu=mtu,
+                **{f"{kind}_{name}": value for name, value in fields.items()},
             )  # fmt: skip
             _checksum_in_software(interface)
         self.set_link(interface, up=True)
@@ -161,14 +164,18 @@ class Netlink:
                     found.append((name, IPv4Interface(f"{local}/{message['prefixlen']}")))
         return found
 
-    def add_address(self, interface: str, address: IPv4Interface) -> None:
-        """Give an interface an address."""
+    def add_address(
+        self, interface: str, address: IPv4Interface, broadcast: IPv4Address | None = None
+    ) -> None:
+        """Give an interface an address; what comes to `broadcast` is for this node, too."""
+        more = {} if broadcast is None else {"broadcast": str(broadcast)}
         with self._about(f"address {address} on {interface}"):
             self._ip.addr(
                 "replace",
                 index=index(interface),
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
+                **more,
             )
 
     def delete_address(self, interface: str, address: IPv4Interface) -> None:
@@ -243,7 +250,8 @@ class Netlink:
     def _rule(self, command: str, rule: Rule) -> None:
         more: dict[str, Any] = {}
         if rule.source is not None:
-            more |= {"src": str(rule.source), "src_len": 32}
+            source = IPv4Network(rule.source)
+            more |= {"src": str(source.network_address), "src_len": source.prefixlen}
         if rule.destination is not None:
             more |= {"dst": str(rule.destination), "dst_len": 32}
         if rule.interface is not None:
@@ -281,7 +289,9 @@ class Netlink:
         table = message.get_attr("FRA_TABLE")
         preference = message.get_attr("FRA_PRIORITY") or 0
         interface = message.get_attr("FRA_IIFNAME")
-        self.delete_rule(Rule(preference, table or None, address("FRA_SRC"), address("FRA_DST"), interface))
+        source = address("FRA_SRC")
+        network = None if source is None else IPv4Network((source, message["src_len"]))
+        self.delete_rule(Rule(preference, table or None, network, address("FRA_DST"), interface))
 
     # -- neighbours --------------------------------------------------------------------------------------
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from testbed.mobileip.core.api import TunnelEnd
+
 DEVICE = "mip0"
-"""The tunnel device every node has."""
+"""The TUN device of a node that has one."""
 MTU = 1480
-"""Of a tunnel over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
+"""Of a tunnel in IP in IP over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
 
 
 class Side(Enum):
@@ -25,14 +27,17 @@ class Side(Enum):
 class Tunnel:
     """The tunnel of one mobile node.
 
-    Into it go datagrams to (home side) or from (visited side) `mobile`: one copy to each of `remotes`, with
-    `local` as outer source (RFC 5944 §4.2.3). Out of it come only datagrams that one of `remotes` sent to
-    `local` and that are from (home side; RFC 3024 §4.3.2) or to (visited side; RFC 5944 §4.2.2) `mobile`.
+    Into it go datagrams to (home side) or from (visited side) `mobile`: one copy to each of `ends`, with
+    `local` as outer source (RFC 5944 §4.2.3). Out of it come only datagrams that one of `ends` sent to
+    `local`, in one of its encapsulations (RFC 3024 §4.3.2), and that are from (home side; RFC 3024 §4.3.2)
+    or to (visited side; RFC 5944 §4.2.2) `mobile`.
     """
 
     mobile: IPv4Address
     local: IPv4Address
-    remotes: tuple[IPv4Address, ...]
+    ends: tuple[TunnelEnd, ...]
+    broadcasts: tuple[IPv4Address, ...] = ()
+    """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
 
 
 class PlaneError(Exception):
@@ -44,7 +49,7 @@ class DataPlane(Protocol):
 
     @property
     def backend(self) -> str:
-        """Which kind runs: `tun` or `kernel`."""
+        """What carries datagrams now: `tun`, `kernel` or `kernel+tun`."""
 
     @property
     def anchor(self) -> str:
@@ -53,7 +58,16 @@ class DataPlane(Protocol):
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device to route its packets into.
 
-        Raises PlaneError.
+        What it replaces stays until `settled`, so that no packet is lost. Raises PlaneError.
+        """
+
+    def settled(self, mobile: IPv4Address) -> None:
+        """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`, whatever its own addresses are.
+
+        Nothing happens without such a tunnel. Raises PlaneError.
         """
 
     def remove(self, mobile: IPv4Address) -> None:

@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,7 @@ class TunPlane:
         self._side = side
         self._netlink = netlink
         self._tunnels: dict[IPv4Address, Tunnel] = {}
+        self._skipped: frozenset[IPv4Address] = frozenset()
         self._past: Counter[str] = Counter()  # counted by the processes that have died
         self._counted: dict[str, int] = {}  # by this one, when it was last asked
         self._restarted = False
@@ -111,6 +112,7 @@ class TunPlane:
         self._restarted = True
         self._start()
         try:
+            self._exchange(_skip(self._skipped))
             for tunnel in self._tunnels.values():
                 self._exchange(_set(tunnel))
         except OSError as error:
@@ -160,6 +162,21 @@ class TunPlane:
         self._ask(_set(tunnel))
         return DEVICE
 
+    def leave(self, ends: Collection[IPv4Address]) -> None:
+        """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
+        ours = {end.address for tunnel in self._tunnels.values() for end in tunnel.ends}
+        skipped = frozenset(ends) - ours
+        if skipped != self._skipped:
+            self._skipped = skipped
+            self._ask(_skip(skipped))
+
+    def settled(self, mobile: IPv4Address) -> None:
+        """The process replaces a tunnel at once, and has nothing left of it."""
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
+        self._ask({"send": str(mobile), "remotes": [*map(str, remotes)], "datagram": datagram.hex()})
+
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; raises PlaneError."""
         if self._tunnels.pop(mobile, None) is not None:
@@ -194,6 +211,17 @@ class TunPlane:
         os.close(self._device)
 
 
+def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
+    return {"skip": [str(address) for address in sorted(addresses)]}
+
+
 def _set(tunnel: Tunnel) -> dict[str, Any]:
-    remotes = [str(remote) for remote in tunnel.remotes]
-    return {"set": str(tunnel.mobile), "local": str(tunnel.local), "remotes": remotes}
+    return {
+        "set": str(tunnel.mobile),
+        "local": str(tunnel.local),
+        "ends": [
+            {"address": str(end.address), "encapsulations": [each.value for each in end.encapsulations]}
+            for end in tunnel.ends
+        ],
+        "broadcasts": [str(address) for address in tunnel.broadcasts],
+    }

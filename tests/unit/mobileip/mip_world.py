@@ -84,6 +84,12 @@ def events(effects: list[Effect], name: str) -> list[dict[str, object]]:
     ]
 
 
+def only_discarded(effects: list[Effect]) -> bool:
+    """Whether something was discarded silently: nothing but its trace is left (RFC 5944 §1.7)."""
+    names = [effect.name if isinstance(effect, ReportEvent) else None for effect in effects]
+    return set(names) == {"discarded"}
+
+
 class World:
     """Time is simulated: `run(until)` goes from one deadline or arrival to the next."""
 
@@ -181,7 +187,7 @@ class World:
         elif isinstance(effect, SendAgentMessage):
             self._post(lambda: self._deliver_agent_message(core, effect.message))
         elif isinstance(effect, SetBinding):
-            self.bindings[effect.home_address] = effect.care_of_addresses
+            self.bindings[effect.home_address] = tuple(end.address for end in effect.ends)
         elif isinstance(effect, ClearBinding):
             del self.bindings[effect.home_address]
         elif isinstance(effect, ProxyArp):

@@ -11,6 +11,8 @@ from testbed.mobileip.core.api import (
     ProxyArp,
     SetBinding,
     SetVisitor,
+    TunnelDatagram,
+    TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
     UseHome,
@@ -22,7 +24,7 @@ from testbed.mobileip.core.parameters import (
     MobileNodeConfig,
     SecurityAssociation,
 )
-from testbed.mobileip.io import home_agent
+from testbed.mobileip.io import foreign_agent, home_agent
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.home_agent import HomeAgentRole
@@ -30,6 +32,9 @@ from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop, Rule
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
+from testbed.mobileip.tunnel.mixed import MixedPlane
+from testbed.mobileip.tunnel.probe import probe
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
 ROUTER = IPv4Address("192.0.2.1")
@@ -47,10 +52,11 @@ class FakeKernel:
         self.neighbours = {}
         self.proxies = set()
         self.given = set()
+        self.broadcasts = {}
         self.links = {}
         self.devices = {}
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
-        self.without_ipip = False
+        self.kinds = {"ipip", "gre"}
         self.always = lambda: None
 
     def clean(self):
@@ -60,13 +66,13 @@ class FakeKernel:
     def set_link(self, interface, *, up=None, mtu=None):
         self.links[interface] = mtu
 
-    def add_ipip(self, interface, local, remote, mtu):
-        if self.without_ipip:
+    def add_tunnel(self, kind, interface, local, remote, mtu):
+        if kind not in self.kinds:
             raise NodeError("EOPNOTSUPP")
-        self.devices[interface] = (local, remote, mtu)
+        self.devices[interface] = (kind, local, remote, mtu)
 
     def add_ipip_sink(self, interface):
-        self.add_ipip(interface, None, None, None)
+        self.add_tunnel("ipip", interface, None, None, None)
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
@@ -74,8 +80,10 @@ class FakeKernel:
     def addresses(self):
         return list(self.given)
 
-    def add_address(self, interface, address):
+    def add_address(self, interface, address, broadcast=None):
         self.given.add((interface, address))
+        if broadcast is not None:
+            self.broadcasts[address.ip] = broadcast
         self.always()
 
     def delete_address(self, interface, address):
@@ -124,10 +132,18 @@ class FakePlane:
 
     def __init__(self):
         self.tunnels = {}
+        self.settlements = []
+        self.sent = []
 
     def set(self, tunnel):
         self.tunnels[tunnel.mobile] = tunnel
         return "mip0"
+
+    def settled(self, mobile):
+        self.settlements.append(mobile)
+
+    def send(self, mobile, remotes, datagram):
+        self.sent.append((mobile, remotes, datagram))
 
     def remove(self, mobile):
         self.tunnels.pop(mobile, None)
@@ -166,23 +182,23 @@ def test_it_starts_with_nothing_but_its_address(node, kernel):
 
 def test_co_located(node, kernel, plane):
     kernel.next_hop = Hop("ipsec0", None, 1400)
-    node.apply(UseCoLocated("hotel", COA, HA, True))
-    assert plane.tunnels == {MN: Tunnel(MN, COA, (HA,))}
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),))}
     assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
     assert kernel.rules == {Rule(200, 434)}
     assert kernel.links["mip0"] == 1380
 
 
 def test_co_located_without_reverse_tunnel(node, kernel):
-    node.apply(UseCoLocated("hotel", COA, HA, False))
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), False))
     assert kernel.routes == {(434, "0.0.0.0/0"): ("hotel", IPv4Address("198.51.100.65"), MN)}
     kernel.next_hop = None
     with pytest.raises(NodeError, match="no route"):
-        node.apply(UseCoLocated("hotel", COA, HA, False))
+        node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), False))
 
 
 def test_through_a_foreign_agent(node, kernel, plane):
-    node.apply(UseCoLocated("hotel", COA, HA, True))
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
     node.apply(UseForeignAgent("hotspot", FA, MAC, False))
     assert kernel.routes == {(434, "0.0.0.0/0"): ("hotspot", FA, MN)}
     assert kernel.neighbours == {("hotspot", FA): MAC}
@@ -202,7 +218,7 @@ def test_the_home_address_is_always_there(node, kernel):
 
     kernel.always = there
     for use in (
-        UseCoLocated("hotel", COA, HA, True),
+        UseCoLocated("hotel", COA, TunnelEnd(HA), True),
         UseHome("home", ROUTER),
         UseForeignAgent("hotspot", FA, MAC, True),
         UseHome("home", None),
@@ -214,7 +230,7 @@ def test_the_home_address_is_always_there(node, kernel):
 
 
 def test_at_home(node, kernel, plane):
-    node.apply(UseCoLocated("hotel", COA, HA, True))
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
     node.apply(UseHome("home", ROUTER))
     assert kernel.given == {("home", AT_HOME)}
     assert kernel.routes == {(254, "0.0.0.0/0"): ("home", ROUTER, None)}
@@ -223,6 +239,21 @@ def test_at_home(node, kernel, plane):
     node.apply(UseNothing())
     assert kernel.given == {("mip0", AWAY)}
     assert not kernel.routes
+
+
+def test_broadcasts_of_the_home_network_come_out_of_the_tunnel(kernel, plane):
+    config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"), broadcasts=True)
+    role = MobileNodeRole(config, 200, kernel, plane)
+    role.start()
+    everybody = (IPv4Address("255.255.255.255"), PREFIX.broadcast_address)
+    assert kernel.broadcasts == {MN: PREFIX.broadcast_address}  # or the kernel would forward what is for it
+    role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),), everybody)}
+    role.apply(UseForeignAgent("hotspot", FA, MAC, True, HA))
+    assert plane.tunnels == {MN: Tunnel(MN, MN, (TunnelEnd(HA),), everybody)}  # nested, to the home address
+    assert kernel.routes[(434, "0.0.0.0/0")] == ("hotspot", FA, MN)
+    role.apply(UseForeignAgent("hotspot", FA, MAC, False))
+    assert not plane.tunnels
 
 
 def test_requests_from_a_care_of_address_are_routed(node):
@@ -237,8 +268,30 @@ def test_requests_from_a_care_of_address_are_routed(node):
 # -- foreign agent ----------------------------------------------------------------------------------------
 
 
+class FakeFilter:
+    """Which addresses may be used from which link addresses."""
+
+    def __init__(self):
+        self.pairs = set()
+
+    def replace(self, before, after):
+        before, after = set(before), set(after)
+        assert before <= self.pairs
+        self.pairs = self.pairs - before | after
+
+    def close(self):
+        assert not self.pairs
+
+
 @pytest.fixture
-def agent(kernel, plane):
+def senders(monkeypatch):
+    made = FakeFilter()
+    monkeypatch.setattr(foreign_agent, "LinkFilter", lambda interface: made)
+    return made
+
+
+@pytest.fixture
+def agent(kernel, plane, senders):
     kernel.neighbours = {("hotspot", IPv4Address("192.0.2.7")): MAC}
     role = ForeignAgentRole(ForeignAgentConfig("hotspot", FA, COA), kernel, plane)
     role.start()
@@ -256,7 +309,7 @@ def test_strangers_are_kept_out(agent, kernel):
 
 
 def test_a_visitor(agent, kernel, plane):
-    agent.apply(SetVisitor(MN, HA, COA, "hotspot", MAC, True))
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, True))
     out_of_the_tunnel = Rule(150, 254, destination=MN, interface="mip0")
     assert kernel.rules == {STRANGERS, out_of_the_tunnel, Rule(100, 435, source=MN, interface="hotspot")}
     assert kernel.routes == {
@@ -264,8 +317,8 @@ def test_a_visitor(agent, kernel, plane):
         (435, "0.0.0.0/0"): ("mip0", None, None),
     }
     assert kernel.neighbours == {("hotspot", MN): MAC}
-    assert plane.tunnels == {MN: Tunnel(MN, COA, (HA,))}
-    agent.apply(SetVisitor(MN, HA, COA, "hotspot", MAC, False))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),))}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, False))
     assert kernel.rules == {STRANGERS, out_of_the_tunnel, Rule(100, 254, source=MN, interface="hotspot")}
     agent.apply(ClearVisitor(MN))
     assert kernel.rules == {STRANGERS}
@@ -275,10 +328,53 @@ def test_a_visitor(agent, kernel, plane):
     agent.apply(ClearVisitor(MN))
 
 
-def test_a_co_located_visitor_needs_no_tunnel_here(agent, kernel, plane):
-    agent.apply(SetVisitor(MN, HA, IPv4Address("198.51.100.9"), "hotspot", MAC, True))
+def test_a_co_located_visitor_is_forwarded_for_and_needs_no_tunnel_here(agent, kernel, plane):
+    there, elsewhere = IPv4Address("198.51.100.9"), IPv4Address("198.51.100.10")
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), there, "hotspot", MAC, True))
     assert not plane.tunnels
-    assert Rule(100, 254, source=MN, interface="hotspot") in kernel.rules
+    sources = [Rule(100, 254, source=each, interface="hotspot") for each in (MN, there)]
+    assert kernel.rules == {STRANGERS, *sources}  # §4.2.2: what it tunnels itself, and what it does not
+    assert kernel.neighbours == {("hotspot", MN): MAC, ("hotspot", there): MAC}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), elsewhere, "hotspot", MAC, True))
+    assert kernel.rules == {
+        STRANGERS, sources[0], Rule(100, 254, source=elsewhere, interface="hotspot")
+    }  # fmt: skip
+    assert kernel.neighbours == {("hotspot", MN): MAC, ("hotspot", elsewhere): MAC}
+    agent.apply(ClearVisitor(MN))
+    assert kernel.rules == {STRANGERS}
+    assert not kernel.neighbours
+
+
+def test_only_a_visitors_own_link_address_may_use_its_addresses(agent, senders):
+    other, there = bytes(reversed(MAC)), IPv4Address("198.51.100.9")
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, True))
+    assert senders.pairs == {(MN, MAC)}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", other, True))
+    assert senders.pairs == {(MN, other)}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), there, "hotspot", MAC, True))
+    assert senders.pairs == {(MN, MAC), (there, MAC)}
+    agent.stop()
+    assert not senders.pairs
+
+
+def test_without_nftables_a_foreign_agent_says_so_and_runs(kernel, plane, monkeypatch, capsys):
+    def missing(interface):
+        raise NodeError("nftables: no such program")
+
+    monkeypatch.setattr(foreign_agent, "LinkFilter", missing)
+    role = ForeignAgentRole(ForeignAgentConfig("hotspot", FA, COA), kernel, plane)
+    role.start()
+    role.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, True))
+    assert "nftables: no such program" in capsys.readouterr().err
+    role.stop()
+
+
+def test_where_nobody_has_to_register_the_link_is_routed(kernel, plane, senders):
+    config = ForeignAgentConfig("hotspot", FA, COA, prefix_length=26, registration_required=False)
+    role = ForeignAgentRole(config, kernel, plane)
+    role.start()
+    link = IPv4Network("198.51.100.0/26")
+    assert kernel.rules == {STRANGERS, Rule(190, 254, source=link, interface="hotspot")}
 
 
 # -- home agent -------------------------------------------------------------------------------------------
@@ -299,9 +395,9 @@ def home(kernel, plane, monkeypatch):
 def test_a_binding(home, kernel, plane):
     others = {("home", IPv4Address("192.0.2.200"))}  # of somebody else
     assert kernel.proxies == others
-    home.apply(SetBinding(MN, (COA, FA), True))
+    home.apply(SetBinding(MN, (TunnelEnd(COA), TunnelEnd(FA)), True))
     home.apply(ProxyArp(MN, True))
-    assert plane.tunnels == {MN: Tunnel(MN, HA, (COA, FA))}
+    assert plane.tunnels == {MN: Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA)))}
     assert kernel.routes == {(254, "192.0.2.100/32"): ("mip0", None, None)}
     assert kernel.proxies == others | {("home", MN)}
     home.apply(ClearBinding(MN))
@@ -311,8 +407,13 @@ def test_a_binding(home, kernel, plane):
     assert kernel.proxies == others
 
 
+def test_a_broadcast_goes_into_the_tunnels_it_is_for(home, plane):
+    home.apply(TunnelDatagram(MN, (COA,), b"to all"))
+    assert plane.sent == [(MN, (COA,), b"to all")]
+
+
 def test_stopping_gives_everything_back(home, kernel, plane):
-    home.apply(SetBinding(MN, (COA,), True))
+    home.apply(SetBinding(MN, (TunnelEnd(COA),), True))
     home.apply(ProxyArp(MN, True))
     home.stop()
     assert not plane.tunnels
@@ -333,6 +434,9 @@ def test_a_virtual_home(kernel, plane):
 # -- kernel tunnels ---------------------------------------------------------------------------------------
 
 
+BOTH = frozenset({Encapsulation.IP_IN_IP, Encapsulation.GRE})
+
+
 def statistics(folder, name, value):
     where = folder / name / "statistics"
     where.mkdir(parents=True)
@@ -341,9 +445,11 @@ def statistics(folder, name, value):
 
 
 def test_probing_makes_and_removes_a_device(kernel):
-    assert available(kernel)
+    assert available(kernel) == BOTH
     assert not kernel.devices
-    kernel.without_ipip = True
+    kernel.kinds = {"ipip"}
+    assert available(kernel) == {Encapsulation.IP_IN_IP}
+    kernel.kinds = {"gre"}  # every tunnel has to take IP in IP too
     assert not available(kernel)
 
 
@@ -353,68 +459,202 @@ def test_the_kernel_is_silenced_where_it_would_answer(kernel):
         assert list(kernel.devices) == ["mipsink0"]
     answer_again(kernel)
     assert not kernel.devices
-    kernel.without_ipip = True
+    kernel.kinds = set()
     silence(kernel)
     assert not kernel.devices
 
 
 def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
     other = IPv4Address("192.0.2.101")
-    for name in ("mip0", "mip1"):
+    for name in ("mip1", "mip2"):
         statistics(tmp_path, name, 5)
-    plane = KernelPlane(Side.HOME, kernel, tmp_path)
-    assert plane.set(Tunnel(MN, HA, (COA,))) == "mip0"
-    assert plane.set(Tunnel(other, HA, (COA,))) == "mip0"
-    assert kernel.devices == {"mip0": (HA, COA, 1480)}
-    refuse = Rule(160, None, interface="mip0")
-    allow = Rule(150, 254, source=MN, interface="mip0")
-    assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip0")}
-    assert plane.set(Tunnel(MN, HA, (FA,))) == "mip1"
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    assert plane.set(Tunnel(MN, HA, (TunnelEnd(COA),))) == "mip1"
+    assert plane.set(Tunnel(other, HA, (TunnelEnd(COA),))) == "mip1"
+    assert kernel.devices == {"mip1": ("ipip", HA, COA, 1480)}
+    refuse = Rule(160, None, interface="mip1")
+    allow = Rule(150, 254, source=MN, interface="mip1")
+    assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip1")}
+    assert plane.set(Tunnel(MN, HA, (TunnelEnd(FA),))) == "mip2"
+    assert allow in kernel.rules  # until packets go the new way
+    plane.settled(MN)
     assert allow not in kernel.rules
     assert plane.counters()["decapsulated"] == 10
     plane.remove(MN)
-    assert list(kernel.devices) == ["mip0"]
+    assert list(kernel.devices) == ["mip1"]
     assert plane.counters()["decapsulated"] == 10  # what is gone still counts
     plane.close()
     assert not kernel.devices
     assert not kernel.rules
 
 
-def test_the_visited_side_allows_by_destination(kernel, tmp_path):
-    statistics(tmp_path, "mip0", 0)
-    plane = KernelPlane(Side.VISITED, kernel, tmp_path)
-    plane.set(Tunnel(MN, COA, (HA,)))
-    assert Rule(150, 254, destination=MN, interface="mip0") in kernel.rules
-    with pytest.raises(PlaneError, match="copies"):
-        plane.set(Tunnel(MN, COA, (HA, FA)))
-    kernel.without_ipip = True
-    with pytest.raises(PlaneError):
-        plane.set(Tunnel(MN, COA, (FA,)))
+def test_a_replaced_tunnel_stays_until_packets_go_the_new_way(kernel, tmp_path):
+    for name in ("mip1", "mip2", "mip3"):
+        statistics(tmp_path, name, 0)
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    there, elsewhere = Tunnel(MN, HA, (TunnelEnd(COA),)), Tunnel(MN, HA, (TunnelEnd(FA),))
+    plane.set(there)
+    plane.set(elsewhere)
+    assert sorted(kernel.devices) == ["mip1", "mip2"]
+    assert plane.set(there) == "mip1"  # back again before anything was settled
+    plane.settled(MN)
+    assert sorted(kernel.devices) == ["mip1"]
+    assert plane.set(there) == "mip1"  # a renewal
+    plane.settled(MN)
+    assert sorted(kernel.devices) == ["mip1"]
+    plane.set(elsewhere)
+    plane.remove(MN)
+    assert not kernel.devices and not kernel.rules
+
+
+def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 0)
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    end = TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP))
+    assert plane.set(Tunnel(MN, HA, (end,))) == "mip1"
+    assert kernel.devices == {"mip1": ("gre", HA, COA, 1476), "mip2": ("ipip", HA, COA, 1480)}
+    assert {Rule(150, 254, source=MN, interface=name) for name in ("mip1", "mip2")} < kernel.rules
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip2"]
     plane.close()
+    assert not kernel.rules
+
+
+def test_the_visited_side_allows_by_destination(kernel, tmp_path):
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 0)
+    plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
+    plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
+    assert Rule(150, 254, destination=MN, interface="mip1") in kernel.rules
+    kernel.kinds = set()
+    for _ in range(2):
+        with pytest.raises(PlaneError):
+            plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
+    kernel.kinds = {"ipip"}
+    assert plane.set(Tunnel(MN, COA, (TunnelEnd(FA),))) == "mip2"
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip2"]
+    plane.close()
+    assert not kernel.rules and not kernel.devices
+
+
+def test_what_the_kernel_can_do(kernel, tmp_path):
+    plane = KernelPlane(Side.HOME, kernel, frozenset({Encapsulation.IP_IN_IP}), tmp_path)
+    assert plane.can(Tunnel(MN, HA, (TunnelEnd(COA),)))
+    assert not plane.can(Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA))))
+    for other in (Encapsulation.GRE, Encapsulation.MINIMAL, Encapsulation.UDP):
+        assert not plane.can(Tunnel(MN, HA, (TunnelEnd(COA, (other, Encapsulation.IP_IN_IP)),)))
+
+
+# -- both kinds of tunnels --------------------------------------------------------------------------------
+
+
+class FakeProcess(FakePlane):
+    backend = "tun"
+    left = frozenset()
+
+    def leave(self, ends):
+        self.left = frozenset(ends)
+
+    def counters(self):
+        return {"encapsulated": 3, "refused": 1}
+
+    def check(self):
+        return True
+
+    def close(self):
+        self.tunnels.clear()
+
+
+@pytest.fixture
+def mixed(kernel, tmp_path):
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 5)
+    process = FakeProcess()
+    return MixedPlane(KernelPlane(Side.HOME, kernel, BOTH, tmp_path), lambda: process), process
+
+
+SINGLE = Tunnel(MN, HA, (TunnelEnd(COA),))
+DOUBLE = Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA)))
+
+
+def test_a_tunnel_is_the_kernels_whenever_it_can_be(mixed, kernel):
+    plane, process = mixed
+    assert (plane.set(SINGLE), plane.backend) == ("mip1", "kernel")
+    plane.settled(MN)
+    assert (plane.set(DOUBLE), plane.backend) == ("mip0", "kernel+tun")
+    assert kernel.devices and process.tunnels == {MN: DOUBLE}  # both, until packets go the new way
+    plane.settled(MN)
+    assert not kernel.devices
+    assert plane.set(SINGLE) == "mip1"
+    assert kernel.devices and process.tunnels
+    plane.settled(MN)
+    assert not process.tunnels
+    assert plane.counters()["encapsulated"] == 13 and plane.counters()["refused"] == 1
+    assert plane.check()
+    assert process.left == {COA}  # what comes from there is the kernel's
+    minimal = TunnelEnd(FA, (Encapsulation.MINIMAL, Encapsulation.IP_IN_IP))
+    other = IPv4Address("192.0.2.101")
+    assert plane.set(Tunnel(other, HA, (minimal,))) == "mip0"
+    plane.remove(MN)
+    assert not kernel.devices and list(process.tunnels) == [other]
+    assert process.left == frozenset()
+    plane.close()
+    assert not process.tunnels
+
+
+def test_a_tunnel_that_goes_there_and_back_unsettled_stays(mixed, kernel):
+    plane, process = mixed
+    plane.set(SINGLE)
+    plane.set(DOUBLE)
+    plane.set(SINGLE)
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip1"] and not process.tunnels
+
+
+def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, kernel, monkeypatch):
+    plane, process = mixed
+    monkeypatch.setattr("testbed.mobileip.tunnel.mixed.MOST", 2)
+    other, third = IPv4Address("192.0.2.101"), IPv4Address("192.0.2.102")
+    plane.set(Tunnel(other, HA, DOUBLE.ends))
+    for mobile, left in ((MN, {ROUTER}), (third, frozenset())):
+        plane.set(Tunnel(mobile, HA, (TunnelEnd(ROUTER),)))
+        plane.settled(mobile)
+        assert process.left == left
+
+
+def test_which_plane_a_node_gets(kernel, monkeypatch):
+    module = "testbed.mobileip.tunnel.probe.TunPlane"
+    monkeypatch.setattr(module, lambda side, netlink: FakeProcess())
+    assert probe(Side.HOME, kernel).backend == "kernel" and kernel.links == {}
+    kernel.kinds = set()
+    assert probe(Side.HOME, kernel).backend == "tun" and kernel.links == {"mip0": 1480}
 
 
 def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
-    statistics(tmp_path, "mip0", 0)
+    statistics(tmp_path, "mip1", 0)
     config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"))
-    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, tmp_path))
+    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, BOTH, tmp_path))
     role.start()
     assert kernel.given == {("lo", AWAY)}
-    role.apply(UseCoLocated("hotel", COA, HA, True))
-    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
+    role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip1", None, MN)}
     role.stop()
     assert not kernel.given
     assert not kernel.devices
 
 
 def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_are_made(kernel, tmp_path):
-    for name in ("mip0", "mip7", "lo", "mipsink0"):
+    for name in ("mip1", "mip7", "lo", "mipsink0"):
         (tmp_path / name / "statistics").mkdir(parents=True)
         kernel.devices[name] = None
-    plane = KernelPlane(Side.VISITED, kernel, tmp_path)
+    plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
     assert set(kernel.devices) == {"lo", "mipsink0"}
-    plane.set(Tunnel(MN, COA, (HA,)))
+    plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert not plane.check()
-    (tmp_path / "mip0" / "statistics").rmdir()
-    (tmp_path / "mip0").rmdir()
-    with pytest.raises(PlaneError, match="mip0 has been deleted"):
+    (tmp_path / "mip1" / "statistics").rmdir()
+    (tmp_path / "mip1").rmdir()
+    with pytest.raises(PlaneError, match="mip1 has been deleted"):
         plane.check()

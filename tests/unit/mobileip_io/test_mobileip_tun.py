@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel import tun
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 
@@ -19,7 +20,7 @@ control, known = socket.socket(fileno=int(sys.argv[1])), {}
 while data := control.recv(65536):
     request = json.loads(data)
     if "set" in request:
-        known[request["set"]] = request["remotes"]
+        known[request["set"]] = request["ends"]
     elif "remove" in request:
         known.pop(request["remove"], None)
     control.send(json.dumps({"encapsulated": len(known)} if "counters" in request else {}).encode())
@@ -53,8 +54,8 @@ def plane(monkeypatch, tmp_path):
     monkeypatch.setattr(tun, "DEVICE", "lo")
     monkeypatch.setattr(os, "posix_spawn", spawn_another)
     plane = Plane(Side.HOME, None)
-    plane.set(Tunnel(MN, HA, (COA,)))
-    plane.set(Tunnel(OTHER, HA, (COA,)))
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
+    plane.set(Tunnel(OTHER, HA, (TunnelEnd(COA),)))
     yield plane
     plane.close()
 
@@ -148,10 +149,22 @@ def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
         plane.check()
 
 
+def test_a_new_process_leaves_to_the_kernel_what_the_old_one_did(plane):
+    asked = []
+    exchange = plane._exchange
+    plane._exchange = lambda request: asked.append(request) or exchange(request)
+    plane.leave({COA, HA})  # the process has tunnels to COA
+    plane.leave({COA, HA})
+    assert asked == [{"skip": [str(HA)]}]
+    os.kill(plane.process, signal.SIGKILL)
+    assert plane.check()
+    assert asked.count({"skip": [str(HA)]}) == 2
+
+
 def test_a_late_answer_is_not_taken_for_another(plane, monkeypatch):
     monkeypatch.setattr(tun, "PATIENCE", 0.2)
     plane.check()
     process = plane.process
     os.kill(process, signal.SIGSTOP)
-    plane.set(Tunnel(MN, HA, (COA, HA)))
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(HA))))
     assert plane.known() == 2

@@ -126,7 +126,7 @@ def bare_node(engine, node_image):
 
 @pytest.fixture(scope="module")
 def nodes(request, engine):
-    """Nodes without daemons, which all tests of a file use: a lab's, or namespaces where there is no engine."""
+    """Nodes without daemons, for all tests of a file: a lab's, or namespaces where there is no engine."""
     if root := os.environ.get(namespaces.ROOT):
         rendered = render_lab(topology(), lab="test", secrets=REDACTED)
         with namespaces.nodes(rendered, Path(root)) as made:

@@ -107,8 +107,9 @@ def _page(text: str) -> Iterator[str]:
     rows, known = requirements(text), test_functions()
     yield "# Conformance"
     yield ""
-    yield "`python tests/conformance.py` writes this page from `tests/conformance.yaml`: requirements in our own"
-    yield "words, in the order of the RFC. Regional registration, mobile routers and Simple IP are out of scope."
+    yield "`python tests/conformance.py` writes this page from `tests/conformance.yaml`: requirements in our"
+    yield "own words, in the order of the RFC. Regional registration, mobile routers and Simple IP are out of"
+    yield "scope."
     yield ""
     yield counts(rows)
     for document in yaml.safe_load(text):

@@ -30,9 +30,6 @@ from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 
-_REPAIRED = (Code.FA_LIFETIME_TOO_LONG, Code.FA_ENCAPSULATION_UNAVAILABLE)
-"""Refusals of a foreign agent after which it is asked again, for less."""
-
 
 class MobileNode:
     """Finds out where it is, registers with its home agent, and reports to its shell which way packets go.
@@ -131,8 +128,11 @@ class MobileNode:
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a reply."""
+        path = self._registrar.path
         code = self._registrar.receive(datagram, now)
-        if code is not None and from_foreign_agent(code) and code not in _REPAIRED:
+        if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
+            return
+        if self._registrar.path is path:  # else the same agent is asked for less
             self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:

@@ -36,9 +36,9 @@ def unix_time(now: float) -> float:
 
 
 @contextmanager
-def _resources(side: Side, *, copies: bool = False) -> Iterator[tuple[Netlink, DataPlane]]:
+def _resources(side: Side) -> Iterator[tuple[Netlink, DataPlane]]:
     netlink = Netlink()
-    with closing(netlink), closing(probe(side, netlink, copies=copies)) as plane:
+    with closing(netlink), closing(probe(side, netlink)) as plane:
         yield netlink, plane
 
 
@@ -78,7 +78,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.io.home_agent import HomeAgentRole
 
     settings = daemon_toml.home_agent(file)
-    with _resources(Side.HOME, copies=settings.core.simultaneous > 1) as (netlink, plane):
+    with _resources(Side.HOME) as (netlink, plane):
         core_config = _on_home_link(settings.core, netlink)
         core = HomeAgent(core_config, unix_time)
         with _started(HomeAgentRole(core_config, netlink, plane)) as role:

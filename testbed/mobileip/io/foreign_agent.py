@@ -82,6 +82,7 @@ class ForeignAgentRole(Role):
                 self._netlink.delete_rule(rule)
         for own in _addresses(known[0], self._config) - _addresses(visitor, self._config) if known else ():
             self._netlink.delete_neighbour(visitor.interface, own)
+        self.plane.settled(address)
         self._visitors[address] = (visitor, rules)
         self._check_senders(known and known[0], visitor)
 

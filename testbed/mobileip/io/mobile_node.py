@@ -70,8 +70,9 @@ class MobileNodeRole(Role):
         tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts)
         device = self.plane.set(tunnel)
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
-        if hop is not None and (tunnel_mtu(hop.mtu) != self._mtu or device != self.plane.anchor):
-            self._mtu = tunnel_mtu(hop.mtu)  # a device that is no anchor may be a new one
+        mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
+        if hop is not None and (mtu != self._mtu or device != self.plane.anchor):
+            self._mtu = mtu  # a device that is no anchor may be a new one
             self._netlink.set_link(device, mtu=self._mtu)
         self._leave_home()
         if use.reverse_tunnel:
@@ -81,6 +82,7 @@ class MobileNodeRole(Role):
             self._route(hop.interface, hop.gateway)
         else:
             raise NodeError(f"no route from {use.care_of_address} to the home agent {use.home_agent.address}")
+        self.plane.settled(self._away.ip)
         self._forget_neighbour()
 
     def _use_foreign_agent(self, use: UseForeignAgent) -> None:
@@ -95,6 +97,7 @@ class MobileNodeRole(Role):
         else:  # nested in datagrams to the home address (§4.3)
             end = TunnelEnd(use.broadcasts_from)
             self.plane.set(Tunnel(self._away.ip, self._away.ip, (end,), self._broadcasts))
+            self.plane.settled(self._away.ip)
 
     def _use_home(self, use: UseHome) -> None:
         self._netlink.add_address(use.interface, self._at_home)

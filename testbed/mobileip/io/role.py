@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from testbed.mobileip.core.api import Datagram, Effect
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.tunnel.api import MTU, DataPlane
+from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
 
 class Role(ABC):
@@ -26,8 +27,6 @@ class Role(ABC):
     def start(self) -> None:
         """Remove leftovers and set up what is there all the time; raises NodeError or PlaneError."""
         self._netlink.clean()
-        if self.plane.anchor != "lo":
-            self._netlink.set_link(self.plane.anchor, up=True, mtu=MTU)
 
     @abstractmethod
     def apply(self, effect: Effect) -> None:
@@ -42,6 +41,6 @@ class Role(ABC):
         """Remove all that was set up."""
 
 
-def tunnel_mtu(link: int) -> int:
+def tunnel_mtu(link: int, encapsulation: Encapsulation) -> int:
     """The MTU of a tunnel whose outer packets leave by a link of MTU `link`."""
-    return min(MTU, link - 20)
+    return min(MTU, link - OVERHEAD[encapsulation])

@@ -160,6 +160,9 @@ class TunPlane:
         self._ask(_set(tunnel))
         return DEVICE
 
+    def settled(self, mobile: IPv4Address) -> None:
+        """The process replaces a tunnel at once, and has nothing left of it."""
+
     def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
         """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
         self._ask({"send": str(mobile), "remotes": [*map(str, remotes)], "datagram": datagram.hex()})

@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 settings.register_profile("testbed", deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("testbed")
 # No Debian is without them; Python itself calls uname.
-EVERYWHERE = {"sh", "bash", "apt-config", "uname", "mount", "chroot", "unshare", "nsenter"}
+EVERYWHERE = {"sh", "bash", "apt-config", "uname", "mount", "chroot", "unshare", "nsenter", "taskset"}
 SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true
 _missing = pytest.StashKey[str]()

@@ -188,6 +188,11 @@ class World:
         if "lookup 100" not in self.ip("mn", "rule"):
             self.ip("mn", "rule", "add", "pref", "50", "from", CARE_OF_HOTEL, "lookup", "100")
 
+    def tunnel(self, node: str) -> str:
+        """The device of a node's tunnel: one of the kernel's where there is one, else that of the process."""
+        links = (line.split()[1] for line in self.ip(node, "-o", "link").splitlines())
+        return max(link.rstrip(":").partition("@")[0] for link in links if link.startswith("mip"))
+
     def only_up(self, link: str) -> None:
         script = 'for other in hotel hotspot home; do ip link set "$other" down; done; ip link set "$1" up'
         self.run("mn", "sh", "-c", script, "sh", link)

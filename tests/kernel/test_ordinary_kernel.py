@@ -13,7 +13,7 @@ import pytest
 from namespaces import ROOT
 
 HERE = Path(__file__).resolve().parents[2]
-WITHIN = 900.0  # seconds
+WITHIN = 300.0  # seconds
 
 
 @pytest.fixture(scope="session")

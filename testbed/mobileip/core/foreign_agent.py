@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
 from testbed.mobileip.core.admission import check_form, check_service
-from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
+from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement
+from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearVisitor,
@@ -24,14 +25,13 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.disposition import Deny, Discard
-from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
-from testbed.mobileip.wire.code import Code, accepted, describe, from_unreachable
+from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
@@ -40,8 +40,6 @@ PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
 """So that one node cannot fill the list."""
-
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class ForeignAgent:
@@ -62,7 +60,7 @@ class ForeignAgent:
         self._visitors: dict[IPv4Address, Visitor] = {}
         self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
-        self._denials: OncePer = OncePer(1.0)
+        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
         self._advertiser = Advertiser(
             config.interface,
             config.address,
@@ -101,7 +99,7 @@ class ForeignAgent:
         code = from_unreachable(icmp_code)
         for pending in [each for each in self._pending.values() if each.request.home_agent == home_agent]:
             self._forget(pending)
-            self._deny(pending.datagram, pending.request, code, now)
+            self._answers.deny(pending.datagram, pending.request, code, now)
 
     def flush(self) -> None:
         """Forget every request and visitor, without a message to anybody."""
@@ -134,7 +132,7 @@ class ForeignAgent:
         """Time out requests, expire visitors, advertise."""
         for key in self._pending_timers.pop_due(now):
             pending = self._pending.pop(key)
-            self._deny(pending.datagram, pending.request, Code.FA_REGISTRATION_TIMEOUT, now)
+            self._answers.deny(pending.datagram, pending.request, Code.FA_REGISTRATION_TIMEOUT, now)
         for home_address in self._visitor_timers.pop_due(now):
             self.counters["visitors-expired"] += 1
             self._clear_visitor(home_address, "visitor-expired")
@@ -182,7 +180,7 @@ class ForeignAgent:
             check_service(self.config, datagram, request)
             self._check_resources(request)
         except Deny as denial:
-            self._deny(datagram, request, denial.code, now, denial.why)
+            self._answers.deny(datagram, request, denial.code, now, denial.why)
             return
         expires = now + PENDING_TIME
         if request.lifetime:
@@ -265,7 +263,7 @@ class ForeignAgent:
         if accepted(reply.code):
             self._update_visitor(pending, reply, now)
         payload = datagram.payload[: _authorized_end(reply)]
-        self._send_to_node(pending.datagram, reply.home_address, payload)
+        self._answers.send(pending.datagram, reply.home_address, payload)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",
@@ -286,11 +284,11 @@ class ForeignAgent:
             self._visitor_timers.cancel(home_address)
         self._out.add(Remember(home_address, before.record(self._clock) if before else None))
         self.counters["replies-relayed"] -= 1
-        self._deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
+        self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
     def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
         self._forget(pending)
-        self._deny(pending.datagram, pending.request, code, now)
+        self._answers.deny(pending.datagram, pending.request, code, now)
 
     def _update_visitor(self, pending: Pending, reply: RegistrationReply, now: float) -> None:
         """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
@@ -333,47 +331,6 @@ class ForeignAgent:
                 self.config.interface,
                 visitor.link_address,
                 visitor.reverse_tunnel,
-            )
-        )
-
-    # What is sent to the mobile node.
-
-    def _deny(
-        self, datagram: Datagram, request: RegistrationRequest, code: Code, now: float, why: str = ""
-    ) -> None:
-        """§3.7.2.3; once per second and mobile node at most (§3.7.2, RFC 3024 §4.2.1)."""
-        self.counters[f"denied-{code}"] += 1
-        if not self._denials.allow(request.home_address, now):
-            self.counters["denials-withheld"] += 1
-            return
-        lifetime = request.lifetime
-        if code == Code.FA_LIFETIME_TOO_LONG:
-            lifetime = self.config.registration_lifetime
-        reply = RegistrationReply(
-            code, lifetime, request.home_address, request.home_agent, request.identification
-        )
-        self._out.event(
-            "denied", home_address=str(request.home_address), code=int(code), reason=why or describe(code)
-        )
-        self._send_to_node(datagram, request.home_address, reply.encode())
-
-    def _send_to_node(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
-        """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
-        association = self._nodes.choose(home_address)
-        if association is not None:
-            payload = sign(payload, MOBILE_FOREIGN, association)
-        source = datagram.destination
-        self._out.add(
-            SendDatagram(
-                Datagram(
-                    payload,
-                    source if source in self._own else self.config.address,
-                    PORT,
-                    home_address if is_unicast(home_address) else _BROADCAST,
-                    datagram.source_port,
-                    self.config.interface,
-                    link_address=datagram.link_address,
-                )
             )
         )
 

@@ -26,19 +26,17 @@ from testbed.mobileip.core.association import Associations, AuthenticationError,
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.gratuitous_arp import GratuitousArps
+from testbed.mobileip.core.home_admission import check_request
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel, SecurityAssociation
+from testbed.mobileip.core.parameters import HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
-from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import registration_request
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-
-_ARP_REPEATS = 2
-_ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
 
 
 class HomeAgent:
@@ -56,9 +54,7 @@ class HomeAgent:
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
         self._replay = ReplayGuard(config.replay_tolerance)
-        # Gratuitous ARPs to be repeated: for whom, with whose link address, how often.
-        self._arps: dict[IPv4Address, tuple[bytes | None, int]] = {}
-        self._arp_timers: Timers[IPv4Address] = Timers()
+        self._arps = GratuitousArps(self._out)
         self._advertiser: Advertiser | None = None
         if config.advertising is not None and config.home_interface is not None:
             self._advertiser = Advertiser(
@@ -94,15 +90,13 @@ class HomeAgent:
             self._out.event("binding-expired", home_address=str(home_address), care_of=str(care_of))
             self._bindings_changed(home_address)
             self._remember(home_address)
-        for home_address in self._arp_timers.pop_due(now):
-            link_address, left = self._arps.pop(home_address)
-            self._gratuitous_arp(home_address, link_address, left, now)
+        self._arps.tick(now)
         if self._advertiser is not None:
             self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        due = [self._bindings.next_expiry(), self._arp_timers.next()]
+        due = [self._bindings.next_expiry(), self._arps.next()]
         if self._advertiser is not None:
             due.append(self._advertiser.due)
         return min((when for when in due if when is not None), default=None)
@@ -177,7 +171,7 @@ class HomeAgent:
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
             self._replay.accept(request.home_address, identification, unix_time)
             fresh = True
-            self._check(datagram, request)
+            check_request(self.config, datagram, request, self._nodes)
             code, lifetime = self._accept(datagram, request, now)
         except Deny as denial:
             code, lifetime = denial.code, min(request.lifetime, self.config.lifetime)
@@ -204,8 +198,7 @@ class HomeAgent:
         home_address, code = request.home_address, Code.HA_INSUFFICIENT_RESOURCES
         if self._bindings.of(home_address) == after:
             self._bindings.replace(home_address, before)
-            self._arps.pop(home_address, None)
-            self._arp_timers.cancel(home_address)
+            self._arps.cancel(home_address)
         self.counters["requests-accepted"] -= 1
         self._tell_denial(request, code, why)
         self._remember(home_address)
@@ -252,30 +245,6 @@ class HomeAgent:
         except AuthenticationError as error:
             self.counters[f"foreign-agent-{error.reason}"] += 1
             raise Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
-
-    def _check(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """The checks besides authentication: §3.8.2.1 end, §3.8.2.3, RFC 3024 §4.3.1."""
-        config = self.config
-        if request.home_agent != config.address or config.is_broadcast(datagram.destination):
-            raise Deny(Code.HA_UNKNOWN_HOME_AGENT)
-        if request.flags & RequestFlag.X:
-            raise Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
-        if not config.serves(request.home_address):
-            raise Deny(Code.HA_PROHIBITED, "home address not supported")
-        if request.lifetime == 0:
-            return
-        care_of = request.care_of_address
-        if not is_unicast(care_of) or care_of in (request.home_address, config.address):
-            raise Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
-        if care_of in self._nodes:
-            raise Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
-        if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
-            raise Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
-        wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
-        if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
-            raise Deny(Code.HA_REVERSE_TUNNEL_MANDATORY)
-        if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
-            raise Deny(Code.HA_REVERSE_TUNNEL_UNAVAILABLE)
 
     def _accept(self, datagram: Datagram, request: RegistrationRequest, now: float) -> tuple[Code, int]:
         """§3.8.2.2: update the bindings. A duplicate never comes here: its timestamp is not fresh."""
@@ -362,29 +331,21 @@ class HomeAgent:
         self._out.add(ClearBinding(home_address))
         if self.config.home_interface is not None:
             self._out.add(ProxyArp(home_address, False))
-        self._arps.pop(home_address, None)
-        self._arp_timers.cancel(home_address)
+        self._arps.cancel(home_address)
 
     def _stand_in(self, home_address: IPv4Address, now: float) -> None:
         """Receive on the home link what is for a mobile node that is away (§4.6)."""
         if self.config.home_interface is not None:
             self._out.add(ProxyArp(home_address, True))
-            self._gratuitous_arp(home_address, None, _ARP_REPEATS, now)
+            self._arps.announce(GratuitousArp(home_address, self.config.home_interface), now)
 
     def _announce_return(self, datagram: Datagram, home_address: IPv4Address, now: float) -> None:
         """The home agent's own gratuitous ARP with the mobile node's link address (§4.6)."""
         if datagram.link_address is None:
             self.counters["gratuitous-arps-omitted"] += 1  # the mobile node has sent its own
             return
-        self._gratuitous_arp(home_address, datagram.link_address, _ARP_REPEATS, now)
-
-    def _gratuitous_arp(
-        self, home_address: IPv4Address, link_address: bytes | None, repeats: int, now: float
-    ) -> None:
-        self._out.add(GratuitousArp(home_address, self.config.home_interface, link_address))
-        if repeats > 0:
-            self._arps[home_address] = (link_address, repeats - 1)
-            self._arp_timers.set(home_address, now + _ARP_INTERVAL)
+        arp = GratuitousArp(home_address, self.config.home_interface, datagram.link_address)
+        self._arps.announce(arp, now)
 
     def _reverse_tunnel(self, home_address: IPv4Address) -> bool:
         return any(binding.reverse_tunnel for binding in self._bindings.of(home_address))

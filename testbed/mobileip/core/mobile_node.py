@@ -21,6 +21,7 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discovery import Discovery
+from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
@@ -28,9 +29,6 @@ from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
-
-_ARP_REPEATS = 2
-_ARP_INTERVAL = 1.0  # "SHOULD be retransmitted a small number of times" (§4.6)
 
 
 class MobileNode:
@@ -45,8 +43,9 @@ class MobileNode:
         self.counters = Counter(dict.fromkeys(MOBILE_NODE, 0))
         self._out = Outbox()
         rng = rng or SystemRandom()
-        # Beside those of the registrar: agent (silent for too long), solicit, arp.
+        # Beside those of the registrar: agent (silent for too long), solicit.
         self._timers: Timers[str] = Timers()
+        self._arps = GratuitousArps(self._out)
         self._requester = Requester(config, clock, self.counters, rng)
         self._registrar = Registrar(
             self._requester, config.reverse_tunnel, self._timers, self._out, self.counters
@@ -56,7 +55,6 @@ class MobileNode:
         self._discovering = False
         self._register = True
         self._care_of_index = 0  # which of the agent's care-of addresses to try
-        self._arps_left = 0
 
     # What a connection manager says.
 
@@ -165,14 +163,14 @@ class MobileNode:
                 self._registrar.expired()
             elif timer == "agent":
                 self._agent_silent(now)
-            elif timer == "solicit":
-                self._solicit(now)
             else:
-                self._gratuitous_arp(now)
+                self._solicit(now)
+        self._arps.tick(now)
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        return self._timers.next()
+        due = (self._timers.next(), self._arps.next())
+        return min((when for when in due if when is not None), default=None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -275,6 +273,7 @@ class MobileNode:
         if self._discovery.is_home(agent):
             self._go_home(agent, now)
             return
+        self._arps.cancel(self.config.home_address)
         path = self._registrar.path = self._path_through(agent)
         registered = self._registrar.registered
         holds = registered is not None and registered.path == path
@@ -350,24 +349,15 @@ class MobileNode:
             router = next((each for each in agent.routers if each in self.config.home_prefix), None)
         self._registrar.use(UseHome(self._interface, router))
         self._out.event("at-home", agent=str(agent.address))
-        self._arps_left = 1 + _ARP_REPEATS
-        self._gratuitous_arp(now)
+        self._arps.announce(GratuitousArp(self.config.home_address, self._interface), now)
         if self._register:
             self._registrar.start(now)
-
-    def _gratuitous_arp(self, now: float) -> None:
-        path = self._registrar.path
-        if path is None or path.mode != "home":
-            return
-        self._out.add(GratuitousArp(self.config.home_address, self._interface))
-        self._arps_left -= 1
-        if self._arps_left > 0:
-            self._timers.set("arp", now + _ARP_INTERVAL)
 
     def _leave(self) -> None:
         """Forget all about the attachment."""
         self._registrar.leave()
         self._timers.clear()
+        self._arps.cancel(self.config.home_address)
         self._discovery.clear()
         self._interface = None
         self._discovering = False

@@ -261,7 +261,7 @@ def test_bindings_are_retained_replaced_removed_and_expire():
 @pytest.mark.parametrize(
     ("told", "modules"),
     [
-        (counters.FOREIGN_AGENT, ("foreign_agent", "advertiser")),
+        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser")),
         (counters.HOME_AGENT, ("home_agent", "advertiser")),
         (counters.MOBILE_NODE, ("mobile_node", "discovery", "registrar", "registration")),
     ],

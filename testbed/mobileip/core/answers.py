@@ -1,0 +1,79 @@
+"""What a foreign agent sends to mobile nodes (RFC 5944 §3.7.2.3, §3.7.3.2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+from ipaddress import IPv4Address
+
+from testbed.mobileip.core.advertiser import is_unicast
+from testbed.mobileip.core.api import Datagram, SendDatagram
+from testbed.mobileip.core.association import Associations, sign
+from testbed.mobileip.core.limits import OncePer
+from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
+from testbed.mobileip.wire.code import Code, describe
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RegistrationRequest
+
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+class Answers:
+    """Replies to requests: relayed ones and denials; `own` are the agent's addresses."""
+
+    def __init__(
+        self,
+        config: ForeignAgentConfig,
+        nodes: Associations,
+        own: Container[IPv4Address],
+        out: Outbox,
+        counters: Counter[str],
+    ) -> None:
+        self._config = config
+        self._nodes = nodes
+        self._own = own
+        self._out = out
+        self._counters = counters
+        self._denials: OncePer = OncePer(1.0)
+
+    def deny(
+        self, datagram: Datagram, request: RegistrationRequest, code: Code, now: float, why: str = ""
+    ) -> None:
+        """§3.7.2.3; once per second and mobile node at most (§3.7.2, RFC 3024 §4.2.1)."""
+        self._counters[f"denied-{code}"] += 1
+        if not self._denials.allow(request.home_address, now):
+            self._counters["denials-withheld"] += 1
+            return
+        lifetime = request.lifetime
+        if code == Code.FA_LIFETIME_TOO_LONG:
+            lifetime = self._config.registration_lifetime
+        reply = RegistrationReply(
+            code, lifetime, request.home_address, request.home_agent, request.identification
+        )
+        self._out.event(
+            "denied", home_address=str(request.home_address), code=int(code), reason=why or describe(code)
+        )
+        self.send(datagram, request.home_address, reply.encode())
+
+    def send(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
+        """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
+        association = self._nodes.choose(home_address)
+        if association is not None:
+            payload = sign(payload, MOBILE_FOREIGN, association)
+        source = datagram.destination
+        self._out.add(
+            SendDatagram(
+                Datagram(
+                    payload,
+                    source if source in self._own else self._config.address,
+                    PORT,
+                    home_address if is_unicast(home_address) else _BROADCAST,
+                    datagram.source_port,
+                    self._config.interface,
+                    link_address=datagram.link_address,
+                )
+            )
+        )

@@ -1,0 +1,40 @@
+"""What a home agent checks in a request besides authentication (RFC 5944 §3.8.2, RFC 3024 §4.3.1)."""
+
+from __future__ import annotations
+
+from testbed.mobileip.core.advertiser import is_unicast
+from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.association import Associations
+from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
+from testbed.mobileip.wire.code import Code
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+
+def check_request(
+    config: HomeAgentConfig,
+    datagram: Datagram,
+    request: RegistrationRequest,
+    nodes: Associations,
+) -> None:
+    """Whether an authentic request can be granted; `nodes`: all it serves. Raises Deny."""
+    if request.home_agent != config.address or config.is_broadcast(datagram.destination):
+        raise Deny(Code.HA_UNKNOWN_HOME_AGENT)
+    if request.flags & RequestFlag.X:
+        raise Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
+    if not config.serves(request.home_address):
+        raise Deny(Code.HA_PROHIBITED, "home address not supported")
+    if request.lifetime == 0:
+        return
+    care_of = request.care_of_address
+    if not is_unicast(care_of) or care_of in (request.home_address, config.address):
+        raise Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
+    if care_of in nodes:
+        raise Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
+    if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+        raise Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
+    wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
+    if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
+        raise Deny(Code.HA_REVERSE_TUNNEL_MANDATORY)
+    if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
+        raise Deny(Code.HA_REVERSE_TUNNEL_UNAVAILABLE)

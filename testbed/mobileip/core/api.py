@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Protocol
 
+from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.encapsulation import Encapsulation
+
 Clock = Callable[[float], float]
 """Maps the monotonic `now` to Unix time in seconds: the time of day of identifications (RFC 5944 §5.7.1)."""
 
@@ -44,6 +47,18 @@ class AgentMessage:
     link_address: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TunnelEnd:
+    """The other end of a tunnel, and how datagrams are carried to it and from it."""
+
+    address: IPv4Address
+    encapsulations: tuple[Encapsulation, ...] = (Encapsulation.IP_IN_IP,)
+    """What goes in has the first; what comes out may have any."""
+    local_port: int = PORT
+    remote_port: int = PORT
+    """The UDP ports of `Encapsulation.UDP`: ours, and the other end's as a NAT shows it to us."""
+
+
 # Effects: what a core asks its shell to do, in order.
 
 
@@ -63,10 +78,10 @@ class SendAgentMessage:
 
 @dataclass(frozen=True, slots=True)
 class SetBinding:
-    """Home agent: tunnel packets for `home_address` to each care-of address (replaces what was set)."""
+    """Home agent: tunnel packets for `home_address` to each end, a care-of address; replaces what was set."""
 
     home_address: IPv4Address
-    care_of_addresses: tuple[IPv4Address, ...]
+    ends: tuple[TunnelEnd, ...]
     reverse_tunnel: bool
 
 
@@ -101,7 +116,7 @@ class SetVisitor:
     """Foreign agent: deliver to and forward for a registered mobile node (RFC 5944 §3.7, §4.2.2)."""
 
     home_address: IPv4Address
-    home_agent: IPv4Address
+    home_agent: TunnelEnd
     care_of_address: IPv4Address
     interface: str
     link_address: bytes
@@ -121,7 +136,7 @@ class UseCoLocated:
 
     interface: str
     care_of_address: IPv4Address
-    home_agent: IPv4Address
+    home_agent: TunnelEnd
     reverse_tunnel: bool
 
 

@@ -21,6 +21,7 @@ from testbed.mobileip.core.api import (
     Remember,
     SendDatagram,
     SetVisitor,
+    TunnelEnd,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.counters import FOREIGN_AGENT
@@ -326,7 +327,7 @@ class ForeignAgent:
         self._out.add(
             SetVisitor(
                 visitor.home_address,
-                visitor.home_agent,
+                TunnelEnd(visitor.home_agent),
                 visitor.care_of_address,
                 self.config.interface,
                 visitor.link_address,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from testbed.mobileip.core.api import (
     Datagram,
     SendDatagram,
+    TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
     UseHome,
@@ -168,9 +169,8 @@ class Registrar:
             self._timers.set("expire", sent.at + granted)
             self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
         if path.mode == "co-located":
-            self.use(
-                UseCoLocated(path.interface, path.care_of_address, reply.home_agent, self._reverse_tunnel)
-            )
+            end = TunnelEnd(reply.home_agent)
+            self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel))
         elif path.agent is not None and path.agent_link_address is not None:
             self.use(UseForeignAgent(path.interface, path.agent, path.agent_link_address, True))
         self._out.event(

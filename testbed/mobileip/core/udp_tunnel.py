@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv4Address
+
 from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code
+from testbed.mobileip.wire.echo import REPLY as ECHO_REPLY
+from testbed.mobileip.wire.echo import REQUEST as ECHO_REQUEST
+from testbed.mobileip.wire.echo import Echo
+from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import (
@@ -16,6 +24,7 @@ from testbed.mobileip.wire.udp_tunnel import (
     MINIMAL,
     REPLY,
     REQUEST,
+    TunnelData,
     UdpTunnelReply,
     UdpTunnelRequest,
 )
@@ -39,13 +48,9 @@ def asked(request: RegistrationRequest) -> tuple[UdpTunnelRequest, bool] | None:
     return None
 
 
-def through_agent(request: RegistrationRequest) -> bool:
-    """Whether a mobile node registers its own care-of address through a foreign agent behind a NAT (§4.11)."""
-    found = asked(request)
-    return found is not None and found[0].through_agent and not found[1]
-
-
-def decide(config: HomeAgentConfig, datagram: Datagram, request: RegistrationRequest) -> UdpTunnelReply | None:
+def decide(
+    config: HomeAgentConfig, datagram: Datagram, request: RegistrationRequest
+) -> UdpTunnelReply | None:
     """The answer to what is asked for; None where none is due. Raises Deny.
 
     Whoever is answered by an assenting reply has a tunnel in UDP, and no other.
@@ -71,10 +76,60 @@ def decide(config: HomeAgentConfig, datagram: Datagram, request: RegistrationReq
     return UdpTunnelReply(forced=tunnel.force, keepalive=offer.keepalive)
 
 
+def _through_agent(request: RegistrationRequest) -> bool:
+    """Whether a mobile node registers its own care-of address through an agent behind a NAT (§4.11)."""
+    found = asked(request)
+    return found is not None and found[0].through_agent and not found[1]
+
+
 def _by_flags(flags: int) -> int:
     if flags & RequestFlag.GRE:
         return GRE
     return MINIMAL if flags & RequestFlag.MINIMAL else IP_IN_IP
+
+
+def udp_end(datagram: Datagram, request: RegistrationRequest, known: tuple[Binding, ...]) -> UdpEnd:
+    """Where the tunnel of an accepted request goes; `known` are the mobile node's bindings up to now."""
+    care_of = request.care_of_address
+    if not _through_agent(request):
+        return UdpEnd(care_of, datagram.source_port)
+    # §4.6: the source port is the foreign agent's. A renewal leaves the mobile node where it was.
+    ports = (
+        each.udp.port
+        for each in known
+        if each.udp is not None and (each.care_of_address, each.udp.asked) == (datagram.source, care_of)
+    )
+    return UdpEnd(care_of, next(ports, None), half_bound=True)
+
+
+def first_keepalive(
+    home_agent: IPv4Address, datagram: Datagram, bindings: BindingTable
+) -> tuple[IPv4Address, Binding, Datagram] | None:
+    """The keepalive that a binding waits for (§4.6): home address, the binding now, the echo's answer.
+
+    None for any other tunnel data. Only the port may differ from where the request came from (§6.1.2).
+    """
+    try:
+        message = TunnelData.decode(datagram.payload)
+        home_address, destination, echo = Echo.from_datagram(message.payload)
+    except WireError:
+        return None
+    if (message.next_header, destination, echo.type) != (IP_IN_IP, home_agent, ECHO_REQUEST):
+        return None
+    for binding in bindings.of(home_address):
+        udp = binding.udp
+        if udp is not None and udp.half_bound and binding.care_of_address == datagram.source:
+            bound = replace(binding, udp=UdpEnd(udp.asked, datagram.source_port))
+            inner = replace(echo, type=ECHO_REPLY).datagram(home_agent, home_address)
+            answer = Datagram(
+                TunnelData(IP_IN_IP, inner).encode(),
+                datagram.destination,
+                datagram.destination_port,
+                datagram.source,
+                datagram.source_port,
+            )
+            return home_address, bound, answer
+    return None
 
 
 def answered(reply: RegistrationReply, *, to_agent: bool) -> UdpTunnelReply | None:

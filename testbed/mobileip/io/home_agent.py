@@ -41,7 +41,7 @@ class HomeAgentRole(Role):
     def apply(self, effect: Effect) -> None:
         """Carry out SetBinding, ClearBinding and ProxyArp."""
         if isinstance(effect, SetBinding):
-            tunnel = Tunnel(effect.home_address, self._config.address, effect.care_of_addresses)
+            tunnel = Tunnel(effect.home_address, self._config.address, effect.ends)
             device = self.plane.set(tunnel)
             self._netlink.set_route(_host(effect.home_address), device)
             self._away.add(effect.home_address)

@@ -57,7 +57,7 @@ class MobileNodeRole(Role):
 
     def _use_co_located(self, use: UseCoLocated) -> None:
         device = self.plane.set(Tunnel(self._away.ip, use.care_of_address, (use.home_agent,)))
-        hop = self._netlink.hop(use.home_agent, use.care_of_address)
+        hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
         if hop is not None and (tunnel_mtu(hop.mtu) != self._mtu or device != self.plane.anchor):
             self._mtu = tunnel_mtu(hop.mtu)  # a device that is no anchor may be a new one
             self._netlink.set_link(device, mtu=self._mtu)
@@ -68,7 +68,7 @@ class MobileNodeRole(Role):
             # Without reverse tunnel packets take the way that registrations take, only not encapsulated.
             self._route(hop.interface, hop.gateway)
         else:
-            raise NodeError(f"no route from {use.care_of_address} to the home agent {use.home_agent}")
+            raise NodeError(f"no route from {use.care_of_address} to the home agent {use.home_agent.address}")
         self._forget_neighbour()
 
     def _use_foreign_agent(self, use: UseForeignAgent) -> None:

@@ -8,6 +8,8 @@ from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from testbed.mobileip.core.api import TunnelEnd
+
 DEVICE = "mip0"
 """The tunnel device every node has."""
 MTU = 1480
@@ -25,14 +27,14 @@ class Side(Enum):
 class Tunnel:
     """The tunnel of one mobile node.
 
-    Into it go datagrams to (home side) or from (visited side) `mobile`: one copy to each of `remotes`, with
-    `local` as outer source (RFC 5944 §4.2.3). Out of it come only datagrams that one of `remotes` sent to
-    `local` and that are from (home side; RFC 3024 §4.3.2) or to (visited side; RFC 5944 §4.2.2) `mobile`.
+    Into it go datagrams to (home side) or from (visited side) `mobile`: one copy to each of `ends`, with
+    `local` as outer source (RFC 5944 §4.2.3). Out of it come only datagrams that one of `ends` sent to
+    `local`, in one of its encapsulations (RFC 3024 §4.3.2), and that are from (home side; RFC 3024 §4.3.2) or to (visited side; RFC 5944 §4.2.2) `mobile`.
     """
 
     mobile: IPv4Address
     local: IPv4Address
-    remotes: tuple[IPv4Address, ...]
+    ends: tuple[TunnelEnd, ...]
 
 
 class PlaneError(Exception):

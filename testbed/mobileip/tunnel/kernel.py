@@ -85,9 +85,9 @@ class KernelPlane:
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns its device. Raises PlaneError."""
-        if len(tunnel.remotes) != 1:
-            raise PlaneError(f"kernel tunnels cannot send copies to {len(tunnel.remotes)} care-of addresses")
-        ends = (tunnel.local, tunnel.remotes[0])
+        if len(tunnel.ends) != 1:
+            raise PlaneError(f"kernel tunnels cannot send copies to {len(tunnel.ends)} care-of addresses")
+        ends = (tunnel.local, tunnel.ends[0].address)
         if self._tunnels.get(tunnel.mobile) != ends:
             self.remove(tunnel.mobile)
             try:

@@ -195,5 +195,5 @@ class TunPlane:
 
 
 def _set(tunnel: Tunnel) -> dict[str, Any]:
-    remotes = [str(remote) for remote in tunnel.remotes]
+    remotes = [str(end.address) for end in tunnel.ends]
     return {"set": str(tunnel.mobile), "local": str(tunnel.local), "remotes": remotes}

@@ -181,7 +181,7 @@ class World:
         elif isinstance(effect, SendAgentMessage):
             self._post(lambda: self._deliver_agent_message(core, effect.message))
         elif isinstance(effect, SetBinding):
-            self.bindings[effect.home_address] = effect.care_of_addresses
+            self.bindings[effect.home_address] = tuple(end.address for end in effect.ends)
         elif isinstance(effect, ClearBinding):
             del self.bindings[effect.home_address]
         elif isinstance(effect, ProxyArp):

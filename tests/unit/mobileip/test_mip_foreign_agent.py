@@ -22,7 +22,7 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import ClearVisitor, Datagram, SendAgentMessage, SetVisitor
+from testbed.mobileip.core.api import ClearVisitor, Datagram, SendAgentMessage, SetVisitor, TunnelEnd
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.foreign_agent import PENDING_PER_NODE, ForeignAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
@@ -131,7 +131,9 @@ def test_a_request_is_relayed_unchanged_and_its_reply_returned():
     assert (bench.out.source, bench.out.source_port) == (FA_ADDRESS, 434)
     assert (bench.out.destination, bench.out.destination_port) == (HOME_ADDRESS, 5434)
     assert (bench.out.interface, bench.out.link_address) == ("visited", MN_MAC)
-    assert bench.effects[0] == SetVisitor(HOME_ADDRESS, HOME_AGENT, FA_CARE_OF, "visited", MN_MAC, True)
+    assert bench.effects[0] == SetVisitor(
+        HOME_ADDRESS, TunnelEnd(HOME_AGENT), FA_CARE_OF, "visited", MN_MAC, True
+    )
     assert bench.fa.state(bench.now)["pending"] == []
 
 

@@ -28,6 +28,7 @@ from testbed.mobileip.core.api import (
     ProxyArp,
     SendAgentMessage,
     SetBinding,
+    TunnelEnd,
 )
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.home_agent import HomeAgent
@@ -115,7 +116,7 @@ def test_a_registration_sets_the_binding_and_the_arp_and_then_is_answered():
     assert reply.identification == bench.request.identification
     shown = [effect for effect in bench.effects if not hasattr(effect, "fields")]
     assert shown[:3] == [
-        SetBinding(HOME_ADDRESS, (CARE_OF,), True),
+        SetBinding(HOME_ADDRESS, (TunnelEnd(CARE_OF),), True),
         ProxyArp(HOME_ADDRESS, True),
         GratuitousArp(HOME_ADDRESS, "home"),
     ]
@@ -178,7 +179,7 @@ def test_without_s_a_new_care_of_address_replaces_the_old():
     bench.ask()
     other = A("192.0.2.9")
     bench.ask(care_of_address=other)
-    assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (other,), False)]
+    assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (TunnelEnd(other),), False)]
     assert not bench.of(ProxyArp)
 
 
@@ -187,10 +188,10 @@ def test_with_s_bindings_are_kept_and_expire_one_by_one():
     other = A("192.0.2.9")
     bench.ask(at=1, lifetime=100)
     assert bench.ask(at=2, care_of_address=other, flags=RequestFlag.SIMULTANEOUS, lifetime=50).code == 0
-    assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (CARE_OF, other), False)]
+    assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (TunnelEnd(CARE_OF), TunnelEnd(other)), False)]
     bench.ha.tick(52)
     bench.effects = bench.ha.effects()
-    assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (CARE_OF,), False)]
+    assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (TunnelEnd(CARE_OF),), False)]
     assert not bench.of(ClearBinding)
 
 

@@ -29,6 +29,7 @@ from testbed.mobileip.core.api import (
     Datagram,
     GratuitousArp,
     SendAgentMessage,
+    TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
     UseHome,
@@ -184,7 +185,7 @@ def test_acceptance_co_located():
     bench = Bench(reverse_tunnel=True)
     bench.attach()
     bench.reply(lifetime=100)
-    assert bench.of(*USES) == [UseCoLocated("hotel", CARE_OF, HOME_AGENT, True)]
+    assert bench.of(*USES) == [UseCoLocated("hotel", CARE_OF, TunnelEnd(HOME_AGENT), True)]
     assert bench.state() == "registered" and bench.state("lifetime_left") == 100
     registered = {
         "mode": "co-located", "care_of": "198.51.100.70", "agent": None, "home_agent": "10.0.1.2",

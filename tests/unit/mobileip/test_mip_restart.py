@@ -37,6 +37,7 @@ from testbed.mobileip.core.api import (
     SendAgentMessage,
     SetBinding,
     SetVisitor,
+    TunnelEnd,
 )
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign_agent import ForeignAgent
@@ -101,7 +102,7 @@ def test_a_home_agent_that_was_killed_accepts_no_replay_and_has_its_bindings():
     assert code(memory.effects()) == 0
     effects = memory.restart(2.0)
     assert [effect for effect in effects if isinstance(effect, (SetBinding, ProxyArp, GratuitousArp))] == [
-        SetBinding(HOME_ADDRESS, (CARE_OF,), False),
+        SetBinding(HOME_ADDRESS, (TunnelEnd(CARE_OF),), False),
         ProxyArp(HOME_ADDRESS, True),
         GratuitousArp(HOME_ADDRESS, "home"),
     ]
@@ -259,7 +260,7 @@ def test_a_foreign_agent_that_was_killed_has_its_visitors_and_says_that_it_reboo
     flags = RequestFlag.REVERSE_TUNNEL
     assert any(isinstance(effect, SetVisitor) for effect in visit(memory, 0.0, flags=flags))
     effects = memory.restart(100.0)
-    expected = SetVisitor(HOME_ADDRESS, HOME_AGENT, FA_CARE_OF, "visited", MN_MAC, True)
+    expected = SetVisitor(HOME_ADDRESS, TunnelEnd(HOME_AGENT), FA_CARE_OF, "visited", MN_MAC, True)
     assert [effect for effect in effects if isinstance(effect, SetVisitor)] == [expected]
     (visitor,) = memory.core.state(100.0)["visitors"]
     assert visitor["lifetime_left"] == 200.0

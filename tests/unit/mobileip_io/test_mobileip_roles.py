@@ -11,6 +11,7 @@ from testbed.mobileip.core.api import (
     ProxyArp,
     SetBinding,
     SetVisitor,
+    TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
     UseHome,
@@ -166,23 +167,23 @@ def test_it_starts_with_nothing_but_its_address(node, kernel):
 
 def test_co_located(node, kernel, plane):
     kernel.next_hop = Hop("ipsec0", None, 1400)
-    node.apply(UseCoLocated("hotel", COA, HA, True))
-    assert plane.tunnels == {MN: Tunnel(MN, COA, (HA,))}
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),))}
     assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
     assert kernel.rules == {Rule(200, 434)}
     assert kernel.links["mip0"] == 1380
 
 
 def test_co_located_without_reverse_tunnel(node, kernel):
-    node.apply(UseCoLocated("hotel", COA, HA, False))
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), False))
     assert kernel.routes == {(434, "0.0.0.0/0"): ("hotel", IPv4Address("198.51.100.65"), MN)}
     kernel.next_hop = None
     with pytest.raises(NodeError, match="no route"):
-        node.apply(UseCoLocated("hotel", COA, HA, False))
+        node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), False))
 
 
 def test_through_a_foreign_agent(node, kernel, plane):
-    node.apply(UseCoLocated("hotel", COA, HA, True))
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
     node.apply(UseForeignAgent("hotspot", FA, MAC, False))
     assert kernel.routes == {(434, "0.0.0.0/0"): ("hotspot", FA, MN)}
     assert kernel.neighbours == {("hotspot", FA): MAC}
@@ -202,7 +203,7 @@ def test_the_home_address_is_always_there(node, kernel):
 
     kernel.always = there
     for use in (
-        UseCoLocated("hotel", COA, HA, True),
+        UseCoLocated("hotel", COA, TunnelEnd(HA), True),
         UseHome("home", ROUTER),
         UseForeignAgent("hotspot", FA, MAC, True),
         UseHome("home", None),
@@ -214,7 +215,7 @@ def test_the_home_address_is_always_there(node, kernel):
 
 
 def test_at_home(node, kernel, plane):
-    node.apply(UseCoLocated("hotel", COA, HA, True))
+    node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
     node.apply(UseHome("home", ROUTER))
     assert kernel.given == {("home", AT_HOME)}
     assert kernel.routes == {(254, "0.0.0.0/0"): ("home", ROUTER, None)}
@@ -256,7 +257,7 @@ def test_strangers_are_kept_out(agent, kernel):
 
 
 def test_a_visitor(agent, kernel, plane):
-    agent.apply(SetVisitor(MN, HA, COA, "hotspot", MAC, True))
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, True))
     out_of_the_tunnel = Rule(150, 254, destination=MN, interface="mip0")
     assert kernel.rules == {STRANGERS, out_of_the_tunnel, Rule(100, 435, source=MN, interface="hotspot")}
     assert kernel.routes == {
@@ -264,8 +265,8 @@ def test_a_visitor(agent, kernel, plane):
         (435, "0.0.0.0/0"): ("mip0", None, None),
     }
     assert kernel.neighbours == {("hotspot", MN): MAC}
-    assert plane.tunnels == {MN: Tunnel(MN, COA, (HA,))}
-    agent.apply(SetVisitor(MN, HA, COA, "hotspot", MAC, False))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),))}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, False))
     assert kernel.rules == {STRANGERS, out_of_the_tunnel, Rule(100, 254, source=MN, interface="hotspot")}
     agent.apply(ClearVisitor(MN))
     assert kernel.rules == {STRANGERS}
@@ -276,7 +277,7 @@ def test_a_visitor(agent, kernel, plane):
 
 
 def test_a_co_located_visitor_needs_no_tunnel_here(agent, kernel, plane):
-    agent.apply(SetVisitor(MN, HA, IPv4Address("198.51.100.9"), "hotspot", MAC, True))
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), IPv4Address("198.51.100.9"), "hotspot", MAC, True))
     assert not plane.tunnels
     assert Rule(100, 254, source=MN, interface="hotspot") in kernel.rules
 
@@ -299,9 +300,9 @@ def home(kernel, plane, monkeypatch):
 def test_a_binding(home, kernel, plane):
     others = {("home", IPv4Address("192.0.2.200"))}  # of somebody else
     assert kernel.proxies == others
-    home.apply(SetBinding(MN, (COA, FA), True))
+    home.apply(SetBinding(MN, (TunnelEnd(COA), TunnelEnd(FA)), True))
     home.apply(ProxyArp(MN, True))
-    assert plane.tunnels == {MN: Tunnel(MN, HA, (COA, FA))}
+    assert plane.tunnels == {MN: Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA)))}
     assert kernel.routes == {(254, "192.0.2.100/32"): ("mip0", None, None)}
     assert kernel.proxies == others | {("home", MN)}
     home.apply(ClearBinding(MN))
@@ -312,7 +313,7 @@ def test_a_binding(home, kernel, plane):
 
 
 def test_stopping_gives_everything_back(home, kernel, plane):
-    home.apply(SetBinding(MN, (COA,), True))
+    home.apply(SetBinding(MN, (TunnelEnd(COA),), True))
     home.apply(ProxyArp(MN, True))
     home.stop()
     assert not plane.tunnels
@@ -363,13 +364,13 @@ def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
     for name in ("mip0", "mip1"):
         statistics(tmp_path, name, 5)
     plane = KernelPlane(Side.HOME, kernel, tmp_path)
-    assert plane.set(Tunnel(MN, HA, (COA,))) == "mip0"
-    assert plane.set(Tunnel(other, HA, (COA,))) == "mip0"
+    assert plane.set(Tunnel(MN, HA, (TunnelEnd(COA),))) == "mip0"
+    assert plane.set(Tunnel(other, HA, (TunnelEnd(COA),))) == "mip0"
     assert kernel.devices == {"mip0": (HA, COA, 1480)}
     refuse = Rule(160, None, interface="mip0")
     allow = Rule(150, 254, source=MN, interface="mip0")
     assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip0")}
-    assert plane.set(Tunnel(MN, HA, (FA,))) == "mip1"
+    assert plane.set(Tunnel(MN, HA, (TunnelEnd(FA),))) == "mip1"
     assert allow not in kernel.rules
     assert plane.counters()["decapsulated"] == 10
     plane.remove(MN)
@@ -383,13 +384,13 @@ def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):
     statistics(tmp_path, "mip0", 0)
     plane = KernelPlane(Side.VISITED, kernel, tmp_path)
-    plane.set(Tunnel(MN, COA, (HA,)))
+    plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert Rule(150, 254, destination=MN, interface="mip0") in kernel.rules
     with pytest.raises(PlaneError, match="copies"):
-        plane.set(Tunnel(MN, COA, (HA, FA)))
+        plane.set(Tunnel(MN, COA, (TunnelEnd(HA), TunnelEnd(FA))))
     kernel.without_ipip = True
     with pytest.raises(PlaneError):
-        plane.set(Tunnel(MN, COA, (FA,)))
+        plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
     plane.close()
 
 
@@ -399,7 +400,7 @@ def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
     role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, tmp_path))
     role.start()
     assert kernel.given == {("lo", AWAY)}
-    role.apply(UseCoLocated("hotel", COA, HA, True))
+    role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
     assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
     role.stop()
     assert not kernel.given
@@ -412,7 +413,7 @@ def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_
         kernel.devices[name] = None
     plane = KernelPlane(Side.VISITED, kernel, tmp_path)
     assert set(kernel.devices) == {"lo", "mipsink0"}
-    plane.set(Tunnel(MN, COA, (HA,)))
+    plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert not plane.check()
     (tmp_path / "mip0" / "statistics").rmdir()
     (tmp_path / "mip0").rmdir()

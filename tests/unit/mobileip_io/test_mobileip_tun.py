@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel import tun
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 
@@ -53,8 +54,8 @@ def plane(monkeypatch, tmp_path):
     monkeypatch.setattr(tun, "DEVICE", "lo")
     monkeypatch.setattr(os, "posix_spawn", spawn_another)
     plane = Plane(Side.HOME, None)
-    plane.set(Tunnel(MN, HA, (COA,)))
-    plane.set(Tunnel(OTHER, HA, (COA,)))
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
+    plane.set(Tunnel(OTHER, HA, (TunnelEnd(COA),)))
     yield plane
     plane.close()
 
@@ -153,5 +154,5 @@ def test_a_late_answer_is_not_taken_for_another(plane, monkeypatch):
     plane.check()
     process = plane.process
     os.kill(process, signal.SIGSTOP)
-    plane.set(Tunnel(MN, HA, (COA, HA)))
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(HA))))
     assert plane.known() == 2

@@ -29,7 +29,8 @@ class Tunnel:
 
     Into it go datagrams to (home side) or from (visited side) `mobile`: one copy to each of `ends`, with
     `local` as outer source (RFC 5944 §4.2.3). Out of it come only datagrams that one of `ends` sent to
-    `local`, in one of its encapsulations (RFC 3024 §4.3.2), and that are from (home side; RFC 3024 §4.3.2) or to (visited side; RFC 5944 §4.2.2) `mobile`.
+    `local`, in one of its encapsulations (RFC 3024 §4.3.2), and that are from (home side; RFC 3024 §4.3.2)
+    or to (visited side; RFC 5944 §4.2.2) `mobile`.
     """
 
     mobile: IPv4Address

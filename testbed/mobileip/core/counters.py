@@ -14,8 +14,10 @@ AGENT = (
     "solicitations-not-answered-rate",
     "solicitations-received",
 )
+UDP_TUNNEL = ("keepalives-answered", "keepalives-sent", "mappings-lost")
 FOREIGN_AGENT = (
     *AGENT,
+    *UDP_TUNNEL,
     "denials-withheld",
     "replies-received",
     "replies-relayed",
@@ -28,6 +30,7 @@ MOBILE_NODE = (
     "agent-messages-ignored",
     "agents-lost",
     "agents-without-reverse-tunnel",
+    *UDP_TUNNEL,
     "registrations-expired",
     "replies-received",
     "requests-sent",

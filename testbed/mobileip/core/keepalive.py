@@ -19,8 +19,8 @@ from testbed.mobileip.wire.udp_tunnel import IP_IN_IP, TunnelData
 
 SHORTEST = 10.0
 """Seconds between two keepalives at least (§4.10)."""
-RETRIES = 3
-"""Keepalives sent again, after one second, two and four, until the mapping is taken for lost."""
+RETRIES = 2
+"""Keepalives sent again, after one second and two more; four seconds later the mapping is taken for lost."""
 IDENTIFIER = 434
 """Of our echo requests: by it the kernel hands us their replies."""
 
@@ -36,7 +36,9 @@ class _Tunnel:
 class Keepalives:
     """Of the tunnels that have their non-home end here, by home address."""
 
-    def __init__(self, counters: Counter[str]) -> None:
+    def __init__(self, default: float, counters: Counter[str]) -> None:
+        """`default` is the interval, in seconds, where the home agent says none."""
+        self._default = default
         self._counters = counters
         self._tunnels: dict[IPv4Address, _Tunnel] = {}
         self._shorter: dict[IPv4Address, tuple[Datagram, float]] = {}
@@ -53,23 +55,26 @@ class Keepalives:
         ends: tuple[IPv4Address, IPv4Address, str | None],
         interval: float,
         sent: float,
-    ) -> None:
+    ) -> float:
         """Keep a tunnel alive, of whose `ends` something was last `sent` to the other one.
 
-        `ends` are our address, the home agent's, and the interface; `interval` is in seconds. Where a mapping
-        was lost between the same ends, the shorter interval chosen then remains.
+        `ends` are our address, the home agent's, and the interface; `interval` is what the home agent says,
+        in seconds, 0 for none. Returns the interval that applies: where a mapping was lost between the same
+        ends, the shorter one chosen then.
         """
+        interval = interval or self._default
         source, home_agent, interface = ends
         outer = Datagram(b"", source, PORT, home_agent, PORT, interface)
-        at, shorter = self._shorter.get(home_address, (outer, interval))
-        if at != outer:  # §4.10: elsewhere there is another NAT
-            del self._shorter[home_address]
-            shorter = interval
-        interval = max(SHORTEST, min(interval, shorter))
+        at, shorter = self._shorter.pop(home_address, (outer, interval))
+        if at == outer and shorter < interval:  # §4.10: elsewhere there is another NAT
+            self._shorter[home_address] = outer, shorter
+            interval = shorter
+        interval = max(SHORTEST, interval)
         known = self._tunnels.get(home_address)
         sequence = known.sequence if known else 0
         self._tunnels[home_address] = _Tunnel(outer, interval, sequence=sequence)
         self._timers.set(home_address, sent + interval)
+        return interval
 
     def probe(self, home_address: IPv4Address, now: float) -> None:
         """Send a keepalive at the next tick: the other end waits for the first (§4.4)."""
@@ -79,6 +84,11 @@ class Keepalives:
         """The tunnel is not used any more."""
         self._tunnels.pop(home_address, None)
         self._timers.cancel(home_address)
+
+    def clear(self) -> None:
+        """No tunnel is used any more."""
+        self._tunnels.clear()
+        self._timers.clear()
 
     def deadline(self) -> float | None:
         """When `tick` has something to do next."""
@@ -104,11 +114,12 @@ class Keepalives:
             tunnel.unanswered += 1
         return due, lost
 
-    def shorten(self, home_address: IPv4Address) -> None:
-        """Let keepalives between these ends come twice as often as up to now, within `SHORTEST`."""
+    def shorten(self, home_address: IPv4Address) -> float:
+        """Let keepalives between these ends come twice as often, within `SHORTEST`; returns the interval."""
         tunnel = self._tunnels[home_address]
         tunnel.interval = max(SHORTEST, tunnel.interval / 2)
         self._shorter[home_address] = tunnel.outer, tunnel.interval
+        return tunnel.interval
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a tunnel data message, the reply to a keepalive maybe; anything else is the data plane's."""

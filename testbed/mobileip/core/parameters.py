@@ -194,6 +194,10 @@ class ForeignAgentConfig:
             self.prefix_length is None or 0 <= self.prefix_length <= 32,
             f"the prefix length must be 0 to 32, not {self.prefix_length}",
         )
+        _require(
+            not self.udp_tunnel or self.reverse_tunnel is not ReverseTunnel.REFUSED,
+            "behind a NAT a foreign agent cannot do without reverse tunnels",
+        )
         _require_keepalive(self.keepalive)
 
 

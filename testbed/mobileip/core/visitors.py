@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Clock, Datagram, Record
+from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import lifetime_left
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 
@@ -47,11 +48,20 @@ class Visitor:
     lifetime: int
     """As granted."""
     since: float
+    keepalive: int | None = None
+    """Seconds between keepalives, 0 for the default, of a tunnel in UDP; None: the tunnel is not in UDP."""
 
     @property
     def expires(self) -> float | None:
         """When its registration ends; None: never."""
         return None if self.lifetime == INFINITE_LIFETIME else self.since + self.lifetime
+
+    @property
+    def end(self) -> TunnelEnd:
+        """The other end of its tunnel."""
+        if self.keepalive is None:
+            return TunnelEnd(self.home_agent)
+        return TunnelEnd(self.home_agent, (Encapsulation.UDP,))
 
     @property
     def reverse_tunnel(self) -> bool:
@@ -71,6 +81,7 @@ class Visitor:
             "care_of": str(self.care_of_address),
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
+            "udp_tunnel": self.keepalive is not None,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
         }
@@ -84,6 +95,7 @@ class Visitor:
             "flags": self.flags,
             "lifetime": self.lifetime,
             "since": clock(self.since),
+            "keepalive": self.keepalive,
         }
 
     @classmethod
@@ -97,4 +109,5 @@ class Visitor:
             int(record["flags"]),
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
+            None if record.get("keepalive") is None else int(record["keepalive"]),
         )

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
-from testbed.mobileip.wire.authentication import MOBILE_HOME
+from testbed.mobileip.wire.authentication import MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -28,6 +29,8 @@ def check_form(request: RegistrationRequest, own: Collection[IPv4Address]) -> No
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
     if not any(extension.type == MOBILE_HOME for extension in request.extensions):
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing proves it to the home agent")
+    if not in_order(request.extensions):
+        raise Deny(Code.FA_POORLY_FORMED_REQUEST, "an authentication precedes the Mobile-Home one")
     if home_address in own:
         raise Deny(Code.FA_PROHIBITED, "home address is the agent's own")
     if not is_unicast(request.home_agent) or request.home_agent in own:
@@ -46,13 +49,15 @@ def check_service(config: ForeignAgentConfig, datagram: Datagram, request: Regis
     if request.lifetime == 0:
         return  # what is well-formed and ends a registration is always relayed (§3.7)
     care_of = request.care_of_address
-    if not request.flags & RequestFlag.DECAPSULATION and care_of != config.care_of:
-        raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
-    if not is_unicast(care_of) or care_of == request.home_address:
+    if request.flags & RequestFlag.DECAPSULATION:
+        if not is_unicast(care_of) or care_of == request.home_address or config.is_never_co_located(care_of):
+            raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
+    elif care_of != config.care_of:
         raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
     if request.lifetime > config.registration_lifetime:
         raise Deny(Code.FA_LIFETIME_TOO_LONG)
-    if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+    ours = care_of == config.care_of  # with any other the mobile node is the end of the tunnel itself
+    if ours and not available(request.flags, config.encapsulations):
         raise Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
     # RFC 3519 §4.5: a NAT translates all addresses, as far as is known.
     mandatory = config.reverse_tunnel is ReverseTunnel.REQUIRED or config.udp_tunnel

@@ -8,10 +8,18 @@ from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
+from testbed.mobileip.core.discards import Discards
+from testbed.mobileip.core.encapsulations import advertisement_bits
 from testbed.mobileip.core.limits import TokenBucket
 from testbed.mobileip.core.parameters import Advertising, ForeignAgentConfig, HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
+from testbed.mobileip.wire.agent_advertisement import (
+    COMMON_TRAFFIC,
+    NO_COMMON_TRAFFIC,
+    AgentAdvertisement,
+    AgentFlag,
+    MobilityAgentExtension,
+)
 from testbed.mobileip.wire.error import WireError
 
 ALL_SYSTEMS = IPv4Address("224.0.0.1")
@@ -33,14 +41,16 @@ def home_agent_advertisement(config: HomeAgentConfig, sequence: int) -> AgentAdv
     return AgentAdvertisement(
         config.advertising.lifetime,
         ((config.advertised_address or config.address, 0),),
-        MobilityAgentExtension(sequence, config.lifetime, AgentFlag.HOME_AGENT),
+        MobilityAgentExtension(
+            sequence, config.lifetime, AgentFlag.HOME_AGENT | advertisement_bits(config.encapsulations)
+        ),
         (config.home_prefix.prefixlen,),
     )
 
 
 def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy: bool) -> AgentAdvertisement:
     """What a foreign agent says of itself (RFC 5944 §2.1.1)."""
-    flags = AgentFlag.FOREIGN_AGENT
+    flags = AgentFlag.FOREIGN_AGENT | advertisement_bits(config.encapsulations)
     if config.registration_required:
         flags |= AgentFlag.REGISTRATION_REQUIRED
     if config.reverse_tunnel is not ReverseTunnel.REFUSED:
@@ -54,6 +64,8 @@ def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy:
         ((config.address, 0),),
         MobilityAgentExtension(sequence, config.registration_lifetime, flags, (config.care_of,)),
         None if config.prefix_length is None else (config.prefix_length,),
+        # Where nobody has to register, neighbours on the link may use us as any router (§2.1).
+        NO_COMMON_TRAFFIC if config.registration_required else COMMON_TRAFFIC,
     )
 
 
@@ -67,6 +79,7 @@ class Advertiser:
         advertising: Advertising,
         build: Callable[[int], AgentAdvertisement],
         counters: Counter[str],
+        discards: Discards,
         rng: Random,
     ) -> None:
         self.interface = interface
@@ -78,6 +91,7 @@ class Advertiser:
         self._advertising = advertising
         self._build = build
         self._counters = counters
+        self._discards = discards
         self._rng = rng
         self._last_multicast: float | None = None
         self._answers = TokenBucket(_ANSWERS_PER_SECOND, _ANSWERS_PER_SECOND)
@@ -96,10 +110,10 @@ class Advertiser:
         try:
             agent_solicitation.check(message.payload)
         except WireError as error:
-            self._counters[f"solicitations-discarded-{error.reason}"] += 1
+            self._discards.agent_message("solicitations-discarded", error.reason, message, now)
             return []
         if message.interface != self.interface or message.ttl != 1:  # §2.2: it comes from the link
-            self._counters["solicitations-discarded-not-from-link"] += 1
+            self._discards.agent_message("solicitations-discarded", "not-from-link", message, now)
             return []
         self._counters["solicitations-received"] += 1
         if message.link_address is None or not is_unicast(message.source):

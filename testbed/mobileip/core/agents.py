@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import AgentMessage
+from testbed.mobileip.core.encapsulations import advertised
 from testbed.mobileip.wire.agent_advertisement import (
     AgentAdvertisement,
     AgentFlag,
     MobilityAgentExtension,
 )
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 MAX_AGENTS = 32
 """Agents remembered at once, so that a flood of advertisements takes no room."""
@@ -64,6 +66,11 @@ class Agent:
         return self.address == home_agent or any(
             address in home_prefix for address in (self.address, *self.routers)
         )
+
+    @property
+    def encapsulations(self) -> tuple[Encapsulation, ...]:
+        """What it offers beside IP in IP."""
+        return advertised(self.mobility.flags)
 
     def has(self, flag: AgentFlag) -> bool:
         """Whether the advertisement has `flag` set."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Record, TunnelEnd
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -68,9 +69,9 @@ class Binding:
 
     @property
     def end(self) -> TunnelEnd | None:
-        """Where its tunnel goes; None while that is not known."""
+        """The end of the tunnel, with what was agreed on; None while it is not known."""
         if self.udp is None:
-            return TunnelEnd(self.care_of_address)
+            return TunnelEnd(self.care_of_address, agreed(self.flags))
         if self.udp.port is None:
             return None
         return TunnelEnd(self.care_of_address, (Encapsulation.UDP,), remote_port=self.udp.port)
@@ -83,7 +84,9 @@ class Binding:
             "lifetime_left": lifetime_left(self.expires, now),
             "co_located": self.co_located,
             "reverse_tunnel": self.reverse_tunnel,
-            "udp": self.udp and {"asked": str(self.udp.asked), "port": self.udp.port},
+            "encapsulation": (Encapsulation.UDP if self.udp else agreed(self.flags)[0]).value,
+            "port": self.udp and self.udp.port,
+            "asked": str(self.udp.asked) if self.udp else None,
         }
 
     def record(self, clock: Clock) -> Record:

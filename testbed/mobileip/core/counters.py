@@ -9,8 +9,8 @@ AGENT = (
     "advertisements-sent",
     "advertisements-sent-unicast",
     "agent-messages-ignored",
+    "discards-not-reported",
     "requests-received",
-    "solicitations-discarded-not-from-link",
     "solicitations-not-answered-rate",
     "solicitations-received",
 )
@@ -30,6 +30,7 @@ MOBILE_NODE = (
     "agent-messages-ignored",
     "agents-lost",
     "agents-without-reverse-tunnel",
+    "discards-not-reported",
     *UDP_TUNNEL,
     "registrations-expired",
     "replies-received",

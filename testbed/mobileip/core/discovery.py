@@ -10,6 +10,7 @@ from random import Random
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.agents import Agent, AgentList
 from testbed.mobileip.core.api import AgentMessage
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.wire import agent_advertisement, agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
@@ -17,7 +18,7 @@ from testbed.mobileip.wire.error import WireError
 
 ALL_MOBILITY_AGENTS = IPv4Address("224.0.0.11")
 INITIAL_SOLICITATIONS = 3
-"""Solicitations at one per second before their interval doubles."""
+"""Solicitations at one per second; the interval after the last of them has doubled already (§2.4)."""
 MAX_SOLICITATION_INTERVAL = 60.0
 
 
@@ -32,12 +33,14 @@ class Discovery:
         config: MobileNodeConfig,
         home_agent: Callable[[], IPv4Address],
         counters: Counter[str],
+        discards: Discards,
         rng: Random,
     ) -> None:
         self.current: Agent | None = None
         self._config = config
         self._home_agent = home_agent
         self._counters = counters
+        self._discards = discards
         self._rng = rng
         self._agents = AgentList()
         self._solicitations = 0
@@ -63,7 +66,7 @@ class Discovery:
         self._counters["solicitations-sent"] += 1
         self._solicitations += 1
         # The exponent is bounded because a search may last for years.
-        doublings = min(16, max(0, self._solicitations - INITIAL_SOLICITATIONS))
+        doublings = min(16, max(0, self._solicitations + 1 - INITIAL_SOLICITATIONS))
         interval = min(2.0**doublings, MAX_SOLICITATION_INTERVAL)
         message = AgentMessage(
             agent_solicitation.encode(), self._config.home_address, ALL_MOBILITY_AGENTS, interface
@@ -82,7 +85,7 @@ class Discovery:
         try:
             agent = Agent.from_message(message, now)
         except WireError as error:
-            self._counters[f"advertisements-discarded-{error.reason}"] += 1
+            self._discards.agent_message("advertisements-discarded", error.reason, message, now)
             return None
         if agent is None or not is_unicast(agent.address):
             self._counters["agent-messages-ignored"] += 1

@@ -24,6 +24,7 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.counters import FOREIGN_AGENT
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
@@ -32,7 +33,7 @@ from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
-from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
+from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -56,6 +57,7 @@ class ForeignAgent:
         self._clock = clock
         self.counters = Counter(dict.fromkeys(FOREIGN_AGENT, 0))
         self._out = Outbox()
+        self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.own_addresses | {config.address, config.care_of}
@@ -71,6 +73,7 @@ class ForeignAgent:
             config.advertising,
             lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
             self.counters,
+            self._discards,
             rng or SystemRandom(),
         )
 
@@ -90,9 +93,9 @@ class ForeignAgent:
             else:
                 raise Discard("type")
         except WireError as error:
-            self.counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
-            self.counters[f"discarded-{discard}"] += 1
+            self._discards.datagram(str(discard), datagram, now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Answer a solicitation; advertisements of other agents are no business of ours."""
@@ -271,7 +274,8 @@ class ForeignAgent:
                 raise
             self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
             raise Discard("poorly-formed-reply") from error
-        if not any(extension.type == MOBILE_HOME for extension in reply.extensions):
+        proven = any(extension.type == MOBILE_HOME for extension in reply.extensions)
+        if not proven or not in_order(reply.extensions):
             self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
             raise Discard("poorly-formed-reply")
         if request.home_agent in self._home_agents and request.lifetime:

@@ -6,7 +6,9 @@ from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
+from testbed.mobileip.wire.authentication import in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
@@ -22,16 +24,18 @@ def check_request(
         raise Deny(Code.HA_UNKNOWN_HOME_AGENT)
     if request.flags & RequestFlag.X:
         raise Deny(Code.HA_POORLY_FORMED_REQUEST, "reserved bit set")
+    if not in_order(request.extensions):
+        raise Deny(Code.HA_POORLY_FORMED_REQUEST, "an authentication precedes the Mobile-Home one")
     if not config.serves(request.home_address):
         raise Deny(Code.HA_PROHIBITED, "home address not supported")
     if request.lifetime == 0:
         return
     care_of = request.care_of_address
-    if not is_unicast(care_of) or care_of in (request.home_address, config.address):
+    if not is_unicast(care_of) or care_of == request.home_address or config.is_never_care_of(care_of):
         raise Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
     if care_of in nodes:
         raise Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
-    if request.flags & (RequestFlag.MINIMAL | RequestFlag.GRE):
+    if not available(request.flags, config.encapsulations):
         raise Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
     wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
     if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:

@@ -25,6 +25,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.counters import HOME_AGENT
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_admission import check_request
@@ -52,6 +53,7 @@ class HomeAgent:
         self.counters = Counter(dict.fromkeys(HOME_AGENT, 0))
         self._clock = clock
         self._out = Outbox()
+        self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
@@ -65,6 +67,7 @@ class HomeAgent:
                 config.advertising,
                 partial(home_agent_advertisement, config),
                 self.counters,
+                self._discards,
                 rng or SystemRandom(),
             )
 
@@ -77,9 +80,9 @@ class HomeAgent:
         try:
             self._receive_request(datagram, now)
         except WireError as error:
-            self.counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
-            self.counters[f"discarded-{discard}"] += 1
+            self._discards.datagram(str(discard), datagram, now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Answer a solicitation on the home link; anything else is no business of a home agent."""
@@ -178,7 +181,7 @@ class HomeAgent:
             self._replay.accept(request.home_address, identification, unix_time)
             fresh = True
             check_request(self.config, datagram, request, self._nodes)
-            answer = decide(self.config, datagram, request)
+            answer = decide(self.config, datagram, request, self._nodes)
             code, lifetime = self._accept(datagram, request, answer, now)
         except Deny as denial:
             code, lifetime, answer = denial.code, min(request.lifetime, self.config.lifetime), None
@@ -290,17 +293,14 @@ class HomeAgent:
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
         if not had_bindings and len(self._bindings) >= self.config.bindings:
             raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
-        lifetime = min(request.lifetime, self.config.lifetime)
-        udp = None
+        lifetime, udp = min(request.lifetime, self.config.lifetime), None
         if answer is not None and answer.assents and self.config.udp_tunnel is not None:
-            care_of = datagram.source
-            if care_of in self._nodes or care_of == self.config.address:
-                raise Deny(Code.HA_PROHIBITED, "the source address cannot be a care-of address")
-            udp = udp_end(datagram, request, self._bindings.of(home_address))
+            care_of, udp = datagram.source, udp_end(datagram, request, self._bindings.of(home_address))
             lifetime = min(lifetime, self.config.udp_tunnel.lifetime)
-        before, ends = self._bindings.care_of_addresses(home_address), self._bindings.ends(home_address)
-        if retain and care_of not in before and len(before) >= self.config.simultaneous:
+        others = {*self._bindings.care_of_addresses(home_address)} - {care_of}
+        if retain and len(others) >= self.config.simultaneous:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
+        before = self._bindings.ends(home_address)
         reverse_before = self._reverse_tunnel(home_address)
         binding = Binding(care_of, request.identification, request.flags, lifetime, now, udp)
         self._bindings.add(home_address, binding, retain)
@@ -309,7 +309,7 @@ class HomeAgent:
             "binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime, **also
         )
         after = self._bindings.ends(home_address)
-        if after != ends or reverse_before != self._reverse_tunnel(home_address):
+        if after != before or reverse_before != self._reverse_tunnel(home_address):
             self._bindings_changed(home_address)
         if not had_bindings:
             self._stand_in(home_address, now)

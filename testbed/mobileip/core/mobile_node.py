@@ -20,6 +20,7 @@ from testbed.mobileip.core.api import (
     UseHome,
 )
 from testbed.mobileip.core.counters import MOBILE_NODE
+from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.keepalive import Keepalives
@@ -31,6 +32,9 @@ from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.udp_tunnel import DATA
+
+_REPAIRED = (Code.FA_LIFETIME_TOO_LONG, Code.FA_ENCAPSULATION_UNAVAILABLE)
+"""Refusals of a foreign agent after which it is asked again, for less."""
 
 
 class MobileNode:
@@ -48,12 +52,13 @@ class MobileNode:
         # Beside those of the registrar: agent (silent for too long), solicit.
         self._timers: Timers[str] = Timers()
         self._arps = GratuitousArps(self._out)
-        self._requester = Requester(config, clock, self.counters, rng)
         self._keepalives = Keepalives(config.keepalive, self.counters)
+        discards = Discards(self._out, self.counters)
+        self._requester = Requester(config, clock, self.counters, discards, rng)
         self._registrar = Registrar(
             self._requester, config.reverse_tunnel, self._timers, self._out, self.counters, self._keepalives
         )
-        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, rng)
+        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, discards, rng)
         self._interface: str | None = None
         self._discovering = False
         self._register = True
@@ -120,7 +125,15 @@ class MobileNode:
             raise ValueError("there is no registration to renew")
         self._renew(now)
 
-    # What arrives, what is due, what is reported.
+    # What becomes of requests, what arrives, what is due, what is reported.
+
+    def departed(self, now: float) -> None:
+        """The last request left this node at `now`, perhaps later than it was to."""
+        self._registrar.departed(now)
+
+    def held_back(self) -> None:
+        """The last request still waits inside this node, for ARP say; `departed` may follow."""
+        self._registrar.held_back()
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a reply, or what came out of a tunnel in UDP: the reply to a keepalive maybe."""
@@ -128,7 +141,7 @@ class MobileNode:
             self._keepalives.receive(datagram, now)
             return
         code = self._registrar.receive(datagram, now)
-        if code is not None and from_foreign_agent(code) and code != Code.FA_LIFETIME_TOO_LONG:
+        if code is not None and from_foreign_agent(code) and code not in _REPAIRED:
             self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
@@ -307,6 +320,7 @@ class MobileNode:
             agent.address,
             agent.link_address,
             agent.mobility.registration_lifetime,
+            agent.encapsulations,
         )
 
     def _try_elsewhere(self, now: float) -> None:

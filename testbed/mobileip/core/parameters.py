@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.core.auth import ALGORITHMS
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 INFINITE_LIFETIME = 0xFFFF
+ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
+"""What agents support beside IP in IP, unless their configuration says otherwise."""
 _BROADCAST = IPv4Address("255.255.255.255")
+
+
+def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
+    """The addresses of a link that no host has: of the network itself, and its directed broadcast."""
+    return () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -114,6 +122,8 @@ class HomeAgentConfig:
     """How to advertise on the home link; None not to."""
     advertised_address: IPv4Address | None = None
     """Its address on the home link where that is not `address`."""
+    own_addresses: frozenset[IPv4Interface] = frozenset()
+    """All its addresses, with the prefixes of their links: none may be a care-of address (code 134)."""
     lifetime: int = 600
     """The longest lifetime granted."""
     bindings: int = 10_000
@@ -123,6 +133,8 @@ class HomeAgentConfig:
     replay_tolerance: float = 7.0
     """How far an identification's timestamp may be from the clock (RFC 5944 §5.7.1)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """Supported beside IP in IP; any other that is asked for: code 139."""
     udp_tunnel: UdpTunnelling | None = UdpTunnelling()
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
@@ -145,8 +157,16 @@ class HomeAgentConfig:
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""
         prefix = self.home_prefix
-        edges = () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
-        return address in prefix and address != self.address and address not in edges
+        return address in prefix and address != self.address and address not in edges(prefix)
+
+    def is_never_care_of(self, address: IPv4Address) -> bool:
+        """Whether, as far as this node knows its links, no other node can have this address."""
+        own = self.own_addresses
+        return (
+            address == self.address
+            or address in edges(self.home_prefix)
+            or any(address == each.ip or address in edges(each.network) for each in own)
+        )
 
     def is_broadcast(self, address: IPv4Address) -> bool:
         """Whether this is a broadcast address on the home link."""
@@ -164,7 +184,8 @@ class ForeignAgentConfig:
     care_of: IPv4Address
     """The care-of address it offers; requests are relayed from it."""
     own_addresses: frozenset[IPv4Address] = frozenset()
-    """Further addresses of its own: none may be a home agent (code 194) or a home address (code 65)."""
+    """Further addresses of its own: none may be a home agent (code 194), a home address (code 65) or a
+    co-located care-of address (code 77)."""
     prefix_length: int | None = None
     """Of the visited link, for the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
     advertising: Advertising = Advertising()
@@ -177,6 +198,8 @@ class ForeignAgentConfig:
     keepalive: int = 110
     """Seconds between the keepalives of such a tunnel, unless the home agent says others (RFC 3519 §4.9)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     pending: int = 100
     """Requests awaiting a reply at once; beyond: code 66."""
     visitors: int = 1000
@@ -200,6 +223,18 @@ class ForeignAgentConfig:
         )
         _require_keepalive(self.keepalive)
 
+    @property
+    def prefix(self) -> IPv4Network | None:
+        """The prefix of the visited link, where it is known."""
+        if self.prefix_length is None:
+            return None
+        return IPv4Network((self.address, self.prefix_length), strict=False)
+
+    def is_never_co_located(self, address: IPv4Address) -> bool:
+        """Whether no mobile node can have this address of its own on the visited link."""
+        own = self.own_addresses | {self.address, self.care_of}
+        return address in own or (self.prefix is not None and address in edges(self.prefix))
+
 
 @dataclass(frozen=True, slots=True)
 class MobileNodeConfig:
@@ -217,6 +252,8 @@ class MobileNodeConfig:
     """Asked for at each registration."""
     reverse_tunnel: bool = False
     """The T bit (RFC 3024); agents that do not offer it are passed over."""
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+    """Asked for by the M or G bit where a foreign agent offers it, and always without a foreign agent."""
     udp_tunnel: UdpTunnel = UdpTunnel.OFF
     keepalive: int = 110
     """Seconds between keepalives of a tunnel in UDP, unless the home agent says others (RFC 3519 §4.9)."""

@@ -14,6 +14,7 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
@@ -112,6 +113,18 @@ class Registrar:
             deregister=deregister,
         )
 
+    def departed(self, now: float) -> None:
+        """The last request left this node at `now`: what follows is counted from there on (§3.6.3)."""
+        self._postpone(self._requester.departed(now))
+
+    def held_back(self) -> None:
+        """The last request still waits inside this node for its next hop's link address."""
+        self._postpone(self._requester.held_back())
+
+    def _postpone(self, repeat: float | None) -> None:
+        if repeat is not None and self._requester.sent is not None:
+            self._timers.set("request", repeat)
+
     def timed_out(self) -> bool:
         """Whether the request due again has gone unanswered so often that something else is to be tried."""
         if self._requester.sent is None:
@@ -184,13 +197,14 @@ class Registrar:
             care_of=str(path.care_of_address),
             agent=str(path.agent) if path.agent else None,
             home_agent=str(reply.home_agent),
+            encapsulation=agreed(sent.flags)[0].value,
             lifetime=granted,
             renewal=renewal,
             requested=round(sent.at, 6),
         )
 
     def _use_co_located(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
-        path, end = sent.path, TunnelEnd(reply.home_agent)
+        path, end = sent.path, TunnelEnd(reply.home_agent, agreed(sent.flags))
         # RFC 3519 §3.1.1: without an assenting answer to what was asked there is no tunnel in UDP.
         answer = answered(reply, to_agent=False) if sent.udp_tunnel else None
         in_udp = answer is not None and answer.assents

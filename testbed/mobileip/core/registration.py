@@ -10,12 +10,15 @@ from random import Random
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
+from testbed.mobileip.core.discards import Discards
+from testbed.mobileip.core.encapsulations import request_bits
+from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import Stamper
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
-from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -23,11 +26,19 @@ from testbed.mobileip.wire.udp_tunnel import IP_IN_IP, UdpTunnelRequest
 
 MINIMUM_INTERVAL = 1.0
 """Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
+HELD_BACK = 3.0
+"""Seconds a request may wait for its next hop before it is taken for lost: three ARP requests long."""
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
 _REPAIRABLE = frozenset(
-    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+    (
+        Code.HA_IDENTIFICATION_MISMATCH,
+        Code.HA_UNKNOWN_HOME_AGENT,
+        Code.FA_LIFETIME_TOO_LONG,
+        Code.FA_ENCAPSULATION_UNAVAILABLE,
+        Code.HA_ENCAPSULATION_UNAVAILABLE,
+    )
 )
 
 
@@ -45,6 +56,8 @@ class Path:
     agent_link_address: bytes | None = None
     lifetime_limit: int = INFINITE_LIFETIME
     """What the agent accepts."""
+    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
+    """What the agent offers beside IP in IP; without an agent the mobile node's own."""
     agent_behind_nat: bool = False
     """The U bit of its advertisements (RFC 3519 §3.4)."""
 
@@ -58,7 +71,8 @@ class Sent:
     lifetime: int
     """As asked for; 0 in a deregistration."""
     at: float
-    udp_tunnel: bool = False
+    flags: int
+    udp_tunnel: bool
     """Whether a tunnel in UDP is asked for."""
 
 
@@ -69,7 +83,14 @@ class _NoMatch(Exception):
 class Requester:
     """Makes requests, says when to repeat them, authenticates replies; what to ask is decided elsewhere."""
 
-    def __init__(self, config: MobileNodeConfig, clock: Clock, counters: Counter[str], rng: Random) -> None:
+    def __init__(
+        self,
+        config: MobileNodeConfig,
+        clock: Clock,
+        counters: Counter[str],
+        discards: Discards,
+        rng: Random,
+    ) -> None:
         self.home_agent = config.home_agent
         """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
         self.sent: Sent | None = None
@@ -79,12 +100,15 @@ class Requester:
         self._config = config
         self._clock = clock
         self._counters = counters
+        self._discards = discards
         self._stamper = Stamper(rng)
         self._home = Associations((config.security,))
         self._agents = Associations(config.foreign_agents)
         self._last_sent: float | None = None
+        self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
+        self._plain = False  # IP in IP alone, as an agent has refused anything else
 
     @property
     def clock_offset(self) -> float:
@@ -100,11 +124,29 @@ class Requester:
     def moved(self) -> None:
         """The link layer reports a move: the next request may be sent at once, its round trip is unknown."""
         self._last_sent = None
+        self._plain = False
         self._first_timeout = MINIMUM_INTERVAL
 
     def earliest(self, now: float) -> float:
-        """When the next request may be sent; without a move not within a second of the last (§3.6)."""
+        """When the next request may be sent; without a move not within a second of the last (§3.6.3)."""
         return now if self._last_sent is None else max(now, self._last_sent + MINIMUM_INTERVAL)
+
+    def departed(self, now: float) -> float | None:
+        """The last request left this node at `now`, and the link may have made it wait until then.
+
+        Returns when to send the next if no reply comes; None when no request since a move has been sent.
+        """
+        if self._last_sent is None:
+            return None
+        self._last_sent = max(self._last_sent, now)
+        return self._last_sent + self._interval
+
+    def held_back(self) -> float | None:
+        """The last request waits for its next hop: another would leave together with it.
+
+        Returns when to send the next all the same; None as for `departed`.
+        """
+        return None if self._last_sent is None else self._last_sent + max(HELD_BACK, self._interval)
 
     def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:
         """A new request for `path`, and when to send the next if no reply comes.
@@ -119,6 +161,8 @@ class Requester:
         udp_tunnel = not deregister and self._wants_udp_tunnel(path)
         if (config.reverse_tunnel and not deregister) or udp_tunnel:  # RFC 3519 §3.1.5
             flags |= RequestFlag.REVERSE_TUNNEL
+        if config.encapsulation in path.encapsulations and not (deregister or self._plain):
+            flags |= request_bits(config.encapsulation)
         # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
         tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
         request = RegistrationRequest(
@@ -133,11 +177,12 @@ class Requester:
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now, udp_tunnel)
+        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
-        repeat = now + self._timeout
+        self._interval = self._timeout
+        repeat = now + self._interval
         limit = float(min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL)
         self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
@@ -163,10 +208,10 @@ class Requester:
         try:
             sent, reply = self._match(datagram)
         except (WireError, AuthenticationError) as error:
-            self._counters[f"discarded-{error.reason}"] += 1
+            self._discards.datagram(error.reason, datagram, now)
             return None
         except _NoMatch as error:
-            self._counters[f"discarded-{error}"] += 1
+            self._discards.datagram(str(error), datagram, now)
             return None
         self.sent = None
         self.unanswered = 0
@@ -184,6 +229,8 @@ class Requester:
             raise _NoMatch("identification")
         if reply.home_address != self._config.home_address:
             raise _NoMatch("home-address")
+        if not in_order(reply.extensions):
+            raise _NoMatch("authentication-order")
         agent = sent.path.agent
         if agent is not None and agent in self._agents:
             self._agents.authenticate(datagram.payload, reply.extensions, MOBILE_FOREIGN, agent)
@@ -210,6 +257,8 @@ class Requester:
             self._counters["resynchronisations"] += 1
         elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
+        elif reply.code in (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE):
+            self._plain = True  # RFC 3024 §4.1.2 a
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and reply.code in _REPAIRABLE:
             return 0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -57,16 +58,15 @@ class Visitor:
         return None if self.lifetime == INFINITE_LIFETIME else self.since + self.lifetime
 
     @property
-    def end(self) -> TunnelEnd:
-        """The other end of its tunnel."""
-        if self.keepalive is None:
-            return TunnelEnd(self.home_agent)
-        return TunnelEnd(self.home_agent, (Encapsulation.UDP,))
-
-    @property
     def reverse_tunnel(self) -> bool:
         """Whether its packets are to be tunnelled to its home agent (RFC 3024 §4.2.2)."""
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
+
+    @property
+    def end(self) -> TunnelEnd:
+        """The home agent as the end of its tunnel, with the encapsulations that were agreed on."""
+        in_udp = self.keepalive is not None
+        return TunnelEnd(self.home_agent, (Encapsulation.UDP,) if in_udp else agreed(self.flags))
 
     @property
     def co_located(self) -> bool:
@@ -81,7 +81,7 @@ class Visitor:
             "care_of": str(self.care_of_address),
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
-            "udp_tunnel": self.keepalive is not None,
+            "encapsulation": self.end.encapsulations[0].value,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
         }

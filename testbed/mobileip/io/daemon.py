@@ -86,8 +86,10 @@ def run_home_agent(file: Path, control: Path | None) -> None:
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
-    """Find the agent's address on the home link, where mobile nodes register at another."""
-    ours = [each.ip for interface, each in netlink.addresses() if interface == core.home_interface]
+    """Add what the node itself knows: its addresses, and which is the agent's on the home link."""
+    addresses = netlink.addresses()
+    core = replace(core, own_addresses=frozenset(each for _, each in addresses))
+    ours = [each.ip for interface, each in addresses if interface == core.home_interface]
     if not ours or core.address in ours:
         return core
     suitable = next((each for each in ours if each in core.home_prefix), ours[0])

@@ -12,7 +12,7 @@ from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 
 REVERSE_TABLE = 435
 """The routes of those whose packets are tunnelled back; of the device mip0, 436 of mip1 and so on."""
-VISITOR, STRANGER = 100, 200
+VISITOR, NEIGHBOUR, STRANGER = 100, 190, 200
 """Preferences of the rules for what comes from the visited link."""
 TUNNELLED = 150
 """Preference of the rules for what comes out of the tunnel: to a visitor, before IPsec's rules (220)."""
@@ -27,14 +27,18 @@ class ForeignAgentRole(Role):
         self.listens = (config.interface,)
         self._config = config
         self._visitors: dict[IPv4Address, tuple[SetVisitor, list[Rule]]] = {}
-        self._stranger = Rule(STRANGER, None, interface=config.interface)
+        self._rules = [Rule(STRANGER, None, interface=config.interface)]
+        if not config.registration_required and config.prefix is not None:
+            # Advertised as Code 0 (§2.1): who has an address of the link finds a router in us.
+            self._rules.append(Rule(NEIGHBOUR, MAIN, source=config.prefix, interface=config.interface))
 
     def start(self) -> None:
         """Refuse what comes from the visited link, too."""
         super().start()
         for address in self._netlink.fixed_neighbours(self._config.interface):
             self._netlink.delete_neighbour(self._config.interface, address)
-        self._netlink.add_rule(self._stranger)
+        for rule in self._rules:
+            self._netlink.add_rule(rule)
 
     def apply(self, effect: Effect) -> None:
         """Carry out SetVisitor and ClearVisitor."""
@@ -48,22 +52,28 @@ class ForeignAgentRole(Role):
         if known is not None and known[0] == visitor:
             return  # a renewal
         address = visitor.home_address
-        self._netlink.set_neighbour(visitor.interface, address, visitor.link_address)
+        for own in _addresses(visitor, self._config):
+            self._netlink.set_neighbour(visitor.interface, own, visitor.link_address)
         self._netlink.set_route(IPv4Network(address), visitor.interface)
         table = MAIN
         rules = []
-        if visitor.care_of_address == self._config.care_of:  # else it is co-located, and decapsulates itself
+        if not _co_located(visitor, self._config):  # else it is itself the end of the tunnel
             device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
             rules.append(Rule(TUNNELLED, MAIN, destination=address, interface=device))
             if visitor.reverse_tunnel:
                 table = REVERSE_TABLE + int(device.removeprefix("mip"))
                 self._netlink.set_route(DEFAULT, device, table=table)
         rules.append(Rule(VISITOR, table, source=address, interface=visitor.interface))
+        if _co_located(visitor, self._config):
+            # What it tunnels itself, and what it sends from there untunnelled (§4.2.2).
+            rules.append(Rule(VISITOR, MAIN, source=visitor.care_of_address, interface=visitor.interface))
         for rule in rules:
             self._netlink.add_rule(rule)
         for rule in known[1] if known is not None else ():
             if rule not in rules:
                 self._netlink.delete_rule(rule)
+        for own in _addresses(known[0], self._config) - _addresses(visitor, self._config) if known else ():
+            self._netlink.delete_neighbour(visitor.interface, own)
         self._visitors[address] = (visitor, rules)
 
     def _clear(self, address: IPv4Address) -> None:
@@ -74,7 +84,8 @@ class ForeignAgentRole(Role):
         for rule in rules:
             self._netlink.delete_rule(rule)
         self._netlink.delete_route(IPv4Network(address))
-        self._netlink.delete_neighbour(visitor.interface, address)
+        for own in _addresses(visitor, self._config):
+            self._netlink.delete_neighbour(visitor.interface, own)
         self.plane.remove(address)
 
     def stop(self) -> None:
@@ -82,3 +93,12 @@ class ForeignAgentRole(Role):
         for address in list(self._visitors):
             self._clear(address)
         self._netlink.clean()
+
+
+def _co_located(visitor: SetVisitor, config: ForeignAgentConfig) -> bool:
+    return visitor.care_of_address != config.care_of
+
+
+def _addresses(visitor: SetVisitor, config: ForeignAgentConfig) -> set[IPv4Address]:
+    """The addresses of a visitor on the link, for which broadcasting ARP is forbidden (§4.2.2)."""
+    return {visitor.home_address, *([visitor.care_of_address] if _co_located(visitor, config) else ())}

@@ -53,7 +53,7 @@ class Rule:
 
     preference: int
     table: int | None
-    source: IPv4Address | None = None
+    source: IPv4Address | IPv4Network | None = None
     destination: IPv4Address | None = None
     interface: str | None = None
     """The incoming interface; the rule works, and stays, also while there is none of that name."""
@@ -243,7 +243,8 @@ class Netlink:
     def _rule(self, command: str, rule: Rule) -> None:
         more: dict[str, Any] = {}
         if rule.source is not None:
-            more |= {"src": str(rule.source), "src_len": 32}
+            source = IPv4Network(rule.source)
+            more |= {"src": str(source.network_address), "src_len": source.prefixlen}
         if rule.destination is not None:
             more |= {"dst": str(rule.destination), "dst_len": 32}
         if rule.interface is not None:
@@ -281,7 +282,9 @@ class Netlink:
         table = message.get_attr("FRA_TABLE")
         preference = message.get_attr("FRA_PRIORITY") or 0
         interface = message.get_attr("FRA_IIFNAME")
-        self.delete_rule(Rule(preference, table or None, address("FRA_SRC"), address("FRA_DST"), interface))
+        source = address("FRA_SRC")
+        network = None if source is None else IPv4Network((source, message["src_len"]))
+        self.delete_rule(Rule(preference, table or None, network, address("FRA_DST"), interface))
 
     # -- neighbours --------------------------------------------------------------------------------------
 

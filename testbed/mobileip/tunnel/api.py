@@ -36,6 +36,8 @@ class Tunnel:
     mobile: IPv4Address
     local: IPv4Address
     ends: tuple[TunnelEnd, ...]
+    broadcasts: tuple[IPv4Address, ...] = ()
+    """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
 
 
 class PlaneError(Exception):

@@ -8,10 +8,18 @@ import socket
 import struct
 import time
 
-HEADER = 20
-TTL = 64
+from testbed.mobileip.wire.encapsulation import IP_HEADER, Carrier, Encapsulation
+from testbed.mobileip.wire.gre import Gre
+from testbed.mobileip.wire.ip_in_ip import IpInIp
+from testbed.mobileip.wire.minimal import Minimal
+
 BUFFER = 4 << 20
-LARGEST = 0xFFFF - HEADER
+CARRIERS: dict[str, type[Carrier]] = {
+    Encapsulation.IP_IN_IP.value: IpInIp,
+    Encapsulation.GRE.value: Gre,
+    Encapsulation.MINIMAL.value: Minimal,
+}
+"""Encapsulations that raw sockets carry."""
 PMTU_LIFETIME = 600.0
 """Seconds until a learnt path MTU is forgotten and found anew (RFC 1191 §6.3)."""
 
@@ -24,41 +32,43 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 
 class Path:
-    """One way through a tunnel: the outer header (RFC 2003 §3.1), and the path's MTU as far as known."""
+    """One way through a tunnel, in one encapsulation, and its MTU as far as known."""
 
-    def __init__(self, endpoint: Endpoint, remote: str) -> None:
+    def __init__(self, endpoint: Endpoint, remote: str, fallback: Path | None = None) -> None:
         self.endpoint = endpoint
         self.socket = endpoint.socket
         self.users = 0
         self.address = (remote, 0)
         packed = socket.inet_aton(remote)
         self.remote = int.from_bytes(packed, "big")
-        # The kernel fills in length, identification and checksum; TOS and DF will be the inner header's.
-        self.header = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, TTL, 4, 0, socket.inet_aton(endpoint.local), packed
-        )
-        self.mtu = LARGEST
+        carrier = endpoint.carrier(socket.inet_aton(endpoint.local), packed)
+        self.encode = carrier.encode
+        self.overhead = carrier.overhead
+        self.fallback = fallback
+        """The way in IP in IP, for what this encapsulation cannot carry."""
+        self.largest = self.mtu = 0xFFFF - self.overhead
         """The largest inner datagram."""
         self._expires = 0.0
 
     def learn(self, mtu: int) -> None:
         """Note that outer packets may have `mtu` bytes only ("tunnel soft state", RFC 2003 §5)."""
-        if mtu > HEADER:
-            self.mtu = min(self.mtu, max(68, mtu - HEADER))
+        if mtu > self.overhead:
+            self.mtu = min(self.mtu, max(68, mtu - self.overhead))
             self._expires = time.monotonic() + PMTU_LIFETIME
 
     def fits(self, size: int) -> bool:
         """Whether an inner datagram of `size` bytes may be tried; forgets an MTU learnt long ago."""
         if size > self.mtu and time.monotonic() > self._expires:
-            self.mtu = LARGEST
+            self.mtu = self.largest
         return size <= self.mtu
 
 
 class Endpoint:
-    """A local tunnel address: the socket that sends from it and receives at it."""
+    """A local tunnel address and an encapsulation: the socket that sends from it and receives at it."""
 
-    def __init__(self, local: str) -> None:
+    def __init__(self, local: str, carrier: type[Carrier]) -> None:
         self.local = local
+        self.carrier = carrier
         self.paths: dict[str, Path] = {}
         self.accepted: set[tuple[int, int]] = set()
         """Outer source and inner address of the mobile node, of what may come out of a tunnel here."""
@@ -68,7 +78,7 @@ class Endpoint:
         self._fragmenter: socket.socket | None = None
 
     def _open(self) -> socket.socket:
-        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_IPIP)
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self.carrier.protocol)
         # The care-of address may be a moment away from being configured, or already be gone.
         raw.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
@@ -89,9 +99,14 @@ class Endpoint:
             self._fragmenter.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
         return self._fragmenter
 
-    def path(self, remote: str) -> Path:
+    def send_fragments(self, packet: memoryview | bytes, address: tuple[str, int]) -> None:
+        """Send a packet that is too large for its way; raises OSError."""
+        self.fragmenter.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, packet[1])
+        self.fragmenter.sendto(packet[IP_HEADER:], address)
+
+    def path(self, remote: str, fallback: Path | None = None) -> Path:
         """The path to `remote`, shared by the mobile nodes that are there."""
-        path = self.paths.get(remote) or self.paths.setdefault(remote, Path(self, remote))
+        path = self.paths.get(remote) or self.paths.setdefault(remote, Path(self, remote, fallback))
         path.users += 1
         return path
 
@@ -106,3 +121,27 @@ class Endpoint:
         self.socket.close()
         if self._fragmenter is not None:
             self._fragmenter.close()
+
+
+class Local:
+    """A local tunnel address, with an endpoint for every encapsulation.
+
+    So also what was not agreed on arrives here, and is discarded in silence (RFC 3024 §4.3.2).
+    """
+
+    def __init__(self, address: str) -> None:
+        self.endpoints = {name: Endpoint(address, carrier) for name, carrier in CARRIERS.items()}
+        self.users = 0
+
+    def path(self, remote: str, encapsulation: str) -> Path:
+        """The path to `remote`; where minimal encapsulation cannot be used, IP in IP is."""
+        fallback = None
+        if encapsulation == Encapsulation.MINIMAL.value:
+            fallback = self.path(remote, Encapsulation.IP_IN_IP.value)
+        return self.endpoints[encapsulation].path(remote, fallback)
+
+    def release(self, path: Path) -> None:
+        """One mobile node less uses `path`."""
+        if path.fallback is not None:
+            self.release(path.fallback)
+        path.endpoint.release(path)

@@ -195,5 +195,12 @@ class TunPlane:
 
 
 def _set(tunnel: Tunnel) -> dict[str, Any]:
-    remotes = [str(end.address) for end in tunnel.ends]
-    return {"set": str(tunnel.mobile), "local": str(tunnel.local), "remotes": remotes}
+    return {
+        "set": str(tunnel.mobile),
+        "local": str(tunnel.local),
+        "ends": [
+            {"address": str(end.address), "encapsulations": [each.value for each in end.encapsulations]}
+            for end in tunnel.ends
+        ],
+        "broadcasts": [str(address) for address in tunnel.broadcasts],
+    }

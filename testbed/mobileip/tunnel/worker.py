@@ -1,4 +1,4 @@
-"""The process behind the `tun` data plane: a TUN device on one side, raw protocol-4 sockets on the other.
+"""The process behind the `tun` data plane: a TUN device on one side, raw sockets on the other.
 
 `tun.TunPlane` starts it, as `python -S -P -m testbed.mobileip.tunnel.worker TUN-FD CONTROL-FD home|visited`.
 It imports little, so that it is small, and shares its interpreter with no other work. It ends when the
@@ -18,11 +18,16 @@ import struct
 import sys
 from typing import Any
 
-from testbed.mobileip.tunnel.endpoint import HEADER, Endpoint, Path
+from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path
 from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
+from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.minimal import is_fragment
 
 BURST = 64
 CONTROL_SIZE = 0x10000
+MULTICAST = 0xE0000000
+"""224.0.0.0, which stands for every group where destinations are listed."""
 
 SOL_RAW, ICMP_FILTER = 255, 1
 ERROR = struct.Struct("=IBBBxII")
@@ -55,15 +60,18 @@ class Worker:
         self.tun = tun
         self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
-        self.endpoints: dict[str, Endpoint] = {}
+        self.locals: dict[str, Local] = {}
         self.by_fd: dict[int, Endpoint] = {}
         self.mobiles: dict[int, tuple[Path, ...]] = {}
-        # What goes in lies in the buffer behind room for the outer header: inner source, inner destination.
-        self.inner = struct.Struct("!32xII").unpack_from
+        self.accepting: dict[int, tuple[str, list[tuple[Endpoint, tuple[int, int]]]]] = {}
+        """For each mobile node the local address, and what it added to the `accepted` of endpoints."""
+        # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
+        self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
         self.mobile_at = 1 if home_side else 0
         # What comes out: outer source, and the inner address that must be the mobile node's.
-        self.outer = struct.Struct("!12xI16xI" if home_side else "!12xI20xI").unpack_from
-        self.buffer = bytearray(HEADER + 0x10000)
+        self.outer = struct.Struct("!12xI").unpack_from
+        self.mobile = struct.Struct("!12xI" if home_side else "!16xI").unpack_from
+        self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
         self.icmp = open_icmp()
         self.epoll = select.epoll()
@@ -91,10 +99,9 @@ class Worker:
         """Take a burst of datagrams from the device and send each into its tunnels."""
         buffer, view, count = self.buffer, self.view, self.count
         inner, mobile_at, find = self.inner, self.mobile_at, self.mobiles.get
-        tun, into = self.tun, (view[HEADER:],)
+        tun, into = self.tun, (view[ROOM:],)
         readv = os.readv
         packets = size = 0
-        last: Path | None = None
         for _ in range(BURST):
             try:
                 length = readv(tun, into)
@@ -105,29 +112,23 @@ class Worker:
                 break
             addresses = inner(buffer)
             paths = find(addresses[mobile_at])
-            if paths is None or buffer[HEADER] >> 4 != 4:  # also what the kernel sends by IPv6
+            if paths is None or buffer[ROOM] >> 4 != 4:  # also what the kernel sends by IPv6
                 count["unknown"] += 1
                 continue
-            if not buffer[28]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
+            if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 count["ttl"] += 1
                 continue
-            for path in paths:
-                if addresses[0] == path.remote:  # RFC 2003 §3.2, RFC 5944 §4.2.3
+            for way in paths:
+                if addresses[0] == way.remote:  # RFC 2003 §3.2, RFC 5944 §4.2.3
                     count["loop"] += 1
                     continue
+                path = way.fallback if way.fallback is not None and is_fragment(buffer, ROOM) else way
                 if length > path.mtu and not path.fits(length):
                     self.too_big(length, path)
-                    last = None
                     continue
-                if path is not last:
-                    buffer[:HEADER] = path.header
-                    last = path
-                buffer[1] = buffer[21]  # TOS
-                buffer[6] = buffer[26] & 0x40  # Don't Fragment
                 try:
-                    path.socket.sendto(view[: HEADER + length], path.address)
+                    path.socket.sendto(path.encode(view, ROOM, length), path.address)
                 except OSError as error:
-                    last = None
                     if not self.send_failed(error, length, path):
                         continue
                 packets += 1
@@ -137,46 +138,40 @@ class Worker:
 
     def decapsulate(self, endpoint: Endpoint) -> None:
         """Take a burst of datagrams that arrived at `endpoint` out of their tunnels, if they may."""
-        buffer, view, count = self.buffer, self.view, self.count
-        receive, outer, accepted = endpoint.socket.recv_into, self.outer, endpoint.accepted
+        view, count, outer, mobile = self.view, self.count, self.outer, self.mobile
+        receive, decode, accepted = endpoint.socket.recv_into, endpoint.carrier.decode, endpoint.accepted
         tun, write = self.tun, os.write
         packets = size = 0
         for _ in range(BURST):
             try:
-                length = receive(buffer)
+                length = receive(view)
             except BlockingIOError:
                 break
             except OSError:  # what an ICMP message said about an earlier packet
                 self.read_errors(endpoint)
                 continue
-            if buffer[0] != 0x45:  # options in the outer header
-                length = self.strip_options(length)
-            if length < 2 * HEADER or buffer[HEADER] >> 4 != 4:
-                count["malformed"] += 1
+            try:
+                datagram = decode(view[:length])
+            except WireError as error:
+                count[error.reason] += 1
                 continue
-            if outer(buffer) not in accepted:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
-                count["refused"] += 1
+            source, address = outer(view)[0], mobile(datagram)[0]
+            multicast = address >> 28 == MULTICAST >> 28
+            if (source, MULTICAST if multicast else address) not in accepted:
+                count["refused"] += 1  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
                 continue
-            if not buffer[28]:
+            if not datagram[8]:
                 count["ttl"] += 1
                 continue
             try:
-                write(tun, view[HEADER:length])
+                write(tun, datagram)
             except OSError:  # no IP datagram after all, or the device is down
                 count["failed"] += 1
                 continue
             packets += 1
-            size += length - HEADER
+            size += len(datagram)
         count["decapsulated"] += packets
         count["decapsulated-bytes"] += size
-
-    def strip_options(self, length: int) -> int:
-        """Move the inner datagram to where it begins without options; returns the length, 0 for nonsense."""
-        header = (self.buffer[0] & 15) * 4
-        if not HEADER <= header <= length:
-            return 0
-        self.view[HEADER : length - header + HEADER] = bytes(self.view[header:length])
-        return length - header + HEADER
 
     # -- what goes wrong on the way ----------------------------------------------------------------------
 
@@ -188,9 +183,7 @@ class Worker:
                 self.too_big(length, path)
                 return False
             try:  # the error may have been about an earlier packet
-                self.buffer[:HEADER] = path.header
-                self.buffer[1], self.buffer[6] = self.buffer[21], self.buffer[26] & 0x40
-                path.socket.sendto(self.view[: HEADER + length], path.address)
+                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
                 return True
             except OSError:
                 pass
@@ -199,14 +192,13 @@ class Worker:
 
     def too_big(self, length: int, path: Path) -> None:
         """Refuse the datagram in the buffer, or send it in fragments (RFC 2003 §5.1)."""
-        datagram = bytes(self.view[HEADER : HEADER + length])
-        if datagram[6] & 0x40:
+        if self.buffer[ROOM + 6] & 0x40:
             self.count["too-big"] += 1
-            self.send_icmp(datagram, TOO_BIG, path.mtu)
+            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), TOO_BIG, path.mtu)
             return
+        path = path.fallback or path
         try:
-            path.endpoint.fragmenter.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, datagram[1])
-            path.endpoint.fragmenter.sendto(datagram, path.address)
+            path.endpoint.send_fragments(path.encode(self.view, ROOM, length), path.address)
             self.count["fragmented"] += 1
         except OSError:
             self.count["failed"] += 1
@@ -221,15 +213,29 @@ class Worker:
             path = endpoint.paths.get(address[0])
             for level, kind, data in ancillary:
                 if level == socket.IPPROTO_IP and kind == IP_RECVERR and path is not None:
-                    self.learn(path, quote, *ERROR.unpack_from(data))
+                    self.learn(path, memoryview(quote), *ERROR.unpack_from(data))
 
     def learn(
-        self, path: Path, quote: bytes, number: int, origin: int, kind: int, code: int, info: int, _data: int
+        self,
+        path: Path,
+        quote: memoryview,
+        number: int,
+        origin: int,
+        kind: int,
+        code: int,
+        info: int,
+        _data: int,
     ) -> None:
         """Take one entry of an error queue."""
         if number == errno.EMSGSIZE:
             path.learn(info)
-        if origin != ORIGIN_ICMP or len(quote) < 2 * HEADER + 8:
+        if origin != ORIGIN_ICMP:
+            return
+        try:
+            datagram = path.endpoint.carrier.decode(quote)
+        except WireError:
+            datagram = b""
+        if len(datagram) < IP_HEADER + 8:
             return  # the router quoted too little of the datagram to find its sender
         if kind == UNREACHABLE and code in (NET_UNREACHABLE, TOO_BIG):
             relayed = code
@@ -238,7 +244,7 @@ class Worker:
         else:
             return
         self.count["relayed-errors"] += 1
-        self.send_icmp(quote[HEADER:], relayed, path.mtu if relayed == TOO_BIG else 0)
+        self.send_icmp(bytes(datagram), relayed, path.mtu if relayed == TOO_BIG else 0)
 
     def send_icmp(self, datagram: bytes, code: int, mtu: int) -> None:
         """Send Destination Unreachable to the sender of `datagram`."""
@@ -275,42 +281,70 @@ class Worker:
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
-        """`{"set": mobile, "local": …, "remotes": […]}`, `{"remove": mobile}` or `{"counters": true}`."""
+        """`set` a tunnel, `remove` the one of a mobile node, or report the `counters`.
+
+        `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
+        `{"address": …, "encapsulations": […]}`; `{"remove": mobile}`; `{"counters": true}`.
+        """
         if "set" in request:
-            self.set(request["set"], request["local"], request["remotes"])
+            self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
         elif "remove" in request:
             self.remove(request["remove"])
         else:
             reply.update(self.count)
 
-    def set(self, mobile: str, local: str, remotes: list[str]) -> None:
-        """Set up or replace a tunnel; without `remotes` take it down."""
-        if not remotes:
+    def set(self, mobile: str, local: str, ends: list[dict[str, Any]], broadcasts: list[str]) -> None:
+        """Set up or replace a tunnel; without `ends` take it down."""
+        if not ends:
             self.remove(mobile)
             return
-        endpoint = self.endpoints.get(local)
-        if endpoint is None:
-            endpoint = self.endpoints[local] = Endpoint(local)
+        here = self.locals.get(local) or self.open(local)
+        here.users += 1
+        paths, accepting = [], []
+        for end in ends:
+            path = here.path(end["address"], end["encapsulations"][0])
+            paths.append(path)
+            accepting += [
+                (here.endpoints[name], (path.remote, _number(address)))
+                for name in end["encapsulations"]
+                for address in (mobile, *broadcasts)
+            ]
+        self.remove(mobile)
+        self.mobiles[_number(mobile)] = tuple(paths)
+        self.accepting[_number(mobile)] = local, accepting
+        for endpoint, pair in accepting:
+            endpoint.accepted.add(pair)
+
+    def open(self, local: str) -> Local:
+        """Open the endpoints of a local address."""
+        here = self.locals[local] = Local(local)
+        for endpoint in here.endpoints.values():
             self.by_fd[endpoint.socket.fileno()] = endpoint
             self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
-        address = int.from_bytes(socket.inet_aton(mobile), "big")
-        paths = tuple(endpoint.path(remote) for remote in remotes)
-        self.remove(mobile)
-        self.mobiles[address] = paths
-        endpoint.accepted.update((path.remote, address) for path in paths)
+        return here
 
     def remove(self, mobile: str) -> None:
-        """Take a tunnel down, and with the last one its endpoint."""
-        address = int.from_bytes(socket.inet_aton(mobile), "big")
-        for path in self.mobiles.pop(address, ()):
-            endpoint = path.endpoint
-            endpoint.accepted.discard((path.remote, address))
-            endpoint.release(path)
-            if not endpoint.paths:
-                del self.endpoints[endpoint.local]
+        """Take a tunnel down, and with the last one its endpoints."""
+        paths = self.mobiles.pop(_number(mobile), None)
+        if paths is None:
+            return
+        local, accepting = self.accepting.pop(_number(mobile))
+        for endpoint, pair in accepting:
+            endpoint.accepted.discard(pair)
+        here = self.locals[local]
+        for path in paths:
+            here.release(path)
+        here.users -= 1
+        if not here.users:
+            del self.locals[local]
+            for endpoint in here.endpoints.values():
                 del self.by_fd[endpoint.socket.fileno()]
                 self.epoll.unregister(endpoint.socket.fileno())
                 endpoint.close()
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(socket.inet_aton(address), "big")
 
 
 def main(arguments: list[str]) -> None:

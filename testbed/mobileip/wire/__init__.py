@@ -13,6 +13,10 @@
 | RFC 5944 §5.7.1                    | `identification`       |
 | RFC 791 §3.1, RFC 768              | `ipv4`                 |
 | RFC 792, RFC 1071                  | `checksum`             |
+| RFC 5944 §4.1                      | `encapsulation`        |
+| RFC 2003                           | `ip_in_ip`             |
+| RFC 2784                           | `gre`                  |
+| RFC 2004                           | `minimal`              |
 """
 
 PORT = 434

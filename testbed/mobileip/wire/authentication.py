@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
 
@@ -41,3 +42,9 @@ def header(kind: int, spi: int, authenticator_length: int) -> bytes:
 def protected(payload: bytes, extension: Extension) -> bytes:
     """The bytes of `payload` which the authenticator of `extension` covers."""
     return payload[: extension.offset + _HEADER.size]
+
+
+def in_order(extensions: Iterable[Extension]) -> bool:
+    """Whether no other authentication precedes the Mobile-Home Authentication Extension (§3.2)."""
+    kinds = [extension.type for extension in extensions if extension.type in AUTHENTICATION_TYPES]
+    return MOBILE_HOME not in kinds[1:] or kinds[0] == MOBILE_HOME

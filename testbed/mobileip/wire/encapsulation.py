@@ -1,8 +1,21 @@
-"""The encapsulations that a registration may agree on (RFC 5944 §4.1, RFC 3519 §3.1)."""
+"""The encapsulations that a registration may agree on (RFC 5944 §4.1, RFC 3519 §3.1).
+
+Those on IP itself have a class each, with one object for each way through a tunnel: `ip_in_ip`, `gre` and
+`minimal`. They work in a buffer of the process that carries datagrams, which copies as little as it can.
+"""
 
 from __future__ import annotations
 
+import struct
 from enum import Enum
+from typing import ClassVar, Protocol
+
+IP_HEADER = 20
+"""Bytes of an IP header without options."""
+TTL = 64
+"""Enough for every way to the other end of a tunnel."""
+ROOM = 64
+"""Bytes that `Carrier.encode` may use in front of a datagram."""
 
 
 class Encapsulation(Enum):
@@ -12,3 +25,39 @@ class Encapsulation(Enum):
     GRE = "gre"  # RFC 2784, the G bit
     MINIMAL = "minimal"  # RFC 2004, the M bit
     UDP = "udp"  # RFC 3519 §3.3: tunnel data messages (type 4) between UDP ports
+
+
+class Carrier(Protocol):
+    """One encapsulation, on the way from one address to another; made with both, packed."""
+
+    protocol: ClassVar[int]
+    """The Protocol field of the outer IP header."""
+    overhead: ClassVar[int]
+    """How many bytes longer a datagram becomes, at most."""
+
+    def __init__(self, local: bytes, remote: bytes) -> None:
+        """Prepare what is the same in every packet."""
+
+    def encode(self, buffer: memoryview, at: int, length: int) -> memoryview | bytes:
+        """The packet that carries the datagram of `length` bytes at `at` in `buffer`.
+
+        The datagram stays as it is; the `ROOM` in front of it may be written to. Total length, checksum and,
+        where it is 0, identification of the outer header are left to the kernel (raw(7)).
+        """
+
+    @staticmethod
+    def decode(packet: memoryview) -> memoryview | bytes:
+        """The datagram in a packet that begins with its outer IP header.
+
+        Raises WireError: "loop" for a datagram that would go back into its tunnel, else what is wrong.
+        """
+
+
+def outer_header(protocol: int, local: bytes, remote: bytes) -> bytes:
+    """An outer IP header, without what depends on the datagram inside or is left to the kernel."""
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, TTL, protocol, 0, local, remote)
+
+
+def header_size(packet: memoryview | bytes) -> int:
+    """The bytes of the IP header that `packet` begins with, its options included."""
+    return (packet[0] & 0xF) << 2 if packet else 0

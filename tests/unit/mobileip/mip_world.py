@@ -84,6 +84,12 @@ def events(effects: list[Effect], name: str) -> list[dict[str, object]]:
     ]
 
 
+def only_discarded(effects: list[Effect]) -> bool:
+    """Whether something was discarded silently: nothing but its trace is left (RFC 5944 §1.7)."""
+    names = [effect.name if isinstance(effect, ReportEvent) else None for effect in effects]
+    return set(names) == {"discarded"}
+
+
 class World:
     """Time is simulated: `run(until)` goes from one deadline or arrival to the next."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
+import pytest
 from mip_world import FA_ADDRESS, FA_CARE_OF, HOME_ADDRESS, MN_MAC, A, clock, foreign_agent_config
 
 from testbed.mobileip.core.advertiser import next_sequence
@@ -12,7 +13,12 @@ from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import agent_solicitation
-from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
+from testbed.mobileip.wire.agent_advertisement import (
+    COMMON_TRAFFIC,
+    NO_COMMON_TRAFFIC,
+    AgentAdvertisement,
+    AgentFlag,
+)
 
 
 def collect(fa: ForeignAgent, until: float) -> list[tuple[float, AgentAdvertisement]]:
@@ -67,3 +73,11 @@ def test_a_flood_of_solicitations_is_answered_at_a_bounded_rate():
         fa.tick(now)
         multicast += len(fa.effects())
     assert multicast <= 1 / 0.05 + 2
+
+
+@pytest.mark.parametrize(("required", "code"), [(True, NO_COMMON_TRAFFIC), (False, COMMON_TRAFFIC)])
+def test_the_code_says_whether_common_traffic_is_routed(required, code):
+    """§2.1: 16 where only registered mobile nodes are forwarded for; `ForeignAgentRole` does as it says."""
+    (first, *_) = collect(ForeignAgent(foreign_agent_config(registration_required=required), clock), 0.5)
+    assert first[1].code == code
+    assert bool(first[1].mobility.flags & AgentFlag.REGISTRATION_REQUIRED) is required

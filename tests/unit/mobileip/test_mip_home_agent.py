@@ -17,6 +17,7 @@ from mip_world import (
     clock,
     events,
     home_agent_config,
+    only_discarded,
     sent,
 )
 
@@ -416,7 +417,7 @@ def test_a_deregistration_is_granted_whatever_tunnel_it_names():
 def test_discarded_silently(counter, arguments):
     bench = Bench()
     assert bench.ask(**arguments) is None
-    assert bench.effects == []
+    assert only_discarded(bench.effects)
     assert bench.counters[counter] == 1
 
 
@@ -424,7 +425,7 @@ def test_no_other_message_is_answered():
     bench = Bench()
     for payload in (b"", b"\x03" + bytes(40), b"\x07" + bytes(40), b"\x01", b"\x01" + bytes(22)):
         bench.ha.receive(Datagram(payload, CARE_OF, 434, HOME_AGENT, 434), 0.0)
-        assert bench.ha.effects() == []
+        assert only_discarded(bench.ha.effects())
     assert bench.counters["discarded-type"] == 3 and bench.counters["discarded-truncated"] == 2
 
 
@@ -451,7 +452,7 @@ def test_it_advertises_itself_as_home_agent_and_answers_solicitations():
     ha.receive_agent_message(replace(ask, interface="internet"), 0.1)
     ha.receive_agent_message(replace(ask, ttl=64), 0.1)
     ha.receive_agent_message(replace(ask, payload=b"\x0a\0\0\0\0\0\0\0"), 0.1)
-    assert ha.effects() == []
+    assert only_discarded(ha.effects())
 
 
 def test_many_nodes_are_served():

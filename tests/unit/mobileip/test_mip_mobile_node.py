@@ -20,6 +20,7 @@ from mip_world import (
     clock,
     events,
     mobile_node_config,
+    only_discarded,
     sent,
 )
 
@@ -219,7 +220,7 @@ def test_the_lifetime_counts_from_the_request_and_is_at_most_what_was_asked():
 def test_replies_discarded(counter, arguments):
     bench = Bench()
     bench.attach()
-    assert bench.reply(**arguments) == []
+    assert only_discarded(bench.reply(**arguments))
     assert bench.counters[counter] == 1 and bench.state() == "registering"
     bench.reply()
     assert bench.state() == "registered"
@@ -231,19 +232,19 @@ def test_only_the_latest_request_can_be_answered():
     first = bench.request
     bench.run(1.0)
     assert bench.request.identification > first.identification
-    assert bench.reply(identification=first.identification) == []
+    assert only_discarded(bench.reply(identification=first.identification))
     bench.reply()
     assert bench.state() == "registered"
-    assert bench.reply() == []  # and once
+    assert only_discarded(bench.reply())  # and once
 
 
 def test_with_a_foreign_agent_association_the_agent_must_prove_itself():
     bench = Bench(foreign_agents=(MN_FA,))
     bench.discover()
     bench.advertise()
-    assert bench.reply() == []
-    assert bench.reply(foreign=association(FA_ADDRESS, 500, b"wrong")) == []
-    assert bench.reply(sa=None, code=66) == []
+    assert only_discarded(bench.reply())
+    assert only_discarded(bench.reply(foreign=association(FA_ADDRESS, 500, b"wrong")))
+    assert only_discarded(bench.reply(sa=None, code=66))
     bench.reply(foreign=MN_FA)
     assert bench.state() == "registered"
 
@@ -252,7 +253,7 @@ def test_a_foreign_agents_refusal_counts_only_from_the_agent_asked():
     bench = Bench()
     bench.discover()
     bench.advertise()
-    assert bench.reply(sa=None, code=66, source=A("192.0.2.66")) == []
+    assert only_discarded(bench.reply(sa=None, code=66, source=A("192.0.2.66")))
     bench.reply(sa=None, code=66)
     assert events(bench.effects, "registration-failed") == [
         {"reason": "fa-insufficient-resources", "code": 66}
@@ -473,7 +474,7 @@ def test_solicitations_begin_at_one_per_second_and_slow_down():
     bench.run(600.0)
     times = bench.solicited_at()
     gaps = [b - a for a, b in pairwise(times)]
-    for gap, nominal in zip(gaps, [1, 1, 1, 2, 4, 8, 16, 32, 60, 60], strict=False):
+    for gap, nominal in zip(gaps, [1, 1, 2, 4, 8, 16, 32, 60, 60], strict=False):
         assert nominal <= gap <= nominal * 1.25
     bench.advertise()
     count = len(bench.solicited_at())
@@ -712,7 +713,7 @@ def test_a_co_located_node_that_hears_its_home_agent_is_at_home():
     bench.run(0.5)
     bench.home()
     assert bench.state("mode") == "home"
-    assert bench.reply() == []  # that registration is not wanted any more
+    assert only_discarded(bench.reply())  # that registration is not wanted any more
     bench.run(1.0)  # not more often than once per second
     assert bench.request.lifetime == 0
     bench.reply()

@@ -261,9 +261,9 @@ def test_bindings_are_retained_replaced_removed_and_expire():
 @pytest.mark.parametrize(
     ("told", "modules"),
     [
-        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser")),
-        (counters.HOME_AGENT, ("home_agent", "advertiser")),
-        (counters.MOBILE_NODE, ("mobile_node", "discovery", "registrar", "registration")),
+        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser", "discards")),
+        (counters.HOME_AGENT, ("home_agent", "advertiser", "discards")),
+        (counters.MOBILE_NODE, ("mobile_node", "discovery", "registrar", "registration", "discards")),
     ],
 )
 def test_what_is_counted_by_name_is_told_from_the_beginning(told, modules):

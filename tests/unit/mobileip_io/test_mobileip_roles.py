@@ -276,10 +276,29 @@ def test_a_visitor(agent, kernel, plane):
     agent.apply(ClearVisitor(MN))
 
 
-def test_a_co_located_visitor_needs_no_tunnel_here(agent, kernel, plane):
-    agent.apply(SetVisitor(MN, TunnelEnd(HA), IPv4Address("198.51.100.9"), "hotspot", MAC, True))
+def test_a_co_located_visitor_is_forwarded_for_and_needs_no_tunnel_here(agent, kernel, plane):
+    there, elsewhere = IPv4Address("198.51.100.9"), IPv4Address("198.51.100.10")
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), there, "hotspot", MAC, True))
     assert not plane.tunnels
-    assert Rule(100, 254, source=MN, interface="hotspot") in kernel.rules
+    sources = [Rule(100, 254, source=each, interface="hotspot") for each in (MN, there)]
+    assert kernel.rules == {STRANGERS, *sources}  # §4.2.2: what it tunnels itself, and what it does not
+    assert kernel.neighbours == {("hotspot", MN): MAC, ("hotspot", there): MAC}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), elsewhere, "hotspot", MAC, True))
+    assert kernel.rules == {
+        STRANGERS, sources[0], Rule(100, 254, source=elsewhere, interface="hotspot")
+    }  # fmt: skip
+    assert kernel.neighbours == {("hotspot", MN): MAC, ("hotspot", elsewhere): MAC}
+    agent.apply(ClearVisitor(MN))
+    assert kernel.rules == {STRANGERS}
+    assert not kernel.neighbours
+
+
+def test_where_nobody_has_to_register_the_link_is_routed(kernel, plane):
+    config = ForeignAgentConfig("hotspot", FA, COA, prefix_length=26, registration_required=False)
+    role = ForeignAgentRole(config, kernel, plane)
+    role.start()
+    link = IPv4Network("198.51.100.0/26")
+    assert kernel.rules == {STRANGERS, Rule(190, 254, source=link, interface="hotspot")}
 
 
 # -- home agent -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ control, known = socket.socket(fileno=int(sys.argv[1])), {}
 while data := control.recv(65536):
     request = json.loads(data)
     if "set" in request:
-        known[request["set"]] = request["remotes"]
+        known[request["set"]] = request["ends"]
     elif "remove" in request:
         known.pop(request["remove"], None)
     control.send(json.dumps({"encapsulated": len(known)} if "counters" in request else {}).encode())

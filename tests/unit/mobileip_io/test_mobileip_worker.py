@@ -5,16 +5,19 @@ import json
 import os
 import socket
 import struct
+from socket import inet_aton
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy.utils import checksum
 
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
+l2 = pytest.importorskip("scapy.layers.l2")
 
 MN, CN, HA, COA, COA2 = "192.0.2.100", "192.0.2.10", "203.0.113.2", "198.51.100.70", "203.0.113.6"
 
@@ -84,9 +87,9 @@ class Bench:
         self.device.send(bytes(packet))
         self.worker.encapsulate()
 
-    def arrive(self, packet, local):
+    def arrive(self, packet, local, encapsulation="ip-in-ip"):
         """A packet arrives at a tunnel's end; returns what comes out of the device."""
-        end = self.worker.endpoints[local]
+        end = self.end(local, encapsulation)
         end.socket.arriving.append(bytes(packet))
         self.worker.decapsulate(end)
         try:
@@ -94,8 +97,15 @@ class Bench:
         except BlockingIOError:
             return None
 
-    def raw(self, local):
-        return self.worker.endpoints[local].socket
+    def end(self, local, encapsulation="ip-in-ip"):
+        return self.worker.locals[local].endpoints[encapsulation]
+
+    def raw(self, local, encapsulation="ip-in-ip"):
+        return self.end(local, encapsulation).socket
+
+    def set(self, mobile, local, *remotes, encapsulations=("ip-in-ip",), broadcasts=()):
+        ends = [{"address": remote, "encapsulations": encapsulations} for remote in remotes]
+        return self.ask(set=mobile, local=local, ends=ends, broadcasts=broadcasts)
 
     @property
     def count(self):
@@ -112,14 +122,14 @@ def make(monkeypatch):
 @pytest.fixture
 def home(make):
     bench = make(home_side=True)
-    bench.ask(set=MN, local=HA, remotes=[COA])
+    bench.set(MN, HA, COA)
     return bench
 
 
 @pytest.fixture
 def visited(make):
     bench = make(home_side=False)
-    bench.ask(set=MN, local=COA, remotes=[HA])
+    bench.set(MN, COA, HA)
     return bench
 
 
@@ -145,7 +155,7 @@ def test_the_outer_header_as_scapy_builds_it(home, tos, flags):
 
 
 def test_a_copy_to_each_care_of_address(home):
-    home.ask(set=MN, local=HA, remotes=[COA, COA2])
+    home.set(MN, HA, COA, COA2)
     home.put(inner())
     sent = home.raw(HA).sent
     assert [to for _, to in sent] == [COA, COA2]
@@ -211,18 +221,18 @@ def test_what_must_not_enter(home):
 
 def test_tunnels_come_and_go(home):
     first = home.raw(HA)
-    home.ask(set=MN, local=HA, remotes=[COA2])
+    home.set(MN, HA, COA2)
     assert home.raw(HA) is first
     assert home.arrive(tunnelled(inner(MN, CN)), HA) is None
     assert home.arrive(tunnelled(inner(MN, CN), COA2), HA) is not None
-    home.ask(set="192.0.2.101", local=HA, remotes=[COA2])
+    home.set("192.0.2.101", HA, COA2)
     home.ask(remove=MN)
     home.put(inner())
     assert home.count["unknown"] == 1
     assert not first.closed
     home.ask(remove="192.0.2.101")
     assert first.closed
-    assert not home.worker.endpoints
+    assert not home.worker.locals
     assert not home.worker.by_fd
     home.ask(remove=MN)
 
@@ -241,7 +251,7 @@ def icmp(code, info=0, kind=3, origin=2, number=errno.EHOSTUNREACH):
 def report(bench, quote, data):
     raw = bench.raw(HA)
     raw.errors.append((bytes(quote), [(socket.IPPROTO_IP, 11, data)], 0, (COA, 0)))
-    bench.worker.read_errors(bench.worker.endpoints[HA])
+    bench.worker.read_errors(bench.end(HA))
 
 
 def test_a_narrow_path_is_learnt_and_told(home):
@@ -266,7 +276,7 @@ def test_what_may_be_fragmented_is(home):
     packet = bytes(inner(payload=bytes(1400)))
     home.put(packet)
     assert home.raw(HA).sent == []
-    assert home.worker.endpoints[HA].fragmenter.sent == [(packet, COA)]
+    assert home.end(HA).fragmenter.sent == [(packet, COA)]
     home.put(inner())
     assert len(home.raw(HA).sent) == 1
 
@@ -309,17 +319,131 @@ def test_an_old_error_does_not_cost_a_packet(home):
     assert home.arrive(tunnelled(inner(MN, CN)), HA) is not None
 
 
+BITS = {"gre": ("gre", "ip-in-ip"), "minimal": ("minimal", "ip-in-ip")}
+
+
+def gre(packet, source=COA, destination=HA, **fields):
+    return inet.IP(src=source, dst=destination) / l2.GRE(**fields) / packet
+
+
+def in_minimal(packet, source=COA, destination=HA):
+    """RFC 2004 §3 with scapy: the header's fields moved into a forwarding header."""
+    packet = inet.IP(bytes(packet))
+    forwarding = struct.pack("!BBH", packet.proto, 0x80, 0) + inet_aton(packet.dst) + inet_aton(packet.src)
+    forwarding = forwarding[:2] + checksum(forwarding).to_bytes(2, "big") + forwarding[4:]
+    outer = inet.IP(
+        src=source,
+        dst=destination,
+        ttl=packet.ttl,
+        tos=packet.tos,
+        id=packet.id,
+        flags=packet.flags,
+        proto=55,
+    )
+    return outer / forwarding / bytes(packet.payload)
+
+
+def test_gre_both_ways(make):
+    home, visited = make(True), make(False)
+    home.set(MN, HA, COA, encapsulations=BITS["gre"])
+    visited.set(MN, COA, HA, encapsulations=BITS["gre"])
+    home.put(inner(tos=0xB8, flags="DF"))
+    ((sent, to),) = home.raw(HA, "gre").sent
+    expected = bytes(gre(inner(tos=0xB8, flags="DF"), HA, COA))
+    assert (to, sent[20:], sent[1]) == (COA, expected[20:], 0xB8)
+    assert home.raw(HA).sent == []
+    assert visited.arrive(sent, COA, "gre") == bytes(inner(tos=0xB8, flags="DF"))
+    assert home.arrive(gre(inner(MN, CN), chksum_present=1), HA, "gre") == bytes(inner(MN, CN))
+    assert visited.arrive(tunnelled(inner(), HA, COA), COA) == bytes(inner())  # RFC 5944 §4.1: always
+
+
+def test_minimal_both_ways(make):
+    home, visited = make(True), make(False)
+    home.set(MN, HA, COA, encapsulations=BITS["minimal"])
+    visited.set(MN, COA, HA, encapsulations=BITS["minimal"])
+    packet = inner(tos=0xB8, flags="DF", ttl=9, id=7)
+    home.put(packet)
+    ((sent, to),) = home.raw(HA, "minimal").sent
+    expected = bytes(in_minimal(packet, HA, COA))
+    assert (to, sent[20:], sent[1], sent[8]) == (COA, expected[20:], 0xB8, 9)
+    reverse = inner(MN, CN, ttl=5)
+    assert home.arrive(in_minimal(reverse), HA, "minimal") == bytes(reverse)
+    assert visited.arrive(in_minimal(packet, HA, COA), COA, "minimal") == bytes(packet)
+
+
+def test_fragments_are_never_in_minimal_encapsulation(make):
+    """RFC 2004 §3."""
+    home = make(True)
+    home.set(MN, HA, COA, encapsulations=BITS["minimal"])
+    for packet in (inner(flags="MF"), inner(frag=100)):
+        home.put(packet)
+    assert home.raw(HA, "minimal").sent == []
+    assert [data[20:] for data, _ in home.raw(HA).sent] == [bytes(inner(flags="MF")), bytes(inner(frag=100))]
+
+
+def test_what_was_not_agreed_on_is_dropped(home):
+    """RFC 3024 §4.3.2."""
+    assert home.arrive(gre(inner(MN, CN)), HA, "gre") is None
+    assert home.arrive(in_minimal(inner(MN, CN)), HA, "minimal") is None
+    assert home.count == {"refused": 2}
+
+
+def test_damaged_and_looping_packets_are_dropped(make):
+    home = make(True)
+    home.set(MN, HA, COA, encapsulations=BITS["gre"])
+    home.set("192.0.2.101", HA, COA, encapsulations=BITS["minimal"])
+    damaged = bytearray(bytes(in_minimal(inner("192.0.2.101", CN))))
+    damaged[24] ^= 1
+    assert home.arrive(damaged, HA, "minimal") is None
+    assert home.arrive(gre(inner(MN, CN), key_present=1), HA, "gre") is None
+    assert home.arrive(gre(inner(MN, COA)), HA, "gre") is None  # RFC 2784 §3.1
+    assert home.count == {"malformed": 2, "loop": 1}
+
+
+@pytest.mark.parametrize(("name", "overhead"), [("ip-in-ip", 20), ("gre", 24), ("minimal", 12)])
+def test_every_encapsulation_learns_how_narrow_its_path_is(make, name, overhead):
+    home = make(True)
+    home.set(MN, HA, COA, encapsulations=(name, "ip-in-ip"))
+    packet = inner(flags="DF", payload=bytes(1400))
+    home.put(packet)
+    raw = home.raw(HA, name)
+    quote = {"ip-in-ip": tunnelled, "gre": gre, "minimal": in_minimal}[name](packet, HA, COA)
+    error = icmp(4, 1400, number=errno.EMSGSIZE)
+    raw.errors.append((bytes(quote)[:80], [(socket.IPPROTO_IP, 11, error)], 0, (COA, 0)))
+    home.worker.read_errors(home.end(HA, name))
+    home.put(packet)
+    assert len(raw.sent) == 1
+    assert [inet.ICMP(data).nexthopmtu for data, _ in home.worker.icmp.sent] == [1400 - overhead] * 2
+    told = inet.IP(home.worker.icmp.sent[0][0][8:])
+    assert (told.src, told.dst, told.proto, told.len) == (CN, MN, 17, len(packet))
+    home.put(inner(payload=bytes(1400)))
+    ((part, _),) = home.end(HA, "ip-in-ip" if name == "minimal" else name).fragmenter.sent
+    assert part == (b"\0\0\x08\0" if name == "gre" else b"") + bytes(inner(payload=bytes(1400)))
+
+
+def test_broadcasts_and_multicast_where_they_are_wanted(make):
+    visited = make(False)
+    visited.set(MN, COA, HA, broadcasts=("192.0.2.255", "224.0.0.0"))
+    for destination in ("192.0.2.255", "224.0.0.5", MN):
+        assert visited.arrive(tunnelled(inner(CN, destination), HA, COA), COA) is not None
+    assert visited.arrive(tunnelled(inner(CN, "192.0.2.7"), HA, COA), COA) is None
+    assert visited.arrive(tunnelled(inner(CN, "224.0.0.5"), COA2, COA), COA) is None
+    visited.set(MN, COA, HA)
+    assert visited.arrive(tunnelled(inner(CN, "224.0.0.5"), HA, COA), COA) is None
+
+
 @settings(max_examples=300)
-@given(st.binary(min_size=1, max_size=120), st.booleans())
-def test_nothing_crashes_it(data, home_side):
+@given(st.binary(min_size=1, max_size=120), st.booleans(), st.sampled_from(["ip-in-ip", "gre", "minimal"]))
+def test_nothing_crashes_it(data, home_side, name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoint_module.Endpoint, "_open", Raw)
         patch.setattr(worker_module, "open_icmp", Raw)
         bench = Bench(home_side)
-        bench.ask(set="0.0.0.0", local=HA, remotes=["0.0.0.0"])
+        bench.set("0.0.0.0", HA, "0.0.0.0", encapsulations=(name, "ip-in-ip"))
         bench.put(data)
-        bench.arrive(data, HA)
-        raw = bench.raw(HA)
+        bench.arrive(data, HA, name)
+        raw = bench.raw(HA, name)
         raw.errors.append((data, [(0, 11, icmp(4, 100))], 0, ("0.0.0.0", 0)))
-        bench.worker.read_errors(bench.worker.endpoints[HA])
-        raw.close()
+        bench.worker.read_errors(bench.end(HA, name))
+        for endpoint in bench.worker.locals[HA].endpoints.values():
+            endpoint.close()

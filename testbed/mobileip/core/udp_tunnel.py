@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -49,11 +50,15 @@ def asked(request: RegistrationRequest) -> tuple[UdpTunnelRequest, bool] | None:
 
 
 def decide(
-    config: HomeAgentConfig, datagram: Datagram, request: RegistrationRequest
+    config: HomeAgentConfig,
+    datagram: Datagram,
+    request: RegistrationRequest,
+    home_addresses: Container[IPv4Address],
 ) -> UdpTunnelReply | None:
     """The answer to what is asked for; None where none is due. Raises Deny.
 
-    Whoever is answered by an assenting reply has a tunnel in UDP, and no other.
+    Whoever is answered by an assenting reply has a tunnel in UDP, and no other; it ends at the source of the
+    request, which so has to be a possible care-of address. `home_addresses` are those of mobile nodes.
     """
     found = asked(request)
     if found is None or request.lifetime == 0:
@@ -71,6 +76,8 @@ def decide(
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted")
     if not behind_nat and not offer.forced:
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted without a NAT")
+    if datagram.source in home_addresses or datagram.source == config.address:
+        raise Deny(Code.HA_PROHIBITED, "the source address cannot be a care-of address")
     if (tunnel.encapsulation or _by_flags(request.flags)) != IP_IN_IP:  # §3.1.4, §4.1
         raise Deny(Code.HA_UDP_ENCAPSULATION_UNAVAILABLE)
     return UdpTunnelReply(forced=tunnel.force, keepalive=offer.keepalive)

@@ -33,9 +33,6 @@ from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.udp_tunnel import DATA
 
-_REPAIRED = (Code.FA_LIFETIME_TOO_LONG, Code.FA_ENCAPSULATION_UNAVAILABLE)
-"""Refusals of a foreign agent after which it is asked again, for less."""
-
 
 class MobileNode:
     """Finds out where it is, registers with its home agent, and reports to its shell which way packets go.
@@ -140,8 +137,11 @@ class MobileNode:
         if datagram.payload[:1] == bytes((DATA,)):
             self._keepalives.receive(datagram, now)
             return
+        path = self._registrar.path
         code = self._registrar.receive(datagram, now)
-        if code is not None and from_foreign_agent(code) and code not in _REPAIRED:
+        if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
+            return
+        if self._registrar.path is path:  # else the same agent is asked for less
             self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:

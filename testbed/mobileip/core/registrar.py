@@ -18,7 +18,7 @@ from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
-from testbed.mobileip.core.registration import Path, Requester, Sent
+from testbed.mobileip.core.registration import Path, Requester, Sent, refuses_encapsulation
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe
@@ -230,9 +230,11 @@ class Registrar:
         """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
         code = reply.code
         self._counters[f"denied-{code}"] += 1
-        delay = self._requester.refused(reply, now)
+        delay = self._requester.refused(sent, reply, now)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
         if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
             self.path = replace(sent.path, lifetime_limit=reply.lifetime)
+        elif refuses_encapsulation(sent, reply):
+            self.path = replace(sent.path, encapsulations=())
         self._timers.set("request", max(self._requester.earliest(now), now + delay))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
 
@@ -11,7 +11,7 @@ from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
-from testbed.mobileip.core.encapsulations import request_bits
+from testbed.mobileip.core.encapsulations import agreed, request_bits
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import Stamper
 from testbed.mobileip.core.udp_tunnel import answered
@@ -32,13 +32,7 @@ MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
 _REPAIRABLE = frozenset(
-    (
-        Code.HA_IDENTIFICATION_MISMATCH,
-        Code.HA_UNKNOWN_HOME_AGENT,
-        Code.FA_LIFETIME_TOO_LONG,
-        Code.FA_ENCAPSULATION_UNAVAILABLE,
-        Code.HA_ENCAPSULATION_UNAVAILABLE,
-    )
+    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
 )
 
 
@@ -56,8 +50,8 @@ class Path:
     agent_link_address: bytes | None = None
     lifetime_limit: int = INFINITE_LIFETIME
     """What the agent accepts."""
-    encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
-    """What the agent offers beside IP in IP; without an agent the mobile node's own."""
+    encapsulations: tuple[Encapsulation, ...] = field(default=ALTERNATIVES, compare=False)
+    """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
     agent_behind_nat: bool = False
     """The U bit of its advertisements (RFC 3519 §3.4)."""
 
@@ -74,6 +68,11 @@ class Sent:
     flags: int
     udp_tunnel: bool
     """Whether a tunnel in UDP is asked for."""
+
+    @property
+    def alternative(self) -> bool:
+        """Whether another encapsulation than IP in IP was asked for."""
+        return agreed(self.flags) != agreed(0)
 
 
 class _NoMatch(Exception):
@@ -108,7 +107,6 @@ class Requester:
         self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
-        self._plain = False  # IP in IP alone, as an agent has refused anything else
 
     @property
     def clock_offset(self) -> float:
@@ -124,7 +122,6 @@ class Requester:
     def moved(self) -> None:
         """The link layer reports a move: the next request may be sent at once, its round trip is unknown."""
         self._last_sent = None
-        self._plain = False
         self._first_timeout = MINIMUM_INTERVAL
 
     def earliest(self, now: float) -> float:
@@ -161,7 +158,7 @@ class Requester:
         udp_tunnel = not deregister and self._wants_udp_tunnel(path)
         if (config.reverse_tunnel and not deregister) or udp_tunnel:  # RFC 3519 §3.1.5
             flags |= RequestFlag.REVERSE_TUNNEL
-        if config.encapsulation in path.encapsulations and not (deregister or self._plain):
+        if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
         # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
         tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
@@ -246,7 +243,7 @@ class Requester:
         """The last request was accepted."""
         self._failures = 0
 
-    def refused(self, reply: RegistrationReply, now: float) -> float:
+    def refused(self, sent: Sent, reply: RegistrationReply, now: float) -> float:
         """Learn what a refusal reports; return the seconds until to ask again (§3.6.2.3).
 
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
@@ -257,9 +254,13 @@ class Requester:
             self._counters["resynchronisations"] += 1
         elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
-        elif reply.code in (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE):
-            self._plain = True  # RFC 3024 §4.1.2 a
         failures, self._failures = self._failures, self._failures + 1
-        if failures == 0 and reply.code in _REPAIRABLE:
+        if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
+
+
+def refuses_encapsulation(sent: Sent, reply: RegistrationReply) -> bool:
+    """Whether the request may be granted without its M and G bits (RFC 3024 §4.1.2)."""
+    unavailable = (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE)
+    return sent.alternative and reply.code in unavailable

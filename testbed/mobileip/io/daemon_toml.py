@@ -6,6 +6,8 @@ control = "/run/testbed/home-agent.sock"     # optional, as everything that has 
 state = "/run/testbed/home-agent.state"      # bindings, replay protection; default: beside control
 address = "10.0.1.2"                         # where mobile nodes register
 reverse-tunnel = true                        # true | false | "required" (RFC 3024)
+gre = true                                   # whether mobile nodes may ask for it (RFC 2784)
+minimal = true                               # and for minimal encapsulation (RFC 2004)
 [home]
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
@@ -37,6 +39,8 @@ lifetime = 3
 registration-lifetime = 600
 registration-required = true                 # the R bit
 reverse-tunnel = true                        # true | false | "required"
+gre = true                                   # the G bit
+minimal = true                               # the M bit
 [limits]
 pending = 100
 visitors = 1000
@@ -49,6 +53,7 @@ home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
+encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent
 spi = 256
@@ -69,6 +74,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from testbed.mobileip.core.parameters import (
+    ALTERNATIVES,
     Advertising,
     ForeignAgentConfig,
     HomeAgentConfig,
@@ -77,9 +83,11 @@ from testbed.mobileip.core.parameters import (
     SecurityAssociation,
 )
 from testbed.mobileip.io.table import Table
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 C = TypeVar("C")
 DEFAULT_PREFERENCE = 230
+_CHOICES = tuple(each.value for each in (Encapsulation.IP_IN_IP, *ALTERNATIVES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,10 @@ def _reverse_tunnel(table: Table) -> ReverseTunnel:
     if value == "required":
         return ReverseTunnel.REQUIRED
     return ReverseTunnel.OFFERED if value else ReverseTunnel.REFUSED
+
+
+def _encapsulations(table: Table) -> tuple[Encapsulation, ...]:
+    return tuple(each for each in ALTERNATIVES if table.boolean(each.value, True))
 
 
 def _advertising(table: Table) -> Advertising:
@@ -176,6 +188,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             simultaneous=limits.integer("simultaneous", 4),
             replay_tolerance=replay.number("tolerance", 7.0),
             reverse_tunnel=_reverse_tunnel(table),
+            encapsulations=_encapsulations(table),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
         ),
@@ -201,6 +214,7 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             registration_lifetime=advertisement.integer("registration-lifetime", 600),
             registration_required=advertisement.boolean("registration-required", True),
             reverse_tunnel=_reverse_tunnel(advertisement),
+            encapsulations=_encapsulations(advertisement),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
@@ -231,6 +245,9 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
+            encapsulation=Encapsulation(
+                table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
+            ),
             foreign_agents=foreign_agents,
         ),
     )

@@ -39,6 +39,7 @@ def test_advertisements_come_at_randomised_intervals_with_growing_numbers():
     assert [each.mobility.sequence for _, each in seen] == list(range(len(seen)))
     first = seen[0][1]
     flags = AgentFlag.FOREIGN_AGENT | AgentFlag.REGISTRATION_REQUIRED | AgentFlag.REVERSE_TUNNEL
+    flags |= AgentFlag.GRE | AgentFlag.MINIMAL
     assert first.mobility.flags == flags and first.mobility.care_of_addresses == (FA_CARE_OF,)
     assert (first.lifetime, first.mobility.registration_lifetime) == (3, 600)
     assert first.routers == ((FA_ADDRESS, 0),) and [str(each) for each in first.prefixes] == ["192.0.2.0/26"]

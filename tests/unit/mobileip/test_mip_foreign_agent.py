@@ -28,6 +28,7 @@ from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.foreign_agent import PENDING_PER_NODE, ForeignAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.extension import Extension, encode_extensions
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -36,6 +37,8 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 SA = association(HOME_ADDRESS)
 MN_FA = association(HOME_ADDRESS, 500, b"mobile and foreign")
 FA_HA = association(HOME_AGENT, 600, b"foreign and home")
+
+GRE, MINIMAL, IP_IN_IP = Encapsulation.GRE, Encapsulation.MINIMAL, Encapsulation.IP_IN_IP
 
 
 class Bench:
@@ -191,8 +194,9 @@ def test_a_co_located_node_may_register_through_it():
         (70, {}, {"home_address": A("224.0.0.9")}),
         (70, {}, {"home_address": HOME_AGENT}),
         (70, {}, {"trailer": encode_extensions([Extension(130)])}),
-        (72, {}, {"flags": RequestFlag.GRE}),
-        (72, {}, {"flags": RequestFlag.MINIMAL}),
+        (72, {"encapsulations": (MINIMAL,)}, {"flags": RequestFlag.GRE}),
+        (72, {"encapsulations": (GRE,)}, {"flags": RequestFlag.GRE | RequestFlag.MINIMAL}),
+        (72, {"encapsulations": (GRE,)}, {"flags": RequestFlag.MINIMAL}),
         (74, {"reverse_tunnel": ReverseTunnel.REFUSED}, {"flags": RequestFlag.REVERSE_TUNNEL}),
         (75, {"reverse_tunnel": ReverseTunnel.REQUIRED}, {}),
         (76, {}, {"flags": RequestFlag.REVERSE_TUNNEL, "ttl": 254}),

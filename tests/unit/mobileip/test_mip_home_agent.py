@@ -36,6 +36,7 @@ from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.extension import Extension, encode_extensions
 from testbed.mobileip.wire.identification import LOW, SECOND, from_unix
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -44,6 +45,8 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 SA = association(HOME_ADDRESS)
 FA_SOURCE = A("203.0.113.10")
 FA_SA = association(FA_SOURCE, 400, b"between agents")
+
+GRE, MINIMAL, IP_IN_IP = Encapsulation.GRE, Encapsulation.MINIMAL, Encapsulation.IP_IN_IP
 
 
 class Bench:
@@ -282,8 +285,9 @@ def test_a_virtual_home_network_knows_no_arp():
         (136, {}, {"destination": A("255.255.255.255")}),
         (137, {"reverse_tunnel": ReverseTunnel.REFUSED}, {"flags": RequestFlag.REVERSE_TUNNEL}),
         (138, {"reverse_tunnel": ReverseTunnel.REQUIRED}, {"flags": RequestFlag.DECAPSULATION}),
-        (139, {}, {"flags": RequestFlag.MINIMAL}),
-        (139, {}, {"flags": RequestFlag.GRE}),
+        (139, {"encapsulations": (GRE,)}, {"flags": RequestFlag.MINIMAL}),
+        (139, {"encapsulations": (GRE,)}, {"flags": RequestFlag.GRE | RequestFlag.MINIMAL}),
+        (139, {"encapsulations": (MINIMAL,)}, {"flags": RequestFlag.GRE}),
     ],
 )
 def test_denials(code, config, fields):
@@ -441,7 +445,7 @@ def test_it_advertises_itself_as_home_agent_and_answers_solicitations():
     ha.tick(0.0)
     (first,) = (effect.message for effect in ha.effects() if isinstance(effect, SendAgentMessage))
     advertisement = AgentAdvertisement.decode(first.payload)
-    assert advertisement.mobility.flags == AgentFlag.HOME_AGENT
+    assert advertisement.mobility.flags == AgentFlag.HOME_AGENT | AgentFlag.GRE | AgentFlag.MINIMAL
     assert advertisement.mobility.sequence == 0 and advertisement.mobility.care_of_addresses == ()
     assert (first.destination, first.ttl, first.interface) == (A("224.0.0.1"), 1, "home")
     assert 0.75 <= ha.deadline() <= 1.0

@@ -11,8 +11,8 @@ _SO_ATTACH_FILTER = 26
 
 Instruction = tuple[int, int, int, int]
 """Operation, jump if true, jump if false, operand."""
-# Load byte, half word; X: 4 × header length; both from X on; jump if equal, if any bit; return.
-LDB, LDH, LDX_IHL, LDH_X, LDB_X = 0x30, 0x28, 0xB1, 0x48, 0x50
+# Load byte, half word, word; X: 4 × header length; both from X on; jump if equal, if any bit; return.
+LDB, LDH, LDW, LDX_IHL, LDH_X, LDB_X = 0x30, 0x28, 0x20, 0xB1, 0x48, 0x50
 JEQ, JSET, RET = 0x15, 0x45, 0x06
 
 

@@ -58,9 +58,10 @@ class MobileNodeRole(Role):
     def _use_co_located(self, use: UseCoLocated) -> None:
         device = self.plane.set(Tunnel(self._away.ip, use.care_of_address, (use.home_agent,)))
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
-        if hop is not None and (tunnel_mtu(hop.mtu) != self._mtu or device != self.plane.anchor):
-            self._mtu = tunnel_mtu(hop.mtu)  # a device that is no anchor may be a new one
-            self._netlink.set_link(device, mtu=self._mtu)
+        mtu = tunnel_mtu(hop.mtu, use.home_agent) if hop is not None else self._mtu
+        if hop is not None and (mtu != self._mtu or device != self.plane.anchor):
+            self._mtu = mtu  # a device that is no anchor may be a new one
+            self._netlink.set_link(device, mtu=mtu)
         self._leave_home()
         if use.reverse_tunnel:
             self._route(device)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
-from testbed.mobileip.core.api import Datagram, Effect
+from testbed.mobileip.core.api import Datagram, Effect, TunnelEnd
+from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.io.udp import ANSWERS
 from testbed.mobileip.tunnel.api import MTU, DataPlane
+from testbed.mobileip.wire.encapsulation import IP_HEADER, Encapsulation
+from testbed.mobileip.wire.ip_in_udp import IpInUdp
 
 
 class Role(ABC):
@@ -18,6 +23,9 @@ class Role(ABC):
     """The links on which agent discovery is heard from the start."""
     announces: str | None = None
     """The link of a gratuitous ARP that names none."""
+
+    hears: Sequence[Instruction] = ANSWERS
+    """The filter of what arrives at the port of registrations."""
 
     def __init__(self, netlink: Netlink, plane: DataPlane) -> None:
         self.plane = plane
@@ -42,6 +50,7 @@ class Role(ABC):
         """Remove all that was set up."""
 
 
-def tunnel_mtu(link: int) -> int:
-    """The MTU of a tunnel whose outer packets leave by a link of MTU `link`."""
-    return min(MTU, link - 20)
+def tunnel_mtu(link: int, end: TunnelEnd) -> int:
+    """The MTU of a tunnel to `end` whose outer packets leave by a link of MTU `link`."""
+    in_udp = Encapsulation.UDP in end.encapsulations
+    return min(MTU, link - (IpInUdp.overhead if in_udp else IP_HEADER))

@@ -11,6 +11,7 @@ from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 HOME_AGENT = """
 control = "/run/ha.sock"
@@ -111,6 +112,21 @@ def test_mobile_node(write):
     assert settings.attachment == daemon_toml.Attachment("eth1", IPv4Address("198.51.100.70"))
     assert settings.core.security.key == b"\0\xff"
     assert daemon_toml.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
+
+
+def test_encapsulations(write):
+    gre, minimal = Encapsulation.GRE, Encapsulation.MINIMAL
+    assert daemon_toml.home_agent(write(HOME_AGENT)).core.encapsulations == (gre, minimal)
+    assert daemon_toml.home_agent(write("gre = false\n" + HOME_AGENT)).core.encapsulations == (minimal,)
+    text = FOREIGN_AGENT.replace("interval = 0.5", "minimal = false")
+    assert daemon_toml.foreign_agent(write(text)).core.encapsulations == (gre,)
+    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.encapsulation is Encapsulation.IP_IN_IP
+    text = 'encapsulation = "minimal"\n' + MOBILE_NODE
+    assert daemon_toml.mobile_node(write(text)).core.encapsulation is minimal
+    with pytest.raises(
+        ConfigError, match=r":1: encapsulation: expected one of ip-in-ip, gre, minimal, got 'udp'"
+    ):
+        daemon_toml.mobile_node(write(text.replace("minimal", "udp")))
 
 
 def test_the_module_documents_files_that_can_be_read(write):

@@ -47,6 +47,7 @@ class Meaning(StrEnum):
     PASSES = "passes"
     PEER = "peer"
     VISITED = "visited"
+    PRIVATE = "private"
     DHCP_POOL = "dhcp-pool"
 
 
@@ -64,6 +65,7 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.PASSES: ("enum", "what the security policy lets pass besides IPsec"),
     Meaning.PEER: ("node", "the gateway that another builds a tunnel to"),
     Meaning.VISITED: ("network", "the link that mobile nodes visit"),
+    Meaning.PRIVATE: ("network", "the link whose addresses a NAT hides from others"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
 }
 """Meaning → the type that such a setting must have, and in words what it is."""

@@ -13,6 +13,7 @@ import json
 import signal
 import textwrap
 import time
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,13 @@ class World:
             program.stop(signal.SIGINT)
             file.write_bytes(program.output)
         self._captures.clear()
+
+    def tcpdump(self, capture: Path, *arguments: str) -> str:
+        """What tcpdump, which nodes have, reads in a capture."""
+        script = 'echo "$1" | base64 -d | tcpdump -r - "${@:2}" 2>/dev/null'
+        return self.run(
+            "cn", "bash", "-c", script, "bash", b64encode(capture.read_bytes()).decode(), *arguments
+        )
 
     def close(self) -> None:
         """End what the test started; daemons take back what they set up, unless they were killed."""

@@ -117,6 +117,68 @@ def test_no_error_answers_what_is_tunnelled(world: World) -> None:
         assert values[names.index("OutDestUnreachs")] == "0"
 
 
+def asks_for(world: World, encapsulation: str) -> None:
+    asked = f'encapsulation = "{encapsulation}"\nmip-rule'
+    world.configure("mobile-node", CONFIG["mobile-node"].replace("mip-rule", asked))
+
+
+OUTER = {"gre": 47, "minimal": 55}
+
+
+@pytest.mark.parametrize("encapsulation", ["gre", "minimal"])
+def test_other_encapsulations_both_ways(world: World, encapsulation: str) -> None:
+    """Co-located and through a foreign agent; tshark and tcpdump read what is on the wire."""
+    asks_for(world, encapsulation)
+    ha, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    capture = world.capture("ha", "ha-link")
+    world.to_hotel()
+    before = mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL)
+    assert mn.wait("registered", after=before)["encapsulation"] == encapsulation
+    assert world.both_ways()
+    world.only_up("hotspot")
+    before = mn.do("discover", interface="hotspot")
+    assert mn.wait("registered", after=before)["encapsulation"] == encapsulation
+    assert world.both_ways()
+    for daemon in (ha, fa):
+        tunnel = daemon.ask("state")["tunnel"]
+        assert tunnel["encapsulated"] > 0 and tunnel["decapsulated"] > 0
+        assert tunnel["malformed"] == tunnel["refused"] == tunnel["failed"] == 0
+    world.end_captures()
+    for source in (CARE_OF_HOTEL, CARE_OF_FA):
+        for way in ("src", "dst"):
+            assert decode(capture, f"ip.proto == {OUTER[encapsulation]} && ip.{way} == {source}")
+    assert decode(capture, "ip.proto == 4") == decode(capture, "_ws.malformed") == []
+    assert decode(capture, "ip.checksum.status == 0") == []
+    if encapsulation == "gre":
+        assert decode(capture, "gre.proto == 0x0800 && icmp.type == 8")
+        assert decode(capture, "gre && gre.flags_and_version != 0") == []
+        return
+    lines = world.tcpdump(capture, "-vn", "ip proto 55").splitlines()
+    assert any(f"mobile: [S] {HOME_ADDRESS} > {CN}" in line for line in lines)
+    assert not any("bad" in line for line in lines)
+
+
+@pytest.mark.parametrize("encapsulation", ["gre", "minimal"])
+def test_large_datagrams_in_other_encapsulations(world: World, encapsulation: str) -> None:
+    asks_for(world, encapsulation)
+    _, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    mtu = {"gre": 1476, "minimal": 1480}[encapsulation]
+    assert f"mtu {mtu}" in world.ip("mn", "link", "show", "mip0")
+    receiver = world.start_program("cn", "python3", "-S", "-c", RECEIVE)
+    assert receiver.until(lambda: receiver.lines == ["ready"])
+    capture = world.capture("ha", "ha-link")
+    world.ip("mn", "link", "set", "mip0", "mtu", "600")  # what the mobile node sends arrives in fragments
+    world.run("mn", "python3", "-S", "-c", SEND, "0")
+    assert receiver.wait() == 0
+    assert receiver.lines == ["ready", "1452"]
+    world.end_captures()
+    fragments = decode(capture, "ip.proto == 4" if encapsulation == "minimal" else "ip.proto == 47")
+    assert fragments  # RFC 2004 §3: never in minimal encapsulation
+    assert decode(capture, "ip.proto == 55 && ip.flags.mf == 1") == []
+
+
 @pytest.mark.kernel("ipip")
 def test_the_kernel_has_the_tunnels_where_it_can(world: World) -> None:
     for daemon in world.start("foreign-agent", "mobile-node"):

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig, UdpTunnel
+from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import NodeError
@@ -35,9 +35,9 @@ def unix_time(now: float) -> float:
 
 
 @contextmanager
-def _resources(side: Side, *, tun: bool) -> Iterator[tuple[Netlink, DataPlane]]:
+def _resources(side: Side) -> Iterator[tuple[Netlink, DataPlane]]:
     netlink = Netlink()
-    with closing(netlink), closing(probe(side, netlink, tun=tun)) as plane:
+    with closing(netlink), closing(probe(side, netlink)) as plane:
         yield netlink, plane
 
 
@@ -77,8 +77,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.io.home_agent import HomeAgentRole
 
     settings = daemon_toml.home_agent(file)
-    tun = settings.core.simultaneous > 1 or settings.core.udp_tunnel is not None
-    with _resources(Side.HOME, tun=tun) as (netlink, plane):
+    with _resources(Side.HOME) as (netlink, plane):
         core_config = _on_home_link(settings.core, netlink)
         core = HomeAgent(core_config, unix_time)
         with _started(HomeAgentRole(core_config, netlink, plane)) as role:
@@ -103,7 +102,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 
     settings = daemon_toml.foreign_agent(file)
-    with _resources(Side.VISITED, tun=settings.core.udp_tunnel) as (netlink, plane):
+    with _resources(Side.VISITED) as (netlink, plane):
         core_config = _on_visited_link(settings.core, netlink)
         core = ForeignAgent(core_config, unix_time)
         with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
@@ -130,7 +129,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
     settings = daemon_toml.mobile_node(file)
     core = MobileNode(settings.core, unix_time)
     with (
-        _resources(Side.VISITED, tun=settings.core.udp_tunnel is not UdpTunnel.OFF) as (netlink, plane),
+        _resources(Side.VISITED) as (netlink, plane),
         _started(MobileNodeRole(settings.core, settings.rule_preference, netlink, plane)) as role,
     ):
         shell = Shell(core, role, Journal("mobile-node"))

@@ -74,6 +74,7 @@ class ForeignAgentRole(Role):
                 self._netlink.delete_rule(rule)
         for own in _addresses(known[0], self._config) - _addresses(visitor, self._config) if known else ():
             self._netlink.delete_neighbour(visitor.interface, own)
+        self.plane.settled(address)
         self._visitors[address] = (visitor, rules)
 
     def _clear(self, address: IPv4Address) -> None:

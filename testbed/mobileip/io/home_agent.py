@@ -46,6 +46,7 @@ class HomeAgentRole(Role):
             tunnel = Tunnel(effect.home_address, self._config.address, effect.ends)
             device = self.plane.set(tunnel)
             self._netlink.set_route(_host(effect.home_address), device)
+            self.plane.settled(effect.home_address)
             self._away.add(effect.home_address)
         elif isinstance(effect, ClearBinding):
             self._clear(effect.home_address)

@@ -58,10 +58,10 @@ class MobileNodeRole(Role):
     def _use_co_located(self, use: UseCoLocated) -> None:
         device = self.plane.set(Tunnel(self._away.ip, use.care_of_address, (use.home_agent,)))
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
-        mtu = tunnel_mtu(hop.mtu, use.home_agent) if hop is not None else self._mtu
+        mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
         if hop is not None and (mtu != self._mtu or device != self.plane.anchor):
             self._mtu = mtu  # a device that is no anchor may be a new one
-            self._netlink.set_link(device, mtu=mtu)
+            self._netlink.set_link(device, mtu=self._mtu)
         self._leave_home()
         if use.reverse_tunnel:
             self._route(device)
@@ -70,6 +70,7 @@ class MobileNodeRole(Role):
             self._route(hop.interface, hop.gateway)
         else:
             raise NodeError(f"no route from {use.care_of_address} to the home agent {use.home_agent.address}")
+        self.plane.settled(self._away.ip)
         self._forget_neighbour()
 
     def _use_foreign_agent(self, use: UseForeignAgent) -> None:

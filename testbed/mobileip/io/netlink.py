@@ -109,18 +109,21 @@ class Netlink:
         with self._about(f"link {interface}"):
             self._ip.link("set", index=index(interface), **changes)
 
-    def add_ipip(self, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int) -> None:
-        """Create an IP-in-IP device and set it up (RFC 2003); TOS is copied from the inner header.
+    def add_tunnel(
+        self, kind: str, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int
+    ) -> None:
+        """Create an `ipip` or `gre` device and set it up; TOS is copied from the inner header.
 
         DF is always set: with a TTL of its own a device has no choice. The kernel learns the path's MTU.
 
         Whole packets go into it, with their checksums: a virtual link carries what is left to hardware as it
         is, and where a process takes it out of the tunnel nobody makes up for it.
         """
-        with self._about(f"ipip {interface}"):
+        fields = {"local": str(local), "remote": str(remote), "ttl": 64, "tos": 1, "pmtudisc": 1}
+        with self._about(f"{kind} {interface}"):
             self._ip.link(
-                "add", ifname=interface, kind="ipip", mtu=mtu,
-                ipip_local=str(local), ipip_remote=str(remote), ipip_ttl=64, ipip_tos=1, ipip_pmtudisc=1,
+                "add", ifname=interface, kind=kind, mtu=mtu,
+                **{f"{kind}_{name}": value for name, value in fields.items()},
             )  # fmt: skip
             _checksum_in_software(interface)
         self.set_link(interface, up=True)

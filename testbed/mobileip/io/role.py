@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from testbed.mobileip.core.api import Datagram, Effect, TunnelEnd
+from testbed.mobileip.core.api import Datagram, Effect
 from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.udp import ANSWERS
 from testbed.mobileip.tunnel.api import MTU, DataPlane
-from testbed.mobileip.wire.encapsulation import IP_HEADER, Encapsulation
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
+from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
 
 class Role(ABC):
@@ -34,8 +33,6 @@ class Role(ABC):
     def start(self) -> None:
         """Remove leftovers and set up what is there all the time; raises NodeError or PlaneError."""
         self._netlink.clean()
-        if self.plane.anchor != "lo":
-            self._netlink.set_link(self.plane.anchor, up=True, mtu=MTU)
 
     @abstractmethod
     def apply(self, effect: Effect) -> None:
@@ -50,7 +47,6 @@ class Role(ABC):
         """Remove all that was set up."""
 
 
-def tunnel_mtu(link: int, end: TunnelEnd) -> int:
-    """The MTU of a tunnel to `end` whose outer packets leave by a link of MTU `link`."""
-    in_udp = Encapsulation.UDP in end.encapsulations
-    return min(MTU, link - (IpInUdp.overhead if in_udp else IP_HEADER))
+def tunnel_mtu(link: int, encapsulation: Encapsulation) -> int:
+    """The MTU of a tunnel whose outer packets leave by a link of MTU `link`."""
+    return min(MTU, link - OVERHEAD[encapsulation])

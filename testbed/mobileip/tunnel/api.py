@@ -11,9 +11,9 @@ from typing import Protocol
 from testbed.mobileip.core.api import TunnelEnd
 
 DEVICE = "mip0"
-"""The tunnel device every node has."""
+"""The TUN device of a node that has one."""
 MTU = 1480
-"""Of a tunnel over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
+"""Of a tunnel in IP in IP over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
 
 
 class Side(Enum):
@@ -49,7 +49,7 @@ class DataPlane(Protocol):
 
     @property
     def backend(self) -> str:
-        """Which kind runs: `tun` or `kernel`."""
+        """What carries datagrams now: `tun`, `kernel` or `kernel+tun`."""
 
     @property
     def anchor(self) -> str:
@@ -58,8 +58,11 @@ class DataPlane(Protocol):
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device to route its packets into.
 
-        Raises PlaneError.
+        What it replaces stays until `settled`, so that no packet is lost. Raises PlaneError.
         """
+
+    def settled(self, mobile: IPv4Address) -> None:
+        """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; nothing happens if there is none. Raises PlaneError."""

@@ -1,4 +1,4 @@
-"""The data plane of kernels that have IP-in-IP devices: one device for each pair of tunnel ends.
+"""The data plane of kernels with tunnel devices: one for each pair of tunnel ends and encapsulation.
 
 The device of a pair takes only what its remote end sent. The other half of the check, the inner address, is a
 pair of rules: what comes out of the device is forwarded only from (home side) or to (visited side) a mobile
@@ -15,9 +15,13 @@ from pathlib import Path
 
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import MAIN, Netlink, Rule
-from testbed.mobileip.tunnel.api import MTU, PlaneError, Side, Tunnel
+from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
+from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
 PROBE, SINK = "mipprobe0", "mipsink0"
+KINDS = {Encapsulation.IP_IN_IP: "ipip", Encapsulation.GRE: "gre"}
+"""The devices that Linux may have."""
+ETHERNET = 1500
 ALLOW, REFUSE = 150, 160
 """Preferences of the rules for what comes out of a tunnel."""
 STATISTICS = {
@@ -29,14 +33,16 @@ STATISTICS = {
 }
 
 
-def available(netlink: Netlink) -> bool:
-    """Whether this kernel has IP-in-IP devices, and lets us make them: by making one."""
-    try:
-        netlink.add_ipip(PROBE, IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2"), MTU)
-    except NodeError:
-        return False
-    netlink.delete_link(PROBE)
-    return True
+def available(netlink: Netlink) -> frozenset[Encapsulation]:
+    """Which devices this kernel has and lets us make, by making them; none without IP in IP."""
+    ends = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
+    found = set()
+    for encapsulation, kind in KINDS.items():
+        with suppress(NodeError):
+            netlink.add_tunnel(kind, PROBE, *ends, ETHERNET - OVERHEAD[encapsulation])
+            netlink.delete_link(PROBE)
+            found.add(encapsulation)
+    return frozenset(found) if Encapsulation.IP_IN_IP in found else frozenset()
 
 
 def silence(netlink: Netlink) -> None:
@@ -56,6 +62,10 @@ def answer_again(netlink: Netlink) -> None:
     netlink.delete_link(SINK)
 
 
+_Key = tuple[IPv4Address, IPv4Address, Encapsulation]
+"""Local and remote end."""
+
+
 @dataclass
 class _Device:
     name: str
@@ -63,56 +73,80 @@ class _Device:
 
 
 class KernelPlane:
-    """Tunnels of the kernel, made through `netlink`."""
+    """Tunnels of the kernel in the encapsulations it has, made through `netlink`."""
 
     backend = "kernel"
     anchor = "lo"  # no device is there all the time; an address on the loopback device is as local as any
 
-    def __init__(self, side: Side, netlink: Netlink, statistics: Path = Path("/sys/class/net")) -> None:
+    def __init__(
+        self,
+        side: Side,
+        netlink: Netlink,
+        encapsulations: frozenset[Encapsulation],
+        statistics: Path = Path("/sys/class/net"),
+    ) -> None:
         self._side = side
         self._netlink = netlink
+        self._encapsulations = encapsulations
         self._statistics = statistics
-        self._devices: dict[tuple[IPv4Address, IPv4Address], _Device] = {}
-        self._tunnels: dict[IPv4Address, tuple[IPv4Address, IPv4Address]] = {}
+        self._devices: dict[_Key, _Device] = {}
+        self._tunnels: dict[IPv4Address, tuple[_Key, ...]] = {}
+        self._replaced: dict[IPv4Address, set[_Key]] = {}
         self._past: dict[str, int] = dict.fromkeys(STATISTICS, 0)
         # A killed predecessor's: two devices with the same ends there cannot be.
         for left in statistics.glob("mip[0-9]*"):
             netlink.delete_link(left.name)
+
+    def can(self, tunnel: Tunnel) -> bool:
+        """Whether devices can be this tunnel: they send no copies."""
+        return len(tunnel.ends) == 1 and self._encapsulations.issuperset(tunnel.ends[0].encapsulations)
 
     def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
         source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
         return Rule(ALLOW, MAIN, source, destination, device.name)
 
     def set(self, tunnel: Tunnel) -> str:
-        """Set up or replace the tunnel of `tunnel.mobile`; returns its device. Raises PlaneError."""
-        if len(tunnel.ends) != 1:
-            raise PlaneError(f"kernel tunnels cannot send copies to {len(tunnel.ends)} care-of addresses")
-        ends = (tunnel.local, tunnel.ends[0].address)
-        if self._tunnels.get(tunnel.mobile) != ends:
-            self.remove(tunnel.mobile)
+        """Set up or replace a tunnel that the kernel `can`; returns its device. Raises PlaneError."""
+        mobile, (end,) = tunnel.mobile, tunnel.ends
+        keys = tuple((tunnel.local, end.address, each) for each in end.encapsulations)
+        before = self._tunnels.get(mobile, ())
+        if keys != before:
+            self._tunnels[mobile] = keys
+            self._replaced[mobile] = ({*before} | self._replaced.get(mobile, set())) - {*keys}
             try:
-                device = self._devices.get(ends) or self._open(ends)
-                self._netlink.add_rule(self._allow(tunnel.mobile, device))
+                for key in keys:
+                    device = self._devices.get(key) or self._open(key)
+                    self._netlink.add_rule(self._allow(mobile, device))
+                    device.mobiles.add(mobile)
             except NodeError as error:
                 raise PlaneError(str(error)) from error
-            device.mobiles.add(tunnel.mobile)
-            self._tunnels[tunnel.mobile] = ends
-        return self._devices[ends].name
+        return self._devices[keys[0]].name
 
-    def _open(self, ends: tuple[IPv4Address, IPv4Address]) -> _Device:
+    def _open(self, key: _Key) -> _Device:
+        local, remote, encapsulation = key
         taken = {device.name for device in self._devices.values()}
-        name = next(f"mip{n}" for n in range(len(taken) + 1) if f"mip{n}" not in taken)
-        self._netlink.add_ipip(name, *ends, MTU)
+        name = next(f"mip{n}" for n in range(1, len(taken) + 2) if f"mip{n}" not in taken)  # mip0 is a TUN
+        mtu = ETHERNET - OVERHEAD[encapsulation]
+        self._netlink.add_tunnel(KINDS[encapsulation], name, local, remote, mtu)
         self._netlink.add_rule(Rule(REFUSE, None, interface=name))
-        self._devices[ends] = _Device(name)
-        return self._devices[ends]
+        self._devices[key] = _Device(name)
+        return self._devices[key]
+
+    def settled(self, mobile: IPv4Address) -> None:
+        """Take down the devices that were in use before the last `set`."""
+        for key in self._replaced.pop(mobile, ()):
+            self._release(mobile, key)
 
     def remove(self, mobile: IPv4Address) -> None:
-        """Take down the tunnel of `mobile`, and its device with the last mobile node."""
-        ends = self._tunnels.pop(mobile, None)
-        if ends is None:
+        """Take down the tunnel of `mobile`, and its devices with the last mobile node."""
+        self.settled(mobile)
+        for key in self._tunnels.pop(mobile, ()):
+            self._release(mobile, key)
+
+    def _release(self, mobile: IPv4Address, key: _Key) -> None:
+        device = self._devices.get(key)
+        if device is None:  # it could not be made
             return
-        device = self._devices[ends]
         self._netlink.delete_rule(self._allow(mobile, device))
         device.mobiles.discard(mobile)
         if not device.mobiles:
@@ -120,7 +154,7 @@ class KernelPlane:
                 self._past[counter] += value
             self._netlink.delete_rule(Rule(REFUSE, None, interface=device.name))
             self._netlink.delete_link(device.name)
-            del self._devices[ends]
+            del self._devices[key]
 
     def _read(self, device: _Device) -> dict[str, int]:
         folder = self._statistics / device.name / "statistics"

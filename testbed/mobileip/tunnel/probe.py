@@ -5,20 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.mobileip.tunnel import kernel
-from testbed.mobileip.tunnel.api import DataPlane, Side
+from testbed.mobileip.tunnel.api import DEVICE, MTU, DataPlane, Side
+from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
 
 
-def probe(side: Side, netlink: Netlink, *, tun: bool) -> DataPlane:
-    """Kernel tunnels where they can be made and do what is needed, else the process on a TUN device.
+def probe(side: Side, netlink: Netlink) -> DataPlane:
+    """Kernel tunnels where they can be made, else the process on a TUN device; raises PlaneError if neither.
 
-    `tun`: something is needed that kernel tunnels do not do, as several care-of addresses of a mobile node at
-    once, or tunnels in UDP. Raises PlaneError if neither works.
+    With kernel tunnels the process runs for what these cannot do, from the first such tunnel on.
     """
-    if not tun and kernel.available(netlink):
-        return kernel.KernelPlane(side, netlink)
-    netlink.delete_link("mip0")  # a kernel tunnel that a killed predecessor left under our name
-    return TunPlane(side, netlink)
+
+    def start() -> TunPlane:
+        plane = TunPlane(side, netlink)
+        netlink.set_link(DEVICE, up=True, mtu=MTU)
+        return plane
+
+    if encapsulations := kernel.available(netlink):
+        return MixedPlane(kernel.KernelPlane(side, netlink, encapsulations), start)
+    netlink.delete_link(DEVICE)  # a kernel tunnel that a killed predecessor left under our name
+    return start()

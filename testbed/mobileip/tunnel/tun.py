@@ -160,6 +160,9 @@ class TunPlane:
         self._ask(_set(tunnel))
         return DEVICE
 
+    def settled(self, mobile: IPv4Address) -> None:
+        """The process replaces a tunnel at once, and has nothing left of it."""
+
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; raises PlaneError."""
         if self._tunnels.pop(mobile, None) is not None:

@@ -27,6 +27,15 @@ class Encapsulation(Enum):
     UDP = "udp"  # RFC 3519 §3.3: tunnel data messages (type 4) between UDP ports
 
 
+OVERHEAD = {
+    Encapsulation.IP_IN_IP: 20,
+    Encapsulation.GRE: 24,
+    Encapsulation.MINIMAL: 20,  # as fragments are in IP in IP
+    Encapsulation.UDP: 32,
+}
+"""Bytes by which a tunnel's MTU is below that of the link."""
+
+
 class Carrier(Protocol):
     """One encapsulation, on the way from one address to another; made with both, packed."""
 

@@ -31,6 +31,9 @@ from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop, Rule
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
+from testbed.mobileip.tunnel.mixed import MixedPlane
+from testbed.mobileip.tunnel.probe import probe
+from testbed.mobileip.wire.encapsulation import Encapsulation
 
 MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
 ROUTER = IPv4Address("192.0.2.1")
@@ -51,7 +54,7 @@ class FakeKernel:
         self.links = {}
         self.devices = {}
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
-        self.without_ipip = False
+        self.kinds = {"ipip", "gre"}
         self.always = lambda: None
 
     def clean(self):
@@ -61,13 +64,13 @@ class FakeKernel:
     def set_link(self, interface, *, up=None, mtu=None):
         self.links[interface] = mtu
 
-    def add_ipip(self, interface, local, remote, mtu):
-        if self.without_ipip:
+    def add_tunnel(self, kind, interface, local, remote, mtu):
+        if kind not in self.kinds:
             raise NodeError("EOPNOTSUPP")
-        self.devices[interface] = (local, remote, mtu)
+        self.devices[interface] = (kind, local, remote, mtu)
 
     def add_ipip_sink(self, interface):
-        self.add_ipip(interface, None, None, None)
+        self.add_tunnel("ipip", interface, None, None, None)
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
@@ -125,10 +128,14 @@ class FakePlane:
 
     def __init__(self):
         self.tunnels = {}
+        self.settlements = []
 
     def set(self, tunnel):
         self.tunnels[tunnel.mobile] = tunnel
         return "mip0"
+
+    def settled(self, mobile):
+        self.settlements.append(mobile)
 
     def remove(self, mobile):
         self.tunnels.pop(mobile, None)
@@ -353,6 +360,9 @@ def test_a_virtual_home(kernel, plane):
 # -- kernel tunnels ---------------------------------------------------------------------------------------
 
 
+BOTH = frozenset({Encapsulation.IP_IN_IP, Encapsulation.GRE})
+
+
 def statistics(folder, name, value):
     where = folder / name / "statistics"
     where.mkdir(parents=True)
@@ -361,9 +371,11 @@ def statistics(folder, name, value):
 
 
 def test_probing_makes_and_removes_a_device(kernel):
-    assert available(kernel)
+    assert available(kernel) == BOTH
     assert not kernel.devices
-    kernel.without_ipip = True
+    kernel.kinds = {"ipip"}
+    assert available(kernel) == {Encapsulation.IP_IN_IP}
+    kernel.kinds = {"gre"}  # every tunnel has to take IP in IP too
     assert not available(kernel)
 
 
@@ -373,68 +385,179 @@ def test_the_kernel_is_silenced_where_it_would_answer(kernel):
         assert list(kernel.devices) == ["mipsink0"]
     answer_again(kernel)
     assert not kernel.devices
-    kernel.without_ipip = True
+    kernel.kinds = set()
     silence(kernel)
     assert not kernel.devices
 
 
 def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
     other = IPv4Address("192.0.2.101")
-    for name in ("mip0", "mip1"):
+    for name in ("mip1", "mip2"):
         statistics(tmp_path, name, 5)
-    plane = KernelPlane(Side.HOME, kernel, tmp_path)
-    assert plane.set(Tunnel(MN, HA, (TunnelEnd(COA),))) == "mip0"
-    assert plane.set(Tunnel(other, HA, (TunnelEnd(COA),))) == "mip0"
-    assert kernel.devices == {"mip0": (HA, COA, 1480)}
-    refuse = Rule(160, None, interface="mip0")
-    allow = Rule(150, 254, source=MN, interface="mip0")
-    assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip0")}
-    assert plane.set(Tunnel(MN, HA, (TunnelEnd(FA),))) == "mip1"
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    assert plane.set(Tunnel(MN, HA, (TunnelEnd(COA),))) == "mip1"
+    assert plane.set(Tunnel(other, HA, (TunnelEnd(COA),))) == "mip1"
+    assert kernel.devices == {"mip1": ("ipip", HA, COA, 1480)}
+    refuse = Rule(160, None, interface="mip1")
+    allow = Rule(150, 254, source=MN, interface="mip1")
+    assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip1")}
+    assert plane.set(Tunnel(MN, HA, (TunnelEnd(FA),))) == "mip2"
+    assert allow in kernel.rules  # until packets go the new way
+    plane.settled(MN)
     assert allow not in kernel.rules
     assert plane.counters()["decapsulated"] == 10
     plane.remove(MN)
-    assert list(kernel.devices) == ["mip0"]
+    assert list(kernel.devices) == ["mip1"]
     assert plane.counters()["decapsulated"] == 10  # what is gone still counts
     plane.close()
     assert not kernel.devices
     assert not kernel.rules
 
 
+def test_a_replaced_tunnel_stays_until_packets_go_the_new_way(kernel, tmp_path):
+    for name in ("mip1", "mip2", "mip3"):
+        statistics(tmp_path, name, 0)
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    there, elsewhere = Tunnel(MN, HA, (TunnelEnd(COA),)), Tunnel(MN, HA, (TunnelEnd(FA),))
+    plane.set(there)
+    plane.set(elsewhere)
+    assert sorted(kernel.devices) == ["mip1", "mip2"]
+    assert plane.set(there) == "mip1"  # back again before anything was settled
+    plane.settled(MN)
+    assert sorted(kernel.devices) == ["mip1"]
+    assert plane.set(there) == "mip1"  # a renewal
+    plane.settled(MN)
+    assert sorted(kernel.devices) == ["mip1"]
+    plane.set(elsewhere)
+    plane.remove(MN)
+    assert not kernel.devices and not kernel.rules
+
+
+def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 0)
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    end = TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP))
+    assert plane.set(Tunnel(MN, HA, (end,))) == "mip1"
+    assert kernel.devices == {"mip1": ("gre", HA, COA, 1476), "mip2": ("ipip", HA, COA, 1480)}
+    assert {Rule(150, 254, source=MN, interface=name) for name in ("mip1", "mip2")} < kernel.rules
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip2"]
+    plane.close()
+    assert not kernel.rules
+
+
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):
-    statistics(tmp_path, "mip0", 0)
-    plane = KernelPlane(Side.VISITED, kernel, tmp_path)
+    statistics(tmp_path, "mip1", 0)
+    plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
     plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
-    assert Rule(150, 254, destination=MN, interface="mip0") in kernel.rules
-    with pytest.raises(PlaneError, match="copies"):
-        plane.set(Tunnel(MN, COA, (TunnelEnd(HA), TunnelEnd(FA))))
-    kernel.without_ipip = True
+    assert Rule(150, 254, destination=MN, interface="mip1") in kernel.rules
+    kernel.kinds = set()
     with pytest.raises(PlaneError):
         plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
     plane.close()
+    assert not kernel.rules and not kernel.devices
+
+
+def test_what_the_kernel_can_do(kernel, tmp_path):
+    plane = KernelPlane(Side.HOME, kernel, frozenset({Encapsulation.IP_IN_IP}), tmp_path)
+    assert plane.can(Tunnel(MN, HA, (TunnelEnd(COA),)))
+    assert not plane.can(Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA))))
+    for other in (Encapsulation.GRE, Encapsulation.MINIMAL, Encapsulation.UDP):
+        assert not plane.can(Tunnel(MN, HA, (TunnelEnd(COA, (other, Encapsulation.IP_IN_IP)),)))
+
+
+# -- both kinds of tunnels --------------------------------------------------------------------------------
+
+
+class FakeProcess(FakePlane):
+    backend = "tun"
+
+    def counters(self):
+        return {"encapsulated": 3, "refused": 1}
+
+    def check(self):
+        return True
+
+    def close(self):
+        self.tunnels.clear()
+
+
+@pytest.fixture
+def mixed(kernel, tmp_path):
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 5)
+    process = FakeProcess()
+    return MixedPlane(KernelPlane(Side.HOME, kernel, BOTH, tmp_path), lambda: process), process
+
+
+SINGLE = Tunnel(MN, HA, (TunnelEnd(COA),))
+DOUBLE = Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA)))
+
+
+def test_a_tunnel_is_the_kernels_whenever_it_can_be(mixed, kernel):
+    plane, process = mixed
+    assert (plane.set(SINGLE), plane.backend) == ("mip1", "kernel")
+    plane.settled(MN)
+    assert (plane.set(DOUBLE), plane.backend) == ("mip0", "kernel+tun")
+    assert kernel.devices and process.tunnels == {MN: DOUBLE}  # both, until packets go the new way
+    plane.settled(MN)
+    assert not kernel.devices
+    assert plane.set(SINGLE) == "mip1"
+    assert kernel.devices and process.tunnels
+    plane.settled(MN)
+    assert not process.tunnels
+    assert plane.counters()["encapsulated"] == 13 and plane.counters()["refused"] == 1
+    assert plane.check()
+    minimal = TunnelEnd(FA, (Encapsulation.MINIMAL, Encapsulation.IP_IN_IP))
+    other = IPv4Address("192.0.2.101")
+    assert plane.set(Tunnel(other, HA, (minimal,))) == "mip0"
+    plane.remove(MN)
+    assert not kernel.devices and list(process.tunnels) == [other]
+    plane.close()
+    assert not process.tunnels
+
+
+def test_a_tunnel_that_goes_there_and_back_unsettled_stays(mixed, kernel):
+    plane, process = mixed
+    plane.set(SINGLE)
+    plane.set(DOUBLE)
+    plane.set(SINGLE)
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip1"] and not process.tunnels
+
+
+def test_which_plane_a_node_gets(kernel, monkeypatch):
+    module = "testbed.mobileip.tunnel.probe.TunPlane"
+    monkeypatch.setattr(module, lambda side, netlink: FakeProcess())
+    assert probe(Side.HOME, kernel).backend == "kernel" and kernel.links == {}
+    kernel.kinds = set()
+    assert probe(Side.HOME, kernel).backend == "tun" and kernel.links == {"mip0": 1480}
 
 
 def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
-    statistics(tmp_path, "mip0", 0)
+    statistics(tmp_path, "mip1", 0)
     config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"))
-    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, tmp_path))
+    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, BOTH, tmp_path))
     role.start()
     assert kernel.given == {("lo", AWAY)}
     role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
-    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip1", None, MN)}
     role.stop()
     assert not kernel.given
     assert not kernel.devices
 
 
 def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_are_made(kernel, tmp_path):
-    for name in ("mip0", "mip7", "lo", "mipsink0"):
+    for name in ("mip1", "mip7", "lo", "mipsink0"):
         (tmp_path / name / "statistics").mkdir(parents=True)
         kernel.devices[name] = None
-    plane = KernelPlane(Side.VISITED, kernel, tmp_path)
+    plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
     assert set(kernel.devices) == {"lo", "mipsink0"}
     plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert not plane.check()
-    (tmp_path / "mip0" / "statistics").rmdir()
-    (tmp_path / "mip0").rmdir()
-    with pytest.raises(PlaneError, match="mip0 has been deleted"):
+    (tmp_path / "mip1" / "statistics").rmdir()
+    (tmp_path / "mip1").rmdir()
+    with pytest.raises(PlaneError, match="mip1 has been deleted"):
         plane.check()

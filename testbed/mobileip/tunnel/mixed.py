@@ -1,0 +1,79 @@
+"""Kernel tunnels for all that the kernel can, and the process on a TUN device for the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
+from testbed.mobileip.tunnel.api import DataPlane, Tunnel
+from testbed.mobileip.tunnel.kernel import KernelPlane
+
+
+class MixedPlane:
+    """Chooses for each tunnel anew; `start` makes the data plane on a TUN device when it is first needed."""
+
+    anchor = KernelPlane.anchor
+
+    def __init__(self, kernel: KernelPlane, start: Callable[[], DataPlane]) -> None:
+        self._kernel = kernel
+        self._start = start
+        self._tun: DataPlane | None = None
+        self._places: dict[IPv4Address, DataPlane] = {}
+        self._left: dict[IPv4Address, DataPlane] = {}
+
+    @property
+    def backend(self) -> str:
+        """`kernel`, and `kernel+tun` once the process has been needed."""
+        return self._kernel.backend if self._tun is None else f"{self._kernel.backend}+{self._tun.backend}"
+
+    @property
+    def _planes(self) -> list[DataPlane]:
+        return [self._kernel, *([self._tun] if self._tun is not None else [])]
+
+    def _choose(self, tunnel: Tunnel) -> DataPlane:
+        if self._kernel.can(tunnel):
+            return self._kernel
+        if self._tun is None:
+            self._tun = self._start()
+        return self._tun
+
+    def set(self, tunnel: Tunnel) -> str:
+        """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
+        plane, before = self._choose(tunnel), self._places.get(tunnel.mobile)
+        device = plane.set(tunnel)
+        self._places[tunnel.mobile] = plane
+        if before is not None and before is not plane:
+            self._left[tunnel.mobile] = before
+        return device
+
+    def settled(self, mobile: IPv4Address) -> None:
+        """Take down what the last `set` replaced."""
+        if (left := self._left.pop(mobile, None)) is not None and left is not self._places.get(mobile):
+            left.remove(mobile)
+        for plane in self._planes:
+            plane.settled(mobile)
+
+    def remove(self, mobile: IPv4Address) -> None:
+        """Take down the tunnel of `mobile`."""
+        self._left.pop(mobile, None)
+        self._places.pop(mobile, None)
+        for plane in self._planes:
+            plane.remove(mobile)
+
+    def counters(self) -> Mapping[str, int]:
+        """The sums over both."""
+        total: Counter[str] = Counter()
+        for plane in self._planes:
+            total.update(plane.counters())
+        return total
+
+    def check(self) -> bool:
+        """See that both work; raises PlaneError when one does not."""
+        mended = [plane.check() for plane in self._planes]
+        return any(mended)
+
+    def close(self) -> None:
+        """Take everything down."""
+        for plane in self._planes:
+            plane.close()

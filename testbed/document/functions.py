@@ -45,6 +45,7 @@ class Meaning(StrEnum):
     PROTECTS = "protects"
     INNER_POOL = "inner-pool"
     PASSES = "passes"
+    ENCAPSULATION = "encapsulation"
     PEER = "peer"
     VISITED = "visited"
     PRIVATE = "private"
@@ -63,6 +64,7 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.PROTECTS: ("prefix", "what is reached through a VPN gateway"),
     Meaning.INNER_POOL: ("prefix", "addresses that a VPN gateway lends to clients"),
     Meaning.PASSES: ("enum", "what the security policy lets pass besides IPsec"),
+    Meaning.ENCAPSULATION: ("enum", "how the tunnels of a mobile node carry packets"),
     Meaning.PEER: ("node", "the gateway that another builds a tunnel to"),
     Meaning.VISITED: ("network", "the link that mobile nodes visit"),
     Meaning.PRIVATE: ("network", "the link whose addresses a NAT hides from others"),

@@ -18,6 +18,7 @@ from testbed.mobileip.wire import PORT as MOBILE_IP_PORT
 from testbed.mobileip.wire import (
     agent_advertisement,
     agent_solicitation,
+    checksum,
     registration_reply,
     registration_request,
 )
@@ -25,18 +26,20 @@ from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.packet import dhcp
 from testbed.packet.layers import (
     AgentMessage,
     Arp,
-    Dhcp,
     Echo,
     Esp,
+    Gre,
     IcmpError,
     Ike,
     Ipv4,
     Layer,
     Link,
     Malformed,
+    Minimal,
     MobileIp,
     Namer,
     Other,
@@ -46,8 +49,8 @@ from testbed.packet.layers import (
 from testbed.packet.pcap import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW_IP, Frame
 
 _IPV4, _ARP, _VLAN = 0x0800, 0x0806, 0x8100
-_ICMP, _IPIP, _TCP, _UDP, _GRE, _ESP, _AH, _OSPF = 1, 4, 6, 17, 47, 50, 51, 89
-_PROTOCOLS = {2: "IGMP", _GRE: "GRE", _AH: "AH", _OSPF: "OSPF"}
+_ICMP, _IPIP, _TCP, _UDP, _GRE, _ESP, _AH, _MINIMAL, _OSPF = 1, 4, 6, 17, 47, 50, 51, 55, 89
+_PROTOCOLS = {2: "IGMP", _AH: "AH", _OSPF: "OSPF"}
 _OUTGOING = 4  # packet type of the cooked headers
 _DEEPEST = 16  # headers; nobody nests more on purpose
 
@@ -60,7 +63,8 @@ _ECHO = Struct("!BBHHH")
 _ESP_HEADER = Struct("!II")
 _IKE_HEADER = Struct("!QQBBBBII")
 _ARP_MESSAGE = Struct("!HHBBH6sI6sI")
-_DHCP_FIXED = Struct("!BBBBIHHIIII16s64s128sI")
+_GRE_HEADER = Struct("!HH")
+_MINIMAL_HEADER = Struct("!BBHI")
 
 L = TypeVar("L", bound=Layer)
 
@@ -231,12 +235,7 @@ def _ipv4(data: bytes) -> tuple[Layer, _Next | None]:
         size=size,
     )
     payload = data[size:length]  # without the padding of a short Ethernet frame
-    if header.offset:
-        return header, ((lambda rest: _bytes(rest, "fragment")), "fragment", payload)
-    if protocol in _INSIDE_IP:
-        return header, (*_INSIDE_IP[protocol], payload)
-    name = _PROTOCOLS.get(protocol, f"IP protocol {protocol}")
-    return header, ((lambda rest: _bytes(rest, name)), name, payload)
+    return header, _inside(header, payload)
 
 
 def _udp(data: bytes) -> tuple[Layer, _Next | None]:
@@ -337,48 +336,50 @@ def _nat_traversal(data: bytes) -> tuple[Layer, _Next | None]:
 
 
 def _dhcp(data: bytes) -> tuple[Layer, _Next | None]:
-    fields = _unpack(_DHCP_FIXED, data)
-    hardware_length, client, offered, hardware, cookie = (
-        fields[2],
-        fields[7],
-        fields[8],
-        fields[11],
-        fields[14],
+    return dhcp.decode(data), None
+
+
+def _gre(data: bytes) -> tuple[Layer, _Next | None]:
+    """RFC 2784, with the fields of RFC 2890 that other tunnels may have."""
+    flags, protocol = _unpack(_GRE_HEADER, data)
+    if flags & 0x4007:  # routing of RFC 1701, another version
+        raise WireError("flags", f"{flags:#06x}")
+    present = [bool(flags & bit) for bit in (0x8000, 0x2000, 0x1000)]
+    size = _GRE_HEADER.size + 4 * sum(present)
+    layer = Gre(protocol=protocol, checksum=present[0], extended=any(present[1:]), size=size)
+    return layer, _above_link(protocol, data[size:])
+
+
+def _behind(outer: Ipv4, payload: bytes) -> tuple[Layer, _Next | None]:
+    """The forwarding header of RFC 2004 §3, which stands for a second IP header."""
+    protocol, flags, _, destination = _unpack(_MINIMAL_HEADER, payload)
+    size = 12 if flags & 0x80 else 8
+    if len(payload) < size or not checksum.valid(payload[:size]):
+        raise WireError("checksum", payload[:size].hex())
+    source = IPv4Address(payload[8:12]) if flags & 0x80 else outer.source
+    layer = Minimal(
+        source=source,
+        destination=IPv4Address(destination),
+        protocol=protocol,
+        ttl=outer.ttl,
+        identification=outer.identification,
+        length=outer.length - size,
+        size=size,
     )
-    options = _dhcp_options(data[_DHCP_FIXED.size :]) if cookie == 0x63825363 else {}
-    layer = Dhcp(
-        type=options.get(53, b"\0")[0],
-        client_hardware=hardware[:hardware_length],
-        client=IPv4Address(client),
-        offered=IPv4Address(offered),
-        requested=IPv4Address(options.get(50, bytes(4))),
-        server=IPv4Address(options.get(54, bytes(4))),
-        size=len(data),
-    )
-    return layer, None
+    return layer, _inside(layer, payload[size:])
 
 
-_DHCP_LENGTHS = {50: 4, 53: 1, 54: 4}
-
-
-def _dhcp_options(data: bytes) -> dict[int, bytes]:
-    """The options we show; raises WireError where one has not its length."""
-    found: dict[int, bytes] = {}
-    offset = 0
-    while offset < len(data) and data[offset] != 255:
-        if data[offset] == 0:
-            offset += 1
-            continue
-        if offset + 2 > len(data):
-            raise WireError("truncated", f"option {data[offset]}")
-        code, end = data[offset], offset + 2 + data[offset + 1]
-        value = data[offset + 2 : end]
-        if code in _DHCP_LENGTHS:
-            if len(value) != _DHCP_LENGTHS[code]:
-                raise WireError("length", f"option {code} of {len(value)} bytes")
-            found[code] = value
-        offset = end
-    return found
+def _inside(header: Ipv4, payload: bytes) -> _Next:
+    """How to read what an IP header is in front of."""
+    protocol = header.protocol
+    if header.offset:
+        return (lambda rest: _bytes(rest, "fragment")), "fragment", payload
+    if protocol == _MINIMAL:
+        return (lambda rest: _behind(header, rest)), "minimal forwarding header", payload
+    if protocol in _INSIDE_IP:
+        return (*_INSIDE_IP[protocol], payload)
+    name = _PROTOCOLS.get(protocol, f"IP protocol {protocol}")
+    return (lambda rest: _bytes(rest, name)), name, payload
 
 
 _INSIDE_IP: dict[int, tuple[_Decoder, str]] = {
@@ -386,6 +387,7 @@ _INSIDE_IP: dict[int, tuple[_Decoder, str]] = {
     _IPIP: (_ipv4, "IP header"),
     _TCP: (_tcp, "TCP"),
     _UDP: (_udp, "UDP"),
+    _GRE: (_gre, "GRE"),
     _ESP: (_esp, "ESP"),
 }
 _INSIDE_UDP: dict[int, tuple[_Decoder, str]] = {

@@ -13,9 +13,10 @@ from testbed.packet.pcap import Frame
 
 EXCHANGES: Final = {name: number for number, name in IKE_EXCHANGES.items()}
 
-IKE_FILTER: Final = "udp port 500 or udp port 4500 or ip proto 4"
+_TUNNELS = "ip proto 4 or ip proto 47 or ip proto 55"
+IKE_FILTER: Final = f"udp port 500 or udp port 4500 or {_TUNNELS}"
 """IKE, also on the port of NAT traversal, bare or inside Mobile IP's tunnel."""
-ESP_FILTER: Final = "ip proto 50 or udp port 4500 or ip proto 4"
+ESP_FILTER: Final = f"ip proto 50 or udp port 4500 or {_TUNNELS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def requests(frames: Iterable[Frame]) -> set[Request]:
 def associations(frames: Iterable[Frame]) -> set[tuple[IPv4Address, int]]:
     """Return the ESP security associations in use among frames: destination and SPI (RFC 4301 §4.1).
 
-    Inside an IP-in-IP tunnel (RFC 2003) the destination is that of the innermost header.
+    Inside a tunnel of Mobile IP the destination is that of the innermost header.
     """
     found = set()
     for frame in frames:

@@ -94,6 +94,29 @@ class Ipv4(Layer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Minimal(Ipv4):
+    """Minimal encapsulation (RFC 2004): an inner IP header in short; what it leaves out is the outer's."""
+
+    def text(self, name: Namer) -> str:
+        """From whom to whom."""
+        return f"Min-Enc {name(self.source)}→{name(self.destination)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gre(Layer):
+    """GRE (RFC 2784); `extended` where a key or a sequence number is present (RFC 2890)."""
+
+    kind: ClassVar[str] = "ip"
+    protocol: int
+    checksum: bool = False
+    extended: bool = False
+
+    def text(self, name: Namer) -> str:
+        """The protocol's name."""
+        return "GRE with key or sequence number" if self.extended else "GRE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Udp(Layer):
     """UDP (RFC 768)."""
 

@@ -38,7 +38,7 @@ STACKS: Final = {
     "address that the gateway lends it inside the ESP tunnel is its care-of address. It registers from "
     "there, and ESP is the outermost header",
     "ipsec-in-mip": "IPsec inside MIPv4. The mobile node registers first. It negotiates IKE from its home "
-    "address, through the MIPv4 tunnel: IP-in-IP is the outermost header",
+    "address, through the MIPv4 tunnel, whose header is the outermost",
 }
 ATTACHMENTS: Final = {
     "co-located": "co-located. The network has DHCP; the care-of address is the mobile node's own, or the "

@@ -18,6 +18,7 @@ from testbed.packet.layers import (
     Ipv4,
     Layer,
     Link,
+    Minimal,
     MobileIp,
     Other,
     Tcp,
@@ -181,19 +182,22 @@ def _identity(frame: Frame, packet: Packet) -> bytes:
     link = packet.first(Link)
     data = bytearray(frame.data[link.size if link else 0 :])
     begin = 0
-    for ip in packet.all(Ipv4):
-        if begin == 0:
-            del data[ip.length :]  # padding
-            data[8:9] = b"\0"
-        data[begin + 10 : begin + 12] = bytes(2)
+    for ip in packet.above_link:
+        if isinstance(ip, Ipv4):
+            if begin == 0:
+                del data[ip.length :]  # padding
+                data[8:9] = b"\0"
+            if not isinstance(ip, Minimal):  # which has no time to live, and a checksum of its own
+                data[begin + 10 : begin + 12] = bytes(2)
+            end = begin + ip.size
+            if (
+                ip.protocol in _CHECKSUMS
+                and ip.offset == 0
+                and len(data) >= end + 20 - 12 * (ip.protocol == 17)
+            ):
+                at = end + _CHECKSUMS[ip.protocol]
+                data[at : at + 2] = bytes(2)
         begin += ip.size
-        if (
-            ip.protocol in _CHECKSUMS
-            and ip.offset == 0
-            and len(data) >= begin + 20 - 12 * (ip.protocol == 17)
-        ):
-            at = begin + _CHECKSUMS[ip.protocol]
-            data[at : at + 2] = bytes(2)
     return bytes(data)
 
 

@@ -17,7 +17,7 @@ from testbed.agreed import PROBE_MARKER
 from testbed.evidence.folder import RunFolder
 from testbed.evidence.verdicts import SIDES
 from testbed.packet.decode import Packet, decode
-from testbed.packet.layers import Esp, Ipv4, Layer, Link, Malformed, Udp
+from testbed.packet.layers import Esp, Gre, Ipv4, Layer, Link, Malformed, Minimal, Udp
 from testbed.packet.pcap import CaptureError, Frame, read_capture
 from testbed.report.evidence import Evidence
 from testbed.topology.model import Topology
@@ -95,7 +95,7 @@ def overheads(evidence: Evidence) -> list[Overhead]:
             found.setdefault((stack, attachment, headers, length), []).extend(seen or places)
     made = []
     for (stack, attachment, headers, length), places in found.items():
-        computed, arithmetic = compute(stack, attachment, encapsulated="UDP" in headers)
+        computed, arithmetic = compute(stack, attachment, headers)
         made.append(Overhead(stack, attachment, headers, length, tuple(places), computed, arithmetic))
     return sorted(made, key=lambda one: (one.stack, one.attachment, one.headers))
 
@@ -162,35 +162,45 @@ def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], Counter[int]]:
 
 def _headers(packet: Packet) -> str:
     """The headers before the probe's own packet."""
-    words = [_word(layer) for layer in packet.above_link if isinstance(layer, (Ipv4, Esp, Udp, Malformed))]
+    shown = (Ipv4, Gre, Esp, Udp, Malformed)
+    words = [_word(layer) for layer in packet.above_link if isinstance(layer, shown)]
     if packet.first(Esp) is None:
-        words = words[: -len(("IP", "UDP"))]
+        words = words[: -len(("UDP",) if packet.first(Minimal) else ("IP", "UDP"))]
     return " | ".join(words)
 
 
 def _word(layer: Layer) -> str:
-    return {Ipv4: "IP", Esp: "ESP", Udp: "UDP"}.get(type(layer), "?")
+    return {Ipv4: "IP", Minimal: "Min-Enc", Gre: "GRE", Esp: "ESP", Udp: "UDP"}.get(type(layer), "?")
 
 
-def compute(stack: str, attachment: str, *, encapsulated: bool = False) -> tuple[int | None, str]:
+_TUNNELS: Final = {
+    "IP": (20, "20 outer IP (RFC 2003)"),
+    "GRE": (24, "20 outer IP and 4 GRE (RFC 2784)"),
+    "Min-Enc": (12, "12 forwarding header (RFC 2004)"),
+}
+
+
+def compute(stack: str, attachment: str, headers: str = "") -> tuple[int | None, str]:
     """Bytes of the probe's packet on the mobile node's link by the standards, and how they come about.
 
-    `encapsulated`: ESP in UDP, as through a NAT (RFC 3948).
+    `headers` shows which encapsulation Mobile IP's tunnel has where it is outside of ESP, and whether ESP is
+    in UDP, as through a NAT (RFC 3948).
     """
-    ipip, natt = "20 outer IP (RFC 2003)", 8 * encapsulated
+    natt = 8 * ("UDP" in headers)
+    tunnel, its = _TUNNELS[next((one for one in ("GRE", "Min-Enc") if one in headers), "IP")]
     match stack, attachment:
         case "mip-only", "foreign-agent":
             return INNER, "nothing: the foreign agent takes the tunnel's header off"
         case "mip-only", "co-located":
-            return INNER + 20, ipip
+            return INNER + tunnel, its
         case "mip-in-ipsec", "co-located":
             length, how = esp(INNER + 20, natt)
-            return length, f"{ipip}, and around it {how}"
+            return length, f"{_TUNNELS['IP'][1]}, and around it {how}"
         case "ipsec-in-mip", "foreign-agent":
             return esp(INNER, natt)
         case "ipsec-in-mip", "co-located":
             length, how = esp(INNER, natt)
-            return length + 20, f"{how}; around it {ipip}"
+            return length + tunnel, f"{how}; around it {its}"
         case _:
             return None, "nothing gets through"
 

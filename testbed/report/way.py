@@ -16,7 +16,8 @@ from testbed.document.functions import Function, Meaning
 from testbed.topology.loaded import LoadedTopology
 
 ESP: Final = "ESP"
-MIP: Final = "IP-in-IP"
+TUNNELS: Final = {"ip-in-ip": "IP-in-IP", "gre": "GRE", "minimal": "Min-Enc"}
+"""What Mobile IP's tunnels have in front of data, by the encapsulation that the mobile node asks for."""
 HERE: Final = "@"
 """Behind the mobile node's name, in the place of where it is."""
 LEGEND: Final = (
@@ -124,28 +125,29 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
     at_home = loaded.home_link(node) == network
     inside = loaded.topology.networks[network].domain == "intranet"
     stack = loaded.options.get("stack") if gateway and ipsec else None
+    mip = TUNNELS[str(loaded.meant(node, Meaning.ENCAPSULATION) or "ip-in-ip")]
     if at_home:
         return Place(node, network, _chain([node, correspondent]))
     if stack == "mip-in-ipsec" and not inside:
         stops = [node, gateway, home_agent, correspondent]
-        return Place(node, network, _chain(stops, [(ESP, MIP), (MIP,)]))
+        return Place(node, network, _chain(stops, [(ESP, mip), (mip,)]))
     through = [agent] if agent else []
     guarded = bool(gateway) and not ipsec and not inside and loaded.options.get("stack") != "mip-only"
     if stack != "ipsec-in-mip":
         return Place(
             node,
             network,
-            _chain([node, *through, home_agent, correspondent], [*([()] * len(through)), (MIP,)]),
+            _chain([node, *through, home_agent, correspondent], [*([()] * len(through)), (mip,)]),
             protects=gateway if guarded else "",
         )
-    esp = [*([(ESP,)] * len(through)), (MIP, ESP), (ESP,)]
+    esp = [*([(ESP,)] * len(through)), (mip, ESP), (ESP,)]
     legs = _chain([node, *through, home_agent, gateway, correspondent], esp)
     back: tuple[Leg, ...] = ()
     if "routing" in loaded.options:  # the home agent takes what comes for home addresses (RFC 4093 §2.2)
         adapted = loaded.options["routing"] != "unmodified"
         detour = [gateway, home_agent] if adapted else []
         inner = (ESP,) if adapted else ()
-        headers = [(), *([(), (ESP,)] if adapted else []), (MIP, *inner), *([inner] * len(through))]
+        headers = [(), *([(), (ESP,)] if adapted else []), (mip, *inner), *([inner] * len(through))]
         back = _chain([correspondent, home_agent, *detour, *through, node], headers)
     return Place(node, network, legs, back)
 
@@ -187,7 +189,10 @@ def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
 def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses: bool) -> str:
     """Why a node lets packets of a leg go no further; empty where it does not."""
     if node == leg.ends:
-        stopped = MIP in leg.headers[:1] and (node, Function.HOME_AGENT) in place.stopped
+        stopped = {*TUNNELS.values()}.intersection(leg.headers[:1]) and (
+            node,
+            Function.HOME_AGENT,
+        ) in place.stopped
         return STOPPED.format(node=node) if stopped else ""
     if not loaded.acts_as(node, Function.VPN_GATEWAY):
         return SERVES_VISITORS.format(node=node)

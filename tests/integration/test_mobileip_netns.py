@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import inet_aton
 from typing import Any
 from uuid import uuid4
 
@@ -156,6 +157,10 @@ def test_other_encapsulations_both_ways(world: World, encapsulation: str) -> Non
     lines = world.tcpdump(capture, "-vn", "ip proto 55").splitlines()
     assert any(f"mobile: [S] {HOME_ADDRESS} > {CN}" in line for line in lines)
     assert not any("bad" in line for line in lines)
+    damaged = bytearray(capture.read_bytes())
+    damaged[damaged.index(inet_aton(CN) + inet_aton(HOME_ADDRESS))] ^= 1
+    capture.write_bytes(damaged)
+    assert "bad checksum" in world.tcpdump(capture, "-vn", "ip proto 55")
 
 
 @pytest.mark.parametrize("encapsulation", ["gre", "minimal"])

@@ -6,6 +6,7 @@ import json
 import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
+from socket import inet_aton
 from typing import Any
 
 import pytest
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.ipsec import ESP
-from scapy.layers.l2 import ARP, CookedLinux, Ether
+from scapy.layers.l2 import ARP, GRE, CookedLinux, Ether
 from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
-from scapy.utils import wrpcap
+from scapy.utils import checksum, wrpcap
 
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, MobilityAgentExtension
@@ -26,7 +27,7 @@ from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.packet.decode import decode
-from testbed.packet.layers import AgentMessage, Arp, Dhcp, Esp, Ike, Ipv4, Malformed, MobileIp, Tcp
+from testbed.packet.layers import AgentMessage, Arp, Dhcp, Esp, Gre, Ike, Ipv4, Malformed, MobileIp, Tcp
 from testbed.packet.names import Names
 from testbed.packet.pcap import (
     ETHERNET,
@@ -287,6 +288,79 @@ def names() -> Names:
 def test_one_line_names_nodes(packet: ScapyPacket, text: str) -> None:
     assert decode(frame(packet)).text(names()) == text
     assert decode(bytes(packet), RAW_IP).text(names()) == text
+
+
+def in_minimal(packet: ScapyPacket, source: str, destination: str) -> ScapyPacket:
+    inner = IP(bytes(packet))
+    head = bytes((inner.proto, 0 if inner.src == source else 0x80)) + bytes(2) + inet_aton(inner.dst)
+    head += b"" if inner.src == source else inet_aton(inner.src)
+    head = head[:2] + checksum(head).to_bytes(2, "big") + head[4:]
+    return IP(src=source, dst=destination, proto=55, ttl=inner.ttl) / Raw(head + bytes(inner.payload))
+
+
+ECHO = IP(src="10.0.4.10", dst="10.0.1.100") / ICMP(type=0, id=1, seq=3)
+
+
+@pytest.mark.parametrize(
+    ("packet", "text"),
+    [
+        (IP(src=str(HA), dst=str(COA)) / ECHO, "IP ha→mn@hotel | IP cn→mn | ICMP echo reply #3"),
+        (
+            IP(src=str(HA), dst=str(COA)) / GRE() / ECHO,
+            "IP ha→mn@hotel | GRE | IP cn→mn | ICMP echo reply #3",
+        ),
+        (
+            IP(src=str(HA), dst=str(COA)) / GRE(chksum_present=1) / ECHO,
+            "IP ha→mn@hotel | GRE | IP cn→mn | ICMP echo reply #3",
+        ),
+        (
+            IP(src=str(HA), dst=str(COA)) / GRE(key_present=1, key=7, seqnum_present=1) / ECHO,
+            "IP ha→mn@hotel | GRE with key or sequence number | IP cn→mn | ICMP echo reply #3",
+        ),
+        (
+            IP(src=str(HA), dst=str(COA)) / GRE(proto=0x86DD) / Raw(bytes(40)),
+            "IP ha→mn@hotel | GRE | IPv6, 40 bytes",
+        ),
+        (in_minimal(ECHO, str(HA), str(COA)), "IP ha→mn@hotel | Min-Enc cn→mn | ICMP echo reply #3"),
+        (in_minimal(ECHO, "10.0.4.10", str(COA)), "IP cn→mn@hotel | Min-Enc cn→mn | ICMP echo reply #3"),
+        (
+            in_minimal(in_minimal(ECHO, "10.0.4.10", "10.0.1.100"), str(HA), str(COA)),
+            "IP ha→mn@hotel | Min-Enc cn→mn | Min-Enc cn→mn | ICMP echo reply #3",
+        ),
+    ],
+)
+def test_tunnels(packet: ScapyPacket, text: str) -> None:
+    assert decode(frame(packet)).text(names()) == text
+
+
+def test_headers_of_tunnels_that_cannot_be_read() -> None:
+    damaged = bytearray(frame(in_minimal(ECHO, str(HA), str(COA))))
+    damaged[14 + 20 + 5] ^= 1
+    for packet in (
+        bytes(damaged),
+        frame(IP(proto=55) / Raw(b"1234567")),
+        frame(IP(proto=47) / Raw(b"\0\1\x08\0")),
+    ):
+        assert isinstance(decode(packet).layers[-1], Malformed)
+
+
+def test_tshark_agrees_on_gre(tmp_path: Path) -> None:
+    file = tmp_path / "gre.pcap"
+    outer = IP(src=str(HA), dst=str(COA))
+    packets = [
+        outer / GRE() / ECHO,
+        outer / GRE(chksum_present=1) / ECHO,
+        outer / GRE(key_present=1, key=7) / ECHO,
+    ]
+    wrpcap(str(file), [Ether(frame(packet)) for packet in packets])
+    for captured, theirs in zip(read_capture(file), tshark(file), strict=True):
+        ours = decode(captured.data)
+        gre, ips = ours.first(Gre), ours.all(Ipv4)
+        assert gre is not None
+        assert gre.protocol == int(one(theirs["gre"], "gre_gre_proto"), 0)
+        assert gre.checksum == (one(theirs["gre"], "gre_gre_flags_checksum") in (True, "1"))
+        assert gre.extended == (one(theirs["gre"], "gre_gre_flags_key") in (True, "1"))
+        assert [str(ip.destination) for ip in ips] == [one(each, "ip_ip_dst") for each in many(theirs, "ip")]
 
 
 def test_arp_and_padding() -> None:

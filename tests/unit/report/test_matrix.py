@@ -318,18 +318,20 @@ def test_the_probe_is_as_large_as_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stack", "attachment", "encapsulated", "added"),
+    ("stack", "attachment", "headers", "added"),
     [
-        ("mip-only", "foreign-agent", False, 0),
-        ("mip-only", "co-located", False, 20),
-        ("mip-in-ipsec", "co-located", False, 77),
-        ("ipsec-in-mip", "foreign-agent", False, 57),
-        ("ipsec-in-mip", "co-located", False, 77),
-        ("ipsec-in-mip", "co-located", True, 85),
+        ("mip-only", "foreign-agent", "", 0),
+        ("mip-only", "co-located", "IP", 20),
+        ("mip-only", "co-located", "IP | GRE", 24),
+        ("mip-only", "co-located", "IP | Min-Enc", 12),
+        ("mip-in-ipsec", "co-located", "", 77),
+        ("ipsec-in-mip", "foreign-agent", "", 57),
+        ("ipsec-in-mip", "co-located", "", 77),
+        ("ipsec-in-mip", "co-located", "IP | UDP | ESP", 85),
     ],
 )
-def test_the_arithmetic(stack: str, attachment: str, encapsulated: bool, added: int) -> None:
-    length, how = compute(stack, attachment, encapsulated=encapsulated)
+def test_the_arithmetic(stack: str, attachment: str, headers: str, added: int) -> None:
+    length, how = compute(stack, attachment, headers)
     assert length == INNER + added and how
     assert compute("mip-in-ipsec", "foreign-agent")[0] is None
 

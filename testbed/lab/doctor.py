@@ -171,6 +171,12 @@ _TRIALS: Final = (
         "Mobile IP tunnels run through TUN in userspace",
     ),
     _Trial(
+        "gre",
+        "ip link add probe-gre type gre local 192.0.2.1 remote 192.0.2.2",
+        "load the module ip_gre on the engine's host",
+        "Mobile IP tunnels in GRE run through TUN in userspace",
+    ),
+    _Trial(
         "netem",
         "tc qdisc add dev lo root netem delay 1ms",
         "load the module sch_netem on the engine's host",

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from claims_world import CLAIMS, scenario
+from mobileip_world import World, topology
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
@@ -14,6 +15,9 @@ from testbed.experiment.claims.plan import choose_claims, plan_stages, share_lab
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
 from testbed.lab.addresses import choose_pool
+from testbed.lab.down import remove_labs
+from testbed.lab.state import find_lab
+from testbed.lab.up import bring_up
 from testbed.topology.load import load_topology
 
 JOBS = 4  # labs at once: most of what they do is waiting
@@ -96,3 +100,24 @@ def bare_node(engine, node_image):
         yield id
     finally:
         engine.remove_container(id)
+
+
+@pytest.fixture(scope="module")
+def nodes(engine, node_image):
+    """A lab without daemons, which all tests of a file use; its containers by node."""
+    lab = f"test-{uuid4().hex[:8]}"
+    try:
+        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
+        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
+    finally:
+        remove_labs(engine, lab)
+
+
+@pytest.fixture
+def world(engine, nodes, tmp_path):
+    """The nodes as they were when they started, without a daemon."""
+    made = World(engine, nodes, tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()

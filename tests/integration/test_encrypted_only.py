@@ -14,10 +14,10 @@ from testbed.topology.load import load_topology
 
 SEND = """
 import socket, subprocess, sys
-rules, packet = sys.argv[1], bytes.fromhex(sys.argv[2])
+rules, packet, protocol = sys.argv[1], bytes.fromhex(sys.argv[2]), int(sys.argv[3])
 subprocess.run(["nft", "-f", "-"], input="flush ruleset\\n" + rules, text=True, check=True)
 try:
-    socket.socket(socket.AF_INET, socket.SOCK_RAW, 4).sendto(packet, ("127.0.0.1", 0))
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol).sendto(packet, ("127.0.0.1", 0))
 except PermissionError:
     pass  # dropped on the way out
 print(subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout)
@@ -46,9 +46,31 @@ def inner(protocol: int, port: int = 0, *, options: bytes = b"", fragment: int =
 def test_tunnels_carry_ipsec_or_nothing(
     engine: DockerEngine, bare_node: str, packet: bytes, dropped: bool
 ) -> None:
-    lab = render_lab(load_topology("scenario-2.2"), lab="x", secrets=Secrets("psk", "00" * 16))
+    assert drops(engine, bare_node, "ip-in-ip", 4, packet) is dropped
+    assert drops(engine, bare_node, "gre", 47, b"\0\0\x08\0" + packet) is dropped
+
+
+@pytest.mark.parametrize("source", [b"", bytes(4)], ids=["without-source", "with-source"])
+@pytest.mark.parametrize(("protocol", "port", "dropped"), [(50, 1, False), (17, 4500, False), (17, 7, True)])
+def test_minimal_tunnels_carry_ipsec_or_nothing(
+    engine: DockerEngine, bare_node: str, source: bytes, protocol: int, port: int, dropped: bool
+) -> None:
+    header = bytes((protocol, 0x80 if source else 0)) + bytes(6) + source
+    packet = header + pack("!HHHH", 4000, port, 8, 0)
+    assert drops(engine, bare_node, "minimal", 55, packet) is dropped
+
+
+def test_gre_with_a_checksum_is_not_looked_into(engine: DockerEngine, bare_node: str) -> None:
+    assert drops(engine, bare_node, "gre", 47, b"\x80\0\x08\0" + bytes(4) + inner(50))
+
+
+def drops(engine: DockerEngine, node: str, encapsulation: str, protocol: int, packet: bytes) -> bool:
+    """Whether the rules, where mobile nodes ask for this encapsulation, drop what a tunnel brings."""
+    loaded = load_topology("scenario-2.2", sets=[f"node.mn.encapsulation={encapsulation}"])
+    lab = render_lab(loaded, lab="x", secrets=Secrets("psk", "00" * 16))
     rules = lab.nodes["ha"].files["/etc/nftables.d/home-agent.nft"].content.replace('"internet"', '"lo"')
-    done = execute(engine, bare_node, "python3", "-c", SEND, rules, packet.hex())
+    done = execute(engine, node, "python3", "-c", SEND, rules, packet.hex(), str(protocol))
     assert done.returncode == 0, done.stderr
-    counted = re.search(r"counter packets (\d+) bytes \d+ drop", done.stdout)
-    assert counted and (int(counted[1]) > 0) is dropped
+    counted = re.findall(r"counter packets (\d+) bytes \d+ drop", done.stdout)
+    assert len(counted) == (1 if encapsulation == "ip-in-ip" else 2)
+    return any(int(count) > 0 for count in counted)

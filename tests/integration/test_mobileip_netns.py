@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import inet_aton
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from mobileip_world import (
@@ -26,14 +25,7 @@ from mobileip_world import (
     PLACES,
     Daemon,
     World,
-    topology,
 )
-
-from testbed.engine.docker import DockerEngine
-from testbed.lab.addresses import choose_pool
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
 
 RECEIVE = textwrap.dedent("""
     import socket
@@ -52,27 +44,6 @@ SEND = textwrap.dedent(f"""
         s.sendto(bytes(1452), ("{CN}", 9))
         time.sleep(0.2)
     """)
-
-
-@pytest.fixture(scope="module")
-def nodes(engine: DockerEngine, node_image: str) -> Iterator[dict[str, str]]:
-    """The lab that all tests of this file use."""
-    lab = f"test-{uuid4().hex[:8]}"
-    try:
-        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
-        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
-    finally:
-        remove_labs(engine, lab)
-
-
-@pytest.fixture
-def world(engine: DockerEngine, nodes: dict[str, str], tmp_path: Path) -> Iterator[World]:
-    """The nodes as they were when they started, without a daemon."""
-    made = World(engine, nodes, tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def decode(file: Path, display: str) -> list[str]:
@@ -186,8 +157,65 @@ def test_large_datagrams_in_other_encapsulations(world: World, encapsulation: st
 
 @pytest.mark.kernel("ipip")
 def test_the_kernel_has_the_tunnels_where_it_can(world: World) -> None:
-    for daemon in world.start("foreign-agent", "mobile-node"):
+    for daemon in world.start("home-agent", "foreign-agent", "mobile-node"):
         assert daemon.ask("state")["backend"] == "kernel"
+
+
+@pytest.mark.kernel("gre")
+def test_the_kernel_has_gre_tunnels_where_it_can(world: World) -> None:
+    asks_for(world, "gre")
+    ha, _, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.both_ways()
+    assert ha.ask("state")["backend"] == mn.ask("state")["backend"] == "kernel"
+    assert "gre remote" in world.ip("ha", "-d", "link", "show", "type", "gre")
+
+
+PROCESS = f"""
+import sys
+from ipaddress import IPv4Address, IPv4Network
+from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.tunnel.api import Side, Tunnel
+from testbed.mobileip.tunnel.tun import TunPlane
+from testbed.mobileip.wire.encapsulation import Encapsulation
+netlink = Netlink()
+plane = TunPlane(Side.HOME, netlink)
+netlink.set_link("mip0", up=True, mtu=1400)
+end = TunnelEnd(IPv4Address("{CARE_OF_HOTEL}"), (Encapsulation(sys.argv[1]), Encapsulation.IP_IN_IP))
+device = plane.set(Tunnel(IPv4Address("{HOME_ADDRESS}"), IPv4Address("{HOME_AGENT}"), (end,)))
+netlink.set_route(IPv4Network("{HOME_ADDRESS}/32"), device)
+print("ready", flush=True)
+sys.stdin.read()
+netlink.clean()
+plane.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "encapsulation"),
+    [
+        pytest.param("ipip", "ip-in-ip", marks=pytest.mark.kernel("ipip")),
+        pytest.param("gre", "gre", marks=pytest.mark.kernel("gre")),
+    ],
+)
+def test_devices_of_linux_are_peers_of_the_process(world: World, kind: str, encapsulation: str) -> None:
+    world.to_hotel()
+    ours = world.start_program("ha", "python3", "-c", PROCESS, encapsulation)
+    assert ours.until(lambda: ours.lines == ["ready"]), ours.stderr.decode()
+    world.ip("ha", "neigh", "add", "proxy", HOME_ADDRESS, "dev", "home")
+    ends = ("local", CARE_OF_HOTEL, "remote", HOME_AGENT, "ttl", "64")
+    world.ip("mn", "link", "add", "peer0", "type", kind, *ends)
+    try:
+        world.ip("mn", "addr", "add", f"{HOME_ADDRESS}/32", "dev", "peer0")
+        world.ip("mn", "link", "set", "peer0", "up")
+        world.ip("mn", "route", "add", f"{CN}/32", "dev", "peer0", "src", HOME_ADDRESS)
+        assert world.ping("mn", CN, HOME_ADDRESS)
+        assert world.ping("cn", HOME_ADDRESS)
+    finally:
+        world.ip("mn", "link", "del", "peer0")
+        world.ip("ha", "neigh", "del", "proxy", HOME_ADDRESS, "dev", "home")
 
 
 def test_through_a_foreign_agent(world: World) -> None:

@@ -93,6 +93,15 @@ class ClearBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelDatagram:
+    """Home agent: send `datagram`, which is not to `home_address` itself, into its tunnels to some ends."""
+
+    home_address: IPv4Address
+    care_of_addresses: tuple[IPv4Address, ...]
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyArp:
     """Home agent: answer ARP for `home_address` on the home link, or cease to (RFC 5944 §4.6)."""
 
@@ -151,6 +160,8 @@ class UseForeignAgent:
     agent: IPv4Address
     agent_link_address: bytes
     registered: bool
+    broadcasts_from: IPv4Address | None = None
+    """The home agent whose datagrams to the home address hold broadcasts (RFC 5944 §4.3); None: none do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +203,9 @@ class Remember:
 
 
 Effect = (
-    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | ProxyArp | GratuitousArp
-    | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing | ReportEvent
+    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | ProxyArp
+    | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing
+    | ReportEvent
 )  # fmt: skip
 
 

@@ -63,6 +63,11 @@ class Binding:
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
     @property
+    def broadcasts(self) -> bool:
+        """Whether broadcasts of the home link are wanted."""
+        return bool(self.flags & RequestFlag.BROADCAST)
+
+    @property
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
@@ -119,6 +124,7 @@ class BindingTable:
     def __init__(self) -> None:
         self._nodes: dict[IPv4Address, dict[IPv4Address, Binding]] = {}
         self._timers: Timers[tuple[IPv4Address, IPv4Address]] = Timers()
+        self._broadcasts: dict[IPv4Address, None] = {}  # to whom broadcasts go
 
     def __len__(self) -> int:
         """How many mobile nodes have bindings."""
@@ -133,6 +139,10 @@ class BindingTable:
     def of(self, home_address: IPv4Address) -> tuple[Binding, ...]:
         """The bindings of a mobile node, the oldest first."""
         return tuple(self._nodes.get(home_address, {}).values())
+
+    def with_broadcasts(self) -> Iterator[tuple[IPv4Address, tuple[Binding, ...]]]:
+        """The mobile nodes with a binding that wants broadcasts, and all their bindings."""
+        return ((home_address, self.of(home_address)) for home_address in self._broadcasts)
 
     def care_of_addresses(self, home_address: IPv4Address) -> tuple[IPv4Address, ...]:
         """The care-of addresses of a mobile node."""
@@ -167,6 +177,7 @@ class BindingTable:
             for care_of in tuple(bindings):
                 if care_of != binding.care_of_address:
                     self._forget(home_address, care_of)
+        self._note_broadcasts(home_address)
         if binding.expires is None:
             self._timers.cancel((home_address, binding.care_of_address))
         else:
@@ -197,4 +208,11 @@ class BindingTable:
         del bindings[care_of]
         if not bindings:
             del self._nodes[home_address]
+        self._note_broadcasts(home_address)
         self._timers.cancel((home_address, care_of))
+
+    def _note_broadcasts(self, home_address: IPv4Address) -> None:
+        if any(binding.broadcasts for binding in self.of(home_address)):
+            self._broadcasts[home_address] = None
+        else:
+            self._broadcasts.pop(home_address, None)

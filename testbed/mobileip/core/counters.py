@@ -24,7 +24,14 @@ FOREIGN_AGENT = (
     "requests-relayed",
     "visitors-expired",
 )
-HOME_AGENT = (*AGENT, "bindings-expired", "gratuitous-arps-omitted", "requests-accepted")
+HOME_AGENT = (
+    *AGENT,
+    "bindings-expired",
+    "broadcasts-forwarded",
+    "broadcasts-not-forwarded-rate",
+    "gratuitous-arps-omitted",
+    "requests-accepted",
+)
 MOBILE_NODE = (
     "advertisements-received",
     "agent-messages-ignored",

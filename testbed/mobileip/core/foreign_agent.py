@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
 from testbed.mobileip.core.admission import check_form, check_service
-from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement
+from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
 from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
     AgentMessage,
@@ -40,6 +40,7 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
 
+_UNSPECIFIED = IPv4Address(0)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
@@ -184,6 +185,12 @@ class ForeignAgent:
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.interface not in (None, self.config.interface):
             raise Discard("not-from-link")
+        if (
+            datagram.source == _UNSPECIFIED
+            and is_unicast(datagram.destination)
+            and datagram.destination not in self._own
+        ):
+            raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
         request = RegistrationRequest.decode_fixed(datagram.payload)

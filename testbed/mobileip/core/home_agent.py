@@ -24,6 +24,7 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
+from testbed.mobileip.core.broadcasts import Broadcasts
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
@@ -32,7 +33,7 @@ from testbed.mobileip.core.home_admission import check_request
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
-from testbed.mobileip.core.udp_tunnel import decide, first_keepalive, udp_end
+from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
 from testbed.mobileip.wire import registration_request, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe
@@ -58,6 +59,7 @@ class HomeAgent:
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
         self._replay = ReplayGuard(config.replay_tolerance)
+        self._broadcasts = Broadcasts(config.address, self.counters)
         self._arps = GratuitousArps(self._out)
         self._advertiser: Advertiser | None = None
         if config.advertising is not None and config.home_interface is not None:
@@ -74,7 +76,9 @@ class HomeAgent:
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
         if datagram.payload[:1] == bytes((udp_tunnel.DATA,)):
-            self._receive_keepalive(datagram)
+            if (node := take_keepalive(self.config.address, datagram, self._bindings, self._out)) is not None:
+                self._bindings_changed(node)
+                self._remember(node)
             return
         self.counters["requests-received"] += 1
         try:
@@ -90,6 +94,13 @@ class HomeAgent:
             self.counters["agent-messages-ignored"] += 1
             return
         self._out.add(*self._advertiser.receive(message, now))
+
+    def receive_broadcast(self, datagram: bytes, now: float) -> None:
+        """Forward a broadcast datagram of the home link to those who asked for it by the B bit (§4.3).
+
+        On a virtual home network there are none: the bit is ignored then (§3.8.2).
+        """
+        self._out.add(*self._broadcasts.forward(datagram, self._bindings.with_broadcasts(), now))
 
     def tick(self, now: float) -> None:
         """Expire bindings, repeat gratuitous ARPs, advertise."""
@@ -214,25 +225,6 @@ class HomeAgent:
         self._remember(home_address)
         lifetime = min(request.lifetime, self.config.lifetime)
         self._reply(datagram, request, association, code, lifetime, request.identification)
-
-    def _receive_keepalive(self, datagram: Datagram) -> None:
-        """The first one of a node that registered through an agent shows where it is (RFC 3519 §4.6)."""
-        found = first_keepalive(self.config.address, datagram, self._bindings)
-        if found is None:
-            return  # the data plane has it, too
-        home_address, binding, answer = found
-        ends = self._bindings.ends(home_address)
-        self._bindings.add(home_address, binding, retain=True)
-        if ends != self._bindings.ends(home_address):
-            self._bindings_changed(home_address)
-            self._out.add(SendDatagram(answer))
-            self._out.event(
-                "binding-moved",
-                home_address=str(home_address),
-                care_of=str(binding.care_of_address),
-                port=datagram.source_port,
-            )
-        self._remember(home_address)
 
     def _tell_denial(self, request: RegistrationRequest, code: Code, why: str) -> None:
         self.counters[f"denied-{code}"] += 1

@@ -16,7 +16,6 @@ from testbed.mobileip.core.api import (
     Effect,
     GratuitousArp,
     SendAgentMessage,
-    UseForeignAgent,
     UseHome,
 )
 from testbed.mobileip.core.counters import MOBILE_NODE
@@ -53,7 +52,7 @@ class MobileNode:
         discards = Discards(self._out, self.counters)
         self._requester = Requester(config, clock, self.counters, discards, rng)
         self._registrar = Registrar(
-            self._requester, config.reverse_tunnel, self._timers, self._out, self.counters, self._keepalives
+            self._requester, config, self._timers, self._out, self.counters, self._keepalives
         )
         self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, discards, rng)
         self._interface: str | None = None
@@ -304,8 +303,7 @@ class MobileNode:
         path = self._registrar.path = self._path_through(agent)
         registered = self._registrar.registered
         holds = registered is not None and registered.path == path
-        assert path.agent_link_address is not None
-        self._registrar.use(UseForeignAgent(path.interface, agent.address, path.agent_link_address, holds))
+        self._registrar.use_agent(path, registered=holds)
         if self._register:
             self._registrar.start(now)
 

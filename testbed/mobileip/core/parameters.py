@@ -24,6 +24,11 @@ def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
     return () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
 
 
+def broadcast_addresses(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
+    """What a broadcast to the whole of a link may be sent to: the limited and the directed address."""
+    return (_BROADCAST,) if prefix.prefixlen >= 31 else (_BROADCAST, prefix.broadcast_address)
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -170,8 +175,7 @@ class HomeAgentConfig:
 
     def is_broadcast(self, address: IPv4Address) -> bool:
         """Whether this is a broadcast address on the home link."""
-        prefix = self.home_prefix
-        return address == _BROADCAST or (prefix.prefixlen < 31 and address == prefix.broadcast_address)
+        return address in broadcast_addresses(self.home_prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,8 @@ class MobileNodeConfig:
     udp_tunnel: UdpTunnel = UdpTunnel.OFF
     keepalive: int = 110
     """Seconds between keepalives of a tunnel in UDP, unless the home agent says others (RFC 3519 §4.9)."""
+    broadcasts: bool = False
+    """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the agent's address on the visited link."""
 

@@ -17,7 +17,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
 from testbed.mobileip.core.registration import Path, Requester, Sent, refuses_encapsulation
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
@@ -40,7 +40,7 @@ class Registrar:
     def __init__(
         self,
         requester: Requester,
-        reverse_tunnel: bool,
+        config: MobileNodeConfig,
         timers: Timers[str],
         out: Outbox,
         counters: Counter[str],
@@ -54,7 +54,7 @@ class Registrar:
         """The request whose registration holds."""
         self.granted = 0
         self._requester = requester
-        self._reverse_tunnel = reverse_tunnel
+        self._reverse_tunnel, self._broadcasts = config.reverse_tunnel, config.broadcasts
         self._timers = timers
         self._out = out
         self._counters = counters
@@ -158,7 +158,7 @@ class Registrar:
         self.forget()
         self._out.event("registration-expired")
         if isinstance(self._use, UseForeignAgent) and self.path is not None:
-            self.use(replace(self._use, registered=False))
+            self.use(replace(self._use, registered=False, broadcasts_from=None))
         elif not isinstance(self._use, UseHome):
             self.use(UseNothing())
 
@@ -167,6 +167,15 @@ class Registrar:
         if use != self._use:
             self._use = use
             self._out.add(use)
+
+    def use_agent(self, path: Path, registered: bool) -> None:
+        """Tell the shell to use the foreign agent of `path`."""
+        assert path.agent is not None
+        assert path.agent_link_address is not None
+        broadcasts_from = self._requester.home_agent if registered and self._broadcasts else None
+        self.use(
+            UseForeignAgent(path.interface, path.agent, path.agent_link_address, registered, broadcasts_from)
+        )
 
     def tell_again(self) -> None:
         """Report to the shell next time even what it knows: the link may have lost it."""
@@ -190,7 +199,7 @@ class Registrar:
         if path.mode == "co-located":
             self._use_co_located(sent, reply, now)
         elif path.agent is not None and path.agent_link_address is not None:
-            self.use(UseForeignAgent(path.interface, path.agent, path.agent_link_address, True))
+            self.use_agent(path, registered=True)
         self._out.event(
             "registered",
             mode=path.mode,

@@ -155,6 +155,8 @@ class Requester:
         flags = 0
         if path.mode == "co-located":
             flags |= RequestFlag.DECAPSULATION
+        if config.broadcasts and not deregister:
+            flags |= RequestFlag.BROADCAST
         udp_tunnel = not deregister and self._wants_udp_tunnel(path)
         if (config.reverse_tunnel and not deregister) or udp_tunnel:  # RFC 3519 §3.1.5
             flags |= RequestFlag.REVERSE_TUNNEL

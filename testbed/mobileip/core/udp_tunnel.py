@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code
@@ -109,12 +110,13 @@ def udp_end(datagram: Datagram, request: RegistrationRequest, known: tuple[Bindi
     return UdpEnd(care_of, next(ports, None), half_bound=True)
 
 
-def first_keepalive(
-    home_agent: IPv4Address, datagram: Datagram, bindings: BindingTable
-) -> tuple[IPv4Address, Binding, Datagram] | None:
-    """The keepalive that a binding waits for (§4.6): home address, the binding now, the echo's answer.
+def take_keepalive(
+    home_agent: IPv4Address, datagram: Datagram, bindings: BindingTable, out: Outbox
+) -> IPv4Address | None:
+    """Take the keepalive that a binding waits for, and answer it; the home address if that moves the tunnel.
 
-    None for any other tunnel data. Only the port may differ from where the request came from (§6.1.2).
+    The first keepalive of a mobile node that registered through an agent shows where it is (§4.6). Only the
+    port may differ from where the request came from (§6.1.2). All other tunnel data is the data plane's.
     """
     try:
         message = TunnelData.decode(datagram.payload)
@@ -125,17 +127,26 @@ def first_keepalive(
         return None
     for binding in bindings.of(home_address):
         udp = binding.udp
-        if udp is not None and udp.half_bound and binding.care_of_address == datagram.source:
-            bound = replace(binding, udp=UdpEnd(udp.asked, datagram.source_port))
-            inner = replace(echo, type=ECHO_REPLY).datagram(home_agent, home_address)
-            answer = Datagram(
-                TunnelData(IP_IN_IP, inner).encode(),
-                datagram.destination,
-                datagram.destination_port,
-                datagram.source,
-                datagram.source_port,
+        if udp is None or not udp.half_bound or binding.care_of_address != datagram.source:
+            continue
+        bindings.add(home_address, replace(binding, udp=UdpEnd(udp.asked, datagram.source_port)), retain=True)
+        if udp.port == datagram.source_port:
+            return None  # the tunnel is there, and so the data plane answers
+        inner = replace(echo, type=ECHO_REPLY).datagram(home_agent, home_address)
+        out.add(
+            SendDatagram(
+                Datagram(
+                    TunnelData(IP_IN_IP, inner).encode(),
+                    datagram.destination,
+                    datagram.destination_port,
+                    datagram.source,
+                    datagram.source_port,
+                )
             )
-            return home_address, bound, answer
+        )
+        care_of, port = str(datagram.source), datagram.source_port
+        out.event("binding-moved", home_address=str(home_address), care_of=care_of, port=port)
+        return home_address
     return None
 
 

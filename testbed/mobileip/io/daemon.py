@@ -10,10 +10,11 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig
+from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig, broadcast_addresses
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
@@ -82,6 +83,18 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         core = HomeAgent(core_config, unix_time)
         with _started(HomeAgentRole(core_config, netlink, plane)) as role:
             shell = Shell(core, role, Journal("home-agent"))
+            if core_config.home_interface is not None:
+                probes = ProbeListener(core_config.home_interface)
+                shell.watch(probes.socket, lambda: probes.answer(role.proxied))
+                broadcasts = BroadcastListener(
+                    core_config.home_interface, broadcast_addresses(core_config.home_prefix)
+                )
+
+                def forward() -> None:
+                    for datagram in broadcasts.datagrams():
+                        core.receive_broadcast(datagram, time.monotonic())
+
+                shell.watch(broadcasts.socket, forward)
             _run_agent(shell, core, control or settings.control, settings.state)
 
 
@@ -132,7 +145,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         _resources(Side.VISITED) as (netlink, plane),
         _started(MobileNodeRole(settings.core, settings.rule_preference, netlink, plane)) as role,
     ):
-        shell = Shell(core, role, Journal("mobile-node"))
+        shell = Shell(core, role, Journal("mobile-node"), pace=core)
 
         def attach(request: Mapping[str, Any], now: float) -> None:
             interface, care_of = _string(request, "interface"), IPv4Address(_string(request, "care_of"))

@@ -63,6 +63,7 @@ reverse-tunnel = true
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent
 spi = 256
@@ -271,6 +272,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
+            broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
         ),
     )

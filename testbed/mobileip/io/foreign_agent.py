@@ -6,6 +6,9 @@ from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
 from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.journal import log
+from testbed.mobileip.io.link_filter import LinkFilter
 from testbed.mobileip.io.netlink import DEFAULT, MAIN, Netlink, Rule
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
@@ -26,6 +29,7 @@ class ForeignAgentRole(Role):
         self.watched = config.interface
         self.listens = (config.interface,)
         self._config = config
+        self._filter: LinkFilter | None = None
         self._visitors: dict[IPv4Address, tuple[SetVisitor, list[Rule]]] = {}
         self._rules = [Rule(STRANGER, None, interface=config.interface)]
         if not config.registration_required and config.prefix is not None:
@@ -39,6 +43,10 @@ class ForeignAgentRole(Role):
             self._netlink.delete_neighbour(self._config.interface, address)
         for rule in self._rules:
             self._netlink.add_rule(rule)
+        try:
+            self._filter = LinkFilter(self._config.interface)
+        except NodeError as error:
+            log(f"{error}: what others send from a visitor's address is forwarded, too")
 
     def apply(self, effect: Effect) -> None:
         """Carry out SetVisitor and ClearVisitor."""
@@ -76,6 +84,7 @@ class ForeignAgentRole(Role):
             self._netlink.delete_neighbour(visitor.interface, own)
         self.plane.settled(address)
         self._visitors[address] = (visitor, rules)
+        self._check_senders(known and known[0], visitor)
 
     def _clear(self, address: IPv4Address) -> None:
         known = self._visitors.pop(address, None)
@@ -88,11 +97,26 @@ class ForeignAgentRole(Role):
         for own in _addresses(visitor, self._config):
             self._netlink.delete_neighbour(visitor.interface, own)
         self.plane.remove(address)
+        self._check_senders(visitor, None)
+
+    def _check_senders(self, before: SetVisitor | None, after: SetVisitor | None) -> None:
+        """Forward for a visitor only what came from its link address (RFC 3024 §6.1)."""
+        if self._filter is not None:
+            self._filter.replace(
+                *(
+                    {(address, each.link_address) for address in _addresses(each, self._config)}
+                    if each
+                    else ()
+                    for each in (before, after)
+                )
+            )
 
     def stop(self) -> None:
         """Remove the visitors and the rule that keeps strangers out."""
         for address in list(self._visitors):
             self._clear(address)
+        if self._filter is not None:
+            self._filter.close()
         self._netlink.clean()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding
+from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, TunnelDatagram
 from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
@@ -25,7 +25,8 @@ class HomeAgentRole(Role):
         self.hears = keepalives(config.address)
         self._config = config
         self._away: set[IPv4Address] = set()
-        self._proxied: set[IPv4Address] = set()
+        self.proxied: set[IPv4Address] = set()
+        """For whom ARP is answered."""
 
     def start(self) -> None:
         """Prepare the home link too."""
@@ -41,7 +42,7 @@ class HomeAgentRole(Role):
             self._netlink.delete_proxy(interface, address)
 
     def apply(self, effect: Effect) -> None:
-        """Carry out SetBinding, ClearBinding and ProxyArp."""
+        """Carry out SetBinding, ClearBinding, TunnelDatagram and ProxyArp."""
         if isinstance(effect, SetBinding):
             tunnel = Tunnel(effect.home_address, self._config.address, effect.ends)
             device = self.plane.set(tunnel)
@@ -50,13 +51,15 @@ class HomeAgentRole(Role):
             self._away.add(effect.home_address)
         elif isinstance(effect, ClearBinding):
             self._clear(effect.home_address)
+        elif isinstance(effect, TunnelDatagram):
+            self.plane.send(effect.home_address, effect.care_of_addresses, effect.datagram)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             if effect.enabled:
                 self._netlink.add_proxy(self._config.home_interface, effect.home_address)
-                self._proxied.add(effect.home_address)
+                self.proxied.add(effect.home_address)
             else:
                 self._netlink.delete_proxy(self._config.home_interface, effect.home_address)
-                self._proxied.discard(effect.home_address)
+                self.proxied.discard(effect.home_address)
 
     def _clear(self, home_address: IPv4Address) -> None:
         self._netlink.delete_route(_host(home_address))
@@ -67,7 +70,7 @@ class HomeAgentRole(Role):
         """Leave the home link to its hosts again."""
         for home_address in list(self._away):
             self._clear(home_address)
-        for home_address in list(self._proxied):
+        for home_address in list(self.proxied):
             self.apply(ProxyArp(home_address, False))
         if self._config.home_interface is None:
             self._netlink.delete_route(self._config.home_prefix)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
-from testbed.mobileip.core.api import Datagram, Effect, UseCoLocated, UseForeignAgent, UseHome, UseNothing
-from testbed.mobileip.core.parameters import MobileNodeConfig
+from testbed.mobileip.core.api import (
+    Datagram,
+    Effect,
+    TunnelEnd,
+    UseCoLocated,
+    UseForeignAgent,
+    UseHome,
+    UseNothing,
+)
+from testbed.mobileip.core.parameters import MobileNodeConfig, broadcast_addresses
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import DEFAULT, Netlink, Rule
 from testbed.mobileip.io.role import Role, tunnel_mtu
@@ -29,6 +37,9 @@ class MobileNodeRole(Role):
         self._rule = Rule(preference, TABLE)
         self._away = IPv4Interface((config.home_address, 32))
         self._at_home = IPv4Interface((config.home_address, config.home_prefix.prefixlen))
+        prefix = config.home_prefix
+        self._broadcast = prefix.broadcast_address if config.broadcasts and prefix.prefixlen < 31 else None
+        self._broadcasts = broadcast_addresses(prefix) if config.broadcasts else ()
         self._routed = False
         self._home: UseHome | None = None
         self._neighbour: tuple[str, IPv4Address] | None = None
@@ -39,7 +50,7 @@ class MobileNodeRole(Role):
         for interface, agent in self._netlink.gateways(TABLE):
             self._netlink.delete_neighbour(interface, agent)
         super().start()
-        self._netlink.add_address(self.plane.anchor, self._away)
+        self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
         for interface, address in self._netlink.addresses():
             if address.ip == self._away.ip and interface != self.plane.anchor:
                 self._netlink.delete_address(interface, address)
@@ -56,7 +67,8 @@ class MobileNodeRole(Role):
             self._use_nothing()
 
     def _use_co_located(self, use: UseCoLocated) -> None:
-        device = self.plane.set(Tunnel(self._away.ip, use.care_of_address, (use.home_agent,)))
+        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts)
+        device = self.plane.set(tunnel)
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
         mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
         if hop is not None and (mtu != self._mtu or device != self.plane.anchor):
@@ -80,7 +92,12 @@ class MobileNodeRole(Role):
         self._route(use.interface, use.agent)
         if previous is not None and previous != self._neighbour:
             self._netlink.delete_neighbour(*previous)
-        self.plane.remove(self._away.ip)
+        if use.broadcasts_from is None:
+            self.plane.remove(self._away.ip)
+        else:  # nested in datagrams to the home address (§4.3)
+            end = TunnelEnd(use.broadcasts_from)
+            self.plane.set(Tunnel(self._away.ip, self._away.ip, (end,), self._broadcasts))
+            self.plane.settled(self._away.ip)
 
     def _use_home(self, use: UseHome) -> None:
         self._netlink.add_address(use.interface, self._at_home)
@@ -116,7 +133,7 @@ class MobileNodeRole(Role):
 
     def _leave_home(self) -> None:
         if self._home is not None:
-            self._netlink.add_address(self.plane.anchor, self._away)
+            self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
             if self._home.router is not None:
                 self._netlink.delete_route(DEFAULT)
             self._netlink.delete_address(self._home.interface, self._at_home)

@@ -164,14 +164,18 @@ class Netlink:
                     found.append((name, IPv4Interface(f"{local}/{message['prefixlen']}")))
         return found
 
-    def add_address(self, interface: str, address: IPv4Interface) -> None:
-        """Give an interface an address."""
+    def add_address(
+        self, interface: str, address: IPv4Interface, broadcast: IPv4Address | None = None
+    ) -> None:
+        """Give an interface an address; what comes to `broadcast` is for this node, too."""
+        more = {} if broadcast is None else {"broadcast": str(broadcast)}
         with self._about(f"address {address} on {interface}"):
             self._ip.addr(
                 "replace",
                 index=index(interface),
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
+                **more,
             )
 
     def delete_address(self, interface: str, address: IPv4Interface) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import AgentMessage, Datagram
@@ -29,7 +31,7 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.checksum import valid
-from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp
+from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp, udp_checksum
 
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
 PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
@@ -37,8 +39,11 @@ SO_RCVBUFFORCE = 33
 BURST = 64
 BUFFER = 4 << 20
 _BROADCAST = b"\xff" * 6
+_UNSPECIFIED, _LIMITED_BROADCAST = IPv4Address(0), IPv4Address(0xFFFFFFFF)
+# From linux/if_packet.h; struct tpacket_auxdata begins with its status.
+_SOL_PACKET, _PACKET_AUXDATA, _AUXDATA_SPACE, _CSUM_NOT_READY = 263, 8, 64, 8
 
-_PROTOCOL, _PKTTYPE = 0xFFFFF000, 0xFFFFF004
+_PROTOCOL, PKTTYPE = 0xFFFFF000, 0xFFFFF004
 
 AGENT_DISCOVERY: Sequence[Instruction] = (
     (LDB, 0, 0, 9),
@@ -55,7 +60,7 @@ AGENT_DISCOVERY: Sequence[Instruction] = (
 REGISTRATION: Sequence[Instruction] = (
     (LDH, 0, 0, _PROTOCOL),
     (JEQ, 0, 10, ETH_P_IP),
-    (LDB, 0, 0, _PKTTYPE),
+    (LDB, 0, 0, PKTTYPE),
     (JEQ, 8, 0, PACKET_OUTGOING),
     (LDB, 0, 0, 9),
     (JEQ, 0, 6, UDP),
@@ -86,13 +91,56 @@ def open_listener(interface: str, protocol: int, program: Sequence[Instruction])
     return sock
 
 
-def received(
-    sock: socket.socket, burst: int = BURST
-) -> Iterator[tuple[bytes, IPv4Address, IPv4Address, int, bytes]]:
-    """A burst of IPv4 datagrams, each as payload, source, destination, TTL and link-layer source."""
+def add_checksum_state(sock: socket.socket) -> None:
+    """Have the kernel say of each packet whether its sender left a checksum to hardware."""
+    sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """An IPv4 datagram with a valid header, as it arrived on a link."""
+
+    data: bytes
+    link_address: bytes
+    """Of its sender."""
+    unfinished: bool = False
+    """Whether the checksum behind the header was left to hardware; known after `add_checksum_state`."""
+
+    @property
+    def payload(self) -> bytes:
+        """What follows the header."""
+        return self.data[(self.data[0] & 15) * 4 :]
+
+    @property
+    def source(self) -> IPv4Address:
+        """The sender's address."""
+        return IPv4Address(self.data[12:16])
+
+    @property
+    def destination(self) -> IPv4Address:
+        """The receiver's address."""
+        return IPv4Address(self.data[16:20])
+
+    @property
+    def ttl(self) -> int:
+        """What is left of its time to live."""
+        return self.data[8]
+
+    def complete(self) -> bytes:
+        """The datagram, with the UDP checksum that hardware was to fill in."""
+        if not self.unfinished or self.data[9] != UDP or self.data[6] & 0x3F or self.data[7]:
+            return self.data
+        segment = self.payload
+        checksum = udp_checksum(self.source, self.destination, segment[:6] + b"\0\0" + segment[8:])
+        head = self.data[: len(self.data) - len(segment)]
+        return head + segment[:6] + checksum.to_bytes(2, "big") + segment[8:]
+
+
+def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
+    """A burst of IPv4 datagrams that others have sent."""
     for _ in range(burst):
         try:
-            packet, (_, _, kind, _, link_address) = sock.recvfrom(0x10000)
+            packet, ancillary, _, (_, _, kind, _, link_address) = sock.recvmsg(0x10000, _AUXDATA_SPACE)
         except OSError:  # nothing more; or the link went down, which others report
             return
         header = (packet[0] & 15) * 4
@@ -101,8 +149,11 @@ def received(
             continue
         if not valid(packet[:header]):
             continue
-        source, destination = IPv4Address(packet[12:16]), IPv4Address(packet[16:20])
-        yield packet[header:length], source, destination, packet[8], link_address
+        unfinished = any(
+            level == _SOL_PACKET and int.from_bytes(data[:4], sys.byteorder) & _CSUM_NOT_READY
+            for level, _, data in ancillary
+        )
+        yield Packet(packet[:length], link_address, unfinished)
 
 
 class AgentListener:
@@ -115,8 +166,15 @@ class AgentListener:
 
     def messages(self) -> Iterator[AgentMessage]:
         """What has arrived."""
-        for payload, source, destination, ttl, link_address in received(self.socket):
-            yield AgentMessage(payload, source, destination, self.interface, ttl, link_address)
+        for packet in packets(self.socket):
+            yield AgentMessage(
+                packet.payload,
+                packet.source,
+                packet.destination,
+                self.interface,
+                packet.ttl,
+                packet.link_address,
+            )
 
 
 class SenderWatch:
@@ -131,15 +189,46 @@ class SenderWatch:
     def __init__(self, interface: str) -> None:
         self.interface = interface
         self.socket = open_listener(interface, ETH_P_ALL, REGISTRATION)
+        add_checksum_state(self.socket)
         self._senders: dict[tuple[IPv4Address, int, bytes], bytes] = {}
+        self._unheard: list[Datagram] = []
 
     def update(self) -> None:
         """Read all that has arrived: the request that is asked about may be the last of a flood."""
-        for payload, source, _, _, link_address in received(self.socket, self.CAPACITY):
+        for packet in packets(self.socket, self.CAPACITY):
+            payload, source = packet.payload, packet.source
             port, _, length, _ = struct.unpack_from("!HHHH", payload.ljust(8, b"\0"))
-            self._senders[(source, port, payload[8:length])] = link_address
+            if source == _UNSPECIFIED and not packet.destination.is_multicast:
+                self._note_unheard(packet, port, length)
+            else:
+                self._senders[(source, port, payload[8:length])] = packet.link_address
         while len(self._senders) > self.CAPACITY:  # what IP dropped is never asked for
             del self._senders[next(iter(self._senders))]
+
+    def _note_unheard(self, packet: Packet, port: int, length: int) -> None:
+        segment = packet.payload
+        if not 8 <= length <= len(segment) or packet.destination == _LIMITED_BROADCAST:
+            return
+        checked = not packet.unfinished and segment[6:8] != b"\0\0"
+        if checked and udp_checksum(packet.source, packet.destination, segment[:length]) != 0xFFFF:
+            return  # §3.7.2.1: silently
+        self._unheard.append(
+            Datagram(
+                segment[8:length],
+                packet.source,
+                port,
+                packet.destination,
+                PORT,
+                self.interface,
+                packet.ttl,
+                packet.link_address,
+            )
+        )
+
+    def unheard(self) -> list[Datagram]:
+        """The requests from 0.0.0.0 to one address (RFC 2794 §3), which IP drops before any UDP socket."""
+        unheard, self._unheard = self._unheard, []
+        return unheard
 
     def sender(self, source: IPv4Address, port: int, payload: bytes) -> bytes | None:
         """The link address that a request came from; each is reported once."""
@@ -151,6 +240,18 @@ def multicast_link_address(destination: IPv4Address) -> bytes | None:
     if destination.is_multicast:
         return (0x01005E000000 | int(destination) & 0x7FFFFF).to_bytes(6, "big")
     return _BROADCAST if int(destination) == 0xFFFFFFFF else None
+
+
+def arp(
+    operation: int,
+    sender_link_address: bytes,
+    sender: IPv4Address,
+    target_link_address: bytes,
+    target: IPv4Address,
+) -> bytes:
+    """An ARP packet for Ethernet and IPv4 (RFC 826)."""
+    ends = (sender_link_address, sender.packed, target_link_address, target.packed)
+    return struct.pack("!HHBBH6s4s6s4s", 1, ETH_P_IP, 6, 4, operation, *ends)
 
 
 class LinkSender:
@@ -185,9 +286,7 @@ class LinkSender:
         announced = link_address or self.link_address(interface)
         # As a reply both hardware addresses are the announced one; so hosts take it at once, even when they
         # heard something else a moment ago.
-        packet = struct.pack(
-            "!HHBBH6s4s6s4s", 1, ETH_P_IP, 6, 4, 2, announced, address.packed, announced, address.packed
-        )
+        packet = arp(2, announced, address, announced, address)
         self._send(packet, interface, ETH_P_ARP, _BROADCAST)
 
     def link_address(self, interface: str) -> bytes:

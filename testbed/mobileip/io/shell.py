@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from testbed.mobileip.core.api import (
     AgentMessage,
@@ -45,17 +45,33 @@ Unreachable = Callable[[IPv4Address, int, float], None]
 """Called with the destination and ICMP code of a datagram that could not be delivered."""
 
 
+class Pace(Protocol):
+    """A core that counts from when its requests leave (RFC 5944 §3.6.3)."""
+
+    def departed(self, now: float) -> None:
+        """The last request has left this node."""
+
+    def held_back(self) -> None:
+        """The last request still waits inside this node; `departed` may follow."""
+
+
 class Shell:
     """One core, its sockets, and the role that carries out what it decides."""
 
     def __init__(
-        self, core: Core, role: Role, journal: Journal, unreachable: Unreachable | None = None
+        self,
+        core: Core,
+        role: Role,
+        journal: Journal,
+        unreachable: Unreachable | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Open the sockets; raises NodeError."""
         self._core = core
         self._role = role
         self._journal = journal
         self._unreachable = unreachable
+        self._pace = pace
         self._store: Store | None = None
         self._check_at = 0.0
         self._loop = Loop()
@@ -63,7 +79,7 @@ class Shell:
         self._commands: dict[str, Command] = {}
         self._listeners: dict[str, AgentListener] = {}
         self._links = LinkSender()
-        self._registration = RegistrationSocket(PORT, role.hears)
+        self._registration = RegistrationSocket(PORT, role.hears, departures=pace is not None)
         self._watch = SenderWatch(role.watched) if role.watched else None
         self._loop.add(self._registration.socket.fileno(), self._read_registration)
         for interface in role.listens:
@@ -71,7 +87,7 @@ class Shell:
             for group in GROUPS:
                 self._registration.join(interface, group)
         if self._watch is not None:
-            self._loop.add(self._watch.socket.fileno(), self._watch.update)
+            self._loop.add(self._watch.socket.fileno(), self._read_watch)
 
     def keep(
         self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None], unkept: Unkept
@@ -129,12 +145,29 @@ class Shell:
 
     # -- in ----------------------------------------------------------------------------------------------
 
+    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """Call back when `sock` is readable, and then perform what follows."""
+        self._loop.add(sock.fileno(), callback)
+
     def _read_registration(self) -> None:
+        self._read_errors()  # a request has left before its reply comes
         for datagram in self._registration.receive():
             self._core.receive(self._with_sender(datagram), time.monotonic())
+        self._read_errors()
+
+    def _read_errors(self) -> None:
+        held_back = self._registration.held_back
         for report in self._registration.unreachable():
             if self._unreachable is not None:
                 self._unreachable(report.destination, report.code, time.monotonic())
+        if self._pace is not None and held_back and not self._registration.held_back:
+            self._pace.departed(time.monotonic())
+
+    def _read_watch(self) -> None:
+        assert self._watch is not None
+        self._watch.update()
+        for datagram in self._watch.unheard():
+            self._core.receive(datagram, time.monotonic())
 
     def _with_sender(self, datagram: Datagram) -> Datagram:
         if self._watch is None or datagram.interface != self._watch.interface:
@@ -237,10 +270,24 @@ class Shell:
                 self._links.send_datagram(datagram, datagram.interface, datagram.link_address)
             else:
                 self._registration.send(datagram)
+            self._see_off(datagram)
         except NodeError:
             if self._unreachable is not None:
                 self._unreachable(datagram.destination, NETWORK_UNREACHABLE, time.monotonic())
             raise
+
+    def _see_off(self, datagram: Datagram) -> None:
+        """Report to the core when its request leaves; a frame of our own has left when it is sent."""
+        if self._pace is None:
+            return
+        if datagram.link_address is not None and datagram.interface is not None:
+            self._pace.departed(time.monotonic())
+            return
+        self._read_errors()
+        if self._registration.held_back:
+            self._pace.held_back()
+        elif not self._registration.stamps:
+            self._pace.departed(time.monotonic())
 
     def _send_agent_message(self, message: AgentMessage) -> None:
         self._links.send_agent_message(message)

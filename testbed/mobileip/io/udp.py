@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ MSG_ERRQUEUE = 0x2000
 IN_PKTINFO = struct.Struct("=I4s4s")
 """struct in_pktinfo: interface index, local address, destination address of the header."""
 EXTENDED_ERROR = struct.Struct("=IBBBxII")
-ORIGIN_ICMP, UNREACHABLE = 2, 3
+ORIGIN_ICMP, ORIGIN_TIMESTAMP, UNREACHABLE = 2, 4, 3
+SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
+"""A time stamp in the error queue when a datagram goes to its link, after ARP (TX_SCHED)."""
 SO_RCVBUFFORCE = 33
 BURST = 64
 BUFFER = 4 << 20
@@ -75,14 +78,27 @@ class Unreachable:
 class RegistrationSocket:
     """One UDP port at every address of this node; each datagram says from which address it goes."""
 
-    def __init__(self, port: int, program: Sequence[Instruction]) -> None:
-        """`program` filters what arrives."""
+    def __init__(self, port: int, program: Sequence[Instruction], departures: bool = False) -> None:
+        """`program` filters what arrives; with `departures` it is known of each datagram whether it has left.
+
+        Raises NodeError.
+        """
         self.port = port
+        self.held_back = False
+        """Whether the last datagram still waits in this node, for ARP say."""
+        self._earlier: deque[bytes] = deque(maxlen=8)
+        self._last = b""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         for option in (IP_PKTINFO, IP_RECVTTL, IP_RECVERR):
             self.socket.setsockopt(socket.IPPROTO_IP, option, 1)
         self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        self.stamps = False
+        """Whether the kernel reports departures."""
+        if departures:
+            with suppress(OSError):  # a kernel without: then all is taken to leave at once
+                self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMP_DEPARTURES)
+                self.stamps = True
         with suppress(PermissionError):  # the default size does, with more drops in a flood
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         attach_filter(self.socket, program)
@@ -119,20 +135,25 @@ class RegistrationSocket:
             yield Datagram(payload, IPv4Address(source), source_port, destination, self.port, interface, ttl)
 
     def unreachable(self) -> Iterator[Unreachable]:
-        """What ICMP has said about datagrams sent from here."""
+        """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""
         while True:
             try:
-                _, ancillary, _, address = self.socket.recvmsg(1024, 256, MSG_ERRQUEUE)
+                quote, ancillary, _, address = self.socket.recvmsg(2048, 512, MSG_ERRQUEUE)
             except OSError:
                 return
             for level, kind, data in ancillary:
                 if level == socket.IPPROTO_IP and kind == IP_RECVERR:
                     _, origin, icmp_type, code, _, _ = EXTENDED_ERROR.unpack_from(data)
+                    if origin == ORIGIN_TIMESTAMP and not quote.endswith((*self._earlier,)):
+                        self.held_back = False
                     if origin == ORIGIN_ICMP and icmp_type == UNREACHABLE:
                         yield Unreachable(IPv4Address(address[0]), code)
 
     def send(self, datagram: Datagram) -> None:
         """Send from the source address, out of the interface if there is one; raises NodeError."""
+        if self._last:
+            self._earlier.append(self._last)
+        self._last = datagram.payload
         number = index(datagram.interface) if datagram.interface else 0
         local = IN_PKTINFO.pack(number, datagram.source.packed, bytes(4))
         ancillary = [
@@ -148,6 +169,7 @@ class RegistrationSocket:
         except OSError as error:
             where = f"from {datagram.source} to {datagram.destination}"
             raise NodeError(f"cannot send {where}: {error.strerror}") from error
+        self.held_back = self.stamps
 
     def close(self) -> None:
         """Close the socket."""

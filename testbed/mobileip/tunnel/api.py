@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
@@ -63,6 +63,12 @@ class DataPlane(Protocol):
 
     def settled(self, mobile: IPv4Address) -> None:
         """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`, whatever its own addresses are.
+
+        Nothing happens without such a tunnel. Raises PlaneError.
+        """
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; nothing happens if there is none. Raises PlaneError."""

@@ -7,7 +7,8 @@ node that is there. A device cannot send copies, so a mobile node has one care-o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -18,6 +19,7 @@ from testbed.mobileip.io.netlink import MAIN, Netlink, Rule
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
+ETH_P_IP = 0x0800
 PROBE, SINK = "mipprobe0", "mipsink0"
 KINDS = {Encapsulation.IP_IN_IP: "ipip", Encapsulation.GRE: "gre"}
 """The devices that Linux may have."""
@@ -136,6 +138,18 @@ class KernelPlane:
         """Take down the devices that were in use before the last `set`."""
         for key in self._replaced.pop(mobile, ()):
             self._release(mobile, key)
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnel of `mobile`, if it leads to one of `remotes`; raises PlaneError."""
+        keys = self._tunnels.get(mobile)
+        if keys is None or keys[0][1] not in remotes:
+            return
+        name = self._devices[keys[0]].name
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sock:
+            try:
+                sock.sendto(datagram, (name, ETH_P_IP))
+            except OSError as error:
+                raise PlaneError(f"{name}: {error.strerror}") from error
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`, and its devices with the last mobile node."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address
 
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
@@ -53,6 +53,11 @@ class MixedPlane:
             left.remove(mobile)
         for plane in self._planes:
             plane.settled(mobile)
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
+        if (plane := self._places.get(mobile)) is not None:
+            plane.send(mobile, remotes, datagram)
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`."""

@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,6 +162,10 @@ class TunPlane:
 
     def settled(self, mobile: IPv4Address) -> None:
         """The process replaces a tunnel at once, and has nothing left of it."""
+
+    def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
+        """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
+        self._ask({"send": str(mobile), "remotes": [*map(str, remotes)], "datagram": datagram.hex()})
 
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; raises PlaneError."""

@@ -287,12 +287,15 @@ class Worker:
 
         `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
-        `{"remove": mobile}`; `{"counters": true}`.
+        `{"remove": mobile}`; `{"counters": true}`;
+        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
             self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
         elif "remove" in request:
             self.remove(request["remove"])
+        elif "send" in request:
+            self.send(request["send"], request["remotes"], bytes.fromhex(request["datagram"]))
         else:
             reply.update(self.count)
 
@@ -314,6 +317,22 @@ class Worker:
         self.accepting[number(mobile)] = local, accepting
         for endpoint, pair in accepting:
             endpoint.accepted.add(pair)
+
+    def send(self, mobile: str, remotes: list[str], datagram: bytes) -> None:
+        """Send a datagram that did not come from the device into tunnels of `mobile` (RFC 5944 §4.3)."""
+        length = len(datagram)
+        for way in self.mobiles.get(number(mobile), ()):
+            if way.address[0] not in remotes:
+                continue
+            self.view[ROOM : ROOM + length] = datagram
+            path = way.fallback if way.fallback is not None and is_fragment(self.buffer, ROOM) else way
+            try:
+                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
+            except OSError as error:
+                if not self.send_failed(error, length, path):
+                    continue
+            self.count["encapsulated"] += 1
+            self.count["encapsulated-bytes"] += length
 
     def open(self, local: str) -> Local:
         """Open the endpoints of a local address."""

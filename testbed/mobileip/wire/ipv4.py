@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.wire.checksum import internet_checksum
 
 HEADER_SIZE = 20
-ICMP, UDP = 1, 17
+ICMP, IP_IN_IP, UDP = 1, 4, 17
 """Protocol numbers."""
 _HEADER = struct.Struct("!BBHHHBBH4s4s")
 _DONT_FRAGMENT = 0x4000
@@ -25,6 +25,21 @@ def datagram(
     return header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:] + payload
 
 
+def udp_checksum(source: IPv4Address, destination: IPv4Address, segment: bytes) -> int:
+    """The checksum of a UDP segment with 0 in its place; 0xffff for a whole segment with a valid one."""
+    pseudo = source.packed + destination.packed + struct.pack("!HH", UDP, len(segment))
+    return internet_checksum(pseudo + segment) or 0xFFFF  # 0 would mean that there is no checksum
+
+
+def ip_in_ip(inner: bytes, source: IPv4Address, destination: IPv4Address, identification: int) -> bytes:
+    """An IPv4 datagram around another (RFC 2003 §3.1), which a router may fragment where that one may be."""
+    outer = datagram(inner, IP_IN_IP, source, destination, tos=inner[1])
+    if inner[6] & 0x40:
+        return outer
+    head = outer[:4] + identification.to_bytes(2, "big") + b"\0\0" + outer[8:10] + b"\0\0" + outer[12:20]
+    return head[:10] + internet_checksum(head).to_bytes(2, "big") + head[12:] + inner
+
+
 def udp(
     payload: bytes,
     source: tuple[IPv4Address, int],
@@ -35,7 +50,5 @@ def udp(
     """An IPv4 datagram with a UDP message between two addresses and ports."""
     length = 8 + len(payload)
     head = struct.pack("!HHH", source[1], destination[1], length)
-    pseudo = source[0].packed + destination[0].packed + struct.pack("!HH", UDP, length)
-    # 0 would mean that there is no checksum.
-    checksum = internet_checksum(pseudo + head + b"\0\0" + payload) or 0xFFFF
+    checksum = udp_checksum(source[0], destination[0], head + b"\0\0" + payload)
     return datagram(head + checksum.to_bytes(2, "big") + payload, UDP, source[0], destination[0], ttl, tos)

@@ -262,7 +262,7 @@ def test_bindings_are_retained_replaced_removed_and_expire():
     ("told", "modules"),
     [
         (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser", "discards")),
-        (counters.HOME_AGENT, ("home_agent", "advertiser", "discards")),
+        (counters.HOME_AGENT, ("home_agent", "advertiser", "broadcasts", "discards")),
         (counters.MOBILE_NODE, ("mobile_node", "discovery", "registrar", "registration", "discards")),
     ],
 )

@@ -11,6 +11,7 @@ from testbed.mobileip.core.api import (
     ProxyArp,
     SetBinding,
     SetVisitor,
+    TunnelDatagram,
     TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
@@ -23,7 +24,7 @@ from testbed.mobileip.core.parameters import (
     MobileNodeConfig,
     SecurityAssociation,
 )
-from testbed.mobileip.io import home_agent
+from testbed.mobileip.io import foreign_agent, home_agent
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.home_agent import HomeAgentRole
@@ -51,6 +52,7 @@ class FakeKernel:
         self.neighbours = {}
         self.proxies = set()
         self.given = set()
+        self.broadcasts = {}
         self.links = {}
         self.devices = {}
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
@@ -78,8 +80,10 @@ class FakeKernel:
     def addresses(self):
         return list(self.given)
 
-    def add_address(self, interface, address):
+    def add_address(self, interface, address, broadcast=None):
         self.given.add((interface, address))
+        if broadcast is not None:
+            self.broadcasts[address.ip] = broadcast
         self.always()
 
     def delete_address(self, interface, address):
@@ -129,6 +133,7 @@ class FakePlane:
     def __init__(self):
         self.tunnels = {}
         self.settlements = []
+        self.sent = []
 
     def set(self, tunnel):
         self.tunnels[tunnel.mobile] = tunnel
@@ -136,6 +141,9 @@ class FakePlane:
 
     def settled(self, mobile):
         self.settlements.append(mobile)
+
+    def send(self, mobile, remotes, datagram):
+        self.sent.append((mobile, remotes, datagram))
 
     def remove(self, mobile):
         self.tunnels.pop(mobile, None)
@@ -233,6 +241,21 @@ def test_at_home(node, kernel, plane):
     assert not kernel.routes
 
 
+def test_broadcasts_of_the_home_network_come_out_of_the_tunnel(kernel, plane):
+    config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"), broadcasts=True)
+    role = MobileNodeRole(config, 200, kernel, plane)
+    role.start()
+    everybody = (IPv4Address("255.255.255.255"), PREFIX.broadcast_address)
+    assert kernel.broadcasts == {MN: PREFIX.broadcast_address}  # or the kernel would forward what is for it
+    role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),), everybody)}
+    role.apply(UseForeignAgent("hotspot", FA, MAC, True, HA))
+    assert plane.tunnels == {MN: Tunnel(MN, MN, (TunnelEnd(HA),), everybody)}  # nested, to the home address
+    assert kernel.routes[(434, "0.0.0.0/0")] == ("hotspot", FA, MN)
+    role.apply(UseForeignAgent("hotspot", FA, MAC, False))
+    assert not plane.tunnels
+
+
 def test_requests_from_a_care_of_address_are_routed(node):
     from_care_of = Datagram(b"", COA, 434, HA, 434, "hotel")
     assert node.outgoing(from_care_of).interface is None
@@ -245,8 +268,30 @@ def test_requests_from_a_care_of_address_are_routed(node):
 # -- foreign agent ----------------------------------------------------------------------------------------
 
 
+class FakeFilter:
+    """Which addresses may be used from which link addresses."""
+
+    def __init__(self):
+        self.pairs = set()
+
+    def replace(self, before, after):
+        before, after = set(before), set(after)
+        assert before <= self.pairs
+        self.pairs = self.pairs - before | after
+
+    def close(self):
+        assert not self.pairs
+
+
 @pytest.fixture
-def agent(kernel, plane):
+def senders(monkeypatch):
+    made = FakeFilter()
+    monkeypatch.setattr(foreign_agent, "LinkFilter", lambda interface: made)
+    return made
+
+
+@pytest.fixture
+def agent(kernel, plane, senders):
     kernel.neighbours = {("hotspot", IPv4Address("192.0.2.7")): MAC}
     role = ForeignAgentRole(ForeignAgentConfig("hotspot", FA, COA), kernel, plane)
     role.start()
@@ -300,7 +345,31 @@ def test_a_co_located_visitor_is_forwarded_for_and_needs_no_tunnel_here(agent, k
     assert not kernel.neighbours
 
 
-def test_where_nobody_has_to_register_the_link_is_routed(kernel, plane):
+def test_only_a_visitors_own_link_address_may_use_its_addresses(agent, senders):
+    other, there = bytes(reversed(MAC)), IPv4Address("198.51.100.9")
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, True))
+    assert senders.pairs == {(MN, MAC)}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", other, True))
+    assert senders.pairs == {(MN, other)}
+    agent.apply(SetVisitor(MN, TunnelEnd(HA), there, "hotspot", MAC, True))
+    assert senders.pairs == {(MN, MAC), (there, MAC)}
+    agent.stop()
+    assert not senders.pairs
+
+
+def test_without_nftables_a_foreign_agent_says_so_and_runs(kernel, plane, monkeypatch, capsys):
+    def missing(interface):
+        raise NodeError("nftables: no such program")
+
+    monkeypatch.setattr(foreign_agent, "LinkFilter", missing)
+    role = ForeignAgentRole(ForeignAgentConfig("hotspot", FA, COA), kernel, plane)
+    role.start()
+    role.apply(SetVisitor(MN, TunnelEnd(HA), COA, "hotspot", MAC, True))
+    assert "nftables: no such program" in capsys.readouterr().err
+    role.stop()
+
+
+def test_where_nobody_has_to_register_the_link_is_routed(kernel, plane, senders):
     config = ForeignAgentConfig("hotspot", FA, COA, prefix_length=26, registration_required=False)
     role = ForeignAgentRole(config, kernel, plane)
     role.start()
@@ -336,6 +405,11 @@ def test_a_binding(home, kernel, plane):
     assert not plane.tunnels
     assert not kernel.routes
     assert kernel.proxies == others
+
+
+def test_a_broadcast_goes_into_the_tunnels_it_is_for(home, plane):
+    home.apply(TunnelDatagram(MN, (COA,), b"to all"))
+    assert plane.sent == [(MN, (COA,), b"to all")]
 
 
 def test_stopping_gives_everything_back(home, kernel, plane):

@@ -447,3 +447,15 @@ def test_nothing_crashes_it(data, home_side, name):
         bench.worker.read_errors(bench.end(HA, name))
         for endpoint in bench.worker.locals[HA].endpoints.values():
             endpoint.close()
+
+
+def test_a_datagram_of_the_daemon_goes_into_the_tunnels_it_names(home):
+    home.set(MN, HA, COA, COA2)
+    packet = bytes(inner(CN, "192.0.2.255"))  # a broadcast of the home link (RFC 5944 §4.3)
+    assert home.ask(send=MN, remotes=[COA2], datagram=packet.hex()) == {}
+    ((sent, to),) = home.raw(HA).sent
+    assert to == COA2
+    assert bytes(inet.IP(sent).payload) == packet
+    assert home.count == {"encapsulated": 1, "encapsulated-bytes": len(packet)}
+    home.ask(send="192.0.2.77", remotes=[COA2], datagram=packet.hex())  # nobody is there
+    assert len(home.raw(HA).sent) == 1

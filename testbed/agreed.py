@@ -30,12 +30,13 @@ HUB_PREFERENCE: Final = 430
 
 
 class Op(StrEnum):
-    """Requests to control sockets: roam takes STATE, MOVE, IPSEC and REPAIR, a relay takes STATE and SET."""
+    """Requests to control sockets: a relay takes STATE and SET, roam all others and STATE."""
 
     STATE = "state"
     MOVE = "move"
     IPSEC = "ipsec"
     REPAIR = "repair"
+    FORGET = "forget"
     SET = "set"
 
 

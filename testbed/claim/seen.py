@@ -25,7 +25,7 @@ LOGGED: Final = 1000.0
 """Milliseconds that an event may take through the engine's log, and a registration to an agent."""
 
 
-GIVING_UP: Final = 12000.0
+GIVING_UP: Final = 12800.0
 """The time in ms after which charon gives up on a peer that does not answer (`strongswan.conf`)."""
 
 

@@ -1,9 +1,10 @@
-"""The state that every run begins from: nobody is registered, and agents know of nobody."""
+"""The state that every run begins from: nobody is registered, agents know of nobody, and no IPsec is up."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from testbed.agreed import ROAM, Op
 from testbed.document.functions import Function
 from testbed.errors import StepError
 from testbed.lab.access import LabAccess
@@ -27,10 +28,14 @@ def flush(lab: LabAccess, agents: list[str]) -> str:
 
 
 def reset(lab: LabAccess) -> None:
-    """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty."""
+    """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty.
+
+    No IKE SA either: charon would count how long the gateway was silent while nobody was registered, and
+    could give it up in the middle of the run.
+    """
     node = lab.mobile_node
     mark = lab.log.mark()
-    lab.control(node, Function.MOBILE_NODE, {"op": "detach"})
+    lab.control(node, ROAM, {"op": Op.FORGET})
     # What the log has yet to bring of the run before must not count as seen in this one.
     if not lab.log.wait(mark, lambda one: (one.node, one.event.name) == (node, "detached"), RESTART_WITHIN):
         raise StepError(f"the log of {node} does not say that it is detached")

@@ -2,7 +2,8 @@
 
 Control socket: `{"op":"move","network":NAME}`, `{"op":"ipsec","action":"down"|"up"}` and `{"op":"repair"}`
 (stay on the present network, negotiate IPsec and register anew: a peer may have been replaced) are followed
-by events up to `settled`; `{"op":"state"}`; `{"op":"subscribe"}` is followed by all events.
+by events up to `settled`; `{"op":"forget"}` (be registered nowhere, without a security association);
+`{"op":"state"}`; `{"op":"subscribe"}` is followed by all events.
 """
 
 from __future__ import annotations

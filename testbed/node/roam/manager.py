@@ -78,8 +78,12 @@ class Manager:
                 return await self._switch_ipsec(request.get("action"), client)
             case Op.REPAIR:
                 return await self._again("repair", self._node.ipsec, client)
+            case Op.FORGET:
+                return await self._forget()
             case other:
-                raise RequestError(f"unknown op {other!r}; expected move, state, subscribe, ipsec or repair")
+                raise RequestError(
+                    f"unknown op {other!r}; expected move, state, subscribe, ipsec, repair or forget"
+                )
 
     async def _start_move(self, network: object, client: Connection) -> dict[str, object]:
         networks = self._node.config.trusted
@@ -107,6 +111,20 @@ class Manager:
             await node.vpn.destroy()
         self._begin(node.network, reason, client, fresh=False)
         return {"network": node.network}
+
+    async def _forget(self) -> dict[str, object]:
+        """Be registered nowhere, with no security association and nothing to repair; the link stays."""
+        node = self._node
+        await self._cancel()
+        self._move, self._state = None, "unregistered"
+        if node.vpn is not None:
+            await node.vpn.destroy()
+        try:
+            node.links.use_inner(None)
+            await node.mobile_ip.request("detach")
+        except (LinkError, MobileIpError) as error:
+            raise RequestError(str(error)) from error
+        return {}
 
     def _picture(self) -> dict[str, object]:
         node, move = self._node, self._move

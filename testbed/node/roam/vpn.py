@@ -26,7 +26,7 @@ LIVENESS = 5.0
 """Seconds without a word from the gateway after which it is asked whether it lives (RFC 7296 §2.4).
 
 A gateway that was restarted knows nothing of what it negotiated, and nothing it could say of that would be
-proven; so its silence is waited for: at most this long and the 12 s of `retransmit_*` in strongswan.conf.
+proven; so its silence is waited for: at most this long and the 12.8 s of `retransmit_*` in strongswan.conf.
 """
 PROPOSALS = ["aes128gcm16-prfsha256-x25519", "default"]
 ESP_PROPOSALS = ["aes128gcm16", "default"]

@@ -15,7 +15,7 @@ WORDS = [
     ({"packets": {**AT, "none": True}}, 1000, None),
     ({"clear": {**AT, "at-most": 2}}, 1000, None),
     ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 2}}, 1000, 1000),
-    ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 0}}, 1000, 12000),
+    ({"ike": {**AT, "exchange": "IKE_AUTH", "exactly": 0}}, 1000, 12800),
     ({"esp-sas": {**AT, "exactly": 2}}, 1000, 1000),
     ({"binding": {}}, 3000, 3000),
     ({"visitor": {"agent": "fa"}}, 3000, None),

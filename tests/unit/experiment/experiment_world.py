@@ -55,8 +55,8 @@ class PlayedLab:
 
     def control(self, node, service, request, **_):
         self.asked.append((node, service, dict(request)))
-        if request["op"] == "detach":
-            self.say(node, service, "detached")
+        if request["op"] in ("detach", "forget"):
+            self.say(node, "mobile-node", "detached")
         if request["op"] in ("move", "ipsec") and self.settles is not None:
             self.say(node, "roam", "settled", state="superseded", detail="", timeline={})  # the move before
             self.say(node, "roam", "move-started")

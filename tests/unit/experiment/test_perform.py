@@ -202,7 +202,7 @@ def test_flush_asks_only_those_who_remember_something(lab):
     lab.states["fa-hotspot", "foreign-agent"]["pending"] = [{"home_address": "10.0.1.100"}]
     reset(lab)
     assert [(node, request["op"]) for node, _, request in lab.asked] == [
-        ("mn", "detach"),
+        ("mn", "forget"),
         ("ha", "flush"),
         ("fa-hotspot", "flush"),
     ]
@@ -268,7 +268,7 @@ def test_a_step_in_vain_decides_nothing_and_is_put_right(lab, captures, evidence
     waits = {"wait-until": {"binding": {"agent": "ha"}, "within": "10ms"}}
     result = carry(lab, evidence, [{"bypass": "off"}, waits, {"move": "hotel"}], [ABSENT])
     assert result.verdict == "undecided" and "waited in vain" in result.reason
-    assert not requests(lab)  # what came after it was not done
+    assert [request["op"] for request in requests(lab)] == ["forget"]  # what came after it was not done
     steps = (evidence.root / "claims/x/main/steps.jsonl").read_text().splitlines()
     assert len(steps) == 2 and json.loads(steps[1])["result"].startswith("could not be done: waited in vain")
     assert "delete table" in scripts(lab)[-1]
@@ -333,7 +333,7 @@ def test_what_the_log_brings_late_of_the_run_before_is_not_seen_in_this_one(lab,
     control = lab.control
 
     def late(node, service, request, **more):
-        if request["op"] == "detach":
+        if request["op"] == "forget":
             lab.say("mn", "mobile-node", "registered")
         return control(node, service, request, **more)
 

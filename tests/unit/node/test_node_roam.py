@@ -495,6 +495,33 @@ def test_repair_negotiates_and_registers_anew_without_leaving_the_network(
     in_lab(tmp_path, stack, scenario, 'probe = "10.0.4.10"')
 
 
+@pytest.mark.parametrize("stack", ["mip-only", "mip-in-ipsec", "ipsec-in-mip"])
+def test_what_is_forgotten_is_not_repaired(tmp_path, monkeypatch, stack):
+    monkeypatch.setattr(manager_module, "REPAIR_PAUSE", 0.05)
+
+    async def scenario(lab):
+        await lab.move("hotel")
+        if lab.vpn is not None:
+            lab.vpn.problem, lab.vpn.tunnel = "ike-timeout", None
+            lab.vpn.lost()  # there would be an attempt every 50 ms
+        lab.ask("forget")
+        assert (await lab.line()) == {"ok": True}
+        state = await lab.state()
+        assert (state["state"], state["ipsec"]["up"], lab.links.inner) == ("unregistered", False, None)
+        assert state["network"] == "hotel" and not state["moving"]
+        if lab.vpn is not None:
+            lab.vpn.lost()  # charon says that what was destroyed is down
+        requests = len(lab.daemon.requests)
+        await asyncio.sleep(0.2)
+        assert len(lab.daemon.requests) == requests and lab.daemon.requests[-1][0] == "detach"
+        if lab.vpn is not None:
+            lab.vpn.problem = None
+        await lab.move("airport")
+        assert (await lab.state())["state"] == "registered"
+
+    in_lab(tmp_path, stack, scenario)
+
+
 @pytest.mark.parametrize("broken", ["tunnel", "lease"])
 def test_what_breaks_underneath_is_done_again(tmp_path, broken):
     async def scenario(lab):

@@ -1,8 +1,8 @@
 """Keeping the mapping of a NAT for a tunnel in UDP, and noticing that it was lost (RFC 3519 §4.9, §4.10).
 
 A keepalive is an ICMP echo request from the home address to the home agent, in the tunnel; that its reply
-comes back shows that the tunnel works both ways. That data may have kept the mapping is not looked at: a keepalive
-too many does no harm.
+comes back shows that the tunnel works both ways. That data may have kept the mapping is not looked at: a
+keepalive too many does no harm.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDX_IHL, RET, attach_filter
+from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, attach_filter
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM, Carrier, Encapsulation, header_size
 from testbed.mobileip.wire.fragments import fragments
@@ -126,6 +126,13 @@ class Endpoint:
         self.fragmenter.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, packet[1])
         self.fragmenter.sendto(packet[IP_HEADER:], path.address)
 
+    def skip(self, sources: list[str]) -> None:
+        """Receive nothing from these tunnel ends any more, as others take it."""
+        program = [(LDW, 0, 0, 12)]
+        for source in sources:
+            program += [(JEQ, 0, 1, number(source)), (RET, 0, 0, 0)]
+        attach_filter(self.socket, [*program, (RET, 0, 0, 0x40000)])
+
     @staticmethod
     def sender(packet: memoryview) -> int:
         """What a packet that has arrived must share with a `key`, as a number."""
@@ -233,6 +240,11 @@ class Local:
             fallback = self.path(end, Encapsulation.IP_IN_IP.value)
         endpoint = self.endpoints[encapsulation]
         return endpoint.path(endpoint.key(end), fallback)
+
+    def skip(self, sources: list[str]) -> None:
+        """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""
+        for name in CARRIERS:
+            self.endpoints[name].skip(sources)
 
     def release(self, path: Path) -> None:
         """One mobile node less uses `path`."""

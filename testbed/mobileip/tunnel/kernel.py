@@ -52,7 +52,7 @@ def silence(netlink: Netlink) -> None:
 
     Where the module ipip is loaded, for whichever node, every node's kernel answers such a packet with Port
     Unreachable, although a raw socket has it; and the sender's kernel then reports to its user that the
-    host is unreachable.
+    host is unreachable. With the module ip_gre it does the same for GRE; that senders ignore.
     """
     netlink.delete_link(SINK)  # a killed predecessor's
     with suppress(NodeError):  # a kernel without the module does not answer
@@ -99,6 +99,11 @@ class KernelPlane:
         for left in statistics.glob("mip[0-9]*"):
             netlink.delete_link(left.name)
 
+    @property
+    def ends(self) -> frozenset[IPv4Address]:
+        """The other ends of the tunnels."""
+        return frozenset(remote for _, remote, _ in self._devices)
+
     def can(self, tunnel: Tunnel) -> bool:
         """Whether devices can be this tunnel: they send no copies."""
         return len(tunnel.ends) == 1 and self._encapsulations.issuperset(tunnel.ends[0].encapsulations)
@@ -112,7 +117,7 @@ class KernelPlane:
         mobile, (end,) = tunnel.mobile, tunnel.ends
         keys = tuple((tunnel.local, end.address, each) for each in end.encapsulations)
         before = self._tunnels.get(mobile, ())
-        if keys != before:
+        if keys != before or not self._devices.keys() >= {*keys}:  # or they could not all be made before
             self._tunnels[mobile] = keys
             self._replaced[mobile] = ({*before} | self._replaced.get(mobile, set())) - {*keys}
             try:

@@ -8,6 +8,10 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane
+from testbed.mobileip.tunnel.tun import TunPlane
+
+MOST = 200
+"""Tunnels up to which the process is spared the packets of others."""
 
 
 class MixedPlane:
@@ -15,10 +19,10 @@ class MixedPlane:
 
     anchor = KernelPlane.anchor
 
-    def __init__(self, kernel: KernelPlane, start: Callable[[], DataPlane]) -> None:
+    def __init__(self, kernel: KernelPlane, start: Callable[[], TunPlane]) -> None:
         self._kernel = kernel
         self._start = start
-        self._tun: DataPlane | None = None
+        self._tun: TunPlane | None = None
         self._places: dict[IPv4Address, DataPlane] = {}
         self._left: dict[IPv4Address, DataPlane] = {}
 
@@ -31,6 +35,11 @@ class MixedPlane:
     def _planes(self) -> list[DataPlane]:
         return [self._kernel, *([self._tun] if self._tun is not None else [])]
 
+    @property
+    def _kernel_ends(self) -> frozenset[IPv4Address]:
+        """Whose packets the process need not see; with very many it drops them itself."""
+        return self._kernel.ends if len(self._places) <= MOST else frozenset()
+
     def _choose(self, tunnel: Tunnel) -> DataPlane:
         if self._kernel.can(tunnel):
             return self._kernel
@@ -41,6 +50,8 @@ class MixedPlane:
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
         plane, before = self._choose(tunnel), self._places.get(tunnel.mobile)
+        if self._tun is plane:
+            self._tun.leave(self._kernel_ends - {end.address for end in tunnel.ends})
         device = plane.set(tunnel)
         self._places[tunnel.mobile] = plane
         if before is not None and before is not plane:
@@ -49,10 +60,11 @@ class MixedPlane:
 
     def settled(self, mobile: IPv4Address) -> None:
         """Take down what the last `set` replaced."""
-        if (left := self._left.pop(mobile, None)) is not None and left is not self._places.get(mobile):
+        if (left := self._left.pop(mobile, None)) is not None:
             left.remove(mobile)
         for plane in self._planes:
             plane.settled(mobile)
+        self._divide()
 
     def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
         """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""
@@ -65,6 +77,11 @@ class MixedPlane:
         self._places.pop(mobile, None)
         for plane in self._planes:
             plane.remove(mobile)
+        self._divide()
+
+    def _divide(self) -> None:
+        if self._tun is not None:
+            self._tun.leave(self._kernel_ends)
 
     def counters(self) -> Mapping[str, int]:
         """The sums over both."""

@@ -73,6 +73,7 @@ class TunPlane:
         self._side = side
         self._netlink = netlink
         self._tunnels: dict[IPv4Address, Tunnel] = {}
+        self._skipped: frozenset[IPv4Address] = frozenset()
         self._past: Counter[str] = Counter()  # counted by the processes that have died
         self._counted: dict[str, int] = {}  # by this one, when it was last asked
         self._restarted = False
@@ -111,6 +112,7 @@ class TunPlane:
         self._restarted = True
         self._start()
         try:
+            self._exchange(_skip(self._skipped))
             for tunnel in self._tunnels.values():
                 self._exchange(_set(tunnel))
         except OSError as error:
@@ -160,6 +162,14 @@ class TunPlane:
         self._ask(_set(tunnel))
         return DEVICE
 
+    def leave(self, ends: Collection[IPv4Address]) -> None:
+        """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
+        ours = {end.address for tunnel in self._tunnels.values() for end in tunnel.ends}
+        skipped = frozenset(ends) - ours
+        if skipped != self._skipped:
+            self._skipped = skipped
+            self._ask(_skip(skipped))
+
     def settled(self, mobile: IPv4Address) -> None:
         """The process replaces a tunnel at once, and has nothing left of it."""
 
@@ -199,6 +209,10 @@ class TunPlane:
                 break
             time.sleep(0.002)
         os.close(self._device)
+
+
+def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
+    return {"skip": [str(address) for address in sorted(addresses)]}
 
 
 def _set(tunnel: Tunnel) -> dict[str, Any]:

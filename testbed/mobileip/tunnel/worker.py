@@ -62,6 +62,7 @@ class Worker:
         self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
         self.locals: dict[str, Local] = {}
+        self.skipped: list[str] = []
         self.by_fd: dict[int, Endpoint] = {}
         self.mobiles: dict[int, tuple[Path, ...]] = {}
         self.accepting: dict[int, tuple[str, list[tuple[Endpoint, tuple[int, int]]]]] = {}
@@ -287,13 +288,15 @@ class Worker:
 
         `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
-        `{"remove": mobile}`; `{"counters": true}`;
+        `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
         `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
             self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
         elif "remove" in request:
             self.remove(request["remove"])
+        elif "skip" in request:
+            self.skip(request["skip"])
         elif "send" in request:
             self.send(request["send"], request["remotes"], bytes.fromhex(request["datagram"]))
         else:
@@ -334,9 +337,17 @@ class Worker:
             self.count["encapsulated"] += 1
             self.count["encapsulated-bytes"] += length
 
+    def skip(self, sources: list[str]) -> None:
+        """Leave what comes from these tunnel ends to the kernel."""
+        self.skipped = sources
+        for here in self.locals.values():
+            here.skip(sources)
+
     def open(self, local: str) -> Local:
         """Open the endpoints of a local address."""
         here = self.locals[local] = Local(local)
+        if self.skipped:
+            here.skip(self.skipped)
         for endpoint in here.endpoints.values():
             self.by_fd[endpoint.socket.fileno()] = endpoint
             self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)

@@ -523,13 +523,19 @@ def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
 
 
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):
-    statistics(tmp_path, "mip1", 0)
+    for name in ("mip1", "mip2"):
+        statistics(tmp_path, name, 0)
     plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
     plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert Rule(150, 254, destination=MN, interface="mip1") in kernel.rules
     kernel.kinds = set()
-    with pytest.raises(PlaneError):
-        plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
+    for _ in range(2):
+        with pytest.raises(PlaneError):
+            plane.set(Tunnel(MN, COA, (TunnelEnd(FA),)))
+    kernel.kinds = {"ipip"}
+    assert plane.set(Tunnel(MN, COA, (TunnelEnd(FA),))) == "mip2"
+    plane.settled(MN)
+    assert list(kernel.devices) == ["mip2"]
     plane.close()
     assert not kernel.rules and not kernel.devices
 
@@ -547,6 +553,10 @@ def test_what_the_kernel_can_do(kernel, tmp_path):
 
 class FakeProcess(FakePlane):
     backend = "tun"
+    left = frozenset()
+
+    def leave(self, ends):
+        self.left = frozenset(ends)
 
     def counters(self):
         return {"encapsulated": 3, "refused": 1}
@@ -584,11 +594,13 @@ def test_a_tunnel_is_the_kernels_whenever_it_can_be(mixed, kernel):
     assert not process.tunnels
     assert plane.counters()["encapsulated"] == 13 and plane.counters()["refused"] == 1
     assert plane.check()
+    assert process.left == {COA}  # what comes from there is the kernel's
     minimal = TunnelEnd(FA, (Encapsulation.MINIMAL, Encapsulation.IP_IN_IP))
     other = IPv4Address("192.0.2.101")
     assert plane.set(Tunnel(other, HA, (minimal,))) == "mip0"
     plane.remove(MN)
     assert not kernel.devices and list(process.tunnels) == [other]
+    assert process.left == frozenset()
     plane.close()
     assert not process.tunnels
 
@@ -600,6 +612,17 @@ def test_a_tunnel_that_goes_there_and_back_unsettled_stays(mixed, kernel):
     plane.set(SINGLE)
     plane.settled(MN)
     assert list(kernel.devices) == ["mip1"] and not process.tunnels
+
+
+def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, kernel, monkeypatch):
+    plane, process = mixed
+    monkeypatch.setattr("testbed.mobileip.tunnel.mixed.MOST", 2)
+    other, third = IPv4Address("192.0.2.101"), IPv4Address("192.0.2.102")
+    plane.set(Tunnel(other, HA, DOUBLE.ends))
+    for mobile, left in ((MN, {ROUTER}), (third, frozenset())):
+        plane.set(Tunnel(mobile, HA, (TunnelEnd(ROUTER),)))
+        plane.settled(mobile)
+        assert process.left == left
 
 
 def test_which_plane_a_node_gets(kernel, monkeypatch):

@@ -149,6 +149,18 @@ def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
         plane.check()
 
 
+def test_a_new_process_leaves_to_the_kernel_what_the_old_one_did(plane):
+    asked = []
+    exchange = plane._exchange
+    plane._exchange = lambda request: asked.append(request) or exchange(request)
+    plane.leave({COA, HA})  # the process has tunnels to COA
+    plane.leave({COA, HA})
+    assert asked == [{"skip": [str(HA)]}]
+    os.kill(plane.process, signal.SIGKILL)
+    assert plane.check()
+    assert asked.count({"skip": [str(HA)]}) == 2
+
+
 def test_a_late_answer_is_not_taken_for_another(plane, monkeypatch):
     monkeypatch.setattr(tun, "PATIENCE", 0.2)
     plane.check()

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import struct
+import tempfile
 from socket import inet_aton
 
 import pytest
@@ -419,6 +420,42 @@ def test_every_encapsulation_learns_how_narrow_its_path_is(make, name, overhead)
     home.put(inner(payload=bytes(1400)))
     ((part, _),) = home.end(HA, "ip-in-ip" if name == "minimal" else name).fragmenter.sent
     assert part == (b"\0\0\x08\0" if name == "gre" else b"") + bytes(inner(payload=bytes(1400)))
+
+
+def test_what_others_take_is_filtered(home, monkeypatch):
+    attached = []
+
+    def attach(_, program):
+        if program is not endpoint_module.TUNNEL_DATA:  # of UDP the kernel's tunnels take nothing
+            attached.append(program)
+
+    monkeypatch.setattr(endpoint_module, "attach_filter", attach)
+    home.ask(skip=[COA2])
+    here = int.from_bytes(inet_aton(COA2), "big")
+    expected = [(0x20, 0, 0, 12), (0x15, 0, 1, here), (6, 0, 0, 0), (6, 0, 0, 0x40000)]
+    assert attached == [expected] * 3
+    home.set("192.0.2.101", COA, HA)  # another local address
+    assert attached == [expected] * 6
+    home.ask(skip=[])
+    assert attached[-1] == [(0x20, 0, 0, 12), (6, 0, 0, 0x40000)]
+
+
+def test_a_filter_as_the_kernel_runs_it():
+    ends = [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+    with tempfile.TemporaryDirectory() as folder:
+        ends[0].bind(f"{folder}/end")
+        ends[1].connect(f"{folder}/end")
+        end = endpoint_module.Endpoint.__new__(endpoint_module.Endpoint)
+        end.socket = ends[0]
+        end.skip([COA2, CN, *(f"10.0.0.{n}" for n in range(200))])
+        for source in (COA, COA2, CN, HA, "10.0.0.1"):
+            ends[1].send(bytes(tunnelled(inner(MN, CN), source=source)))
+        ends[0].setblocking(False)
+        assert [inet.IP(ends[0].recv(2000)).src for _ in range(2)] == [COA, HA]
+        with pytest.raises(BlockingIOError):
+            ends[0].recv(2000)
+    for each in ends:
+        each.close()
 
 
 def test_broadcasts_and_multicast_where_they_are_wanted(make):

@@ -140,6 +140,16 @@ def test_the_way_follows_from_the_topology(name: str, kind: str, lines: list[str
     assert ways(name, kind) == lines
 
 
+@pytest.mark.parametrize(("asked", "header"), [("gre", "GRE"), ("minimal", "Min-Enc")])
+def test_the_way_shows_the_encapsulation_that_the_mobile_node_asks_for(asked: str, header: str) -> None:
+    loaded = load_topology("scenario-2.4", sets=[f"node.mn.encapsulation={asked}"])
+    name = "2.4-ipsec-in-mip-mobile"
+    scenario = Scenario(loaded, {name: loaded.topology.claims[name]})
+    labs = {(run.kind, run.number): stage.topology for stage in plan_stages([scenario]) for run in stage.runs}
+    lines = [way["line"] for way in explain(loaded, name, labs)["run"][0]["ways"]]
+    assert f"mn@hotel|airport =={header}[ESP[data]]==> ha ==ESP[data]==> gw --data--> cn" in lines
+
+
 def test_what_differs_and_what_comes_out_opposite() -> None:
     one = told("2.1-fa-blocks-ipsec")
     assert one["differences"] == [["“move to hotel” in the place of “move to hotspot”"]]

@@ -155,8 +155,9 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
 
 def _encapsulation(loaded: LoadedTopology, node: str, network: str) -> str:
     """What a mobile node's own tunnel is in: behind a NAT in UDP, where it asks for that (RFC 3519)."""
-    udp = loaded.meant(node, Meaning.UDP_TUNNEL)
-    if _agent(loaded, network) is None and (udp == "forced" or (udp == "nat" and _nat(loaded, network))):
+    asked = loaded.meant(node, Meaning.UDP_TUNNEL) or "off"
+    needed = asked == "forced" or _nat(loaded, network) is not None
+    if asked != "off" and needed and _agent(loaded, network) is None:
         return "udp"
     return str(loaded.meant(node, Meaning.ENCAPSULATION) or "ip-in-ip")
 

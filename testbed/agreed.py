@@ -6,6 +6,7 @@ The Mobile IP daemons stand alone: `python -m testbed.mobileip` takes its paths 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, get_args
 
@@ -38,6 +39,24 @@ class Op(StrEnum):
     REPAIR = "repair"
     FORGET = "forget"
     SET = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What a network does to packets; all zero is a perfect one. A relay takes and reports its fields."""
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    """Uniform, plus or minus, around the delay."""
+    loss: float = 0.0
+    """Percent of the packets."""
+    rate: float = 0.0
+    """Bit/s; 0 is unlimited."""
+
+    @property
+    def active(self) -> bool:
+        """Whether packets are treated in any way."""
+        return any((self.delay_ms, self.jitter_ms, self.loss, self.rate))
 
 
 Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]

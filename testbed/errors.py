@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -129,6 +130,15 @@ def cannot_write(what: object, error: OSError) -> TestbedError:
     """The error that something cannot be written: the user's, who named it, unless the disk is full."""
     kind = MachineError if error.errno in DISK_FULL else UsageError
     return kind(f"cannot write {what}: {error.strerror}")
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Raise `cannot_write` for what the machine refuses while something is written."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(what, error) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

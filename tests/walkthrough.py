@@ -8,6 +8,7 @@ in a block of another kind.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -66,7 +67,7 @@ def walk(document: Path, folder: Path, checkout: Path = CHECKOUT) -> int:
     Raises AssertionError where something else comes out.
     """
     for name in ("testbed", "topologies", "templates", "images"):
-        shutil.copytree(checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(checkout / name, folder / name)  # with what Python compiled
     ran = 0
     for block in blocks(document.read_text(encoding="utf-8")):
         where = f"{document.name}, block on line {block.line}"
@@ -77,28 +78,47 @@ def walk(document: Path, folder: Path, checkout: Path = CHECKOUT) -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text, encoding="utf-8")
         elif block.language == "console":
-            for command, printed in block.commands:
-                came = _run(command, folder)
+            commands = list(block.commands)
+            for (command, printed), came in zip(
+                commands, _run([one for one, _ in commands], folder), strict=True
+            ):
                 assert like(printed).fullmatch(came), f"{where}: {command} printed\n{came}"
                 ran += 1
     return ran
 
 
-def _run(command: str, folder: Path) -> str:
-    program, *arguments = shlex.split(command)
+_COMMANDS = """
+import json, shutil, sys
+from testbed.cli import main
+for program, *arguments in json.load(sys.stdin):
+    code = 0
     if program == "cp":
-        shutil.copy(folder / arguments[0], folder / arguments[1])
-        return ""
-    assert program == "./tb", f"a walk-through runs ./tb and cp, not {program}"
+        shutil.copy(*arguments)
+    else:
+        code = main(arguments)
+    print(end=f"\\0{code}\\0", flush=True)
+"""
+"""Commands one after the other in one process, which takes longer to start than each of them to run."""
+
+
+def _run(commands: list[str], folder: Path) -> Iterator[str]:
+    """What each command prints."""
+    split = [shlex.split(command) for command in commands]
+    for program, *_ in split:
+        assert program in ("./tb", "cp"), f"a walk-through runs ./tb and cp, not {program}"
     done = subprocess.run(
-        [sys.executable, "-m", "testbed", *arguments],
+        [sys.executable, "-c", _COMMANDS],
         cwd=folder,
         env={**os.environ, "COLUMNS": "140", "PYTHONPATH": str(folder)},
+        input=json.dumps(split),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
         check=False,
     )
-    assert (done.returncode != 0) == ("error:" in done.stdout), f"{command}: {done.returncode}\n{done.stdout}"
-    return done.stdout
+    *said, end = done.stdout.split("\0")
+    assert not end and len(said) == 2 * len(commands), done.stdout
+    for command, came, code in zip(commands, said[::2], said[1::2], strict=True):
+        assert (code != "0") == ("error:" in came), f"{command}: {code}\n{came}"
+        yield came

@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from testbed.claim.expect import Expectation
-from testbed.claim.names import Fail, Known, check_part
-from testbed.claim.steps import OfMobileNode, Step
+from testbed.claim.names import Fail, Known
+from testbed.claim.steps import Step
 from testbed.document.marks import Path
 from testbed.document.part import Attachment, Part, Stack
 from testbed.document.values import Expected, Label, Name
@@ -65,10 +65,8 @@ class Experiment(Part):
     def expectations(self) -> Iterator[tuple[tuple[str | int, ...], Expectation]]:
         """Every expectation, waits and mid-run ones included, with its path in the run."""
         for index, step in enumerate(self.steps):
-            if step.wait_until:
-                yield ("steps", index, "wait-until"), step.wait_until
-            if step.expect:
-                yield ("steps", index, "expect"), step.expect
+            if expectation := step.part.expectation:
+                yield ("steps", index, step.word), expectation
         for index, expectation in enumerate(self.expect):
             yield ("expect", index), expectation
 
@@ -199,31 +197,9 @@ def check_names(run: Experiment, path: Path, known: Known, fail: Fail) -> None:
         if option not in known.options:
             hint = did_you_mean(option, known.options)
             fail((*path, "options", option), f"unknown option {option}", hint)
-    mobile = {name: node.attaches for name, node in known.nodes.items() if node.attaches}
-    if not mobile:
+    if not any(node.attaches for node in known.nodes.values()):
         fail(path, "a run needs a mobile node, and the topology has none", "add a node that attaches")
-    first = next(iter(mobile), "")
     for index, step in enumerate(run.steps):
-        where: Path = (*path, "steps", index, step.word)
-        if not isinstance(step.part, Expectation):
-            check_part(step.part, where, known, fail)
-        who = (isinstance(step.part, OfMobileNode) and step.part.node) or first
-        if who not in mobile:
-            if who in known.nodes:
-                fail((*where, "node"), f"{who} is no mobile node", did_you_mean(who, mobile))
-            continue
-        attachable = mobile[who]
-        if step.move or step.carry:
-            networks = step.move.to if step.move else [step.carry.to] if step.carry else []
-            for network in networks:
-                if network not in attachable:
-                    fail(
-                        (*where, "to"),
-                        f"{who} does not attach to {network}",
-                        did_you_mean(network, attachable),
-                    )
-        if step.register_ and step.register_.through not in (*attachable, "ipsec"):
-            hint = did_you_mean(step.register_.through, [*attachable, "ipsec"])
-            fail((*where, "through"), f"{who} does not attach to {step.register_.through}", hint)
-    for inside, expectation in run.expectations():
-        expectation.check((*path, *inside), known, fail)
+        step.check((*path, "steps", index), known, fail)
+    for index, expectation in enumerate(run.expect):
+        expectation.check((*path, "expect", index), known, fail)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import NodeName
-from testbed.claim.sight import Looker
+from testbed.claim.sight import Lab
 from testbed.document.part import Part
 from testbed.errors import StepError
 
@@ -23,7 +24,15 @@ class Path(Part):
     )
 
 
-def source_address(lab: Looker, node: str, source: str) -> str:
+class Answers(TypedDict):
+    """How many echo requests were sent and answered, and why none could be sent."""
+
+    sent: int
+    answered: int
+    reason: NotRequired[str]
+
+
+def source_address(lab: Lab, node: str, source: str) -> str:
     """The address that `source` of a step or expectation means. Raises `StepError`."""
     if source == "home":
         address = lab.facts.home_address(node)
@@ -37,7 +46,7 @@ def source_address(lab: Looker, node: str, source: str) -> str:
     return match[1]
 
 
-def ping(lab: Looker, path: Path, *, count: int) -> dict[str, Any]:
+def ping(lab: Lab, path: Path, *, count: int) -> dict[str, Any]:
     """Send echo requests; returns how many were `sent` and `answered`. Raises `StepError`.
 
     Where the node has no way to send them, nothing was answered, for the `reason` that it gives.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.claim.claims import Claim, Experiment
-from testbed.claim.phrases import step_text
 from testbed.evidence.verdicts import KINDS
 
 
@@ -20,6 +19,6 @@ def experiment_outline(experiment: Experiment) -> dict[str, Any]:
         "topology": experiment.topology,
         "options": dict(experiment.options),
         "sets": list(experiment.sets),
-        "steps": [step_text(step) for step in experiment.steps],
+        "steps": [step.phrase() for step in experiment.steps],
         "expect": [one.phrase() for one in experiment.expect],
     }

@@ -8,6 +8,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from typing_extensions import TypedDict
+
 
 @dataclass(frozen=True, slots=True)
 class Outage:
@@ -21,6 +23,15 @@ class Outage:
     def ms(self) -> float | None:
         """How long it lasted."""
         return None if self.ended is None else (self.ended - self.began) * 1000
+
+
+class ProbeRows(TypedDict):
+    """A report of the probe as JSON: number of a packet, then nanoseconds."""
+
+    every: float
+    sent: list[tuple[int, int, bool]]
+    reflected: list[tuple[int, int]]
+    returned: list[tuple[int, int]]
 
 
 @dataclass

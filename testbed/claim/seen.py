@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import inf
 from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, TypeAdapter, ValidationError, model_validator
 
 from testbed.claim.names import Fail, Known
 from testbed.claim.sight import Decision, Facts, Looker, Sight
@@ -50,6 +51,11 @@ class Seen(Part):
     ON_ITS_WAY: ClassVar[float] = 0.0
     """How many ms after it happened it may be seen."""
 
+    SEEN: ClassVar[Any] = Any
+    """The type of what `look` and `begin` return; evidence, which anybody may edit, that holds anything else
+    decides nothing.
+    """
+
     BY_CAPTURES: ClassVar[bool] = False
     """Whether captures alone decide it: at the end of a run, once they are whole."""
 
@@ -67,6 +73,11 @@ class Seen(Part):
         """Whether it is only known to hold after a wait in vain."""
         return False
 
+    @property
+    def of_registrations(self) -> bool:
+        """Whether it is decided by registration messages, or by what they leave at agents."""
+        return False
+
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """Report what cannot be seen in a topology; names in its fields are compared with it elsewhere."""
 
@@ -77,6 +88,15 @@ class Seen(Part):
     def taps(self, facts: Facts) -> list[str]:
         """Where has to be captured, as NODE/NETWORK."""
         return []
+
+    @classmethod
+    def is_sight(cls, recorded: Any) -> bool:
+        """Whether something could have been returned by `look` or `begin`."""
+        try:
+            _sight_of(cls).validate_python(recorded)
+        except ValidationError:
+            return False
+        return True
 
     def begin(self, lab: Looker) -> Any:
         """Look at the lab at the beginning of the run; returns JSON. Raises `StepError`."""
@@ -89,6 +109,11 @@ class Seen(Part):
     def judge(self, sight: Sight) -> Decision:
         """Whether it holds, from what was recorded. Raises `StepError` where that is unknown."""
         raise NotImplementedError
+
+
+@cache
+def _sight_of(word: type[Seen]) -> TypeAdapter[Any]:
+    return TypeAdapter(word.SEEN)
 
 
 class Count(Part):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from testbed.claim.probe import ProbeReport
+from testbed.document.functions import Meaning
 from testbed.errors import StepError
 from testbed.packet.taps import Matched
 
@@ -21,6 +22,19 @@ class Machine(Protocol):
     """A node of the topology (`model.Node`, which is built on this room)."""
 
     links: dict[str, IPv4Address]
+    attaches: list[str]
+
+
+class Wire(Protocol):
+    """A network of the topology (`model.Network`)."""
+
+    @property
+    def domain(self) -> str:
+        """`intranet`, `internet` …"""
+
+    @property
+    def subnet(self) -> IPv4Network:
+        """Its prefix."""
 
 
 class Daemon(Protocol):
@@ -29,6 +43,10 @@ class Daemon(Protocol):
     @property
     def control(self) -> str | None:
         """The name of its control socket."""
+
+    @property
+    def flush(self) -> Sequence[str]:
+        """The lists in its state that the request `flush` empties."""
 
     @property
     def ike_sas(self) -> str | None:
@@ -43,6 +61,14 @@ class Facts(Protocol):
         """Every node by name."""
 
     @property
+    def networks(self) -> Mapping[str, Wire]:
+        """Every network by name."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Every option with the value chosen, else its default."""
+
+    @property
     def mobile_nodes(self) -> tuple[str, ...]:
         """The nodes that attach to networks; a run speaks of the first where it names none."""
 
@@ -54,6 +80,15 @@ class Facts(Protocol):
 
     def home_agent(self, node: str) -> str | None:
         """The home agent of a mobile node."""
+
+    def correspondent(self, node: str) -> str | None:
+        """The node that a mobile node speaks to, to see that a hand-off has ended."""
+
+    def forwards(self, node: str) -> bool:
+        """Whether a node forwards packets between its interfaces."""
+
+    def meant(self, node: str, meaning: Meaning) -> Any:
+        """The value that a node gives to what is meant; None where it gives none."""
 
     def outside_address(self, node: str) -> IPv4Address:
         """The address of a node on its untrusted link."""
@@ -87,22 +122,26 @@ class Done(Protocol):
         """The last line of its standard error, for messages."""
 
 
-class Looker(Protocol):
+class Lab(Protocol):
     """The running lab. Every method raises `StepError` where something cannot be asked."""
 
     @property
     def facts(self) -> Facts:
         """The topology of the lab."""
 
-    @property
-    def bound(self) -> float:
-        """How long what is expected may take, in ms; 0: it has to hold now."""
-
     def state(self, node: str, service: str) -> Mapping[str, Any]:
         """What a daemon says of itself."""
 
     def execute(self, node: str, command: Sequence[str], *, within: float = 10.0) -> Done:
         """Run a command in a node to its end, for `within` seconds at most."""
+
+
+class Looker(Lab, Protocol):
+    """The lab, for an expectation that looks at it."""
+
+    @property
+    def bound(self) -> float:
+        """How long what is expected may take, in ms; 0: it has to hold now."""
 
     def container(self, node: str) -> str:
         """The id of a node's container."""

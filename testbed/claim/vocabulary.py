@@ -88,7 +88,7 @@ def words() -> Iterator[Word]:
 
 def _word(word: str, kind: str, field: FieldInfo) -> Word:
     part = next((one for one in get_args(field.annotation) if _is_part(one)), None)
-    if part is None or part is Expectation:
+    if part is None:
         return Word(word, kind, f"{field.description}.", ())
     short = part.SHORT if issubclass(part, Short) else ""
     keys = tuple(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from testbed.cli.output import commands, verbosity
 
@@ -30,8 +31,33 @@ Verbose = Annotated[
     ),
 ]
 
+
+class PlainCommand(TyperCommand):
+    """A command whose flags, which take no value, show none in `--help`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, `--help` among them."""
+        return _plain(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """The same of the options before a command."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, `--help` among them."""
+        return _plain(super().get_params(ctx))
+
+
+def _plain(parameters: list[Any]) -> list[Any]:
+    for one in parameters:
+        if getattr(one, "is_flag", False) or getattr(one, "count", False):
+            one.metavar = ""  # or typer shows `<bool>` and `<int>`
+    return parameters
+
+
 app = typer.Typer(
     name="testbed",
+    cls=PlainGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -74,7 +100,7 @@ def command(
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         text = "\n\n".join(one.replace("\n", " ") for one in paragraphs)
         commands.add(name)
-        app.command(name, rich_help_panel=panel, context_settings=settings, help=text)(run)
+        app.command(name, cls=PlainCommand, rich_help_panel=panel, context_settings=settings, help=text)(run)
         return function
 
     return register

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.options import Output, evidence_argument
+from testbed.cli.options import Output, evidence_argument, reading
 from testbed.cli.output import Format, emit, emit_json, emit_rows
 from testbed.errors import ExitCode
 
@@ -30,12 +30,11 @@ def compare(
     Exit code 1 if the verdict of a claim differs. A claim that only one of them has is shown, and does not
     count as a difference.
     """
-    from testbed.evidence.archive import opened
     from testbed.evidence.folder import EvidenceFolder
     from testbed.report.compare import compare
 
     with ExitStack() as stack:
-        both = [EvidenceFolder(stack.enter_context(opened(one))) for one in (first, second)]
+        both = [EvidenceFolder(stack.enter_context(reading(one))) for one in (first, second)]
         for one in both:
             one.check()
         found = compare(both[0], both[1])

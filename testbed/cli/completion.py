@@ -5,9 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-import typer
-
 from testbed.cli.app import MACHINE, command
+from testbed.cli.options import argument_of
 from testbed.cli.output import emit_text
 
 
@@ -81,7 +80,7 @@ end
 
 
 @command("completion", panel=MACHINE)
-def completion(shell: Annotated[Shell, typer.Argument(help="The shell to complete in.")]) -> None:
+def completion(shell: Annotated[Shell, argument_of(Shell, "The shell to complete in.")]) -> None:
     """Print the script with which a shell completes `testbed`, `tb` and `./tb`.
 
     For this shell and for good, put into ~/.bashrc or ~/.zshrc: eval "$(testbed completion bash)" or zsh;

@@ -16,7 +16,7 @@ import typer
 from testbed.cli.complete import complete_evidence
 from testbed.cli.labs import narrated
 from testbed.cli.output import note
-from testbed.errors import cannot_write
+from testbed.errors import writing
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -32,14 +32,17 @@ EvidenceTarget = Annotated[
         "--evidence",
         metavar="DIR|FILE",
         help="Save the evidence in this folder, or in one file: FILE.zip or FILE.tar.zst. `testbed report` "
-        "shows it.",
+        "shows it. Runs and verdicts that are there already are replaced; until there are new verdicts, "
+        "verdicts.old.json has the old.",
         autocompletion=complete_evidence,
     ),
 ]
 Keys = Annotated[
     bool,
     typer.Option(
-        "--keys", help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted."
+        "--keys",
+        help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted. Also write "
+        "the session keys of IKE and ESP of each run for Wireshark.",
     ),
 ]
 JUnitFile = Annotated[
@@ -93,21 +96,13 @@ def write_junit(verdicts: Verdicts, file: Path | None) -> None:
     from testbed.report.junit import junit
 
     if file is not None:
-        with _writing(file):
+        with writing(file):
             file.write_text(junit(verdicts), encoding="utf-8")
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(file, error) from error
 
 
 def _check_writable(file: Path | None) -> None:
     if file is not None:
-        with _writing(file):
+        with writing(file):
             new = not file.exists()
             file.open("ab").close()
             if new:  # who looks for it after an interruption finds none rather than an empty one

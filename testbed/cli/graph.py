@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Sets, Templates, TopologyRef, load_typed
+from testbed.cli.options import Sets, Templates, TopologyRef, load_typed, one_of
 from testbed.cli.output import emit_bytes, note
 from testbed.errors import UsageError, cannot_write
 
-FORMS = ("svg", "png", "pdf", "mermaid", "dot")
-"""What a topology can be drawn as (`testbed.report.graph`, which is slow to import, knows the same)."""
+
+class Form(StrEnum):
+    """What a topology can be drawn as (`testbed.report.graph`, which is slow to import, knows the same)."""
+
+    svg = "svg"
+    png = "png"
+    pdf = "pdf"
+    mermaid = "mermaid"
+    dot = "dot"
 
 
 @command("graph", panel=TOPOLOGIES)
 def graph(
     topology: TopologyRef,
     form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="|".join(FORMS),
-            help="A picture, or text for Markdown (mermaid) or Graphviz (dot).",
-            autocompletion=lambda incomplete: [one for one in FORMS if one.startswith(incomplete)],
-        ),
-    ] = "svg",
+        Form, one_of(Form, "--format", help="A picture, or text for Markdown (mermaid) or Graphviz (dot).")
+    ] = Form.svg,
     write: Annotated[
         Path | None,
         typer.Option("--write", "-w", metavar="FILE", help="Write to a file (- is stdout).", dir_okay=False),
@@ -37,8 +39,6 @@ def graph(
     templates: Templates = None,
 ) -> None:
     """Draw a topology by its domains, as the figures of RFC 4093 do."""
-    if form not in FORMS:
-        raise UsageError(f"--format {form}: choose {', '.join(FORMS[:-1])} or {FORMS[-1]}")
     from testbed.report.graph import GraphFormat
     from testbed.report.graph import graph as drawn
 

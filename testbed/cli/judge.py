@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.options import EvidenceSource, Output, Templates
+from testbed.cli.options import EvidenceSource, Output, reading
 from testbed.cli.output import Format, emit, emit_json, emit_rows
 from testbed.errors import ExitCode
 
@@ -25,7 +25,6 @@ def judge(
         list[str] | None,
         typer.Option("--claim", metavar="ID", help="Only this claim; may be given several times."),
     ] = None,
-    templates: Templates = None,
     output: Output = Format.table,
 ) -> None:
     """Decide the claims of `verify` or `matrix` again, from what it recorded; no engine is needed.
@@ -33,12 +32,11 @@ def judge(
     Prints each verdict, and what differs from the verdict that the evidence stores. Exit code 1 unless every
     claim is reproduced and no verdict differs.
     """
-    from testbed.evidence.archive import opened
     from testbed.evidence.folder import EvidenceFolder
     from testbed.experiment.claims.rejudge import judge_evidence
 
-    with opened(evidence) as folder:
-        judged = judge_evidence(EvidenceFolder(folder), claim or (), templates)
+    with reading(evidence) as folder:
+        judged = judge_evidence(EvidenceFolder(folder), claim or ())
     if output is Format.json:
         emit_json({"claims": [_json(one) for one in judged]})
     else:

@@ -13,6 +13,7 @@ import typer
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_any_stack, complete_topology
 from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.options import one_of
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode, Source
 
@@ -56,7 +57,8 @@ def matrix(
     junit: JUnitFile = None,
     output: Annotated[
         MatrixFormat,
-        typer.Option(
+        one_of(
+            MatrixFormat,
             "--output",
             "-o",
             help="A table for people, JSON for programs, Markdown for GitHub with annotations on stderr.",

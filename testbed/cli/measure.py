@@ -12,7 +12,7 @@ import typer
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_between, complete_evidence, complete_stack
 from testbed.cli.experiments import laboratory, say_where
-from testbed.cli.options import Output, Sets, Templates, TopologyRef, as_typed
+from testbed.cli.options import Output, Sets, Templates, TopologyRef, argument_of, as_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode, UsageError
 
@@ -28,9 +28,7 @@ class Quantity(StrEnum):
 
 @command("measure", panel=CLAIMS)
 def measure(
-    what: Annotated[
-        Quantity, typer.Argument(metavar="handoff", help="The outage that a move between networks costs.")
-    ],
+    what: Annotated[Quantity, argument_of(Quantity, "The outage that a move between networks costs.")],
     topology: TopologyRef,
     moves: Annotated[
         int, typer.Option("--moves", min=1, max=1000, help="Moves for each stack and round-trip time.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.models import ArgumentInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from testbed.cli.complete import complete_evidence, complete_set, complete_topology
 from testbed.cli.output import Format
@@ -57,7 +58,48 @@ Templates = Annotated[
         "Templates can run any code: use only folders that you trust.",
     ),
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="A table for people, JSON for programs.")]
+
+
+def one_of(kind: type[StrEnum], *names: str, help: str) -> OptionInfo:
+    """An option whose value is one of a few words."""
+    made: OptionInfo = typer.Option(*names, help=help, **_choice(kind, f"{names[0]} "))
+    return made
+
+
+def argument_of(kind: type[StrEnum], help: str) -> ArgumentInfo:
+    """An argument that is one of a few words."""
+    made: ArgumentInfo = typer.Argument(help=help, **_choice(kind))
+    return made
+
+
+def _choice(kind: type[StrEnum], typed: str = "") -> dict[str, Any]:
+    """How one of a few words is shown, completed and read; typer would report Python's own error."""
+    words = list(map(str, kind))
+
+    def parse(word: str) -> StrEnum:
+        if word in words:
+            return kind(word)
+        choices = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+        raise UsageError(f"{typed}{word}: choose {choices}")
+
+    return {
+        "metavar": "|".join(words),
+        "parser": parse,
+        "autocompletion": lambda incomplete: [one for one in words if one.startswith(incomplete)],
+    }
+
+
+Output = Annotated[Format, one_of(Format, "--output", "-o", help="A table for people, JSON for programs.")]
+
+
+@contextmanager
+def reading(evidence: Path) -> Iterator[Path]:
+    """The folder to read evidence from; what an archive is unpacked to is removed after a signal, too."""
+    from testbed.evidence.archive import opened
+    from testbed.lab.interrupt import stoppable
+
+    with stoppable(), opened(evidence) as folder:
+        yield folder
 
 
 def load_typed(topology: str, sets: Sequence[str] | None, templates: Path | None) -> LoadedTopology:

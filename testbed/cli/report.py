@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.options import EvidenceSource
+from testbed.cli.options import EvidenceSource, reading
 from testbed.cli.output import emit_bytes, emit_text
-from testbed.errors import cannot_write
+from testbed.errors import writing
 
 
 @command("report", panel=CLAIMS)
@@ -28,20 +28,17 @@ def report(
     ] = None,
 ) -> None:
     """Make one self-contained HTML page of an evidence folder, and print its path."""
-    from testbed.evidence.archive import opened
     from testbed.report.evidence import read_evidence
     from testbed.report.page import render_report, write_report
 
-    with opened(evidence) as folder:
+    with reading(evidence) as folder:
         read = read_evidence(folder)
         if str(write) == "-":
             emit_bytes(render_report(read, links=False).encode())
             return
         path = write or _beside(evidence)
-        try:
+        with writing(path):
             write_report(read, path)
-        except OSError as error:
-            raise cannot_write(path, error) from error
     emit_text(str(path))
 
 

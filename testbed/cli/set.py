@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -34,7 +35,7 @@ def set_(
     with engine_connection() as engine, narrated() as progress:
         now = change_lab(engine, lab, changes, progress)
     if output is Format.json:
-        emit_json({"lab": lab, "networks": {name: one.to_dict() for name, one in now.items()}})
+        emit_json({"lab": lab, "networks": {name: asdict(one) for name, one in now.items()}})
     else:
         emit_rows(
             ("NETWORK", "DELAY (ms)", "JITTER (ms)", "LOSS (%)", "RATE (bit/s)"),

@@ -1,24 +1,22 @@
 """Reads a YAML document into plain data with the place of every key and value; validates it against a model.
 
-Scalars follow YAML 1.2's core rules, as editors do: `on`, `yes` and `no` are text, `010` and `1:30` are not
-numbers in disguise. Anchors, aliases and merge keys work; duplicate keys, tags and recursive aliases are
-errors.
+Anchors, aliases and merge keys work; duplicate keys, tags and recursive aliases are errors.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from testbed.document.marks import Mark, Marks, Path
+from testbed.document.syntax import TAG, parse
 from testbed.document.values import Expected
 from testbed.errors import Source, TestbedError, TopologyError, did_you_mean, raise_errors
 
@@ -26,24 +24,7 @@ MAX_VALUES = 100_000
 """More values than any topology has: what a document may grow to once its aliases are written out."""
 
 _MAPPING_HINT = "write lines of KEY: VALUE"
-_TAG = "tag:yaml.org,2002:"
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's parser and composer with the scalar rules of YAML 1.2."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?[0-9]+\.[0-9]*", list("-+0123456789")),
-    ("merge", r"<<", ["<"]),
-):
-    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})$"), _first)
 
 
 def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> tuple[dict[str, Any], Marks]:
@@ -100,10 +81,9 @@ def parse_value(text: str, shown: str) -> Any:
     return value
 
 
-@lru_cache(64)  # runs of one verification read the same files again and again, and nodes are never changed
 def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
     try:
-        node: Node | None = yaml.compose(text, Loader=_Loader)
+        return parse(text)
     except yaml.MarkedYAMLError as error:
         mark = (error.problem_mark or error.context_mark) if whole else None
         source = Source(shown, mark.line + 1, mark.column + 1) if mark else Source(shown)
@@ -117,7 +97,6 @@ def _compose(text: str, shown: str, *, whole: bool = True) -> Node | None:
         ) from error
     except RecursionError as error:
         raise TopologyError("nested too deeply", source=Source(shown)) from error
-    return node
 
 
 def _after(before: str, shown: str) -> Source:
@@ -189,7 +168,7 @@ class _Reader:
         own: dict[str, tuple[Node, Node]] = {}
         merged: list[Node] = []
         for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
+            if key_node.tag == TAG + "merge":
                 merged += value_node.value if isinstance(value_node, SequenceNode) else [value_node]
             elif not isinstance(key_node, ScalarNode):
                 self.fail(key_node, "expected a plain key", "a list or a mapping cannot be a key")
@@ -223,7 +202,7 @@ class _Reader:
 
     def _scalar(self, node: Node) -> Any:
         text = str(node.value)
-        match node.tag.removeprefix(_TAG):
+        match node.tag.removeprefix(TAG):
             case "str" | "merge":
                 return text
             case "null":
@@ -239,8 +218,8 @@ class _Reader:
         return text
 
     def _check_tag(self, node: Node, usual: str) -> None:
-        if node.tag != _TAG + usual:
-            self.fail(node, f"the tag {node.tag.replace(_TAG, '!!')} means nothing here", "leave it out")
+        if node.tag != TAG + usual:
+            self.fail(node, f"the tag {node.tag.replace(TAG, '!!')} means nothing here", "leave it out")
 
     def source(self, node: Node) -> Source:
         """Where a node begins."""
@@ -377,11 +356,12 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
 
 def _written(model: Any, part: str | int) -> Any:
     """The type that was written where a part is optional, or single or a list: `part` inside it decides."""
-    if get_origin(model) not in (UnionType, Union):
-        return model
-    ways = [one for one in get_args(model) if one is not NoneType]
-    way = ways[-1] if isinstance(part, int) else ways[0]
-    return get_args(way)[0] if get_origin(way) is Annotated else way
+    if get_origin(model) in (UnionType, Union):
+        ways = [one for one in get_args(model) if one is not NoneType]
+        way = ways[-1] if isinstance(part, int) else ways[0]
+        model = get_args(way)[0] if get_origin(way) is Annotated else way
+    root = isinstance(model, type) and issubclass(model, RootModel)
+    return model.model_fields["root"].annotation if root else model
 
 
 def _keys(model: type[BaseModel] | None) -> list[str]:
@@ -392,9 +372,6 @@ def _description(model: type[BaseModel], path: Path) -> str | None:
     parent = _model_at(model, path[:-1])
     for name, field in parent.model_fields.items() if parent else ():
         if (field.alias or name) == path[-1]:
-            return (
-                f"{path[-1]}: {field.description[0].lower()}{field.description[1:]}"
-                if field.description
-                else None
-            )
+            text = field.description
+            return f"{path[-1]}: {text[0].lower()}{text[1:]}" if text else None
     return None

@@ -17,12 +17,16 @@ from testbed.evidence.record import read_lines, read_record
 from testbed.evidence.run import CaptureRecord, EventRecord, Observation, RunRecord, StepRecord
 from testbed.evidence.verdicts import Kind, Side, Verdicts, run_name
 from testbed.evidence.versions import Versions
-from testbed.packet.pcap import CaptureError, Frame, read_capture
+from testbed.packet.pcap import CaptureError, Frame, read_capture, read_linktype
 
 MARK: Final = ".testbed-evidence"
 """By it a folder is known again whose experiment was interrupted before there were verdicts or numbers."""
 VERDICTS: Final = "verdicts.json"
+OLD_VERDICTS: Final = "verdicts.old.json"
+"""The verdicts of an earlier verification, where a later one was interrupted before it had its own."""
 HANDOFF: Final = "handoff.json"
+ROLES: Final = "roles"
+"""The folder of the manifests of roles."""
 VERSIONS: Final = "versions.json"
 RUN: Final = "run.json"
 EVENTS: Final = "events.jsonl"
@@ -101,6 +105,10 @@ class RunFolder:
             raise CaptureError(f"{file!r} is no file of the evidence")
         return read_capture(self.folder / file, whole=True)
 
+    def linktype(self, file: str) -> int:
+        """The link type of one capture, by its path in this folder. Raises `CaptureError`."""
+        return read_linktype(self.folder / file)
+
     def captures(self) -> Iterator[tuple[Path, list[Frame] | CaptureError]]:
         """The file (NODE-NETWORK.pcap) and the frames of every capture, or why it cannot be read."""
         for file in sorted(self.folder.glob(f"{CAPTURES}/*.pcap*")):
@@ -174,6 +182,11 @@ class EvidenceFolder:
                 f"{self.folder} is no folder" if self.folder.exists() else f"there is no folder {self.folder}"
             )
             raise UsageError(there, hint="testbed verify NAME --evidence DIR writes evidence")
+        if self.verdicts is None and (self.folder / OLD_VERDICTS).is_file() and self.handoffs is None:
+            raise UsageError(
+                f"{self.folder} has no verdicts: the last verification into it was interrupted",
+                hint=f"verify into it again; {OLD_VERDICTS} has the verdicts before that",
+            )
         if self.verdicts is None and self.handoffs is None:
             raise UsageError(
                 f"{self.folder} has neither {VERDICTS} nor {HANDOFF}",

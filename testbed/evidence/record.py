@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testbed.errors import Source, UsageError
+from testbed.errors import Source, UsageError, writing
 
 SCHEMA_VERSION: Final = 2
 """What is written. Version 1 had neither run.json nor captures.json nor observations.jsonl."""
@@ -41,16 +41,21 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def write_record(path: Path, record: BaseModel) -> None:
-    """Write a JSON file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+    """Write a JSON file. Raises `TestbedError` where it cannot be written."""
+    write_text(path, record.model_dump_json(by_alias=True, indent=2) + "\n")
 
 
 def write_lines(path: Path, records: Iterable[BaseModel]) -> None:
-    """Write a file of JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file of JSON lines. Raises `TestbedError` where it cannot be written."""
     lines = (one.model_dump_json(by_alias=True, exclude_unset=True) + "\n" for one in records)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of the evidence, and the folders it is in. Raises `TestbedError`."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def read_record(model: type[M], path: Path) -> M | None:
@@ -96,8 +101,16 @@ def _validated(model: type[M], data: Any, source: Source) -> M:
 
 
 def _check_version(data: Any, path: Path) -> None:
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and not OLDEST <= version <= SCHEMA_VERSION:
+    if not isinstance(data, dict):
+        return  # which the model refuses
+    version = data.get("schema_version")
+    if type(version) is not int:  # nor a bool
+        raise UsageError(
+            "evidence that does not say its schema version",
+            hint="the file is no evidence, or was edited: copy it again from where it was written",
+            source=Source(str(path)),
+        )
+    if not OLDEST <= version <= SCHEMA_VERSION:
         wanted = "a newer testbed" if version > SCHEMA_VERSION else "the testbed that wrote it"
         raise UsageError(
             f"evidence of schema version {version}; this testbed reads {OLDEST} and {SCHEMA_VERSION}",

@@ -31,7 +31,9 @@ class Versions(Versioned):
     engine: EngineFacts = EngineFacts()
     """The container engine that ran the labs."""
     keys: bool = False
-    """Whether rendered/ holds the labs' keys. Every lab has keys of its own, which nothing uses after it."""
+    """Whether the folder holds keys of labs: in rendered/, and of sessions in wireshark/ of each run. Every
+    lab has keys of its own, which nothing uses after it.
+    """
     image: str = ""
     """The image of the nodes."""
     programs: dict[str, str] = Field(default_factory=dict)

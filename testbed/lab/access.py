@@ -13,7 +13,7 @@ from typing import Any, Final
 from testbed.agreed import Op
 from testbed.engine.api import Engine, EngineError, ExecSession, LogStream, NotFoundError
 from testbed.errors import StepError, TestbedError
-from testbed.lab.daemons import asking, talk
+from testbed.lab.daemons import Dialogue, asking
 from testbed.lab.events import NodeEvent, parse_event
 from testbed.lab.inside import Done, collect, cut_after
 from testbed.topology.loaded import LoadedTopology
@@ -137,6 +137,7 @@ class LabAccess:
         self.log = EventLog()
         self._containers = dict(containers)
         self._sessions: set[ExecSession] = set()
+        self._kept: dict[tuple[str, str], Dialogue] = {}  # by node and service
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -156,6 +157,13 @@ class LabAccess:
     @contextmanager
     def session(self, node: str, command: Sequence[str], *, stdin: bool = False) -> Iterator[ExecSession]:
         """A command in a node with its streams; closed at the end, or when the experiment is stopped."""
+        session = self._begin(node, command, stdin=stdin)
+        try:
+            yield session
+        finally:
+            self._end(session)
+
+    def _begin(self, node: str, command: Sequence[str], *, stdin: bool) -> ExecSession:
         if self._stopped:
             raise Stopped("stopped")
         try:
@@ -166,12 +174,12 @@ class LabAccess:
             raise StepError(f"{node}: {error.message}") from error
         with self._lock:
             self._sessions.add(session)
-        try:
-            yield session
-        finally:
-            with self._lock:
-                self._sessions.discard(session)
-            session.close()
+        return session
+
+    def _end(self, session: ExecSession) -> None:
+        with self._lock:
+            self._sessions.discard(session)
+        session.close()
 
     def execute(self, node: str, command: Sequence[str], *, within: float = 10.0) -> Done:
         """Run a command in a node to its end. Raises `StepError` if it takes longer than `within` seconds."""
@@ -198,22 +206,47 @@ class LabAccess:
         self, node: str, service: str, request: Mapping[str, Any], *, within: float = 5.0
     ) -> dict[str, Any]:
         """Ask a daemon over its control socket; returns its answer. Raises `StepError` for a refusal too."""
+        with self.session(node, asking(service, within), stdin=True) as session:
+            return self._answer(Dialogue(session, node, service), request, within)
+
+    def state(self, node: str, service: str, *, within: float = 5.0) -> dict[str, Any]:
+        """What a daemon says of itself: the answer to `state`. Raises `StepError`.
+
+        The connection is kept for the next question, because to connect costs more than to ask.
+        """
+        with self._lock:
+            kept = self._kept.pop((node, service), None)
+        if kept is not None:
+            began = time.monotonic()
+            try:
+                return self._look(kept, within)
+            except StepError:  # the daemon was restarted, and another connection leads to its successor
+                if time.monotonic() - began > within:
+                    raise
+        return self._look(Dialogue(self._begin(node, asking(service), stdin=True), node, service), within)
+
+    def _look(self, dialogue: Dialogue, within: float) -> dict[str, Any]:
+        """Ask for the state, and keep the connection if there is an answer."""
         try:
-            with (
-                self.session(node, asking(service, within), stdin=True) as session,
-                cut_after(session, within + GRACE),
-            ):
-                return next(talk(session, node, service, request))
-        except (StepError, Stopped):
+            answer = self._answer(dialogue, {"op": Op.STATE}, within)
+        except BaseException:
+            self._end(dialogue.session)
             raise
+        place = (dialogue.node, dialogue.service)
+        with self._lock:
+            other, self._kept[place] = self._kept.get(place), dialogue
+        if other is not None:  # of a thread that asked at the same time
+            self._end(other.session)
+        return answer
+
+    def _answer(self, dialogue: Dialogue, request: Mapping[str, Any], within: float) -> dict[str, Any]:
+        try:
+            with cut_after(dialogue.session, within + GRACE):
+                return next(dialogue.ask(request))
         except TestbedError as error:
             if self._stopped:
                 raise Stopped("stopped") from error
             raise StepError(error.message) from error
-
-    def state(self, node: str, service: str) -> dict[str, Any]:
-        """What a daemon says of itself: the answer to `state`."""
-        return self.control(node, service, {"op": Op.STATE})
 
     def stop(self) -> None:
         """End every command and wait; whoever is in one gets `Stopped`."""

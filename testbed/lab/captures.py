@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from testbed.agreed import RUN
-from testbed.errors import StepError
+from testbed.errors import StepError, writing
 from testbed.evidence.folder import capture_path
 from testbed.evidence.run import CapturedTap, CaptureRecord
 from testbed.lab.access import LabAccess
 from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
 from testbed.packet.pcap import CaptureError, CaptureReader, Frame, write_pcap
-from testbed.packet.taps import Matched, TapFrames, match_taps
-from testbed.topology.names import host_addresses
+from testbed.packet.taps import TapFrames
 
 FOLDER: Final = f"{RUN}/captures"
 OCTETS: Final = 4096
@@ -103,7 +102,9 @@ class Capture:
             if not self._whole:
                 self._read()
             return [
-                TapFrames(f"{self.node}/{network}", self._on(network), self.alive, self.dropped)
+                TapFrames(
+                    f"{self.node}/{network}", self._on(network), self.alive, self.dropped, self.linktype
+                )
                 for network in networks
             ]
 
@@ -143,11 +144,10 @@ class Capture:
 
 
 class Captures:
-    """All captures of one run. Filters may be asked while it runs and after it."""
+    """All captures of one run."""
 
     def __init__(self, lab: LabAccess, taps: Iterable[str]) -> None:
         self.taps = tuple(dict.fromkeys(taps))
-        self._hosts = host_addresses(lab.topology)
         self._captures: dict[str, Capture] = {}
         self._of: dict[str, Capture] = {}
         self._written: dict[str, int] = {}
@@ -208,21 +208,14 @@ class Captures:
             found = {tap.name: tap for look in looks for tap in look}
         return [found[tap] for tap in asked]
 
-    def match(self, tap: str, expression: str) -> Matched:
-        """Return the frames of a tap that a pcap filter matches. Raises `StepError` for a bad filter."""
-        return self.match_all([tap], expression)[0]
-
-    def match_all(self, taps: Iterable[str], expression: str) -> list[Matched]:
-        """`match` at several taps at once."""
-        return match_taps(self.look(taps), expression, self._hosts)
-
     def fetch(self, folder: Path) -> list[Path]:
-        """Write every tap's packets to `folder/NODE-NETWORK.pcap`. Raises `StepError`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write every tap's packets to `folder/NODE-NETWORK.pcap`. Raises `TestbedError`."""
         paths = []
         for tap in self.look(self.taps):
             path = folder / f"{tap.name.replace('/', '-')}.pcap"
-            write_pcap(path, self._of[tap.name].linktype, tap.frames)
+            with writing(path):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_pcap(path, tap.linktype, tap.frames)
             self._written[tap.name] = len(tap.frames)
             paths.append(path)
         return paths

@@ -56,9 +56,20 @@ class Choices:
         """JSON, for a label or a file."""
         return json.dumps({"sets": self.sets, "templates": self.templates, "time": self.time})
 
+    def with_impairments_of(self, before: Choices | None) -> Choices:
+        """These choices, but with the impairments of networks that were chosen before; as of now."""
+        sets = [text for text in self.sets if not _impairs(text)]
+        sets += [text for text in before.sets if _impairs(text)] if before else []
+        return replace(self, sets=tuple(sets), time=time.time())
+
     def with_sets(self, sets: Sequence[str]) -> Choices:
         """These choices and further ones, as of now; of two for the same thing the later stays."""
         return replace(self, sets=merge(self.sets, sets), time=time.time())
+
+
+def _impairs(text: str) -> bool:
+    section, *_, key = target(text)
+    return section == "networks" and key in ("delay", "jitter", "loss", "rate")
 
 
 def merge(*texts: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -48,7 +48,7 @@ def converse(
     """
     node = container.labels.get(names.NODE, container.name)
     with engine.execute(container.id, asking(service, quiet), stdin=True) as session:
-        yield from talk(session, node, service, request)
+        yield from Dialogue(session, node, service).ask(request)
 
 
 def asking(service: str, quiet: float | None = None) -> list[str]:
@@ -57,30 +57,44 @@ def asking(service: str, quiet: float | None = None) -> list[str]:
     return ["socat", *bound, "-", f"UNIX-CONNECT:{control_socket(service)}"]
 
 
-def talk(
-    session: ExecSession, node: str, service: str, request: Mapping[str, object]
-) -> Generator[dict[str, Any]]:
-    """Send one request over a session of `asking` and yield the answer and what follows it.
+class Dialogue:
+    """Request after request over one session of `asking`."""
 
-    Raises `TestbedError` as `converse`; `node` is for its messages.
-    """
-    session.send(json.dumps(request).encode() + b"\n")
-    answered, rest, complaint = False, b"", b""
-    for stream, data in session:
-        if stream == "stderr":
-            complaint += data
-            continue
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            message = _message(line, node, service)
+    def __init__(self, session: ExecSession, node: str, service: str) -> None:
+        """`node` and `service` are for messages of errors."""
+        self.session = session
+        self.node, self.service = node, service
+        self._frames = iter(session)
+        self._rest = self._complaint = b""
+
+    def ask(self, request: Mapping[str, object]) -> Generator[dict[str, Any]]:
+        """Send one request and yield the answer and what follows it. Raises `TestbedError` as `converse`."""
+        self.session.send(json.dumps(request).encode() + b"\n")
+        answered = False
+        for line in self._lines():
+            message = _message(line, self.node, self.service)
             if not answered and not message.get("ok"):
                 why = message.get("error", "no reason given")
-                raise TestbedError(f"{service} of {node} refuses {request['op']}: {why}")
+                raise TestbedError(f"{self.service} of {self.node} refuses {request['op']}: {why}")
             answered = True
             yield message
-    if not answered:
-        why = complaint.decode(errors="replace").strip() or "it hung up"
-        raise TestbedError(f"{service} of {node} does not answer: {why}")
+        if not answered:
+            why = self._complaint.decode(errors="replace").strip() or "it hung up"
+            raise TestbedError(f"{self.service} of {self.node} does not answer: {why}")
+
+    def _lines(self) -> Iterator[bytes]:
+        while True:
+            while b"\n" in self._rest:
+                line, _, self._rest = self._rest.partition(b"\n")
+                yield line
+            frame = next(self._frames, None)
+            if frame is None:
+                return
+            stream, data = frame
+            if stream == "stderr":
+                self._complaint += data
+            else:
+                self._rest += data
 
 
 def ask(engine: Engine, container: Container, service: str, request: Mapping[str, object]) -> dict[str, Any]:

@@ -10,18 +10,18 @@ import json
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from itertools import permutations
 from typing import Any, Final
 
-from testbed.agreed import IMPAIRMENTS, RELAY, Op
+from testbed.agreed import IMPAIRMENTS, RELAY, Impairment, Op
 from testbed.document.read import parse_value
 from testbed.document.values import Expected, parse_delay, parse_percent, parse_rate
 from testbed.engine.api import Container, Engine
 from testbed.errors import MachineError, NotReadyError, UsageError, did_you_mean
 from testbed.lab.choices import recorded, remember
 from testbed.lab.daemons import ask
-from testbed.lab.inside import in_each, run_inside
+from testbed.lab.inside import WITHIN, in_each, run_inside
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.lock import lab_lock
 from testbed.lab.progress import Progress
@@ -41,33 +41,19 @@ _PARSERS: Final = {
 _FIELDS: Final = {"delay": "delay_ms", "jitter": "jitter_ms", "loss": "loss", "rate": "rate"}
 
 
-@dataclass(frozen=True, slots=True)
-class Impairment:
-    """What happens to packets on a network; all zero is a perfect one."""
+def wanted(network: Network) -> Impairment:
+    """What the topology says of a network."""
+    return Impairment(network.delay, network.jitter, network.loss, float(network.rate or 0))
 
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
-    loss: float = 0.0  # percent
-    rate: float = 0.0  # bit/s; 0 is unlimited
 
-    @classmethod
-    def wanted(cls, network: Network) -> Impairment:
-        """What the topology says."""
-        return cls(network.delay, network.jitter, network.loss, float(network.rate or 0))
+def in_force(state: Mapping[str, Any]) -> Impairment:
+    """What a relay reports, or a node of a network without one."""
+    return Impairment(**{field.name: float(state[field.name]) for field in fields(Impairment)})
 
-    @classmethod
-    def in_force(cls, state: Mapping[str, Any]) -> Impairment:
-        """What a relay reports."""
-        return cls(**{field.name: float(state[field.name]) for field in fields(cls)})
 
-    def to_dict(self) -> dict[str, float]:
-        """As JSON has it."""
-        return asdict(self)
-
-    @property
-    def shortest(self) -> float:
-        """The least time in ms that a packet and its answer take."""
-        return max(0.0, 2 * (self.delay_ms - self.jitter_ms))
+def _shortest(impairment: Impairment) -> float:
+    """The least time in ms that a packet and its answer take."""
+    return max(0.0, 2 * (impairment.delay_ms - impairment.jitter_ms))
 
 
 def parse_change(text: str) -> tuple[str, str, float]:
@@ -114,7 +100,7 @@ class Wires:
         hub = self._hub(network)
         if hub is not None:
             request = {"op": Op.SET, **values}
-            return Impairment.in_force(ask(self._engine, self._lab.running_node(hub), RELAY, request))
+            return in_force(ask(self._engine, self._lab.running_node(hub), RELAY, request))
         # A node that was made anew without `up` has none yet, and gets what the others have.
         before = next((each for each in self._noted(network).values() if each), Impairment())
         impairment = Impairment(**({**asdict(before), **values}))
@@ -127,10 +113,8 @@ class Wires:
             name
             for name, network in topology.topology.networks.items()
             if network.hub
-            and Impairment.in_force(
-                ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": Op.STATE})
-            )
-            != Impairment.wanted(network)
+            and in_force(ask(self._engine, self._lab.running_node(network.hub), RELAY, {"op": Op.STATE}))
+            != wanted(network)
         ]
 
     def bring_into_force(
@@ -144,18 +128,18 @@ class Wires:
         changed = []
         before = earlier.topology.networks
         for name, network in topology.topology.networks.items():
-            wanted = Impairment.wanted(network)
+            due = wanted(network)
             if network.hub in fresh:
                 continue
             if network.hub:
                 hub = self._lab.running_node(network.hub)
-                if Impairment.in_force(ask(self._engine, hub, RELAY, {"op": Op.STATE})) != wanted:
-                    ask(self._engine, hub, RELAY, {"op": Op.SET, **asdict(wanted)})
+                if in_force(ask(self._engine, hub, RELAY, {"op": Op.STATE})) != due:
+                    ask(self._engine, hub, RELAY, {"op": Op.SET, **asdict(due)})
                     changed.append(name)
             elif network.impaired or (name in before and before[name].impaired):
                 noted = {node: each or Impairment() for node, each in self._noted(name).items()}
-                self._by_netem(name, wanted)
-                if any(each != wanted for node, each in noted.items() if node not in fresh):
+                self._by_netem(name, due)
+                if any(each != due for node, each in noted.items() if node not in fresh):
                     changed.append(name)
         return changed
 
@@ -175,7 +159,7 @@ class Wires:
         if hub is None or impairment.loss >= 100 or len(spokes) < 2:
             return
         progress.show(f"waiting for {network} to have its delay")
-        deadline = time.monotonic() + _PATIENCE + impairment.shortest / 1000
+        deadline = time.monotonic() + _PATIENCE + _shortest(impairment) / 1000
         took: float | None = None
         pairs = [(one, address) for one, other in permutations(spokes, 2) if (address := spokes[other])]
         while time.monotonic() < deadline:
@@ -185,7 +169,7 @@ class Wires:
                 took = self._round_trip(one, address, impairment)
                 if took is not None:
                     break
-            if took is not None and took >= impairment.shortest - _SLACK:
+            if took is not None and took >= _shortest(impairment) - _SLACK:
                 return
             time.sleep(_PAUSE)
         if took is None:
@@ -193,7 +177,7 @@ class Wires:
             return
         raise NotReadyError(
             f"a packet crosses {network} and comes back in {took:.2f} ms; its delay makes that at least "
-            f"{impairment.shortest:g} ms",
+            f"{_shortest(impairment):g} ms",
             hint=f"testbed status {self._lab.name}",
         )
 
@@ -214,7 +198,7 @@ class Wires:
             f"{bound:.0f}",
             address,
         ]
-        done = run_inside(self._engine, self._lab.running_node(node), ping)
+        done = run_inside(self._engine, self._lab.running_node(node), ping, within=bound + WITHIN)
         shortest = re.search(r"min/avg/max/mdev = ([\d.]+)/", done.text)
         return float(shortest[1]) if shortest else None
 
@@ -233,7 +217,7 @@ class Wires:
 
         def read(name: str, container: Container) -> Impairment | None:
             note = run_inside(self._engine, container, ["cat", f"{IMPAIRMENTS}/{network}.json"])
-            return Impairment.in_force(json.loads(note.text)) if note.code == 0 else None
+            return in_force(json.loads(note.text)) if note.code == 0 else None
 
         return in_each(self._on(network), read)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -11,10 +12,14 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, TypeVar
 
-from testbed.engine.api import Container, Engine, ExecSession
+from testbed.engine import names
+from testbed.engine.api import Container, Engine, EngineError, ExecSession
+from testbed.errors import NotReadyError
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.tasks import WORKERS
 
+WITHIN: Final = 30.0
+"""Seconds that a command may take unless it says; most take a fraction of one."""
 _GLANCE: Final = 0.1  # seconds between two looks whether to stop
 _Result = TypeVar("_Result")
 
@@ -51,22 +56,48 @@ def collect(session: ExecSession, stdin: bytes | None = None) -> Done:
 
 
 @contextmanager
-def cut_after(session: ExecSession, seconds: float) -> Iterator[None]:
-    """Close a session that is still open after so many seconds: its output then ends."""
-    timer = threading.Timer(seconds, session.close)
+def cut_after(session: ExecSession, seconds: float) -> Iterator[threading.Event]:
+    """Close a session still open after so many seconds: its output then ends, and the event is set."""
+    cut = threading.Event()
+
+    def close() -> None:
+        cut.set()
+        session.close()
+
+    timer = threading.Timer(seconds, close)
     timer.start()
     try:
-        yield
+        yield cut
     finally:
         timer.cancel()
 
 
 def run_inside(
-    engine: Engine, container: Container, command: Sequence[str], stdin: str | None = None
+    engine: Engine,
+    container: Container,
+    command: Sequence[str],
+    stdin: str | None = None,
+    *,
+    within: float = WITHIN,
 ) -> Done:
-    """Run a command in a running node to its end. Raises `EngineError`."""
+    """Run a command in a running node to its end.
+
+    Raises `EngineError`, and `NotReadyError` where the command has not ended `within` so many seconds.
+    """
     with engine.execute(container.id, command, stdin=stdin is not None) as session:
-        return collect(session, None if stdin is None else stdin.encode())
+        with cut_after(session, within) as cut:
+            try:
+                done = collect(session, None if stdin is None else stdin.encode())
+            except EngineError:
+                if not cut.is_set():
+                    raise
+        if not cut.is_set():
+            return done
+    node, lab = container.labels.get(names.NODE, container.name), container.labels.get(names.LAB, "")
+    raise NotReadyError(
+        f"{node}: {shlex.join(command)[:80]} has not ended after {within:g} s",
+        hint=f"testbed logs {lab} {node}".rstrip() if lab else None,
+    )
 
 
 def in_each(

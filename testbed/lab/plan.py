@@ -57,6 +57,12 @@ class DesiredNode:
         routing = self.rendered.routing
         return 2 if routing is None else 1 if routing == STATIC else 0
 
+    @property
+    def upheaval(self) -> tuple[bool, bool, int]:
+        """How much its replacement disturbs a lab: mobile nodes most, then routers, then many links."""
+        rendered = self.rendered
+        return None in rendered.links.values(), rendered.routing is not None, len(rendered.links)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -110,11 +116,13 @@ def make_plan(
     drift: Mapping[str, Drift] = MappingProxyType({}),
     *,
     cpus: float | None = None,
+    relabel: bool = False,
 ) -> Plan:
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
     `image` is for nodes that name none of their own; `drift` is what was found inside running ones; `cpus` is
-    what each node may use at most, None what those of the lab may use now, 0 as many as there are.
+    what each node may use at most, None what those of the lab may use now, 0 as many as there are. With
+    `relabel` at least one node is replaced, so that its labels say what the lab is brought up with.
     """
     cpus = actual.cpus if cpus is None else cpus or None
     nodes = _desired_nodes(desired, image, cpus)
@@ -138,6 +146,10 @@ def make_plan(
         else:
             remove_containers.append(container)
             reasons[name] = reason
+    if relabel and nodes.keys() == keep_nodes.keys():
+        name = min(nodes, key=lambda one: (nodes[one].upheaval, one))
+        remove_containers.append(keep_nodes.pop(name))
+        reasons[name] = "its labels are to name the template folder"
     missing = nodes.keys() - keep_nodes.keys() - reasons.keys() if actual.containers else set()
     return Plan(
         remove_containers=tuple(remove_containers),

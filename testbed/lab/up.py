@@ -14,14 +14,14 @@ from typing import Final
 from testbed.document.values import Expected, parse_duration
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, EngineError
-from testbed.errors import UsageError, raise_errors
+from testbed.errors import NotReadyError, TestbedError, UsageError, raise_errors
 from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
 from testbed.lab.choices import Choices, as_before, differences, keep_choices, recorded, remember
 from testbed.lab.datapath import see_data
 from testbed.lab.down import network_users, remove_labs
 from testbed.lab.drift import Drift, find_drift, start_services
-from testbed.lab.impairments import Impairment, Wires
+from testbed.lab.impairments import Wires, wanted
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
 from testbed.lab.lock import lab_lock
@@ -36,6 +36,7 @@ from testbed.topology.loaded import LoadedTopology
 
 STARTERS: Final = 5  # at once; more would delay the slowest nodes
 _UNPLUG: Final = 'for link in /sys/class/net/*; do ip link delete "${link##*/}"; done 2>/dev/null'
+_UNPLUGGED: Final = 10.0  # seconds
 READY_WITHIN: Final = 60.0  # seconds, from the last node's start to the last node's word
 
 
@@ -74,6 +75,7 @@ def bring_up(
     pool: IPv4Network,
     keep: bool = False,
     cpus: float | None = None,
+    session_keys: bool = False,
     timeout: float = READY_WITHIN,
     progress: Progress | None = None,
     stopping: Stopping = never,
@@ -85,9 +87,10 @@ def bring_up(
     its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
     not become ready is left, for people to look at. With `keep`, what a running lab was brought up with stays
     wherever the topology was loaded without another choice. `cpus` is how many processors each node may use
-    (None: as many as before; 0: as many as there are). Raises `UsageError` (a bad name, another topology's or
-    user's lab, another `up` of it, an earlier choice that is not valid any more), `TopologyError`,
-    `MachineError` (engine, address pool, no netem), `NotReadyError`, `Interrupted`.
+    (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
+    keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
+    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, address pool,
+    no netem), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -113,11 +116,15 @@ def bring_up(
             raise_errors(clashes)
         choices = Choices.of(topology)
         secrets = lab_secrets(engine, actual.containers)
-        rendered = render_lab(topology, lab=lab, secrets=secrets, templates=topology.templates)
+        rendered = render_lab(
+            topology, lab=lab, secrets=secrets, templates=topology.templates, session_keys=session_keys
+        )
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         watch = NodeWatch(engine, lab, progress)
         drift = find_drift(engine, running, stopping)
-        plan = make_plan(rendered, actual, image, drift, cpus=cpus)
+        # Labels are trusted with the template folder, and labels of containers that stay cannot change.
+        relabel = before is not None and before.templates != choices.templates
+        plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         kept = {name: drift[name] for name in plan.keep_nodes}
@@ -135,11 +142,17 @@ def bring_up(
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
             watch.wait(time.monotonic() + timeout, stopping)
-            if before and (before.sets, before.templates) != (choices.sets, choices.templates):
-                remember(engine, plan.keep_nodes, choices)
             made = find_lab(engine, lab)
             fresh = {node.name for node in plan.create_nodes}
-            treated = _treat(Wires(engine, made), topology, earlier, fresh, progress, stopping)
+            wires = Wires(engine, made)
+            try:
+                treated = wires.bring_into_force(topology, earlier, fresh)
+            except TestbedError:
+                remember(engine, made.nodes, choices.with_impairments_of(before))
+                raise
+            if before and before.sets != choices.sets:
+                remember(engine, plan.keep_nodes, choices)
+            _see_delays(wires, topology, treated, fresh, progress, stopping)
             mended = sum(len(each.services) for each in kept.values()) + len(treated)
             changed = bool(mended or fresh)
             no_data = see_data(
@@ -178,20 +191,14 @@ def _explain(
         progress.say(f"  {line}")
 
 
-def _treat(
-    wires: Wires,
-    topology: LoadedTopology,
-    earlier: LoadedTopology,
-    fresh: Collection[str],
-    progress: Progress,
-    stopping: Stopping,
-) -> list[str]:
-    """Give networks their delay and the like and see it on a packet; return those that had another."""
-    changed = wires.bring_into_force(topology, earlier, fresh)
+def _see_delays(
+    wires: Wires, topology: LoadedTopology, changed: Collection[str], fresh: Collection[str],
+    progress: Progress, stopping: Stopping,
+) -> None:  # fmt: skip
+    """See the delay of networks on a packet: of those that had another, and of those with a new hub."""
     for name, network in topology.topology.networks.items():
         if network.delay and (name in changed or network.hub in fresh):
-            wires.see_delay(name, Impairment.wanted(network), progress, stopping)
-    return changed
+            wires.see_delay(name, wanted(network), progress, stopping)
 
 
 def _clean_up(engine: Engine, lab: str, run: str, new: bool, progress: Progress) -> None:
@@ -261,6 +268,6 @@ def _remove(engine: Engine, container: Container, others_stay: bool) -> None:
     machine. Until then it answers and forwards, with the addresses that the node's successor has too.
     """
     if others_stay and container.state == "running":
-        with contextlib.suppress(EngineError):  # paused, or ended meanwhile
-            run_inside(engine, container, ["sh", "-c", _UNPLUG])
+        with contextlib.suppress(EngineError, NotReadyError):  # paused, ended meanwhile, or hanging
+            run_inside(engine, container, ["sh", "-c", _UNPLUG], within=_UNPLUGGED)
     engine.remove_container(container.id)

@@ -13,8 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from testbed.agreed import IMPAIRMENTS
-from testbed.node.relay.link import Impairment
+from testbed.agreed import IMPAIRMENTS, Impairment
 from testbed.node.relay.netem import Netem
 from testbed.node.relay.spawn import CommandError
 

@@ -21,14 +21,23 @@ _ANCILLARY: Final = 0xFFFFF000
 """From this offset on Linux's kernel has facts beside the packet, such as its direction; a file has not."""
 
 
-def match(frames: Iterable[Frame], expression: str, hosts: Mapping[str, IPv4Address]) -> list[Frame]:
+def match(
+    frames: Iterable[Frame],
+    expression: str,
+    hosts: Mapping[str, IPv4Address],
+    linktype: int | None = None,
+) -> list[Frame]:
     """Return the frames that a pcap filter matches, with `hosts` for the names in it; "" matches all.
+
+    `linktype` is that of the capture: the filter has to go with it where there are no frames, too.
 
     As with `tcpdump -r`, no byte matches that the capture did not keep, and `len` is the length on the wire.
     Raises `FilterError` for a filter that libpcap refuses, also where it is the frames' link type that it
     does not go with.
     """
     text = without_names(expression, hosts)
+    if linktype is not None:
+        _program(text, linktype)
     return [frame for frame in frames if _program(text, frame.linktype).matches(frame)]
 
 

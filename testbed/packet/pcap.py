@@ -26,6 +26,8 @@ _IF_NAME, _IF_TSRESOL = 2, 9
 _LARGEST_KEPT = 262144  # bytes of a packet; what tcpdump has for "all"
 _LARGEST = 1 << 24  # no block or packet of ours comes near; beyond it the bytes are no capture
 
+_PCAP_HEADER = 24  # bytes
+
 Endian = Literal["<", ">"]
 
 
@@ -96,14 +98,14 @@ class CaptureReader:
 
     def _begin(self) -> bool:
         """Tell the format by the first bytes, and read the file header of a pcap."""
-        if len(self._buffer) < 24:
+        if len(self._buffer) < _PCAP_HEADER:
             return False
         for endian in ("<", ">"):
             magic, *_, linktype = Struct(f"{endian}IHHiIII").unpack_from(self._buffer)
             if magic in _MAGIC:
                 self._format, self._endian, self._unit = "pcap", endian, _MAGIC[magic]
                 self._linktype = linktype & 0xFFFF  # above it stands the length of a checksum
-                del self._buffer[:24]
+                del self._buffer[:_PCAP_HEADER]
                 return True
             if magic == _SECTION:
                 self._format = "pcapng"
@@ -192,6 +194,17 @@ def read_capture(path: Path, *, whole: bool = False) -> list[Frame]:
     if whole and reader.pending:
         raise CaptureError("it ends in the middle of a packet", source=Source(str(path)))
     return frames
+
+
+def read_linktype(path: Path) -> int:
+    """The link type that the header of a pcap file has. Raises `CaptureError`."""
+    reader = CaptureReader(str(path))
+    try:
+        with path.open("rb") as file:
+            reader.feed(file.read(_PCAP_HEADER))
+    except OSError as error:
+        raise CaptureError(error.strerror or str(error), source=Source(str(path))) from error
+    return reader.linktype
 
 
 def _padded(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from testbed.errors import StepError
 from testbed.packet.decode import above_link
 from testbed.packet.filters import FilterError
 from testbed.packet.match import match
-from testbed.packet.pcap import Frame
+from testbed.packet.pcap import ETHERNET, Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,12 @@ class TapFrames:
     frames: tuple[Frame, ...]
     alive: bool = True
     dropped: int = 0
+    linktype: int = ETHERNET
+    """The link type of the capture, which it has without frames too."""
 
     def match(self, expression: str, hosts: Mapping[str, IPv4Address]) -> Matched:
         """Return what a pcap filter matches, with addresses for the hosts it names. Raises `FilterError`."""
-        frames = tuple(match(self.frames, expression, hosts))
+        frames = tuple(match(self.frames, expression, hosts, self.linktype))
         return Matched(self.name, frames, len(self.frames), self.alive, self.dropped)
 
 

@@ -85,11 +85,17 @@ class RenderedLab:
 
 
 def render_lab(
-    topology: LoadedTopology, *, lab: str, secrets: Secrets, templates: Path | None = None
+    topology: LoadedTopology,
+    *,
+    lab: str,
+    secrets: Secrets,
+    templates: Path | None = None,
+    session_keys: bool = False,
 ) -> RenderedLab:
     """Render every node.
 
-    `templates` is a user's own folder, searched before the built-in one. Raises `TopologyError` with the
+    `templates` is a user's own folder, searched before the built-in one. With `session_keys` the IKE daemons
+    write every key that they negotiate to their logs. Raises `TopologyError` with the
     template's file and line where a template is missing, malformed or asks for something that is not there.
     """
     loader = Templates(templates)
@@ -101,6 +107,7 @@ def render_lab(
         "networks": topology.topology.networks,
         "options": topology.options,
         "secrets": secrets,
+        "session_keys": session_keys,
         "topology": topology.topology,
     }
     nodes = {name: _render_node(topology, view, loader, context) for name, view in views.items()}

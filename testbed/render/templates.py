@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,28 @@ def _seconds(milliseconds: float) -> int | float:
     return int(seconds) if seconds.is_integer() else seconds
 
 
+@lru_cache(maxsize=8)
+def _environment(folders: tuple[Path, ...]) -> Environment:
+    """Kept with the templates it has compiled: to compile those of a lab takes longer than to render it."""
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # configuration files, not HTML
+    )
+    environment.filters["seconds"] = _seconds
+    environment.globals["agreed"] = agreed
+    return environment
+
+
 class Templates:
     """The template folders: a user's own before the built-in one."""
 
     def __init__(self, own: Path | None = None) -> None:
-        self._folders = [*([own] if own else []), data_dir("templates")]
-        self._environment = Environment(
-            loader=FileSystemLoader(self._folders),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # configuration files, not HTML
-        )
-        self._environment.filters["seconds"] = _seconds
-        self._environment.globals["agreed"] = agreed
+        self._folders = (*([own] if own else []), data_dir("templates"))
+        self._environment = _environment(self._folders)
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """Render one template; raises `TopologyError` with the template's file and line."""

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from testbed.claim.claims import Experiment
 from testbed.claim.expect import Expectation
-from testbed.claim.phrases import step_text
 from testbed.claim.seen import Count
+from testbed.claim.steps import Step
+from testbed.claim.steps.expect import Expect
 from testbed.topology.loaded import LoadedTopology
 
 OPPOSITES: Final = ({"reachable", "unreachable"}, {"accepted", "refused"})
@@ -91,13 +92,39 @@ def differences(
     found += [f"the option {text}" for text in options]
     found += [f"the setting {text} is left out" for text in run.sets if text not in control.sets]
     found += [f"with the setting {text}" for text in control.sets if text not in run.sets]
-    before, after = ([step_text(step) for step in one.steps if not step.expect] for one in (run, control))
-    for kind, i, j, m, n in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        gone, come = " and ".join(f"“{x}”" for x in before[i:j]), " and ".join(f"“{x}”" for x in after[m:n])
-        if kind == "replace":
-            found.append(f"{come} in the place of {gone}")
-        elif kind == "delete":
-            found.append(f"without {gone}")
-        elif kind == "insert":
-            found.append(f"also {come}")
-    return found
+    return [*found, *_other_steps(run, control)]
+
+
+def _other_steps(run: Experiment, control: Experiment) -> Iterator[str]:
+    """The steps that differ. In the place of a step only a step with the same word can stand."""
+    before, after = (
+        [step for step in one.steps if not isinstance(step.part, Expect)] for one in (run, control)
+    )
+    for same, i, j, m, n in _aligned([one.phrase() for one in before], [one.phrase() for one in after]):
+        if same:
+            continue
+        gone, come = before[i:j], after[m:n]
+        without: list[Step] = []
+        also: list[Step] = []
+        for alike, a, b, c, d in _aligned([one.word for one in gone], [one.word for one in come]):
+            if alike:
+                for old, new in zip(gone[a:b], come[c:d], strict=True):
+                    yield f"{_quoted([new])} in the place of {_quoted([old])}"
+            else:
+                without += gone[a:b]
+                also += come[c:d]
+        if without:
+            yield f"without {_quoted(without)}"
+        if also:
+            yield f"also {_quoted(also)}"
+
+
+def _aligned(before: list[str], after: list[str]) -> Iterator[tuple[bool, int, int, int, int]]:
+    """Whether parts of two lists are the same, and where each begins and ends in them."""
+    for kind, *place in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        a, b, c, d = place
+        yield kind == "equal", a, b, c, d
+
+
+def _quoted(steps: Sequence[Step]) -> str:
+    return " and ".join(f"“{one.phrase()}”" for one in steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from testbed.document.read import load_document, validate_model
 from testbed.evidence.folder import EvidenceFolder, RunFolder, topology_path
 from testbed.evidence.verdicts import LabFacts
 from testbed.topology.model import Topology
+from testbed.topology.roles import Role, builtin_roles, load_roles, role_files
 
 
 class Evidence(EvidenceFolder):
@@ -34,6 +35,13 @@ class Evidence(EvidenceFolder):
     def _read(self) -> Callable[[str], Topology | None]:
         """Reads a topology file once for this reading of the folder: a later reading may find another."""
         return cache(lambda path: _topology(self.file(path)))
+
+    @cached_property
+    def roles(self) -> Mapping[str, Role]:
+        """The manifests of roles that the folder has, and the built-in ones."""
+        files = role_files(self.folder)
+        own = [name for name, file in files.items() if file.is_relative_to(self.folder)]
+        return {**builtin_roles(), **load_roles(own, files)}
 
     def lab(self, name: str) -> LabFacts | None:
         """What the verdicts say of a lab; of several (`a, b`), of the first."""

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from testbed.claim.claims import Claim, Experiment
 from testbed.claim.expect import Expectation
-from testbed.claim.phrases import step_text
 from testbed.claim.vocabulary import words
 from testbed.document.functions import Function, Meaning
 from testbed.document.marks import Path as Place
@@ -24,7 +23,7 @@ from testbed.evidence.verdicts import Claim as Decided
 from testbed.report.decides import differences, opposites
 from testbed.report.drawing import TITLES
 from testbed.report.evidence import Evidence
-from testbed.report.way import ways
+from testbed.report.way import DATA, REQUEST, ways
 from testbed.report.words import role_words
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.overrides import target
@@ -176,12 +175,15 @@ class _Run:
                     "parts": way.shown,
                     "ends": way.ends,
                     "note": way.note,
+                    "of": REQUEST if way.requests else DATA,
                     "nodes": list(way.nodes),
                 }
                 for way in ways(self.lab, self.experiment)
             ],
             "steps": [
-                self._part(("steps", index), step_text(step), step.expect, findings, f"step {step.word}")
+                self._part(
+                    ("steps", index), step.phrase(), step.part.expectation, findings, f"step {step.word}"
+                )
                 for index, step in enumerate(self.experiment.steps)
             ],
             "expect": [
@@ -225,14 +227,8 @@ class _Run:
 
 def _conditions(runs: Mapping[Kind, Sequence[Experiment]]) -> Iterator[str]:
     """Steps that make a run inconclusive where they do not get through."""
-    found = []
-    for run in (one for several in runs.values() for one in several):
-        for step in run.steps:
-            if step.move and step.move.reaches:
-                found.append(f"a move to {', '.join(step.move.to)} does not reach: {step.move.reaches}")
-            elif step.wait_until:
-                found.append(f"this does not come about: {step.wait_until.phrase()}")
-    yield from dict.fromkeys(found)
+    steps = (step for several in runs.values() for run in several for step in run.steps)
+    yield from dict.fromkeys(condition for step in steps if (condition := step.part.condition()))
 
 
 # Who and where
@@ -242,23 +238,30 @@ def _where(
     runs: Mapping[Kind, Sequence[Experiment]], labs: Labs, told: Mapping[Kind, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
     """The nodes and networks that a reader meets, topology by topology."""
-    found: dict[str, tuple[LoadedTopology, set[str]]] = {}
+    found: dict[str, tuple[list[LoadedTopology], set[str]]] = {}
     for kind, several in told.items():
         for number, run in enumerate(several, 1):
             lab = labs[kind, number]
             texts = [one["text"] for key in ("steps", "expect") for one in run[key]]
             names = {word for text in texts for word in re.findall(r"[a-z][a-z0-9-]*", text)}
             names |= {node for way in run["ways"] for node in way["nodes"]}
-            found.setdefault(lab.name, (lab, set()))[1].update(names)
+            alike, met = found.setdefault(lab.name, ([], set()))
+            alike.append(lab)
+            met.update(names)
     return [
         {
             "topology": name,
-            "title": lab.topology.title,
-            "nodes": [_node(lab, one) for one in lab.topology.nodes if one in names],
-            "networks": [_network(lab, one) for one in lab.topology.networks if one in names],
+            "title": alike[0].topology.title,
+            "nodes": [_node(lab, one) for one, lab in _once(alike, "nodes") if one in names],
+            "networks": [_network(lab, one) for one, lab in _once(alike, "networks") if one in names],
         }
-        for name, (lab, names) in found.items()
+        for name, (alike, names) in found.items()
     ]
+
+
+def _once(labs: Sequence[LoadedTopology], section: str) -> list[tuple[str, LoadedTopology]]:
+    """Every node or network of labs of one topology, which differ in options, with a lab that has it."""
+    return list({one: lab for lab in reversed(labs) for one in getattr(lab, section)}.items())
 
 
 def _node(lab: LoadedTopology, name: str) -> dict[str, str]:

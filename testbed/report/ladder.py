@@ -7,7 +7,7 @@ ICMP errors, TCP's beginnings and ends) stand alone; streams of alike packets ar
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from testbed.report.tree import arrange
 from testbed.topology.cast import Cast
 from testbed.topology.model import Topology
 from testbed.topology.names import topology_names
+from testbed.topology.roles import Role
 
 _PAUSE = 1.0  # seconds: after it a stream begins anew
 _QUIET_EVENTS = frozenset(
@@ -88,9 +89,17 @@ class Ladder:
     unreadable: dict[str, str]  # captures that cannot be read, and why
 
 
-def build_ladder(run: RunFolder, topology: Topology | None, counted: Counted | None = None) -> Ladder:
-    """The ladder of one run; its nodes stand side by side as in the drawing of the topology."""
-    cast = Cast.of(topology) if topology else None
+def build_ladder(
+    run: RunFolder,
+    topology: Topology | None,
+    counted: Counted | None = None,
+    roles: Mapping[str, Role] | None = None,
+) -> Ladder:
+    """The ladder of one run; its nodes stand side by side as in the drawing of the topology.
+
+    `roles` are the manifests of its roles; without, the built-in ones are known.
+    """
+    cast = Cast.of(topology, roles) if topology else None
     names = topology_names(cast) if cast else Names({})
     order = node_order(topology) if topology else []
     seen = read_messages(run, cast, names, counted or {})

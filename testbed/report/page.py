@@ -80,7 +80,7 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
             when=_when(evidence),
             contents=_contents(scenarios, handoffs, several=several, overhead=bool(cost)),
             topology=topology,
-            drawings=_drawings(topology, []),
+            drawings=_drawings(evidence, topology, []),
             several=several,
             scenarios=scenarios,
             titles={one.name: one.topology.title if one.topology else "" for one in scenarios},
@@ -151,25 +151,24 @@ def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]
     for name, claims in verdicts.by_scenario.items():
         topology = evidence.scenarios.get(name)
         views = tuple(_claim(evidence, name, claim) for claim in claims)
-        yield ScenarioView(name, topology, _drawings(topology, []), views)
+        yield ScenarioView(name, topology, _drawings(evidence, topology, []), views)
 
 
 def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
     sides = []
     for side in SIDES:
         facts = claim.facts(side)
-        runs = (
-            _run(claim, side, name, run, evidence.topology_of_run(run, facts.lab if facts else ""))
-            for name, run in evidence.runs(claim.id, side)
-        )
+        runs = (_run(evidence, claim, side, name, run) for name, run in evidence.runs(claim.id, side))
         sides.append(SideView(side, facts, tuple(runs)))
     command = ["testbed", "verify", scenario, "--claim", claim.id, "--evidence", "evidence"]
     return ClaimView(claim, tuple(sides), shlex.join(command))
 
 
-def _run(claim: Claim, side: Side, name: str, run: RunFolder, topology: Topology | None) -> RunView:
-    drawings = _drawings(topology, run.path) if run.path else ()
-    ladder = build_ladder(run, topology, _counted(claim, side, name))
+def _run(evidence: Evidence, claim: Claim, side: Side, name: str, run: RunFolder) -> RunView:
+    facts = claim.facts(side)
+    topology = evidence.topology_of_run(run, facts.lab if facts else "")
+    drawings = _drawings(evidence, topology, run.path) if run.path else ()
+    ladder = build_ladder(run, topology, _counted(claim, side, name), evidence.roles)
     return RunView(name, ladder, tuple(run.path), drawings)
 
 
@@ -183,7 +182,7 @@ def _counted(claim: Claim, side: Side, run: str) -> dict[tuple[str, str], set[in
     return found
 
 
-def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]:
+def _drawings(evidence: Evidence, topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]:
     if topology is None:
         return ()
     stops: dict[str, list[str]] = {}
@@ -193,8 +192,8 @@ def _drawings(topology: Topology | None, path: list[str]) -> tuple[Drawing, ...]
     marks = {network: [*s[:3], "…"] if len(s) > 4 else s for network, s in stops.items()}
     attached = path[-1] if path else None
     return (
-        draw(topology, "wide", attached=attached, path=marks),
-        draw(topology, "narrow", attached=attached, path=marks),
+        draw(topology, "wide", attached=attached, path=marks, roles=evidence.roles),
+        draw(topology, "narrow", attached=attached, path=marks, roles=evidence.roles),
     )
 
 

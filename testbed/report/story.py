@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any, Final
 
-from testbed.report.way import LEGEND
+from testbed.report.way import DATA, LEGEND, REQUEST
 
 _SIGNS: Final = {True: "✓", False: "✗", None: "?"}
 _RUNS: Final = {
@@ -15,6 +15,7 @@ _RUNS: Final = {
     "failed": "Not all of this was seen",
     "undecided": "This is undecided",
 }
+_WAYS: Final = {DATA: "The way of data", REQUEST: "The way of registration requests"}
 _VERDICTS: Final = (
     ("reproduced", "all that must be seen was seen, in the run and in the control."),
     (
@@ -126,19 +127,8 @@ class _Text:
         for name, text in run["meanings"].items():
             if text and self._first(f"option {name}"):
                 yield from self._text(f"{name}: {text}.", "    ")
-        if run["ways"]:
-            yield ""
-            yield "The way of data, by the topology:"
-            yield ""
-            for way in run["ways"]:
-                yield from self._way(way["parts"])
-            for reason in dict.fromkeys(way["ends"] for way in run["ways"] if way["ends"]):
-                yield from self._text(f"✗ {reason}.", "      ")
-            for note in dict.fromkeys(way["note"] for way in run["ways"] if way["note"]):
-                yield from self._text(f"{note}.", "      ")
-            if self._first("legend"):
-                yield ""
-                yield from self._text(LEGEND)
+        for of, title in _WAYS.items():
+            yield from self._ways(title, [way for way in run["ways"] if way["of"] == of])
         yield ""
         yield "What is done:"
         for number, step in enumerate(run["steps"], 1):
@@ -153,6 +143,20 @@ class _Text:
             yield from self._text(f"{_RUNS[run['verdict']]}{error}.")
             yield f"Captures in {self._told['evidence']}:"
             yield from (f"    {file}" for file in run["captures"])
+
+    def _ways(self, title: str, ways: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        if not ways:
+            return
+        yield from ("", f"{title}, by the topology:", "")
+        for way in ways:
+            yield from self._way(way["parts"])
+        for reason in dict.fromkeys(way["ends"] for way in ways if way["ends"]):
+            yield from self._text(f"✗ {reason}.", "      ")
+        for note in dict.fromkeys(way["note"] for way in ways if way["note"]):
+            yield from self._text(f"{note}.", "      ")
+        if self._first("legend"):
+            yield ""
+            yield from self._text(LEGEND)
 
     def _way(self, parts: Sequence[str]) -> Iterator[str]:
         line = f"    {parts[0]}"

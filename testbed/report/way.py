@@ -1,4 +1,4 @@
-"""The way of data from the mobile node to its correspondent: their headers, and the nodes on it.
+"""The ways of data and of registration requests from a mobile node: their headers, and the nodes on them.
 
 It follows from the topology alone: the order of the stack, the domain of the network where the mobile node
 is, and whose care-of address it has there. So it shows what is tried; what comes of it packets say.
@@ -11,11 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from testbed.claim.action import OfMobileNode
 from testbed.claim.claims import Experiment
+from testbed.claim.steps.carry import Carry
+from testbed.claim.steps.ipsec import Ipsec
+from testbed.claim.steps.move import Move
+from testbed.claim.steps.register import Register
+from testbed.claim.steps.service import Service
 from testbed.document.functions import Function, Meaning
 from testbed.topology.loaded import LoadedTopology
 
 ESP: Final = "ESP"
+DATA: Final = "data"
+REQUEST: Final = "request"
+REGISTRATIONS: Final = "registrations"
+"""What `passes` of a gateway or VPN client says where registrations in clear pass."""
 TUNNELS: Final = {"ip-in-ip": "IP-in-IP", "gre": "GRE", "minimal": "Min-Enc", "udp": "MIP-UDP"}
 """What Mobile IP's tunnels have in front of data, by the encapsulation that the mobile node asks for."""
 HERE: Final = "@"
@@ -34,7 +44,7 @@ CARRIED: Final = (
 STOPPED: Final = "the home agent of {node} is stopped"
 TRANSLATES: Final = "{node} translates TCP, UDP and ICMP, and drops {header}"
 GUARDS: Final = "{node} lets {what} across the border of the Intranet, and nothing else"
-_PASSES: Final = {"ipsec": "IPsec", "registrations": "IPsec and registrations"}
+_PASSES: Final = {"ipsec": "IPsec", REGISTRATIONS: "IPsec and registrations"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,10 @@ class Place:
     legs: tuple[Leg, ...]
     back: tuple[Leg, ...] = ()
     """The legs of the answers, where they are not the same."""
+    request: tuple[Leg, ...] = ()
+    """The legs of a registration request; none at home."""
+    requests: bool = False
+    """Whether registration requests are drawn, not data."""
     stopped: frozenset[tuple[str, str]] = frozenset()
     """Services that do not run: node and name."""
     protects: str = ""
@@ -74,6 +88,8 @@ class Way:
     """Where the mobile node is; the way is the same from all of them."""
     note: str = ""
     """How long the drawing holds, where it may change by itself."""
+    requests: bool = False
+    """Whether it is the way of registration requests, not of data."""
 
     @property
     def shown(self) -> list[str]:
@@ -82,35 +98,64 @@ class Way:
 
 
 def ways(loaded: LoadedTopology, experiment: Experiment) -> list[Way]:
-    """A drawing for each place to which the steps of a run bring a mobile node; like ways are one."""
+    """A drawing for each place where a mobile node is in a run; like ways are one.
+
+    Those of data come first, then those of registration requests, if the run is decided by them.
+    """
     found: dict[Way, list[str]] = {}
-    for place in _places(loaded, experiment):
-        for legs in filter(None, (place.legs, place.back)):
+    requests = any(one.part.of_registrations for _, one in experiment.expectations())
+    places = list(_places(loaded, experiment))
+    for place in [*places, *(replace(one, requests=True) for one in places if requests)]:
+        for legs in filter(None, (place.request,) if place.requests else (place.legs, place.back)):
             found.setdefault(_draw(loaded, place, legs), []).append(place.network)
     return [replace(way, networks=tuple(dict.fromkeys(networks))) for way, networks in found.items()]
 
 
 def _places(loaded: LoadedTopology, experiment: Experiment) -> Iterator[Place]:
-    here: Place | None = None
+    """Where steps bring mobile nodes, then where the others are: the first begins where its steps say."""
+    here: dict[str, Place] = {}
     stopped: set[tuple[str, str]] = set()
-    ipsec = True
+    down: set[str] = set()
     for step in experiment.steps:
-        if step.service:
-            change = stopped.add if step.service.state == "down" else stopped.discard
-            change((step.service.node, step.service.name))
-            continue
-        if step.ipsec:
-            ipsec = step.ipsec.state == "up"
-        node = getattr(step.part, "node", None) or loaded.mobile_nodes[0]
-        networks = step.move.to if step.move else [step.carry.to] if step.carry else []
-        if step.ipsec and ipsec and here:
-            networks = [here.network]
+        networks: Sequence[str] = ()
+        node = step.part.who(loaded) if isinstance(step.part, OfMobileNode) else ""
+        match step.part:
+            case Service() as part:
+                change = stopped.add if part.state == "down" else stopped.discard
+                change((part.node, part.name))
+            case Ipsec() as part:
+                (down.add if part.state == "down" else down.discard)(node)
+                networks = [here[node].network] if node in here and node not in down else ()
+            case Register() as part:
+                if node in here:
+                    yield _registers(loaded, replace(here[node], stopped=frozenset(stopped)), part.through)
+            case Move() as part:
+                networks = part.to
+            case Carry() as part:
+                networks = [part.to]
         for network in networks:
-            before, here = here, _place(loaded, node, network, ipsec=ipsec)
-            if step.carry and before:  # what was negotiated and registered on the other link stays
-                here = replace(before, network=network, carried=True)
-            here = replace(here, stopped=frozenset(stopped))
-            yield here
+            before, place = here.get(node), _place(loaded, node, network, ipsec=node not in down)
+            if isinstance(step.part, Carry) and before:  # what was negotiated and registered there stays
+                place = replace(before, network=network, carried=True)
+            here[node] = replace(place, stopped=frozenset(stopped))
+            yield here[node]
+    for node in loaded.mobile_nodes[1:]:
+        if node not in here:
+            attaches, chosen = loaded.node(node).attaches, str(loaded.options.get("attach"))
+            place = _place(loaded, node, chosen if chosen in attaches else attaches[0], ipsec=True)
+            yield replace(place, stopped=frozenset(stopped))
+
+
+def _registers(loaded: LoadedTopology, place: Place, through: str) -> Place:
+    """A request that a step sends from where the node is: in clear on a link, or through IPsec."""
+    node, home_agent = place.node, loaded.home_agent(place.node) or place.node
+    if through == "ipsec":
+        gateway = str(loaded.meant(node, Meaning.VPN_GATEWAY))
+        chain = _chain([node, gateway, home_agent], [(ESP,)])
+        return replace(place, legs=(), back=(), request=chain, protects="")
+    agent = _agent(loaded, through)
+    chain = _chain([node, *([agent] if agent else []), home_agent])
+    return replace(place, network=through, legs=(), back=(), request=chain, protects="", carried=False)
 
 
 def _agent(loaded: LoadedTopology, network: str) -> str | None:
@@ -131,14 +176,17 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
         return Place(node, network, _chain([node, correspondent]))
     if stack == "mip-in-ipsec" and not inside:
         stops = [node, gateway, home_agent, correspondent]
-        return Place(node, network, _chain(stops, [(ESP, mip), (mip,)]))
+        request = _chain(stops[:-1], [(ESP,)])
+        return Place(node, network, _chain(stops, [(ESP, mip), (mip,)]), request=request)
     through = [agent] if agent else []
+    request = _chain([node, *through, home_agent])
     guarded = bool(gateway) and not ipsec and not inside and loaded.options.get("stack") != "mip-only"
     if stack != "ipsec-in-mip":
         return Place(
             node,
             network,
             _chain([node, *through, home_agent, correspondent], [*([()] * len(through)), (mip,)]),
+            request=request,
             protects=gateway if guarded else "",
         )
     esp = [*([(ESP,)] * len(through)), (mip, ESP), (ESP,)]
@@ -150,7 +198,7 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
         inner = (ESP,) if adapted else ()
         headers = [(), *([(), (ESP,)] if adapted else []), (mip, *inner), *([inner] * len(through))]
         back = _chain([correspondent, home_agent, *detour, *through, node], headers)
-    return Place(node, network, legs, back)
+    return Place(node, network, legs, back, request)
 
 
 def _encapsulation(loaded: LoadedTopology, node: str, network: str) -> str:
@@ -179,12 +227,13 @@ def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
         return node + HERE if node == place.node else node
 
     first = legs[0].begins
-    own = PROTECTS.format(node=first, gateway=place.protects) if place.protects else ""
+    own = PROTECTS.format(node=first, gateway=place.protects) if _keeps(loaded, place) else ""
     parts, nodes, ends = [f"{'✗ ' if own else ''}{shown(first)}"], [first], own
     for leg in legs:
         joined = _joined(loaded, leg.begins, place)  # by a tunnel of its own with another gateway
         for node, crosses in _passed(loaded, place, leg):
-            arrow = _arrow((ESP, *leg.headers) if joined else leg.headers)
+            headers = (ESP, *leg.headers) if joined else leg.headers
+            arrow = _arrow(headers, REQUEST if place.requests else DATA)
             reason = _stops(loaded, place, leg, node, crosses=crosses and not joined)
             blocked = "✗ " if reason and not ends else ""
             parts.append(f"{'··>' if ends else arrow} {blocked}{shown(node)}")
@@ -192,7 +241,18 @@ def _draw(loaded: LoadedTopology, place: Place, legs: Sequence[Leg]) -> Way:
             ends = ends or reason
             joined = _joined(loaded, node, place) and not joined
     note = CARRIED.format(network=place.network, node=place.node) if place.carried else ""
-    return Way(tuple(parts), tuple(dict.fromkeys(nodes)), ends, note=note)
+    return Way(tuple(parts), tuple(dict.fromkeys(nodes)), ends, note=note, requests=place.requests)
+
+
+def _keeps(loaded: LoadedTopology, place: Place) -> bool:
+    """Whether the mobile node itself sends nothing, for want of IPsec."""
+    if not place.protects or not place.requests:
+        return bool(place.protects)
+    to = place.request[0].ends  # a foreign agent on the link, or the home agent, which may be outside as well
+    links = [place.network, *(loaded.meant(to, one) for one in (Meaning.AGENT_LINK, Meaning.HOME_NETWORK))]
+    address = next((found for one in links if (found := loaded.node(to).links.get(one))), None)
+    protected = address is not None and address in loaded.meant(place.protects, Meaning.PROTECTS)
+    return protected and loaded.meant(place.node, Meaning.PASSES) != REGISTRATIONS
 
 
 def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
@@ -205,10 +265,9 @@ def _joined(loaded: LoadedTopology, node: str, place: Place) -> bool:
 def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses: bool) -> str:
     """Why a node lets packets of a leg go no further; empty where it does not."""
     if node == leg.ends:
-        stopped = {*TUNNELS.values()}.intersection(leg.headers[:1]) and (
-            node,
-            Function.HOME_AGENT,
-        ) in place.stopped
+        registers = place.requests and node == loaded.home_agent(place.node)
+        ends_here = registers or not {*TUNNELS.values()}.isdisjoint(leg.headers[:1])
+        stopped = ends_here and (node, Function.HOME_AGENT) in place.stopped
         return STOPPED.format(node=node) if stopped else ""
     if loaded.meant(node, Meaning.PRIVATE) == place.network:
         raw = [one for one in leg.headers[:1] if one in TUNNELS.values() and one != TUNNELS["udp"]]
@@ -216,12 +275,12 @@ def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses
         return TRANSLATES.format(node=node, header=raw[0]) if raw and ports else ""
     if not loaded.acts_as(node, Function.VPN_GATEWAY):
         return SERVES_VISITORS.format(node=node)
-    what = _PASSES.get(str(loaded.meant(node, Meaning.PASSES) or "ipsec"))
+    passes = str(loaded.meant(node, Meaning.PASSES) or "ipsec")
+    what = None if place.requests and passes == REGISTRATIONS else _PASSES.get(passes)
     return GUARDS.format(node=node, what=what) if crosses and what else ""
 
 
-def _arrow(headers: Sequence[str]) -> str:
-    text = "data"
+def _arrow(headers: Sequence[str], text: str) -> str:
     for header in reversed(headers):
         text = f"{header}[{text}]"
     return f"=={text}==>" if ESP in headers else f"--{text}-->"

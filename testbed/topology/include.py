@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from difflib import get_close_matches
-from pathlib import Path
+from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from testbed.data import data_dir
@@ -23,26 +23,31 @@ from testbed.errors import Source, TestbedError, TopologyError, raise_errors
 MAX_BYTES: Final = 1 << 20
 """What the files of one topology may hold together; the largest that comes with the product has 30 kB."""
 
+_ALIKE: Final = 0.75
+"""The similarity (0 to 1) of names from which on a file may have been meant."""
+
 MAX_DEPTH: Final = 16
 """How deep files may include each other."""
 
 _Document = tuple[dict[str, Any], Marks]
 
 
-def read_document(file: Path, shown: str, known: Collection[str] = ()) -> _Document:
+def read_document(file: Path, shown: str, known: Collection[str] = (), *, stored: bool = False) -> _Document:
     """Read a topology file with everything it includes; `shown` is what errors call it.
 
     `known` are the keys of which each file has one at least, as for `load_document`. Each value's mark
-    is in the file it was written in. Raises `TopologyError`, or an `ErrorGroup`.
+    is in the file it was written in. A `stored` file is one that evidence has, written out and of anybody's
+    making: it includes nothing. Raises `TopologyError`, or an `ErrorGroup`.
     """
-    return _Files(known).read(file, shown, ())
+    return _Files(known, stored).read(file, shown, ())
 
 
 class _Files:
     """The files read so far, each once."""
 
-    def __init__(self, known: Collection[str]) -> None:
+    def __init__(self, known: Collection[str], stored: bool) -> None:
         self._known = known
+        self._stored = stored
         self._read: dict[Path, _Document] = {}
         self._bytes = 0
 
@@ -56,6 +61,12 @@ class _Files:
     def _with_included(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
         self._count(file, shown)
         own, own_marks = load_document(file, shown, self._known)
+        if self._stored and "include" in own:
+            raise TopologyError(
+                "include: the topologies of evidence are written out, and include nothing",
+                hint="the evidence was edited: copy it again from where it was written",
+                source=own_marks.value(("include",)),
+            )
         entries = own.pop("include", [])
         if not isinstance(entries, list):
             hint = f"write [{entries}]" if isinstance(entries, str) else None
@@ -95,8 +106,8 @@ class _Files:
             found = data_dir("topologies") / entry
             name = str(found)
         if not _is_file(found):
-            near = get_close_matches(entry, _fragments(file.parent), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "paths are relative to the file that includes them"
+            near = _nearest(entry, _fragments(file.parent))
+            hint = f"did you mean {near}?" if near else "paths are relative to the file that includes them"
             raise TopologyError(f"include[{index}]: no file {entry}", hint=hint, source=marks.value(where))
         if len(above) > MAX_DEPTH:
             message = f"include[{index}]: expected files to include each other at most {MAX_DEPTH} deep"
@@ -116,6 +127,16 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name longer than any file's
         return False
+
+
+def _nearest(entry: str, files: list[str]) -> str | None:
+    """The file whose name is most like an entry's, folder and suffix apart; None where none is much alike."""
+    stems: dict[str, list[str]] = {}
+    for file in files:
+        stems.setdefault(PurePosixPath(file).stem.lower(), []).append(file)
+    stem = PurePosixPath(entry).stem.lower()
+    alike = [file for one in get_close_matches(stem, stems, n=1, cutoff=_ALIKE) for file in stems[one]]
+    return max(alike, key=lambda file: SequenceMatcher(None, entry, file).ratio(), default=None)
 
 
 def _fragments(beside: Path) -> list[str]:

@@ -58,16 +58,22 @@ def find_topology(ref: str) -> Path:
     raise UsageError(f"no topology called {ref}", hint=f"{hint} (a file of your own: ./{ref}.yaml)")
 
 
-def load_topology(ref: str, *, sets: Sequence[str] = (), templates: Path | None = None) -> LoadedTopology:
+def load_topology(
+    ref: str, *, sets: Sequence[str] = (), templates: Path | None = None, stored: bool = False
+) -> LoadedTopology:
     """Read, write out, override, validate and check a topology.
 
-    `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`);
-    `templates` is the user's own template folder, whose roles override the built-in ones. Every error
-    of a stage is raised at once: a single one as it is, several as an `ErrorGroup`.
+    `ref` is a built-in name or a path; `sets` are `--set` texts (`network.internet.delay=40ms`); `templates`
+    is the user's own template folder, whose roles override the built-in ones. With `stored` it is the file of
+    an evidence folder, which includes no other. Every error of a stage is raised at once: a single one as it
+    is, several as an `ErrorGroup`.
     """
     path = find_topology(ref)
     data, marks = read_document(
-        path, ref if ref not in builtin_topologies() else str(path), tuple(TopologyFile.model_fields)
+        path,
+        ref if ref not in builtin_topologies() else str(path),
+        tuple(TopologyFile.model_fields),
+        stored=stored,
     )
     changes = Sets.read(data, sets)
     filters = expand(data, marks, changes.choices)

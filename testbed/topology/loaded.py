@@ -13,7 +13,7 @@ from testbed.document.write import document_text
 from testbed.errors import Source
 from testbed.topology.cast import Cast
 from testbed.topology.images import role_images
-from testbed.topology.model import Node, OptionScalar, Topology
+from testbed.topology.model import Network, Node, OptionScalar, Topology
 from testbed.topology.origins import Origins
 from testbed.topology.overrides import target
 
@@ -50,6 +50,11 @@ class LoadedTopology(Cast):
     def nodes(self) -> Mapping[str, Node]:
         """Every node by name."""
         return self.topology.nodes
+
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """Every network by name."""
+        return self.topology.networks
 
     def node(self, name: str) -> Node:
         """One node of the topology."""

@@ -293,6 +293,20 @@ def role_files(templates: Path | None = None) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted((folder / "roles").glob("*.yaml"))}
 
 
+def manifests(roles: Mapping[str, Role], files: Mapping[str, Path]) -> dict[str, Path]:
+    """The manifests among `files` that are needed to read topologies with these roles: theirs, and those of
+    the roles that they act as.
+    """
+    found: dict[str, Path] = {}
+    left = list(roles)
+    while left:
+        name = left.pop()
+        if name in files and name not in found:
+            found[name] = files[name]
+            left += (roles.get(name) or load_role(files[name])).acts_as
+    return found
+
+
 def load_role(file: Path, files: Mapping[str, Path] | None = None) -> Role:
     """Read one manifest; raises `TopologyError` (or `ErrorGroup`) that points into it.
 

@@ -1,9 +1,12 @@
-"""Verification of claims, for the tests of claims and of sabotage, and a container to try things in."""
+"""Verification of claims, for the tests of claims and of sabotage, labs to share, and a bare container."""
 
+import os
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import uuid4
 
+import namespaces
 import pytest
 from claims_world import CLAIMS, scenario
 from mobileip_world import World, topology
@@ -18,6 +21,7 @@ from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs
 from testbed.lab.state import find_lab
 from testbed.lab.up import bring_up
+from testbed.render.lab import REDACTED, render_lab
 from testbed.topology.load import load_topology
 
 JOBS = 4  # labs at once: most of what they do is waiting
@@ -27,12 +31,11 @@ JOBS = 4  # labs at once: most of what they do is waiting
 def verify(engine, node_image, tmp_path_factory):
     """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
 
-    def run(ref, claims=(), sets=(), existing=None):
+    def run(ref, claims=(), sets=(), existing=None, keys=False):
         chosen = choose_claims(load_topology(str(ref), sets=sets), claims)
         folder = tmp_path_factory.mktemp("evidence")
-        verification = Verification(
-            engine, node_image, choose_pool(), Evidence(folder), jobs=2, existing=existing
-        )
+        evidence = Evidence(folder, keys=keys)
+        verification = Verification(engine, node_image, choose_pool(), evidence, jobs=2, existing=existing)
         return verification.verify(chosen, share_labs(plan_stages([chosen]), 2)), folder
 
     return run
@@ -88,6 +91,25 @@ def sabotaged(sabotage, prefix, folder):
     )
 
 
+@pytest.fixture(scope="session")
+def shared_lab(engine, node_image):
+    """Brings up a lab of a topology with changes: the one that another file left, where there is one.
+
+    `up` makes it what is asked for; where the mobile node is, the tests of a file have to say.
+    """
+    labs = {}
+
+    def up(topology, *sets):
+        name = labs.setdefault(topology, f"test-{uuid4().hex[:8]}")
+        loaded = load_topology(topology, sets=sets)
+        bring_up(engine, loaded, lab=name, image=node_image, pool=choose_pool())
+        return find_lab(engine, name)
+
+    yield up
+    for name in labs.values():
+        remove_labs(engine, name)
+
+
 @pytest.fixture(scope="module")
 def bare_node(engine, node_image):
     """A container of the node image with loopback alone; its id."""
@@ -103,8 +125,14 @@ def bare_node(engine, node_image):
 
 
 @pytest.fixture(scope="module")
-def nodes(engine, node_image):
-    """A lab without daemons, which all tests of a file use; its containers by node."""
+def nodes(request, engine):
+    """Nodes without daemons, for all tests of a file: a lab's, or namespaces where there is no engine."""
+    if root := os.environ.get(namespaces.ROOT):
+        rendered = render_lab(topology(), lab="test", secrets=REDACTED)
+        with namespaces.nodes(rendered, Path(root)) as made:
+            yield made
+        return
+    node_image = request.getfixturevalue("node_image")
     lab = f"test-{uuid4().hex[:8]}"
     try:
         bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())

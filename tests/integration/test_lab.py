@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from command_line import command, data
+from node_programs import execute
 
 from testbed.engine import names
 from testbed.engine.docker import DockerEngine
@@ -31,13 +33,6 @@ def cli(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([*CLI, *arguments], input=stdin, capture_output=True, text=True, timeout=120)
 
 
-def data(*arguments: str) -> dict[str, Any]:
-    done = cli(*arguments, "-o", "json")
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def left_of(engine: DockerEngine, lab: str) -> list[str]:
     labels = {names.LAB: lab}
     return [each.name for each in (*engine.containers(labels), *engine.networks(labels))]
@@ -48,18 +43,14 @@ def name(engine: DockerEngine) -> Iterator[str]:
     """A name for a lab that is gone afterwards."""
     name = f"test-{uuid4().hex[:8]}"
     yield name
-    remove_labs(engine, name)
+    if left_of(engine, name):  # else the test has waited until nothing more could show up
+        remove_labs(engine, name)
 
 
 @pytest.fixture(scope="module")
-def lab(engine: DockerEngine, node_image: str) -> Iterator[ActualLab]:
+def lab(shared_lab: Callable[..., ActualLab]) -> ActualLab:
     """Scenario 2.1, up."""
-    name = f"test-{uuid4().hex[:8]}"
-    try:
-        bring_up(engine, load_topology("scenario-2.1"), lab=name, image=node_image, pool=choose_pool())
-        yield find_lab(engine, name)
-    finally:
-        remove_labs(engine, name)
+    return shared_lab("scenario-2.1")
 
 
 def test_the_mobile_node_is_registered_through_the_gateway(engine: DockerEngine, lab: ActualLab) -> None:
@@ -81,15 +72,19 @@ def test_commands_in_nodes(lab: ActualLab) -> None:
     assert (shell.stdout, shell.returncode) == ("gw\n", 3)
 
 
-def test_an_interrupted_command_ends_in_the_node_too(lab: ActualLab) -> None:
-    command = [*CLI, "exec", lab.name, "mn", "--", "ping", "-i", "0.2", "gw"]
-    ping = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_an_interrupted_command_ends_in_the_node_too(engine: DockerEngine, lab: ActualLab) -> None:
+    ping = subprocess.Popen(
+        [*CLI, "exec", lab.name, "mn", "--", "ping", "-i", "0.2", "gw"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert ping.stdout is not None and "PING" in ping.stdout.readline()
     ping.send_signal(signal.SIGINT)
     out, _ = ping.communicate(timeout=20)
     assert ping.returncode == 130
     assert "packets transmitted" in out
-    assert cli("exec", lab.name, "mn", "--", "pgrep", "-x", "ping").returncode == 1
+    assert execute(engine, lab.nodes["mn"].id, "pgrep", "-x", "ping").returncode == 1
 
 
 def test_status_and_logs(lab: ActualLab) -> None:
@@ -100,7 +95,7 @@ def test_status_and_logs(lab: ActualLab) -> None:
     assert status["backends"]["mn"]["mobile-node"]
     assert status["nodes"]["gw"]["links"] == {"internet": "203.0.113.2/32", "backbone": "10.0.0.1/24"}
     assert lab.name in [each["lab"] for each in data("status")["labs"]]
-    logs = cli("logs", lab.name, "mn", "gw", "-o", "json")
+    logs = command("logs", lab.name, "mn", "gw", "-o", "json")
     lines = [json.loads(line) for line in logs.stdout.splitlines()]
     assert {line["node"] for line in lines} == {"mn", "gw"}
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
@@ -113,7 +108,7 @@ def test_moving_about(lab: ActualLab) -> None:
         assert (moved["network"], moved["state"]) == (network, state), moved
         reached = [ms for ms in moved["timeline"].values() if ms is not None]
         assert reached == sorted(reached) and moved["timeline"]["data"] is not None, moved
-    wrong = cli("move", lab.name, "mn", "airprt")
+    wrong = command("move", lab.name, "mn", "airprt")
     assert wrong.returncode == 2 and "did you mean airport?" in wrong.stderr
 
 
@@ -130,10 +125,10 @@ def test_up_again_is_a_no_op(engine: DockerEngine, lab: ActualLab, node_image: s
 def test_two_labs_side_by_side(engine: DockerEngine, lab: ActualLab, node_image: str, name: str) -> None:
     bring_up(engine, load_topology("scenario-2.1"), lab=name, image=node_image, pool=choose_pool())
     assert data("move", lab.name, "mn", "hotel")["state"] == "registered"
-    for each in (lab.name, name):
-        ping = cli("exec", each, "mn", "--", "ping", "-c", "3", "-i", "0.2", "cn")
+    for each in (lab, find_lab(engine, name)):
+        ping = execute(engine, each.nodes["mn"].id, "ping", "-c", "3", "-i", "0.2", "cn")
         assert " 0% packet loss" in ping.stdout, ping
-    done = cli("down", name)
+    done = command("down", name)
     assert done.returncode == 0 and left_of(engine, name) == []
     assert find_lab(engine, lab.name).nodes.keys() == lab.nodes.keys()
 
@@ -152,7 +147,7 @@ def test_a_daemon_that_cannot_start_is_told_with_its_words(name: str, tmp_path: 
         "networks:\n  lan: {subnet: 10.0.0.0/24, domain: internet}\n"
         "nodes:\n  a: {roles: [broken], links: {lan: 10.0.0.1}}\n"
     )
-    done = cli("up", str(topology), "--name", name, "--templates", str(tmp_path))
+    done = command("up", str(topology), "--name", name, "--templates", str(tmp_path))
     assert done.returncode == 1, done
     assert "service oops of node a ended (exit code 9)" in done.stderr
     assert "out of paper" in done.stderr and f"testbed down {name}" in done.stderr
@@ -163,8 +158,9 @@ def test_a_daemon_that_cannot_start_is_told_with_its_words(name: str, tmp_path: 
 
 
 def start_up(name: str) -> subprocess.Popen[str]:
-    command = [*CLI, "up", "plain-mip", "--name", name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*CLI, "up", "plain-mip", "--name", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.parametrize("attempt", range(3))
@@ -175,7 +171,7 @@ def test_killed_at_a_random_moment_down_leaves_nothing(
     time.sleep(random.uniform(0.3, 4.0))
     up.kill()
     up.communicate()
-    done = cli("down", name, "--if-exists")
+    done = command("down", name, "--if-exists")
     assert done.returncode == 0, done.stderr
     assert left_of(engine, name) == []
 

@@ -7,119 +7,130 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import docker
 import pytest
+from command_line import command
+from node_programs import execute
 
 from testbed.engine.docker import DockerEngine
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
+from testbed.lab.move import move
+from testbed.lab.state import ActualLab, find_lab
 
 CLI = [sys.executable, "-c", "import sys; from testbed.cli import main; sys.exit(main())"]
-
-
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, timeout=120)
+Inside = Callable[[str, str], str]
 
 
 def up(lab: str, *options: str) -> tuple[dict[str, Any], str]:
-    done = cli("up", "plain-mip", "--name", lab, "-o", "json", *options)
+    done = command("up", "plain-mip", "--name", lab, "-o", "json", *options)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
 
-def inside(lab: str, node: str, command: str) -> str:
-    done = cli("exec", lab, node, "--", "sh", "-c", command)
-    assert done.returncode == 0, done
-    return done.stdout
+@pytest.fixture
+def inside(engine: DockerEngine, lab: str) -> Inside:
+    """Runs a shell command in a node of the lab; what it printed."""
+
+    def run(node: str, script: str) -> str:
+        done = execute(engine, find_lab(engine, lab).nodes[node].id, "sh", "-c", script)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    return run
 
 
-def fastest(lab: str, options: str = "-c 3 -i 0.02") -> float:
+def fastest(inside: Inside, options: str = "-c 3 -i 0.02") -> float:
     """The shortest of some round trips across the hub, in ms."""
-    said = inside(lab, "hotel-router", f"ping -n -q {options} ha || true")
+    said = inside("hotel-router", f"ping -n -q {options} ha || true")
     found = re.search(r"min/avg/max/mdev = ([\d.]+)/", said)
     assert found
     return float(found[1])
 
 
 @pytest.fixture(scope="module")
-def lab(engine: DockerEngine, node_image: str) -> Iterator[str]:
+def lab(engine: DockerEngine, shared_lab: Callable[..., ActualLab]) -> str:
     """Plain Mobile IP, up; the mobile node is registered through the hotspot's foreign agent."""
-    name = f"test-{uuid4().hex[:8]}"
-    try:
-        up(name)
-        yield name
-    finally:
-        remove_labs(engine, name)
+    lab = shared_lab("plain-mip")
+    *_, settled = move(engine, lab, "mn", "hotspot")
+    assert settled["state"] == "registered", settled
+    return lab.name
 
 
 BREAKS = {
-    "link": ("ha", "ip link set home down", "ha: lost link home up"),
-    "interface": ("ha", "ip link delete internet", "ha: lost address 203.0.113.40/32 on internet"),
-    "route": ("fa-hotspot", "ip route delete default", "fa-hotspot: lost route default via 203.0.113.1"),
-    "address": ("cn", "ip address add 192.0.2.99/24 dev home", "cn: added address 192.0.2.99/24 on home"),
-    "rules": ("core", "nft flush ruleset", "core: lost nftables"),
-    "service": ("ha", "sv down /etc/testbed/services/home-agent", "ha: starting home-agent again"),
-    "paused": ("ha", "sv pause /etc/testbed/services/home-agent", "ha: starting home-agent again"),
+    "links, routes, addresses and rules": [
+        ("ha", "ip link set home down", "lost link home up"),
+        ("ha", "ip link delete internet", "lost address 203.0.113.40/32 on internet"),
+        ("fa-hotspot", "ip route delete default", "lost route default via 203.0.113.1"),
+        ("cn", "ip address add 192.0.2.99/24 dev home", "added address 192.0.2.99/24 on home"),
+        ("core", "nft flush ruleset", "lost nftables"),
+    ],
+    "a service that is stopped": [
+        ("ha", "sv down /etc/testbed/services/home-agent", "starting home-agent again")
+    ],
+    "a service that is paused": [
+        ("ha", "sv pause /etc/testbed/services/home-agent", "starting home-agent again")
+    ],
 }
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_what_is_broken_is_said_and_mended(lab: str, what: str) -> None:
-    node, command, said = BREAKS[what]
-    inside(lab, node, command)
+def test_what_is_broken_is_said_and_mended(lab: str, inside: Inside, what: str) -> None:
+    for node, script, _ in BREAKS[what]:
+        inside(node, script)
     state, progress = up(lab)
-    assert said in progress
+    for node, _, said in BREAKS[what]:
+        assert re.search(rf"^ *{node}: .*{re.escape(said)}", progress, re.MULTILINE), progress
     assert state["no_data"] == {} and state["nodes"]["mn"]["services"]["roam"]["state"] == "registered"
-    assert " 0% packet loss" in inside(lab, "mn", "ping -n -c 2 -i 0.2 cn")
+    assert " 0% packet loss" in inside("mn", "ping -n -c 2 -i 0.2 cn")
     again, progress = up(lab)
     assert (again["created"], again["mended"]) == (0, 0), progress
 
 
 @pytest.mark.parametrize("end", ["kill", "remove", "pause"])
 def test_a_home_agent_without_bindings_is_not_ready_before_it_has_them(
-    engine: DockerEngine, lab: str, end: str
+    engine: DockerEngine, lab: str, inside: Inside, end: str
 ) -> None:
     agent = find_lab(engine, lab).nodes["ha"].id
     getattr(docker.from_env().containers.get(agent), end)(**({"force": True} if end == "remove" else {}))
     state, progress = up(lab)
     assert "ha: missing" in progress if end == "remove" else "ha: does not run" in progress
     assert state["no_data"] == {}
-    assert " 0% packet loss" in inside(lab, "mn", "ping -n -c 2 -i 0.2 cn")
+    assert " 0% packet loss" in inside("mn", "ping -n -c 2 -i 0.2 cn")
 
 
-def test_another_delay_holds_at_once_and_no_packet_goes_past_it(engine: DockerEngine, lab: str) -> None:
+def test_another_delay_holds_at_once_and_no_packet_goes_past_it(
+    engine: DockerEngine, lab: str, inside: Inside
+) -> None:
     nodes = {name: each.id for name, each in find_lab(engine, lab).nodes.items()}
     for delay in (31, 7, 53):
         _, progress = up(lab, "--set", f"network.internet.delay={delay}ms")
         assert "network.internet.delay" in progress and f"→ {delay}ms" in progress
-        assert fastest(lab) >= 2 * delay
+        assert fastest(inside) >= 2 * delay
     assert {name: each.id for name, each in find_lab(engine, lab).nodes.items()} == nodes
 
 
-def test_set_holds_at_once_and_up_keeps_it_until_it_is_reset(lab: str) -> None:
-    assert cli("set", lab, "network.internet.delay=23ms").returncode == 0
-    assert fastest(lab) >= 46
+def test_set_holds_at_once_and_up_keeps_it_until_it_is_reset(lab: str, inside: Inside) -> None:
+    assert command("set", lab, "network.internet.delay=23ms").returncode == 0
+    assert fastest(inside) >= 46
     up(lab)
-    assert fastest(lab) >= 46
+    assert fastest(inside) >= 46
     up(lab, "--reset")
-    assert 20 <= fastest(lab, "-c 20 -i 0.02") < 46
+    assert 20 <= fastest(inside, "-c 20 -i 0.02") < 46
 
 
-def test_a_network_without_hub_needs_netem(engine: DockerEngine, lab: str) -> None:
-    done = cli("set", lab, "network.home.delay=5ms")
+def test_a_network_without_hub_needs_netem(lab: str) -> None:
+    done = command("set", lab, "network.home.delay=5ms")
     if done.returncode == 0:
-        assert "netem on home" in cli("status", lab).stdout
-        assert cli("set", lab, "network.home.delay=0").returncode == 0
+        assert "netem on home" in command("status", lab).stdout
+        assert command("set", lab, "network.home.delay=0").returncode == 0
     else:
         assert done.returncode == 3
         assert "home has no hub" in done.stderr and "networks with a hub need none: internet" in done.stderr
 
 
-def test_while_the_relay_is_dead_nothing_crosses_the_hub_undelayed(lab: str) -> None:
+def test_while_the_relay_is_dead_nothing_crosses_the_hub_undelayed(lab: str, inside: Inside) -> None:
     ping = subprocess.Popen(
         [*CLI, "exec", lab, "hotel-router", "--", "ping", "-n", "-i", "0.01", "-w", "3", "ha"],
         stdout=subprocess.PIPE,
@@ -127,6 +138,6 @@ def test_while_the_relay_is_dead_nothing_crosses_the_hub_undelayed(lab: str) -> 
     )
     assert ping.stdout is not None and "PING" in ping.stdout.readline()
     time.sleep(0.5)  # some packets before; nothing depends on how many
-    inside(lab, "core", "sv kill /etc/testbed/services/relay")
+    inside("core", "sv kill /etc/testbed/services/relay")
     times = [float(each) for each in re.findall(r"time=([\d.]+)", ping.communicate(timeout=60)[0])]
     assert times and min(times) >= 20

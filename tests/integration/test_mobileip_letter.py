@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from mobileip_world import CARE_OF_FA, CARE_OF_HOTEL, CN, CONFIG, FA, HOME_ADDRESS, HOME_AGENT, World
+from mobileip_world import CARE_OF_FA, CARE_OF_HOTEL, CN, CONFIG, FA, HOME_ADDRESS, HOME_AGENT, PLACES, World
 
 AT_HOTSPOT = "198.51.100.9"
 EVERYBODY = ("255.255.255.255", "192.0.2.255")
@@ -43,12 +43,12 @@ PING = FRAME + textwrap.dedent("""
     frame(interface, to, sender, 0x800, header(source, destination, 1, len(echo)) + echo)
     """)
 REQUEST = FRAME + textwrap.dedent("""
-    interface, to, destination = sys.argv[1:]
+    interface, to, destination, source, check = [*sys.argv[1:], "0.0.0.0", "0"][:5]
     home_agent, care_of = socket.inet_aton("203.0.113.2"), socket.inet_aton("203.0.113.6")
     request = bytes((1, 0, 0, 100)) + bytes(4) + home_agent + care_of
     request += bytes(range(8)) + bytes((32, 20)) + (256).to_bytes(4, "big") + bytes(16)
-    udp = struct.pack("!HHHH", 5434, 434, 8 + len(request), 0) + request
-    frame(interface, to, "own", 0x800, header("0.0.0.0", destination, 17, len(udp)) + udp)
+    udp = struct.pack("!HHHH", 5434, 434, 8 + len(request), int(check)) + request
+    frame(interface, to, "own", 0x800, header(source, destination, 17, len(udp)) + udp)
     """)
 ANNOUNCE = textwrap.dedent("""
     import socket, sys
@@ -202,6 +202,23 @@ def test_a_request_from_nowhere_to_the_agents_own_address_is_answered(world: Wor
     world.end_captures()
     replies = fields(capture, "mip.type == 3", "mip.code", "ip.src", "ip.dst", "udp.dstport", "eth.dst")
     assert replies == [["96", FA, "255.255.255.255", "5434", link_address(world, "mn", "hotspot")]]
+
+
+@pytest.mark.parametrize("role", ["foreign-agent", "home-agent"])
+def test_a_wrong_udp_checksum_is_a_reason_to_discard(world: World, role: str) -> None:
+    """§3.1, §3.7.2.1, §3.8.2.1; a checksum of 0 is none at all."""
+    (agent,) = world.start(role)
+    asking, link, address, there = {
+        "foreign-agent": ("mn", "hotspot", FA, AT_HOTSPOT),
+        "home-agent": ("cn", "home", "192.0.2.1", CN),
+    }[role]
+    if role == "foreign-agent":
+        world.only_up("hotspot")
+    to = link_address(world, PLACES[role], link)
+    python(world, asking, REQUEST, link, to, address, there, "4660")
+    python(world, asking, REQUEST, link, to, address, there, "0")
+    assert agent.program.until(lambda: agent.ask("state")["counters"]["requests-received"] > 0)
+    assert agent.ask("state")["counters"]["requests-received"] == 1
 
 
 def test_only_a_visitors_link_address_may_use_its_reverse_tunnel(world: World) -> None:

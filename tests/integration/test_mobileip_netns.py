@@ -496,24 +496,27 @@ ATTACH = textwrap.dedent("""
     lines = s.makefile()
     def do(op, until, **fields):
         s.sendall(json.dumps({"op": op, **fields}).encode() + b"\\n")
-        while json.loads(lines.readline()).get("event") != until:
-            pass
+        events = []
+        while until not in events:
+            events.append(json.loads(lines.readline()).get("event"))
+        return events
     s.sendall(b'{"op": "subscribe"}\\n')
-    for _ in range(10):
+    for _ in range(20):
         begin = time.monotonic()
-        do("attach", "registered", interface="hotel", care_of=sys.argv[2])
-        print(time.monotonic() - begin)
+        events = do("attach", "registered", interface="hotel", care_of=sys.argv[2])
+        print(events.count("request-sent"), time.monotonic() - begin)
         do("detach", "detached")
     """)
 
 
 def test_the_daemon_reacts_at_once(world: World) -> None:
+    """No registration waits for a timer: one would keep each of them waiting, a busy machine does not."""
     _, mn = world.start("home-agent", "mobile-node")
     world.to_hotel()
-    took = [
-        float(line) for line in world.run("mn", "python3", "-c", ATTACH, mn.socket, CARE_OF_HOTEL).split()
-    ]
-    assert sorted(took)[len(took) // 2] < 0.030, took
+    shown = world.run("mn", "python3", "-c", ATTACH, mn.socket, CARE_OF_HOTEL)
+    requests, took = zip(*(line.split() for line in shown.splitlines()), strict=True)
+    assert set(requests) == {"1"}, shown
+    assert min(map(float, took)) < 0.030, shown
 
 
 def test_events_reach_subscribers(world: World) -> None:

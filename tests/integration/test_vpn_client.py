@@ -8,14 +8,10 @@ import pytest
 from testbed.claim.steps import Step
 from testbed.experiment.claims.perform import Performer, set_service, settle
 from testbed.lab.access import LabAccess
-from testbed.lab.addresses import choose_pool
 from testbed.lab.captures import Captures
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
+from testbed.packet.taps import match_taps
 from testbed.topology.load import load_topology
 
-NAME = "test-vpn-client"
 MONITOR = 3.0
 CLEAR = "ip and dst net 10.0.0.0/8 and not dst host 10.0.1.100"
 MISROUTE = """\
@@ -30,18 +26,14 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def lab(engine, node_image):
+def lab(engine, shared_lab):
     sets = ["option.stack=mip-in-ipsec", "option.attach=hotel", f"node.mn.monitor={MONITOR:g}s"]
-    loaded = load_topology("scenario-2.1", sets=sets)
-    try:
-        bring_up(engine, loaded, lab=NAME, image=node_image, pool=choose_pool())
-        actual = find_lab(engine, NAME)
-        access = LabAccess(engine, NAME, loaded, {node: each.id for node, each in actual.nodes.items()})
-        access.open()
-        yield access
-        access.stop()
-    finally:
-        remove_labs(engine, NAME)
+    lab = shared_lab("scenario-2.1", *sets)
+    containers = {node: each.id for node, each in lab.nodes.items()}
+    access = LabAccess(engine, lab.name, load_topology("scenario-2.1", sets=sets), containers)
+    access.open()
+    yield access
+    access.stop()
 
 
 @contextmanager
@@ -65,6 +57,11 @@ def dead(lab, *services):
             set_service(lab, "mn", name, "up")
 
 
+def matched(captures, tap, expression):
+    (found,) = match_taps(captures.look([tap]), expression, {})
+    return found
+
+
 def dropped(lab):
     rules = lab.shell("mn", "nft list chain inet vpn-client output").text
     return sum(map(int, re.findall(r"counter packets (\d+) bytes \d+ drop", rules)))
@@ -82,7 +79,7 @@ def test_outside_nothing_leaves_in_clear(lab, failed):
         finally:
             lab.shell("mn", REROUTE)
     assert dropped(lab) - before >= 5  # it did try; the home address goes with the Mobile IP daemon
-    assert captures.match("mn/hotel", CLEAR).packets == ()
+    assert matched(captures, "mn/hotel", CLEAR).packets == ()
 
 
 def test_without_the_rules_it_would(lab):
@@ -92,7 +89,7 @@ def test_without_the_rules_it_would(lab):
             lab.shell("mn", "nft delete table inet vpn-client\n" + MISROUTE + PING, within=30)
         finally:
             lab.shell("mn", "nft -f /etc/nftables.d/vpn-client.nft\n" + REROUTE)
-    assert len(captures.match("mn/hotel", CLEAR).packets) >= 10
+    assert len(matched(captures, "mn/hotel", CLEAR).packets) >= 10
 
 
 def test_with_nobody_left_to_notice_the_kernel_ends_it_in_time(lab):
@@ -107,6 +104,6 @@ def test_with_nobody_left_to_notice_the_kernel_ends_it_in_time(lab):
                 lab.shell("mn", "sleep 6", within=30)
     finally:
         performer.undo()
-    granted = captures.match("mn/campus", "udp src port 434 and udp[8] = 3").times
-    clear = captures.match("mn/hotel", CLEAR).times
+    granted = matched(captures, "mn/campus", "udp src port 434 and udp[8] = 3").times
+    clear = matched(captures, "mn/hotel", CLEAR).times
     assert clear and max(clear) < max(granted) + MONITOR

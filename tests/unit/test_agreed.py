@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from testbed import agreed
-from testbed.claim.steps import Move
+from testbed.claim.steps.move import Move
 from testbed.data import data_dir
 from testbed.node.relay import relay_toml
 from testbed.node.roam import roam_toml

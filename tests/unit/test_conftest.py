@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).parents[1] / "conftest.py"
+TESTS = Path(__file__).parents[1]
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 ITSELF = """
 import pytest
@@ -78,7 +78,8 @@ FILES = {"itself": ITSELF, "module": MODULE, "kernel": KERNEL, "programs": PROGR
 def run(request, tmp_path_factory):
     """Run those tests below this conftest in a pytest of their own: whether with CI, and what it said."""
     folder = tmp_path_factory.mktemp("tests")
-    (folder / "conftest.py").write_text(CONFTEST.read_text())
+    for name in ("conftest.py", "namespaces.py"):
+        (folder / name).write_text((TESTS / name).read_text())
     (folder / "pyproject.toml").write_text(PYPROJECT.read_text())
     for name, text in FILES.items():
         (folder / f"test_{name}.py").write_text(text)

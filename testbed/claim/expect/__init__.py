@@ -7,15 +7,14 @@ Every file of this folder is read; `Expectation` has a key for each word that is
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
 
 from testbed.claim.names import Fail, Known, check_part
 from testbed.claim.seen import Seen
+from testbed.claim.words import words_in
 from testbed.document.marks import Path
 from testbed.document.part import Part
 from testbed.document.values import Duration, Expected, format_duration
@@ -70,17 +69,7 @@ class _Expectation(Part):
         self.part.check(here, known, fail)
 
 
-def _words(kind: type[Seen] = Seen) -> Iterator[type[Seen]]:
-    for one in kind.__subclasses__():
-        if "word" in vars(one):
-            yield one
-        yield from _words(one)
-
-
-for _module in pkgutil.iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
-
-WORDS: tuple[type[Seen], ...] = tuple(sorted(_words(), key=lambda one: one.order))
+WORDS: tuple[type[Seen], ...] = words_in(__name__, __path__, Seen)
 """Every word, in the order of the vocabulary."""
 
 if TYPE_CHECKING:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import NodeName
 from testbed.claim.seen import LOGGED, SETTLING, Seen
@@ -14,12 +15,30 @@ from testbed.document.functions import Function
 from testbed.document.values import Prefix
 
 
+class _Binding(TypedDict):
+    home_address: NotRequired[str]
+    care_of_addresses: NotRequired[list[IPv4Address]]
+
+
+class _Bindings(TypedDict):
+    bindings: list[_Binding]
+
+
+class _Visitor(TypedDict):
+    home_address: NotRequired[str]
+
+
+class _Visitors(TypedDict):
+    visitors: list[_Visitor]
+
+
 class Binding(Seen):
     """What a home agent has in its binding list for the mobile node (RFC 5944 §1.6)."""
 
     word = "binding"
     title = "The home agent's binding list"
     order = 50
+    SEEN: ClassVar[Any] = _Bindings
     TOO_LITTLE: ClassVar[float | None] = SETTLING
     TOO_MUCH: ClassVar[float | None] = SETTLING  # it stays until the deregistration gets through
 
@@ -30,6 +49,11 @@ class Binding(Seen):
     care_of: Prefix | None = Field(
         default=None, alias="care-of", description="The prefix that its care-of address is in"
     )
+
+    @property
+    def of_registrations(self) -> bool:
+        """A registration makes it."""
+        return True
 
     @property
     def quiet(self) -> float:
@@ -62,10 +86,16 @@ class Visitor(Seen):
     word = "visitor"
     title = "The foreign agent's visitor list"
     order = 60
+    SEEN: ClassVar[Any] = _Visitors
     TOO_LITTLE: ClassVar[float | None] = SETTLING
 
     agent: NodeName = Field(description="The foreign agent")
     present: bool = Field(default=True, description="Whether it is there")
+
+    @property
+    def of_registrations(self) -> bool:
+        """A registration makes it."""
+        return True
 
     @property
     def quiet(self) -> float:

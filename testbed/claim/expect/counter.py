@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -22,16 +22,26 @@ class Counter(Counted):
     word = "counter"
     title = "A daemon's counter"
     order = 70
+    SEEN: ClassVar[Any] = dict[str, float]
 
     node: NodeName = Field(description="The node whose daemon counts")
     name: str = Field(
         min_length=1,
         description="The counter's name, as the daemon's state has it, such as requests-received",
     )
+    daemon: str | None = Field(
+        default=None, description="The daemon, where several daemons of the node have such a counter"
+    )
+
+    @property
+    def of_registrations(self) -> bool:
+        """Mobile IP daemons count registration messages."""
+        return True
 
     def phrase(self) -> str:
         """What is expected, as a line."""
-        return f"counter {self.name} of {self.node} grew by: {self.wanted}"
+        whose = f"{self.daemon} of {self.node}" if self.daemon else self.node
+        return f"counter {self.name} of {whose} grew by: {self.wanted}"
 
     def begin(self, lab: Looker) -> Any:
         """Take down what the daemon has counted before."""
@@ -42,27 +52,42 @@ class Counter(Counted):
         return self._counters(lab)
 
     def _counters(self, lab: Looker) -> Mapping[str, Any]:
-        daemon = next(iter(_daemons(lab.facts, self.node)), None)
-        if daemon is None:
+        """What the node's daemons have counted, each counter's name with its number.
+
+        A counter that several daemons have is there only where `daemon` says whose is meant.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        for daemon in self._daemons(lab.facts):
+            counters = lab.state(self.node, daemon).get("counters")
+            if not isinstance(counters, dict):
+                raise StepError(f"{daemon} of {self.node} reports no counters")
+            found[daemon] = counters
+        having = [daemon for daemon, counters in found.items() if self.name in counters]
+        if len(having) > 1:
+            raise StepError(
+                f"{' and '.join(having)} of {self.node} all count {self.name}: add `daemon: {having[0]}`"
+            )
+        return {name: number for counters in found.values() for name, number in counters.items()}
+
+    def _daemons(self, facts: Facts) -> list[str]:
+        """The daemons that may have the counter, by their control sockets."""
+        known = [str(service.control) for service in facts.reporting(self.node, "counters")]
+        if not known:
             raise StepError(f"{self.node} has no Mobile IP daemon to count")
-        counters = lab.state(self.node, daemon).get("counters")
-        if not isinstance(counters, dict):
-            raise StepError(f"{daemon} of {self.node} reports no counters")
-        return counters
+        if self.daemon not in (None, *known):
+            raise StepError(f"{self.node} has no daemon {self.daemon} that counts; it has {', '.join(known)}")
+        return [self.daemon] if self.daemon else known
 
     def judge(self, sight: Sight) -> Decision:
         """Compare with the beginning, unless the daemon has begun anew in between."""
         if self.name not in sight.seen:
             raise StepError(f"{self.node} has counted no {self.name}; it reports {', '.join(sight.seen)}")
-        daemons = _daemons(sight.facts, self.node)
+        if sight.began is None:
+            raise StepError(f"what {self.node} had counted before is not recorded")
+        daemons = self._daemons(sight.facts)
         if any(
             one.node == self.node and one.name == "ready" and one.source in daemons for one in sight.events
         ):
             raise StepError(f"a daemon of {self.node} was started anew, and counts from zero again")
         grown = sight.seen[self.name] - sight.began.get(self.name, 0)
         return Decision(self.allows(grown), f"grew by {grown}", grown > self.highest)
-
-
-def _daemons(facts: Facts, node: str) -> list[str]:
-    """The daemons of a node that count, by their control sockets."""
-    return [str(service.control) for service in facts.reporting(node, "counters")]

@@ -6,11 +6,23 @@ import re
 from typing import Any, ClassVar
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import NodeName, Several
 from testbed.claim.seen import Seen
 from testbed.claim.sight import Decision, Looker, Sight
 from testbed.errors import StepError
+
+
+class _Service(TypedDict):
+    name: str
+    state: str | None
+    pid: int | None
+
+
+class _Running(TypedDict):
+    container: str
+    services: list[_Service]
 
 
 class Daemons(Seen):
@@ -20,6 +32,7 @@ class Daemons(Seen):
     title = "Services that run on one node"
     order = 110
     TOO_LITTLE: ClassVar[float | None] = None
+    SEEN: ClassVar[Any] = _Running
 
     node: NodeName = Field(description="The node")
     running: Several = Field(min_length=1, description="The services that must be up, such as charon")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 
 from testbed.claim.names import NodeName
 from testbed.claim.seen import LOGGED, Counted
 from testbed.claim.sight import Decision, Sight
+
+_REGISTRATIONS: Final = {"request-sent", "reply", "registered", "registration-failed", "denied"}
+"""Events of Mobile IP daemons that report registration messages."""
 
 
 class Event(Counted):
@@ -26,6 +29,11 @@ class Event(Counted):
     having: dict[str, str | int | bool] = Field(
         default_factory=dict, description="Fields the event must have with these values"
     )
+
+    @property
+    def of_registrations(self) -> bool:
+        """Some events report registration messages."""
+        return self.name in _REGISTRATIONS
 
     @property
     def quiet(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import Fail, Known, NodeName, Short
 from testbed.claim.seen import LOGGED, SETTLING, Seen
@@ -14,12 +15,19 @@ from testbed.document.marks import Path
 from testbed.errors import did_you_mean
 
 
+class _State(TypedDict):
+    state: str | None
+    registered: bool | None
+    mode: str | None
+
+
 class MobileNodeState(Short, Seen):
     """Where the mobile node's Mobile IP daemon says it is."""
 
     word = "mobile-node"
     title = "The mobile node's own view"
     order = 80
+    SEEN: ClassVar[Any] = _State
     TOO_LITTLE: ClassVar[float | None] = SETTLING
 
     SHORT = "state"
@@ -90,7 +98,7 @@ class Heard(Short, Seen):
         times = sum(
             one.node == sight.mobile_node
             and one.name == "agent-advertisement"
-            and one.fields.get("agent") in addresses
+            and str(one.fields.get("agent")) in addresses
             for one in sight.events
         )
         if not times and sight.mobile_node in sight.ended:

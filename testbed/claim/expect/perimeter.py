@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, NotRequired, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from typing_extensions import TypedDict
 
 from testbed.claim.names import Fail, Known, NodeName
 from testbed.claim.seen import Count, Seen
@@ -14,6 +15,20 @@ from testbed.document.functions import Function
 from testbed.document.marks import Path
 from testbed.document.values import Expected
 from testbed.errors import StepError
+from testbed.packet.taps import Matched
+
+
+class _Knock(TypedDict):
+    spi: Annotated[str, Field(pattern="^([0-9a-f]{2}){8}$")]
+    answer: str | None
+
+
+_Sa = TypedDict("_Sa", {"remote-id": str | None, "state": str | None})
+
+
+class _Gateway(TypedDict):
+    ike: NotRequired[_Knock]
+    sas: NotRequired[list[_Sa]]
 
 
 def _gateways(facts: Facts) -> dict[str, str]:
@@ -25,13 +40,15 @@ class Perimeter(Seen):
     """What the outside finds of all VPN gateways of the topology: which of them answer IKE, and their SAs.
 
     Each gateway gets an IKE_SA_INIT request at its address on the link `outside`, which it declines. Silence
-    counts where the request was captured on the `outside` of a gateway or firewall and no answer was.
+    counts where the request was captured on the `outside` of a gateway or firewall and no answer was, and
+    where the captures there ran and lost nothing.
     At least one of `gateways` and `associations` says what is expected.
     """
 
     word = "perimeter"
     title = "The VPN gateways, seen from outside"
     order = 120
+    SEEN: ClassVar[Any] = dict[str, _Gateway]
 
     from_: NodeName = Field(alias="from", description="The node outside that asks")
     gateways: Count | None = Field(default=None, description="How many of the VPN gateways answer")
@@ -93,16 +110,19 @@ class Perimeter(Seen):
         gateways = _gateways(sight.facts)
         for name, address in gateways.items():
             words = [f"{name} ({address})"]
+            seen = sight.seen.get(name, {})
+            if (self.gateways and "ike" not in seen) or (self.associations and "sas" not in seen):
+                raise StepError(f"what was seen of {name} is not recorded")
             if self.gateways:
-                answer = sight.seen[name]["ike"]["answer"]
-                problem = None if answer else _unseen(sight, sight.seen[name]["ike"]["spi"])
+                answer = seen["ike"]["answer"]
+                problem = None if answer else _unseen(sight, seen["ike"]["spi"])
                 exposed += answer is not None
                 untold += problem is not None
                 words.append(f"answers {answer}" if answer else "does not answer")
                 words += [problem] if problem else []
             if self.associations:
                 # Of a peer that negotiated again the old SA stays for some seconds.
-                sas = sight.seen[name]["sas"]
+                sas = seen["sas"]
                 number = len({sa["remote-id"] for sa in sas if sa["state"] == "ESTABLISHED"})
                 peers += number
                 words.append(f"peers with an IKE SA: {number}")
@@ -143,14 +163,23 @@ def _associations(lab: Looker, gateway: str) -> list[dict[str, Any]]:
 def _unseen(sight: Sight, spi: str) -> str | None:
     """Why the silence of a gateway does not say that it is closed; None where it does.
 
-    The request has to have come as far as the border, and no answer may have been sent that was lost.
+    The request has to have come as far as the border, and no answer may have been sent that was lost. Only
+    captures that ran until then and lost nothing say that there was none.
     """
     taps = sight.facts.border()
+    requests, answers = (
+        sight.wires.match_all(taps, f"udp {direction} port 500") for direction in ("dst", "src")
+    )
 
-    def seen(expression: str) -> bool:
-        matches = sight.wires.match_all(taps, expression)
+    def seen(matches: list[Matched]) -> bool:
         return any(bytes.fromhex(spi) in packet for match in matches for packet in match.packets)
 
-    if not seen("udp dst port 500"):
+    if seen(answers):
+        return "but an answer was sent"
+    if not seen(requests):
         return f"but the request was not seen at {' nor '.join(taps)}"
-    return "but an answer was sent" if seen("udp src port 500") else None
+    dead = [match.tap for match in answers if not match.alive]
+    if dead:
+        return f"but the capture at {', '.join(dead)} had ended"
+    lossy = [match.tap for match in answers if match.dropped]
+    return f"but the capture at {', '.join(lossy)} lost packets" if lossy else None

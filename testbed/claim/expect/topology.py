@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import Changes
 from testbed.claim.seen import Seen
 from testbed.claim.sight import Decision, Looker, Sight
 
 
+class _Refusal(TypedDict):
+    refusal: str
+
+
 class _Changed(Seen):
     """The topology of the run, loaded with changes."""
 
     TOO_LITTLE: ClassVar[float | None] = None
+    SEEN: ClassVar[Any] = _Refusal
 
     set: Changes = Field(min_length=1, description="The changes, one or a list, as `--set` takes them")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal, NotRequired
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from testbed.claim.names import Short
-from testbed.claim.probe import ProbeReport
+from testbed.claim.probe import ProbeReport, ProbeRows
 from testbed.claim.seen import PATIENCE, Count, Seen
 from testbed.claim.sight import Decision, Looker, Sight
 from testbed.document.values import Duration, format_duration
@@ -25,6 +26,7 @@ class ProbeResult(Seen):
     word = "probe"
     title = "The running probe"
     order = 150
+    SEEN: ClassVar[Any] = ProbeRows | None
 
     lost: Count | None = Field(default=None, description="How many packets did not come back")
     outage: Duration | None = Field(default=None, description="No single outage was longer than this")
@@ -64,12 +66,27 @@ class ProbeResult(Seen):
         return Decision(held, str(report), self.silent is not None and longest < self.silent)
 
 
+class _Alive(TypedDict):
+    within: float
+    alive: Literal[True]
+    after: float
+    echoed: NotRequired[int]
+
+
+class _Broken(TypedDict):
+    within: float
+    alive: NotRequired[Literal[False]]
+    reason: NotRequired[str | None]
+    echoed: NotRequired[int]
+
+
 class SessionState(Short, Seen):
     """Whether the TCP session lives: data written now comes back within the bound (`within`, default 8s)."""
 
     word = "session"
     title = "The running TCP session"
     order = 160
+    SEEN: ClassVar[Any] = _Alive | _Broken | None
 
     SHORT = "state"
     state: Literal["alive", "broken"] = Field(description="Whether data comes back")

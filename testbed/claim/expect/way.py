@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
-from testbed.claim.echo import Path, answers, ping, source_address
+from testbed.claim.echo import Answers, Path, answers, ping, source_address
 from testbed.claim.names import NodeNames
 from testbed.claim.seen import Seen
 from testbed.claim.sight import Decision, Looker, Sight
@@ -23,6 +24,7 @@ class Reachable(Path, Seen):
     word = "reachable"
     title = "Echo requests are answered"
     order = 170
+    SEEN: ClassVar[Any] = Answers
 
     def phrase(self) -> str:
         """What is expected, as a line."""
@@ -43,6 +45,7 @@ class Unreachable(Path, Seen):
     word = "unreachable"
     title = "Echo requests are not answered"
     order = 180
+    SEEN: ClassVar[Any] = Answers
 
     @property
     def takes_long(self) -> bool:
@@ -67,12 +70,17 @@ def _source(path: Path) -> str:
     return f" (from {path.source})" if path.source else ""
 
 
+class _Hops(TypedDict):
+    hops: list[str]
+
+
 class Hops(Path, Seen):
     """The routers that a packet from a node to another passes, known by their answers to growing TTLs."""
 
     word = "hops"
     title = "Routers on the way"
     order = 190
+    SEEN: ClassVar[Any] = _Hops
 
     through: NodeNames = Field(default_factory=list, description="Nodes that must be on the way")
     not_through: NodeNames = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -95,6 +96,11 @@ class Packets(Wire):
         default="ip", min_length=1, description="Which packets: a pcap filter as tcpdump takes it"
     )
     contains: str | None = Field(default=None, min_length=1, description="A text found in the packet's bytes")
+
+    @property
+    def of_registrations(self) -> bool:
+        """They go to or come from the port of registrations (RFC 5944 §3)."""
+        return re.search(r"\bport 434\b", self.filter) is not None
 
     def phrase(self) -> str:
         """What is expected, as a line."""

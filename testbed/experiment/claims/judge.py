@@ -53,11 +53,12 @@ class Recording:
                 raise StepError(f"there is no capture at {name}")
             try:
                 frames = tuple(self.folder.frames(went.file))
+                linktype = self.folder.linktype(went.file)
             except CaptureError as error:
                 raise StepError(f"the capture at {name} cannot be read: {error.message}") from error
             if went.frames is not None and len(frames) != went.frames:
                 raise StepError(_missing(went.frames, name, frames))
-            self._taps[name] = TapFrames(name, frames, went.alive, went.dropped)
+            self._taps[name] = TapFrames(name, frames, went.alive, went.dropped, linktype)
         return self._taps[name]
 
 
@@ -151,21 +152,20 @@ def _findings(experiment: Experiment, recording: Recording) -> list[Finding]:
 
 def _finding(where: str, expectation: Expectation, recording: Recording) -> Finding | None:
     """None where the run ended before, with an error."""
-    look = recording.looks.get(where)
-    if look is not None:
-        begin = recording.looks.get(begin_of(where))
-        try:
-            decision = decide_look(
-                expectation,
-                look,
-                begin.seen if begin else None,
-                facts=recording.facts,
-                hosts=recording.hosts,
-                events=recording.folder.arrived,
-                tap=recording.tap,
-            )
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            decision = Decision(None, f"what was recorded at {where} is no sight of {expectation.word}")
+    look, begin = recording.looks.get(where), recording.looks.get(begin_of(where))
+    looked = [one for one in (look, begin) if one is not None and one.error is None]
+    if not all(expectation.part.is_sight(one.seen) for one in looked):
+        decision = Decision(None, f"what was recorded at {where} is no sight of {expectation.word}")
+    elif look is not None:
+        decision = decide_look(
+            expectation,
+            look,
+            begin.seen if begin else None,
+            facts=recording.facts,
+            hosts=recording.hosts,
+            events=recording.folder.arrived,
+            tap=recording.tap,
+        )
     elif recording.record.error is None:
         decision = Decision(None, "what was seen is not recorded")
     else:

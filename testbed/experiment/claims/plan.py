@@ -40,11 +40,22 @@ class Scenario:
     claims: Mapping[str, Claim]
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
+
+    rest: str
+    """Its name, networks, and all nodes but the mobile ones."""
+    mobile: str
+    """Its mobile nodes, and the options chosen."""
+
+
 @dataclass(slots=True)
 class Stage:
     """A lab in one configuration, and the runs that take place in it, in the order of the files."""
 
     topology: LoadedTopology
+    made: _Made
     runs: list[PlannedRun] = field(default_factory=list)
 
     @property
@@ -74,7 +85,7 @@ class PlannedLab:
             ]
             return min(cuts, key=lambda cut: max(lab.seconds for lab in cut))
         (stage,) = self.stages
-        first, second = Stage(stage.topology), Stage(stage.topology)
+        first, second = Stage(stage.topology, stage.made), Stage(stage.topology, stage.made)
         for run in stage.runs:
             min(first, second, key=lambda half: half.seconds).runs.append(run)
         return PlannedLab([first]), PlannedLab([second])
@@ -166,8 +177,8 @@ def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) ->
     Changes that the user asked for (`--set`) hold for the claims' own topology; what a run asks for comes
     after them. Raises every error at once, each at its place in the claims' file.
     """
-    stages: dict[_Same, Stage] = {}
-    topologies: dict[tuple[str, tuple[str, ...]], LoadedTopology | None] = {}
+    stages: dict[_Made, Stage] = {}
+    topologies: dict[tuple[str, tuple[str, ...]], tuple[LoadedTopology, _Made] | None] = {}
     errors: list[TestbedError] = [_twice(claim) for claim in _claims_twice(scenarios)]
     for scenario in scenarios:
         loaded = scenario.loaded
@@ -184,31 +195,20 @@ def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) ->
                 sets = (*(loaded.sets if own else ()), *_sets(experiment))
                 if (ref, sets) not in topologies:
                     try:
-                        topologies[ref, sets] = load_topology(ref, sets=sets, templates=templates)
+                        topology = load_topology(ref, sets=sets, templates=templates)
+                        topologies[ref, sets] = topology, _made(topology)
                     except TestbedError as error:
                         topologies[ref, sets] = None
                         errors.append(error)
-                topology = topologies[ref, sets]
-                if topology is None:
+                found = topologies[ref, sets]
+                if found is None:
                     continue
+                topology, made = found
                 errors += _names(loaded, topology, path, experiment)
-                stage = stages.setdefault(_same(topology), Stage(topology))
+                stage = stages.setdefault(made, Stage(topology, made))
                 stage.runs.append(PlannedRun(name, kind, experiment, number))
     raise_errors(errors)
     return sorted(stages.values(), key=lambda stage: -stage.seconds)
-
-
-_Same = tuple[str, frozenset[tuple[str, Any]], str]
-
-
-def _same(topology: LoadedTopology) -> _Same:
-    """What equal labs have in common, whatever run needs them: the name, and all that is rendered."""
-    rendered = {key: topology.document.get(key) for key in ("networks", "nodes", "images")}
-    return (
-        topology.name,
-        frozenset(topology.options.items()),
-        json.dumps(rendered, sort_keys=True, default=str),
-    )
 
 
 def _claims_twice(scenarios: Sequence[Scenario]) -> list[str]:
@@ -228,7 +228,7 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
     """
     shared: dict[str, PlannedLab] = {}
     for stage in stages:
-        shared.setdefault(_fixed(stage.topology), PlannedLab([])).stages.append(stage)
+        shared.setdefault(stage.made.rest, PlannedLab([])).stages.append(stage)
     labs = list(shared.values())
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
@@ -239,22 +239,28 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
     return best
 
 
-def _fixed(topology: LoadedTopology) -> str:
-    """What labs have in common that differ in mobile nodes alone: networks and what makes the other nodes."""
+def _made(topology: LoadedTopology) -> _Made:
+    """Render a topology and take down what makes its lab."""
     rendered = render_lab(topology, lab="", secrets=REDACTED, templates=topology.templates)
     nodes = {
-        name: (
+        name: [
             node.roles,
             {path: (file.content, file.mode) for path, file in node.files.items() if not file.live},
             dict(node.sysctls),
             sorted(node.capabilities),
             node.image,
             node.links,
-        )
+        ]
         for name, node in rendered.nodes.items()
-        if None not in node.links.values()
     }
-    return json.dumps([topology.name, topology.document["networks"], nodes], sort_keys=True, default=str)
+    mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
+    return _Made(
+        _json([topology.name, topology.document["networks"], nodes]), _json([topology.options, mobile])
+    )
+
+
+def _json(parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def _all_done(labs: Sequence[PlannedLab], jobs: int) -> float:

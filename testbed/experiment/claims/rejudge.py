@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from testbed.claim.claims import Claim, Experiment
 from testbed.errors import UsageError, did_you_mean
@@ -68,10 +67,8 @@ def _numbered(claim: written.Claim) -> list[tuple[tuple[str, str, int], written.
     return found
 
 
-def judge_evidence(
-    folder: EvidenceFolder, wanted: Sequence[str] = (), templates: Path | None = None
-) -> list[Rejudged]:
-    """Decide the claims asked for, all of them by default; `templates` has the roles that are the user's own.
+def judge_evidence(folder: EvidenceFolder, wanted: Sequence[str] = ()) -> list[Rejudged]:
+    """Decide the claims asked for, all of them by default.
 
     Raises `UsageError` for a claim that the folder has no verdict on, and for a folder that does not hold
     what a decision needs, or holds a malformed file.
@@ -93,7 +90,7 @@ def judge_evidence(
         if name not in stored:
             hint = did_you_mean(name, stored)
             raise UsageError(f"{folder.folder} has no verdict on a claim {name}", hint=hint)
-    judge = _Judge(folder, verdicts, templates)
+    judge = _Judge(folder, verdicts)
     return [judge.decide(claim) for name, claim in stored.items() if not wanted or name in wanted]
 
 
@@ -103,7 +100,6 @@ class _Judge:
 
     folder: EvidenceFolder
     verdicts: Verdicts
-    templates: Path | None
     loaded: dict[str, LoadedTopology] = field(default_factory=dict)
 
     def decide(self, stored: written.Claim) -> Rejudged:
@@ -137,5 +133,5 @@ class _Judge:
             if not file.is_file():
                 hint = "the evidence is incomplete: copy it again, or verify the claims again"
                 raise UsageError(f"{self.folder.folder} has no {path}", hint=hint)
-            self.loaded[path] = load_topology(str(file), templates=self.templates)
+            self.loaded[path] = load_topology(str(file), templates=self.folder.folder, stored=True)
         return self.loaded[path]

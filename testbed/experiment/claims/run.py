@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from testbed.claim.claims import Experiment, place
-from testbed.claim.phrases import step_text
 from testbed.claim.steps import Step
 from testbed.errors import StepError, TestbedError
 from testbed.evidence.folder import CAPTURES, RunFolder, run_path
@@ -43,7 +41,7 @@ def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evi
     error: str | None = None
     try:
         pulse.begin()
-        reset(lab)
+        reset(performer)
         observer.mark = lab.log.mark()
         for where, expectation in experiment.expectations():
             observer.begin(place(where), expectation)
@@ -88,37 +86,23 @@ def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:
     for _, expectation in experiment.expectations():
         yield from expectation.part.taps(lab.topology)
     for step in experiment.steps:
-        if step.move or step.carry:
-            networks = step.move.to if step.move else [step.part.to]
-            for network in networks:
-                yield f"{step.part.node or lab.mobile_node}/{network}"
+        yield from step.part.taps(lab.topology)
 
 
 def _take(index: int, step: Step, performer: Performer, records: list[StepRecord]) -> bool:
-    """Carry out one step and write down what came of it, its failure too.
-
-    False after an expectation that did not hold: what would follow builds upon it, and the run is decided.
-    """
+    """Carry out one step and write down what came of it, its failure too; False where it decided the run."""
     began = time.time()
     text = "interrupted"
-    where = place(("steps", index, step.word))
     try:
-        if step.expect:
-            decision = performer.observer.observe(where, step.expect)
-            text = f"{_HELD[decision.held]}: {decision.observed}"
-            return decision.held is True
-        text = performer.perform(step, where)
-        return True
+        text = performer.perform(step, place(("steps", index, step.word)))
+        return not performer.decided
     except StepError as error:
         text = f"could not be done: {error.message}"
-        raise StepError(f"{step_text(step)}: {error.message}") from error
+        raise StepError(f"{step.phrase()}: {error.message}") from error
     finally:
         records.append(
-            StepRecord(step=step.word, text=step_text(step), began=began, ended=time.time(), result=text)
+            StepRecord(step=step.word, text=step.phrase(), began=began, ended=time.time(), result=text)
         )
-
-
-_HELD: Final = {True: "yes", False: "no", None: "undecided"}
 
 
 def _observe(experiment: Experiment, observer: Observer, captures: Captures) -> None:

@@ -14,14 +14,15 @@ from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from testbed.engine.api import Engine
+from testbed.engine.api import Engine, EngineError
 from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence import folder
+from testbed.evidence.folder import run_path
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
 from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.claims.perform import set_service
-from testbed.experiment.claims.plan import PlannedLab, Scenario, Stage
+from testbed.experiment.claims.plan import PlannedLab, PlannedRun, Scenario, Stage
 from testbed.experiment.claims.run import carry_out
 from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results, verdicts_of
 from testbed.experiment.evidence import Evidence
@@ -33,6 +34,7 @@ from testbed.lab.interrupt import Interrupted
 from testbed.lab.plan import make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.secrets import lab_secrets
+from testbed.lab.session_keys import read_session_keys
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
@@ -60,12 +62,16 @@ class Verification:
         Interrupted, it takes down what it brought up before KeyboardInterrupt goes on. Raises `UsageError`
         for an existing lab that no run can use.
         """
+        self.evidence.begin_verdicts()
+        self.evidence.keep_roles(scenario.loaded)
         self.evidence.write_topology(scenario.loaded.text())
         return self._decide([scenario], labs, scenario.loaded.name)
 
     def verify_all(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab]) -> Verdicts:
         """The same for several scenarios, whose claims have names of their own and may share labs."""
+        self.evidence.begin_verdicts()
         for scenario in scenarios:
+            self.evidence.keep_roles(scenario.loaded)
             self.evidence.write_topology(scenario.loaded.text(), scenario.loaded.name)
         return self._decide(scenarios, labs, "")
 
@@ -74,7 +80,7 @@ class Verification:
         crew.work()
         verdicts = verdicts_of(name, crew.backends, list(claim_results(scenarios, crew.results)))
         self.evidence.write(folder.VERSIONS, self._versions(crew))
-        self.evidence.write(folder.VERDICTS, verdicts)
+        self.evidence.write_verdicts(verdicts)
         return verdicts
 
     def _versions(self, crew: _Crew) -> Versions:
@@ -85,7 +91,7 @@ class Verification:
             testbed=version("testbed"),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
-            keys=self.evidence.keys,
+            keys=self.evidence.has_keys,
             image=self.image,
             programs=crew.programs,
             backends=crew.backends,
@@ -171,8 +177,11 @@ class _Crew:
         same = make_plan(rendered, actual, self._job.image).empty
         return same and not Wires(engine, actual).differing(topology)
 
-    def _rendered(self, topology: LoadedTopology, name: str, keys: Secrets) -> RenderedLab:
-        return render_lab(topology, lab=name, secrets=keys, templates=self._job.templates)
+    def _rendered(
+        self, topology: LoadedTopology, name: str, keys: Secrets, *, session_keys: bool = False
+    ) -> RenderedLab:
+        templates = self._job.templates
+        return render_lab(topology, lab=name, secrets=keys, templates=templates, session_keys=session_keys)
 
     def _lab(self, lab: PlannedLab, name: str, existing: bool) -> None:
         """Bring one lab up, carry out the runs of each stage, take it down.
@@ -210,7 +219,7 @@ class _Crew:
         try:
             bring_up(
                 job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
-                stopping=self._stopping.is_set,
+                session_keys=job.evidence.keys, stopping=self._stopping.is_set,
             )  # fmt: skip
         except TestbedError as error:
             self._fail(stage, f"lab {label} did not come up: {error.message}")
@@ -227,7 +236,8 @@ class _Crew:
             job.engine, name, stage.topology, {node: each.id for node, each in actual.nodes.items()}
         )
         keys = lab_secrets(job.engine, actual.containers) if job.evidence.keys else REDACTED
-        rendered = self._rendered(stage.topology, name, keys)
+        logged = job.evidence.keys and name != job.existing
+        rendered = self._rendered(stage.topology, name, keys, session_keys=logged)
         job.evidence.write_rendered(replace(rendered, name=label))
         with self._lock:
             self._open.add(access)
@@ -241,6 +251,8 @@ class _Crew:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {label}")
                 result = carry_out(access, label, pulse, planned, job.evidence)
+                if logged:
+                    self._keep_session_keys(actual, stage.topology, planned)
                 with self._lock:
                     self.results[planned.claim, planned.kind, planned.number] = result
                 job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
@@ -250,6 +262,19 @@ class _Crew:
             with self._lock:
                 self._open.discard(access)
             access.stop()
+
+    def _keep_session_keys(self, lab: ActualLab, topology: LoadedTopology, run: PlannedRun) -> None:
+        """Write the keys of every IKE and ESP association that the lab has had until the end of a run."""
+        nodes = {
+            name: container
+            for name, container in lab.nodes.items()
+            if any(service.ike_sas for service in topology.daemons(name))
+        }
+        folder = self._job.evidence.root / run_path(run.claim, run.kind, run.number)
+        try:
+            self._job.evidence.write_session_keys(folder, read_session_keys(self._job.engine, nodes))
+        except EngineError as error:
+            self._job.progress.say(f"no session keys of {run.claim}: {error.message}")
 
     def _fail(self, stage: Stage, why: str) -> None:
         now = time.time()

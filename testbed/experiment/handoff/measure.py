@@ -123,6 +123,7 @@ class Measurement:
 
     def _keep_topology(self, loaded: LoadedTopology) -> None:
         text = loaded.text()
+        self.evidence.keep_roles(loaded, again=False)  # verdicts that are there were decided with theirs
         self.evidence.write_topology(text, loaded.name)
         if not (self.evidence.root / "topology.yaml").exists():
             self.evidence.write_topology(text)

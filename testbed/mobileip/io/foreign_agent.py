@@ -33,7 +33,7 @@ class ForeignAgentRole(Role):
         self._visitors: dict[IPv4Address, tuple[SetVisitor, list[Rule]]] = {}
         self._rules = [Rule(STRANGER, None, interface=config.interface)]
         if not config.registration_required and config.prefix is not None:
-            # Advertised as Code 0 (§2.1): who has an address of the link finds a router in us.
+            # Advertised as Code 0 (§2.1): what has an address of the link is forwarded for, as by any router.
             self._rules.append(Rule(NEIGHBOUR, MAIN, source=config.prefix, interface=config.interface))
 
     def start(self) -> None:

@@ -18,13 +18,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from testbed.agreed import READY, RELAY, Op
+from testbed.agreed import READY, RELAY, Impairment, Op
 from testbed.mobileip.io.control import Connection, RequestError
 from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.relay.backend import Backend, choose
 from testbed.node.relay.gate import hold, let_pass
-from testbed.node.relay.link import Impairment
 from testbed.node.relay.relay_toml import RelayConfig, load
 from testbed.node.relay.spawn import CommandError
 from testbed.node.serving import serve as serve_requests

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from testbed.node.relay.link import Impairment
+from testbed.agreed import Impairment
 from testbed.node.relay.netem import Netem
 from testbed.node.relay.relay_toml import BackendChoice
 from testbed.node.relay.spawn import CommandError

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import dataclass
+
+from testbed.agreed import Impairment
 
 LIMIT = 20_000
 """Packets held at most (0.2 s at 100,000 packets/s); later ones are dropped like at a full queue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Impairment:
-    """What a link does to packets; all zero is a perfect link."""
-
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
-    """Uniform, plus or minus, around the delay."""
-    loss: float = 0.0
-    """Percent of the packets."""
-    rate: float = 0.0
-    """Bit/s; 0 is unlimited."""
-
-    @property
-    def active(self) -> bool:
-        """Whether packets are treated in any way."""
-        return any((self.delay_ms, self.jitter_ms, self.loss, self.rate))
 
 
 class Link:

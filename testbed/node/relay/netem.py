@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from testbed.node.relay.link import LIMIT, Impairment
+from testbed.agreed import Impairment
+from testbed.node.relay.link import LIMIT
 from testbed.node.relay.spawn import CommandError, run
 
 ORDERLY_RATE = 100_000_000_000

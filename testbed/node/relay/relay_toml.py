@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from testbed.agreed import RELAY, RUN, control_socket
+from testbed.agreed import RELAY, RUN, Impairment, control_socket
 from testbed.mobileip.io.table import Table
-from testbed.node.relay.link import Impairment
 
 BackendChoice = Literal["auto", "netem", "relay"]
 

@@ -18,8 +18,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from testbed.agreed import HUB_TABLE
-from testbed.node.relay.link import Impairment, Link
+from testbed.agreed import HUB_TABLE, Impairment
+from testbed.node.relay.link import Link
 from testbed.node.relay.spawn import run
 
 DEVICE = "relay0"

@@ -1,10 +1,16 @@
-"""A word is added by one file in `testbed/claim/expect/`: it is read, checked, explained, said and judged."""
+"""A word is added by one file, and no other code changes.
+
+An expectation in `testbed/claim/expect/` is read, checked, explained, said and judged; a step in
+`testbed/claim/steps/` is read, checked, explained, said and carried out.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 WORD = '''\
@@ -59,35 +65,127 @@ expectation = Expectation.model_validate({"kernel-routes": {"node": "ha", "exact
 decision = Observer(lab, PlayedCaptures(), 0).observe("expect/0", expectation)
 print(f"{expectation.phrase()}: {decision.held}: {decision.observed}")
 """
+STEP = '''\
+from pydantic import Field
+
+from testbed.claim.action import OfMobileNode
+from testbed.document.values import Name
 
 
-def test_a_word_is_one_file(tmp_path):
-    for folder in ("testbed", "templates", "topologies", "images"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "testbed/claim/expect/routes.py").write_text(WORD)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{tmp_path}:{ROOT / 'tests/unit/experiment'}",
-        "PYTHONSAFEPATH": "1",
-    }
+class Fill(OfMobileNode):
+    """Let a mobile node send to a network as fast as it can."""
 
-    def run(*arguments):
+    word = "fill-link"
+    title = "A link under load"
+
+    SHORT = "to"
+    to: Name = Field(description="The network")
+    times: int = Field(default=1, ge=1, description="How often")
+
+    def check_attachable(self, who, networks, where, fail):
+        if self.to not in networks:
+            fail((*where, "to"), f"{who} cannot fill {self.to}")
+
+    def phrase(self):
+        return f"fill {self.to}"
+
+    def condition(self):
+        return "the link cannot be filled"
+
+    def taps(self, facts):
+        return [f"{self.who(facts)}/{self.to}"]
+
+    def act(self, lab):
+        node = self.who(lab.facts)
+        lab.at_end("load", lambda: lab.shell(node, "load off"))
+        lab.note(f"load on {self.to}")
+        return lab.execute(node, ["load", "on", self.to]).text
+'''
+STEP_TOPOLOGY = """\
+name: own
+title: A topology with a step of its own
+include: [INCLUDED]
+claims:
+  mine:
+    says: it fills a link
+    source: §1
+    run: {steps: [{fill-link: NETWORK}], expect: [{mobile-node: registered}]}
+    control: {steps: [{fill-link: {to: hotel, node: NODE}}], expect: [{mobile-node: registered}]}
+"""
+STEP_USE = """
+from experiment_world import PlayedCaptures, PlayedLab
+from testbed.claim.steps import Step
+from testbed.experiment.claims.observer import Observer
+from testbed.experiment.claims.perform import Performer
+from testbed.lab.inside import Done
+
+lab = PlayedLab()
+lab.outputs["on"] = Done(0, b"under load", b"")
+performer = Performer(lab, Observer(lab, PlayedCaptures(), 0))
+step = Step.model_validate({"fill-link": "hotel"})
+print(step.phrase(), step.part.taps(lab.topology), performer.perform(step, "steps/0/fill"), performer.notes)
+print(performer.undo(), [command[-1] for _, command in lab.ran])
+"""
+
+
+class Copy:
+    """The product in a folder of its own, with one file more."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("testbed", "templates", "topologies", "images"):
+            shutil.copytree(ROOT / name, folder / name)  # with what Python compiled
+        python_path = f"{folder}:{ROOT / 'tests/unit/experiment'}"
+        self._environment = {**os.environ, "PYTHONPATH": python_path, "PYTHONSAFEPATH": "1"}
+
+    def run(self, *arguments):
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=self.folder, env=self._environment, capture_output=True, text=True)
         return done.stdout + done.stderr
 
-    def validate(**words):
-        text = TOPOLOGY.replace("INCLUDED", str(ROOT / "topologies/scenario-2.1.yaml"))
+    def validate(self, text, **words):
+        text = text.replace("INCLUDED", str(ROOT / "topologies/scenario-2.1.yaml"))
         for word, written in words.items():
             text = text.replace(word, written)
-        (tmp_path / "own.yaml").write_text(text)
-        return run("-m", "testbed", "validate", "own.yaml")
+        (self.folder / "own.yaml").write_text(text)
+        return self.run("-m", "testbed", "validate", "own.yaml")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Copy(tmp_path)
+
+
+def test_an_expectation_is_one_file(copy):
+    (copy.folder / "testbed/claim/expect/routes.py").write_text(WORD)
+
+    def validate(**words):
+        return copy.validate(TOPOLOGY, **words)
 
     place = "own.yaml:9:84: claims.mine.control.expect[0].kernel-routes.at-least"
     assert validate(HA="ha", NUMBER="exactly: 1") == f"error: {place}: expected a whole number, got many\n"
     found = validate(HA="haa", NUMBER="none: true", many="1")
     assert "own.yaml:8:66: claims.mine.run.expect[0].kernel-routes.node: unknown node haa" in found
     assert "claims.mine.run.expect[0].kernel-routes: every node has a route" in found
-    assert "Routes in the table of a node." in run("-m", "testbed", "vocabulary", "kernel-routes")
-    assert '"kernel-routes"' in run("-m", "testbed", "schema")
-    assert run("-c", USE) == "routes of ha: exactly 2, within 1s: True: 2 routes\n"
+    assert "Routes in the table of a node." in copy.run("-m", "testbed", "vocabulary", "kernel-routes")
+    assert '"kernel-routes"' in copy.run("-m", "testbed", "schema")
+    assert copy.run("-c", USE) == "routes of ha: exactly 2, within 1s: True: 2 routes\n"
+
+
+def test_a_step_is_one_file(copy):
+    (copy.folder / "testbed/claim/steps/fill.py").write_text(STEP)
+    assert copy.validate(STEP_TOPOLOGY, NETWORK="hotel", NODE="mn") == "own.yaml: ok\n"
+    told = copy.run("-m", "testbed", "explain", "mine", "own.yaml")
+    assert "1. fill hotel\n      (Let a mobile node send to a network as fast as it can)" in told
+    assert "inconclusive as well, where the link cannot be filled" in told
+    found = copy.validate(STEP_TOPOLOGY, NETWORK="nowhere", NODE="ha")
+    assert "own.yaml:8:31: claims.mine.run.steps[0].fill-link.to: mn cannot fill nowhere" in found
+    assert "own.yaml:9:53: claims.mine.control.steps[0].fill-link.node: ha is no mobile node" in found
+    found = copy.validate(STEP_TOPOLOGY, NETWORK="{to: hotel, times: 0}", NODE="mn")
+    assert "steps[0].fill-link.times: expected a number of 1 or more, got 0" in found
+    assert "Let a mobile node send to a network" in copy.run("-m", "testbed", "vocabulary", "fill-link")
+    assert '"fill-link"' in copy.run("-m", "testbed", "schema")
+    assert copy.run("-c", STEP_USE).splitlines() == [
+        "fill hotel ['mn/hotel'] under load ['load on hotel']",
+        "[] ['hotel', 'load off']",
+    ]

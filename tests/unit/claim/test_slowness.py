@@ -1,9 +1,14 @@
 """What a slow machine can be blamed for, word by word."""
 
+import re
+
 import pytest
 
 from testbed.claim import expect
 from testbed.claim.expect import Expectation
+from testbed.claim.seen import GIVING_UP
+from testbed.render import Secrets, render_lab
+from testbed.topology.load import load_topology
 
 AT = {"at": "mn/hotel"}
 EVENT = {"node": "mn", "name": "registered"}
@@ -60,3 +65,13 @@ def test_what_waits_in_vain_takes_long():
     for words, *_ in WORDS:
         assert Expectation.model_validate(words).part.takes_long == (words in takes_long), words
     assert all(Expectation.model_validate(words).part.takes_long for words in takes_long)
+
+
+def test_charon_gives_a_peer_up_when_it_is_thought_to():
+    """strongSwan takes whole numbers for limit and tries: `2.0` would be no limit at all."""
+    lab = render_lab(load_topology("scenario-2.1"), lab="x", secrets=Secrets("psk", "00" * 16))
+    text = lab.nodes["gw"].files["/etc/strongswan.conf"].content
+    value = dict(re.findall(r"^ *retransmit_(\w+) = (\S+)$", text, re.MULTILINE))
+    timeout, base, limit = float(value["timeout"]), float(value["base"]), int(value["limit"])
+    waits = [min(timeout * base**sent, limit) for sent in range(int(value["tries"]) + 1)]
+    assert sum(waits) * 1000 == pytest.approx(GIVING_UP)

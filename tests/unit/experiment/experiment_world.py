@@ -155,7 +155,7 @@ class PlayedCaptures:
 
     def look(self, taps):
         frames = (frame(b""),) * self.total
-        return [PlayedTap(tap, frames, self.alive, self.dropped, self) for tap in taps]
+        return [PlayedTap(tap, frames, self.alive, self.dropped, played=self) for tap in taps]
 
 
 def play_captures(monkeypatch, kind=PlayedCaptures):

@@ -3,13 +3,16 @@
 import json
 import shutil
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse, frame, play_captures
 from scapy.layers.inet import IP, UDP
 
+from testbed.claim.expect import WORDS
+from testbed.claim.expect.binding import Binding
 from testbed.claim.probe import ProbeReport
+from testbed.claim.seen import Seen
 from testbed.cli import main
 from testbed.data import data_dir
 from testbed.errors import TestbedError, UsageError
@@ -24,6 +27,8 @@ from testbed.experiment.evidence import Evidence
 from testbed.experiment.traffic import Probe
 from testbed.packet.pcap import RAW_IP, read_capture, write_pcap
 from testbed.packet.taps import TapFrames
+from testbed.report.evidence import read_evidence
+from testbed.report.page import render_report
 from testbed.topology.load import load_topology
 
 OWN = """\
@@ -306,3 +311,89 @@ def test_evidence_without_its_topology_is_incomplete(folder, capsys):
     assert main(["judge", str(folder)]) == 2
     error = capsys.readouterr().err
     assert f"{folder} has no topology.yaml" in error and "the evidence is incomplete" in error
+
+
+def test_a_stored_topology_includes_nothing(folder, tmp_path):
+    """Evidence is anybody's: what it includes could be any file of this machine."""
+    (tmp_path / "secret.yaml").write_text("name: secret\ntitle: hidden-word\n")
+    file = folder / "topology.yaml"
+    file.write_text(f"include: [{tmp_path}/secret.yaml]\n{file.read_text()}")
+    with pytest.raises(TestbedError, match="include nothing") as caught:
+        judge(folder)
+    assert str(caught.value.source) == f"{file}:1:10" and "hidden-word" not in str(caught.value)
+
+
+def test_verdicts_without_a_version_are_refused(folder, capsys):
+    file = folder / "verdicts.json"
+    verdicts = json.loads(file.read_text())
+    for version in ({}, {"schema_version": None}, {"schema_version": True}, {"schema_version": "2"}):
+        file.write_text(json.dumps({k: v for k, v in verdicts.items() if k != "schema_version"} | version))
+        assert main(["judge", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert f"{file}: evidence that does not say its schema version" in error
+
+
+def test_a_mistake_of_ours_is_none_of_the_evidence(folder, monkeypatch):
+    def mistaken(self, sight):
+        raise AttributeError("a mistake")
+
+    monkeypatch.setattr(Binding, "judge", mistaken)
+    with pytest.raises(AttributeError, match="a mistake"):
+        judge(folder)
+
+
+@pytest.mark.parametrize("word", WORDS, ids=lambda word: word.word)
+def test_every_word_says_what_it_records(word):
+    """So that evidence in which something else is recorded decides nothing."""
+    looks = word.look is not Seen.look or word.begin is not Seen.begin
+    assert (word.SEEN is not Any) is looks
+    assert not looks or not word.is_sight([7])
+
+
+NO_SIGHTS = [
+    ("expect/1", {"bindings": [{"care_of_addresses": ["mars"]}]}),
+    ("expect/3", {"every": 1, "sent": [[1]], "reflected": [], "returned": []}),
+    ("expect/4", {"requests-accepted": "many"}),
+    ("expect/4/begin", []),
+    ("expect/5", {"refusal": None}),
+]
+
+
+@pytest.mark.parametrize(("place", "seen"), NO_SIGHTS)
+def test_what_no_look_returns_decides_nothing(folder, place, seen):
+    look(folder, place, seen=seen)
+    one = judge(folder)
+    assert one.now.verdict == "inconclusive" and "is no sight of" in one.now.reason
+
+
+def test_what_was_counted_before_may_be_missing(folder):
+    lines(folder, "observations.jsonl", lambda read: [one for one in read if "begin" not in one["place"]])
+    assert "had counted before is not recorded" in judge(folder).now.reason
+
+
+def own_gateway(folder):
+    """A template folder with a gateway of one's own."""
+    text = (data_dir("templates") / "roles" / "vpn-gateway.yaml").read_text()
+    text = text.replace("name: vpn-gateway", "name: x-gateway\nacts-as: [vpn-gateway]")
+    (folder / "roles").mkdir(parents=True)
+    (folder / "roles" / "x-gateway.yaml").write_text(text.replace("label: VPN gateway", "label: Our gateway"))
+    return folder
+
+
+def test_roles_of_ones_own_travel_with_the_evidence(folder, tmp_path):
+    file, templates = tmp_path / "own.yaml", own_gateway(tmp_path / "templates")
+    nodes = "nodes: {gw: {roles: [router, ospf, x-gateway]}}\n"
+    included = str(data_dir("topologies") / "scenario-2.1.yaml")
+    file.write_text(OWN.replace("INCLUDED", included) + nodes)
+    loaded = load_topology(str(file), templates=templates)
+    evidence = Evidence(folder)
+    evidence.keep_roles(loaded)
+    evidence.write_topology(loaded.text())
+    shutil.rmtree(templates)
+    assert judge(folder).same
+    assert "Our gateway" in render_report(read_evidence(folder))
+    stored = {one.stem for one in (folder / "roles").iterdir()}
+    assert {"x-gateway", "vpn-gateway", "home-agent"} <= stored
+    (folder / "roles" / "x-gateway.yaml").unlink()
+    with pytest.raises(TestbedError, match="unknown role x-gateway"):
+        judge(folder)

@@ -233,6 +233,25 @@ def test_a_gateway_is_closed_where_the_request_was_seen_to_arrive_and_no_answer(
     assert finding.held is None and finding.observed.endswith("does not answer, but an answer was sent")
 
 
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"alive": False}, "the capture at gw/internet had ended"),
+        ({"dropped": 3}, "gw/internet lost packets"),
+    ],
+)
+def test_a_gateway_is_not_closed_where_the_capture_may_lack_its_answer(observer, lab, captures, state, why):
+    lab.outputs["testbed.node.knock"] = knocked(None)
+    captures.packets["gw/internet", "udp dst port 500"] = [bytes(28) + bytes.fromhex(SPI) + bytes(8)]
+    nobody = {"from": "core", "gateways": {"none": True}}
+    assert held(observer, perimeter=nobody)
+    vars(captures).update(state)
+    finding = judge(observer, perimeter=nobody)
+    assert finding.held is None and why in finding.observed
+    captures.packets["gw/internet", "udp src port 500"] = [bytes(28) + bytes.fromhex(SPI) + bytes(8)]
+    assert "but an answer was sent" in judge(observer, perimeter=nobody).observed
+
+
 def test_the_border_is_where_the_outside_arrives():
     assert load_topology("scenario-2.1").border() == ("gw/internet",)
     assert load_topology("scenario-2.5", sets=["option.further-links=1"]).border() == (
@@ -310,6 +329,51 @@ def test_counters_count_from_the_beginning_of_the_run(observer, lab):
     assert finding.held is None and "counts from zero again" in finding.observed
     with pytest.raises(StepError, match="no Mobile IP daemon"):
         observer.begin("expect/0", Expectation.model_validate({"counter": counter | {"node": "core"}}))
+
+
+@pytest.fixture
+def two_daemons(tmp_path):
+    """A lab whose ha is a home agent and a foreign agent; both count."""
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        "name: two\ntitle: Two daemons\ninclude: [scenario-2.1.yaml]\nnodes:\n  ha:\n"
+        "    roles: [home-agent, router, foreign-agent]\n"
+        "    settings: {home-network: home, visited: home, care-of: home}\n"
+    )
+    lab = PlayedLab(str(file))
+    lab.states["ha", "home-agent"] = {"counters": {"requests-received": 1, "replies-sent": 4}}
+    lab.states["ha", "foreign-agent"] = {"counters": {"requests-received": 5, "requests-relayed": 6}}
+    return lab
+
+
+@pytest.mark.parametrize(
+    ("counter", "result", "observed"),
+    [
+        ({"name": "requests-relayed"}, True, "grew by 6"),
+        (
+            {"name": "requests-received"},
+            None,
+            "home-agent and foreign-agent of ha all count",
+        ),
+        ({"name": "requests-received", "daemon": "foreign-agent"}, True, "grew by 5"),
+        ({"name": "requests-relayed", "daemon": "home-agent"}, None, "counted no requests-relayed"),
+        (
+            {"name": "x", "daemon": "charon"},
+            None,
+            "no daemon charon that counts; it has home-agent, f",
+        ),
+    ],
+)
+def test_the_daemon_that_has_a_counter_is_asked_for_it(two_daemons, counter, result, observed):
+    observer = Observer(two_daemons, PlayedCaptures(), two_daemons.log.mark())
+    begun = {one: {"counters": {}} for one in two_daemons.states}
+    ended, two_daemons.states = two_daemons.states, begun
+    expectation = Expectation.model_validate({"counter": {"node": "ha", **counter, "at-least": 1}})
+    if counter.get("daemon") != "charon":
+        observer.begin("expect/0", expectation)
+    two_daemons.states = ended
+    finding = observer.observe("expect/0", expectation)
+    assert finding.held is result and observed in finding.observed
 
 
 @pytest.mark.parametrize(

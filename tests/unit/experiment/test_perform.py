@@ -7,16 +7,16 @@ from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
 
 from testbed.claim.claims import Experiment
 from testbed.claim.expect import Expectation
-from testbed.claim.phrases import step_text
 from testbed.claim.probe import ProbeReport
 from testbed.claim.steps import Step
+from testbed.claim.steps.flush import flush
 from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.evidence.health import Health
 from testbed.experiment.claims.observer import Observer
 from testbed.experiment.claims.perform import Performer
 from testbed.experiment.claims.plan import PlannedRun
-from testbed.experiment.claims.reset import flush, reset
+from testbed.experiment.claims.reset import reset
 from testbed.experiment.claims.run import carry_out, run_taps
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.traffic import Probe
@@ -196,11 +196,11 @@ def test_made_up_packets_are_noted(lab, performer):
     assert performer.notes == ["made up: 3 esp packets from 203.0.113.2 to 203.0.113.10"]
 
 
-def test_flush_asks_only_those_who_remember_something(lab):
-    assert flush(lab, ["ha", "fa-hotspot"]) == "nothing to forget" and not lab.asked
+def test_flush_asks_only_those_who_remember_something(lab, performer):
+    assert flush(performer, ["ha", "fa-hotspot"]) == "nothing to forget" and not lab.asked
     lab.states["ha", "home-agent"]["bindings"] = [{"home_address": "10.0.1.100"}]
     lab.states["fa-hotspot", "foreign-agent"]["pending"] = [{"home_address": "10.0.1.100"}]
-    reset(lab)
+    reset(performer)
     assert [(node, request["op"]) for node, _, request in lab.asked] == [
         ("mn", "forget"),
         ("ha", "flush"),
@@ -208,7 +208,7 @@ def test_flush_asks_only_those_who_remember_something(lab):
     ]
 
 
-def test_which_lists_are_emptied_is_for_the_manifest_to_say(lab, tmp_path):
+def test_which_lists_are_emptied_is_for_the_manifest_to_say(lab, performer, tmp_path):
     manifest = data_dir("templates") / "roles" / "home-agent.yaml"
     text = manifest.read_text().replace("name: home-agent", "name: x-home-agent\nacts-as: [home-agent]")
     (tmp_path / "roles").mkdir()
@@ -219,9 +219,9 @@ def test_which_lists_are_emptied_is_for_the_manifest_to_say(lab, tmp_path):
     )
     lab.topology = load_topology(str(file), templates=tmp_path)
     lab.states["ha", "home-agent"]["bindings"] = [{"home_address": "10.0.1.100"}]
-    assert flush(lab, ["ha"]) == "nothing to forget"
+    assert flush(performer, ["ha"]) == "nothing to forget"
     lab.states["ha", "home-agent"]["registrations"] = [{"home_address": "10.0.1.100"}]
-    assert flush(lab, ["ha"]) == "flushed: ha"
+    assert flush(performer, ["ha"]) == "flushed: ha"
 
 
 # Whole runs
@@ -373,7 +373,7 @@ def test_every_step_of_the_built_in_claims_has_words():
     for claim in load_topology("scenario-2.1").topology.claims.values():
         for _, run in (*claim.experiments("run"), *claim.experiments("control")):
             for one in run.steps:
-                assert len(step_text(one)) > 4 and "None" not in step_text(one)
+                assert len(one.phrase()) > 4 and "None" not in one.phrase()
 
 
 @pytest.fixture
@@ -417,4 +417,4 @@ def test_a_named_mobile_node_is_captured_where_it_goes(two):
     written = {"steps": steps, "expect": [{"mobile-node": "registered"}]}
     experiment = Experiment.model_validate(written)
     assert [*run_taps(two, experiment)] == ["mn-1/airport", "mn/hotel"]
-    assert step_text(experiment.steps[0]) == "move of mn-1 to airport"
+    assert experiment.steps[0].phrase() == "move of mn-1 to airport"

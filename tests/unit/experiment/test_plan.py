@@ -3,11 +3,13 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from experiment_world import PlayedLab
 
+from testbed.claim.claims import Claim
 from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
 from testbed.evidence.folder import run_path
@@ -16,7 +18,7 @@ from testbed.experiment.claims import verify as verify_module
 from testbed.experiment.claims.plan import (
     LAB_SECONDS,
     PlannedLab,
-    Stage,
+    Scenario,
     choose_claims,
     choose_scenarios,
     plan_stages,
@@ -30,6 +32,8 @@ from testbed.render import REDACTED, Secrets, render_lab
 from testbed.report.evidence import read_evidence
 from testbed.report.page import render_report
 from testbed.topology.load import load_topology
+
+BOUND = {"binding": {"agent": "ha"}}
 
 
 def planned(*wanted, ref="scenario-2.1", sets=()):
@@ -51,14 +55,14 @@ def test_runs_share_stages():
     scenario, labs = planned()
     wanted = sorted((lab.topology.name, *lab.topology.sets) for lab in labs)
     plain, ipsec = "option.stack=mip-only", "option.stack=mip-in-ipsec"
-    home, bypass = "option.attach=home", "node.mn.passes=registrations"
+    home, split = "option.attach=home", "node.mn.passes=registrations"
     assert wanted == [
         ("figure-10", home),
-        ("figure-7", ipsec, home, bypass),
+        ("figure-7", ipsec, home, split),
         ("plain-mip", home),
         ("scenario-2.1", ipsec, home),
         ("scenario-2.1", ipsec, home, "node.mn.monitor=5s"),
-        ("scenario-2.1", ipsec, home, bypass),
+        ("scenario-2.1", ipsec, home, split),
         ("scenario-2.1", plain, home),
         ("scenario-2.1", plain, home, "node.gw.passes=registrations"),
         ("scenario-2.2", "option.stack=ipsec-in-mip", "option.attach=hotel"),
@@ -215,7 +219,11 @@ def test_stages_that_differ_in_the_mobile_node_take_turns_in_one_lab():
 
 @pytest.mark.parametrize("change", ["network.internet.delay=20ms", "node.fa-hotspot.lifetime=20s"])
 def test_other_networks_or_another_router_are_another_lab(change):
-    stages = [Stage(load_topology("plain-mip", sets=sets)) for sets in ([], [change])]
+    claim = {"says": "x", "source": "x", "control": {"steps": [{"move": "hotel"}], "expect": [BOUND]}}
+    runs = [{"sets": sets, "steps": [{"move": "hotel"}], "expect": [BOUND]} for sets in ([], [change])]
+    scenario = Scenario(load_topology("plain-mip"), {"x": Claim.model_validate({**claim, "run": runs})})
+    stages = plan_stages([scenario])
+    assert [len(stage.runs) for stage in stages] == [2, 1]  # the control needs what one of the runs needs
     assert len(share_labs(stages, 1)) == 2
 
 
@@ -225,14 +233,14 @@ def test_a_lab_that_is_busy_for_long_is_divided_where_that_ends_earlier():
     assert len(divided) > len(whole) and runs_of(divided) == runs_of(whole)
     assert max(one.seconds for one in divided) < max(one.seconds for one in whole)
     assert [one.seconds for one in divided] == sorted((one.seconds for one in divided), reverse=True)
-    only = Stage(stages[0].topology, stages[0].runs * 3)
+    only = replace(stages[0], runs=stages[0].runs * 3)
     assert len(share_labs([only], 3)) > 1
 
 
 def test_a_lab_is_left_whole_where_dividing_gains_nothing():
     _, stages = planned()
     assert share_labs([], 3) == []
-    short = Stage(stages[0].topology, stages[0].runs[:2])
+    short = replace(stages[0], runs=stages[0].runs[:2])
     assert PlannedLab([short]).seconds < 3 * LAB_SECONDS
     assert share_labs([short], 2) == [PlannedLab([short])]
 

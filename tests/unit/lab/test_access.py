@@ -93,14 +93,42 @@ def line(**fields):
     return ("stdout", json.dumps(fields).encode() + b"\n")
 
 
+SOCKET = "UNIX-CONNECT:/run/testbed/home-agent.sock"
+
+
 def test_an_answer_in_pieces():
     answer = json.dumps({"ok": True, "bindings": []}).encode() + b"\n"
     session = PlayedExec([("stdout", answer[:7]), ("stdout", answer[7:]), line(event="registered")])
     played = lab(session)
-    assert played.state("ha", "home-agent") == {"ok": True, "bindings": []}
-    assert json.loads(session.sent[0]) == {"op": "state"} and session.closed.is_set()
-    socket = "UNIX-CONNECT:/run/testbed/home-agent.sock"
-    assert played.engine.commands == [("id-ha", ["socat", "-T", "5", "-", socket])]
+    assert played.control("ha", "home-agent", {"op": "x"}) == {"ok": True, "bindings": []}
+    assert json.loads(session.sent[0]) == {"op": "x"} and session.closed.is_set()
+    assert played.engine.commands == [("id-ha", ["socat", "-T", "5", "-", SOCKET])]
+
+
+def test_the_state_is_asked_over_one_connection_until_the_daemon_is_restarted():
+    first = PlayedExec([line(ok=True, number=1), line(ok=True, number=2)])
+    second = PlayedExec([line(ok=True, number=3)])
+    played = lab(first, second)
+    assert [played.state("ha", "home-agent")["number"] for _ in range(3)] == [1, 2, 3]
+    assert list(map(json.loads, first.sent[:2] + second.sent)) == [{"op": "state"}] * 3
+    assert played.engine.commands == [("id-ha", ["socat", "-", SOCKET])] * 2
+    assert first.closed.is_set() and not second.closed.is_set()
+    played.stop()
+    assert second.closed.is_set()
+
+
+def test_a_daemon_that_hangs_is_asked_once(monkeypatch):
+    def hang(session):
+        yield line(ok=True)
+        session.closed.wait(10)
+
+    monkeypatch.setattr("testbed.lab.access.GRACE", 0.05)
+    session = PlayedExec(talk=hang)
+    played = lab(session)
+    played.state("ha", "home-agent")
+    with pytest.raises(StepError, match="home-agent of ha does not answer: it hung up"):
+        played.state("ha", "home-agent", within=0.05)
+    assert session.closed.is_set() and len(played.engine.commands) == 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from testbed.lab.captures import Captures
 from testbed.lab.inside import Done
 from testbed.packet.decode import above_link
 from testbed.packet.pcap import ETHERNET, LINUX_SLL2, Frame, packet_mark, read_capture, write_pcap
+from testbed.packet.taps import Matched, match_taps
 from testbed.topology.load import load_topology
+from testbed.topology.names import host_addresses
 
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 
@@ -93,6 +95,10 @@ def running(lab: Any, *taps: str) -> Captures:
     return captures
 
 
+def matches(lab: Lab, captures: Captures, expression: str) -> list[Matched]:
+    return match_taps(captures.look(captures.taps), expression, host_addresses(lab.topology))
+
+
 def test_a_look_asks_for_what_is_new(lab: Lab) -> None:
     """A file grows by parts of a packet; each octet is fetched once, and nothing after the end."""
     file = lab.file("gw", "internet")
@@ -102,13 +108,13 @@ def test_a_look_asks_for_what_is_new(lab: Lab) -> None:
     seen = []
     for size in (24, 102, 103, len(whole)):
         file.write_bytes(whole[:size])
-        seen.append(len(captures.match("gw/internet", "icmp").frames))
+        seen.append(len(matches(lab, captures, "icmp")[0].frames))
     assert seen == [0, 1, 1, 3]
     assert lab.reads == [("gw", 1), ("gw", 25), ("gw", 103), ("gw", 104)]
     captures.stop()
     captures.stop()
     for text in ("icmp", "src host mn", "udp"):
-        matched = captures.match("gw/internet", text)
+        matched = matches(lab, captures, text)[0]
         assert (len(matched.frames), matched.total) == (0 if text == "udp" else 3, 3)
         assert matched.alive and matched.dropped == captures.dropped == 1
     captures.fetch(lab.folder / "out")
@@ -120,9 +126,9 @@ def test_a_look_asks_for_what_is_new(lab: Lab) -> None:
 def test_names_are_those_of_the_topology(lab: Lab) -> None:
     write_pcap(lab.file("gw", "internet"), ETHERNET, ethernet(ping(1), ping(2, "10.0.1.2")))
     captures = running(lab, "gw/internet")
-    assert [len(captures.match("gw/internet", f"src host {name}").frames) for name in ("mn", "gw")] == [1, 0]
+    assert [len(matches(lab, captures, f"src host {name}")[0].frames) for name in ("mn", "gw")] == [1, 0]
     with pytest.raises(StepError, match=r"gw/internet: filter 'host hb': unknown host hb"):
-        captures.match("gw/internet", "host hb")
+        matches(lab, captures, "host hb")[0]
 
 
 def test_the_taps_of_a_mobile_node_are_known_by_number(lab: Lab) -> None:
@@ -131,11 +137,11 @@ def test_the_taps_of_a_mobile_node_are_known_by_number(lab: Lab) -> None:
     write_pcap(file, LINUX_SLL2, frames[:2])
     captures = running(lab, "mn/hotel", "mn/campus")
     with pytest.raises(StepError, match="mn has no interface campus"):
-        captures.match_all(captures.taps, "icmp")  # what is not there must not look like silence
+        matches(lab, captures, "icmp")  # what is not there must not look like silence
     lab.interfaces[7] = "campus"
     write_pcap(file, LINUX_SLL2, frames)
     lab.reads.clear()
-    hotel, campus = captures.match_all(captures.taps, "icmp")
+    hotel, campus = matches(lab, captures, "icmp")
     assert len(lab.reads) == 1  # for both taps
     assert (hotel.frames, campus.frames) == ((frames[0], frames[3]), (frames[2],))
     assert (hotel.total, campus.total) == (2, 1)
@@ -165,7 +171,7 @@ def test_marks_are_those_of_the_file(lab: Lab) -> None:
     captures = running(lab, "ha/home")
     captures.stop()
     (path,) = captures.fetch(lab.folder / "out")
-    (counted,) = captures.match("ha/home", "udp port 434").packets
+    (counted,) = matches(lab, captures, "udp port 434")[0].packets
     (written,) = read_capture(path)
     assert packet_mark(counted) == packet_mark(above_link(written)) == packet_mark(bytes(short))
 
@@ -177,13 +183,13 @@ def cut(file: Path) -> None:
 def test_a_lost_file_is_no_silence(lab: Lab) -> None:
     captures = running(lab, "gw/internet")
     with pytest.raises(StepError, match="cannot read the capture at gw/internet: tail"):
-        captures.match("gw/internet", "ip")
+        matches(lab, captures, "ip")[0]
     lab.file("gw", "internet").write_bytes(b"")
     with pytest.raises(StepError, match="has no beginning"):
-        captures.match("gw/internet", "ip")
+        matches(lab, captures, "ip")[0]
     lab.file("gw", "internet").write_bytes(bytes(100))
     with pytest.raises(StepError, match="neither pcap nor pcapng"):
-        captures.match("gw/internet", "ip")
+        matches(lab, captures, "ip")[0]
 
 
 @pytest.mark.parametrize(("spoil", "code"), [(cut, 0), (lambda file: None, 137)])
@@ -195,7 +201,7 @@ def test_a_capture_that_did_not_end_well_is_not_alive(
     lab.code = code
     captures = running(lab, "gw/internet")
     captures.stop()
-    assert not captures.match("gw/internet", "ip").alive
+    assert not matches(lab, captures, "ip")[0].alive
 
 
 def test_the_script_lists_interfaces_before_the_file(tmp_path: Path) -> None:

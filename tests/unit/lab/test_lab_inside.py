@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_world import IMAGE, MOBILE
+from lab_world import IMAGE, MOBILE, EndingSession
 
 from testbed.data import data_dir
+from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import NotReadyError, TestbedError, UsageError
 from testbed.lab.addresses import DEFAULT_POOL
 from testbed.lab.daemons import ask, ask_all
 from testbed.lab.down import remove_labs
+from testbed.lab.inside import run_inside
 from testbed.lab.logs import read_logs
 from testbed.lab.move import move
 from testbed.lab.state import ActualLab, find_lab, read_labs
@@ -222,3 +224,22 @@ def test_labs_that_are_not_there(engine: FakeEngine, lab: ActualLab) -> None:
         with pytest.raises(UsageError) as error:
             find_lab(engine, name)
         assert error.value.hint == f"no lab is up{could}"
+
+
+class Hanging(EndingSession):
+    """A command that ends only when its session is closed."""
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        yield "stdout", b"so far\n"
+        self.ended.wait(5)
+        raise EngineError("the connection was closed")
+
+
+def test_a_command_that_does_not_end_is_an_error(
+    engine: FakeEngine, lab: ActualLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "execute", lambda *_, **__: Hanging())
+    with pytest.raises(
+        NotReadyError, match=r"ha: cat /proc/kmsg has not ended after 0\.05 s(.|\n)*testbed logs mip ha"
+    ):
+        run_inside(engine, lab.nodes["ha"], ["cat", "/proc/kmsg"], within=0.05)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lab_world import MOBILE, SMALL, Daemons, Told
 
+from testbed.agreed import Impairment
 from testbed.engine import names
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import ExitCode, MachineError, NotReadyError, TestbedError, UsageError
@@ -17,7 +19,7 @@ from testbed.experiment.handoff.moves import set_rtt
 from testbed.lab import impairments
 from testbed.lab.access import LabAccess
 from testbed.lab.choices import Choices, differences, keep_choices, merge, recorded
-from testbed.lab.impairments import Impairment, change_lab, parse_change
+from testbed.lab.impairments import change_lab, parse_change
 from testbed.lab.lock import lab_lock
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import BroughtUp
@@ -207,6 +209,26 @@ def test_the_template_folder_is_no_word_of_a_node(
     assert found is not None and (found.sets, found.templates) == (("attach=hotel",), None)
 
 
+def test_a_template_folder_is_found_later_though_it_renders_nothing_different(
+    engine: FakeEngine, up: Up, load: Load, told: Told, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    up(load(MOBILE), lab="mip")
+    done = up(replace(load(MOBILE), templates=folder), lab="mip", keep=True)
+    assert (done.created, done.removed) == (1, 1)
+    assert told.said[-2:] == [
+        "lab mip: removing 1 node and 0 networks, creating 1 node",
+        "  cn: its labels are to name the template folder",
+    ]
+    found = recorded(engine, find_lab(engine, "mip"))
+    assert found is not None and found.templates == str(folder.resolve())
+    assert not up(load(MOBILE), lab="mip", keep=True).changed  # it has kept the folder
+    assert up(load(MOBILE), lab="mip").created == 1  # and now it has not
+    found = recorded(engine, find_lab(engine, "mip"))
+    assert found is not None and found.templates is None
+
+
 def test_a_choice_of_long_ago_that_the_file_does_not_take(engine: FakeEngine, mobile: Up, load: Load) -> None:
     mobile("node.cn.image=testbed-node:test")
     changed = load(MOBILE.replace("cn:\n", "server:\n").replace("probe: cn", "probe: server"))
@@ -338,6 +360,20 @@ def test_set_on_a_network_without_a_hub_needs_the_kernel(
     with pytest.raises(MachineError, match=r"home has no hub, and (.|\n)*hint: .*internet") as error:
         change_lab(engine, "mip", ["network.home.delay=5ms"], told)
     assert error.value.exit_code == ExitCode.ENVIRONMENT
+
+
+def test_what_could_not_be_brought_into_force_is_not_remembered(
+    engine: FakeEngine, mobile: Up, daemons: Daemons
+) -> None:
+    mobile("network.internet.delay=10ms")
+    refused = (b"", b"Error: Specified qdisc kind is unknown.", 1)
+    engine.command = lambda box, words, stdin: (
+        refused if words[0] == "python3" else daemons(box, words, stdin)
+    )
+    with pytest.raises(MachineError, match="home has no hub"):
+        mobile("network.internet.delay=10ms", "network.home.delay=5ms", "attach=hotel")
+    found = recorded(engine, find_lab(engine, "mip"))
+    assert found is not None and found.sets == ("attach=hotel", "network.internet.delay=10ms")
 
 
 @pytest.mark.parametrize(

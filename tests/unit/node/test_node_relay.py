@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.agreed import Impairment
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import ConfigError
 from testbed.node.relay import __main__ as main
 from testbed.node.relay.__main__ import changed
-from testbed.node.relay.link import LIMIT, Impairment, Link
+from testbed.node.relay.link import LIMIT, Link
 from testbed.node.relay.netem import arguments
 from testbed.node.relay.relay_toml import load
 from testbed.node.relay.tun import give_hop_back

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from testbed.agreed import Impairment
 from testbed.node.relay import netem, tun
-from testbed.node.relay.link import Impairment
 from testbed.node.relay.netem import Netem
 from testbed.node.relay.tun import TunRelay
 

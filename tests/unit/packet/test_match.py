@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from pcap_filters import BAD, GOOD, HOSTS, PACKETS, frames
 
 from testbed.claim.expect.wire import Packets
+from testbed.errors import StepError
 from testbed.evidence.verdicts import KINDS
 from testbed.packet.filters import FilterError, filter_hosts, without_names
 from testbed.packet.match import match
-from testbed.packet.pcap import ETHERNET, LINUX_SLL2, RAW_IP, Frame
-from testbed.packet.taps import Matched, TapFrames
+from testbed.packet.pcap import (
+    ETHERNET,
+    LINUX_SLL2,
+    RAW_IP,
+    CaptureError,
+    Frame,
+    read_linktype,
+    write_pcap,
+)
+from testbed.packet.taps import Matched, TapFrames, match_taps
 from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.names import host_addresses
 
@@ -136,3 +146,23 @@ def test_the_capture_of_a_tap() -> None:
     assert matched.times == (0.0, 1e-9, 2e-9, 5e-9) and matched.after(1e-9).frames == every[2:3] + every[5:6]
     lost = TapFrames("mn/hotel", every[1:]).match("src host mn", HOSTS)
     assert len(lost.frames) == len(matched.frames) - 1 and lost.total == 6
+
+
+def test_a_filter_is_wrong_on_a_tap_without_frames_too() -> None:
+    """Nothing matched by a filter that is none must not look like silence."""
+    for expression in ("udp or and", "wlan type mgt"):
+        with pytest.raises(FilterError):
+            TapFrames("mn/hotel", ()).match(expression, HOSTS)
+        with pytest.raises(StepError, match="mn/hotel: filter"):
+            match_taps([TapFrames("mn/hotel", (), linktype=RAW_IP)], expression, HOSTS)
+    address = "ether src 02:00:00:00:00:01"  # which the cooked header of all interfaces has no place for
+    assert TapFrames("gw/internet", (), linktype=ETHERNET).match(address, HOSTS).frames == ()
+    with pytest.raises(FilterError):
+        TapFrames("mn/hotel", (), linktype=RAW_IP).match(address, HOSTS)
+
+
+def test_a_capture_without_frames_has_a_link_type(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "empty.pcap", LINUX_SLL2, ())
+    assert read_linktype(tmp_path / "empty.pcap") == LINUX_SLL2
+    with pytest.raises(CaptureError, match="No such file"):
+        read_linktype(tmp_path / "none.pcap")

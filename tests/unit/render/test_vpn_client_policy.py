@@ -36,7 +36,7 @@ def test_the_monitoring_time_is_a_setting():
     assert roam["monitor"] == 5
 
 
-def test_registrations_pass_inside_alone_unless_a_bypass_is_asked_for():
+def test_registrations_pass_inside_alone_unless_split_tunnelling_is_asked_for():
     assert 'oifname { "office", "campus", "home" } udp dport 434 accept' in files("scenario-2.1")[RULES]
     rules = files("scenario-2.1", "node.mn.passes=registrations")[RULES].splitlines()
     assert "    udp dport 434 accept" in rules and "    udp sport 434 accept" in rules

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
+from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scapy.layers.dhcp import BOOTP, DHCP
@@ -407,8 +410,18 @@ def handoff() -> dict[str, Any]:
 
 
 def write_sample(folder: Path) -> Path:
-    """Write the whole folder; returns it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the whole folder; returns it. It is made once in a process, as scapy takes its time."""
+    return shutil.copytree(_made().name, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+
+
+@cache
+def _made() -> TemporaryDirectory[str]:
+    made = TemporaryDirectory()
+    _make(Path(made.name))
+    return made
+
+
+def _make(folder: Path) -> None:
     (folder / "topology.yaml").write_text(load_topology("scenario-2.1").text())
     versions = {
         "schema_version": 2,
@@ -495,7 +508,6 @@ def write_sample(folder: Path) -> Path:
 
     (folder / "topologies").mkdir()
     (folder / "topologies/plain-mip.yaml").write_text(load_topology("plain-mip").text())
-    return folder
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ def told(name: str, topology: str | None = None, evidence: Path | None = None) -
     return explain(loaded, name, labs, read_evidence(evidence) if evidence else None)
 
 
-def ways(name: str, kind: str = "run", number: int = 1) -> list[str]:
-    return [way["line"] for way in told(name)[kind][number - 1]["ways"]]
+def ways(name: str, kind: str = "run", number: int = 1, of: str = "data") -> list[str]:
+    return [way["line"] for way in told(name)[kind][number - 1]["ways"] if way["of"] == of]
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -138,6 +138,85 @@ def test_every_claim_can_be_explained(name: str) -> None:
 )
 def test_the_way_follows_from_the_topology(name: str, kind: str, lines: list[str]) -> None:
     assert ways(name, kind) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("2.1-fa-mn-deaf", []),  # no expectation is about a registration
+        ("2.1-fa-registration-impossible", ["mn@hotspot ==ESP[request]==> ✗ fa-hotspot ··> gw ··> ha"]),
+        (
+            "2.1-fa-cleartext-no-help",
+            [
+                "mn@hotel ==ESP[request]==> gw --request--> ha",
+                "mn@hotspot ==ESP[request]==> ✗ fa-hotspot ··> gw ··> ha",
+                # a step that registers in clear
+                "mn@hotspot --request--> fa-hotspot --request--> ✗ gw ··> ha",
+            ],
+        ),
+        (
+            "2.1-fa-data-dropped",  # the gateway lets registrations through
+            ["mn@hotspot --request--> fa-hotspot --request--> gw --request--> ha"],
+        ),
+        (
+            "2.4-registers-without-ipsec",  # the home agent is not behind the gateway, as data is
+            ["mn@airport --request--> ha", "mn@hotspot --request--> fa-hotspot --request--> ha"],
+        ),
+        (
+            "2.1-wlan-outside",
+            [
+                "mn@desks --request--> ha",
+                "mn@wlan --request--> ✗ gw ··> ha",
+                "mn@wlan ==ESP[request]==> gw --request--> ha",
+            ],
+        ),
+        ("fig10-trusted-fa", ["mn@hotspot --request--> trusted-fa ==ESP[request]==> gw --request--> ha"]),
+    ],
+)
+def test_the_way_of_registration_requests(name: str, lines: list[str]) -> None:
+    assert ways(name, of="request") == lines
+    assert ("The way of registration requests, by the topology:" in story(told(name), WIDTH)) == bool(lines)
+
+
+def test_a_stopped_home_agent_takes_no_request(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    run = (
+        "{options: {stack: mip-only}, steps: [{service: {node: ha, name: home-agent, state: down}}, "
+        "{move: office}], expect: [{binding: {present: false}}]}"
+    )
+    file.write_text(
+        f"name: mine\ntitle: Mine\ninclude: [scenario-2.1.yaml]\nclaims:\n  mine: {{says: x, source: x, "
+        f"run: {run}, control: {run}}}\n"
+    )
+    (way,) = [way for way in told("mine", str(file))["run"][0]["ways"] if way["of"] == "request"]
+    assert way["line"] == "mn@office --request--> fa-office --request--> ✗ ha"
+    assert way["ends"] == "the home agent of ha is stopped"
+
+
+def test_every_mobile_node_of_a_lab_is_drawn_where_it_is() -> None:
+    assert ways("2.5-perimeter-grows", number=3) == [
+        "mn@hotel ==IP-in-IP[ESP[data]]==> gw --data--> cn",
+        *(f"mn-{n}@hotel ==IP-in-IP[ESP[data]]==> gw-{n} --data--> cn" for n in (1, 2, 3)),
+    ]
+    (place, _) = told("2.5-perimeter-grows")["where"]
+    assert {"gw-3", "mn-3"} <= {one["node"] for one in place["nodes"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "differences"),
+    [
+        (
+            "fig10-trusted-fa",
+            ["without “session start”", "also “service node trusted-fa, name charon, state down”"],
+        ),
+        (
+            "2.1-wlan-outside",
+            ["“move to home” in the place of “move to wlan”", "without “ipsec down” and “ipsec up”"],
+        ),
+    ],
+)
+def test_a_step_stands_in_the_place_of_a_step_of_its_kind_only(name: str, differences: list[str]) -> None:
+    assert told(name)["differences"] == [differences]
 
 
 @pytest.mark.parametrize(("asked", "header"), [("gre", "GRE"), ("minimal", "Min-Enc")])

@@ -27,6 +27,25 @@ def test_a_name_that_no_file_can_have_is_no_file(tmp_path: Path) -> None:
     assert caught.value.source == Source("top.yaml", 1, 11)
 
 
+@pytest.mark.parametrize(
+    ("entry", "hint"),
+    [
+        ("scenario2.1.yaml", "did you mean scenario-2.1.yaml?"),
+        ("trials.yaml", "did you mean shared/trials.yaml?"),
+        ("share/homes.yaml", "did you mean shared/home.yaml?"),
+        ("rooms.yaml", "paths are relative to the file that includes them"),
+        ("corporate.yaml", "paths are relative to the file that includes them"),
+    ],
+)
+def test_only_a_file_with_a_name_much_alike_may_have_been_meant(
+    tmp_path: Path, entry: str, hint: str
+) -> None:
+    write(tmp_path, top=f"include: [{entry}]\n")
+    with pytest.raises(TopologyError) as caught:
+        read_document(tmp_path / "top.yaml", "top.yaml")
+    assert caught.value.hint == hint
+
+
 def test_the_including_file_stands_before_what_it_includes(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -1,0 +1,77 @@
+"""Another network for a mobile node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from testbed.agreed import ROAM, STEPS, Op
+from testbed.claim.action import Actor, OfMobileNode
+from testbed.claim.names import Fail, Several
+from testbed.claim.sight import Facts
+from testbed.claim.steps.carry import carried
+from testbed.document.marks import Path
+from testbed.errors import StepError, did_you_mean
+
+
+class Move(OfMobileNode):
+    """The mobile node leaves its link and joins another; its connection manager does what the stack demands.
+
+    The step ends when the manager has settled: with everything in place, or after its bounds without what it
+    did not get. Expectations judge what is missing, unless `reaches` makes it a condition. Any mobile node
+    but the first is moved back at the end of the run.
+    """
+
+    word = "move"
+    title = "The mobile node joins another network"
+    order = 10
+
+    SHORT = "to"
+    to: Several = Field(min_length=1, description="The network, or several, one after the other")
+    times: int = Field(default=1, ge=1, le=1000, description="How often to go through the list")
+    reaches: Literal["link", "address", "ike", "registered", "data"] | None = Field(
+        default=None, description="What every move has to reach, or else the run is inconclusive"
+    )
+
+    def check_attachable(self, who: str, networks: Sequence[str], where: Path, fail: Fail) -> None:
+        """The mobile node attaches to all of them."""
+        for network in self.to:
+            if network not in networks:
+                hint = did_you_mean(network, networks)
+                fail((*where, "to"), f"{who} does not attach to {network}", hint)
+
+    def phrase(self) -> str:
+        """What is done, as a line."""
+        times = f", {self.times} times" if self.times > 1 else ""
+        who = f" of {self.node}" if self.node else ""
+        return f"move{who} to {', '.join(self.to)}{times}"
+
+    def condition(self) -> str | None:
+        """Where it does not reach what it has to."""
+        return f"a move to {', '.join(self.to)} does not reach: {self.reaches}" if self.reaches else None
+
+    def taps(self, facts: Facts) -> list[str]:
+        """The links that the mobile node joins."""
+        return [f"{self.who(facts)}/{network}" for network in self.to]
+
+    def act(self, lab: Actor) -> str:
+        """Ask the connection manager for one move after the other."""
+        node = self.who(lab.facts)
+        lab.leave(carried(node))  # undone later, it would take down the link moved to
+        results, reached = [], {event: step for step, event in STEPS.items()}
+        back = f"{node} back"  # of the first each run says where it is to begin
+        if node != lab.facts.mobile_nodes[0] and not lab.is_changed(back):
+            was = {"op": Op.MOVE, "network": lab.state(node, ROAM).get("network")}
+            if was["network"]:
+                lab.at_end(back, lambda: lab.settle(node, was))
+        for network in self.to * self.times:
+            settled = lab.settle(node, {"op": Op.MOVE, "network": network})
+            timeline: Mapping[str, Any] = settled.get("timeline") or {}
+            if self.reaches and timeline.get(reached[self.reaches]) is None:
+                detail = settled.get("detail")
+                raise StepError(f"moved to {network}, but did not come as far as {self.reaches}: {detail}")
+            marks = ", ".join(f"{name} {ms:.0f}" for name, ms in timeline.items() if ms is not None)
+            results.append(f"{network}: {settled.get('state')} ({settled.get('detail')}); ms: {marks}")
+        return "\n".join(results)

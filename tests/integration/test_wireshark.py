@@ -1,0 +1,73 @@
+"""`verify --keys`: tshark decrypts the captures of real runs with what is written beside them."""
+
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+from claims_world import reasons, verdicts
+
+from testbed.evidence.folder import EvidenceFolder
+from testbed.packet.decode import decode
+from testbed.packet.layers import Esp
+
+CLAIM = "2.2-ipsec-in-mip-mobile"
+"""Its run has IPsec inside Mobile IP, from the home address; its control has Mobile IP inside IPsec."""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def evidence(verify):
+    result = verify("scenario-2.2", [CLAIM], keys=True)
+    assert verdicts(result) == {CLAIM: "reproduced"}, reasons(result)
+    return EvidenceFolder(result[1])
+
+
+def tshark(run, tables, wanted, field):
+    """A field of the frames that a display filter selects, in all captures of a run."""
+    environment = os.environ | {"WIRESHARK_CONFIG_DIR": str(tables)}
+    found = []
+    for file, _ in run.captures():
+        command = ["tshark", "-o", "esp.enable_encryption_decode:TRUE", "-r", file, "-Y", wanted]
+        command += ["-T", "fields", "-e", field]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "Error" not in done.stderr, done.stderr
+        found += done.stdout.splitlines()
+    return found
+
+
+@pytest.mark.parametrize("side", ["main", "control"])
+def test_tshark_decrypts_every_packet_of_a_run(evidence, side, tmp_path):
+    run = evidence.run(CLAIM, side)
+    tables = run.folder / "wireshark"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tables.iterdir()} == {0o600}
+    frames = [frame for _, frames in run.captures() for frame in frames]
+    esp = sum(decode(one.data, one.linktype).first(Esp) is not None for one in frames)
+    inner = tshark(run, tables, "esp", "frame.protocols")
+    sent = [protocols for protocols in inner if ":icmp" not in protocols.partition(":esp")[0]]  # not quoted
+    assert len(sent) == esp > 10
+    assert all("esp:ip:" in protocols for protocols in sent), sent
+    encrypted = "isakmp && isakmp.exchangetype != 34"  # all but IKE_SA_INIT
+    assert tshark(run, tables, encrypted, "frame.number")
+    assert tshark(run, tables, f"({encrypted}) && !isakmp.enc.decrypted", "frame.number") == []
+    # IDi of IKE_AUTH; the run may go on with what was negotiated before its captures began.
+    identified = tshark(run, tables, "isakmp.exchangetype == 35 && isakmp.typepayload == 35", "frame.number")
+    assert identified or side == "main"
+    without = tmp_path / "without"
+    without.mkdir()
+    assert not any("esp:ip" in one for one in tshark(run, without, "esp", "frame.protocols"))
+    assert tshark(run, without, "isakmp.enc.decrypted", "frame.number") == []
+
+
+def test_another_key_decrypts_nothing(evidence, tmp_path):
+    run = evidence.run(CLAIM, "control")
+    wrong = shutil.copytree(run.folder / "wireshark", tmp_path / "wrong")
+    table = wrong / "esp_sa"
+    keys = dict.fromkeys(line.split(",")[5] for line in table.read_text().splitlines())
+    text = table.read_text()
+    for key in keys:
+        text = text.replace(key, f'"0x{"00" * 20}"')
+    table.write_text(text)
+    assert not any("esp:ip:" in one for one in tshark(run, wrong, "esp", "frame.protocols"))

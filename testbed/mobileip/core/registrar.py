@@ -217,16 +217,18 @@ class Registrar:
         # RFC 3519 §3.1.1: without an assenting answer to what was asked there is no tunnel in UDP.
         answer = answered(reply, to_agent=False) if sent.udp_tunnel else None
         in_udp = answer is not None and answer.assents
+        interval = 0.0
         if answer is not None and in_udp:
             end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,))
             ends = (path.source, reply.home_agent, path.interface)
             interval = self._keepalives.keep(reply.home_address, ends, answer.keepalive, sent.at)
             if path.agent is not None:
                 self._keepalives.probe(reply.home_address, now)
-            self._out.event("udp-tunnel", forced=answer.forced, keepalive=interval)
         else:
             self._keepalives.clear()
         self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel or in_udp))
+        if answer is not None and in_udp:
+            self._out.event("udp-tunnel", forced=answer.forced, keepalive=interval)
 
     def _deregistered(self, sent: Sent) -> None:
         self._requester.granted()

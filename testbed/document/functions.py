@@ -46,8 +46,11 @@ class Meaning(StrEnum):
     INNER_POOL = "inner-pool"
     PASSES = "passes"
     ENCAPSULATION = "encapsulation"
+    UDP_TUNNEL = "udp-tunnel"
     PEER = "peer"
     VISITED = "visited"
+    PRIVATE = "private"
+    TRANSLATES = "translates"
     DHCP_POOL = "dhcp-pool"
 
 
@@ -63,9 +66,12 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.PROTECTS: ("prefix", "what is reached through a VPN gateway"),
     Meaning.INNER_POOL: ("prefix", "addresses that a VPN gateway lends to clients"),
     Meaning.PASSES: ("enum", "what the security policy lets pass besides IPsec"),
+    Meaning.UDP_TUNNEL: ("enum", "when a mobile node asks for a tunnel in UDP: off, nat or forced"),
     Meaning.ENCAPSULATION: ("enum", "how the tunnels of a mobile node carry packets"),
     Meaning.PEER: ("node", "the gateway that another builds a tunnel to"),
     Meaning.VISITED: ("network", "the link that mobile nodes visit"),
+    Meaning.PRIVATE: ("network", "the link whose addresses a NAT hides from others"),
+    Meaning.TRANSLATES: ("enum", "what a NAT translates: ports, of TCP, UDP and ICMP, or addresses"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
 }
 """Meaning → the type that such a setting must have, and in words what it is."""

@@ -19,14 +19,10 @@ from testbed.mobileip.wire import (
     agent_advertisement,
     agent_solicitation,
     checksum,
-    registration_reply,
-    registration_request,
 )
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.error import WireError
-from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest
-from testbed.packet import dhcp
+from testbed.packet import dhcp, mobile_ip
 from testbed.packet.layers import (
     AgentMessage,
     Arp,
@@ -40,7 +36,7 @@ from testbed.packet.layers import (
     Link,
     Malformed,
     Minimal,
-    MobileIp,
+    MipUdp,
     Namer,
     Other,
     Tcp,
@@ -290,19 +286,11 @@ def _esp(data: bytes) -> tuple[Layer, _Next | None]:
 
 
 def _mobile_ip(data: bytes) -> tuple[Layer, _Next | None]:
-    if not data:
-        raise WireError("truncated", "no bytes")
-    message: type[RegistrationRequest] | type[RegistrationReply]
-    if data[0] == registration_request.TYPE:
-        message = RegistrationRequest
-    elif data[0] == registration_reply.TYPE:
-        message = RegistrationReply
-    else:
-        return _bytes(data, f"Mobile IP type {data[0]}")
-    try:
-        return MobileIp(message=message.decode(data), size=len(data)), None
-    except WireError:
-        return MobileIp(message=message.decode_fixed(data), complete=False, size=len(data)), None
+    layer = mobile_ip.decode(data)
+    if not isinstance(layer, MipUdp):
+        return layer, None
+    decoder, what = _INSIDE_IP.get(layer.next_header, (_bytes, "data"))
+    return layer, (decoder, what, data[layer.size :])
 
 
 def _ike(data: bytes) -> tuple[Layer, _Next | None]:

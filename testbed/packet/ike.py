@@ -13,7 +13,7 @@ from testbed.packet.pcap import Frame
 
 EXCHANGES: Final = {name: number for number, name in IKE_EXCHANGES.items()}
 
-_TUNNELS = "ip proto 4 or ip proto 47 or ip proto 55"
+_TUNNELS = "ip proto 4 or ip proto 47 or ip proto 55 or udp port 434"
 IKE_FILTER: Final = f"udp port 500 or udp port 4500 or {_TUNNELS}"
 """IKE, also on the port of NAT traversal, bare or inside Mobile IP's tunnel."""
 ESP_FILTER: Final = f"ip proto 50 or udp port 4500 or {_TUNNELS}"

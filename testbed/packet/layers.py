@@ -117,6 +117,18 @@ class Gre(Layer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MipUdp(Layer):
+    """The header of tunnel data (RFC 3519 §3.3), between UDP and what `next_header` names."""
+
+    kind: ClassVar[str] = "ip"
+    next_header: int
+
+    def text(self, name: Namer) -> str:
+        """Its name."""
+        return "MIP-UDP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Udp(Layer):
     """UDP (RFC 768)."""
 

@@ -39,4 +39,7 @@ class Names:
         if address in _WELL_KNOWN:
             return None
         word = self(address)
-        return None if word == str(address) or word.startswith("all@") else word.partition("@")[0]
+        if word == str(address) or word.startswith("all@"):
+            return None
+        node = word.partition("@")[0]
+        return None if "/" in node else node  # behind NATs several have this address

@@ -193,6 +193,11 @@ class NodeView:
         return self._loaded.home_prefix(self.home_agent.name)
 
     @property
+    def udp_tunnel(self) -> str:
+        """When a mobile node asks for a tunnel in UDP (RFC 3519): `off`, `nat` or `forced`."""
+        return self._loaded.meant(self.name, Meaning.UDP_TUNNEL) or "off"
+
+    @property
     def correspondent(self) -> NodeView | None:
         """The node that a mobile node speaks to, to see that a hand-off has ended."""
         name = self._loaded.correspondent(self.name)

@@ -17,7 +17,7 @@ from testbed.agreed import PROBE_MARKER
 from testbed.evidence.folder import RunFolder
 from testbed.evidence.verdicts import SIDES
 from testbed.packet.decode import Packet, decode
-from testbed.packet.layers import Esp, Gre, Ipv4, Layer, Link, Malformed, Minimal, Udp
+from testbed.packet.layers import Esp, Gre, Ipv4, Layer, Link, Malformed, Minimal, MipUdp, Udp
 from testbed.packet.pcap import CaptureError, Frame, read_capture
 from testbed.report.evidence import Evidence
 from testbed.topology.model import Topology
@@ -162,21 +162,25 @@ def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], Counter[int]]:
 
 def _headers(packet: Packet) -> str:
     """The headers before the probe's own packet."""
-    shown = (Ipv4, Gre, Esp, Udp, Malformed)
+    shown = (Ipv4, Gre, MipUdp, Esp, Udp, Malformed)
     words = [_word(layer) for layer in packet.above_link if isinstance(layer, shown)]
+    if packet.first(MipUdp):
+        words.remove("UDP")  # the outermost is a part of it
     if packet.first(Esp) is None:
         words = words[: -len(("UDP",) if packet.first(Minimal) else ("IP", "UDP"))]
     return " | ".join(words)
 
 
 def _word(layer: Layer) -> str:
-    return {Ipv4: "IP", Minimal: "Min-Enc", Gre: "GRE", Esp: "ESP", Udp: "UDP"}.get(type(layer), "?")
+    names = {Ipv4: "IP", Minimal: "Min-Enc", Gre: "GRE", MipUdp: "MIP-UDP", Esp: "ESP", Udp: "UDP"}
+    return names.get(type(layer), "?")
 
 
 _TUNNELS: Final = {
     "IP": (20, "20 outer IP (RFC 2003)"),
     "GRE": (24, "20 outer IP and 4 GRE (RFC 2784)"),
     "Min-Enc": (12, "12 forwarding header (RFC 2004)"),
+    "MIP-UDP": (32, "20 outer IP, 8 UDP and 4 tunnel data header (RFC 3519)"),
 }
 
 
@@ -186,8 +190,8 @@ def compute(stack: str, attachment: str, headers: str = "") -> tuple[int | None,
     `headers` shows which encapsulation Mobile IP's tunnel has where it is outside of ESP, and whether ESP is
     in UDP, as through a NAT (RFC 3948).
     """
-    natt = 8 * ("UDP" in headers)
-    tunnel, its = _TUNNELS[next((one for one in ("GRE", "Min-Enc") if one in headers), "IP")]
+    natt = 8 * ("UDP" in headers.split(" | "))
+    tunnel, its = _TUNNELS[next((one for one in ("GRE", "Min-Enc", "MIP-UDP") if one in headers), "IP")]
     match stack, attachment:
         case "mip-only", "foreign-agent":
             return INNER, "nothing: the foreign agent takes the tunnel's header off"

@@ -26,7 +26,7 @@ DATA: Final = "data"
 REQUEST: Final = "request"
 REGISTRATIONS: Final = "registrations"
 """What `passes` of a gateway or VPN client says where registrations in clear pass."""
-TUNNELS: Final = {"ip-in-ip": "IP-in-IP", "gre": "GRE", "minimal": "Min-Enc"}
+TUNNELS: Final = {"ip-in-ip": "IP-in-IP", "gre": "GRE", "minimal": "Min-Enc", "udp": "MIP-UDP"}
 """What Mobile IP's tunnels have in front of data, by the encapsulation that the mobile node asks for."""
 HERE: Final = "@"
 """Behind the mobile node's name, in the place of where it is."""
@@ -42,6 +42,7 @@ CARRIED: Final = (
     "On {network} the drawing holds as long as {node} keeps what it had negotiated and registered before"
 )
 STOPPED: Final = "the home agent of {node} is stopped"
+TRANSLATES: Final = "{node} translates TCP, UDP and ICMP, and drops {header}"
 GUARDS: Final = "{node} lets {what} across the border of the Intranet, and nothing else"
 _PASSES: Final = {"ipsec": "IPsec", REGISTRATIONS: "IPsec and registrations"}
 
@@ -170,7 +171,7 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
     at_home = loaded.home_link(node) == network
     inside = loaded.topology.networks[network].domain == "intranet"
     stack = loaded.options.get("stack") if gateway and ipsec else None
-    mip = TUNNELS[str(loaded.meant(node, Meaning.ENCAPSULATION) or "ip-in-ip")]
+    mip = TUNNELS[_encapsulation(loaded, node, network)]
     if at_home:
         return Place(node, network, _chain([node, correspondent]))
     if stack == "mip-in-ipsec" and not inside:
@@ -198,6 +199,21 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
         headers = [(), *([(), (ESP,)] if adapted else []), (mip, *inner), *([inner] * len(through))]
         back = _chain([correspondent, home_agent, *detour, *through, node], headers)
     return Place(node, network, legs, back, request)
+
+
+def _encapsulation(loaded: LoadedTopology, node: str, network: str) -> str:
+    """What a mobile node's own tunnel is in: behind a NAT in UDP, where it asks for that (RFC 3519)."""
+    asked = loaded.meant(node, Meaning.UDP_TUNNEL) or "off"
+    needed = asked == "forced" or _nat(loaded, network) is not None
+    if asked != "off" and needed and _agent(loaded, network) is None:
+        return "udp"
+    return str(loaded.meant(node, Meaning.ENCAPSULATION) or "ip-in-ip")
+
+
+def _nat(loaded: LoadedTopology, network: str) -> str | None:
+    """The NAT that a network is behind."""
+    nodes = loaded.topology.nodes
+    return next((one for one in nodes if loaded.meant(one, Meaning.PRIVATE) == network), None)
 
 
 def _chain(stops: Sequence[str], headers: Sequence[tuple[str, ...]] = ()) -> tuple[Leg, ...]:
@@ -253,6 +269,10 @@ def _stops(loaded: LoadedTopology, place: Place, leg: Leg, node: str, *, crosses
         ends_here = registers or not {*TUNNELS.values()}.isdisjoint(leg.headers[:1])
         stopped = ends_here and (node, Function.HOME_AGENT) in place.stopped
         return STOPPED.format(node=node) if stopped else ""
+    if loaded.meant(node, Meaning.PRIVATE) == place.network:
+        raw = [one for one in leg.headers[:1] if one in TUNNELS.values() and one != TUNNELS["udp"]]
+        ports = loaded.meant(node, Meaning.TRANSLATES) == "ports"
+        return TRANSLATES.format(node=node, header=raw[0]) if raw and ports else ""
     if not loaded.acts_as(node, Function.VPN_GATEWAY):
         return SERVES_VISITORS.format(node=node)
     passes = str(loaded.meant(node, Meaning.PASSES) or "ipsec")
@@ -276,7 +296,10 @@ def _passed(loaded: LoadedTopology, place: Place, leg: Leg) -> Iterator[tuple[st
             yield node, False
         elif loaded.acts_as(node, Function.VPN_GATEWAY) and (before == outside) != (after == outside):
             yield node, True
-        elif leg.begins == place.node and _agent(loaded, place.network) == node:
+        elif leg.begins == place.node and node in (
+            _agent(loaded, place.network),
+            _nat(loaded, place.network),
+        ):
             yield node, False
 
 

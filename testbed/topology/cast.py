@@ -152,6 +152,12 @@ class Cast:
         """The address of a node on its untrusted link. Raises `LookupError` where it has none."""
         return self.topology.nodes[name].links[self.outside(name)]
 
+    def apart(self, network: str, other: str) -> bool:
+        """Whether two networks may have the same addresses: NATs hide them, and no node is on both."""
+        hiding = {self.meant(name, Meaning.PRIVATE): name for name in self.topology.nodes}
+        on_both = any({network, other} <= {*node.links} for node in self.topology.nodes.values())
+        return network != other and network in hiding and other in hiding and not on_both
+
     def owned_prefixes(self, name: str) -> dict[Meaning, IPv4Network]:
         """The prefixes on no link that are reached through a node: inner and virtual home addresses."""
         kinds = (Meaning.INNER_POOL, Meaning.VIRTUAL_HOME)

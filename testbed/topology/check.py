@@ -122,7 +122,8 @@ class Checker:
     def _check_overlaps(self) -> None:
         seen: list[tuple[str, IPv4Network]] = []
         for name, network in self._topology.networks.items():
-            self._overlap(("networks", name, "subnet"), network.subnet, seen)
+            others = [each for each in seen if not self._cast.apart(name, each[0])]
+            self._overlap(("networks", name, "subnet"), network.subnet, others)
             seen.append((name, network.subnet))
         for name in self._topology.nodes:
             for meaning, prefix in self._cast.owned_prefixes(name).items():
@@ -174,9 +175,11 @@ class Checker:
                 self._unknown(path, "network", network, self._topology.networks, key=True)
                 continue
             self._check_host(path, address, self._topology.networks[network].subnet, f"subnet of {network}")
-            if address in owners:
-                self._fail(path, f"{address} is already the address of {owners[address]}")
-            owners.setdefault(address, name)
+            other = owners.setdefault(address, name)
+            if other != name and not any(
+                self._cast.apart(network, each) for each in self._topology.nodes[other].links
+            ):
+                self._fail(path, f"{address} is already the address of {other}")
 
     def _check_host(self, path: Path, address: IPv4Address, subnet: IPv4Network, what: str) -> None:
         if address not in subnet:

@@ -26,7 +26,11 @@ def topology_names(cast: Cast) -> Names:
     gateway's inner addresses, can only be that mobile node's.
     """
     topology = cast.topology
-    addresses = {a: name for name, node in topology.nodes.items() for a in node.links.values()}
+    addresses: dict[IPv4Address, str] = {}
+    for name, node in topology.nodes.items():
+        for address in node.links.values():
+            others = addresses.get(address)  # behind another NAT
+            addresses[address] = f"{others}/{name}" if others else name
     addresses |= {net.subnet.broadcast_address: f"all@{name}" for name, net in topology.networks.items()}
     places: list[tuple[IPv4Network, str]] = []
     mobile = {name: node for name, node in topology.nodes.items() if node.attaches}
@@ -35,7 +39,10 @@ def topology_names(cast: Cast) -> Names:
             addresses[home] = name
     if len(mobile) == 1:
         name, node = next(iter(mobile.items()))
-        places = [(topology.networks[net].subnet, f"{name}@{net}") for net in node.attaches]
+        links: dict[IPv4Network, list[str]] = {}
+        for net in node.attaches:
+            links.setdefault(topology.networks[net].subnet, []).append(net)
+        places = [(subnet, f"{name}@{'/'.join(nets)}") for subnet, nets in links.items()]
         for other in topology.nodes:
             if (pool := cast.meant(other, Meaning.INNER_POOL)) is not None:
                 places.append((pool, f"{name}@vpn"))

@@ -9,6 +9,8 @@ Three kinds of nodes differ in what they know:
   Intranet toward its border;
 - a router that learns the Intranet from its neighbours (the role `ospf`) only gets a default route outside.
 
+Nobody but the NAT itself has a route to what is behind a NAT.
+
 What a node's `routes:` say overrides what is computed here. On a hub-and-spoke network the next hop is
 always the hub, reached with `onlink` since the node's own address is a /32 there.
 """
@@ -180,8 +182,8 @@ class _Graph:
                 return first
             if not self._transit(here):
                 continue
-            for _, neighbour in self._neighbours(here, realm):
-                if neighbour not in seen:
+            for network, neighbour in self._neighbours(here, realm):
+                if neighbour not in seen and network != self._private(here):
                     seen.add(neighbour)
                     queue.append((neighbour, _Hop(first.network, first.node, first.distance + 1)))
         return None
@@ -201,7 +203,12 @@ class _Graph:
         return self._transit(name) and any(map(self._outside, self.nodes[name].links))
 
     def _is_on(self, network: str, name: str) -> bool:
-        return network in self.nodes[name].links
+        return network in self.nodes[name].links and network != self._private(name)
+
+    def _private(self, name: str) -> str | None:
+        """The network to which a NAT is no way, from anywhere but itself."""
+        network: str | None = self._loaded.meant(name, Meaning.PRIVATE)
+        return network
 
     def _inside(self, network: str) -> bool:
         return self.networks[network].domain == "intranet"

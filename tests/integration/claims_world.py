@@ -38,6 +38,7 @@ CLAIMS = {
         "2.5-mip-in-ipsec-renegotiates",
         "2.5-perimeter-grows",
     ],
+    "nat": ["3519-nat-needs-udp", "3519-between-nats", "3519-keepalive"],
 }
 
 

@@ -13,7 +13,7 @@ from sabotages import SABOTAGES
 from testbed.lab.state import read_labs
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.packet.decode import decode
-from testbed.packet.layers import MobileIp
+from testbed.packet.layers import MipUdp, MobileIp
 from testbed.packet.pcap import read_capture
 from testbed.report.evidence import read_evidence
 from testbed.report.overhead import overheads
@@ -83,25 +83,45 @@ def test_the_evidence_is_complete(everything):
                 read_capture(folder / file)  # every one of them can be read
 
 
+QUOTED_NOWHERE = "mip && !(icmp.type == 3)"  # an ICMP error quotes what it is about
 FIELDS = ("type", "life", "homeaddr", "haaddr", "coa", "flags", "code")
 
 
 def read_by_tshark(files, merged):
-    """Every registration message of captures one after the other: frame number and fields."""
+    """Every message of Mobile IP in captures one after the other: frame number and fields, or its type alone.
+
+    The type stands alone for tunnel data (RFC 3519 §3.3).
+    """
     subprocess.run(["mergecap", "-a", "-w", merged, *files], check=True)
     fields = [option for field in FIELDS for option in ("-e", f"mip.{field}")]
-    command = ["tshark", "-n", "-r", merged, "-Y", "mip", "-T", "fields", "-e", "frame.number", *fields]
+    command = [
+        "tshark",
+        "-n",
+        "-r",
+        merged,
+        "-Y",
+        QUOTED_NOWHERE,
+        "-T",
+        "fields",
+        "-e",
+        "frame.number",
+        *fields,
+    ]
     out = subprocess.run([*command, "-e", "_ws.malformed"], capture_output=True, text=True, check=True).stdout
     for line in out.splitlines():
         number, *values, malformed = line.split("\t")
         assert not malformed, line
-        yield int(number), dict(zip(FIELDS, values, strict=True))
+        fields = dict(zip(FIELDS, values, strict=True))
+        yield int(number), {"type": "4"} if fields["type"] == "4" else fields
 
 
 def read_by_us(files):
     """The same, as the report reads them."""
     for number, frame in enumerate(chain.from_iterable(map(read_capture, files)), 1):
-        layer = decode(frame.data, frame.linktype).first(MobileIp)
+        packet = decode(frame.data, frame.linktype)
+        if packet.first(MipUdp):
+            yield number, {"type": "4"}
+        layer = packet.first(MobileIp)
         if layer is None:
             continue
         message = layer.message
@@ -117,11 +137,12 @@ def read_by_us(files):
         yield number, fields
 
 
-def test_tshark_reads_every_registration_message_as_the_report_does(everything, tmp_path):
+def test_tshark_reads_every_message_of_mobile_ip_as_the_report_does(everything, tmp_path):
     files = sorted(everything[1].rglob("*.pcap"))
     ours = list(read_by_us(files))
     assert ours == list(read_by_tshark(files, tmp_path / "merged.pcapng"))
     assert len(ours) > 100
+    assert sum(fields == {"type": "4"} for _, fields in ours) > 20
 
 
 # Sabotage: each changes the topology as a user would, with `--set` or in a copy of the files, and leaves the

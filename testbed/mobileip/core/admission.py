@@ -59,7 +59,9 @@ def check_service(config: ForeignAgentConfig, datagram: Datagram, request: Regis
     ours = care_of == config.care_of  # with any other the mobile node is the end of the tunnel itself
     if ours and not available(request.flags, config.encapsulations):
         raise Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
-    if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:
+    # RFC 3519 §4.5: a NAT translates all addresses, as far as is known.
+    mandatory = config.reverse_tunnel is ReverseTunnel.REQUIRED or config.udp_tunnel
+    if mandatory and not wants_reverse:
         raise Deny(Code.FA_REVERSE_TUNNEL_MANDATORY)
     if config.reverse_tunnel is ReverseTunnel.REFUSED and wants_reverse:
         raise Deny(Code.FA_REVERSE_TUNNEL_UNAVAILABLE)

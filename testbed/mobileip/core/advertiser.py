@@ -55,6 +55,8 @@ def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy:
         flags |= AgentFlag.REGISTRATION_REQUIRED
     if config.reverse_tunnel is not ReverseTunnel.REFUSED:
         flags |= AgentFlag.REVERSE_TUNNEL
+    if config.udp_tunnel:
+        flags |= AgentFlag.UDP_TUNNEL
     if busy:
         flags |= AgentFlag.BUSY
     return AgentAdvertisement(

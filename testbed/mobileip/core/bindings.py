@@ -10,7 +10,32 @@ from testbed.mobileip.core.api import Clock, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RequestFlag
+
+
+@dataclass(frozen=True, slots=True)
+class UdpEnd:
+    """The other end of a tunnel in UDP (RFC 3519)."""
+
+    asked: IPv4Address
+    """The care-of address of the request, behind the NAT."""
+    port: int | None
+    """As the NAT shows it; None: nothing may be sent before the first keepalive has come (§4.6)."""
+    half_bound: bool = False
+    """Whether the next keepalive may come from another port (§4.3, §4.11)."""
+
+    def record(self) -> Record:
+        """What `from_record` makes the same of."""
+        return {"asked": str(self.asked), "port": self.port, "half_bound": self.half_bound}
+
+    @classmethod
+    def from_record(cls, record: Record) -> UdpEnd:
+        """Raises ValueError, KeyError or TypeError for nonsense."""
+        port = record["port"]
+        return cls(
+            IPv4Address(record["asked"]), None if port is None else int(port), bool(record["half_bound"])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +43,14 @@ class Binding:
     """One care-of address of one mobile node."""
 
     care_of_address: IPv4Address
+    """With a tunnel in UDP the address that the request came from (RFC 3519 §4.6)."""
     identification: int
     flags: int
     lifetime: int
     """As granted."""
     since: float
+    udp: UdpEnd | None = None
+    """None: the tunnel is not in UDP."""
 
     @property
     def expires(self) -> float | None:
@@ -35,11 +63,6 @@ class Binding:
         return bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
     @property
-    def end(self) -> TunnelEnd:
-        """The end of the tunnel, with the encapsulations that were agreed on."""
-        return TunnelEnd(self.care_of_address, agreed(self.flags))
-
-    @property
     def broadcasts(self) -> bool:
         """Whether broadcasts of the home link are wanted."""
         return bool(self.flags & RequestFlag.BROADCAST)
@@ -49,6 +72,15 @@ class Binding:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
 
+    @property
+    def end(self) -> TunnelEnd | None:
+        """The end of the tunnel, with what was agreed on; None while it is not known."""
+        if self.udp is None:
+            return TunnelEnd(self.care_of_address, agreed(self.flags))
+        if self.udp.port is None:
+            return None
+        return TunnelEnd(self.care_of_address, (Encapsulation.UDP,), remote_port=self.udp.port)
+
     def picture(self, now: float) -> dict[str, object]:
         """What `state` reports of it; a `lifetime_left` of null never ends."""
         return {
@@ -57,7 +89,9 @@ class Binding:
             "lifetime_left": lifetime_left(self.expires, now),
             "co_located": self.co_located,
             "reverse_tunnel": self.reverse_tunnel,
-            "encapsulation": self.end.encapsulations[0].value,
+            "encapsulation": (Encapsulation.UDP if self.udp else agreed(self.flags)[0]).value,
+            "port": self.udp and self.udp.port,
+            "asked": str(self.udp.asked) if self.udp else None,
         }
 
     def record(self, clock: Clock) -> Record:
@@ -68,6 +102,7 @@ class Binding:
             "flags": self.flags,
             "lifetime": self.lifetime,
             "since": clock(self.since),
+            "udp": self.udp and self.udp.record(),
         }
 
     @classmethod
@@ -79,6 +114,7 @@ class Binding:
             int(record["flags"]),
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
+            UdpEnd.from_record(record["udp"]) if record.get("udp") else None,
         )
 
 
@@ -113,8 +149,8 @@ class BindingTable:
         return tuple(self._nodes.get(home_address, ()))
 
     def ends(self, home_address: IPv4Address) -> tuple[TunnelEnd, ...]:
-        """The ends of a mobile node's tunnels."""
-        return tuple(binding.end for binding in self.of(home_address))
+        """Where the tunnels of a mobile node go."""
+        return tuple(end for binding in self.of(home_address) if (end := binding.end) is not None)
 
     def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
         """What `state` reports of a mobile node; a `lifetime_left` of null never ends."""
@@ -136,11 +172,11 @@ class BindingTable:
     def add(self, home_address: IPv4Address, binding: Binding, retain: bool) -> None:
         """Add or renew a binding; delete all others of the mobile node unless they are to be retained."""
         bindings = self._nodes.setdefault(home_address, {})
+        bindings[binding.care_of_address] = binding
         if not retain:
             for care_of in tuple(bindings):
                 if care_of != binding.care_of_address:
                     self._forget(home_address, care_of)
-        bindings[binding.care_of_address] = binding
         self._note_broadcasts(home_address)
         if binding.expires is None:
             self._timers.cancel((home_address, binding.care_of_address))
@@ -148,17 +184,19 @@ class BindingTable:
             self._timers.set((home_address, binding.care_of_address), binding.expires)
 
     def remove(self, home_address: IPv4Address, care_of: IPv4Address | None = None) -> None:
-        """Delete one binding of the mobile node, or all; those that do not exist are not missed."""
-        for each in self.care_of_addresses(home_address) if care_of is None else (care_of,):
-            self._forget(home_address, each)
-        if not self._nodes.get(home_address, True):
-            del self._nodes[home_address]
+        """Delete one binding of the mobile node, or all; those that do not exist are not missed.
+
+        Behind a NAT a mobile node knows the address that it asked for, and no other.
+        """
+        for each in self.of(home_address):
+            if care_of in (None, each.care_of_address, each.udp and each.udp.asked):
+                self._forget(home_address, each.care_of_address)
 
     def expire(self, now: float) -> list[tuple[IPv4Address, IPv4Address]]:
         """Delete and return what has expired: home address and care-of address."""
         expired = self._timers.pop_due(now)
         for home_address, care_of in expired:
-            self.remove(home_address, care_of)
+            self._forget(home_address, care_of)
         return expired
 
     def next_expiry(self) -> float | None:
@@ -166,7 +204,10 @@ class BindingTable:
         return self._timers.next()
 
     def _forget(self, home_address: IPv4Address, care_of: IPv4Address) -> None:
-        self._nodes.get(home_address, {}).pop(care_of, None)
+        bindings = self._nodes[home_address]
+        del bindings[care_of]
+        if not bindings:
+            del self._nodes[home_address]
         self._note_broadcasts(home_address)
         self._timers.cancel((home_address, care_of))
 

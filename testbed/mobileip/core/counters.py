@@ -14,8 +14,10 @@ AGENT = (
     "solicitations-not-answered-rate",
     "solicitations-received",
 )
+UDP_TUNNEL = ("keepalives-answered", "keepalives-sent", "mappings-lost")
 FOREIGN_AGENT = (
     *AGENT,
+    *UDP_TUNNEL,
     "denials-withheld",
     "replies-received",
     "replies-relayed",
@@ -36,6 +38,7 @@ MOBILE_NODE = (
     "agents-lost",
     "agents-without-reverse-tunnel",
     "discards-not-reported",
+    *UDP_TUNNEL,
     "registrations-expired",
     "replies-received",
     "requests-sent",

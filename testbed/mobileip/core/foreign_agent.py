@@ -26,16 +26,19 @@ from testbed.mobileip.core.association import Associations, AuthenticationError,
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.core.visitors import Pending, Visitor
-from testbed.mobileip.wire import PORT, registration_reply, registration_request
+from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
 
 _UNSPECIFIED = IPv4Address(0)
 PENDING_TIME = 7.0
@@ -63,6 +66,7 @@ class ForeignAgent:
         self._visitors: dict[IPv4Address, Visitor] = {}
         self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
+        self._keepalives = Keepalives(config.keepalive, self.counters)
         self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
         self._advertiser = Advertiser(
             config.interface,
@@ -77,6 +81,9 @@ class ForeignAgent:
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
         kind = datagram.payload[0] if datagram.payload else None
+        if kind == udp_tunnel.DATA:
+            self._keepalives.receive(datagram, now)
+            return
         try:
             if kind == registration_request.TYPE:
                 self.counters["requests-received"] += 1
@@ -125,7 +132,7 @@ class ForeignAgent:
             if over or not (visitor.co_located or visitor.care_of_address == self.config.care_of):
                 self._out.add(Remember(home_address, None))
                 continue
-            self._set_visitor(visitor)
+            self._set_visitor(visitor, now)
             self._out.event("visitor-restored", home_address=str(home_address))
 
     def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
@@ -140,11 +147,20 @@ class ForeignAgent:
         for home_address in self._visitor_timers.pop_due(now):
             self.counters["visitors-expired"] += 1
             self._clear_visitor(home_address, "visitor-expired")
+        keepalives, lost = self._keepalives.tick(now)
+        self._out.add(*keepalives)
+        for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
+            self._out.event("mapping-lost", home_address=str(home_address))
         self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (self._pending_timers.next(), self._visitor_timers.next(), self._advertiser.due)
+        due = (
+            self._pending_timers.next(),
+            self._visitor_timers.next(),
+            self._keepalives.deadline(),
+            self._advertiser.due,
+        )
         return min(when for when in due if when is not None)
 
     def effects(self) -> list[Effect]:
@@ -233,10 +249,18 @@ class ForeignAgent:
     def _relayed(self, datagram: Datagram, request: RegistrationRequest) -> bytes:
         """The request for the home agent: what was only for us removed, our proof added (§3.7.2.2)."""
         payload = datagram.payload[: _authorized_end(request)]
+        if self._asks_for_udp(request):
+            payload += UdpTunnelRequest(encapsulation=udp_tunnel.IP_IN_IP).encode().encode()
         association = self._home_agents.choose(request.home_agent)
         if association is None or not request.lifetime or request.care_of_address != self.config.care_of:
             return payload
         return sign(payload, FOREIGN_HOME, association)
+
+    def _asks_for_udp(self, request: RegistrationRequest) -> bool:
+        """Whether the tunnel has its end here, and so behind the NAT (RFC 3519 §4.5)."""
+        if request.care_of_address != self.config.care_of or request.flags & RequestFlag.DECAPSULATION:
+            return False
+        return self.config.udp_tunnel and request.lifetime > 0
 
     # Replies, from the home agent to the mobile node.
 
@@ -251,6 +275,7 @@ class ForeignAgent:
             raise Discard("not-from-home-agent")
         try:
             reply = RegistrationReply.decode(datagram.payload)
+            answer = answered(reply, to_agent=True) if self._asks_for_udp(request) else None
         except WireError as error:
             if error.reason == "unknown-extension":
                 raise
@@ -272,7 +297,8 @@ class ForeignAgent:
         self._forget(pending)
         start, before = len(self._out), self._visitors.get(reply.home_address)
         if accepted(reply.code):
-            self._update_visitor(pending, reply, now)
+            keepalive = answer.keepalive if answer is not None and answer.assents else None
+            self._update_visitor(pending, reply, keepalive, now)
         payload = datagram.payload[: _authorized_end(reply)]
         self._answers.send(pending.datagram, reply.home_address, payload)
         self.counters["replies-relayed"] += 1
@@ -293,6 +319,7 @@ class ForeignAgent:
             self._note_visitor(before)
         elif self._visitors.pop(home_address, None):
             self._visitor_timers.cancel(home_address)
+            self._keepalives.cease(home_address)
         self._out.add(Remember(home_address, before.record(self._clock) if before else None))
         self.counters["replies-relayed"] -= 1
         self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
@@ -301,7 +328,9 @@ class ForeignAgent:
         self._forget(pending)
         self._answers.deny(pending.datagram, pending.request, code, now)
 
-    def _update_visitor(self, pending: Pending, reply: RegistrationReply, now: float) -> None:
+    def _update_visitor(
+        self, pending: Pending, reply: RegistrationReply, keepalive: int | None, now: float
+    ) -> None:
         """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
         request = pending.request
         home_address = request.home_address
@@ -320,8 +349,9 @@ class ForeignAgent:
             request.flags,
             lifetime,
             now,
+            keepalive,
         )
-        self._set_visitor(visitor)
+        self._set_visitor(visitor, now)
         self._out.add(Remember(home_address, visitor.record(self._clock)))
         self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
 
@@ -332,8 +362,13 @@ class ForeignAgent:
         else:
             self._visitor_timers.set(visitor.home_address, visitor.expires)
 
-    def _set_visitor(self, visitor: Visitor) -> None:
+    def _set_visitor(self, visitor: Visitor, now: float) -> None:
         self._note_visitor(visitor)
+        if visitor.keepalive is None:
+            self._keepalives.cease(visitor.home_address)
+        else:
+            ends = (visitor.care_of_address, visitor.home_agent, None)
+            self._keepalives.keep(visitor.home_address, ends, visitor.keepalive, now)
         self._out.add(
             SetVisitor(
                 visitor.home_address,
@@ -352,6 +387,7 @@ class ForeignAgent:
     def _clear_visitor(self, home_address: IPv4Address, event: str) -> None:
         del self._visitors[home_address]
         self._visitor_timers.cancel(home_address)
+        self._keepalives.cease(home_address)
         self._out.add(ClearVisitor(home_address), Remember(home_address, None))
         self._out.event(event, home_address=str(home_address))
 

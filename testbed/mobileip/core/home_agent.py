@@ -33,12 +33,14 @@ from testbed.mobileip.core.home_admission import check_request
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
-from testbed.mobileip.wire import registration_request
+from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
+from testbed.mobileip.wire import registration_request, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply
 
 
 class HomeAgent:
@@ -73,6 +75,11 @@ class HomeAgent:
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
+        if datagram.payload[:1] == bytes((udp_tunnel.DATA,)):
+            if (node := take_keepalive(self.config.address, datagram, self._bindings, self._out)) is not None:
+                self._bindings_changed(node)
+                self._remember(node)
+            return
         self.counters["requests-received"] += 1
         try:
             self._receive_request(datagram, now)
@@ -174,6 +181,7 @@ class HomeAgent:
             raise Discard("no-security-association")
         identification = request.identification
         fresh, start, before = False, len(self._out), self._bindings.of(request.home_address)
+        answer: UdpTunnelReply | None = None
         try:
             self._authenticate(datagram, request)
             if not self._replay.fresh(request.home_address, identification, unix_time):
@@ -184,15 +192,16 @@ class HomeAgent:
             self._replay.accept(request.home_address, identification, unix_time)
             fresh = True
             check_request(self.config, datagram, request, self._nodes)
-            code, lifetime = self._accept(datagram, request, now)
+            answer = decide(self.config, datagram, request, self._nodes)
+            code, lifetime = self._accept(datagram, request, answer, now)
         except Deny as denial:
-            code, lifetime = denial.code, min(request.lifetime, self.config.lifetime)
+            code, lifetime, answer = denial.code, min(request.lifetime, self.config.lifetime), None
             self._tell_denial(request, code, denial.why)
         else:
             self.counters["requests-accepted"] += 1
         if fresh:
             self._remember(request.home_address)
-        self._reply(datagram, request, association, code, lifetime, identification)
+        self._reply(datagram, request, association, code, lifetime, identification, answer)
         if accepted(code):
             after = self._bindings.of(request.home_address)
             self._out.granted(start, partial(self._withdraw, datagram, request, association, before, after))
@@ -258,7 +267,9 @@ class HomeAgent:
             self.counters[f"foreign-agent-{error.reason}"] += 1
             raise Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
 
-    def _accept(self, datagram: Datagram, request: RegistrationRequest, now: float) -> tuple[Code, int]:
+    def _accept(
+        self, datagram: Datagram, request: RegistrationRequest, answer: UdpTunnelReply | None, now: float
+    ) -> tuple[Code, int]:
         """§3.8.2.2: update the bindings. A duplicate never comes here: its timestamp is not fresh."""
         home_address, care_of = request.home_address, request.care_of_address
         code = Code.ACCEPTED if self.config.simultaneous > 1 else Code.ACCEPTED_NO_SIMULTANEOUS
@@ -274,15 +285,21 @@ class HomeAgent:
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
         if not had_bindings and len(self._bindings) >= self.config.bindings:
             raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
+        lifetime, udp = min(request.lifetime, self.config.lifetime), None
+        if answer is not None and answer.assents and self.config.udp_tunnel is not None:
+            care_of, udp = datagram.source, udp_end(datagram, request, self._bindings.of(home_address))
+            lifetime = min(lifetime, self.config.udp_tunnel.lifetime)
         others = {*self._bindings.care_of_addresses(home_address)} - {care_of}
         if retain and len(others) >= self.config.simultaneous:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
         before = self._bindings.ends(home_address)
         reverse_before = self._reverse_tunnel(home_address)
-        lifetime = min(request.lifetime, self.config.lifetime)
-        binding = Binding(care_of, request.identification, request.flags, lifetime, now)
+        binding = Binding(care_of, request.identification, request.flags, lifetime, now, udp)
         self._bindings.add(home_address, binding, retain)
-        self._out.event("binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime)
+        also = {"port": udp.port} if udp is not None else {}
+        self._out.event(
+            "binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime, **also
+        )
         after = self._bindings.ends(home_address)
         if after != before or reverse_before != self._reverse_tunnel(home_address):
             self._bindings_changed(home_address)
@@ -298,10 +315,15 @@ class HomeAgent:
         code: Code,
         lifetime: int,
         identification: int,
+        answer: UdpTunnelReply | None = None,
     ) -> None:
-        """§3.8.3."""
+        """§3.8.3; whoever is the end of a tunnel in UDP has the answer in what proves the reply to him."""
         reply = RegistrationReply(code, lifetime, request.home_address, self.config.address, identification)
-        payload = sign(reply.encode(), MOBILE_HOME, association)
+        extension = answer.encode().encode() if answer is not None else b""
+        if request.flags & RequestFlag.DECAPSULATION:
+            payload = sign(reply.encode() + extension, MOBILE_HOME, association)
+        else:
+            payload = sign(reply.encode(), MOBILE_HOME, association) + extension
         agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
         if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
             payload = sign(payload, FOREIGN_HOME, agent)
@@ -337,8 +359,8 @@ class HomeAgent:
             self._remember(home_address)
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
-        ends = self._bindings.ends(home_address)
-        if ends:
+        if home_address in self._bindings:
+            ends = self._bindings.ends(home_address)
             self._out.add(SetBinding(home_address, ends, self._reverse_tunnel(home_address)))
             return
         self._out.add(ClearBinding(home_address))

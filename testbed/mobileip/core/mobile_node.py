@@ -22,6 +22,7 @@ from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
+from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
@@ -29,6 +30,7 @@ from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.udp_tunnel import DATA
 
 
 class MobileNode:
@@ -46,9 +48,12 @@ class MobileNode:
         # Beside those of the registrar: agent (silent for too long), solicit.
         self._timers: Timers[str] = Timers()
         self._arps = GratuitousArps(self._out)
+        self._keepalives = Keepalives(config.keepalive, self.counters)
         discards = Discards(self._out, self.counters)
         self._requester = Requester(config, clock, self.counters, discards, rng)
-        self._registrar = Registrar(self._requester, config, self._timers, self._out, self.counters)
+        self._registrar = Registrar(
+            self._requester, config, self._timers, self._out, self.counters, self._keepalives
+        )
         self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, discards, rng)
         self._interface: str | None = None
         self._discovering = False
@@ -127,7 +132,10 @@ class MobileNode:
         self._registrar.held_back()
 
     def receive(self, datagram: Datagram, now: float) -> None:
-        """Take a reply."""
+        """Take a reply, or what came out of a tunnel in UDP: the reply to a keepalive maybe."""
+        if datagram.payload[:1] == bytes((DATA,)):
+            self._keepalives.receive(datagram, now)
+            return
         path = self._registrar.path
         code = self._registrar.receive(datagram, now)
         if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
@@ -176,10 +184,16 @@ class MobileNode:
             else:
                 self._solicit(now)
         self._arps.tick(now)
+        keepalives, lost = self._keepalives.tick(now)
+        self._out.add(*keepalives)
+        for home_address in lost:  # RFC 3519 §4.10: a new request shows the new mapping
+            self._out.event("mapping-lost", keepalive=self._keepalives.shorten(home_address))
+            if not self._registrar.asking:
+                self._registrar.start(now)
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        due = (self._timers.next(), self._arps.next())
+        due = (self._timers.next(), self._arps.next(), self._keepalives.deadline())
         return min((when for when in due if when is not None), default=None)
 
     def effects(self) -> list[Effect]:
@@ -202,6 +216,7 @@ class MobileNode:
             "registered": registered is not None,
             "lifetime": self._registrar.granted if registered else None,
             "lifetime_left": lifetime_left(self._timers.get("expire"), now) if registered else None,
+            "keepalive": self._keepalives.interval(self.config.home_address),
             "clock_offset": round(self._requester.clock_offset, 3),
             "agents": [str(address) for address in self._discovery.addresses],
             "counters": dict(sorted(self.counters.items())),
@@ -270,6 +285,7 @@ class MobileNode:
                 agent=agent.address,
                 agent_link_address=agent.link_address,
                 lifetime_limit=agent.mobility.registration_lifetime,
+                agent_behind_nat=agent.has(AgentFlag.UDP_TUNNEL),
             )
             self._registrar.start(now)
 

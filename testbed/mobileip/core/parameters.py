@@ -38,6 +38,10 @@ def _require_lifetime(name: str, value: int) -> None:
     _require(1 <= value <= INFINITE_LIFETIME, f"{name} must be 1 to 65535 seconds, not {value}")
 
 
+def _require_keepalive(value: int) -> None:
+    _require(10 <= value <= 0xFFFF, f"keepalive must be 10 to 65535 seconds, not {value}")  # RFC 3519 §4.10
+
+
 class ReverseTunnel(Enum):
     """How an agent treats the T bit of a request (RFC 3024 §4.2, §4.3)."""
 
@@ -86,6 +90,30 @@ class Advertising:
         )
 
 
+class UdpTunnel(Enum):
+    """Whether a mobile node asks for a tunnel in UDP (RFC 3519 §3.1)."""
+
+    OFF = "off"
+    NAT = "nat"  # where the home agent sees a NAT
+    FORCED = "forced"  # the F bit: in any case
+
+
+@dataclass(frozen=True, slots=True)
+class UdpTunnelling:
+    """How a home agent tunnels in UDP (RFC 3519)."""
+
+    keepalive: int = 0
+    """Seconds between keepalives, as replies ask for (§3.2); 0 leaves them to the mobile node."""
+    forced: bool = True
+    """Whether a mobile node may have it where there is no NAT (§3.1.1); else: code 129."""
+    lifetime: int = 60
+    """The longest lifetime granted: nothing proves the address that packets go to (§5.2, §6)."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.keepalive <= 0xFFFF, f"keepalive must be 0 to 65535 seconds, not {self.keepalive}")
+        _require_lifetime("the lifetime of a tunnel in UDP", self.lifetime)
+
+
 @dataclass(frozen=True, slots=True)
 class HomeAgentConfig:
     """A home agent (RFC 5944 §3.8.1)."""
@@ -112,6 +140,8 @@ class HomeAgentConfig:
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
     encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
     """Supported beside IP in IP; any other that is asked for: code 139."""
+    udp_tunnel: UdpTunnelling | None = UdpTunnelling()
+    """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home address."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -167,6 +197,10 @@ class ForeignAgentConfig:
     """The longest lifetime accepted; beyond: code 69."""
     registration_required: bool = True
     """The R bit: also with a co-located care-of address."""
+    udp_tunnel: bool = False
+    """Whether it is behind a NAT: the U bit, and a tunnel in UDP is asked for (RFC 3519 §3.4, §4.5)."""
+    keepalive: int = 110
+    """Seconds between the keepalives of such a tunnel, unless the home agent says others (RFC 3519 §4.9)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
     encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
     """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
@@ -187,6 +221,11 @@ class ForeignAgentConfig:
             self.prefix_length is None or 0 <= self.prefix_length <= 32,
             f"the prefix length must be 0 to 32, not {self.prefix_length}",
         )
+        _require(
+            not self.udp_tunnel or self.reverse_tunnel is not ReverseTunnel.REFUSED,
+            "behind a NAT a foreign agent cannot do without reverse tunnels",
+        )
+        _require_keepalive(self.keepalive)
 
     @property
     def prefix(self) -> IPv4Network | None:
@@ -219,6 +258,9 @@ class MobileNodeConfig:
     """The T bit (RFC 3024); agents that do not offer it are passed over."""
     encapsulation: Encapsulation = Encapsulation.IP_IN_IP
     """Asked for by the M or G bit where a foreign agent offers it, and always without a foreign agent."""
+    udp_tunnel: UdpTunnel = UdpTunnel.OFF
+    keepalive: int = 110
+    """Seconds between keepalives of a tunnel in UDP, unless the home agent says others (RFC 3519 §4.9)."""
     broadcasts: bool = False
     """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -230,3 +272,4 @@ class MobileNodeConfig:
             self.home_address in self.home_prefix,
             f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
         )
+        _require_keepalive(self.keepalive)

@@ -15,11 +15,14 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
 from testbed.mobileip.core.registration import Path, Requester, Sent, refuses_encapsulation
 from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 
 FAILED_AFTER = 5
@@ -41,6 +44,7 @@ class Registrar:
         timers: Timers[str],
         out: Outbox,
         counters: Counter[str],
+        keepalives: Keepalives,
     ) -> None:
         self.path: Path | None = None
         """Where requests go; None while there is no way to the home agent."""
@@ -54,6 +58,7 @@ class Registrar:
         self._timers = timers
         self._out = out
         self._counters = counters
+        self._keepalives = keepalives
         self._use: Use | None = UseNothing()  # what the shell got last; None: report it again
 
     @property
@@ -89,6 +94,7 @@ class Registrar:
         self.registered, self.granted = None, 0
         self._timers.cancel("expire")
         self._timers.cancel("renew")
+        self._keepalives.clear()
 
     def send(self, now: float) -> None:
         """Send a request, if there is a way, and plan the next."""
@@ -191,8 +197,7 @@ class Registrar:
             self._timers.set("expire", sent.at + granted)
             self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
         if path.mode == "co-located":
-            end = TunnelEnd(reply.home_agent, agreed(sent.flags))
-            self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel))
+            self._use_co_located(sent, reply, now)
         elif path.agent is not None and path.agent_link_address is not None:
             self.use_agent(path, registered=True)
         self._out.event(
@@ -206,6 +211,24 @@ class Registrar:
             renewal=renewal,
             requested=round(sent.at, 6),
         )
+
+    def _use_co_located(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
+        path, end = sent.path, TunnelEnd(reply.home_agent, agreed(sent.flags))
+        # RFC 3519 §3.1.1: without an assenting answer to what was asked there is no tunnel in UDP.
+        answer = answered(reply, to_agent=False) if sent.udp_tunnel else None
+        in_udp = answer is not None and answer.assents
+        interval = 0.0
+        if answer is not None and in_udp:
+            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,))
+            ends = (path.source, reply.home_agent, path.interface)
+            interval = self._keepalives.keep(reply.home_address, ends, answer.keepalive, sent.at)
+            if path.agent is not None:
+                self._keepalives.probe(reply.home_address, now)
+        else:
+            self._keepalives.clear()
+        self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel or in_udp))
+        if answer is not None and in_udp:
+            self._out.event("udp-tunnel", forced=answer.forced, keepalive=interval)
 
     def _deregistered(self, sent: Sent) -> None:
         self._requester.granted()

@@ -12,8 +12,9 @@ from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import agreed, request_bits
-from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig
+from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import Stamper
+from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, from_foreign_agent
@@ -21,6 +22,7 @@ from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.mobileip.wire.udp_tunnel import IP_IN_IP, UdpTunnelRequest
 
 MINIMUM_INTERVAL = 1.0
 """Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
@@ -50,6 +52,8 @@ class Path:
     """What the agent accepts."""
     encapsulations: tuple[Encapsulation, ...] = field(default=ALTERNATIVES, compare=False)
     """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
+    agent_behind_nat: bool = False
+    """The U bit of its advertisements (RFC 3519 §3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Sent:
     """As asked for; 0 in a deregistration."""
     at: float
     flags: int
+    udp_tunnel: bool
+    """Whether a tunnel in UDP is asked for."""
 
     @property
     def alternative(self) -> bool:
@@ -151,10 +157,13 @@ class Requester:
             flags |= RequestFlag.DECAPSULATION
         if config.broadcasts and not deregister:
             flags |= RequestFlag.BROADCAST
-        if config.reverse_tunnel and not deregister:
+        udp_tunnel = not deregister and self._wants_udp_tunnel(path)
+        if (config.reverse_tunnel and not deregister) or udp_tunnel:  # RFC 3519 §3.1.5
             flags |= RequestFlag.REVERSE_TUNNEL
         if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
+        # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
+        tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
         request = RegistrationRequest(
             int(flags),
             lifetime,
@@ -162,11 +171,12 @@ class Requester:
             self.home_agent,
             config.home_address if deregister else path.care_of_address,
             self._stamper.next(self._clock(now)),
+            (tunnel.encode(),) if udp_tunnel else (),
         )
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags))
+        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -185,6 +195,12 @@ class Requester:
             path.agent_link_address,
         )
         return datagram, repeat
+
+    def _wants_udp_tunnel(self, path: Path) -> bool:
+        """RFC 3519 §4.4: never for a foreign agent's care-of address, nor through one that knows no NAT."""
+        if self._config.udp_tunnel is UdpTunnel.OFF or path.mode != "co-located":
+            return False
+        return path.agent is None or path.agent_behind_nat
 
     def match(self, datagram: Datagram, now: float) -> tuple[Sent, RegistrationReply] | None:
         """The request that `datagram` answers and the reply; None, and counted, for anything else."""
@@ -222,6 +238,7 @@ class Requester:
             self._home.authenticate(datagram.payload, reply.extensions, MOBILE_HOME, peer)
         elif agent is None or datagram.source != agent:
             raise _NoMatch("not-from-agent")  # nobody but the agent asked may refuse without proof
+        answered(reply, to_agent=False)
         return sent, reply
 
     def granted(self) -> None:

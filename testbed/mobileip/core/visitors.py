@@ -9,6 +9,7 @@ from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import lifetime_left
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 
@@ -48,6 +49,8 @@ class Visitor:
     lifetime: int
     """As granted."""
     since: float
+    keepalive: int | None = None
+    """Seconds between keepalives, 0 for the default, of a tunnel in UDP; None: the tunnel is not in UDP."""
 
     @property
     def expires(self) -> float | None:
@@ -62,7 +65,8 @@ class Visitor:
     @property
     def end(self) -> TunnelEnd:
         """The home agent as the end of its tunnel, with the encapsulations that were agreed on."""
-        return TunnelEnd(self.home_agent, agreed(self.flags))
+        in_udp = self.keepalive is not None
+        return TunnelEnd(self.home_agent, (Encapsulation.UDP,) if in_udp else agreed(self.flags))
 
     @property
     def co_located(self) -> bool:
@@ -91,6 +95,7 @@ class Visitor:
             "flags": self.flags,
             "lifetime": self.lifetime,
             "since": clock(self.since),
+            "keepalive": self.keepalive,
         }
 
     @classmethod
@@ -104,4 +109,5 @@ class Visitor:
             int(record["flags"]),
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
+            None if record.get("keepalive") is None else int(record["keepalive"]),
         )

@@ -19,6 +19,11 @@ lifetime = 3
 lifetime = 600                               # seconds; the longest registration granted
 bindings = 10000
 simultaneous = 4                             # care-of addresses of one mobile node
+[udp-tunnel]                                 # through NATs (RFC 3519)
+accept = true                                # false: behind a NAT nobody who asks for it is registered
+forced = true                                # also where there is no NAT, when asked for
+keepalive = 0                                # seconds that mobile nodes are asked for; 0: none
+lifetime = 60                                # seconds; the longest registration granted with it
 [replay]
 method = "timestamps"
 tolerance = 7                                # seconds
@@ -33,6 +38,8 @@ state = "/run/testbed/foreign-agent.state"   # visitors; default: beside control
 interface = "hotspot"                        # the visited link
 address = "198.51.100.1"                     # the agent's address there
 care-of = "203.0.113.10"
+behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
+keepalive = 110                              # seconds, where the home agent asks for none
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -54,6 +61,8 @@ home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
+udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
+keepalive = 110                              # seconds, where the home agent asks for none
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent
@@ -82,6 +91,8 @@ from testbed.mobileip.core.parameters import (
     MobileNodeConfig,
     ReverseTunnel,
     SecurityAssociation,
+    UdpTunnel,
+    UdpTunnelling,
 )
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -146,6 +157,13 @@ def _advertising(table: Table) -> Advertising:
     return _build(table, lambda: Advertising(interval, lifetime))
 
 
+def _udp_tunnel(table: Table) -> UdpTunnelling | None:
+    keepalive, lifetime = table.integer("keepalive", 0), table.integer("lifetime", 60)
+    forced = table.boolean("forced", True)
+    offer = _build(table, lambda: UdpTunnelling(keepalive, forced, lifetime))
+    return offer if table.boolean("accept", True) else None
+
+
 def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
     association = _build(
         table,
@@ -172,7 +190,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     """Read a home agent's file; raises ConfigError."""
     table = Table.load(file)
     home, limits, replay = table.table("home"), table.table("limits"), table.table("replay")
-    advertisement = table.table("advertisement")
+    advertisement, udp_tunnel = table.table("advertisement"), table.table("udp-tunnel")
     mobile_nodes, foreign_agents = _associations(table.tables("security"), "mobile-node", "foreign-agent")
     interface = home.string("interface", None)
     advertising = _advertising(advertisement)
@@ -189,13 +207,14 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             simultaneous=limits.integer("simultaneous", 4),
             replay_tolerance=replay.number("tolerance", 7.0),
             reverse_tunnel=_reverse_tunnel(table),
+            udp_tunnel=_udp_tunnel(udp_tunnel),
             encapsulations=_encapsulations(table),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
-    for part in (home, limits, replay, advertisement, table):
+    for part in (home, limits, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings
 
@@ -215,6 +234,8 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             registration_lifetime=advertisement.integer("registration-lifetime", 600),
             registration_required=advertisement.boolean("registration-required", True),
             reverse_tunnel=_reverse_tunnel(advertisement),
+            udp_tunnel=table.boolean("behind-nat", False),
+            keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
@@ -246,6 +267,8 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
+            udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
+            keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),

@@ -10,6 +10,7 @@ from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
+from testbed.mobileip.io.udp import keepalives
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 
 
@@ -21,6 +22,7 @@ class HomeAgentRole(Role):
         self.watched = self.announces = config.home_interface
         if config.home_interface is not None and config.advertising is not None:
             self.listens = (config.home_interface,)
+        self.hears = keepalives(config.address)
         self._config = config
         self._away: set[IPv4Address] = set()
         self.proxied: set[IPv4Address] = set()

@@ -79,7 +79,7 @@ class Shell:
         self._commands: dict[str, Command] = {}
         self._listeners: dict[str, AgentListener] = {}
         self._links = LinkSender()
-        self._registration = RegistrationSocket(PORT, departures=pace is not None)
+        self._registration = RegistrationSocket(PORT, role.hears, departures=pace is not None)
         self._watch = SenderWatch(role.watched) if role.watched else None
         self._loop.add(self._registration.socket.fileno(), self._read_registration)
         for interface in role.listens:

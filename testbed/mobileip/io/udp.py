@@ -5,14 +5,18 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.keepalive import IDENTIFIER
+from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDW, RET, Instruction, attach_filter
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import index
+from testbed.mobileip.wire.ipv4 import ICMP
+from testbed.mobileip.wire.udp_tunnel import DATA, IP_IN_IP
 
 # From linux/in.h: not all of them are in the socket module.
 IP_TTL, IP_PKTINFO, IP_RECVERR, IP_RECVTTL = 2, 8, 11, 12
@@ -28,6 +32,41 @@ BURST = 64
 BUFFER = 4 << 20
 
 
+def registrations(echo: int, at: Instruction, value: int) -> Sequence[Instruction]:
+    """A filter for all but tunnel data (RFC 3519 §3.3), which is the data plane's, at a UDP socket.
+
+    Of tunnel data it accepts ICMP messages of the type `echo` in which `at` loads `value`: the data plane
+    has these, too.
+    """
+    return (
+        (LDB, 0, 0, 8),
+        (JEQ, 0, 12, DATA),
+        (LDB, 0, 0, 9),
+        (JEQ, 0, 11, IP_IN_IP),
+        (LDB, 0, 0, 12),
+        (JEQ, 0, 9, 0x45),
+        (LDH, 0, 0, 18),
+        (JSET, 7, 0, 0x3FFF),  # fragments
+        (LDB, 0, 0, 21),
+        (JEQ, 0, 5, ICMP),
+        (LDB, 0, 0, 32),
+        (JEQ, 0, 3, echo),
+        at,
+        (JEQ, 0, 1, value),
+        (RET, 0, 0, 0x40000),
+        (RET, 0, 0, 0),
+    )
+
+
+def keepalives(home_agent: IPv4Address) -> Sequence[Instruction]:
+    """At a home agent: registrations, and keepalives."""
+    return registrations(8, (LDW, 0, 0, 28), int(home_agent))
+
+
+ANSWERS = registrations(0, (LDH, 0, 0, 36), IDENTIFIER)
+"""At the other end: registrations, and answers to keepalives."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreachable:
     """ICMP Destination Unreachable came back for a datagram we sent."""
@@ -39,8 +78,11 @@ class Unreachable:
 class RegistrationSocket:
     """One UDP port at every address of this node; each datagram says from which address it goes."""
 
-    def __init__(self, port: int, departures: bool = False) -> None:
-        """Raises NodeError. With `departures` it is known of each datagram whether it has left this node."""
+    def __init__(self, port: int, program: Sequence[Instruction], departures: bool = False) -> None:
+        """`program` filters what arrives; with `departures` it is known of each datagram whether it has left.
+
+        Raises NodeError.
+        """
         self.port = port
         self.held_back = False
         """Whether the last datagram still waits in this node, for ARP say."""
@@ -59,6 +101,7 @@ class RegistrationSocket:
                 self.stamps = True
         with suppress(PermissionError):  # the default size does, with more drops in a flood
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        attach_filter(self.socket, program)
         try:
             self.socket.bind(("", port))
         except OSError as error:

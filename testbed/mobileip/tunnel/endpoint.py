@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
+from collections.abc import Iterable
+from typing import Any
 
-from testbed.mobileip.io.bpf import JEQ, LDW, RET, attach_filter
-from testbed.mobileip.wire.encapsulation import IP_HEADER, Carrier, Encapsulation
+from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, attach_filter
+from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM, Carrier, Encapsulation, header_size
+from testbed.mobileip.wire.fragments import fragments
 from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
+from testbed.mobileip.wire.ip_in_udp import IpInUdp
 from testbed.mobileip.wire.minimal import Minimal
 
 BUFFER = 4 << 20
@@ -19,6 +25,16 @@ CARRIERS: dict[str, type[Carrier]] = {
     Encapsulation.MINIMAL.value: Minimal,
 }
 """Encapsulations that raw sockets carry."""
+TUNNEL_DATA = (
+    (LDX_IHL, 0, 0, 0),
+    (LDH_X, 0, 0, 2),  # the destination port
+    (JEQ, 0, 3, PORT),
+    (LDB_X, 0, 0, 8),  # the type of the message
+    (JEQ, 0, 1, 4),
+    (RET, 0, 0, 0x40000),
+    (RET, 0, 0, 0),
+)
+"""The filter of a raw socket for UDP: tunnel data messages (RFC 3519 §3.3) and nothing else."""
 PMTU_LIFETIME = 600.0
 """Seconds until a learnt path MTU is forgotten and found anew (RFC 1191 §6.3)."""
 
@@ -29,17 +45,26 @@ IP_FREEBIND = 15
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 
+Key = tuple[str, int, int]
+"""The other end of a path: its address, the local and the remote port, 0 where there are none."""
+_SOURCE = struct.Struct("!12xI").unpack_from
+
+
+def number(address: str) -> int:
+    """An IPv4 address in the host's order."""
+    return int.from_bytes(socket.inet_aton(address), "big")
+
+
 class Path:
     """One way through a tunnel, in one encapsulation, and its MTU as far as known."""
 
-    def __init__(self, endpoint: Endpoint, remote: str, fallback: Path | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, key: Key, carrier: Carrier, fallback: Path | None = None) -> None:
         self.endpoint = endpoint
         self.socket = endpoint.socket
         self.users = 0
-        self.address = (remote, 0)
-        packed = socket.inet_aton(remote)
-        self.remote = int.from_bytes(packed, "big")
-        carrier = endpoint.carrier(socket.inet_aton(endpoint.local), packed)
+        self.key = key
+        self.address = (key[0], 0)
+        self.remote = number(key[0])
         self.encode = carrier.encode
         self.overhead = carrier.overhead
         self.fallback = fallback
@@ -67,9 +92,9 @@ class Endpoint:
     def __init__(self, local: str, carrier: type[Carrier]) -> None:
         self.local = local
         self.carrier = carrier
-        self.paths: dict[str, Path] = {}
+        self.paths: dict[Key, Path] = {}
         self.accepted: set[tuple[int, int]] = set()
-        """Outer source and inner address of the mobile node, of what may come out of a tunnel here."""
+        """`sender` and inner address of the mobile node, of what may come out of a tunnel here."""
         self.socket = self._open()
         self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
         self.socket.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
@@ -95,21 +120,44 @@ class Endpoint:
             attach_filter(self._fragmenter, [(RET, 0, 0, 0)])
         return self._fragmenter
 
-    def send_fragments(self, packet: memoryview | bytes, address: tuple[str, int]) -> None:
-        """Send a packet that is too large for its way; raises OSError."""
+    def send_fragments(self, path: Path, buffer: memoryview, at: int, length: int) -> None:
+        """Send a datagram that is too large for its way; raises OSError."""
+        packet = path.encode(buffer, at, length)
         self.fragmenter.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, packet[1])
-        self.fragmenter.sendto(packet[IP_HEADER:], address)
+        self.fragmenter.sendto(packet[IP_HEADER:], path.address)
 
     def skip(self, sources: list[str]) -> None:
         """Receive nothing from these tunnel ends any more, as others take it."""
         program = [(LDW, 0, 0, 12)]
         for source in sources:
-            program += [(JEQ, 0, 1, int.from_bytes(socket.inet_aton(source), "big")), (RET, 0, 0, 0)]
+            program += [(JEQ, 0, 1, number(source)), (RET, 0, 0, 0)]
         attach_filter(self.socket, [*program, (RET, 0, 0, 0x40000)])
 
-    def path(self, remote: str, fallback: Path | None = None) -> Path:
-        """The path to `remote`, shared by the mobile nodes that are there."""
-        path = self.paths.get(remote) or self.paths.setdefault(remote, Path(self, remote, fallback))
+    @staticmethod
+    def sender(packet: memoryview) -> int:
+        """What a packet that has arrived must share with a `key`, as a number."""
+        return int(_SOURCE(packet)[0])
+
+    @staticmethod
+    def expected(key: Key) -> int:
+        """The `sender` of packets from the other end."""
+        return number(key[0])
+
+    def key(self, end: dict[str, Any]) -> Key:
+        """The key of the path to an end, as `Worker.obey` takes it."""
+        return end["address"], 0, 0
+
+    def carry(self, key: Key) -> Carrier:
+        """What makes packets for the other end."""
+        return self.carrier(socket.inet_aton(self.local), socket.inet_aton(key[0]))
+
+    def quoted(self, address: str, _quote: memoryview) -> Iterable[Path]:
+        """The paths that an error is about; `_quote` is the packet as ICMP quotes it."""
+        return filter(None, [self.paths.get((address, 0, 0))])
+
+    def path(self, key: Key, fallback: Path | None = None) -> Path:
+        """The path to another end, shared by the mobile nodes that are there."""
+        path = self.paths.get(key) or self.paths.setdefault(key, Path(self, key, self.carry(key), fallback))
         path.users += 1
         return path
 
@@ -117,13 +165,61 @@ class Endpoint:
         """One mobile node less uses `path`."""
         path.users -= 1
         if not path.users:
-            del self.paths[path.address[0]]
+            del self.paths[path.key]
 
     def close(self) -> None:
         """Close the sockets."""
         self.socket.close()
         if self._fragmenter is not None:
             self._fragmenter.close()
+
+
+class UdpEndpoint(Endpoint):
+    """The endpoint of tunnel data messages (RFC 3519): of all UDP, its socket is handed them alone.
+
+    Registration messages at the same port are the daemon's, whose socket is not handed these.
+    """
+
+    _PORTS = struct.Struct("!HH").unpack_from
+
+    def _open(self) -> socket.socket:
+        raw = super()._open()
+        attach_filter(raw, TUNNEL_DATA)
+        return raw
+
+    def send_fragments(self, path: Path, buffer: memoryview, at: int, length: int) -> None:
+        """A NAT loses fragments of UDP: it is the datagram inside that is fragmented (§4.8)."""
+        room = memoryview(bytearray(ROOM + length))
+        for fragment in fragments(bytes(buffer[at : at + length]), path.mtu):
+            room[ROOM : ROOM + len(fragment)] = fragment
+            self.socket.sendto(path.encode(room, ROOM, len(fragment)), path.address)
+
+    @staticmethod
+    def sender(packet: memoryview) -> int:
+        """The outer source, and both ports: they "exactly match the values used for the tunnel" (§4.3)."""
+        remote, local = UdpEndpoint._PORTS(packet, header_size(packet))
+        return int(_SOURCE(packet)[0] << 32 | remote << 16 | local)
+
+    @staticmethod
+    def expected(key: Key) -> int:
+        """The same of what the other end sends."""
+        address, local, remote = key
+        return number(address) << 32 | remote << 16 | local
+
+    def key(self, end: dict[str, Any]) -> Key:
+        """With the ports of both ends."""
+        return end["address"], end["local_port"], end["remote_port"]
+
+    def carry(self, key: Key) -> Carrier:
+        """What makes packets between the ports of both ends."""
+        remote, *ports = key
+        return IpInUdp(socket.inet_aton(self.local), socket.inet_aton(remote), *ports)
+
+    def quoted(self, address: str, quote: memoryview) -> Iterable[Path]:
+        """Without a quote, as the kernel's own errors are, those to all ports."""
+        size = header_size(quote)
+        ports = self._PORTS(quote, size) if len(quote) >= size + 4 and size else None
+        return [path for key, path in self.paths.items() if key[0] == address and ports in (None, key[1:])]
 
 
 class Local:
@@ -134,14 +230,16 @@ class Local:
 
     def __init__(self, address: str) -> None:
         self.endpoints = {name: Endpoint(address, carrier) for name, carrier in CARRIERS.items()}
+        self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, IpInUdp)
         self.users = 0
 
-    def path(self, remote: str, encapsulation: str) -> Path:
-        """The path to `remote`; where minimal encapsulation cannot be used, IP in IP is."""
+    def path(self, end: dict[str, Any], encapsulation: str) -> Path:
+        """The path to an end; where minimal encapsulation cannot be used, IP in IP is."""
         fallback = None
         if encapsulation == Encapsulation.MINIMAL.value:
-            fallback = self.path(remote, Encapsulation.IP_IN_IP.value)
-        return self.endpoints[encapsulation].path(remote, fallback)
+            fallback = self.path(end, Encapsulation.IP_IN_IP.value)
+        endpoint = self.endpoints[encapsulation]
+        return endpoint.path(endpoint.key(end), fallback)
 
     def skip(self, sources: list[str]) -> None:
         """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""

@@ -220,7 +220,12 @@ def _set(tunnel: Tunnel) -> dict[str, Any]:
         "set": str(tunnel.mobile),
         "local": str(tunnel.local),
         "ends": [
-            {"address": str(end.address), "encapsulations": [each.value for each in end.encapsulations]}
+            {
+                "address": str(end.address),
+                "encapsulations": [each.value for each in end.encapsulations],
+                "local_port": end.local_port,
+                "remote_port": end.remote_port,
+            }
             for end in tunnel.ends
         ],
         "broadcasts": [str(address) for address in tunnel.broadcasts],

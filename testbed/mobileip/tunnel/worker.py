@@ -18,7 +18,7 @@ import struct
 import sys
 from typing import Any
 
-from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path
+from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
 from testbed.mobileip.wire.checksum import internet_checksum
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
 from testbed.mobileip.wire.error import WireError
@@ -37,6 +37,7 @@ ORIGIN_ICMP = 2
 UNREACHABLE, TIME_EXCEEDED = 3, 11
 NET_UNREACHABLE, HOST_UNREACHABLE, PROTOCOL_UNREACHABLE, TOO_BIG = 0, 1, 2, 4
 HOST_GONE = frozenset({(UNREACHABLE, HOST_UNREACHABLE), (UNREACHABLE, PROTOCOL_UNREACHABLE)})
+DONT_FRAGMENT = 0x40
 ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
 """ICMP types that are never answered by another error (RFC 1122 §3.2.2)."""
 
@@ -69,8 +70,7 @@ class Worker:
         # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
         self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
         self.mobile_at = 1 if home_side else 0
-        # What comes out: outer source, and the inner address that must be the mobile node's.
-        self.outer = struct.Struct("!12xI").unpack_from
+        # What comes out: the inner address that must be the mobile node's.
         self.mobile = struct.Struct("!12xI" if home_side else "!16xI").unpack_from
         self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
@@ -139,7 +139,7 @@ class Worker:
 
     def decapsulate(self, endpoint: Endpoint) -> None:
         """Take a burst of datagrams that arrived at `endpoint` out of their tunnels, if they may."""
-        view, count, outer, mobile = self.view, self.count, self.outer, self.mobile
+        view, count, sender, mobile = self.view, self.count, endpoint.sender, self.mobile
         receive, decode, accepted = endpoint.socket.recv_into, endpoint.carrier.decode, endpoint.accepted
         tun, write = self.tun, os.write
         packets = size = 0
@@ -156,7 +156,7 @@ class Worker:
             except WireError as error:
                 count[error.reason] += 1
                 continue
-            source, address = outer(view)[0], mobile(datagram)[0]
+            source, address = sender(view), mobile(datagram)[0]
             multicast = address >> 28 == MULTICAST >> 28
             if (source, MULTICAST if multicast else address) not in accepted:
                 count["refused"] += 1  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
@@ -193,13 +193,13 @@ class Worker:
 
     def too_big(self, length: int, path: Path) -> None:
         """Refuse the datagram in the buffer, or send it in fragments (RFC 2003 §5.1)."""
-        if self.buffer[ROOM + 6] & 0x40:
+        if self.buffer[ROOM + 6] & DONT_FRAGMENT:
             self.count["too-big"] += 1
             self.send_icmp(bytes(self.view[ROOM : ROOM + length]), TOO_BIG, path.mtu)
             return
         path = path.fallback or path
         try:
-            path.endpoint.send_fragments(path.encode(self.view, ROOM, length), path.address)
+            path.endpoint.send_fragments(path, self.view, ROOM, length)
             self.count["fragmented"] += 1
         except OSError:
             self.count["failed"] += 1
@@ -211,10 +211,10 @@ class Worker:
                 quote, ancillary, _, address = endpoint.socket.recvmsg(1024, 256, socket.MSG_ERRQUEUE)
             except OSError:
                 return
-            path = endpoint.paths.get(address[0])
             for level, kind, data in ancillary:
-                if level == socket.IPPROTO_IP and kind == IP_RECVERR and path is not None:
-                    self.learn(path, memoryview(quote), *ERROR.unpack_from(data))
+                if level == socket.IPPROTO_IP and kind == IP_RECVERR:
+                    for path in endpoint.quoted(address[0], memoryview(quote)):
+                        self.learn(path, memoryview(quote), *ERROR.unpack_from(data))
 
     def learn(
         self,
@@ -238,6 +238,8 @@ class Worker:
             datagram = b""
         if len(datagram) < IP_HEADER + 8:
             return  # the router quoted too little of the datagram to find its sender
+        if kind == UNREACHABLE and code == TOO_BIG and not datagram[6] & DONT_FRAGMENT:
+            return  # the tunnel's doing, not the sender's; the next one is sent in fragments
         if kind == UNREACHABLE and code in (NET_UNREACHABLE, TOO_BIG):
             relayed = code
         elif kind == TIME_EXCEEDED or (kind, code) in HOST_GONE:
@@ -285,8 +287,9 @@ class Worker:
         """`set` a tunnel, `remove` the one of a mobile node, or report the `counters`.
 
         `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
-        `{"address": …, "encapsulations": […]}`; `{"remove": mobile}`; `{"counters": true}`;
-        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`; `{"skip": [address, …]}`.
+        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
+        `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
+        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
             self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
@@ -308,23 +311,20 @@ class Worker:
         here.users += 1
         paths, accepting = [], []
         for end in ends:
-            path = here.path(end["address"], end["encapsulations"][0])
-            paths.append(path)
-            accepting += [
-                (here.endpoints[name], (path.remote, _number(address)))
-                for name in end["encapsulations"]
-                for address in (mobile, *broadcasts)
-            ]
+            paths.append(here.path(end, end["encapsulations"][0]))
+            for endpoint in (here.endpoints[name] for name in end["encapsulations"]):
+                sender = endpoint.expected(endpoint.key(end))
+                accepting += [(endpoint, (sender, number(address))) for address in (mobile, *broadcasts)]
         self.remove(mobile)
-        self.mobiles[_number(mobile)] = tuple(paths)
-        self.accepting[_number(mobile)] = local, accepting
+        self.mobiles[number(mobile)] = tuple(paths)
+        self.accepting[number(mobile)] = local, accepting
         for endpoint, pair in accepting:
             endpoint.accepted.add(pair)
 
     def send(self, mobile: str, remotes: list[str], datagram: bytes) -> None:
         """Send a datagram that did not come from the device into tunnels of `mobile` (RFC 5944 §4.3)."""
         length = len(datagram)
-        for way in self.mobiles.get(_number(mobile), ()):
+        for way in self.mobiles.get(number(mobile), ()):
             if way.address[0] not in remotes:
                 continue
             self.view[ROOM : ROOM + length] = datagram
@@ -355,10 +355,10 @@ class Worker:
 
     def remove(self, mobile: str) -> None:
         """Take a tunnel down, and with the last one its endpoints."""
-        paths = self.mobiles.pop(_number(mobile), None)
+        paths = self.mobiles.pop(number(mobile), None)
         if paths is None:
             return
-        local, accepting = self.accepting.pop(_number(mobile))
+        local, accepting = self.accepting.pop(number(mobile))
         for endpoint, pair in accepting:
             endpoint.accepted.discard(pair)
         here = self.locals[local]
@@ -371,10 +371,6 @@ class Worker:
                 del self.by_fd[endpoint.socket.fileno()]
                 self.epoll.unregister(endpoint.socket.fileno())
                 endpoint.close()
-
-
-def _number(address: str) -> int:
-    return int.from_bytes(socket.inet_aton(address), "big")
 
 
 def main(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@
 | RFC 5944 §3.4                      | `registration_reply`   |
 | RFC 5944 §3.4, RFC 3024 §3.4       | `code`                 |
 | RFC 5944 §3.5.1 to §3.5.4          | `authentication`       |
+| RFC 3519 §3.1 to §3.3              | `udp_tunnel`           |
 | RFC 5944 §5.7.1                    | `identification`       |
 | RFC 791 §3.1, RFC 768              | `ipv4`                 |
 | RFC 792, RFC 1071                  | `checksum`             |

@@ -1,4 +1,4 @@
-"""Reply codes (RFC 5944 §3.4, RFC 3024 §3.4, RFC 2794 §4)."""
+"""Reply codes (RFC 5944 §3.4, RFC 3024 §3.4, RFC 2794 §4, RFC 3519 §3.5)."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Code(IntEnum):
     HA_REVERSE_TUNNEL_UNAVAILABLE = 137
     HA_REVERSE_TUNNEL_MANDATORY = 138
     HA_ENCAPSULATION_UNAVAILABLE = 139
+    HA_UDP_ENCAPSULATION_UNAVAILABLE = 142
 
 
 def accepted(code: int) -> bool:

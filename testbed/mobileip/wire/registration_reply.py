@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from struct import Struct
 
+from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import LOW
@@ -13,6 +14,7 @@ from testbed.mobileip.wire.reader import unpack_fixed
 
 TYPE = 3
 _FIXED = Struct("!BBHIIQ")
+_KNOWN = AUTHENTICATION_TYPES | {udp_tunnel.REPLY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +58,4 @@ class RegistrationReply:
     def decode(cls, payload: bytes) -> RegistrationReply:
         """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
         fixed = cls.decode_fixed(payload)
-        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))
+        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, _KNOWN))

@@ -261,9 +261,12 @@ def test_bindings_are_retained_replaced_removed_and_expire():
 @pytest.mark.parametrize(
     ("told", "modules"),
     [
-        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser", "discards")),
+        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser", "discards", "keepalive")),
         (counters.HOME_AGENT, ("home_agent", "advertiser", "broadcasts", "discards")),
-        (counters.MOBILE_NODE, ("mobile_node", "discovery", "registrar", "registration", "discards")),
+        (
+            counters.MOBILE_NODE,
+            ("mobile_node", "discovery", "registrar", "registration", "discards", "keepalive"),
+        ),
     ],
 )
 def test_what_is_counted_by_name_is_told_from_the_beginning(told, modules):

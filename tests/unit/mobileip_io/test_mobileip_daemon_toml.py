@@ -7,7 +7,7 @@ import pytest
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.parameters import ReverseTunnel
+from testbed.mobileip.core.parameters import ReverseTunnel, UdpTunnel, UdpTunnelling
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table
@@ -127,6 +127,28 @@ def test_encapsulations(write):
         ConfigError, match=r":1: encapsulation: expected one of ip-in-ip, gre, minimal, got 'udp'"
     ):
         daemon_toml.mobile_node(write(text.replace("minimal", "udp")))
+
+
+def test_tunnels_in_udp(write):
+    ha = daemon_toml.home_agent(write(HOME_AGENT)).core
+    assert ha.udp_tunnel == UdpTunnelling(keepalive=0, forced=True, lifetime=60)
+    table = "[udp-tunnel]\nkeepalive = 20\nforced = false\nlifetime = 90\n"
+    ha = daemon_toml.home_agent(write(HOME_AGENT + table)).core
+    assert ha.udp_tunnel == UdpTunnelling(20, False, 90)
+    assert daemon_toml.home_agent(write(HOME_AGENT + table + "accept = false")).core.udp_tunnel is None
+    fa = daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core
+    assert (fa.udp_tunnel, fa.keepalive) == (False, 110)
+    fa = daemon_toml.foreign_agent(write("behind-nat = true\nkeepalive = 30\n" + FOREIGN_AGENT)).core
+    assert (fa.udp_tunnel, fa.keepalive) == (True, 30)
+    mn = daemon_toml.mobile_node(write(MOBILE_NODE)).core
+    assert (mn.udp_tunnel, mn.keepalive) == (UdpTunnel.OFF, 110)
+    mn = daemon_toml.mobile_node(write('udp-tunnel = "forced"\nkeepalive = 30\n' + MOBILE_NODE)).core
+    assert (mn.udp_tunnel, mn.keepalive) == (UdpTunnel.FORCED, 30)
+    for wrong in ('udp-tunnel = "on"\n', "keepalive = 9\n"):
+        with pytest.raises(ConfigError):
+            daemon_toml.mobile_node(write(wrong + MOBILE_NODE))
+    with pytest.raises(ConfigError, match="keepalive"):
+        daemon_toml.home_agent(write(HOME_AGENT + table.replace("20", "-1")))
 
 
 def test_the_module_documents_files_that_can_be_read(write):

@@ -26,8 +26,21 @@ from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, Au
 from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.mobileip.wire.udp_tunnel import TunnelData
 from testbed.packet.decode import decode
-from testbed.packet.layers import AgentMessage, Arp, Dhcp, Esp, Gre, Ike, Ipv4, Malformed, MobileIp, Tcp
+from testbed.packet.layers import (
+    AgentMessage,
+    Arp,
+    Dhcp,
+    Esp,
+    Gre,
+    Ike,
+    Ipv4,
+    Malformed,
+    MipUdp,
+    MobileIp,
+    Tcp,
+)
 from testbed.packet.names import Names
 from testbed.packet.pcap import (
     ETHERNET,
@@ -488,3 +501,39 @@ def test_files_that_are_no_capture(tmp_path: Path) -> None:
         assert caught.value.source is not None and caught.value.source.file == str(file)
     with pytest.raises(CaptureError, match="directory"):
         read_capture(tmp_path)
+
+
+def test_tshark_agrees_on_tunnel_data(tmp_path: Path) -> None:
+    """RFC 3519 §3.3, on both sides of a NAT; what Mobile IP nests in UDP is read to its end."""
+    inner = IP(src=str(MN), dst="192.0.2.10") / ICMP(id=3, seq=4)
+    packets = [
+        udp(bytes(TunnelData(4, bytes(inner)).encode())),
+        udp(bytes(TunnelData(4, bytes(inner)).encode()), sport=434, dport=40001, src=HA, dst=COA),
+        udp(
+            bytes(
+                TunnelData(
+                    4, bytes(IP(src=str(MN), dst=str(GW)) / ESP(spi=7, seq=1, data=bytes(40)))
+                ).encode()
+            )
+        ),
+        udp(bytes(TunnelData(47, b"\0\0\x08\0" + bytes(inner)).encode())),
+        udp(bytes(TunnelData(55, bytes(20)).encode())),
+        udp(bytes(TunnelData(4, bytes(inner)[:10]).encode())),
+    ]
+    file = tmp_path / "data.pcap"
+    wrpcap(str(file), [Ether(packet) for packet in packets])
+    theirs = tshark(file)
+    ours = [decode(frame.data, frame.linktype) for frame in read_capture(file)]
+    for packet, layers in list(zip(ours, theirs, strict=True))[:3]:
+        assert int(one(layers["mip"], "mip_mip_type")) == 4
+        (header,) = packet.all(MipUdp)
+        assert int(one(layers["mip"], "mip_mip_nattt_nexthdr")) == header.next_header == 4
+    texts = [packet.text() for packet in ours]
+    assert texts[0] == f"IP {COA}→{HA} | UDP 434 | MIP-UDP | IP {MN}→192.0.2.10 | ICMP echo request #4"
+    assert '"icmp_icmp_seq": "4"' in json.dumps(theirs[0])  # it is nested in what carries it
+    assert texts[1].startswith(f"IP {HA}→{COA} | UDP 434 | MIP-UDP | IP {MN}→")
+    assert texts[2].split(" | ")[2:] == ["MIP-UDP", f"IP {MN}→{GW}", "ESP 00000007 #1"]
+    assert texts[3].split(" | ")[2:4] == ["MIP-UDP", "GRE"]
+    assert texts[4].split(" | ")[2:] == ["MIP-UDP", "data, 20 bytes"]
+    assert isinstance(ours[5].layers[-1], Malformed)
+    assert ["mip" in layers for layers in theirs] == [bool(packet.first(MipUdp)) for packet in ours]

@@ -104,6 +104,23 @@ def test_every_claim_can_be_explained(name: str) -> None:
             ],
         ),
         (
+            "3519-between-nats",
+            "run",
+            [
+                "mn@cafe --MIP-UDP[data]--> cafe-nat --MIP-UDP[data]--> ha --data--> cn",
+                "mn@cafe-2 --MIP-UDP[data]--> cafe-2-nat --MIP-UDP[data]--> ha --data--> cn",
+                "mn@hotel --IP-in-IP[data]--> ha --data--> cn",
+            ],
+        ),
+        (
+            "3519-between-nats",
+            "control",
+            [
+                "mn@hotel --IP-in-IP[data]--> ha --data--> cn",
+                "mn@cafe --IP-in-IP[data]--> ✗ cafe-nat ··> ha ··> cn",
+            ],
+        ),
+        (
             "2.1-wlan-outside",
             "run",
             [

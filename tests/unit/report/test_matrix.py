@@ -324,6 +324,8 @@ def test_the_probe_is_as_large_as_is_said() -> None:
         ("mip-only", "co-located", "IP", 20),
         ("mip-only", "co-located", "IP | GRE", 24),
         ("mip-only", "co-located", "IP | Min-Enc", 12),
+        ("mip-only", "co-located", "IP | MIP-UDP", 32),
+        ("ipsec-in-mip", "co-located", "IP | MIP-UDP | IP | ESP", 89),
         ("mip-in-ipsec", "co-located", "", 77),
         ("ipsec-in-mip", "foreign-agent", "", 57),
         ("ipsec-in-mip", "co-located", "", 77),
@@ -376,12 +378,14 @@ def test_the_probe_is_found_in_captures(tmp_path: Path) -> None:
         *[(in_esp(140), True)] * 4,  # a registration now and then
         *[(IP(**OUTER) / PROBE, False)] * 5,
         *[(PROBE, True)] * 2,
+        *[(IP(**OUTER) / UDP(sport=434, dport=434) / (b"\4\4\0\0" + bytes(PROBE)), True)] * 3,
         *[(IP(**OUTER) / UDP(sport=434, dport=434), True)] * 40,  # something else
     )
     assert probes(read_capture(tmp_path / "a.pcap")) == {
         ("from", "IP | ESP"): {172: 9, 140: 4},
         ("to", "IP"): {115: 5},
         ("from", ""): {95: 2},
+        ("from", "IP | MIP-UDP"): {95 + 32: 3},
     }
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from testbed.errors import TestbedError
 from testbed.topology.load import load_topology
+from testbed.topology.names import topology_names
 from testbed.topology.routes import static_routes
 
 
@@ -164,3 +167,83 @@ def test_commands_can_be_run_again(name: str) -> None:
     for node in loaded.topology.nodes:
         for route in static_routes(loaded, node):
             assert route.command == f"route replace {route}"
+
+
+NATS = """\
+networks:
+  internet: {subnet: 203.0.113.0/24, domain: internet, hub: core}
+  cafe: {subnet: 192.168.1.0/24, domain: internet}
+  bar: {subnet: 192.168.1.0/24, domain: internet}
+  cellar: {subnet: 192.168.2.0/24, domain: internet}
+nodes:
+  core: {roles: [router, hub], links: {internet: 203.0.113.1}}
+  cafe-nat:
+    roles: [router, nat]
+    links: {internet: 203.0.113.2, cafe: 192.168.1.1}
+    settings: {outside: internet, private: cafe}
+  bar-nat:
+    roles: [router, nat]
+    links: {internet: 203.0.113.3, bar: 192.168.1.1}
+    settings: {outside: internet, private: bar}
+  cafe-router: {roles: [router], links: {cafe: 192.168.1.2, cellar: 192.168.2.1}}
+  server: {roles: [correspondent], links: {cellar: 192.168.2.10}}
+"""
+
+
+def test_what_is_behind_a_nat_is_known_to_the_nat_alone(tmp_path: Path) -> None:
+    """Two NATs may hide the same prefix; one also hides what is behind a router of its own."""
+    behind = ["192.168.2.0/24 via 192.168.1.2 dev cafe"]
+    assert written(tmp_path, NATS) == {
+        "core": [],
+        "cafe-nat": TO_CORE + behind,
+        "bar-nat": TO_CORE,
+        "cafe-router": ["default via 192.168.1.1 dev cafe"],
+        "server": ["default via 192.168.2.1 dev cellar"],
+    }
+
+
+HIDES = "    settings: {outside: internet, private: %s}\n"
+
+
+def test_without_nats_everybody_knows_it(tmp_path: Path) -> None:
+    plain = NATS.replace(HIDES % "cafe", "").replace(HIDES % "bar", "").replace(", nat]", "]")
+    plain = plain.replace("bar: {subnet: 192.168.1.0", "bar: {subnet: 192.168.3.0")
+    assert written(tmp_path, plain.replace("bar: 192.168.1.1", "bar: 192.168.3.1"))["core"] == [
+        "192.168.1.0/24 via 203.0.113.2 dev internet",
+        "192.168.2.0/24 via 203.0.113.2 dev internet",
+        "192.168.3.0/24 via 203.0.113.3 dev internet",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[router, nat]\n    links: {internet: 203.0.113.3, bar: 192.168.1.1}\n" + HIDES % "bar",
+         "[router]\n    links: {internet: 203.0.113.3, bar: 192.168.1.1}\n"),
+        ("  server:", "  spy: {roles: [router], links: {cafe: 192.168.1.5, bar: 192.168.1.6}}\n  server:"),
+        ("bar: {subnet: 192.168.1.0/24", "bar: {subnet: 203.0.113.0/25"),
+    ],
+    ids=["a network that no NAT hides", "a node on both", "a network of the Internet"],
+)  # fmt: skip
+def test_the_same_addresses_twice_are_ambiguous_but_behind_two_nats(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
+    changed = NATS.replace(*change)
+    assert changed != NATS
+    with pytest.raises(TestbedError) as caught:
+        written(tmp_path, changed)
+    assert "overlaps" in str(caught.value) or any("overlaps" in str(e) for e in caught.value.errors)
+
+
+def test_an_address_is_one_nodes_on_every_network(tmp_path: Path) -> None:
+    with pytest.raises(TestbedError, match=r"192\.168\.1\.2 is already the address of cafe-router"):
+        written(tmp_path, NATS + "  twin: {roles: [correspondent], links: {cafe: 192.168.1.2}}\n")
+
+
+def test_names_say_that_an_address_is_of_several() -> None:
+    names = topology_names(load_topology("nat"))
+    assert names(IPv4Address("192.168.1.1")) == "cafe-nat/cafe-2-nat"
+    assert names.node(IPv4Address("192.168.1.1")) is None
+    assert names(IPv4Address("192.168.1.100")) == "mn@cafe/cafe-2"
+    assert names.node(IPv4Address("192.168.1.100")) == "mn"
+    assert names(IPv4Address("203.0.113.50")) == names.node(IPv4Address("203.0.113.50")) == "cafe-nat"

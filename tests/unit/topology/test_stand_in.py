@@ -26,8 +26,10 @@ from testbed.topology.summary import summarize
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
 FACTS = "/etc/testbed/node.json"
 CASES = [
-    *((role, "scenario-2.2") for role in builtin_roles() if role != "firewall"),
+    *((role, "scenario-2.2") for role in builtin_roles() if role not in ("firewall", "nat")),
     ("firewall", "scenario-2.5"),
+    ("nat", "nat-vpn"),
+    ("mobile-node", "nat-vpn"),
     ("home-agent", "plain-mip"),
     ("home-agent", "scenario-2.1"),
     ("home-agent", "scenario-2.3"),

@@ -113,7 +113,7 @@ def test_other_encapsulations_both_ways(world: World, encapsulation: str) -> Non
     for daemon in (ha, fa):
         tunnel = daemon.ask("state")["tunnel"]
         assert tunnel["encapsulated"] > 0 and tunnel["decapsulated"] > 0
-        assert tunnel["malformed"] == tunnel["refused"] == tunnel["failed"] == 0
+        assert not any(tunnel.get(name, 0) for name in ("malformed", "refused", "failed"))
     world.end_captures()
     for source in (CARE_OF_HOTEL, CARE_OF_FA):
         for way in ("src", "dst"):

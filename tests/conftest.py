@@ -28,7 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 settings.register_profile("testbed", deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("testbed")
 # No Debian is without them; Python itself calls uname.
-EVERYWHERE = {"sh", "bash", "apt-config", "uname", "mount", "chroot", "unshare", "nsenter", "taskset"}
+EVERYWHERE = {"sh", "bash", "apt-config", "uname"}
+EVERYWHERE |= {"mount", "chroot", "unshare", "nsenter", "taskset", "setpriv"}
 SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true
 _missing = pytest.StashKey[str]()
@@ -59,7 +60,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not {"integration", "kernel"}.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.docker)
-    items.sort(key=lambda item: item.path.name != "test_claims.py")  # the longest file begins
+    longest = ["test_ordinary_kernel.py", "test_claims.py"]  # these files begin
+    items.sort(key=lambda item: -longest.index(item.path.name) if item.path.name in longest else 1)
 
 
 @pytest.fixture(scope="session")

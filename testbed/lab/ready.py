@@ -56,7 +56,8 @@ class NodeWatch:
 
         `since` is None for a container that was made just now. Of another it says when the watch begins, in
         seconds since the epoch by the engine's clock, which stamps the log. What `restarted` services
-        reported before does not count, nor does a service that ended before.
+        reported before does not count, nor does a service that ended before, or that ends without an error
+        before its word has come.
         """
         began = -math.inf if since is None else since
         with self._lock:
@@ -123,6 +124,8 @@ class NodeWatch:
                 node.waits.discard(event.source)
         elif event.name == "exit" and event.time >= node.since:
             code = event.fields.get("code")
+            if code == 0 and event.source in node.restarted and event.source in node.waits:
+                return  # somebody had stopped it, and it took its time
             how = f"status {event.fields.get('status')}" if code == -1 else f"exit code {code}"
             raise self._failed(name, f"service {event.source} of node {name} ended ({how})")
 

@@ -89,6 +89,28 @@ def test_a_service_that_was_stopped_is_started_and_waited_for(
     assert told.said == ["lab small: no node to replace", "  west: starting echo again"]
 
 
+@pytest.mark.parametrize(("code", "comes"), [(0, True), (1, False)])
+def test_a_service_that_takes_its_time_to_end_is_waited_for_all_the_same(
+    engine: FakeEngine, up: Up, daemons: Daemons, code: int, comes: bool
+) -> None:
+    up()
+    daemons.drift["west"] = "stopped echo\n"
+    command = engine.command
+
+    def supervised(box: FakeContainer, words: list[str], stdin: bytes) -> tuple[bytes, bytes, int]:
+        if tuple(words[:2]) == ("sv", "up"):
+            box.event("exit", "echo", code=code, status=code)
+            box.event("ready", "echo")
+        return command(box, words, stdin)
+
+    engine.command = supervised  # type: ignore[assignment]
+    if comes:
+        assert up().mended == 1
+    else:
+        with pytest.raises(TestbedError, match="service echo of node west ended"):
+            up()
+
+
 @pytest.mark.parametrize("behind", [-3600.0, 0.0, 3600.0])
 def test_whose_clock_is_wrong_does_not_matter(
     engine: FakeEngine, up: Up, daemons: Daemons, behind: float

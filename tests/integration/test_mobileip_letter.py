@@ -119,6 +119,7 @@ def test_a_co_located_mobile_node_is_forwarded_for(world: World, required: str) 
         registered = mn.wait("registered", after=before, agent=FA)
         assert [each["care_of"] for each in fa.ask("state")["visitors"]] == [AT_HOTSPOT]
     assert registered["mode"] == "co-located"
+    mn.wait("agent-advertisement", after=before, agent=FA)
     assert world.both_ways()
     assert world.ping("mn", CN, AT_HOTSPOT)
     assert world.ip("fa", "neigh", "show", AT_HOTSPOT).count("PERMANENT") == (required == "true")

@@ -13,15 +13,9 @@ import pytest
 from namespaces import ROOT
 
 HERE = Path(__file__).resolve().parents[2]
-WITHIN = 170.0  # seconds
-TUNNELS = [
-    "co_located",
-    "(encapsulations_both_ways and gre)",
-    "kernel_has",
-    "devices_of_linux",
-    "through_a_foreign_agent",
-]
-"""The tests in which the kernel's own tunnels carry data, or are to."""
+WITHIN = 240.0  # seconds; a quarter of that on a machine with nothing else to do
+TUNNELS = ["test_co_located", "kernel_has", "devices_of_linux"]
+"""Tests in which the kernel's own tunnels carry data; others do too, and take longer."""
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final
@@ -49,9 +49,9 @@ def read_logs(
         if follow:
             yield from _as_they_come(streams)
         else:
-            yield from heapq.merge(
-                *(_lines(node, stream) for node, stream in streams.items()), key=lambda each: each.line.time
-            )
+            # Within a node too: the engine writes its two outputs down side by side, at times out of order.
+            lines = chain.from_iterable(_lines(node, stream) for node, stream in streams.items())
+            yield from sorted(lines, key=lambda each: each.line.time)
     finally:
         for stream in streams.values():
             stream.close()

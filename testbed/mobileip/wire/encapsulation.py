@@ -70,3 +70,22 @@ def outer_header(protocol: int, local: bytes, remote: bytes) -> bytes:
 def header_size(packet: memoryview | bytes) -> int:
     """The bytes of the IP header that `packet` begins with, its options included."""
     return (packet[0] & 0xF) << 2 if packet else 0
+
+
+class Prefix:
+    """A way to carry a datagram as it is, behind headers that are `overhead` bytes long."""
+
+    protocol: ClassVar[int]
+    overhead: ClassVar[int]
+
+    def __init__(self, local: bytes, remote: bytes, further: bytes = b"") -> None:
+        """`further` is what follows the outer IP header."""
+        self._header = outer_header(self.protocol, local, remote) + further
+
+    def encode(self, buffer: memoryview, at: int, length: int) -> memoryview:
+        """TOS and Don't Fragment are the datagram's (RFC 2003 §3.1)."""
+        start = at - self.overhead
+        buffer[start:at] = self._header
+        buffer[start + 1] = buffer[at + 1]
+        buffer[start + 6] = buffer[at + 6] & 0x40
+        return buffer[start : at + length]

@@ -6,7 +6,7 @@ from struct import Struct
 from typing import ClassVar
 
 from testbed.mobileip.wire import checksum
-from testbed.mobileip.wire.encapsulation import IP_HEADER, header_size, outer_header
+from testbed.mobileip.wire.encapsulation import IP_HEADER, Prefix, header_size
 from testbed.mobileip.wire.error import WireError
 
 CHECKSUM = 0x8000
@@ -20,22 +20,14 @@ IPV4 = 0x0800
 _HEADER = Struct("!HH")
 
 
-class Gre:
+class Gre(Prefix):
     """An IP header and a GRE header of four bytes, without a checksum, before the datagram."""
 
     protocol: ClassVar = 47
     overhead: ClassVar = IP_HEADER + _HEADER.size
 
     def __init__(self, local: bytes, remote: bytes) -> None:
-        self._header = outer_header(self.protocol, local, remote) + _HEADER.pack(0, IPV4)
-
-    def encode(self, buffer: memoryview, at: int, length: int) -> memoryview:
-        """TOS and Don't Fragment are the datagram's, as with IP in IP."""
-        start = at - self.overhead
-        buffer[start:at] = self._header
-        buffer[start + 1] = buffer[at + 1]
-        buffer[start + 6] = buffer[at + 6] & 0x40
-        return buffer[start : at + length]
+        super().__init__(local, remote, _HEADER.pack(0, IPV4))
 
     @staticmethod
     def decode(packet: memoryview) -> memoryview:

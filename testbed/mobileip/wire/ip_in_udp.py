@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import ClassVar
 
-from testbed.mobileip.wire.encapsulation import IP_HEADER, header_size, outer_header
+from testbed.mobileip.wire.encapsulation import IP_HEADER, Prefix, header_size
 from testbed.mobileip.wire.error import WireError
 
 _MESSAGE = Struct("!HHHHBBH")
@@ -15,7 +15,7 @@ _DONT_FRAGMENT = 0x40
 _LENGTH = Struct("!H")
 
 
-class IpInUdp:
+class IpInUdp(Prefix):
     """An IP header, a UDP header and a message header before the datagram, between two UDP ports."""
 
     protocol: ClassVar = 17
@@ -23,22 +23,20 @@ class IpInUdp:
 
     def __init__(self, local: bytes, remote: bytes, local_port: int = 0, remote_port: int = 0) -> None:
         message = _MESSAGE.pack(local_port, remote_port, 0, 0, _DATA, _IP, 0)
-        self._header = outer_header(self.protocol, local, remote) + message
+        super().__init__(local, remote, message)
         # What the checksum covers besides the datagram and, twice, the length.
         self._sum = int.from_bytes(local + remote + message, "big") % 0xFFFF + self.protocol
 
     def encode(self, buffer: memoryview, at: int, length: int) -> memoryview:
         """TOS is the datagram's; Don't Fragment is always set, as a NAT loses fragments (§4.8)."""
-        start = at - self.overhead
-        buffer[start:at] = self._header
-        buffer[start + 1] = buffer[at + 1]
-        buffer[start + 6] = _DONT_FRAGMENT
+        packet = super().encode(buffer, at, length)
+        packet[6] = _DONT_FRAGMENT
         size = length + _MESSAGE.size
         # As 2**16 is 1 modulo 0xffff, the whole number's remainder is that of the sum of its words.
         total = int.from_bytes(buffer[at : at + length], "big") << 8 * (length & 1)
-        _LENGTH.pack_into(buffer, start + IP_HEADER + 4, size)
-        _LENGTH.pack_into(buffer, start + IP_HEADER + 6, 0xFFFF - (total + 2 * size + self._sum) % 0xFFFF)
-        return buffer[start : at + length]
+        _LENGTH.pack_into(packet, IP_HEADER + 4, size)
+        _LENGTH.pack_into(packet, IP_HEADER + 6, 0xFFFF - (total + 2 * size + self._sum) % 0xFFFF)
+        return packet
 
     @staticmethod
     def decode(packet: memoryview) -> memoryview:

@@ -1,11 +1,16 @@
-"""How words come into the vocabulary: every class with a `word`, in any file of a folder."""
+"""How words come into the vocabulary, and how a topology file gives one of them."""
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from pydantic import ModelWrapValidatorHandler, model_validator
+
+from testbed.document.part import Part
+from testbed.document.values import Expected
 
 
 class _Word(Protocol):
@@ -27,3 +32,30 @@ def _with_word(kind: type[_Kind]) -> Iterator[type[_Kind]]:
         if "word" in vars(one):
             yield one
         yield from _with_word(one)
+
+
+class OneWord(Part):
+    """Exactly one word of a `KIND`; its subclass has a key for each."""
+
+    KIND: ClassVar[type]
+    EXPECTED: ClassVar[str]
+    """What is said where there are none or several."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if len(list(made._given())) != 1:
+            raise Expected(cls.EXPECTED, "begin each with a `-` of its own")
+        return made
+
+    def _given(self) -> Iterator[Any]:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, self.KIND):
+                yield value
+
+    @property
+    def word(self) -> str:
+        """The word of the vocabulary."""
+        return str(next(self._given()).word)

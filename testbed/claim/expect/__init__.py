@@ -7,50 +7,31 @@ Every file of this folder is read; `Expectation` has a key for each word that is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
+from pydantic import Field, create_model
 
 from testbed.claim.names import Fail, Known, check_part
 from testbed.claim.seen import Seen
-from testbed.claim.words import words_in
+from testbed.claim.words import OneWord, words_in
 from testbed.document.marks import Path
-from testbed.document.part import Part
-from testbed.document.values import Duration, Expected, format_duration
+from testbed.document.values import Duration, format_duration
 
 
-class _Expectation(Part):
+class _Expectation(OneWord):
     """Exactly one thing to be seen, and how long it may take to show (`within`)."""
+
+    KIND = Seen
+    EXPECTED = "exactly one expectation, and beside it only `within`"
 
     if TYPE_CHECKING:
         within: float | None
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _one(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        made = handler(data)
-        if len(list(made._given())) != 1:
-            raise Expected(
-                "exactly one expectation, and beside it only `within`", "begin each with a `-` of its own"
-            )
-        return made
-
-    def _given(self) -> Iterator[Seen]:
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Seen):
-                yield value
-
     @property
     def part(self) -> Seen:
         """What is expected."""
-        return next(self._given())
-
-    @property
-    def word(self) -> str:
-        """The word of the vocabulary."""
-        return self.part.word
+        seen: Seen = next(self._given())
+        return seen
 
     def phrase(self) -> str:
         """What is expected, as a line: `a binding at ha, within 3s`."""

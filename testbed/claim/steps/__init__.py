@@ -8,45 +8,28 @@ word that is in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
+from pydantic import Field, create_model
 
 from testbed.claim.action import Action
 from testbed.claim.names import Fail, Known, check_part
-from testbed.claim.words import words_in
+from testbed.claim.words import OneWord, words_in
 from testbed.document.marks import Path
 from testbed.document.part import Part
-from testbed.document.values import Expected
 
 
-class _Step(Part):
+class _Step(OneWord):
     """Exactly one thing to do."""
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _one(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        made = handler(data)
-        if len(list(made._given())) != 1:
-            raise Expected("exactly one step", "begin each with a `-` of its own")
-        return made
-
-    def _given(self) -> Iterator[Action]:
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Action):
-                yield value
+    KIND = Action
+    EXPECTED = "exactly one step"
 
     @property
     def part(self) -> Action:
         """What is to be done."""
-        return next(self._given())
-
-    @property
-    def word(self) -> str:
-        """The word of the vocabulary."""
-        return self.part.word
+        action: Action = next(self._given())
+        return action
 
     def phrase(self) -> str:
         """What is done, as a line: `move to airport, hotel, 2 times`."""

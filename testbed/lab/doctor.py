@@ -33,7 +33,7 @@ LABEL: Final = "org.testbed.doctor"
 TEST_PROGRAMS: Final = {
     "tshark": (("tshark",), "decodes the captures of tests"),
     "mergecap": (("wireshark-common",), "joins the captures of tests"),
-    "linux.uml": (("user-mode-linux",), "an ordinary kernel, for what this machine's may lack"),
+    "linux.uml": (("user-mode-linux",), "gives tests an ordinary kernel, for what this machine's may lack"),
     "busybox": (("busybox-static",), "loads the modules of that kernel"),
 }
 

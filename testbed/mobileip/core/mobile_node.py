@@ -48,7 +48,7 @@ class MobileNode:
         # Beside those of the registrar: agent (silent for too long), solicit.
         self._timers: Timers[str] = Timers()
         self._arps = GratuitousArps(self._out)
-        self._keepalives = Keepalives(config.keepalive, self.counters)
+        self._keepalives = Keepalives(config.keepalive, self.counters, config.port)
         discards = Discards(self._out, self.counters)
         self._requester = Requester(config, clock, self.counters, discards, rng)
         self._registrar = Registrar(

@@ -55,6 +55,7 @@ class Registrar:
         self.granted = 0
         self._requester = requester
         self._reverse_tunnel, self._broadcasts = config.reverse_tunnel, config.broadcasts
+        self._port = config.port
         self._timers = timers
         self._out = out
         self._counters = counters
@@ -219,7 +220,7 @@ class Registrar:
         in_udp = answer is not None and answer.assents
         interval = 0.0
         if answer is not None and in_udp:
-            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,))
+            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,), self._port)
             ends = (path.source, reply.home_agent, path.interface)
             interval = self._keepalives.keep(reply.home_address, ends, answer.keepalive, sent.at)
             if path.agent is not None:

@@ -187,7 +187,7 @@ class Requester:
         datagram = Datagram(
             payload,
             path.source,
-            PORT,
+            config.port,
             path.agent or self.home_agent,
             PORT,
             path.interface,

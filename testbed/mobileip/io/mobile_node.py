@@ -20,9 +20,6 @@ from testbed.mobileip.io.netlink import DEFAULT, Netlink, Rule
 from testbed.mobileip.io.role import Role, tunnel_mtu
 from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
 
-TABLE = 434
-"""The routes of what the mobile node sends from its home address while it is away."""
-
 
 class MobileNodeRole(Role):
     """Keeps the home address on the tunnel device while away and on the home link at home.
@@ -31,10 +28,12 @@ class MobileNodeRole(Role):
     new place is made before the old one is given up.
     """
 
-    def __init__(self, config: MobileNodeConfig, preference: int, netlink: Netlink, plane: DataPlane) -> None:
+    def __init__(self, config: MobileNodeConfig, rule: Rule, netlink: Netlink, plane: DataPlane) -> None:
+        """While away the mobile node sends by the table that `rule` names."""
         super().__init__(netlink, plane)
         self._config = config
-        self._rule = Rule(preference, TABLE)
+        assert rule.table is not None
+        self._rule, self._table = rule, rule.table
         self._away = IPv4Interface((config.home_address, 32))
         self._at_home = IPv4Interface((config.home_address, config.home_prefix.prefixlen))
         prefix = config.home_prefix
@@ -47,7 +46,7 @@ class MobileNodeRole(Role):
 
     def start(self) -> None:
         """The home address is there from now on."""
-        for interface, agent in self._netlink.gateways(TABLE):
+        for interface, agent in self._netlink.gateways(self._table):
             self._netlink.delete_neighbour(interface, agent)
         super().start()
         self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
@@ -119,7 +118,7 @@ class MobileNodeRole(Role):
 
     def _route(self, interface: str, gateway: IPv4Address | None = None) -> None:
         self._netlink.set_route(
-            DEFAULT, interface, table=TABLE, gateway=gateway, source=self._config.home_address
+            DEFAULT, interface, table=self._table, gateway=gateway, source=self._config.home_address
         )
         if not self._routed:
             self._netlink.add_rule(self._rule)
@@ -128,7 +127,7 @@ class MobileNodeRole(Role):
     def _unroute(self) -> None:
         if self._routed:
             self._netlink.delete_rule(self._rule)
-            self._netlink.delete_route(DEFAULT, table=TABLE)
+            self._netlink.delete_route(DEFAULT, table=self._table)
             self._routed = False
 
     def _leave_home(self) -> None:

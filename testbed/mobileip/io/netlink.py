@@ -1,7 +1,7 @@
 """Addresses, routes, rules, neighbours and links of this node, through rtnetlink.
 
 Everything may be asked for twice: what is there already is left or replaced, what is gone already stays
-gone. All routes and rules carry `PROTOCOL`, by which leftovers of a killed predecessor are known.
+gone. All routes and rules of a daemon carry its protocol, by which a killed predecessor's are known.
 The library is imported when the socket is opened, because that takes longer than all the rest of the start.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from testbed.mobileip.io.errors import NodeError
 
 PROTOCOL = 143
-"""`proto` of our routes and rules: one of those left to routing daemons (rtnetlink(7))."""
+"""`proto` of a daemon's routes and rules, by default: one of those left to routing daemons (rtnetlink(7))."""
 MAIN = 254
 BLACKHOLE = "blackhole"
 DEFAULT = IPv4Network("0.0.0.0/0")
@@ -77,13 +77,17 @@ def index(interface: str) -> int:
 
 
 class Netlink:
-    """One rtnetlink socket; every method raises NodeError when the kernel refuses."""
+    """One rtnetlink socket; every method raises NodeError when the kernel refuses.
 
-    def __init__(self) -> None:
+    `protocol` marks what is made here: no two daemons of a node have the same.
+    """
+
+    def __init__(self, protocol: int = PROTOCOL) -> None:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
 
         self._ip: Any = IPRoute()
+        self._protocol = protocol
         self._refusal: type[Exception] = NetlinkError
 
     def close(self) -> None:
@@ -198,17 +202,23 @@ class Netlink:
         table: int = MAIN,
         gateway: IPv4Address | None = None,
         source: IPv4Address | None = None,
+        metric: int = 0,
     ) -> None:
-        """Set or replace a route; `gateway` is taken to be on the link, `source` is the preferred source."""
+        """Set or replace a route; `gateway` is taken to be on the link, `source` is the preferred source.
+
+        Of the routes to one destination that with the smallest `metric` counts.
+        """
         more: dict[str, Any] = {"scope": _LINK_SCOPE}
         if gateway is not None:
             more = {"gateway": str(gateway), "flags": _ONLINK}
         if source is not None:
             more["prefsrc"] = str(source)
+        if metric:
+            more["priority"] = metric
         with self._about(f"route {destination} table {table}"):
             self._ip.route(
                 "replace", family=_FAMILY, dst=str(destination), oif=index(interface),
-                table=table, proto=PROTOCOL, **more,
+                table=table, proto=self._protocol, **more,
             )  # fmt: skip
 
     def set_unreachable(self, destination: IPv4Network) -> None:
@@ -216,14 +226,19 @@ class Netlink:
         with self._about(f"route {destination}"):
             self._ip.route(
                 "replace", family=_FAMILY, dst=str(destination), type="unreachable",
-                table=MAIN, proto=PROTOCOL, priority=0xFFFF,
+                table=MAIN, proto=self._protocol, priority=0xFFFF,
             )  # fmt: skip
 
     def delete_route(self, destination: IPv4Network, *, table: int = MAIN) -> None:
         """Delete our route to `destination`."""
         with self._about(f"route {destination} table {table}", *_GONE):
             self._ip.route(
-                "del", family=_FAMILY, dst=str(destination), table=table, proto=PROTOCOL, scope=_ANY_SCOPE
+                "del",
+                family=_FAMILY,
+                dst=str(destination),
+                table=table,
+                proto=self._protocol,
+                scope=_ANY_SCOPE,
             )
 
     def gateways(self, table: int) -> list[tuple[str, IPv4Address]]:
@@ -232,7 +247,7 @@ class Netlink:
         with self._about(f"routes of table {table}"):
             for message in list(self._ip.get_routes(family=_FAMILY, table=table)):
                 gateway = message.get_attr("RTA_GATEWAY")
-                if gateway is not None and message["proto"] == PROTOCOL:
+                if gateway is not None and message["proto"] == self._protocol:
                     with suppress(OSError):  # the link has gone meanwhile
                         name = socket.if_indextoname(message.get_attr("RTA_OIF"))
                         found.append((name, IPv4Address(gateway)))
@@ -257,7 +272,7 @@ class Netlink:
         if rule.interface is not None:
             more["iifname"] = rule.interface
         more |= {"action": BLACKHOLE} if rule.table is None else {"table": rule.table}
-        self._ip.rule(command, family=_FAMILY, priority=rule.preference, protocol=PROTOCOL, **more)
+        self._ip.rule(command, family=_FAMILY, priority=rule.preference, protocol=self._protocol, **more)
 
     def add_rule(self, rule: Rule) -> None:
         """Add a rule of the routing policy."""
@@ -273,12 +288,12 @@ class Netlink:
         """Remove every route and rule of ours: what a killed predecessor left."""
         with self._about("leftover routes"):
             for message in list(self._ip.get_routes(family=_FAMILY)):
-                if message["proto"] == PROTOCOL:
+                if message["proto"] == self._protocol:
                     destination = f"{message.get_attr('RTA_DST') or '0.0.0.0'}/{message['dst_len']}"
                     self.delete_route(IPv4Network(destination), table=message.get_attr("RTA_TABLE"))
         with self._about("leftover rules"):
             for message in list(self._ip.get_rules(family=_FAMILY)):
-                if message.get_attr("FRA_PROTOCOL") == PROTOCOL:
+                if message.get_attr("FRA_PROTOCOL") == self._protocol:
                     self._delete_dumped(message)
 
     def _delete_dumped(self, message: Any) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 from testbed.mobileip.core.api import Datagram, Effect
-from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.netlink import Netlink
-from testbed.mobileip.io.udp import ANSWERS
 from testbed.mobileip.tunnel.api import MTU, DataPlane
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
@@ -16,15 +13,12 @@ from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 class Role(ABC):
     """Home agent, foreign agent or mobile node, as seen from the kernel."""
 
-    watched: str | None = None
-    """The link on which the senders' link addresses of requests are wanted."""
+    watched: tuple[str, ...] = ()
+    """The links on which the senders' link addresses of requests are wanted."""
     listens: tuple[str, ...] = ()
     """The links on which agent discovery is heard from the start."""
     announces: str | None = None
     """The link of a gratuitous ARP that names none."""
-
-    hears: Sequence[Instruction] = ANSWERS
-    """The filter of what arrives at the port of registrations."""
 
     def __init__(self, netlink: Netlink, plane: DataPlane) -> None:
         self.plane = plane

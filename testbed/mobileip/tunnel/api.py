@@ -10,8 +10,10 @@ from typing import Protocol
 
 from testbed.mobileip.core.api import TunnelEnd
 
-DEVICE = "mip0"
-"""The TUN device of a node that has one."""
+DEVICES = "mip"
+"""What the names of a daemon's devices begin with, unless it has another: a TUN device is `mip0`, and `mip1`
+and so on are the kernel's.
+"""
 MTU = 1480
 """Of a tunnel in IP in IP over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
 

@@ -307,7 +307,7 @@ class Worker:
         if not ends:
             self.remove(mobile)
             return
-        here = self.locals.get(local) or self.open(local)
+        here = self.locals.get(local) or self.open(local, ends[0]["local_port"])
         here.users += 1
         paths, accepting = [], []
         for end in ends:
@@ -343,9 +343,9 @@ class Worker:
         for here in self.locals.values():
             here.skip(sources)
 
-    def open(self, local: str) -> Local:
-        """Open the endpoints of a local address."""
-        here = self.locals[local] = Local(local)
+    def open(self, local: str, port: int) -> Local:
+        """Open the endpoints of a local address; `port` is ours of tunnels in UDP."""
+        here = self.locals[local] = Local(local, port)
         if self.skipped:
             here.skip(self.skipped)
         for endpoint in here.endpoints.values():

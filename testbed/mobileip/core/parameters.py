@@ -317,6 +317,10 @@ class MobileNodeConfig:
     udp_tunnel: UdpTunnel = UdpTunnel.OFF
     keepalive: int = 110
     """Seconds between keepalives of a tunnel in UDP, unless the home agent says others (RFC 3519 §4.9)."""
+    other_home_agents: tuple[SecurityAssociation, ...] = ()
+    """Asked in turn where `home_agent` does not answer or is not willing; `peer` is the address."""
+    overlap: float = 0.0
+    """Seconds that a care-of address stays registered beside the next, by the S bit (§3.6.1.2); 0: not."""
     broadcasts: bool = False
     """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -329,4 +333,7 @@ class MobileNodeConfig:
             f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
         )
         _require_port(self.port)
+        _require(0 <= self.overlap <= 3600, f"simultaneous must be 0 to 3600 seconds, not {self.overlap:g}")
+        peers = [self.home_agent, *(association.peer for association in self.other_home_agents)]
+        _require(len({*peers}) == len(peers), "a home agent is there twice")
         _require_keepalive(self.keepalive)

@@ -80,9 +80,11 @@ broadcasts = false                           # those of the home network, by the
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 mip-rule-from = "all"                        # or "home-address": only packets from there take them
 port = 434                                   # UDP port that requests are sent from
+simultaneous = 0                             # seconds that a care-of address is kept beside the next (S bit)
 [security]                                   # shared with the home agent
 spi = 256
 key = "…"
+# [[other-home-agent]] with address = "…", spi and key: asked in turn where one is silent or unwilling
 [attachment]                                 # use this at the start; else wait for the control socket
 interface = "eth0"
 mode = "discover"                            # or "co-located", with care-of = "…"
@@ -307,6 +309,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     table = Table.load(file)
     agent = table.address("home-agent")
     security = _association(table.table("security"), agent)
+    others = tuple(_association(each, each.address("address")) for each in table.tables("other-home-agent"))
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
@@ -327,6 +330,8 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
             broadcasts=table.boolean("broadcasts", False),
+            other_home_agents=others,
+            overlap=table.number("simultaneous", 0.0),
             foreign_agents=foreign_agents,
         ),
     )

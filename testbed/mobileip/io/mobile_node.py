@@ -66,7 +66,7 @@ class MobileNodeRole(Role):
             self._use_nothing()
 
     def _use_co_located(self, use: UseCoLocated) -> None:
-        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts)
+        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts, use.former)
         device = self.plane.set(tunnel)
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
         mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
@@ -91,12 +91,17 @@ class MobileNodeRole(Role):
         self._route(use.interface, use.agent)
         if previous is not None and previous != self._neighbour:
             self._netlink.delete_neighbour(*previous)
-        if use.broadcasts_from is None:
-            self.plane.remove(self._away.ip)
-        else:  # nested in datagrams to the home address (§4.3)
+        home, former = self._away.ip, use.former
+        if use.broadcasts_from is not None:  # nested in datagrams to the home address (§4.3)
             end = TunnelEnd(use.broadcasts_from)
-            self.plane.set(Tunnel(self._away.ip, self._away.ip, (end,), self._broadcasts))
-            self.plane.settled(self._away.ip)
+            self.plane.set(Tunnel(home, home, (end,), self._broadcasts, former))
+        elif former:
+            local, end = former[0].care_of_address, former[0].home_agent
+            self.plane.set(Tunnel(home, local, (end,), self._broadcasts, former[1:]))
+        else:
+            self.plane.remove(home)
+            return
+        self.plane.settled(home)
 
     def _use_home(self, use: UseHome) -> None:
         self._netlink.add_address(use.interface, self._at_home)

@@ -8,7 +8,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
 
 DEVICES = "mip"
 """What the names of a daemon's devices begin with, unless it has another: a TUN device is `mip0`, and `mip1`
@@ -40,6 +40,14 @@ class Tunnel:
     ends: tuple[TunnelEnd, ...]
     broadcasts: tuple[IPv4Address, ...] = ()
     """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
+    former: tuple[FormerTunnel, ...] = ()
+    """Further pairs of ends: what one of these sends to the other may come out, and nothing goes in."""
+
+
+def ends_of(tunnel: Tunnel) -> frozenset[IPv4Address]:
+    """The addresses that something may come out of a tunnel from."""
+    ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
+    return frozenset(end.address for end in ends)
 
 
 class PlaneError(Exception):

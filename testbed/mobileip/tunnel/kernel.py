@@ -113,7 +113,8 @@ class KernelPlane:
         """
         if len(tunnel.ends) != 1 or tunnel.ends[0].address == tunnel.local:
             return False
-        return self._encapsulations.issuperset(tunnel.ends[0].encapsulations)
+        ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
+        return all(self._encapsulations.issuperset(end.encapsulations) for end in ends)
 
     def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
         source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
@@ -121,8 +122,10 @@ class KernelPlane:
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel that the kernel `can`; returns its device. Raises PlaneError."""
-        mobile, (end,) = tunnel.mobile, tunnel.ends
-        keys = tuple((tunnel.local, end.address, each) for each in end.encapsulations)
+        mobile = tunnel.mobile
+        pairs = [(tunnel.local, tunnel.ends[0])]
+        pairs += [(former.care_of_address, former.home_agent) for former in tunnel.former]
+        keys = tuple((local, end.address, each) for local, end in pairs for each in end.encapsulations)
         before = self._tunnels.get(mobile, ())
         if keys != before or not self._devices.keys() >= {*keys}:  # or they could not all be made before
             self._tunnels[mobile] = keys

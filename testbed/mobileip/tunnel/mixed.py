@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address
 
-from testbed.mobileip.tunnel.api import DataPlane, Tunnel
+from testbed.mobileip.tunnel.api import DataPlane, Tunnel, ends_of
 from testbed.mobileip.tunnel.kernel import KernelPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
@@ -51,7 +51,7 @@ class MixedPlane:
         """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
         plane, before = self._choose(tunnel), self._places.get(tunnel.mobile)
         if self._tun is plane:
-            self._tun.leave(self._kernel_ends - {end.address for end in tunnel.ends})
+            self._tun.leave(self._kernel_ends - ends_of(tunnel))
         device = plane.set(tunnel)
         self._places[tunnel.mobile] = plane
         if before is not None and before is not plane:

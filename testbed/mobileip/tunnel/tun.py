@@ -17,7 +17,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel
+from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel, ends_of
 from testbed.mobileip.tunnel.kernel import answer_again, silence
 
 if TYPE_CHECKING:
@@ -165,8 +166,7 @@ class TunPlane:
 
     def leave(self, ends: Collection[IPv4Address]) -> None:
         """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
-        ours = {end.address for tunnel in self._tunnels.values() for end in tunnel.ends}
-        skipped = frozenset(ends) - ours
+        skipped = frozenset(ends).difference(*map(ends_of, self._tunnels.values()))
         if skipped != self._skipped:
             self._skipped = skipped
             self._ask(_skip(skipped))
@@ -220,14 +220,18 @@ def _set(tunnel: Tunnel) -> dict[str, Any]:
     return {
         "set": str(tunnel.mobile),
         "local": str(tunnel.local),
-        "ends": [
-            {
-                "address": str(end.address),
-                "encapsulations": [each.value for each in end.encapsulations],
-                "local_port": end.local_port,
-                "remote_port": end.remote_port,
-            }
-            for end in tunnel.ends
-        ],
+        "ends": [_end(end) for end in tunnel.ends],
         "broadcasts": [str(address) for address in tunnel.broadcasts],
+        "former": [
+            {"local": str(former.care_of_address), **_end(former.home_agent)} for former in tunnel.former
+        ],
+    }
+
+
+def _end(end: TunnelEnd) -> dict[str, Any]:
+    return {
+        "address": str(end.address),
+        "encapsulations": [each.value for each in end.encapsulations],
+        "local_port": end.local_port,
+        "remote_port": end.remote_port,
     }

@@ -73,16 +73,17 @@ class ForeignAgentRole(Role):
         address = visitor.home_address
         for neighbour in _neighbours(visitor, self._config):
             self._netlink.set_neighbour(*neighbour, visitor.link_address)
-        behind = 1 if self._config.home_agents_here else 0
-        # A home agent of this node sends packets where they have to go, here maybe: its route comes first.
-        self._netlink.set_route(IPv4Network(address), visitor.interface, metric=behind)
+        if not self._config.home_agents_here:
+            self._netlink.set_route(IPv4Network(address), visitor.interface)
         table = MAIN
         rules = []
         if not _co_located(visitor, self._config):  # else it is itself the end of the tunnel
             device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
             own_table = self._table + int(re.sub(r"\D", "", device))
             delivery = MAIN
-            if self._config.home_agents_here:  # whose route would lead back into the tunnel
+            if self._config.home_agents_here:
+                # The table main is theirs: they know where a mobile node went that has left this link, and
+                # their routes lead back into the tunnel.
                 delivery = own_table
                 self._netlink.set_route(IPv4Network(address), visitor.interface, table=own_table)
             rules.append(Rule(TUNNELLED, delivery, destination=address, interface=device))

@@ -202,19 +202,13 @@ class Netlink:
         table: int = MAIN,
         gateway: IPv4Address | None = None,
         source: IPv4Address | None = None,
-        metric: int = 0,
     ) -> None:
-        """Set or replace a route; `gateway` is taken to be on the link, `source` is the preferred source.
-
-        Of the routes to one destination that with the smallest `metric` counts.
-        """
+        """Set or replace a route; `gateway` is taken to be on the link, `source` is the preferred source."""
         more: dict[str, Any] = {"scope": _LINK_SCOPE}
         if gateway is not None:
             more = {"gateway": str(gateway), "flags": _ONLINK}
         if source is not None:
             more["prefsrc"] = str(source)
-        if metric:
-            more["priority"] = metric
         with self._about(f"route {destination} table {table}"):
             self._ip.route(
                 "replace", family=_FAMILY, dst=str(destination), oif=index(interface),

@@ -90,7 +90,7 @@ class FakeKernel:
         self.given.discard((interface, address))
         self.always()
 
-    def set_route(self, destination, interface, *, table=254, gateway=None, source=None, metric=0):
+    def set_route(self, destination, interface, *, table=254, gateway=None, source=None):
         self.routes[(table, str(destination))] = (interface, gateway, source)
 
     def set_unreachable(self, destination):

@@ -95,9 +95,9 @@ class MobileNode:
         self._interface, self._discovering, self._register = interface, True, register
         self._solicit(now)
 
-    def detach(self, now: float) -> None:
-        """Forget the attachment and the registration; send nothing."""
-        self._leave()
+    def detach(self, now: float, moving: bool = False) -> None:
+        """Forget the attachment, and the registration too unless `moving` on may overlap; send nothing."""
+        self._leave(moving)
         self._out.event("detached")
 
     def deregister(self, now: float) -> None:

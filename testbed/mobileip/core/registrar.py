@@ -258,6 +258,7 @@ class Registrar:
             encapsulation=agreed(sent.flags)[0].value,
             lifetime=granted,
             renewal=renewal,
+            beside=len(self.former.care_of_addresses),
             requested=round(sent.at, 6),
         )
 

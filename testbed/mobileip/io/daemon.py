@@ -210,9 +210,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
             core.attach(interface, care_of, now)
 
         def discover(request: Mapping[str, Any], now: float) -> None:
-            interface, register = _string(request, "interface"), request.get("register", True)
-            if not isinstance(register, bool):
-                raise RequestError("'register' must be true or false")
+            interface, register = _string(request, "interface"), _boolean(request, "register", True)
             shell.listen(interface)
             core.discover(interface, now, register)
 
@@ -225,7 +223,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         commands: dict[str, Command] = {
             "attach": attach,
             "discover": discover,
-            "detach": lambda _, now: core.detach(now),
+            "detach": lambda request, now: core.detach(now, _boolean(request, "moving", False)),
             "deregister": lambda _, now: core.deregister(now),
             "renew": lambda _, now: core.renew(now),
         }
@@ -236,6 +234,13 @@ def _string(request: Mapping[str, Any], key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str):
         raise RequestError(f"{key!r} must be a string")
+    return value
+
+
+def _boolean(request: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = request.get(key, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"{key!r} must be true or false")
     return value
 
 

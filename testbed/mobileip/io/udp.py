@@ -13,8 +13,8 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
 from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire.ipv4 import ICMP
 from testbed.mobileip.wire.udp_tunnel import DATA, IP_IN_IP
 

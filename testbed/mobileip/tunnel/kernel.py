@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from testbed.mobileip.io.changes import MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import MAIN, Netlink, Rule
+from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 

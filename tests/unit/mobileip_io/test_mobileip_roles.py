@@ -25,11 +25,12 @@ from testbed.mobileip.core.parameters import (
     SecurityAssociation,
 )
 from testbed.mobileip.io import foreign_agent, home_agent
+from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
-from testbed.mobileip.io.netlink import Hop, Rule
+from testbed.mobileip.io.netlink import Hop
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,6 +17,7 @@ from testbed.mobileip.core.api import (
     Effect,
     GratuitousArp,
     Record,
+    Refused,
     Remember,
     ReportEvent,
     SendAgentMessage,
@@ -28,7 +29,7 @@ from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
 from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
 from testbed.mobileip.io.role import Role
-from testbed.mobileip.io.store import Store, Unkept
+from testbed.mobileip.io.store import Store
 from testbed.mobileip.io.udp import RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
 from testbed.mobileip.wire import PORT
@@ -37,6 +38,8 @@ GROUPS = (IPv4Address("224.0.0.11"), IPv4Address("224.0.0.2"))
 """All mobility agents; all routers, where solicitations may also go (RFC 5944 §2.2, RFC 1256 §5.1)."""
 NETWORK_UNREACHABLE = 0
 
+MESSAGES = (Remember, ReportEvent, SendDatagram, SendAgentMessage, GratuitousArp)
+"""Effects that are no change of the kernel."""
 Command = Callable[[Mapping[str, Any], float], None]
 """Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
 CHECK_INTERVAL = 0.4
@@ -65,8 +68,10 @@ class Shell:
         journal: Journal,
         unreachable: Unreachable | None = None,
         pace: Pace | None = None,
+        refused: Refused | None = None,
     ) -> None:
         """Open the sockets; raises NodeError."""
+        self._refused = refused
         self._core = core
         self._role = role
         self._journal = journal
@@ -89,15 +94,12 @@ class Shell:
         if self._watch is not None:
             self._loop.add(self._watch.socket.fileno(), self._read_watch)
 
-    def keep(
-        self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None], unkept: Unkept
-    ) -> None:
+    def keep(self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None]) -> None:
         """Have the core `restore` what `store` has, and keep there what it asks to remember.
 
-        `unkept` is asked what to do where that fails. Raises NodeError for records that the core does not
-        understand.
+        Raises NodeError for records that the core does not understand.
         """
-        self._store, self._unkept = store, unkept
+        self._store = store
         try:
             restore(store.records, time.monotonic())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -235,11 +237,29 @@ class Shell:
         self._perform()
 
     def _perform(self) -> None:
-        effects = self._core.effects()
+        if self._refused is None:
+            self._carry_out_all(self._core.effects())
+        else:
+            self._grant(self._core.effects(), self._refused)
+
+    def _grant(self, effects: list[Effect], refused: Refused) -> None:
+        """Keep what is to be remembered, then change what the kernel has, then say so to others."""
         if self._store is not None:
-            effects, failure = self._store.keep(effects, self._unkept)
+            effects, failure = self._store.keep(effects, refused)
             if failure is not None:
                 self._failed("Remember", failure)
+        changes = {at: effect for at, effect in enumerate(effects) if not isinstance(effect, MESSAGES)}
+        refusals = self._role.carry_out(changes)
+        for at, error in refusals.items():
+            self._failed(type(effects[at]).__name__, error)
+        instead: list[Effect] = []
+        if refusals:
+            effects, instead = refused(effects, {at: str(error) for at, error in refusals.items()})
+        self._carry_out_all(effect for effect in effects if isinstance(effect, MESSAGES))
+        if instead:
+            self._grant(instead, refused)
+
+    def _carry_out_all(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             try:
                 self._carry_out(effect)

@@ -8,7 +8,7 @@ node that is there. A device cannot send copies, so a mobile node has one care-o
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -129,6 +129,16 @@ class KernelPlane:
             except NodeError as error:
                 raise PlaneError(str(error)) from error
         return self._devices[keys[0]].name
+
+    def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
+        """Set up or replace tunnels; returns for each its device, or why there is none."""
+        results: list[str | PlaneError] = []
+        for tunnel in tunnels:
+            try:
+                results.append(self.set(tunnel))
+            except PlaneError as error:
+                results.append(error)
+        return results
 
     def _open(self, key: _Key) -> _Device:
         local, remote, encapsulation = key

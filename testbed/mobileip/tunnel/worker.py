@@ -266,7 +266,7 @@ class Worker:
     # -- commands ----------------------------------------------------------------------------------------
 
     def command(self) -> bool:
-        """Obey one command of the control socket; False when it is closed."""
+        """Obey a list of commands of the control socket; False when it is closed."""
         try:
             request = self.control.recv(CONTROL_SIZE)
         except BlockingIOError:
@@ -275,12 +275,15 @@ class Worker:
             return False
         if not request:
             return False
-        reply: dict[str, Any] = {}
-        try:
-            self.obey(json.loads(request), reply)
-        except OSError as error:
-            reply["error"] = str(error)
-        self.control.send(json.dumps(reply).encode())
+        replies = []
+        for each in json.loads(request):
+            reply: dict[str, Any] = {}
+            try:
+                self.obey(each, reply)
+            except OSError as error:
+                reply["error"] = str(error)
+            replies.append(reply)
+        self.control.send(json.dumps(replies).encode())
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:

@@ -58,7 +58,12 @@ class FakeKernel:
         self.devices = {}
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
         self.kinds = {"ipip", "gre"}
+        self.refuses = set()
+        self.commits = 0
         self.always = lambda: None
+
+    def batch(self):
+        return FakeBatch(self)
 
     def clean(self):
         self.routes.clear()
@@ -128,6 +133,30 @@ class FakeKernel:
         self.proxies.discard((interface, address))
 
 
+class FakeBatch:
+    """Changes that the kernel carries out when they are committed; it refuses routes to `kernel.refuses`."""
+
+    def __init__(self, kernel):
+        self._kernel = kernel
+        self._changes = []
+
+    def __len__(self):
+        return len(self._changes)
+
+    def __getattr__(self, name):
+        return lambda *arguments: self._changes.append((name, arguments))
+
+    def commit(self):
+        self._kernel.commits += 1
+        return [self._do(name, arguments) for name, arguments in self._changes]
+
+    def _do(self, name, arguments):
+        if name == "set_route" and str(arguments[0]) in self._kernel.refuses:
+            return NodeError(f"route {arguments[0]}: ENOBUFS")
+        getattr(self._kernel, name)(*arguments)
+        return None
+
+
 class FakePlane:
     backend, anchor = "fake", "mip0"
 
@@ -139,6 +168,9 @@ class FakePlane:
     def set(self, tunnel):
         self.tunnels[tunnel.mobile] = tunnel
         return "mip0"
+
+    def set_all(self, tunnels):
+        return [self.set(tunnel) for tunnel in tunnels]
 
     def settled(self, mobile):
         self.settlements.append(mobile)

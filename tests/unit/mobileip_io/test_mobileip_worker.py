@@ -79,9 +79,10 @@ class Bench:
         self.worker = Worker(tun.fileno(), theirs, home_side)
 
     def ask(self, **request):
-        self.control.send(json.dumps(request).encode())
+        self.control.send(json.dumps([request]).encode())
         assert self.worker.command()
-        return json.loads(self.control.recv(65536))
+        (answer,) = json.loads(self.control.recv(65536))
+        return answer
 
     def put(self, packet):
         """A packet is routed into the device."""

@@ -237,10 +237,14 @@ class Shell:
         self._perform()
 
     def _perform(self) -> None:
-        if self._refused is None:
-            self._carry_out_all(self._core.effects())
-        else:
-            self._grant(self._core.effects(), self._refused)
+        effects = self._core.effects()
+        if not effects:
+            return
+        with self._journal.together():
+            if self._refused is None:
+                self._carry_out_all(effects)
+            else:
+                self._grant(effects, self._refused)
 
     def _grant(self, effects: list[Effect], refused: Refused) -> None:
         """Keep what is to be remembered, then change what the kernel has, then say so to others."""

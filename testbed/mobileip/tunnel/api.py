@@ -69,7 +69,7 @@ class DataPlane(Protocol):
         """
 
     def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
-        """Set up or replace tunnels of different mobile nodes; returns what `set` returns or raises for each."""
+        """Set up or replace tunnels of different mobile nodes; returns for each what `set` gives."""
 
     def settled(self, mobile: IPv4Address) -> None:
         """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""

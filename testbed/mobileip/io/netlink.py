@@ -61,6 +61,7 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _INFO_KIND, _INFO_DATA = 3, 4, 18, 1, 2
 _TUNNEL = {"ipip": (2, 3, 4, 5, 10), "gre": (6, 7, 8, 9, 10)}
 """Local and remote end, TTL, TOS, path MTU discovery."""
 _IPTUN_LINK, _IPTUN_PROTO = 1, 9
+_IFLA_AF_SPEC, _AF_INET, _INET_CONF, _DEVCONF_RP_FILTER = 26, 2, 1, 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 
 
@@ -152,6 +153,12 @@ class Netlink(Changes):
         data: rtnetlink.Values = {_IPTUN_LINK: index("lo"), _IPTUN_PROTO: bytes((_MPLS_IN_IP,))}
         self._add_link("ipip", interface, {}, data)
         self.set_link(interface, up=True)
+
+    def filter_reverse_path(self, interface: str, on: bool) -> None:
+        """Accept from a link only what would be routed back into it (RFC 3704 §2.2, strict), or anything."""
+        conf = packed({_AF_INET: packed({_INET_CONF: packed({_DEVCONF_RP_FILTER: int(on)})})})
+        body = LINK.pack(0, 0, index(interface), 0, 0) + packed({_IFLA_AF_SPEC: conf})
+        self._change(f"reverse path filter of {interface}", rtnetlink.NEW_LINK, 0, body)
 
     def delete_link(self, interface: str) -> None:
         """Delete a device."""

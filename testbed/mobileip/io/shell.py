@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,7 +18,6 @@ from testbed.mobileip.core.api import (
     GratuitousArp,
     Record,
     Refused,
-    Remember,
     ReportEvent,
     SendAgentMessage,
     SendDatagram,
@@ -30,6 +29,7 @@ from testbed.mobileip.io.loop import Loop
 from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.store import Store
+from testbed.mobileip.io.turn import settle
 from testbed.mobileip.io.udp import RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
 from testbed.mobileip.wire import PORT
@@ -38,8 +38,6 @@ GROUPS = (IPv4Address("224.0.0.11"), IPv4Address("224.0.0.2"))
 """All mobility agents; all routers, where solicitations may also go (RFC 5944 §2.2, RFC 1256 §5.1)."""
 NETWORK_UNREACHABLE = 0
 
-MESSAGES = (Remember, ReportEvent, SendDatagram, SendAgentMessage, GratuitousArp)
-"""Effects that are no change of the kernel."""
 Command = Callable[[Mapping[str, Any], float], None]
 """Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
 CHECK_INTERVAL = 0.4
@@ -241,34 +239,13 @@ class Shell:
         if not effects:
             return
         with self._journal.together():
-            if self._refused is None:
-                self._carry_out_all(effects)
-            else:
-                self._grant(effects, self._refused)
-
-    def _grant(self, effects: list[Effect], refused: Refused) -> None:
-        """Keep what is to be remembered, then change what the kernel has, then say so to others."""
-        if self._store is not None:
-            effects, failure = self._store.keep(effects, refused)
-            if failure is not None:
-                self._failed("Remember", failure)
-        changes = {at: effect for at, effect in enumerate(effects) if not isinstance(effect, MESSAGES)}
-        refusals = self._role.carry_out(changes)
-        for at, error in refusals.items():
-            self._failed(type(effects[at]).__name__, error)
-        instead: list[Effect] = []
-        if refusals:
-            effects, instead = refused(effects, {at: str(error) for at, error in refusals.items()})
-        self._carry_out_all(effect for effect in effects if isinstance(effect, MESSAGES))
-        if instead:
-            self._grant(instead, refused)
-
-    def _carry_out_all(self, effects: Iterable[Effect]) -> None:
-        for effect in effects:
-            try:
-                self._carry_out(effect)
-            except (NodeError, PlaneError) as error:
-                self._failed(type(effect).__name__, error)
+            if self._refused is not None:
+                effects = settle(effects, self._role, self._store, self._refused, self._failed)
+            for effect in effects:
+                try:
+                    self._carry_out(effect)
+                except (NodeError, PlaneError) as error:
+                    self._failed(type(effect).__name__, error)
 
     def _failed(self, effect: str, error: Exception) -> None:
         """Less works than should, but what the core believes about its peers remains true."""
@@ -285,7 +262,7 @@ class Shell:
         elif isinstance(effect, GratuitousArp):
             if interface := effect.interface or self._role.announces:
                 self._links.send_gratuitous_arp(effect.address, interface, effect.link_address)
-        elif not isinstance(effect, Remember):
+        else:
             self._role.apply(effect)
 
     def _send(self, datagram: Datagram) -> None:

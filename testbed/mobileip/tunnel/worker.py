@@ -367,7 +367,7 @@ class Worker:
         return here
 
     def finish(self, mobile: str) -> None:
-        """Move what has come so far: packets take another way now, and these would be lost with the tunnel."""
+        """Move what has come so far: it would be lost with the tunnel; packets take another way now."""
         _, accepting = self.accepting.get(number(mobile), ("", ()))
         endpoints = {endpoint for endpoint, _ in accepting}
         for _ in range(LAST_BURSTS if endpoints else 0):

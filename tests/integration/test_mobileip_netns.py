@@ -21,6 +21,7 @@ from mobileip_world import (
     FA,
     HOME_ADDRESS,
     HOME_AGENT,
+    KEY,
     PLACES,
     Daemon,
     World,
@@ -170,6 +171,77 @@ def test_the_kernel_has_gre_tunnels_where_it_can(world: World) -> None:
     assert world.both_ways()
     assert ha.ask("state")["backend"] == mn.ask("state")["backend"] == "kernel"
     assert "gre remote" in world.ip("ha", "-d", "link", "show", "type", "gre")
+
+
+ALSO_AT = f"""
+import socket, time
+from ipaddress import IPv4Address
+from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.parameters import SecurityAssociation
+from testbed.mobileip.wire.identification import from_unix
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+agent, home, care_of = map(IPv4Address, ("{HOME_AGENT}", "{HOME_ADDRESS}", "198.51.100.99"))
+flags = RequestFlag.SIMULTANEOUS | RequestFlag.REVERSE_TUNNEL | RequestFlag.DECAPSULATION
+request = RegistrationRequest(flags, 300, home, agent, care_of, from_unix(time.time()) % 2**64)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("{CARE_OF_HOTEL}", 0))
+s.settimeout(20)
+association = SecurityAssociation(agent, 256, bytes.fromhex("{KEY}"))
+s.sendto(sign(request.encode(), 32, association), (str(agent), 434))
+print(s.recv(2000)[1])
+"""
+
+
+ECHO = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 7))
+print("ready", flush=True)
+while True:
+    s.sendto(*s.recvfrom(2000))
+"""
+WITHOUT_END = f"""
+import select, socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("{HOME_ADDRESS}", 0))
+s.connect(("{CN}", 7))
+asked, unanswered, end = 0, set(), None
+while end is None or time.monotonic() < end:
+    if end is None:
+        asked += 1
+        unanswered.add(asked)
+        s.send(str(asked).encode())
+    readable, _, _ = select.select([s] if end else [s, sys.stdin], [], [], 0.02)
+    if s in readable:
+        unanswered.discard(int(s.recv(100)))
+    if sys.stdin in readable:
+        end = time.monotonic() + 2.0
+print(asked, *sorted(unanswered))
+"""
+
+
+@pytest.mark.kernel("ipip")
+def test_a_switch_between_kernel_and_process_loses_nothing(world: World) -> None:
+    ha, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.both_ways()
+    echo = world.start_program("cn", "python3", "-c", ECHO)
+    assert echo.until(lambda: echo.lines == ["ready"]), echo.stderr.decode()
+    talk = world.start_program("mn", "python3", "-c", WITHOUT_END)
+    devices = []
+    for _ in range(2):
+        assert world.run("mn", "python3", "-c", ALSO_AT) == "0\n"
+        devices.append(world.ip("ha", "route", "get", HOME_ADDRESS).split()[2])
+        time.sleep(0.3)
+        mn.wait("registered", after=mn.do("renew"))
+        devices.append(world.ip("ha", "route", "get", HOME_ADDRESS).split()[2])
+        time.sleep(0.3)
+    assert devices == ["mip0", "mip1"] * 2 and ha.ask("state")["backend"] == "kernel+tun"
+    talk.send("\n")
+    assert talk.until(lambda: talk.lines != []), talk.stderr.decode()
+    asked, *unanswered = map(int, talk.lines[0].split())
+    assert asked > 60 and not unanswered, (asked, unanswered)
 
 
 PROCESS = f"""

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig, broadcast_addresses
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.bpf import Instruction
+from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.daemon_toml import Settings
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, Claims
 from testbed.mobileip.io.journal import Journal
-from testbed.mobileip.io.netlink import Netlink, Rule
+from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.shell import Command, Shell
 from testbed.mobileip.io.store import Store
@@ -103,7 +104,7 @@ class _Daemon:
         if self.state is not None:
             self.claim(f"the state file {self.state}", "state")
             store = self._stack.enter_context(closing(Store(self.state)))
-            shell.keep(store, core.restore, core.unkept)
+            shell.keep(store, core.restore)
         self.run(shell, role, {"flush": lambda _, now: core.flush()})
 
 
@@ -120,7 +121,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         places = [Place(PORT, config.address), *(Place(PORT, interface=link) for link in links)]
         ears = daemon.listen(places, keepalives(config.address))
         role = HomeAgentRole(config, daemon.netlink, daemon.plane(Side.HOME))
-        shell = Shell(core, role, Journal(daemon.instance.name), ears)
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, refused=core.refused)
         if config.home_interface is not None:
             probes = ProbeListener(config.home_interface)
             shell.watch(probes.socket, lambda: probes.answer(role.proxied))
@@ -164,7 +165,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
         role = ForeignAgentRole(
             config, daemon.netlink, daemon.plane(Side.VISITED), daemon.instance.table or FOREIGN_AGENT_TABLE
         )
-        shell = Shell(core, role, Journal(daemon.instance.name), ears, core.unreachable)
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, core.unreachable, refused=core.refused)
         daemon.run_agent(shell, role, core)
 
 

@@ -113,8 +113,8 @@ from testbed.mobileip.core.parameters import (
     UdpTunnelling,
     VisitedLink,
 )
+from testbed.mobileip.io.changes import PROTOCOL
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, LONGEST_DEVICES, MOBILE_NODE_TABLE, Instance
-from testbed.mobileip.io.netlink import PROTOCOL
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.tunnel.api import DEVICES
 from testbed.mobileip.wire import PORT

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from testbed.mobileip.io.changes import PROTOCOL
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import PROTOCOL
 from testbed.mobileip.tunnel.api import DEVICES
 
 LONGEST_DEVICES = 9

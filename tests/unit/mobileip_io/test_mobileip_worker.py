@@ -16,6 +16,7 @@ from scapy.utils import checksum
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
+from testbed.mobileip.wire.checksum import internet_checksum
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 l2 = pytest.importorskip("scapy.layers.l2")
@@ -79,9 +80,10 @@ class Bench:
         self.worker = Worker(tun.fileno(), theirs, home_side)
 
     def ask(self, **request):
-        self.control.send(json.dumps(request).encode())
+        self.control.send(json.dumps([request]).encode())
         assert self.worker.command()
-        return json.loads(self.control.recv(65536))
+        (answer,) = json.loads(self.control.recv(65536))
+        return answer
 
     def put(self, packet):
         """A packet is routed into the device."""
@@ -163,6 +165,18 @@ def test_a_copy_to_each_care_of_address(home):
     assert [to for _, to in sent] == [COA, COA2]
     assert [inet.IP(data).dst for data, _ in sent] == [COA, COA2]
     assert {bytes(inet.IP(data).payload) for data, _ in sent} == {bytes(inner())}
+
+
+def test_what_has_come_before_a_tunnel_is_removed_is_not_lost_with_it(home):
+    home.device.send(bytes(inner()))  # it was routed here before its tunnel became another's
+    home.raw(HA).arriving.append(bytes(tunnelled(inner(MN, CN))))
+    raw = home.raw(HA)
+    home.ask(remove=MN)
+    assert [to for _, to in raw.sent] == [COA]
+    assert home.device.recv(65536) == bytes(inner(MN, CN))
+    assert home.count["encapsulated"] == home.count["decapsulated"] == 1
+    home.put(inner())
+    assert home.count["unknown"] == 1
 
 
 def test_each_side_looks_at_the_mobile_nodes_address(home, visited):
@@ -269,7 +283,7 @@ def test_a_narrow_path_is_learnt_and_told(home):
         message = inet.ICMP(data)
         assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380)
     sent = home.worker.icmp.sent[0][0]
-    assert worker_module.internet_checksum(sent) == 0
+    assert internet_checksum(sent) == 0
     assert sent[8:] == bytes(packet)[:28]
 
 

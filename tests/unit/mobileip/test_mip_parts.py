@@ -13,13 +13,13 @@ from mip_world import CARE_OF, HOME_ADDRESS, HOME_AGENT, KEY, A, association, ho
 
 from testbed.mobileip.core import counters
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.auth import ALGORITHMS, hmac_md5, keyed_md5
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
 from testbed.mobileip.core.parameters import Advertising, HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard, Stamper
 from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.identification import LOW, SECOND, from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest
@@ -34,20 +34,38 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest
     ],
 )
 def test_hmac_md5_gives_the_digests_of_rfc_2104(key, data, digest):
-    assert hmac_md5(key, data).hex() == digest
+    assert Algorithm.HMAC_MD5.authenticator(key, data).hex() == digest
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "digest"),
+    [
+        (b"\x0b" * 32, b"Hi There", "198a607eb44bfbc69903a0f1cf2bbdc5"),
+        (
+            b"Jefe" * 8,
+            b"what do ya want for nothing?",
+            "167f928588c5cc2eef8e3093caa0e87c",
+        ),
+        (b"\xaa" * 32, b"\xdd" * 50, "cdcb1220d1ecccea91e53aba3092f962"),
+        (bytes(range(1, 33)), b"\xcd" * 50, "372efcf9b40b35c2115b1346903d2ef4"),
+    ],
+)
+def test_hmac_sha_256_gives_the_digests_of_rfc_4868(key, data, digest):
+    assert Algorithm.HMAC_SHA_256.authenticator(key, data).hex() == digest
 
 
 def test_keyed_md5_is_prefix_and_suffix():
-    assert keyed_md5(b"", b"abc").hex() == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321 A.5
-    assert keyed_md5(b"a", b"b") == keyed_md5(b"", b"aba")
+    authenticator = Algorithm.KEYED_MD5.authenticator
+    assert authenticator(b"", b"abc").hex() == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321 A.5
+    assert authenticator(b"a", b"b") == authenticator(b"", b"aba")
 
 
 REQUEST = RegistrationRequest(0, 60, HOME_ADDRESS, HOME_AGENT, CARE_OF, 1)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_signature_holds_until_any_bit_changes(algorithm):
-    own = association(HOME_ADDRESS, 300, algorithm=algorithm)
+    own = association(HOME_ADDRESS, 300, KEY * 2, algorithm)
     table = Associations((own,))
     payload = sign(REQUEST.encode(), MOBILE_HOME, own)
     assert len(payload) == RegistrationRequest.SIZE + 2 + 4 + 16
@@ -111,7 +129,7 @@ def test_a_context_is_chosen_by_spi_else_the_first():
         lambda: association(HOME_ADDRESS, 255),
         lambda: association(HOME_ADDRESS, 2**32),
         lambda: association(HOME_ADDRESS, key=b""),
-        lambda: association(HOME_ADDRESS, algorithm="rot13"),
+        lambda: association(HOME_ADDRESS, algorithm=Algorithm.HMAC_SHA_256),  # with a key of 16 bytes
         lambda: home_agent_config(lifetime=0),
         lambda: home_agent_config(lifetime=65536),
         lambda: home_agent_config(replay_tolerance=0),

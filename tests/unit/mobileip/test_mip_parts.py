@@ -17,7 +17,7 @@ from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
 from testbed.mobileip.core.parameters import Advertising, HomeAgentConfig, SecurityAssociation
-from testbed.mobileip.core.replay import ReplayGuard, Stamper
+from testbed.mobileip.core.replay import NonceReturner, Nonces, Stamper, Timestamps
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
@@ -170,18 +170,18 @@ def test_an_identification_is_the_time():
 @pytest.mark.parametrize("skew", [-86400.0, -8, -6.9, 0, 6.9, 8, 86400 * 365])
 def test_a_timestamp_is_fresh_within_the_tolerance_and_133_brings_it_there(year, skew):
     now = (year - 1970) * 365.2425 * 86400
-    guard, stamper = ReplayGuard(7), Stamper(Random(1))
+    guard, stamper = Timestamps(7), Stamper(Random(1))
     field = stamper.next(now + skew)
     assert guard.fresh("mn", field, now) is (abs(skew) < 7)
-    corrected = guard.correction(field, now)
+    corrected = guard.reply("mn", field, now, mismatch=True)
     assert corrected & LOW == field & LOW
-    stamper.resynchronise(corrected, now + skew)
+    stamper.replied(corrected, now + skew, mismatch=True)
     assert guard.fresh("mn", stamper.next(now + skew), now)
     assert abs(stamper.offset + skew) <= 0.6
 
 
 def test_nothing_accepted_is_fresh_again_nor_what_is_older():
-    guard = ReplayGuard(7)
+    guard = Timestamps(7)
     now = 1.79e9
     field = from_unix(now) % 2**64
     assert guard.fresh("mn", field, now)
@@ -191,6 +191,45 @@ def test_nothing_accepted_is_fresh_again_nor_what_is_older():
     assert guard.fresh("mn", field + 1, now)
     assert guard.fresh("other", field, now)
     assert not guard.fresh("mn", field + 8 * SECOND, now)
+
+
+@given(st.lists(st.sampled_from(["lost", "reply lost", "heard", "replay", "restart"])), st.integers())
+def test_nonces_synchronise_themselves_and_none_is_taken_twice(steps, seed):
+    """Whatever is lost or replayed, a request after a reply is fresh; after a restart of both, the second."""
+    guard, node, taken, before = Nonces(Random(seed)), NonceReturner(Random(seed + 1)), set(), []
+
+    def ask(field: int) -> tuple[bool, int]:
+        fresh = guard.fresh("mn", field, 0.0)
+        if fresh:
+            assert field not in taken, "accepted twice"
+            taken.add(field)
+            guard.accept("mn", field, 0.0)
+        answer = guard.reply("mn", field, 0.0, mismatch=not fresh)
+        assert answer & LOW == field & LOW
+        return fresh, answer
+
+    for step in [*steps, "heard"]:
+        if step == "restart":
+            kept, guard = guard.record("mn"), Nonces(Random(seed + len(before)))
+            if kept is not None:
+                guard.restore("mn", kept)
+            continue
+        if step == "replay":
+            for field in before[-3:]:
+                ask(field)
+            continue
+        field = node.next(0.0)
+        assert not before or field & LOW != before[-1] & LOW
+        before.append(field)
+        if step == "lost":
+            continue
+        fresh, answer = ask(field)
+        if step == "heard":
+            node.replied(answer, 0.0, mismatch=not fresh)
+            assert answer >> 32 != field >> 32
+            fresh, answer = ask(node.next(0.0))
+            assert fresh
+            node.replied(answer, 0.0, mismatch=False)
 
 
 # Timers

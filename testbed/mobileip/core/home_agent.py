@@ -61,7 +61,8 @@ class HomeAgent:
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
-        self._replay = ReplayGuard(config.replay_tolerance)
+        rng = rng or SystemRandom()
+        self._replay = ReplayGuard(config.replay_tolerance, rng)
         self._broadcasts = Broadcasts(config.address, self.counters)
         self._arps = GratuitousArps(self._out)
         peers = self._nodes, self._agents
@@ -78,7 +79,7 @@ class HomeAgent:
                 partial(home_agent_advertisement, config),
                 self.counters,
                 self._discards,
-                rng or SystemRandom(),
+                rng,
             )
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -157,9 +158,8 @@ class HomeAgent:
             if home_address not in self._nodes:  # the configuration has changed
                 self._out.add(Remember(home_address, None))
                 continue
-            if record["identification"] is not None:
-                self._replay.restore(home_address, int(record["identification"]))
             bindings = [Binding.from_record(each, self._clock, now) for each in record["bindings"]]
+            self._replay.restore(home_address, record)
             for binding in bindings:
                 if binding.expires is None or binding.expires > now:
                     self._bindings.add(home_address, binding, retain=True)
@@ -171,8 +171,7 @@ class HomeAgent:
 
     def _remember(self, home_address: IPv4Address) -> None:
         bindings = [binding.record(self._clock) for binding in self._bindings.of(home_address)]
-        record = {"identification": self._replay.last(home_address), "bindings": bindings}
-        self._out.add(Remember(home_address, record))
+        self._out.add(Remember(home_address, {**self._replay.record(home_address), "bindings": bindings}))
 
     def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
         """What to do instead of `effects`, just fetched, where what they ask to remember cannot be kept."""
@@ -190,18 +189,17 @@ class HomeAgent:
         association = self._nodes.choose(request.home_address, spi_of(request.extensions, MOBILE_HOME))
         if association is None:
             raise Discard("no-security-association")
-        identification = request.identification
+        guard = self._replay.by(association.replay)
         fresh, start, before = False, len(self._out), self._bindings.of(request.home_address)
         answer: UdpTunnelReply | None = None
         terms: Terms | None = None
         try:
             self._authenticate(datagram, request)
-            if not self._replay.fresh(request.home_address, identification, unix_time):
-                identification = self._replay.correction(identification, unix_time)
+            if not guard.fresh(request.home_address, request.identification, unix_time):
                 raise Deny(Code.HA_IDENTIFICATION_MISMATCH)
             self._authenticate_foreign_agent(datagram, request)
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
-            self._replay.accept(request.home_address, identification, unix_time)
+            guard.accept(request.home_address, request.identification, unix_time)
             fresh = True
             check_request(self.config, datagram, request, self._nodes)
             answer = decide(self.config, datagram, request, self._nodes)
@@ -213,6 +211,8 @@ class HomeAgent:
             self._tell_denial(request, code, denial.why)
         else:
             self.counters["requests-accepted"] += 1
+        mismatch = code == Code.HA_IDENTIFICATION_MISMATCH
+        identification = guard.reply(request.home_address, request.identification, unix_time, mismatch)
         if fresh:
             self._remember(request.home_address)
         self._reply(datagram, request, association, code, lifetime, identification, answer, terms)
@@ -239,9 +239,11 @@ class HomeAgent:
             self._arps.cancel(home_address)
         self.counters["requests-accepted"] -= 1
         self._tell_denial(request, code, why)
-        self._remember(home_address)
         lifetime = min(request.lifetime, self.config.lifetime)
-        self._reply(datagram, request, association, code, lifetime, request.identification)
+        guard = self._replay.by(association.replay)
+        identification = guard.reply(home_address, request.identification, 0.0, mismatch=False)
+        self._remember(home_address)
+        self._reply(datagram, request, association, code, lifetime, identification)
 
     def _tell_denial(self, request: RegistrationRequest, code: Code, why: str) -> None:
         self.counters[f"denied-{code}"] += 1

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from testbed.mobileip.core.auth import ALGORITHMS
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 INFINITE_LIFETIME = 0xFFFF
 ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
 """What agents support beside IP in IP, unless their configuration says otherwise."""
+Peer = IPv4Address | str
+"""Who shares a security association: an address, or a mobile node's NAI (RFC 2794)."""
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
@@ -58,25 +60,35 @@ class Inform(Enum):
     NEVER = "never"
 
 
+class ReplayProtection(Enum):
+    """How a home agent sees that a request is fresh (RFC 5944 §5.7)."""
+
+    TIMESTAMPS = "timestamps"
+    NONCES = "nonces"
+
+
 @dataclass(frozen=True, slots=True)
 class SecurityAssociation:
-    """One security context shared with `peer` (RFC 5944 §1.6): found by the peer's address and the SPI.
+    """One security context shared with `peer` (RFC 5944 §1.6): found by the peer and the SPI.
 
     A peer may have several contexts; the first one listed signs what is not the answer to a known SPI.
     """
 
-    peer: IPv4Address
+    peer: Peer
     spi: int
     key: bytes = field(repr=False)
-    algorithm: str = "hmac-md5"
+    algorithm: Algorithm = Algorithm.HMAC_MD5
+    replay: ReplayProtection = ReplayProtection.TIMESTAMPS
+    """Of no consequence where a foreign agent is one of the two."""
 
     def __post_init__(self) -> None:
         _require(256 <= self.spi <= 0xFFFFFFFF, f"SPI must be 256 to 4294967295, not {self.spi}")
-        _require(
-            self.algorithm in ALGORITHMS,
-            f"algorithm must be one of {', '.join(ALGORITHMS)}, not {self.algorithm!r}",
-        )
         _require(len(self.key) > 0, "the key of a security association must not be empty")
+        size = self.algorithm.key_size
+        _require(
+            size in (None, len(self.key)),
+            f"the key for {self.algorithm.value} must have {size} bytes, not {len(self.key)}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

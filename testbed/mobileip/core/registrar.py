@@ -252,7 +252,7 @@ class Registrar:
         """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
         code = reply.code
         self._counters[f"denied-{code}"] += 1
-        delay = self._requester.refused(sent, reply, now)
+        delay = self._requester.refused(sent, reply)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
         if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from random import Random
 
@@ -14,7 +14,7 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import agreed, request_bits
 from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
-from testbed.mobileip.core.replay import Stamper
+from testbed.mobileip.core.replay import identifier
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
@@ -103,7 +103,8 @@ class Requester:
         self._clock = clock
         self._counters = counters
         self._discards = discards
-        self._stamper = Stamper(rng)
+        self._identifier = identifier(config.security.replay, rng)
+        self._unanswered: RegistrationRequest | None = None
         self._home = Associations((config.security,))
         self._agents = Associations(config.foreign_agents)
         self._last_sent: float | None = None
@@ -114,7 +115,7 @@ class Requester:
     @property
     def clock_offset(self) -> float:
         """Seconds by which the home agent's clock is ahead, by its replies with code 133."""
-        return self._stamper.offset
+        return self._identifier.offset
 
     def begin(self) -> None:
         """There is something new to ask: forget what went wrong before, and what was asked before."""
@@ -149,9 +150,10 @@ class Requester:
         return None if self._last_sent is None else self._last_sent + max(HELD_BACK, self._interval)
 
     def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:
-        """A new request for `path`, and when to send the next if no reply comes.
+        """A request for `path`, and when to send the next if no reply comes.
 
-        It has a new identification and replaces the request that awaited a reply.
+        It has a new identification and replaces the request that awaited a reply; with nonces an unanswered
+        request that asked for the same is sent again (§3.6.3).
         """
         config = self._config
         lifetime = 0 if deregister else min(config.lifetime, path.lifetime_limit)
@@ -175,13 +177,14 @@ class Requester:
             config.home_address,
             self.home_agent,
             config.home_address if deregister else path.care_of_address,
-            self._stamper.next(self._clock(now)),
+            0,
             (*((tunnel.encode(),) if udp_tunnel else ()), *revocation),
         )
+        request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel)
+        self.sent = Sent(path, request.low_identification, lifetime, at, int(flags), udp_tunnel)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -201,6 +204,17 @@ class Requester:
         )
         return datagram, repeat
 
+    def _identified(self, request: RegistrationRequest, now: float) -> tuple[RegistrationRequest, float]:
+        """`request` with its identification, and when it was first sent, from when its lifetime counts."""
+        before = self._unanswered
+        if self._identifier.repeats and self.sent is not None and before is not None:
+            again = replace(request, identification=before.identification)
+            if again == before:
+                return before, self.sent.at
+        request = replace(request, identification=self._identifier.next(self._clock(now)))
+        self._unanswered = request
+        return request, now
+
     def _wants_udp_tunnel(self, path: Path) -> bool:
         """RFC 3519 §4.4: never for a foreign agent's care-of address, nor through one that knows no NAT."""
         if self._config.udp_tunnel is UdpTunnel.OFF or path.mode != "co-located":
@@ -217,10 +231,14 @@ class Requester:
         except _NoMatch as error:
             self._discards.datagram(str(error), datagram, now)
             return None
+        if not from_foreign_agent(reply.code):
+            mismatch = reply.code == Code.HA_IDENTIFICATION_MISMATCH
+            self._identifier.replied(reply.identification, self._clock(now), mismatch)
+            self._counters["resynchronisations"] += mismatch
         self.sent = None
         self.unanswered = 0
         # "at least an additional 100 milliseconds" above twice the round trip (§3.6.3)
-        round_trip = now - sent.at
+        round_trip = now - sent.at  # with nonces, since it was first sent
         self._first_timeout = max(MINIMUM_INTERVAL, min(2 * round_trip + 0.1, MAXIMUM_INTERVAL))
         self._timeout = self._first_timeout
         return sent, reply
@@ -250,16 +268,13 @@ class Requester:
         """The last request was accepted."""
         self._failures = 0
 
-    def refused(self, sent: Sent, reply: RegistrationReply, now: float) -> float:
+    def refused(self, sent: Sent, reply: RegistrationReply) -> float:
         """Learn what a refusal reports; return the seconds until to ask again (§3.6.2.3).
 
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
         wait, ever longer.
         """
-        if reply.code == Code.HA_IDENTIFICATION_MISMATCH:
-            self._stamper.resynchronise(reply.identification, self._clock(now))
-            self._counters["resynchronisations"] += 1
-        elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
+        if reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):

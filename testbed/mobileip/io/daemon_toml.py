@@ -25,13 +25,13 @@ forced = true                                # also where there is no NAT, when 
 keepalive = 0                                # seconds that mobile nodes are asked for; 0: none
 lifetime = 60                                # seconds; the longest registration granted with it
 [replay]
-method = "timestamps"
-tolerance = 7                                # seconds
+tolerance = 7                                # seconds that timestamps may be off
 [[security]]
 mobile-node = "10.0.1.100"                   # or foreign-agent = "…"
 spi = 256
-algorithm = "hmac-md5"
+algorithm = "hmac-md5"                       # or "hmac-sha-256", with a key of 32 bytes, or "keyed-md5"
 key = "00112233445566778899aabbccddeeff"
+replay = "timestamps"                        # or "nonces" (RFC 5944 §5.7); of mobile nodes only
 
 # foreign agent
 state = "/run/testbed/foreign-agent.state"   # visitors; default: beside control
@@ -65,7 +65,7 @@ udp-tunnel = "off"                           # "nat": asked for through NATs, or
 keepalive = 110                              # seconds, where the home agent asks for none
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
-[security]                                   # shared with the home agent
+[security]                                   # shared with the home agent: algorithm and replay alike
 spi = 256
 key = "…"
 [attachment]                                 # use this at the start; else wait for the control socket
@@ -89,12 +89,14 @@ from testbed.mobileip.core.parameters import (
     ForeignAgentConfig,
     HomeAgentConfig,
     MobileNodeConfig,
+    ReplayProtection,
     ReverseTunnel,
     SecurityAssociation,
     UdpTunnel,
     UdpTunnelling,
 )
 from testbed.mobileip.io.table import Table
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 C = TypeVar("C")
@@ -164,11 +166,19 @@ def _udp_tunnel(table: Table) -> UdpTunnelling | None:
     return offer if table.boolean("accept", True) else None
 
 
-def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
+def _association(table: Table, peer: IPv4Address, registers: bool = False) -> SecurityAssociation:
+    """An association; `registers` where it is that of a mobile node and its home agent."""
+    replay = ReplayProtection.TIMESTAMPS
+    if registers:
+        replay = table.member("replay", ReplayProtection, replay)
     association = _build(
         table,
         lambda: SecurityAssociation(
-            peer, table.integer("spi"), table.hexadecimal("key"), table.string("algorithm", "hmac-md5")
+            peer,
+            table.integer("spi"),
+            table.hexadecimal("key"),
+            table.member("algorithm", Algorithm, Algorithm.HMAC_MD5),
+            replay,
         ),
     )
     table.finish()
@@ -176,13 +186,13 @@ def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
 
 
 def _associations(
-    tables: list[Table], first: str, second: str
+    tables: list[Table], first: str, second: str, registers: bool = False
 ) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
     """The associations with peers of two kinds, distinguished by the key that names the peer."""
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first
-        found[kind].append(_association(table, table.address(kind)))
+        found[kind].append(_association(table, table.address(kind), registers and kind == first))
     return tuple(found[first]), tuple(found[second])
 
 
@@ -191,10 +201,11 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     table = Table.load(file)
     home, limits, replay = table.table("home"), table.table("limits"), table.table("replay")
     advertisement, udp_tunnel = table.table("advertisement"), table.table("udp-tunnel")
-    mobile_nodes, foreign_agents = _associations(table.tables("security"), "mobile-node", "foreign-agent")
+    mobile_nodes, foreign_agents = _associations(
+        table.tables("security"), "mobile-node", "foreign-agent", registers=True
+    )
     interface = home.string("interface", None)
     advertising = _advertising(advertisement)
-    replay.choice("method", ("timestamps",), "timestamps")
     core = _build(
         table,
         lambda: HomeAgentConfig(
@@ -253,7 +264,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     """Read a mobile node's file; raises ConfigError."""
     table = Table.load(file)
     agent = table.address("home-agent")
-    security = _association(table.table("security"), agent)
+    security = _association(table.table("security"), agent, registers=True)
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
@@ -267,7 +278,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
-            udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
+            udp_tunnel=table.member("udp-tunnel", UdpTunnel, UdpTunnel.OFF),
             keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)

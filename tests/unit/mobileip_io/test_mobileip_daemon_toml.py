@@ -24,7 +24,6 @@ advertise = true
 lifetime = 300
 simultaneous = 2
 [replay]
-method = "timestamps"
 tolerance = 5
 [[security]]
 mobile-node = "10.0.1.100"
@@ -179,9 +178,11 @@ def test_the_module_documents_files_that_can_be_read(write):
             "limits.lifetime: expected an integer",
         ),
         ("home_agent", HOME_AGENT, ("lifetime = 300", "life-time = 1"), "did you mean 'lifetime'?"),
-        ("home_agent", HOME_AGENT, ("timestamps", "nonces"), "replay.method: expected one of timestamps"),
         ("home_agent", HOME_AGENT, ("spi = 256", "spi = 255"), "security[0]: SPI must be"),
-        ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "security[0]: algorithm must be"),
+        ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "algorithm: expected one of hmac-md5, keyed-md5, "),
+        ("home_agent", HOME_AGENT, ("hmac-md5", "hmac-sha-256"), "key for hmac-sha-256 must have 32 bytes"),
+        ("home_agent", HOME_AGENT, ('"00ff"', '"ff"\nreplay="no"'), "expected one of timestamps, nonces"),
+        ("home_agent", HOME_AGENT, ('"0102"', '"ff"\nreplay="nonces"'), "security[1].replay: unknown key"),
         ("home_agent", HOME_AGENT, ("foreign-agent", "stranger"), "security[1].mobile-node: is missing"),
         ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml:4:6: "),
         (

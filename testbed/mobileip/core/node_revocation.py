@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Clock, Datagram
+from testbed.mobileip.core.api import Clock, Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Discard
@@ -77,5 +78,6 @@ class NodeRevocation:
         binding, terms = self._agreed or (None, None)
         known = binding == BindingId.of(message)
         ends = self._ended.take(message, terms if known else None, known)
-        self._out.add(acknowledge(datagram, message, True, MOBILE_HOME, self._home, peer))
+        answer = acknowledge(datagram, message, True, MOBILE_HOME, self._home, peer).datagram
+        self._out.add(SendDatagram(replace(answer, interface=datagram.interface)))
         return ends

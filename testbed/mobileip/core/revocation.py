@@ -10,6 +10,7 @@ from testbed.mobileip.core.api import Clock, Datagram, Record, SendDatagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.disposition import Discard
 from testbed.mobileip.core.outbox import Outbox
+from testbed.mobileip.core.parameters import Peer
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
@@ -133,7 +134,7 @@ class _Pending:
     message: Revocation
     way: Datagram
     kind: int
-    peer: IPv4Address
+    peer: Peer
     associations: Associations
     expires: float | None
     link_address: bytes | None
@@ -164,7 +165,7 @@ class Revoker:
         message: Revocation,
         ends: tuple[IPv4Address, IPv4Address, int],
         associations: Associations,
-        proof: tuple[int, IPv4Address],
+        proof: tuple[int, Peer],
         expires: float | None,
         now: float,
         link_address: bytes | None = None,
@@ -247,7 +248,7 @@ def prove(
     extensions: tuple[Extension, ...],
     kind: int,
     associations: Associations,
-    peer: IPv4Address,
+    peer: Peer,
 ) -> None:
     """Raise Discard for a message that is not proven to come from `peer` (§3.3, §3.4)."""
     try:
@@ -262,7 +263,7 @@ def acknowledge(
     inform: bool,
     kind: int,
     associations: Associations,
-    peer: IPv4Address,
+    peer: Peer,
 ) -> SendDatagram:
     """The acknowledgment of the revocation that `datagram` brought; its I bit needs the message's (§3.4)."""
     fixed = RevocationAcknowledgment(inform and message.inform, message.home_address, message.identifier)
@@ -292,7 +293,7 @@ def support(extensions: tuple[Extension, ...], by_agent: bool) -> RevocationSupp
     return None
 
 
-def _signed(message: bytes, kind: int, associations: Associations, peer: IPv4Address) -> bytes:
+def _signed(message: bytes, kind: int, associations: Associations, peer: Peer) -> bytes:
     association = associations.choose(peer)
     assert association is not None  # nothing is negotiated without
     return sign(message, kind, association)

@@ -8,6 +8,7 @@ address = "10.0.1.2"                         # where mobile nodes register
 reverse-tunnel = true                        # true | false | "required" (RFC 3024)
 gre = true                                   # whether mobile nodes may ask for it (RFC 2784)
 minimal = true                               # and for minimal encapsulation (RFC 2004)
+inform-revoked = true                        # whether foreign agents shall inform mobile nodes (RFC 3543)
 [home]
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
@@ -40,6 +41,8 @@ address = "198.51.100.1"                     # the agent's address there
 care-of = "203.0.113.10"
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: home agents with [[security]] are asked, X bit (RFC 3543)
+inform-revoked = "home-agent"                # "always" | "never": who decides if mobile nodes are informed
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -63,6 +66,7 @@ reverse-tunnel = true
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: the home agent may revoke what is registered directly
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent: algorithm and replay alike
@@ -88,6 +92,7 @@ from testbed.mobileip.core.parameters import (
     Advertising,
     ForeignAgentConfig,
     HomeAgentConfig,
+    Inform,
     MobileNodeConfig,
     ReplayProtection,
     ReverseTunnel,
@@ -219,6 +224,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             replay_tolerance=replay.number("tolerance", 7.0),
             reverse_tunnel=_reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
+            inform_revoked=table.boolean("inform-revoked", True),
             encapsulations=_encapsulations(table),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
@@ -246,6 +252,8 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             registration_required=advertisement.boolean("registration-required", True),
             reverse_tunnel=_reverse_tunnel(advertisement),
             udp_tunnel=table.boolean("behind-nat", False),
+            revocation=table.boolean("revocation", False),
+            inform=table.member("inform-revoked", Inform, Inform.HOME_AGENT),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
             pending=limits.integer("pending", 100),
@@ -283,6 +291,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
+            revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
         ),

@@ -124,6 +124,18 @@ def test_a_lifetime_counts_from_when_its_request_was_first_sent():
     assert left == pytest.approx(30 - (here.now - asked))
 
 
+def test_a_registration_that_was_over_before_it_was_granted_is_asked_for_again():
+    here = world(lifetime=20)
+    here.attach("hotel", CARE_OF)
+    here.run(2.0)
+    here.loss = 1.0
+    here.mn.renew(here.now)
+    here.run(25.0)
+    here.loss = 0.0
+    here.run(40.0)
+    assert here.reachable()
+
+
 def test_a_replay_is_refused_and_does_not_make_the_mobile_nodes_nonce_worthless():
     here = world()
     here.attach("hotel", CARE_OF)
@@ -155,7 +167,7 @@ def test_a_denial_for_another_reason_has_a_new_nonce_too():
 
 
 @given(st.integers(0, 2**32), st.lists(st.booleans(), min_size=3, max_size=12))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_over_a_bad_network_with_restarts_of_both_nothing_is_accepted_twice(seed, restarts):
     here = World(mobile_node(seed, lifetime=20), home_agent(seed + 1), [], seed)
     here.loss, here.duplication = 0.2, 0.3

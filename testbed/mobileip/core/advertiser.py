@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random
 
@@ -57,6 +58,8 @@ def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy:
         flags |= AgentFlag.REVERSE_TUNNEL
     if config.udp_tunnel:
         flags |= AgentFlag.UDP_TUNNEL
+    if config.revocation:
+        flags |= AgentFlag.REVOCATION
     if busy:
         flags |= AgentFlag.BUSY
     return AgentAdvertisement(
@@ -128,9 +131,27 @@ class Advertiser:
         self._counters["advertisements-sent-unicast"] += 1
         return [self._message(message.source, message.link_address)]
 
+    def reset(self, destination: IPv4Address, link_address: bytes, busy: bool) -> SendAgentMessage:
+        """Number 0, as after a reboot, for one mobile node whose registration has ended (RFC 3543 §4.1).
+
+        With `busy` it shall not register here again.
+        """
+        advertisement = self._build(0)
+        if busy and advertisement.mobility is not None:
+            flags = advertisement.mobility.flags | AgentFlag.BUSY
+            advertisement = replace(advertisement, mobility=replace(advertisement.mobility, flags=flags))
+        self._counters["advertisements-sent-unicast"] += 1
+        return self._to(destination, link_address, advertisement)
+
     def _message(self, destination: IPv4Address, link_address: bytes | None) -> SendAgentMessage:
-        payload = self._build(self.sequence).encode()
+        advertisement = self._build(self.sequence)
         self.sequence = next_sequence(self.sequence)
+        return self._to(destination, link_address, advertisement)
+
+    def _to(
+        self, destination: IPv4Address, link_address: bytes | None, advertisement: AgentAdvertisement
+    ) -> SendAgentMessage:
+        payload = advertisement.encode()
         return SendAgentMessage(
             AgentMessage(payload, self._source, destination, self.interface, 1, link_address)
         )

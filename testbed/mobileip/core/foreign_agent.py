@@ -22,23 +22,24 @@ from testbed.mobileip.core.api import (
     SendDatagram,
     SetVisitor,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign_revocation import ForeignRevocation
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.core.relaying import authorized_end, check_reply, relayed
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.core.visitors import Pending, Visitor
-from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
-from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.wire import PORT, registration_reply, registration_request, revocation, udp_tunnel
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
+from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 _UNSPECIFIED = IPv4Address(0)
 PENDING_TIME = 7.0
@@ -77,6 +78,17 @@ class ForeignAgent:
             self._discards,
             rng or SystemRandom(),
         )
+        self._revocation = ForeignRevocation(
+            config,
+            clock,
+            self._visitors,
+            self._home_agents,
+            self._out,
+            self.counters,
+            self._clear_visitor,
+            lambda *mobile_node: self._out.add(self._advertiser.reset(*mobile_node)),
+        )
+        self.revoke = self._revocation.revoke
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
@@ -91,6 +103,8 @@ class ForeignAgent:
             elif kind == registration_reply.TYPE:
                 self.counters["replies-received"] += 1
                 self._receive_reply(datagram, now)
+            elif kind in revocation.MESSAGES:
+                self._revocation.receive(datagram)
             else:
                 raise Discard("type")
         except WireError as error:
@@ -118,6 +132,7 @@ class ForeignAgent:
             self._forget(pending)
         for home_address in tuple(self._visitors):
             self._clear_visitor(home_address, "visitor-removed")
+        self._revocation.clear()
 
     def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
         """Take up the visitors that a predecessor asked to remember; requests that were pending are lost.
@@ -151,6 +166,7 @@ class ForeignAgent:
         self._out.add(*keepalives)
         for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
             self._out.event("mapping-lost", home_address=str(home_address))
+        self._revocation.tick(now)
         self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
@@ -159,6 +175,7 @@ class ForeignAgent:
             self._pending_timers.next(),
             self._visitor_timers.next(),
             self._keepalives.deadline(),
+            self._revocation.deadline(),
             self._advertiser.due,
         )
         return min(when for when in due if when is not None)
@@ -204,6 +221,7 @@ class ForeignAgent:
             check_form(request, self._own)
             self._authenticate(datagram, request)
             check_service(self.config, datagram, request)
+            self._revocation.check(request)
             self._check_resources(request)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
@@ -211,17 +229,14 @@ class ForeignAgent:
         expires = now + PENDING_TIME
         if request.lifetime:
             expires = min(expires, now + request.lifetime)
-        pending = Pending(request, datagram, datagram.link_address, expires)
+        timestamp = self._revocation.relaying(request, expires, now)
+        pending = Pending(request, datagram, datagram.link_address, expires, timestamp)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
         self.counters["requests-relayed"] += 1
-        self._out.add(
-            SendDatagram(
-                Datagram(
-                    self._relayed(datagram, request), self.config.care_of, PORT, request.home_agent, PORT
-                )
-            )
-        )
+        extension = b"" if timestamp is None else self._revocation.extension(timestamp)
+        payload = relayed(self.config, self._home_agents, datagram, request, extension)
+        self._out.add(SendDatagram(Datagram(payload, self.config.care_of, PORT, request.home_agent, PORT)))
 
     def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """§3.7.2.1, where the mobile node and we share an association."""
@@ -246,22 +261,6 @@ class ForeignAgent:
         if request.lifetime and self._busy() and home_address not in self._visitors:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
 
-    def _relayed(self, datagram: Datagram, request: RegistrationRequest) -> bytes:
-        """The request for the home agent: what was only for us removed, our proof added (§3.7.2.2)."""
-        payload = datagram.payload[: _authorized_end(request)]
-        if self._asks_for_udp(request):
-            payload += UdpTunnelRequest(encapsulation=udp_tunnel.IP_IN_IP).encode().encode()
-        association = self._home_agents.choose(request.home_agent)
-        if association is None or not request.lifetime or request.care_of_address != self.config.care_of:
-            return payload
-        return sign(payload, FOREIGN_HOME, association)
-
-    def _asks_for_udp(self, request: RegistrationRequest) -> bool:
-        """Whether the tunnel has its end here, and so behind the NAT (RFC 3519 §4.5)."""
-        if request.care_of_address != self.config.care_of or request.flags & RequestFlag.DECAPSULATION:
-            return False
-        return self.config.udp_tunnel and request.lifetime > 0
-
     # Replies, from the home agent to the mobile node.
 
     def _receive_reply(self, datagram: Datagram, now: float) -> None:
@@ -274,32 +273,18 @@ class ForeignAgent:
         if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
             raise Discard("not-from-home-agent")
         try:
-            reply = RegistrationReply.decode(datagram.payload)
-            answer = answered(reply, to_agent=True) if self._asks_for_udp(request) else None
-        except WireError as error:
-            if error.reason == "unknown-extension":
-                raise
-            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise Discard("poorly-formed-reply") from error
-        proven = any(extension.type == MOBILE_HOME for extension in reply.extensions)
-        if not proven or not in_order(reply.extensions):
-            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise Discard("poorly-formed-reply")
-        if request.home_agent in self._home_agents and request.lifetime:
-            try:
-                self._home_agents.authenticate(
-                    datagram.payload, reply.extensions, FOREIGN_HOME, request.home_agent
-                )
-            except AuthenticationError as error:
-                self.counters[f"home-agent-{error.reason}"] += 1
-                self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
-                raise Discard("failed-authentication") from error
+            reply, answer = check_reply(self.config, self._home_agents, datagram, request, self.counters)
+        except Deny as denial:
+            self._forget(pending)
+            self._answers.deny(pending.datagram, request, denial.code, now)
+            raise Discard(denial.why) from denial
+        terms = self._revocation.accepted(pending, reply, now) if accepted(reply.code) else None
         self._forget(pending)
         start, before = len(self._out), self._visitors.get(reply.home_address)
         if accepted(reply.code):
             keepalive = answer.keepalive if answer is not None and answer.assents else None
-            self._update_visitor(pending, reply, keepalive, now)
-        payload = datagram.payload[: _authorized_end(reply)]
+            self._update_visitor(pending, reply, keepalive, terms, now)
+        payload = datagram.payload[: authorized_end(reply)]
         self._answers.send(pending.datagram, reply.home_address, payload)
         self.counters["replies-relayed"] += 1
         self._out.event(
@@ -324,12 +309,13 @@ class ForeignAgent:
         self.counters["replies-relayed"] -= 1
         self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
-    def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
-        self._forget(pending)
-        self._answers.deny(pending.datagram, pending.request, code, now)
-
     def _update_visitor(
-        self, pending: Pending, reply: RegistrationReply, keepalive: int | None, now: float
+        self,
+        pending: Pending,
+        reply: RegistrationReply,
+        keepalive: int | None,
+        terms: Terms | None,
+        now: float,
     ) -> None:
         """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
         request = pending.request
@@ -350,6 +336,7 @@ class ForeignAgent:
             lifetime,
             now,
             keepalive,
+            terms,
         )
         self._set_visitor(visitor, now)
         self._out.add(Remember(home_address, visitor.record(self._clock)))
@@ -393,8 +380,3 @@ class ForeignAgent:
 
     def _busy(self) -> bool:
         return len(self._visitors) >= self.config.visitors
-
-
-def _authorized_end(message: RegistrationRequest | RegistrationReply) -> int:
-    """Where the last extension ends that proves the message to its final recipient."""
-    return max(extension.end for extension in message.extensions if extension.type == MOBILE_HOME)

@@ -19,7 +19,6 @@ from testbed.mobileip.core.api import (
     ProxyArp,
     Record,
     Remember,
-    SendDatagram,
     SetBinding,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
@@ -30,14 +29,18 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_admission import check_request
+from testbed.mobileip.core.home_answers import returned_home, to_sender
+from testbed.mobileip.core.home_revocation import HomeRevocation
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
-from testbed.mobileip.wire import registration_request, udp_tunnel
+from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import encode_extensions
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply
@@ -62,6 +65,11 @@ class HomeAgent:
         self._replay = ReplayGuard(config.replay_tolerance, rng)
         self._broadcasts = Broadcasts(config.address, self.counters)
         self._arps = GratuitousArps(self._out)
+        peers = self._nodes, self._agents
+        self._revocation = HomeRevocation(
+            config, clock, self._bindings, peers, self._out, self.counters, self._moved
+        )
+        self.revoke = self._revocation.revoke
         self._advertiser: Advertiser | None = None
         if config.advertising is not None and config.home_interface is not None:
             self._advertiser = Advertiser(
@@ -76,14 +84,17 @@ class HomeAgent:
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
-        if datagram.payload[:1] == bytes((udp_tunnel.DATA,)):
+        kind = datagram.payload[0] if datagram.payload else None
+        if kind == udp_tunnel.DATA:
             if (node := take_keepalive(self.config.address, datagram, self._bindings, self._out)) is not None:
-                self._bindings_changed(node)
-                self._remember(node)
+                self._moved(node)
             return
-        self.counters["requests-received"] += 1
         try:
-            self._receive_request(datagram, now)
+            if kind in revocation.MESSAGES:
+                self._revocation.receive(datagram)
+            else:
+                self.counters["requests-received"] += 1
+                self._receive_request(datagram, now)
         except WireError as error:
             self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
@@ -108,15 +119,15 @@ class HomeAgent:
         for home_address, care_of in self._bindings.expire(now):
             self.counters["bindings-expired"] += 1
             self._out.event("binding-expired", home_address=str(home_address), care_of=str(care_of))
-            self._bindings_changed(home_address)
-            self._remember(home_address)
+            self._moved(home_address)
+        self._revocation.tick(now)
         self._arps.tick(now)
         if self._advertiser is not None:
             self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        due = [self._bindings.next_expiry(), self._arps.next()]
+        due = [self._bindings.next_expiry(), self._arps.next(), self._revocation.deadline()]
         if self._advertiser is not None:
             due.append(self._advertiser.due)
         return min((when for when in due if when is not None), default=None)
@@ -154,7 +165,7 @@ class HomeAgent:
                     self._bindings.add(home_address, binding, retain=True)
             if home_address in self._bindings:
                 self._bindings_changed(home_address)
-                self._stand_in(home_address, now)
+                self._arps.stand_in(home_address, self.config.home_interface, now)
                 care_of = ", ".join(map(str, self._bindings.care_of_addresses(home_address)))
                 self._out.event("binding-restored", home_address=str(home_address), care_of=care_of)
 
@@ -181,6 +192,7 @@ class HomeAgent:
         guard = self._replay.by(association.replay)
         fresh, start, before = False, len(self._out), self._bindings.of(request.home_address)
         answer: UdpTunnelReply | None = None
+        terms: Terms | None = None
         try:
             self._authenticate(datagram, request)
             if not guard.fresh(request.home_address, request.identification, unix_time):
@@ -191,9 +203,11 @@ class HomeAgent:
             fresh = True
             check_request(self.config, datagram, request, self._nodes)
             answer = decide(self.config, datagram, request, self._nodes)
-            code, lifetime = self._accept(datagram, request, answer, now)
+            terms = self._revocation.terms(datagram, request, answer, now)
+            code, lifetime = self._accept(datagram, request, answer, terms, now)
         except Deny as denial:
             code, lifetime, answer = denial.code, min(request.lifetime, self.config.lifetime), None
+            terms = None
             self._tell_denial(request, code, denial.why)
         else:
             self.counters["requests-accepted"] += 1
@@ -201,9 +215,11 @@ class HomeAgent:
         identification = guard.reply(request.home_address, request.identification, unix_time, mismatch)
         if fresh:
             self._remember(request.home_address)
-        self._reply(datagram, request, association, code, lifetime, identification, answer)
+        self._reply(datagram, request, association, code, lifetime, identification, answer, terms)
+        self._revocation.replied(request, now)
         if accepted(code):
             after = self._bindings.of(request.home_address)
+            self._revocation.accepted(datagram, request, before, after, now)
             self._out.granted(start, partial(self._withdraw, datagram, request, association, before, after))
 
     def _withdraw(
@@ -219,6 +235,7 @@ class HomeAgent:
         home_address, code = request.home_address, Code.HA_INSUFFICIENT_RESOURCES
         if self._bindings.of(home_address) == after:
             self._bindings.replace(home_address, before)
+            self._revocation.restored(before, home_address)
             self._arps.cancel(home_address)
         self.counters["requests-accepted"] -= 1
         self._tell_denial(request, code, why)
@@ -270,7 +287,12 @@ class HomeAgent:
             raise Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
 
     def _accept(
-        self, datagram: Datagram, request: RegistrationRequest, answer: UdpTunnelReply | None, now: float
+        self,
+        datagram: Datagram,
+        request: RegistrationRequest,
+        answer: UdpTunnelReply | None,
+        terms: Terms | None,
+        now: float,
     ) -> tuple[Code, int]:
         """§3.8.2.2: update the bindings. A duplicate never comes here: its timestamp is not fresh."""
         home_address, care_of = request.home_address, request.care_of_address
@@ -281,8 +303,13 @@ class HomeAgent:
             if had_bindings:
                 self._out.event("binding-removed", home_address=str(home_address), care_of=str(care_of))
                 self._bindings_changed(home_address)
-            if self._returned_home(datagram, request) and self.config.home_interface is not None:
-                self._announce_return(datagram, home_address, now)
+            interface = self.config.home_interface
+            if returned_home(datagram, request) and interface is not None:
+                if datagram.link_address is None:
+                    self.counters["gratuitous-arps-omitted"] += 1  # the mobile node has sent its own
+                else:  # §4.6: our own, with the mobile node's link address
+                    arp = GratuitousArp(home_address, interface, datagram.link_address)
+                    self._arps.announce(arp, now)
             return code, 0
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self.config.simultaneous > 1
         if not had_bindings and len(self._bindings) >= self.config.bindings:
@@ -296,7 +323,7 @@ class HomeAgent:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
         before = self._bindings.ends(home_address)
         reverse_before = self._reverse_tunnel(home_address)
-        binding = Binding(care_of, request.identification, request.flags, lifetime, now, udp)
+        binding = Binding(care_of, request.identification, request.flags, lifetime, now, udp, terms)
         self._bindings.add(home_address, binding, retain)
         also = {"port": udp.port} if udp is not None else {}
         self._out.event(
@@ -306,7 +333,7 @@ class HomeAgent:
         if after != before or reverse_before != self._reverse_tunnel(home_address):
             self._bindings_changed(home_address)
         if not had_bindings:
-            self._stand_in(home_address, now)
+            self._arps.stand_in(home_address, self.config.home_interface, now)
         return code, lifetime
 
     def _reply(
@@ -318,10 +345,11 @@ class HomeAgent:
         lifetime: int,
         identification: int,
         answer: UdpTunnelReply | None = None,
+        terms: Terms | None = None,
     ) -> None:
-        """§3.8.3; whoever is the end of a tunnel in UDP has the answer in what proves the reply to him."""
+        """§3.8.3; what is for the other end of the tunnel is in what proves the reply to that."""
         reply = RegistrationReply(code, lifetime, request.home_address, self.config.address, identification)
-        extension = answer.encode().encode() if answer is not None else b""
+        extension = encode_extensions(each.encode() for each in (answer, terms) if each is not None)
         if request.flags & RequestFlag.DECAPSULATION:
             payload = sign(reply.encode() + extension, MOBILE_HOME, association)
         else:
@@ -329,24 +357,7 @@ class HomeAgent:
         agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
         if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
             payload = sign(payload, FOREIGN_HOME, agent)
-        source = datagram.destination
-        if not is_unicast(source) or self.config.is_broadcast(source):
-            source = self.config.address
-        # A node that asks from its home address is at home, whatever binding still exists (§3.8.3.1).
-        at_home = self._returned_home(datagram, request)
-        self._out.add(
-            SendDatagram(
-                Datagram(
-                    payload,
-                    source,
-                    datagram.destination_port,
-                    datagram.source,
-                    datagram.source_port,
-                    self.config.home_interface if at_home else None,
-                    link_address=datagram.link_address if at_home else None,
-                )
-            )
-        )
+        self._out.add(to_sender(self.config, datagram, request, payload))
 
     # What follows from a change of bindings.
 
@@ -357,8 +368,12 @@ class HomeAgent:
             self._bindings.remove(home_address)
             for care_of in care_of_addresses:
                 self._out.event("binding-removed", home_address=str(home_address), care_of=str(care_of))
-            self._bindings_changed(home_address)
-            self._remember(home_address)
+            self._moved(home_address)
+        self._revocation.clear()
+
+    def _moved(self, home_address: IPv4Address) -> None:
+        self._bindings_changed(home_address)
+        self._remember(home_address)
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
         if home_address in self._bindings:
@@ -370,23 +385,5 @@ class HomeAgent:
             self._out.add(ProxyArp(home_address, False))
         self._arps.cancel(home_address)
 
-    def _stand_in(self, home_address: IPv4Address, now: float) -> None:
-        """Receive on the home link what is for a mobile node that is away (§4.6)."""
-        if self.config.home_interface is not None:
-            self._out.add(ProxyArp(home_address, True))
-            self._arps.announce(GratuitousArp(home_address, self.config.home_interface), now)
-
-    def _announce_return(self, datagram: Datagram, home_address: IPv4Address, now: float) -> None:
-        """The home agent's own gratuitous ARP with the mobile node's link address (§4.6)."""
-        if datagram.link_address is None:
-            self.counters["gratuitous-arps-omitted"] += 1  # the mobile node has sent its own
-            return
-        arp = GratuitousArp(home_address, self.config.home_interface, datagram.link_address)
-        self._arps.announce(arp, now)
-
     def _reverse_tunnel(self, home_address: IPv4Address) -> bool:
         return any(binding.reverse_tunnel for binding in self._bindings.of(home_address))
-
-    @staticmethod
-    def _returned_home(datagram: Datagram, request: RegistrationRequest) -> bool:
-        return request.lifetime == 0 and request.care_of_address == request.home_address == datagram.source

@@ -23,6 +23,7 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
@@ -30,6 +31,7 @@ from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.revocation import REVOCATION
 from testbed.mobileip.wire.udp_tunnel import DATA
 
 
@@ -50,7 +52,8 @@ class MobileNode:
         self._arps = GratuitousArps(self._out)
         self._keepalives = Keepalives(config.keepalive, self.counters)
         discards = Discards(self._out, self.counters)
-        self._requester = Requester(config, clock, self.counters, discards, rng)
+        revocation = NodeRevocation(config, clock, self._out, self.counters, discards)
+        self._requester = Requester(config, clock, self.counters, discards, rng, revocation)
         self._registrar = Registrar(
             self._requester, config, self._timers, self._out, self.counters, self._keepalives
         )
@@ -135,6 +138,10 @@ class MobileNode:
         """Take a reply, or what came out of a tunnel in UDP: the reply to a keepalive maybe."""
         if datagram.payload[:1] == bytes((DATA,)):
             self._keepalives.receive(datagram, now)
+            return
+        if datagram.payload[:1] == bytes((REVOCATION,)):
+            if self._requester.revocation.receive(datagram, now):
+                self._registrar.revoked(now)
             return
         path = self._registrar.path
         code = self._registrar.receive(datagram, now)
@@ -259,7 +266,9 @@ class MobileNode:
             path = self._registrar.path
             if path is None or path.mode == "home":
                 return
-            if path.care_of_address not in agent.mobility.care_of_addresses or agent.rebooted_since(before):
+            if agent.has(AgentFlag.BUSY) and agent.rebooted_since(before):  # RFC 3543 §4.1: not here again
+                self._agent_silent(now)
+            elif path.care_of_address not in agent.mobility.care_of_addresses or agent.rebooted_since(before):
                 self._out.event("agent-rebooted", agent=str(agent.address))
                 self._use_agent(agent, now)
         elif (

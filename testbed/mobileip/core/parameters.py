@@ -52,6 +52,14 @@ class ReverseTunnel(Enum):
     REQUIRED = "required"  # codes 75, 138
 
 
+class Inform(Enum):
+    """Who decides whether a foreign agent informs a mobile node of a revocation (RFC 3543 §3.2)."""
+
+    HOME_AGENT = "home-agent"  # the I bit; always, where the home agent leaves it to the foreign agent
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class ReplayProtection(Enum):
     """How a home agent sees that a request is fresh (RFC 5944 §5.7)."""
 
@@ -154,6 +162,8 @@ class HomeAgentConfig:
     """Supported beside IP in IP; any other that is asked for: code 139."""
     udp_tunnel: UdpTunnelling | None = UdpTunnelling()
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
+    inform_revoked: bool = True
+    """Whether mobile nodes are to be informed of revocations, where that is left to it (RFC 3543 §3.2)."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home address."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -214,6 +224,9 @@ class ForeignAgentConfig:
     keepalive: int = 110
     """Seconds between the keepalives of such a tunnel, unless the home agent says others (RFC 3519 §4.9)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    revocation: bool = False
+    """Whether home agents with an association are asked for revocation, and the X bit (RFC 3543 §3.1)."""
+    inform: Inform = Inform.HOME_AGENT
     encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
     """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     pending: int = 100
@@ -236,6 +249,10 @@ class ForeignAgentConfig:
         _require(
             not self.udp_tunnel or self.reverse_tunnel is not ReverseTunnel.REFUSED,
             "behind a NAT a foreign agent cannot do without reverse tunnels",
+        )
+        _require(
+            not self.revocation or self.registration_required,
+            "revocation needs the R bit: registration must be required",  # RFC 3543 §4.3.1
         )
         _require_keepalive(self.keepalive)
 
@@ -273,6 +290,8 @@ class MobileNodeConfig:
     udp_tunnel: UdpTunnel = UdpTunnel.OFF
     keepalive: int = 110
     """Seconds between keepalives of a tunnel in UDP, unless the home agent says others (RFC 3519 §4.9)."""
+    revocation: bool = False
+    """Whether the home agent may revoke what is registered without a foreign agent (RFC 3543 §4.2.2.3)."""
     broadcasts: bool = False
     """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()

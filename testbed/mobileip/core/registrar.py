@@ -92,6 +92,7 @@ class Registrar:
     def forget(self) -> None:
         """The registration has ended."""
         self.registered, self.granted = None, 0
+        self._requester.revocation.forget()
         self._timers.cancel("expire")
         self._timers.cancel("renew")
         self._keepalives.clear()
@@ -155,8 +156,17 @@ class Registrar:
     def expired(self) -> None:
         """The registration was not renewed in time."""
         self._counters["registrations-expired"] += 1
+        self._end("registration-expired")
+
+    def revoked(self, now: float) -> None:
+        """The home agent has revoked the registration: ask for another (RFC 3543 §1)."""
+        self._end("registration-revoked")
+        self.start(now)
+
+    def _end(self, event: str) -> None:
+        """Nothing is registered any more; `event` reports why."""
         self.forget()
-        self._out.event("registration-expired")
+        self._out.event(event)
         if isinstance(self._use, UseForeignAgent) and self.path is not None:
             self.use(replace(self._use, registered=False, broadcasts_from=None))
         elif not isinstance(self._use, UseHome):
@@ -192,6 +202,7 @@ class Registrar:
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
         self.registered, self.granted = sent, granted
+        self._requester.revocation.answered(reply, path.care_of_address)
         if granted == INFINITE_LIFETIME:
             self._timers.cancel("expire")
             self._timers.cancel("renew")

@@ -12,6 +12,7 @@ from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import identifier
 from testbed.mobileip.core.udp_tunnel import answered
@@ -89,7 +90,9 @@ class Requester:
         counters: Counter[str],
         discards: Discards,
         rng: Random,
+        revocation: NodeRevocation,
     ) -> None:
+        self.revocation = revocation
         self.home_agent = config.home_agent
         """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
         self.sent: Sent | None = None
@@ -165,6 +168,8 @@ class Requester:
         if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
         # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
+        direct = path.mode == "co-located" and path.agent is None and not deregister
+        revocation = self.revocation.ask(direct, now)
         tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
         request = RegistrationRequest(
             int(flags),
@@ -173,7 +178,7 @@ class Requester:
             self.home_agent,
             config.home_address if deregister else path.care_of_address,
             0,
-            (tunnel.encode(),) if udp_tunnel else (),
+            (*((tunnel.encode(),) if udp_tunnel else ()), *revocation),
         )
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, config.security)

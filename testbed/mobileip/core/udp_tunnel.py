@@ -84,7 +84,7 @@ def decide(
     return UdpTunnelReply(forced=tunnel.force, keepalive=offer.keepalive)
 
 
-def _through_agent(request: RegistrationRequest) -> bool:
+def through_agent(request: RegistrationRequest) -> bool:
     """Whether a mobile node registers its own care-of address through an agent behind a NAT (§4.11)."""
     found = asked(request)
     return found is not None and found[0].through_agent and not found[1]
@@ -99,7 +99,7 @@ def _by_flags(flags: int) -> int:
 def udp_end(datagram: Datagram, request: RegistrationRequest, known: tuple[Binding, ...]) -> UdpEnd:
     """Where the tunnel of an accepted request goes; `known` are the mobile node's bindings up to now."""
     care_of = request.care_of_address
-    if not _through_agent(request):
+    if not through_agent(request):
         return UdpEnd(care_of, datagram.source_port)
     # §4.6: the source port is the foreign agent's. A renewal leaves the mobile node where it was.
     ports = (

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -21,6 +22,8 @@ class Pending:
     datagram: Datagram
     link_address: bytes
     expires: float
+    timestamp: int | None = None
+    """Of the Revocation Support Extension; None: the request went without."""
 
     @property
     def key(self) -> tuple[IPv4Address, int]:
@@ -51,6 +54,8 @@ class Visitor:
     since: float
     keepalive: int | None = None
     """Seconds between keepalives, 0 for the default, of a tunnel in UDP; None: the tunnel is not in UDP."""
+    revocation: Terms | None = None
+    """None: neither end may revoke it by a message."""
 
     @property
     def expires(self) -> float | None:
@@ -82,6 +87,7 @@ class Visitor:
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
             "encapsulation": self.end.encapsulations[0].value,
+            "revocable": self.revocation is not None,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
         }
@@ -96,6 +102,7 @@ class Visitor:
             "lifetime": self.lifetime,
             "since": clock(self.since),
             "keepalive": self.keepalive,
+            "revocation": self.revocation and self.revocation.record(),
         }
 
     @classmethod
@@ -110,4 +117,5 @@ class Visitor:
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
             None if record.get("keepalive") is None else int(record["keepalive"]),
+            Terms.from_record(record.get("revocation")),
         )

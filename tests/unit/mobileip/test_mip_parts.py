@@ -318,11 +318,33 @@ def test_bindings_are_retained_replaced_removed_and_expire():
 @pytest.mark.parametrize(
     ("told", "modules"),
     [
-        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser", "discards", "keepalive")),
-        (counters.HOME_AGENT, ("home_agent", "advertiser", "broadcasts", "discards")),
+        (
+            counters.FOREIGN_AGENT,
+            (
+                "foreign_agent",
+                "foreign_revocation",
+                "answers",
+                "advertiser",
+                "discards",
+                "keepalive",
+                "revocation",
+            ),
+        ),
+        (
+            counters.HOME_AGENT,
+            ("home_agent", "home_revocation", "advertiser", "broadcasts", "discards", "revocation"),
+        ),
         (
             counters.MOBILE_NODE,
-            ("mobile_node", "discovery", "registrar", "registration", "discards", "keepalive"),
+            (
+                "mobile_node",
+                "discovery",
+                "registrar",
+                "registration",
+                "discards",
+                "keepalive",
+                "node_revocation",
+            ),
         ),
     ],
 )

@@ -196,6 +196,9 @@ class Registrar:
         """§3.6.2.2: the lifetime counts from the request on."""
         self._requester.granted()
         granted = min(reply.lifetime, sent.lifetime)
+        if granted != INFINITE_LIFETIME and sent.at + granted <= now:  # asked for long ago, and over
+            self._timers.set("request", self._requester.earliest(now))
+            return
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
         self.registered, self.granted = sent, granted

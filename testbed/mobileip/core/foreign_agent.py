@@ -23,6 +23,7 @@ from testbed.mobileip.core.api import (
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError
+from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
@@ -36,6 +37,7 @@ from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
+from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -68,7 +70,9 @@ class ForeignAgent:
         self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
         self._keepalives = Keepalives(config.keepalive, self.counters)
-        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
+        rng = rng or SystemRandom()
+        self._challenges = Challenges(config, self._nodes, rng)
+        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters, self._challenges)
         self._advertiser = Advertiser(
             config.interface,
             config.address,
@@ -76,7 +80,8 @@ class ForeignAgent:
             lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
             self.counters,
             self._discards,
-            rng or SystemRandom(),
+            rng,
+            self._challenges,
         )
         self._revocation = ForeignRevocation(
             config,
@@ -222,6 +227,7 @@ class ForeignAgent:
             self._authenticate(datagram, request)
             check_service(self.config, datagram, request)
             self._revocation.check(request)
+            self._challenges.check(datagram, request, self._pending.values())
             self._check_resources(request)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
@@ -233,6 +239,7 @@ class ForeignAgent:
         pending = Pending(request, datagram, datagram.link_address, expires, timestamp)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
+        self._challenges.used(request)
         self.counters["requests-relayed"] += 1
         extension = b"" if timestamp is None else self._revocation.extension(timestamp)
         payload = relayed(self.config, self._home_agents, datagram, request, extension)
@@ -278,14 +285,18 @@ class ForeignAgent:
             self._forget(pending)
             self._answers.deny(pending.datagram, request, denial.code, now)
             raise Discard(denial.why) from denial
-        terms = self._revocation.accepted(pending, reply, now) if accepted(reply.code) else None
+        wrong = wrong_challenge(request, reply)
+        granted = accepted(reply.code) and not wrong
+        terms = self._revocation.accepted(pending, reply, now) if granted else None
         self._forget(pending)
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if accepted(reply.code):
+        if granted:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
             self._update_visitor(pending, reply, keepalive, terms, now)
         payload = datagram.payload[: authorized_end(reply)]
-        self._answers.send(pending.datagram, reply.home_address, payload)
+        if wrong:  # RFC 4721 §3.3: the home agent's own code stays
+            payload += foreign_agent_error(Code.FA_HOME_AGENT_WRONG_CHALLENGE).encode()
+        self._answers.send(pending.datagram, reply.home_address, payload, authentic=granted)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",

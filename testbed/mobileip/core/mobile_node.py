@@ -27,7 +27,7 @@ from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
-from testbed.mobileip.core.registration import Path, Requester
+from testbed.mobileip.core.registration import CHALLENGED, Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
@@ -147,7 +147,10 @@ class MobileNode:
         code = self._registrar.receive(datagram, now)
         if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
             return
-        if self._registrar.path is path:  # else the same agent is asked for less
+        if code in CHALLENGED and path is not None and path.agent is not None:
+            if self._requester.responses.spent(path.agent):
+                self._solicit(now)  # RFC 4721 §3.3: the reply has offered none
+        elif self._registrar.path is path:  # else the same agent is asked for less
             self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
@@ -159,6 +162,7 @@ class MobileNode:
         if heard is None:
             return
         agent, news = heard
+        self._requester.responses.heard(agent.address, agent.challenge)
         if news:
             self._out.event(
                 "agent-advertisement",
@@ -318,17 +322,7 @@ class MobileNode:
 
     def _path_through(self, agent: Agent) -> Path:
         assert self._interface is not None
-        addresses = agent.mobility.care_of_addresses
-        return Path(
-            "foreign-agent",
-            self._interface,
-            self.config.home_address,
-            addresses[self._care_of_index % len(addresses)],
-            agent.address,
-            agent.link_address,
-            agent.mobility.registration_lifetime,
-            agent.encapsulations,
-        )
+        return Path.through(self._interface, self.config.home_address, agent, self._care_of_index)
 
     def _try_elsewhere(self, now: float) -> None:
         """Point the next request at the agent's next care-of address, then at another agent (§2.4)."""

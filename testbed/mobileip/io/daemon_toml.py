@@ -42,6 +42,7 @@ care-of = "203.0.113.10"
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
 revocation = false                           # true: home agents with [[security]] are asked, X bit (RFC 3543)
+challenge-window = 0                         # 2 or more: challenges, of which so many are valid (RFC 4721)
 inform-revoked = "home-agent"                # "always" | "never": who decides if mobile nodes are informed
 [advertisement]
 interval = 1.0
@@ -55,6 +56,10 @@ minimal = true                               # the M bit
 pending = 100
 visitors = 1000
 # [[security]] with mobile-node = "…" or home-agent = "…"
+[[aaa]]                                      # what is verified in the place of AAA; also at home agents
+mobile-node = "10.0.1.100"
+spi = 700                                    # for HMAC-MD5; 2 for CHAP
+key = "…"
 
 # mobile node
 home-address = "10.0.1.100"
@@ -76,6 +81,7 @@ key = "…"
 interface = "eth0"
 mode = "discover"                            # or "co-located", with care-of = "…"
 # [[foreign-security]] with foreign-agent = "…"
+# [aaa] with spi and key: by which challenges are answered
 ```
 """
 
@@ -90,10 +96,12 @@ from typing import Generic, TypeVar
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
+    Credential,
     ForeignAgentConfig,
     HomeAgentConfig,
     Inform,
     MobileNodeConfig,
+    Peer,
     ReplayProtection,
     ReverseTunnel,
     SecurityAssociation,
@@ -201,6 +209,16 @@ def _associations(
     return tuple(found[first]), tuple(found[second])
 
 
+def _credential(table: Table, node: Peer) -> Credential:
+    credential = _build(table, lambda: Credential(node, table.integer("spi"), table.hexadecimal("key")))
+    table.finish()
+    return credential
+
+
+def _credentials(table: Table) -> tuple[Credential, ...]:
+    return tuple(_credential(each, each.address("mobile-node")) for each in table.tables("aaa"))
+
+
 def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     """Read a home agent's file; raises ConfigError."""
     table = Table.load(file)
@@ -228,6 +246,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             encapsulations=_encapsulations(table),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
+            aaa=_credentials(table),
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
@@ -260,6 +279,8 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
             home_agents=home_agents,
+            challenge_window=table.integer("challenge-window", 0),
+            aaa=_credentials(table),
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
@@ -273,6 +294,9 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     table = Table.load(file)
     agent = table.address("home-agent")
     security = _association(table.table("security"), agent, registers=True)
+    aaa = None
+    if table.has("aaa"):
+        aaa = _credential(table.table("aaa"), table.address("home-address"))
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
@@ -294,6 +318,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
+            aaa=aaa,
         ),
     )
     preference = table.integer("mip-rule-preference", DEFAULT_PREFERENCE)

@@ -7,7 +7,7 @@ import pytest
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.parameters import Inform, ReverseTunnel, UdpTunnel, UdpTunnelling
+from testbed.mobileip.core.parameters import Credential, Inform, ReverseTunnel, UdpTunnel, UdpTunnelling
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table
@@ -280,3 +280,23 @@ def test_revocation_is_configured(write):
     for wrong, expected in (('inform-revoked = "ask"\n', "home-agent"), (text, "R bit")):
         with pytest.raises(ConfigError, match=expected):
             daemon_toml.foreign_agent(write(wrong + FOREIGN_AGENT))
+
+
+def test_challenges_and_aaa_keys_are_configured(write):
+    """RFC 4721."""
+    key = '\n[[aaa]]\nmobile-node = "10.0.1.100"\nspi = 700\nkey = "0a0b"\n'
+    credential = Credential(IPv4Address("10.0.1.100"), 700, b"\n\x0b")
+    assert daemon_toml.home_agent(write(HOME_AGENT)).core.aaa == ()
+    assert daemon_toml.home_agent(write(HOME_AGENT + key)).core.aaa == (credential,)
+    assert daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core.challenge_window == 0
+    fa = daemon_toml.foreign_agent(write("challenge-window = 3\n" + FOREIGN_AGENT + key)).core
+    assert (fa.challenge_window, fa.aaa) == (3, (credential,))
+    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.aaa is None
+    own = '\n[aaa]\nspi = 700\nkey = "0a0b"\n'
+    assert daemon_toml.mobile_node(write(MOBILE_NODE + own)).core.aaa == credential
+    for wrong, expected in (
+        ("challenge-window = 1\n" + FOREIGN_AGENT, "window of challenges"),
+        (FOREIGN_AGENT + key.replace("700", "3"), "SPI of an AAA key"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            daemon_toml.foreign_agent(write(wrong))

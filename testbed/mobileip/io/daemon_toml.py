@@ -59,7 +59,7 @@ visitors = 1000
 [[aaa]]                                      # what is verified in the place of AAA; also at home agents
 mobile-node = "10.0.1.100"
 spi = 700                                    # for HMAC-MD5; 2 for CHAP
-key = "…"
+key = "00112233445566778899aabbccddeeff"
 
 # mobile node
 home-address = "10.0.1.100"

@@ -13,6 +13,7 @@ from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
+from testbed.mobileip.wire.nai import in_place, nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 _UNSPECIFIED = IPv4Address(0)
@@ -21,11 +22,14 @@ _UNSPECIFIED = IPv4Address(0)
 def check_form(request: RegistrationRequest, own: Collection[IPv4Address]) -> None:
     """Whether the request is one to be relayed at all; `own` are the agent's addresses. Raises Deny."""
     home_address = request.home_address
-    if home_address == _UNSPECIFIED:
+    if home_address == _UNSPECIFIED and nai_of(request.extensions) is None:
         raise Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
+    if not in_place(request.extensions):
+        raise Deny(Code.FA_POORLY_FORMED_REQUEST, "an NAI is repeated or follows an authentication")
     if request.flags & RequestFlag.X:
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "reserved bit set")
-    if not is_unicast(home_address) or home_address == request.home_agent:
+    possible = is_unicast(home_address) or home_address == _UNSPECIFIED
+    if not possible or home_address == request.home_agent:
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
     if not any(extension.type == MOBILE_HOME for extension in request.extensions):
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing proves it to the home agent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.advertiser import is_unicast
@@ -12,9 +13,11 @@ from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.core.visitors import Pending
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.code import Code, describe
+from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
@@ -44,7 +47,8 @@ class Answers:
     ) -> None:
         """§3.7.2.3; once per second and mobile node at most (§3.7.2, RFC 3024 §4.2.1)."""
         self._counters[f"denied-{code}"] += 1
-        if not self._denials.allow(request.home_address, now):
+        nai = nai_of(request.extensions)
+        if not self._denials.allow((request.home_address, nai), now):
             self._counters["denials-withheld"] += 1
             return
         lifetime = request.lifetime
@@ -56,11 +60,22 @@ class Answers:
         self._out.event(
             "denied", home_address=str(request.home_address), code=int(code), reason=why or describe(code)
         )
-        self.send(datagram, request.home_address, reply.encode())
+        self.send(datagram, request.home_address, nai, reply.encode())
 
-    def send(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
+    def recode(self, pending: Pending, reply: RegistrationReply, code: Code) -> None:
+        """Pass a reply on that lacks what it must have, with another code (RFC 2794 §3).
+
+        What proved it to the mobile node does so no more, and is left out.
+        """
+        self._counters[f"denied-{code}"] += 1
+        home_address = str(reply.home_address)
+        self._out.event("denied", home_address=home_address, code=int(code), reason=describe(code))
+        payload = replace(reply, code=code, extensions=()).encode()
+        self.send(pending.datagram, reply.home_address, pending.nai, payload)
+
+    def send(self, datagram: Datagram, home_address: IPv4Address, nai: str | None, payload: bytes) -> None:
         """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
-        association = self._nodes.choose(home_address)
+        association = self._nodes.choose(self._nodes.known_as(home_address, nai))
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
         source = datagram.destination

@@ -11,6 +11,7 @@ from testbed.mobileip.core.parameters import Credential, Peer
 from testbed.mobileip.wire.authentication import CHAP_SPI, MOBILE_AAA, Authentication, long_header, protected
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION, Extension
+from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 NO_CHALLENGE = b"\0"
 """Challenge value 0: of a request that carries none (§3.5)."""
@@ -51,14 +52,14 @@ class Credentials:
             known[credential.spi] = credential
 
     def verify(
-        self, payload: bytes, extensions: Iterable[Extension], node: Peer, challenge: bytes | None
+        self, payload: bytes, request: RegistrationRequest, nai: str | None, challenge: bytes | None
     ) -> None:
-        """Check the Mobile-AAA authentication of a request, if it has one and `node` has a key here.
+        """Check the Mobile-AAA authentication of a request, if it has one and its node has a key here.
 
         Raises AuthenticationError "unknown-spi" or "bad-authenticator".
         """
-        known = self._by_node.get(node)
-        for extension in extensions if known is not None else ():
+        known = self._by_node.get(nai or request.home_address, self._by_node.get(request.home_address))
+        for extension in request.extensions if known is not None else ():
             if not is_mobile_aaa(extension):
                 continue
             try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
 
 from testbed.mobileip.core.parameters import Peer, SecurityAssociation
 from testbed.mobileip.wire.algorithm import AUTHENTICATOR_SIZE
@@ -57,8 +58,16 @@ class Associations:
                 )
             contexts[association.spi] = association
 
-    def __contains__(self, peer: Peer) -> bool:
+    def __contains__(self, peer: object) -> bool:
         return peer in self._by_peer
+
+    def __iter__(self) -> Iterator[Peer]:
+        """The peers, in the order they were listed."""
+        return iter(self._by_peer)
+
+    def known_as(self, home_address: IPv4Address, nai: str | None) -> Peer:
+        """What a mobile node is known by here: its NAI, if it is, else its home address."""
+        return nai if nai is not None and nai in self._by_peer else home_address
 
     def choose(self, peer: Peer, spi: int | None = None) -> SecurityAssociation | None:
         """The context with `spi`, or the first one of `peer` where it has none such; None for a stranger."""

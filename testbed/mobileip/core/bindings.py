@@ -136,7 +136,7 @@ class BindingTable:
         """How many mobile nodes have bindings."""
         return len(self._nodes)
 
-    def __contains__(self, home_address: IPv4Address) -> bool:
+    def __contains__(self, home_address: object) -> bool:
         return home_address in self._nodes
 
     def __iter__(self) -> Iterator[IPv4Address]:

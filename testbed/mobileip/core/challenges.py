@@ -12,8 +12,8 @@ from testbed.mobileip.core.aaa import Credentials, is_mobile_aaa
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.disposition import Deny, Discard
-from testbed.mobileip.core.parameters import ForeignAgentConfig
-from testbed.mobileip.core.visitors import Pending
+from testbed.mobileip.core.parameters import ForeignAgentConfig, Peer
+from testbed.mobileip.core.visitors import UNSPECIFIED, Pending
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import CHALLENGE, challenge
 from testbed.mobileip.wire.code import Code
@@ -48,7 +48,7 @@ class Challenges:
         self._rng = rng
         self._window: deque[bytes] = deque(maxlen=config.challenge_window)
         self._enabled = config.challenge_window > 0
-        self._records: OrderedDict[IPv4Address, _Record] = OrderedDict()
+        self._records: OrderedDict[Peer, _Record] = OrderedDict()
         self._capacity = config.pending + config.visitors
         if self._enabled:
             self._window.append(self._new())  # whoever solicits may be first
@@ -61,21 +61,26 @@ class Challenges:
             self._window.append(self._new())
         return self._window[-1]
 
-    def for_one(self, home_address: IPv4Address, authentic: bool = False) -> bytes | None:
+    def for_one(
+        self, home_address: IPv4Address, nai: str | None = None, authentic: bool = False
+    ) -> bytes | None:
         """One that this mobile node has not used, for a unicast advertisement or a reply (§2.1, §3.3).
 
         Only for an `authentic` one, or one known from its requests, anything is stored (§3.2.1, §12).
         """
         if not self._enabled:
             return None
-        record = self._records.get(home_address)
-        if record is None or (record.given is None and not authentic and self._unused(record)):
+        record = self._records.get(_node(home_address, nai))
+        if not authentic and (record is None or (record.given is None and self._unused(record))):
             return self._window[-1]
+        record = record or self._record(_node(home_address, nai))
         if record.given is None:
             record.given = self._new()
         return record.given
 
-    def check(self, datagram: Datagram, request: RegistrationRequest, pending: Iterable[Pending]) -> None:
+    def check(
+        self, datagram: Datagram, request: RegistrationRequest, nai: str | None, pending: Iterable[Pending]
+    ) -> None:
         """Whether a request answers a challenge, and is proven; `pending` are those relayed and not answered.
 
         Raises Deny and Discard.
@@ -84,18 +89,18 @@ class Challenges:
         if value is not None and not _authenticated(request):
             raise Discard("challenge-without-authentication")
         try:
-            self._credentials.verify(datagram.payload, request.extensions, request.home_address, value)
+            self._credentials.verify(datagram.payload, request, nai, value)
         except AuthenticationError as error:
             raise Deny(Code.FA_BAD_AAA_AUTHENTICATION, error.reason) from error
         if not self._enabled:
             return
         if value is None:
-            if request.home_address not in self._nodes:
+            if self._nodes.known_as(request.home_address, nai) not in self._nodes:
                 raise Deny(Code.FA_MISSING_CHALLENGE)
             return
-        if any(_repeats(request, datagram, each) for each in pending):
+        if any(each.nai == nai and _repeats(request, datagram, each) for each in pending):
             return
-        record = self._records.get(request.home_address) or _Record()
+        record = self._records.get(_node(request.home_address, nai)) or _Record()
         if value in (record.used, record.advertised):
             raise Deny(Code.FA_STALE_CHALLENGE)
         if value == record.given:
@@ -106,26 +111,35 @@ class Challenges:
         if record.advertised in window and window.index(value) < window.index(record.advertised):
             raise Deny(Code.FA_STALE_CHALLENGE, "advertised before the last one used")
 
-    def used(self, request: RegistrationRequest) -> None:
+    def used(self, request: RegistrationRequest, nai: str | None) -> None:
         """A request has passed all checks: its challenge may not be used again (§1.1)."""
         value = challenge(request.extensions)
         if value is None or not self._enabled:
             return
-        record = self._records.pop(request.home_address, None) or _Record()
-        self._records[request.home_address] = record
-        if len(self._records) > self._capacity:
-            self._records.popitem(last=False)
+        record = self._record(_node(request.home_address, nai))
         record.used = value
         if value == record.given:
             record.given = None
         if value in self._window:
             record.advertised = value
 
+    def _record(self, node: Peer) -> _Record:
+        record = self._records.pop(node, None) or _Record()
+        self._records[node] = record
+        if len(self._records) > self._capacity:
+            self._records.popitem(last=False)
+        return record
+
     def _unused(self, record: _Record) -> bool:
         return self._window[-1] not in (record.used, record.advertised)
 
     def _new(self) -> bytes:
         return self._rng.getrandbits(_BITS).to_bytes(_BITS // 8, "big")
+
+
+def _node(home_address: IPv4Address, nai: str | None) -> Peer:
+    """What a mobile node's challenges are kept by: its home address, or its NAI before it has one."""
+    return home_address if nai is None or home_address != UNSPECIFIED else nai
 
 
 def _authenticated(request: RegistrationRequest) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.admission import check_form, check_service
+from testbed.mobileip.core.admission import check_form, check_proof, check_service
 from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
 from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
@@ -17,12 +18,12 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
-    Record,
+    Records,
     Remember,
     SendDatagram,
     SetVisitor,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError
+from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
@@ -31,15 +32,15 @@ from testbed.mobileip.core.foreign_revocation import ForeignRevocation
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
-from testbed.mobileip.core.relaying import authorized_end, check_reply, relayed
+from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, relayed
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.visitors import Pending, Visitor
+from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, revocation, udp_tunnel
-from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
@@ -65,9 +66,9 @@ class ForeignAgent:
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.own_addresses | {config.address, config.care_of}
-        self._pending: dict[tuple[IPv4Address, int], Pending] = {}
+        self._pending: dict[PendingKey, Pending] = {}
         self._visitors: dict[IPv4Address, Visitor] = {}
-        self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
+        self._pending_timers: Timers[PendingKey] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
         self._keepalives = Keepalives(config.keepalive, self.counters)
         rng = rng or SystemRandom()
@@ -139,7 +140,7 @@ class ForeignAgent:
             self._clear_visitor(home_address, "visitor-removed")
         self._revocation.clear()
 
-    def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
+    def restore(self, records: Records, now: float) -> None:
         """Take up the visitors that a predecessor asked to remember; requests that were pending are lost.
 
         Advertisements begin with sequence number 0 all the same (§2.3.2), so that mobile nodes register again
@@ -147,6 +148,8 @@ class ForeignAgent:
         TypeError for records that no foreign agent has made.
         """
         for home_address, record in records.items():
+            if not isinstance(home_address, IPv4Address):
+                raise ValueError(f"{home_address} is no home address")
             visitor = Visitor.from_record(home_address, record, self._clock, now)
             over = visitor.expires is not None and visitor.expires <= now
             if over or not (visitor.co_located or visitor.care_of_address == self.config.care_of):
@@ -215,20 +218,22 @@ class ForeignAgent:
             raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
-        request = RegistrationRequest.decode_fixed(datagram.payload)
+        request, nai = RegistrationRequest.decode_fixed(datagram.payload), None
         try:
             try:
-                request = RegistrationRequest.decode(datagram.payload)
+                decoded = RegistrationRequest.decode(datagram.payload)
+                nai = nai_of(decoded.extensions)
+                request = decoded
             except WireError as error:
                 if error.reason == "unknown-extension":
                     raise
                 raise Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
             check_form(request, self._own)
-            self._authenticate(datagram, request)
+            check_proof(self._nodes, datagram, request, nai, self.counters)
             check_service(self.config, datagram, request)
             self._revocation.check(request)
-            self._challenges.check(datagram, request, self._pending.values())
-            self._check_resources(request)
+            self._challenges.check(datagram, request, nai, self._pending.values())
+            self._check_resources(request, nai)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
             return
@@ -236,34 +241,22 @@ class ForeignAgent:
         if request.lifetime:
             expires = min(expires, now + request.lifetime)
         timestamp = self._revocation.relaying(request, expires, now)
-        pending = Pending(request, datagram, datagram.link_address, expires, timestamp)
+        pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
-        self._challenges.used(request)
+        self._challenges.used(request, nai)
         self.counters["requests-relayed"] += 1
         extension = b"" if timestamp is None else self._revocation.extension(timestamp)
         payload = relayed(self.config, self._home_agents, datagram, request, extension)
         self._out.add(SendDatagram(Datagram(payload, self.config.care_of, PORT, request.home_agent, PORT)))
 
-    def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """§3.7.2.1, where the mobile node and we share an association."""
-        if request.home_address not in self._nodes:
-            return
-        try:
-            self._nodes.authenticate(
-                datagram.payload, request.extensions, MOBILE_FOREIGN, request.home_address
-            )
-        except AuthenticationError as error:
-            self.counters[f"mobile-node-{error.reason}"] += 1
-            raise Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
-
-    def _check_resources(self, request: RegistrationRequest) -> None:
+    def _check_resources(self, request: RegistrationRequest, nai: str | None) -> None:
         home_address = request.home_address
-        if (home_address, request.low_identification) in self._pending:
+        if (home_address, nai, request.low_identification) in self._pending:
             return  # a repetition takes no more room
         if len(self._pending) >= self.config.pending:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
-        if sum(key[0] == home_address for key in self._pending) >= PENDING_PER_NODE:
+        if sum(key[:2] == (home_address, nai) for key in self._pending) >= PENDING_PER_NODE:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
         if request.lifetime and self._busy() and home_address not in self._visitors:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
@@ -272,7 +265,7 @@ class ForeignAgent:
 
     def _receive_reply(self, datagram: Datagram, now: float) -> None:
         reply = RegistrationReply.decode_fixed(datagram.payload)
-        pending = self._pending.get((reply.home_address, reply.low_identification))
+        pending = awaiting(self._pending, reply, nai_in(datagram.payload))
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
@@ -285,10 +278,16 @@ class ForeignAgent:
             self._forget(pending)
             self._answers.deny(pending.datagram, request, denial.code, now)
             raise Discard(denial.why) from denial
+        if (lack := lacking(request, reply)) is not None:
+            self._forget(pending)
+            self._answers.recode(pending, reply, lack)
+            return
+        home = replace(pending, request=replace(request, home_address=reply.home_address))
         wrong = wrong_challenge(request, reply)
         granted = accepted(reply.code) and not wrong
-        terms = self._revocation.accepted(pending, reply, now) if granted else None
+        terms = self._revocation.accepted(home, reply, now) if granted else None
         self._forget(pending)
+        pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
         if granted:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
@@ -296,7 +295,7 @@ class ForeignAgent:
         payload = datagram.payload[: authorized_end(reply)]
         if wrong:  # RFC 4721 §3.3: the home agent's own code stays
             payload += foreign_agent_error(Code.FA_HOME_AGENT_WRONG_CHALLENGE).encode()
-        self._answers.send(pending.datagram, reply.home_address, payload, authentic=granted)
+        self._answers.send(pending.datagram, reply.home_address, pending.nai, payload, authentic=granted)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",
@@ -348,6 +347,7 @@ class ForeignAgent:
             now,
             keepalive,
             terms,
+            pending.nai,
         )
         self._set_visitor(visitor, now)
         self._out.add(Remember(home_address, visitor.record(self._clock)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
+from typing import Any
 
 from testbed.mobileip.core.aaa import Credentials
 from testbed.mobileip.core.advertiser import Advertiser, home_agent_advertisement, is_unicast
@@ -18,22 +19,24 @@ from testbed.mobileip.core.api import (
     Effect,
     GratuitousArp,
     ProxyArp,
-    Record,
+    Records,
     Remember,
     SetBinding,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
+from testbed.mobileip.core.association import Associations, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.broadcasts import Broadcasts
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
+from testbed.mobileip.core.home_addresses import HomeAddresses
 from testbed.mobileip.core.home_admission import check_request, verify_for_aaa
 from testbed.mobileip.core.home_answers import returned_home, to_sender
+from testbed.mobileip.core.home_authentication import HomeAuthentication
 from testbed.mobileip.core.home_revocation import HomeRevocation
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig, SecurityAssociation
+from testbed.mobileip.core.parameters import HomeAgentConfig, Peer, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
@@ -43,6 +46,7 @@ from testbed.mobileip.wire.challenge import CHALLENGE, challenge
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension, encode_extensions
+from testbed.mobileip.wire.nai import TYPE as NAI
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply
@@ -62,7 +66,9 @@ class HomeAgent:
         self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
+        self._authentication = HomeAuthentication(self._nodes, self._agents, self.counters)
         self._bindings = BindingTable()
+        self._homes = HomeAddresses(config, self._nodes, self._bindings)
         rng = rng or SystemRandom()
         self._credentials = Credentials(config.aaa)
         self._replay = ReplayGuard(config.replay_tolerance, rng)
@@ -70,7 +76,7 @@ class HomeAgent:
         self._arps = GratuitousArps(self._out)
         peers = self._nodes, self._agents
         self._revocation = HomeRevocation(
-            config, clock, self._bindings, peers, self._out, self.counters, self._moved
+            config, clock, self._bindings, peers, self._homes.owner, self._out, self.counters, self._moved
         )
         self.revoke = self._revocation.revoke
         self._advertiser: Advertiser | None = None
@@ -146,23 +152,28 @@ class HomeAgent:
             "address": str(self.config.address),
             "home_prefix": str(self.config.home_prefix),
             "home_interface": self.config.home_interface,
-            "bindings": [self._bindings.picture(home_address, now) for home_address in self._bindings],
+            "bindings": [
+                {**self._bindings.picture(home_address, now), "nai": self._homes.nai(home_address)}
+                for home_address in self._bindings
+            ],
             "counters": dict(sorted(self.counters.items())),
         }
 
     # What outlives this process.
 
-    def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
+    def restore(self, records: Records, now: float) -> None:
         """Take up what a predecessor asked to remember: what it accepted last, and the bindings that hold.
 
         Raises ValueError, KeyError or TypeError for records that no home agent has made.
         """
-        for home_address, record in records.items():
-            if home_address not in self._nodes:  # the configuration has changed
-                self._out.add(Remember(home_address, None))
+        for node, record in records.items():
+            if node not in self._nodes:  # the configuration has changed
+                self._out.add(Remember(node, None))
                 continue
             bindings = [Binding.from_record(each, self._clock, now) for each in record["bindings"]]
-            self._replay.restore(home_address, record)
+            self._replay.restore(node, record)
+            if (home_address := self._homes.restore(node, record.get("home_address"))) is None:
+                continue
             for binding in bindings:
                 if binding.expires is None or binding.expires > now:
                     self._bindings.add(home_address, binding, retain=True)
@@ -172,9 +183,16 @@ class HomeAgent:
                 care_of = ", ".join(map(str, self._bindings.care_of_addresses(home_address)))
                 self._out.event("binding-restored", home_address=str(home_address), care_of=care_of)
 
-    def _remember(self, home_address: IPv4Address) -> None:
-        bindings = [binding.record(self._clock) for binding in self._bindings.of(home_address)]
-        self._out.add(Remember(home_address, {**self._replay.record(home_address), "bindings": bindings}))
+    def _remember(self, node: Peer) -> None:
+        home_address = self._homes.of(node)
+        bindings = self._bindings.of(home_address) if home_address is not None else ()
+        record: dict[str, Any] = {
+            **self._replay.record(node),
+            "bindings": [each.record(self._clock) for each in bindings],
+        }
+        if isinstance(node, str):
+            record["home_address"] = None if home_address is None else str(home_address)
+        self._out.add(Remember(node, record))
 
     def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
         """What to do instead of `effects`, just fetched, where what they ask to remember cannot be kept."""
@@ -185,11 +203,12 @@ class HomeAgent:
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.payload[:1] != bytes((registration_request.TYPE,)):
             raise Discard("type")
+        request = RegistrationRequest.decode(datagram.payload)
+        node, datagram, request = self._homes.resolve(datagram, request)
         if not is_unicast(datagram.source) or datagram.source_port == 0:
             raise Discard("unanswerable")
-        request = RegistrationRequest.decode(datagram.payload)
         unix_time = self._clock(now)
-        association = self._nodes.choose(request.home_address, spi_of(request.extensions, MOBILE_HOME))
+        association = self._nodes.choose(node, spi_of(request.extensions, MOBILE_HOME))
         if association is None:
             raise Discard("no-security-association")
         guard = self._replay.by(association.replay)
@@ -197,16 +216,17 @@ class HomeAgent:
         answer: UdpTunnelReply | None = None
         terms: Terms | None = None
         try:
-            self._authenticate(datagram, request)
-            if not guard.fresh(request.home_address, request.identification, unix_time):
+            self._authentication.mobile_node(datagram, request, node)
+            if not guard.fresh(node, request.identification, unix_time):
                 raise Deny(Code.HA_IDENTIFICATION_MISMATCH)
-            self._authenticate_foreign_agent(datagram, request)
+            self._authentication.foreign_agent(datagram, request)
             verify_for_aaa(self._credentials, datagram, request)
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
-            guard.accept(request.home_address, request.identification, unix_time)
+            guard.accept(node, request.identification, unix_time)
             fresh = True
-            check_request(self.config, datagram, request, self._nodes)
-            answer = decide(self.config, datagram, request, self._nodes)
+            self._homes.check(node, request.home_address)
+            check_request(self.config, datagram, request, self._homes)
+            answer = decide(self.config, datagram, request, self._homes)
             terms = self._revocation.terms(datagram, request, answer, now)
             code, lifetime = self._accept(datagram, request, answer, terms, now)
         except Deny as denial:
@@ -215,10 +235,12 @@ class HomeAgent:
             self._tell_denial(request, code, denial.why)
         else:
             self.counters["requests-accepted"] += 1
+            if (before_it := self._homes.assign(node, request.home_address)) is not None:
+                self._remember(before_it)
         mismatch = code == Code.HA_IDENTIFICATION_MISMATCH
-        identification = guard.reply(request.home_address, request.identification, unix_time, mismatch)
+        identification = guard.reply(node, request.identification, unix_time, mismatch)
         if fresh:
-            self._remember(request.home_address)
+            self._remember(node)
         self._reply(datagram, request, association, code, lifetime, identification, answer, terms)
         self._revocation.replied(request, now)
         if accepted(code):
@@ -245,8 +267,9 @@ class HomeAgent:
         self._tell_denial(request, code, why)
         lifetime = min(request.lifetime, self.config.lifetime)
         guard = self._replay.by(association.replay)
-        identification = guard.reply(home_address, request.identification, 0.0, mismatch=False)
-        self._remember(home_address)
+        node = self._homes.owner(home_address)
+        identification = guard.reply(node, request.identification, 0.0, mismatch=False)
+        self._remember(node)
         self._reply(datagram, request, association, code, lifetime, identification)
 
     def _tell_denial(self, request: RegistrationRequest, code: Code, why: str) -> None:
@@ -258,37 +281,6 @@ class HomeAgent:
             code=int(code),
             reason=why or describe(code),
         )
-
-    def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """§3.8.2.1 a and d."""
-        agent_known = datagram.source in self._agents
-        if not agent_known and any(extension.type == FOREIGN_HOME for extension in request.extensions):
-            raise Discard("foreign-home-without-association")
-        try:
-            self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_HOME, request.home_address)
-        except AuthenticationError as error:
-            if error.reason == "missing-authentication":
-                raise Discard("missing-authentication") from error
-            self.counters[f"mobile-node-{error.reason}"] += 1
-            if agent_known:
-                # An agent that shares an association must authenticate to get a denial; others always get it.
-                try:
-                    self._agents.authenticate(
-                        datagram.payload, request.extensions, FOREIGN_HOME, datagram.source
-                    )
-                except AuthenticationError:
-                    raise Discard("failed-authentication") from error
-            raise Deny(Code.HA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
-
-    def _authenticate_foreign_agent(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """§3.8.2.1 c; a deregistration carries no such extension."""
-        if datagram.source not in self._agents or request.lifetime == 0:
-            return
-        try:
-            self._agents.authenticate(datagram.payload, request.extensions, FOREIGN_HOME, datagram.source)
-        except AuthenticationError as error:
-            self.counters[f"foreign-agent-{error.reason}"] += 1
-            raise Deny(Code.HA_FOREIGN_AGENT_FAILED_AUTHENTICATION, error.reason) from error
 
     def _accept(
         self,
@@ -352,7 +344,10 @@ class HomeAgent:
         terms: Terms | None = None,
     ) -> None:
         """§3.8.3; what is for the other end of the tunnel is in what proves the reply to that."""
-        reply = RegistrationReply(code, lifetime, request.home_address, self.config.address, identification)
+        # RFC 2794 §3: whoever gives an NAI finds it in the reply.
+        nai = tuple(each for each in request.extensions if each.type == NAI)[:1]
+        fixed = (code, lifetime, request.home_address, self.config.address, identification)
+        reply = RegistrationReply(*fixed, nai)
         extension = encode_extensions(each.encode() for each in (answer, terms) if each is not None)
         if request.flags & RequestFlag.DECAPSULATION:
             payload = sign(reply.encode() + extension, MOBILE_HOME, association)
@@ -379,7 +374,7 @@ class HomeAgent:
 
     def _moved(self, home_address: IPv4Address) -> None:
         self._bindings_changed(home_address)
-        self._remember(home_address)
+        self._remember(self._homes.owner(home_address))
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
         if home_address in self._bindings:

@@ -11,7 +11,7 @@ from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.disposition import Discard
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig
+from testbed.mobileip.core.parameters import HomeAgentConfig, Peer
 from testbed.mobileip.core.revocation import (
     BindingId,
     Ended,
@@ -39,17 +39,21 @@ class HomeRevocation:
         clock: Clock,
         bindings: BindingTable,
         associations: tuple[Associations, Associations],
+        owner: Callable[[IPv4Address], Peer],
         out: Outbox,
         counters: Counter[str],
         changed: Callable[[IPv4Address], None],
     ) -> None:
         """`associations` are those with mobile nodes and those with foreign agents.
 
+        `owner` gives what the mobile node with a home address is known by there.
+
         `changed` is called with a home address whose bindings have changed.
         """
         self._config = config
         self._bindings = bindings
         self._nodes, self._agents = associations
+        self._owner = owner
         self._out = out
         self._counters = counters
         self._changed = changed
@@ -174,9 +178,10 @@ class HomeRevocation:
         self._ended.note(one, terms.theirs)  # the other end may revoke at the same time
         inform = inform and (terms.inform or binding.co_located)  # §3.3: irrelevant there, but SHOULD be set
         message = Revocation(True, inform, home_address, self._config.address, one.care_of, terms.ours)
-        associations, proof = self._agents, (FOREIGN_HOME, terms.peer)
+        proof: tuple[int, Peer] = (FOREIGN_HOME, terms.peer)
+        associations = self._agents
         if binding.co_located:
-            associations, proof = self._nodes, (MOBILE_HOME, home_address)
+            associations, proof = self._nodes, (MOBILE_HOME, self._owner(home_address))
         port = (binding.udp and binding.udp.port) or PORT  # through a NAT there is no other way
         ends = (self._config.address, terms.peer, port)
         self._revoker.begin(message, ends, associations, proof, binding.expires, now)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import CHAP_SPI
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.nai import check as check_nai
 
 INFINITE_LIFETIME = 0xFFFF
 ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
@@ -84,6 +85,8 @@ class SecurityAssociation:
 
     def __post_init__(self) -> None:
         _require(256 <= self.spi <= 0xFFFFFFFF, f"SPI must be 256 to 4294967295, not {self.spi}")
+        if isinstance(self.peer, str):
+            check_nai(self.peer, realm=True)
         _require(len(self.key) > 0, "the key of a security association must not be empty")
         size = self.algorithm.key_size
         _require(
@@ -182,8 +185,10 @@ class HomeAgentConfig:
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
     inform_revoked: bool = True
     """Whether mobile nodes are to be informed of revocations, where that is left to it (RFC 3543 §3.2)."""
+    pool: IPv4Network | None = None
+    """What home addresses are assigned from to those known by their NAI (RFC 2794), within `home_prefix`."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
-    """`peer` is the home address."""
+    """`peer` is the home address, or the NAI."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the source address of the requests a foreign agent relays: its care-of address."""
     aaa: tuple[Credential, ...] = ()
@@ -200,6 +205,12 @@ class HomeAgentConfig:
             self.advertising is None or self.home_interface is not None,
             "a virtual home network has no link to advertise on",
         )
+        _require(
+            self.pool is None or self.pool.subnet_of(self.home_prefix),
+            f"the pool {self.pool} is not within the home prefix {self.home_prefix}",
+        )
+        named = any(isinstance(each.peer, str) for each in self.mobile_nodes)
+        _require(self.pool is not None or not named, "mobile nodes known by their NAI need a pool")
 
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""
@@ -258,7 +269,7 @@ class ForeignAgentConfig:
     visitors: int = 1000
     """Registered mobile nodes at once; beyond: code 66, and the B bit is advertised."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
-    """`peer` is the home address."""
+    """`peer` is the home address, or the NAI."""
     home_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home agent's address."""
 
@@ -301,12 +312,15 @@ class ForeignAgentConfig:
 class MobileNodeConfig:
     """A mobile node (RFC 5944 §3.6)."""
 
-    home_address: IPv4Address
+    home_address: IPv4Address | None
+    """None: the home agent assigns it (RFC 2794)."""
     home_prefix: IPv4Network
     home_agent: IPv4Address
     """The broadcast address of `home_prefix` asks for dynamic home agent address resolution (§3.6.1.2)."""
     security: SecurityAssociation
     """Shared with the home agent; `peer` is not looked at."""
+    nai: str | None = None
+    """What it is known by to the home agent, if not by its home address alone."""
     home_router: IPv4Address | None = None
     """Default router at home; None takes what the advertisement says."""
     lifetime: int = 600
@@ -330,7 +344,13 @@ class MobileNodeConfig:
     def __post_init__(self) -> None:
         _require_lifetime("the mobile node's lifetime", self.lifetime)
         _require(
-            self.home_address in self.home_prefix,
+            self.home_address is not None or self.nai is not None,
+            "a mobile node needs a home address, or an NAI to be assigned one",
+        )
+        if self.nai is not None:
+            check_nai(self.nai, realm=True)
+        _require(
+            self.home_address is None or self.home_address in self.home_prefix,
             f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
         )
         _require_keepalive(self.keepalive)

@@ -12,6 +12,7 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
+    UseHomeAddress,
     UseNothing,
 )
 from testbed.mobileip.core.encapsulations import agreed
@@ -145,6 +146,9 @@ class Registrar:
         sent, reply = matched
         self._timers.cancel("request")
         self._out.event("reply", code=reply.code, reason=describe(reply.code), lifetime=reply.lifetime)
+        if self._requester.home.take(reply):
+            self._out.add(UseHomeAddress(reply.home_address))
+            self._out.event("home-address", home_address=str(reply.home_address))
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
             self._refused(sent, reply, now)
         elif sent.lifetime == 0:

@@ -13,6 +13,7 @@ from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import identifier
@@ -54,7 +55,8 @@ class Path:
     mode: str
     """co-located, foreign-agent or home."""
     interface: str
-    source: IPv4Address
+    source: IPv4Address = field(compare=False)
+    """Of requests with a co-located care-of address; of all others the home address, once it is known."""
     care_of_address: IPv4Address
     agent: IPv4Address | None = None
     """The foreign agent that relays; None: directly to the home agent."""
@@ -94,6 +96,8 @@ class Sent:
     flags: int
     udp_tunnel: bool
     """Whether a tunnel in UDP is asked for."""
+    home_address: IPv4Address
+    """As the request had it: zero, if it was not known (RFC 2794)."""
 
     @property
     def alternative(self) -> bool:
@@ -111,6 +115,7 @@ class Requester:
     def __init__(
         self,
         config: MobileNodeConfig,
+        home: HomeAddress,
         clock: Clock,
         counters: Counter[str],
         discards: Discards,
@@ -118,6 +123,7 @@ class Requester:
         revocation: NodeRevocation,
     ) -> None:
         self.revocation = revocation
+        self.home = home
         self.home_agent = config.home_agent
         """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
         self.sent: Sent | None = None
@@ -200,16 +206,18 @@ class Requester:
         request = RegistrationRequest(
             int(flags),
             lifetime,
-            config.home_address,
+            self.home.address,
             self.home_agent,
-            config.home_address if deregister else path.care_of_address,
+            self.home.address if deregister else path.care_of_address,
             0,
-            (*((tunnel.encode(),) if udp_tunnel else ()), *revocation),
+            (*self.home.extensions, *((tunnel.encode(),) if udp_tunnel else ()), *revocation),
         )
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         payload = self.responses.sign(payload, path.agent)
-        self.sent = Sent(path, request.low_identification, lifetime, at, int(flags), udp_tunnel)
+        self.sent = Sent(
+            path, request.low_identification, lifetime, at, int(flags), udp_tunnel, self.home.address
+        )
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -219,7 +227,7 @@ class Requester:
         self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
             payload,
-            path.source,
+            path.source if path.mode == "co-located" else self.home.address,
             PORT,
             path.agent or self.home_agent,
             PORT,
@@ -231,11 +239,10 @@ class Requester:
 
     def _identified(self, request: RegistrationRequest, now: float) -> tuple[RegistrationRequest, float]:
         """`request` with its identification, and when it was first sent, from when its lifetime counts."""
-        before = self._unanswered
-        if self._identifier.repeats and self.sent is not None and before is not None:
-            again = replace(request, identification=before.identification)
-            if again == before:
-                return before, self.sent.at
+        sent, before = self.sent, self._unanswered
+        unanswered = self._identifier.repeats and sent is not None and before is not None
+        if sent and before and unanswered and _content(request) == _content(before):
+            return before, sent.at
         request = replace(request, identification=self._identifier.next(self._clock(now)))
         self._unanswered = request
         return request, now
@@ -275,8 +282,8 @@ class Requester:
         sent = self.sent
         if sent is None or reply.low_identification != sent.low_identification:
             raise _NoMatch("identification")
-        if reply.home_address != self._config.home_address:
-            raise _NoMatch("home-address")
+        if (why := self.home.mismatch(sent.home_address, reply)) is not None:
+            raise _NoMatch(why)
         if not in_order(reply.extensions):
             raise _NoMatch("authentication-order")
         agent = sent.path.agent
@@ -303,12 +310,18 @@ class Requester:
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
         wait, ever longer.
         """
+        self.home.refused(reply.code)
         if reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
+
+
+def _content(request: RegistrationRequest) -> tuple[RegistrationRequest, list[int]]:
+    """What is asked for; the timestamp of an extension does not matter."""
+    return replace(request, identification=0, extensions=()), [each.type for each in request.extensions]
 
 
 def refuses_encapsulation(sent: Sent, reply: RegistrationReply) -> bool:

@@ -9,11 +9,13 @@ from testbed.mobileip.core.association import Associations, AuthenticationError,
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.udp_tunnel import answered
+from testbed.mobileip.core.visitors import UNSPECIFIED
 from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION
+from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply, UdpTunnelRequest
@@ -72,6 +74,25 @@ def check_reply(
             counters[f"home-agent-{error.reason}"] += 1
             raise Deny(Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, "failed-authentication") from error
     return reply, answer
+
+
+def lacking(request: RegistrationRequest, reply: RegistrationReply) -> Code | None:
+    """What the mobile node is to be informed of that a reply lacks (RFC 2794 §3)."""
+    if nai_of(request.extensions) is not None and nai_of(reply.extensions) is None:
+        return Code.FA_MISSING_NAI
+    if reply.home_agent == UNSPECIFIED:
+        return Code.FA_MISSING_HOME_AGENT
+    if reply.home_address == UNSPECIFIED:
+        return Code.FA_MISSING_HOME_ADDRESS
+    return None
+
+
+def nai_in(payload: bytes) -> str | None:
+    """The NAI in a reply that may be anything."""
+    try:
+        return nai_of(RegistrationReply.decode(payload).extensions)
+    except WireError:
+        return None
 
 
 def authorized_end(message: RegistrationRequest | RegistrationReply) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
-from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.outbox import Outbox
@@ -54,12 +54,12 @@ def decide(
     config: HomeAgentConfig,
     datagram: Datagram,
     request: RegistrationRequest,
-    nodes: Associations,
+    homes: Container[IPv4Address],
 ) -> UdpTunnelReply | None:
     """The answer to what is asked for; None where none is due. Raises Deny.
 
     Whoever is answered by an assenting reply has a tunnel in UDP, and no other; it ends at the source of the
-    request, which so has to be a possible care-of address. `nodes` are the mobile nodes.
+    request, which so has to be a possible care-of address. `homes` are the home addresses.
     """
     found = asked(request)
     if found is None or request.lifetime == 0:
@@ -77,7 +77,7 @@ def decide(
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted")
     if not behind_nat and not offer.forced:
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted without a NAT")
-    if datagram.source in nodes or datagram.source == config.address:
+    if datagram.source in homes or datagram.source == config.address:
         raise Deny(Code.HA_PROHIBITED, "the source address cannot be a care-of address")
     if (tunnel.encapsulation or _by_flags(request.flags)) != IP_IN_IP:  # §3.1.4, §4.1
         raise Deny(Code.HA_UDP_ENCAPSULATION_UNAVAILABLE)

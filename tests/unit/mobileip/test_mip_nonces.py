@@ -178,7 +178,7 @@ def test_over_a_bad_network_with_restarts_of_both_nothing_is_accepted_twice(seed
         here.run(10.0)
         for _, core, effect in here.log:
             if core is here.ha and isinstance(effect, Remember):
-                records[effect.home_address] = json.loads(json.dumps(effect.record))
+                records[effect.node] = json.loads(json.dumps(effect.record))
         if restart:
             here.bindings.clear()
             here.proxied.clear()

@@ -31,7 +31,7 @@ from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
-from testbed.mobileip.core.visitors import Pending, Visitor
+from testbed.mobileip.core.visitors import Pending, Visitor, overtake
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
@@ -155,13 +155,8 @@ class ForeignAgent:
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (
-            self._pending_timers.next(),
-            self._visitor_timers.next(),
-            self._keepalives.deadline(),
-            self._advertiser.due,
-        )
-        return min(when for when in due if when is not None)
+        due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
+        return min(when for when in (*due, self._advertiser.due) if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -294,9 +289,11 @@ class ForeignAgent:
                 self.counters[f"home-agent-{error.reason}"] += 1
                 self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
                 raise Discard("failed-authentication") from error
+        if accepted(reply.code):
+            overtake(self._pending, pending)
         self._forget(pending)
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if accepted(reply.code):
+        if accepted(reply.code) and not pending.overtaken:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
             self._update_visitor(pending, reply, keepalive, now)
         payload = datagram.payload[: _authorized_end(reply)]

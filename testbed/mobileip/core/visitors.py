@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
@@ -21,6 +21,8 @@ class Pending:
     datagram: Datagram
     link_address: bytes
     expires: float
+    overtaken: bool = False
+    """Whether a later request of the mobile node was granted meanwhile: what this one asked for is over."""
 
     @property
     def key(self) -> tuple[IPv4Address, int]:
@@ -35,6 +37,19 @@ class Pending:
             "lifetime": self.request.lifetime,
             "time_left": lifetime_left(self.expires, now),
         }
+
+
+def overtake(requests: dict[tuple[IPv4Address, int], Pending], granted: Pending) -> None:
+    """Note, among `requests` in the order they came, those of its mobile node that `granted` has overtaken.
+
+    The network may reorder replies: when the reply to a registration comes after the reply to the
+    deregistration that followed it, the mobile node is no visitor any more.
+    """
+    for key, each in tuple(requests.items()):
+        if each is granted:
+            return
+        if each.request.home_address == granted.request.home_address:
+            requests[key] = replace(each, overtaken=True)
 
 
 @dataclass(frozen=True, slots=True)

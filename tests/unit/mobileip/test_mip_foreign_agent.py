@@ -390,6 +390,36 @@ def test_a_visitor_expires_without_a_word():
     assert bench.visitors == []
 
 
+def test_a_reply_that_was_overtaken_makes_nobody_a_visitor():
+    """Nor does it bring back what the later request has replaced."""
+    bench = Bench()  # requests are matched by the fraction of a second in their timestamps
+    bench.ask(at=1.125)
+    registration = bench.request
+    bench.ask(at=2.25, lifetime=0, care_of_address=HOME_ADDRESS)
+    assert bench.answer().code == 0
+    bench.request = registration
+    assert bench.answer().code == 0  # the mobile node gets it, and knows that it answers nothing it waits for
+    assert bench.visitors == [] and not bench.of(SetVisitor)
+    bench.ask(at=3.375)
+    assert bench.answer().code == 0 and bench.visitors == [str(HOME_ADDRESS)]
+    bench.ask(at=4.5, lifetime=100)
+    earlier = bench.request
+    bench.ask(at=5.625, lifetime=200)
+    bench.answer()
+    bench.request = earlier
+    bench.answer()
+    (visitor,) = bench.fa.state(bench.now)["visitors"]
+    assert visitor["lifetime"] == 200
+    bench.ask(at=6.75, lifetime=50)
+    refused = bench.request
+    bench.ask(at=7.875, lifetime=60)
+    assert bench.answer(code=133).code == 133  # a denial overtakes nothing
+    bench.request = refused
+    bench.answer()
+    (visitor,) = bench.fa.state(bench.now)["visitors"]
+    assert visitor["lifetime"] == 50
+
+
 def test_a_visitor_for_ever_needs_everybodys_consent():
     bench = Bench(registration_lifetime=0xFFFF)
     bench.ask(lifetime=0xFFFF)

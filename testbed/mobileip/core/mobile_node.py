@@ -277,9 +277,15 @@ class MobileNode:
         if self._discovery.is_home(agent):
             self._discovering = True
             self._use_agent(agent, now)
+        elif (before := self._refresh(agent)) is not None:
+            if agent.rebooted_since(before):
+                self._out.event("agent-rebooted", agent=str(agent.address))
+                self._registrar.start(now)
         elif (
             path.agent is None and agent.has(AgentFlag.REGISTRATION_REQUIRED) and self._discovery.suits(agent)
         ):
+            self._discovery.current = agent
+            self._timers.set("agent", agent.expires)
             self._registrar.path = replace(
                 path,
                 agent=agent.address,
@@ -354,6 +360,11 @@ class MobileNode:
         path = self._registrar.path
         if path is not None and path.mode == "foreign-agent":
             self._registrar.suspend()
+        elif path is not None and path.mode == "co-located":  # §2.4.1: now nobody requires an agent
+            self._registrar.path = Path("co-located", path.interface, path.source, path.source)
+            if self._registrar.asking or not self._registrar.deregistering:
+                self._registrar.start(now)
+            return
         if self._registrar.deregistering:
             return
         other = self._discovery.best(now)
@@ -385,7 +396,5 @@ class MobileNode:
         self._timers.clear()
         self._arps.cancel(self.config.home_address)
         self._discovery.clear()
-        self._interface = None
-        self._discovering = False
-        self._register = True
+        self._interface, self._discovering, self._register = None, False, True
         self._care_of_index = 0

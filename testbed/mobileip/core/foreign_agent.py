@@ -41,6 +41,7 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
 
 _UNSPECIFIED = IPv4Address(0)
+_BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
@@ -265,8 +266,9 @@ class ForeignAgent:
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
-        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1).
-        if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
+        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
+        # clock, which is looked at first, or of the broadcast.
+        if datagram.source != request.home_agent and reply.code not in _BY_ANY_HOME_AGENT:
             raise Discard("not-from-home-agent")
         try:
             reply = RegistrationReply.decode(datagram.payload)

@@ -353,10 +353,12 @@ def test_a_reply_counts_once():
     assert bench.answer() is None
 
 
-def test_136_may_come_from_another_address():
+@pytest.mark.parametrize("code", [136, 133])
+def test_what_dynamic_resolution_finds_answers_from_another_address(code):
+    """A home agent asked by broadcast looks at the identification first (§3.8.2.1 b): 133, too."""
     bench = Bench()
     bench.ask(home_agent=A("10.0.1.255"))
-    assert bench.answer(code=136, source=HOME_AGENT, home_agent=HOME_AGENT).code == 136
+    assert bench.answer(code=code, source=HOME_AGENT, home_agent=HOME_AGENT).code == code
 
 
 def test_a_denial_leaves_the_visitor_as_it_was():

@@ -148,11 +148,11 @@ class Watch:
         self.latest: dict[tuple[Daemon, IPv4Address], int] = {}  # what a home agent accepted last
         self.bound: dict[tuple[Daemon, IPv4Address], tuple[IPv4Address, float]] = {}  # until when it granted
         self.granted: dict[tuple[IPv4Address, IPv4Address], float] = {}  # the same, by whichever home agent
-        self.asked: dict[
-            tuple[Daemon, IPv4Address, int], int
-        ] = {}  # the order in which an agent got requests
         self.order = count()
-        self.relayed: dict[tuple[Daemon, IPv4Address], int] = {}  # the latest of them whose grant it relayed
+        self.asked: dict[tuple[Daemon, IPv4Address, int], int] = {}  # in which order an agent got requests
+        self.relayed: dict[
+            tuple[Daemon, IPv4Address], tuple[int, int]
+        ] = {}  # the latest it relayed a grant of
         self.visits: dict[tuple[Daemon, IPv4Address], float] = {}  # until when it may forward
         self.codes: Counter[int] = Counter()
         self.network.observers.append(self.observe)
@@ -199,8 +199,9 @@ class Watch:
 
     def _relayed(self, agent: Daemon, reply: RegistrationReply, effects: list[Effect]) -> None:
         key = agent, reply.home_address
-        asked = self.asked.get((*key, reply.identification), -1)
-        overtaken = asked < self.relayed.get(key, -1)
+        number, stamp = self.asked.get((*key, reply.identification), -1), reply.identification
+        latest = self.relayed.get(key, (-1, -1))
+        overtaken = number < latest[0] and stamp < latest[1]  # where requests, too, came in another order
         for effect in effects:
             if isinstance(effect, SetVisitor):
                 assert accepted(reply.code) and reply.lifetime, f"{agent.name} forwards although {reply.code}"
@@ -208,7 +209,7 @@ class Watch:
                 assert not overtaken, f"{agent.name} forwards by a reply that a later one has overtaken"
                 self.visits[key] = self.network.now + reply.lifetime
             elif isinstance(effect, SendDatagram) and accepted(reply.code) and not overtaken:
-                self.relayed[key] = asked
+                self.relayed[key] = number, stamp
 
     def check(self) -> None:
         """What holds at any time."""

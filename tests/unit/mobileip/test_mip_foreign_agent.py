@@ -273,7 +273,8 @@ def test_66_and_the_busy_bit_when_the_visitor_list_is_full():
     assert bench.ask()[0] == "relay"  # who is there may renew
     bench.fa.tick(bench.now + 1)
     message = next(effect for effect in bench.fa.effects() if isinstance(effect, SendAgentMessage)).message
-    assert AgentAdvertisement.decode(message.payload).mobility.flags & AgentFlag.BUSY
+    flags = AgentAdvertisement.decode(message.payload).mobility.flags
+    assert flags & AgentFlag.BUSY and flags & AgentFlag.FOREIGN_AGENT
 
 
 def test_78_after_seven_seconds_without_a_reply():
@@ -367,6 +368,7 @@ def test_a_denial_leaves_the_visitor_as_it_was():
     bench.answer()
     bench.ask(at=100.0, link_address=b"\x02evil!")
     assert bench.answer(code=131).code == 131
+    assert bench.fa.state(100.0)["pending"] == []
     (visitor,) = bench.fa.state(100.0)["visitors"]
     assert visitor["lifetime_left"] == 201.0 and visitor["link_address"] == MN_MAC.hex(":")
 

@@ -34,7 +34,7 @@ ESP_USERSPACE: Final = "userspace"
 ESP_MARK: Final = 0x42
 """What ties the kernel's IPsec to its interface, and the mark of what goes past table 220: ESP and IKE."""
 INSIDE_PRIORITY: Final = 900_000
-"""Of the kernel's IPsec policies by which packets of a mobile node inside pass in clear; charon's come first."""
+"""Of the kernel's IPsec policies by which packets inside pass in clear; charon's have precedence."""
 _BETWEEN: Final = "src 192.0.2.1 dst 192.0.2.2"
 _SA: Final = f"{_BETWEEN} proto esp spi 0x101"
 ESP_TRIAL: Final = "; ".join(
@@ -47,7 +47,7 @@ ESP_TRIAL: Final = "; ".join(
         f"ip link delete {IPSEC_DEVICE}",
     )
 )
-"""Commands of a shell that succeed where the kernel has all that ESP takes here; they leave nothing behind."""
+"""Commands of a shell that succeed where the kernel has all that ESP takes; they leave nothing behind."""
 ESP_REMEDY: Final = "load the modules esp4, xfrm_user and ip_vti on the engine's host"
 HUB_TABLE: Final = 436
 HUB_PREFERENCE: Final = 430

@@ -2,8 +2,8 @@
 
 Its rules drop what IPsec protects wherever it would leave, or has come in, unprotected, except from and to
 the addresses inside.  An address is let in with the time for which it may stay; the kernel ends that even if
-nobody here is alive any more.  With ESP in the kernel the rules are its own, from
-`/etc/testbed/esp/kernel.policies`; with ESP in userspace nftables emulates them, `/etc/testbed/esp/userspace.nft`.
+nobody here is alive any more.  In `/etc/testbed/esp`, `kernel.policies` has the rules for ESP in the kernel,
+whose own they are, and `userspace.nft` those for ESP in userspace, which nftables emulates.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class KernelPolicy:
     def close(self) -> None:
         """Let nothing pass unprotected."""
         self._admitted = ()
-        # Sockets keep the way that they found when a policy goes, and look for it anew when one comes: this one
-        # is of no use otherwise, as nothing is judged on `lo`.
+        # Sockets keep the way that they found when a policy goes, and look for it anew when one comes: this
+        # one is of no other use, as nothing is judged on `lo`.
         anew = f"update dir out dev lo priority {INSIDE_PRIORITY - 1} action allow"
         self._run(f"deleteall priority {INSIDE_PRIORITY}", anew)
 

@@ -150,7 +150,7 @@ class Vpn:
             "esp_proposals": ESP_PROPOSALS,
         }
         if self.in_kernel:
-            child |= {"mark_in": str(ESP_MARK), "mark_out": str(ESP_MARK)}
+            child |= dict.fromkeys(("mark_in", "mark_out", "set_mark_out"), str(ESP_MARK))
         connection: dict[str, Any] = {
             "version": "2",
             "local_addrs": [str(local)],

@@ -62,8 +62,8 @@ def matched(captures, tap, expression):
     return found
 
 
-# By what carries ESP: how many packets the policy has kept from leaving, and that at least, as ping gives up where it
-# cannot connect; how to take the policy away, and to put it back.
+# By what carries ESP: what counts packets that the policy keeps from leaving, how many at least (ping ends
+# where it cannot connect), how to take the policy away, and to put it back.
 POLICY = {
     "userspace": (
         "nft list chain inet vpn-client output",

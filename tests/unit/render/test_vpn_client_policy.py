@@ -60,7 +60,7 @@ def test_the_rules_are_there_before_any_link():
     names, policies, links = (
         "set dev renamed",
         '$(cat "/etc/testbed/esp/$esp.policies")',
-        "link set $network up",
+        "link set dev $network up",
     )
     assert init.index(names) < init.index(policies) < init.index(links)
 

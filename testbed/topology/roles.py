@@ -228,11 +228,6 @@ class Backend(Part):
     )
 
 
-def _backends(value: Any) -> Any:
-    """One that nothing else can take the place of needs no list."""
-    return [value] if isinstance(value, dict) else value
-
-
 class Drawn(Part):
     """How a role is named in drawings, among the other roles of its node."""
 
@@ -276,7 +271,7 @@ class Role(Part):
         description="Whether what the outside sends to the Intranet arrives at its link that means `outside`",
     )
     drawing: Drawn = Field(default_factory=Drawn, description="How drawings name it")
-    backends: dict[str, Annotated[list[Backend], BeforeValidator(_backends)]] = Field(
+    backends: dict[str, Backend | list[Backend]] = Field(
         default_factory=dict,
         description="What carries packets, for reports: of several the first whose `when` holds",
     )
@@ -293,6 +288,11 @@ class Role(Part):
         description="Linux capabilities that its programs need beyond those that every node has",
     )
     image: str | None = Field(default=None, description="A container image of the role's own")
+
+    @property
+    def carriers(self) -> dict[str, list[Backend]]:
+        """What may carry packets, by what it does, in the order in which it is looked for."""
+        return {what: one if isinstance(one, list) else [one] for what, one in self.backends.items()}
 
 
 def role_files(templates: Path | None = None) -> dict[str, Path]:

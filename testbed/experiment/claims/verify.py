@@ -303,7 +303,7 @@ class _Crew:
                 if backend is not None:
                     backends[f"{node}/{service.control}"] = str(backend)
             for role in access.topology.node_roles(node):
-                for what, carriers in role.backends.items():
+                for what, carriers in role.carriers.items():
                     for carrier in carriers:
                         if carrier.when is None or access.execute(node, ["sh", "-c", carrier.when]).code == 0:
                             backends[f"{node}/{what}"] = carrier.by

@@ -32,6 +32,8 @@ class Agent:
     prefixes: frozenset[IPv4Network]
     lifetime: int
     heard: float
+    challenge: bytes | None = None
+    """To be answered by requests (RFC 4721 §2)."""
 
     @classmethod
     def from_message(cls, message: AgentMessage, now: float) -> Agent | None:
@@ -47,6 +49,7 @@ class Agent:
             advertisement.prefixes,
             advertisement.lifetime,
             now,
+            advertisement.challenge,
         )
 
     @property

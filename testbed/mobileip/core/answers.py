@@ -10,13 +10,16 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations, sign
+from testbed.mobileip.core.challenges import Challenges
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.visitors import Pending
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
+from testbed.mobileip.wire.challenge import CHALLENGE
 from testbed.mobileip.wire.code import Code, describe
+from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
@@ -34,12 +37,14 @@ class Answers:
         own: Container[IPv4Address],
         out: Outbox,
         counters: Counter[str],
+        challenges: Challenges,
     ) -> None:
         self._config = config
         self._nodes = nodes
         self._own = own
         self._out = out
         self._counters = counters
+        self._challenges = challenges
         self._denials: OncePer = OncePer(1.0)
 
     def deny(
@@ -73,8 +78,22 @@ class Answers:
         payload = replace(reply, code=code, extensions=()).encode()
         self.send(pending.datagram, reply.home_address, pending.nai, payload)
 
-    def send(self, datagram: Datagram, home_address: IPv4Address, nai: str | None, payload: bytes) -> None:
-        """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
+    def send(
+        self,
+        datagram: Datagram,
+        home_address: IPv4Address,
+        nai: str | None,
+        payload: bytes,
+        authentic: bool = False,
+    ) -> None:
+        """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3).
+
+        With challenges the reply has one for the next request (RFC 4721 §3.3); `authentic` is whether the
+        mobile node has proven itself.
+        """
+        challenge = self._challenges.for_one(nai or home_address, authentic)
+        if challenge is not None:
+            payload += Extension(CHALLENGE, challenge).encode()
         association = self._nodes.choose(self._nodes.known_as(home_address, nai))
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)

@@ -24,6 +24,7 @@ from testbed.mobileip.core.api import (
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError
+from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
@@ -37,6 +38,7 @@ from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
+from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.nai import nai_of
@@ -70,7 +72,9 @@ class ForeignAgent:
         self._pending_timers: Timers[PendingKey] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
         self._keepalives = Keepalives(config.keepalive, self.counters)
-        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
+        rng = rng or SystemRandom()
+        self._challenges = Challenges(config, self._nodes, rng)
+        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters, self._challenges)
         self._advertiser = Advertiser(
             config.interface,
             config.address,
@@ -78,7 +82,8 @@ class ForeignAgent:
             lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
             self.counters,
             self._discards,
-            rng or SystemRandom(),
+            rng,
+            self._challenges,
         )
         self._revocation = ForeignRevocation(
             config,
@@ -175,14 +180,9 @@ class ForeignAgent:
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (
-            self._pending_timers.next(),
-            self._visitor_timers.next(),
-            self._keepalives.deadline(),
-            self._revocation.deadline(),
-            self._advertiser.due,
-        )
-        return min(when for when in due if when is not None)
+        due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
+        also = (self._revocation.deadline(), self._advertiser.due)
+        return min(when for when in (*due, *also) if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -206,11 +206,8 @@ class ForeignAgent:
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.interface not in (None, self.config.interface):
             raise Discard("not-from-link")
-        if (
-            datagram.source == _UNSPECIFIED
-            and is_unicast(datagram.destination)
-            and datagram.destination not in self._own
-        ):
+        own = datagram.destination in self._own
+        if datagram.source == _UNSPECIFIED and is_unicast(datagram.destination) and not own:
             raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
@@ -228,6 +225,7 @@ class ForeignAgent:
             self._authenticate(datagram, request, nai)
             check_service(self.config, datagram, request)
             self._revocation.check(request)
+            self._challenges.check(datagram, request, self._pending.values())
             self._check_resources(request, nai)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
@@ -239,6 +237,7 @@ class ForeignAgent:
         pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
+        self._challenges.used(request)
         self.counters["requests-relayed"] += 1
         extension = b"" if timestamp is None else self._revocation.extension(timestamp)
         payload = relayed(self.config, self._home_agents, datagram, request, extension)
@@ -288,15 +287,19 @@ class ForeignAgent:
             self._answers.recode(pending, reply, lack)
             return
         home = replace(pending, request=replace(request, home_address=reply.home_address))
-        terms = self._revocation.accepted(home, reply, now) if accepted(reply.code) else None
+        wrong = wrong_challenge(request, reply)
+        granted = accepted(reply.code) and not wrong
+        terms = self._revocation.accepted(home, reply, now) if granted else None
         self._forget(pending)
         pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if accepted(reply.code):
+        if granted:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
             self._update_visitor(pending, reply, keepalive, terms, now)
         payload = datagram.payload[: authorized_end(reply)]
-        self._answers.send(pending.datagram, reply.home_address, pending.nai, payload)
+        if wrong:  # RFC 4721 §3.3: the home agent's own code stays
+            payload += foreign_agent_error(Code.FA_HOME_AGENT_WRONG_CHALLENGE).encode()
+        self._answers.send(pending.datagram, reply.home_address, pending.nai, payload, authentic=granted)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",

@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Container
 from ipaddress import IPv4Address
 
+from testbed.mobileip.core.aaa import Credentials
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.association import AuthenticationError
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import in_order
+from testbed.mobileip.wire.challenge import challenge
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.nai import in_place
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+
+def verify_for_aaa(credentials: Credentials, datagram: Datagram, request: RegistrationRequest) -> None:
+    """Verify, in the place of AAA, what proves a mobile node to that (RFC 4721 §3.4). Raises Deny."""
+    value = challenge(request.extensions)
+    try:
+        credentials.verify(datagram.payload, request.extensions, credentials.known_as(request), value)
+    except AuthenticationError as error:
+        raise Deny(Code.HA_BAD_AAA_AUTHENTICATION, error.reason) from error
 
 
 def check_request(

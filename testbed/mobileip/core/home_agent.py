@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from random import Random, SystemRandom
 from typing import Any
 
+from testbed.mobileip.core.aaa import Credentials
 from testbed.mobileip.core.advertiser import Advertiser, home_agent_advertisement, is_unicast
 from testbed.mobileip.core.api import (
     AgentMessage,
@@ -30,7 +31,7 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_addresses import HomeAddresses
-from testbed.mobileip.core.home_admission import check_request
+from testbed.mobileip.core.home_admission import check_request, verify_for_aaa
 from testbed.mobileip.core.home_answers import returned_home, to_sender
 from testbed.mobileip.core.home_authentication import HomeAuthentication
 from testbed.mobileip.core.home_revocation import HomeRevocation
@@ -41,9 +42,10 @@ from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
 from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
+from testbed.mobileip.wire.challenge import CHALLENGE, challenge
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.error import WireError
-from testbed.mobileip.wire.extension import encode_extensions
+from testbed.mobileip.wire.extension import Extension, encode_extensions
 from testbed.mobileip.wire.nai import TYPE as NAI
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -68,6 +70,7 @@ class HomeAgent:
         self._bindings = BindingTable()
         self._homes = HomeAddresses(config, self._nodes, self._bindings)
         rng = rng or SystemRandom()
+        self._credentials = Credentials(config.aaa)
         self._replay = ReplayGuard(config.replay_tolerance, rng)
         self._broadcasts = Broadcasts(config.address, self.counters)
         self._arps = GratuitousArps(self._out)
@@ -217,6 +220,7 @@ class HomeAgent:
             if not guard.fresh(node, request.identification, unix_time):
                 raise Deny(Code.HA_IDENTIFICATION_MISMATCH)
             self._authentication.foreign_agent(datagram, request)
+            verify_for_aaa(self._credentials, datagram, request)
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
             guard.accept(node, request.identification, unix_time)
             fresh = True
@@ -349,6 +353,8 @@ class HomeAgent:
             payload = sign(reply.encode() + extension, MOBILE_HOME, association)
         else:
             payload = sign(reply.encode(), MOBILE_HOME, association) + extension
+        if (value := challenge(request.extensions)) is not None:  # RFC 4721 §3.4
+            payload += Extension(CHALLENGE, value).encode()
         agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
         if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
             payload = sign(payload, FOREIGN_HOME, agent)

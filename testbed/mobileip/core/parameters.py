@@ -11,6 +11,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.wire.algorithm import Algorithm
+from testbed.mobileip.wire.authentication import CHAP_SPI
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.nai import check as check_nai
 
@@ -95,6 +96,23 @@ class SecurityAssociation:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What a mobile node and AAA share (RFC 4721 §6); an agent that has it verifies in the place of AAA."""
+
+    node: Peer
+    spi: int
+    """Any from 256 on for HMAC-MD5, or that of CHAP (§8), which is weaker (§12)."""
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.spi == CHAP_SPI or 256 <= self.spi <= 0xFFFFFFFF,
+            f"the SPI of an AAA key must be {CHAP_SPI} for CHAP, or 256 to 4294967295, not {self.spi}",
+        )
+        _require(len(self.key) > 0, "an AAA key must not be empty")
+
+
+@dataclass(frozen=True, slots=True)
 class Advertising:
     """How agent advertisements are sent on one link (RFC 5944 §2.3, RFC 1256 §4.1)."""
 
@@ -173,6 +191,8 @@ class HomeAgentConfig:
     """`peer` is the home address, or the NAI."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the source address of the requests a foreign agent relays: its care-of address."""
+    aaa: tuple[Credential, ...] = ()
+    """Of the mobile nodes whose Mobile-AAA authentication is verified here; code 144."""
 
     def __post_init__(self) -> None:
         _require_lifetime("the home agent's lifetime", self.lifetime)
@@ -238,6 +258,10 @@ class ForeignAgentConfig:
     revocation: bool = False
     """Whether home agents with an association are asked for revocation, and the X bit (RFC 3543 §3.1)."""
     inform: Inform = Inform.HOME_AGENT
+    challenge_window: int = 0
+    """How many of the challenges last advertised are accepted (RFC 4721 §9); 0: none are advertised."""
+    aaa: tuple[Credential, ...] = ()
+    """Of the mobile nodes whose Mobile-AAA authentication is verified here."""
     encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
     """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     pending: int = 100
@@ -266,6 +290,10 @@ class ForeignAgentConfig:
             "revocation needs the R bit: registration must be required",  # RFC 3543 §4.3.1
         )
         _require_keepalive(self.keepalive)
+        _require(
+            self.challenge_window == 0 or 2 <= self.challenge_window <= 256,
+            f"the window of challenges must be 0 or 2 to 256, not {self.challenge_window}",
+        )
 
     @property
     def prefix(self) -> IPv4Network | None:
@@ -310,6 +338,8 @@ class MobileNodeConfig:
     """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the agent's address on the visited link."""
+    aaa: Credential | None = None
+    """By which it answers the challenges of foreign agents (RFC 4721 §3.1)."""
 
     def __post_init__(self) -> None:
         _require_lifetime("the mobile node's lifetime", self.lifetime)

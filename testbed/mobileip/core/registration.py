@@ -17,9 +17,11 @@ from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import identifier
+from testbed.mobileip.core.responses import Responses
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.wire.challenge import error_status, offered
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
@@ -34,8 +36,15 @@ HELD_BACK = 3.0
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
+CHALLENGED = (Code.FA_UNKNOWN_CHALLENGE, Code.FA_MISSING_CHALLENGE, Code.FA_STALE_CHALLENGE)
+"""Another challenge helps, which is in the reply or has to be asked for (RFC 4721 §3.5)."""
 _REPAIRABLE = frozenset(
-    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+    (
+        Code.HA_IDENTIFICATION_MISMATCH,
+        Code.HA_UNKNOWN_HOME_AGENT,
+        Code.FA_LIFETIME_TOO_LONG,
+        *CHALLENGED,
+    )
 )
 
 
@@ -129,6 +138,7 @@ class Requester:
         self._unanswered: RegistrationRequest | None = None
         self._home = Associations((config.security,))
         self._agents = Associations(config.foreign_agents)
+        self.responses = Responses(self._agents, config.aaa)
         self._last_sent: float | None = None
         self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
@@ -204,11 +214,9 @@ class Requester:
         )
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, config.security)
-        if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
-            payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(
-            path, request.low_identification, lifetime, at, int(flags), udp_tunnel, self.home.address
-        )
+        payload = self.responses.sign(payload, path.agent)
+        low, asked = request.low_identification, request.home_address
+        self.sent = Sent(path, low, lifetime, at, int(flags), udp_tunnel, asked)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -264,7 +272,8 @@ class Requester:
         round_trip = now - sent.at  # with nonces, since it was first sent
         self._first_timeout = max(MINIMUM_INTERVAL, min(2 * round_trip + 0.1, MAXIMUM_INTERVAL))
         self._timeout = self._first_timeout
-        return sent, reply
+        # RFC 4636: what the foreign agent cannot go along with, whatever the home agent says.
+        return sent, replace(reply, code=error_status(reply.extensions) or reply.code)
 
     def _match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply]:
         """§3.6.2.1."""
@@ -285,6 +294,9 @@ class Requester:
         elif agent is None or datagram.source != agent:
             raise _NoMatch("not-from-agent")  # nobody but the agent asked may refuse without proof
         answered(reply, to_agent=False)
+        error_status(reply.extensions)
+        if agent is not None and datagram.source == agent:
+            self.responses.heard(agent, offered(reply.extensions))
         return sent, reply
 
     def granted(self) -> None:

@@ -14,6 +14,7 @@ from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION
 from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -95,5 +96,9 @@ def nai_in(payload: bytes) -> str | None:
 
 
 def authorized_end(message: RegistrationRequest | RegistrationReply) -> int:
-    """Where the last extension ends that proves the message to its final recipient."""
-    return max(extension.end for extension in message.extensions if extension.type == MOBILE_HOME)
+    """Where the last extension ends that proves the message to its final recipient, or to AAA.
+
+    What is proven to AAA must be relayed with its challenge (RFC 4721 §3.2).
+    """
+    proofs = MOBILE_HOME, GENERALIZED_AUTHENTICATION
+    return max(extension.end for extension in message.extensions if extension.type in proofs)

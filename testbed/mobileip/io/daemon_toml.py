@@ -8,10 +8,12 @@ address = "10.0.1.2"                         # where mobile nodes register
 reverse-tunnel = true                        # true | false | "required" (RFC 3024)
 gre = true                                   # whether mobile nodes may ask for it (RFC 2784)
 minimal = true                               # and for minimal encapsulation (RFC 2004)
+inform-revoked = true                        # whether foreign agents shall inform mobile nodes (RFC 3543)
 [home]
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
 advertise = true                             # agent advertisements on the home link
+pool = "10.0.1.192/26"                       # assigned to mobile nodes known by their NAI (RFC 2794)
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -27,7 +29,7 @@ lifetime = 60                                # seconds; the longest registration
 [replay]
 tolerance = 7                                # seconds that timestamps may be off
 [[security]]
-mobile-node = "10.0.1.100"                   # or foreign-agent = "…"
+mobile-node = "10.0.1.100"                   # or its NAI, "mn@example.net"; or foreign-agent = "…"
 spi = 256
 algorithm = "hmac-md5"                       # or "hmac-sha-256", with a key of 32 bytes, or "keyed-md5"
 key = "00112233445566778899aabbccddeeff"
@@ -40,6 +42,9 @@ address = "198.51.100.1"                     # the agent's address there
 care-of = "203.0.113.10"
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: home agents with [[security]] are asked, X bit (RFC 3543)
+challenge-window = 0                         # 2 or more: challenges, of which so many are valid (RFC 4721)
+inform-revoked = "home-agent"                # "always" | "never": who decides if mobile nodes are informed
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -52,9 +57,14 @@ minimal = true                               # the M bit
 pending = 100
 visitors = 1000
 # [[security]] with mobile-node = "…" or home-agent = "…"
+[[aaa]]                                      # what is verified in the place of AAA; also at home agents
+mobile-node = "10.0.1.100"
+spi = 700                                    # for HMAC-MD5; 2 for CHAP
+key = "00112233445566778899aabbccddeeff"
 
 # mobile node
-home-address = "10.0.1.100"
+home-address = "10.0.1.100"                  # absent: assigned by the home agent, to the NAI
+nai = "mn@example.net"                       # absent: none (RFC 2794)
 home-prefix = "10.0.1.0/24"
 home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
@@ -63,6 +73,7 @@ reverse-tunnel = true
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: the home agent may revoke what is registered directly
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 [security]                                   # shared with the home agent: algorithm and replay alike
@@ -72,6 +83,7 @@ key = "…"
 interface = "eth0"
 mode = "discover"                            # or "co-located", with care-of = "…"
 # [[foreign-security]] with foreign-agent = "…"
+# [aaa] with spi and key: by which challenges are answered
 ```
 """
 
@@ -86,9 +98,12 @@ from typing import Generic, TypeVar
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
+    Credential,
     ForeignAgentConfig,
     HomeAgentConfig,
+    Inform,
     MobileNodeConfig,
+    Peer,
     ReplayProtection,
     ReverseTunnel,
     SecurityAssociation,
@@ -166,7 +181,13 @@ def _udp_tunnel(table: Table) -> UdpTunnelling | None:
     return offer if table.boolean("accept", True) else None
 
 
-def _association(table: Table, peer: IPv4Address, registers: bool = False) -> SecurityAssociation:
+def _mobile_node(table: Table) -> Peer:
+    """A home address, or an NAI."""
+    text = table.string("mobile-node")
+    return text if "@" in text else table.address("mobile-node")
+
+
+def _association(table: Table, peer: Peer, registers: bool = False) -> SecurityAssociation:
     """An association; `registers` where it is that of a mobile node and its home agent."""
     replay = ReplayProtection.TIMESTAMPS
     if registers:
@@ -192,8 +213,19 @@ def _associations(
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first
-        found[kind].append(_association(table, table.address(kind), registers and kind == first))
+        peer = _mobile_node(table) if kind == "mobile-node" else table.address(kind)
+        found[kind].append(_association(table, peer, registers and kind == first))
     return tuple(found[first]), tuple(found[second])
+
+
+def _credential(table: Table, node: Peer) -> Credential:
+    credential = _build(table, lambda: Credential(node, table.integer("spi"), table.hexadecimal("key")))
+    table.finish()
+    return credential
+
+
+def _credentials(table: Table) -> tuple[Credential, ...]:
+    return tuple(_credential(each, _mobile_node(each)) for each in table.tables("aaa"))
 
 
 def home_agent(file: Path) -> Settings[HomeAgentConfig]:
@@ -211,6 +243,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
         lambda: HomeAgentConfig(
             address=table.address("address"),
             home_prefix=home.network("prefix"),
+            pool=home.network("pool", None),
             home_interface=interface,
             advertising=advertising if home.boolean("advertise", interface is not None) else None,
             lifetime=limits.integer("lifetime", 600),
@@ -219,9 +252,11 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             replay_tolerance=replay.number("tolerance", 7.0),
             reverse_tunnel=_reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
+            inform_revoked=table.boolean("inform-revoked", True),
             encapsulations=_encapsulations(table),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
+            aaa=_credentials(table),
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
@@ -246,12 +281,16 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             registration_required=advertisement.boolean("registration-required", True),
             reverse_tunnel=_reverse_tunnel(advertisement),
             udp_tunnel=table.boolean("behind-nat", False),
+            revocation=table.boolean("revocation", False),
+            inform=table.member("inform-revoked", Inform, Inform.HOME_AGENT),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
             home_agents=home_agents,
+            challenge_window=table.integer("challenge-window", 0),
+            aaa=_credentials(table),
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
@@ -265,13 +304,18 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     table = Table.load(file)
     agent = table.address("home-agent")
     security = _association(table.table("security"), agent, registers=True)
+    aaa = None
+    if table.has("aaa"):
+        node = table.string("nai") if table.has("nai") else table.address("home-address")
+        aaa = _credential(table.table("aaa"), node)
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
     core = _build(
         table,
         lambda: MobileNodeConfig(
-            home_address=table.address("home-address"),
+            home_address=table.address("home-address", None),
+            nai=table.string("nai", None),
             home_prefix=table.network("home-prefix"),
             home_agent=agent,
             security=security,
@@ -283,8 +327,10 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
+            revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
+            aaa=aaa,
         ),
     )
     preference = table.integer("mip-rule-preference", DEFAULT_PREFERENCE)

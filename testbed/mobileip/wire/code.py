@@ -1,4 +1,4 @@
-"""Reply codes (RFC 5944 §3.4, RFC 3024 §3.4, RFC 2794 §5, RFC 3519 §3.5)."""
+"""Reply codes (RFC 5944 §3.4, RFC 3024 §3.4, RFC 2794 §5, RFC 3519 §3.5, RFC 4721 §10)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ class Code(IntEnum):
     FA_MISSING_NAI = 97
     FA_MISSING_HOME_AGENT = 98
     FA_MISSING_HOME_ADDRESS = 99
+    FA_UNKNOWN_CHALLENGE = 104
+    FA_MISSING_CHALLENGE = 105
+    FA_STALE_CHALLENGE = 106
+    FA_BAD_AAA_AUTHENTICATION = 108
+    FA_HOME_AGENT_WRONG_CHALLENGE = 109
+    """In the Foreign Agent Error Extension alone (RFC 4721 §3.3)."""
     FA_INVALID_HOME_AGENT_ADDRESS = 194
 
     HA_REASON_UNSPECIFIED = 128
@@ -49,6 +55,7 @@ class Code(IntEnum):
     HA_REVERSE_TUNNEL_MANDATORY = 138
     HA_ENCAPSULATION_UNAVAILABLE = 139
     HA_UDP_ENCAPSULATION_UNAVAILABLE = 142
+    HA_BAD_AAA_AUTHENTICATION = 144
 
 
 def accepted(code: int) -> bool:

@@ -118,11 +118,8 @@ def test_the_x_bit_and_the_extensions_of_both_agents():
     requests = [RegistrationRequest.decode(each) for each in made.wire if each[0] == 1]
     replies = [RegistrationReply.decode(each) for each in made.wire if each[0] == 3]
     types = [[extension.type for extension in each.extensions] for each in (*requests, *replies)]
-    # The mobile node gets neither what is between agents, nor sends it.
-    assert types == [[MOBILE_HOME], [MOBILE_HOME, SUPPORT, FOREIGN_HOME]] + [
-        [MOBILE_HOME, SUPPORT, FOREIGN_HOME],
-        [MOBILE_HOME],
-    ]
+    mobile_node, agents = [MOBILE_HOME], [MOBILE_HOME, SUPPORT, FOREIGN_HOME]
+    assert types == [mobile_node, agents, agents, mobile_node]
     asked = RevocationSupport.decode(requests[1].extensions[1].data)
     given_back = RevocationSupport.decode(replies[0].extensions[1].data)
     assert asked.inform and given_back.inform
@@ -309,6 +306,38 @@ def test_a_revocation_keeps_a_second_from_a_registration():
     made.run(3.0)
     at = [at for at, who, each in made.log if who is made.ha and is_revocation(each)]
     assert at == [reply + 1.0]
+
+
+@pytest.mark.parametrize(("by", "delay"), [("home-agent", 0.2), ("foreign-agent", 0.4)])
+def test_a_new_registration_is_not_revoked_by_what_was_sent_about_the_last(by, delay):
+    made = world()
+    made.loss = 1.0
+    if by == "home-agent":
+        made.ha.revoke(HOME_ADDRESS, None, None, made.now)
+    else:
+        made.fas[0].revoke(HOME_ADDRESS, False, made.now)
+    made.run(0.3)
+    made.loss, made.delay = 0.0, lambda: delay  # a request and its reply are under way for four times that
+    made.mn.renew(made.now)
+    made.run(5.0)
+    assert not revocations(made) and made.reachable()
+    made.run(60.0)
+    assert not revocations(made) and made.reachable()
+
+
+def test_where_a_new_request_fails_the_revocation_goes_on():
+    made = world()
+    made.loss = 1.0
+    made.fas[0].revoke(HOME_ADDRESS, False, made.now)
+    made.loss = 0.0
+    made.ha.receive = lambda datagram, now: None  # the request is lost, and the first revocations
+    made.mn.renew(made.now)
+    made.run(2.5)
+    del made.ha.receive
+    made.silent.add("visited")
+    made.mn.detach(made.now)
+    made.run(30.0)
+    assert made.bindings == {} and made.fas[0].counters["revocations-acknowledged"] == 1
 
 
 def test_a_lost_acknowledgment_is_sent_again():

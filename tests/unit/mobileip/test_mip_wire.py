@@ -159,7 +159,8 @@ def test_the_advertisement_is_laid_out_as_in_section_2_1():
 CODES = {
     0: "accepted", 1: "accepted", 64: "fa", 65: "fa", 66: "fa", 67: "fa", 68: "fa", 69: "fa", 70: "fa",
     71: "fa", 72: "fa", 74: "fa", 75: "fa", 76: "fa", 77: "fa", 78: "fa", 79: "fa", 80: "fa", 81: "fa",
-    82: "fa", 88: "fa", 96: "fa", 97: "fa", 98: "fa", 99: "fa", 194: "fa", 128: "ha", 129: "ha", 130: "ha", 131: "ha", 132: "ha",
+    82: "fa", 88: "fa", 96: "fa", 97: "fa", 98: "fa", 99: "fa", 194: "fa",
+    128: "ha", 129: "ha", 130: "ha", 131: "ha", 132: "ha",
     133: "ha", 134: "ha", 135: "ha", 136: "ha", 137: "ha", 138: "ha", 139: "ha", 142: "ha",
     104: "fa", 105: "fa", 106: "fa", 108: "fa", 109: "fa", 144: "ha",
 }  # fmt: skip

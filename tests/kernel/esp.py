@@ -19,9 +19,9 @@ from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
 
 ENGINE = namespaces.Namespaces()
-# As init does it, but for `mobike` and `roam_events`: for a change of address that charon itself sees (RFC 4555).
+# As init does it, but charon follows a change of its own address (RFC 4555).
 CONFIGURE = """
-sed -i 's/ = no/ = yes/; s/use_ipv6 = yes/use_ipv6 = no/' /etc/swanctl/*.conf /etc/strongswan.conf
+sed -Ei 's/(mobike|roam_events) = no/\\1 = yes/' /etc/swanctl/*.conf /etc/strongswan.conf
 exec 3>&1
 chmod +x /etc/testbed/esp/*
 /etc/testbed/esp/choose

@@ -326,7 +326,7 @@ class Checker:
             address, agent = self._cast.home_address(name), self._cast.home_agent(name)
             self._check_nai(name)
             if address is None:
-                if self._cast.acts_as(name, Function.MOBILE_NODE):
+                if self._cast.keys(name, Meaning.HOME_ADDRESS):
                     self._check_homeless(name)
                 continue
             path = self._setting_path(name, Meaning.HOME_ADDRESS)

@@ -212,7 +212,9 @@ def test_an_address_given_away_is_asked_for_no_more():
         events([e for _, core, e in world.log if core is world.mn], "registration-failed")[0]["code"] == 129
     )
     assert world.mn.state(world.now)["home_address"] == "10.0.1.101"
-    assert world.bindings == {HOME_ADDRESS: (A("198.51.100.9"),), A("10.0.1.101"): (CARE_OF,)}
+    assert world.bindings == {HOME_ADDRESS: (ELSEWHERE,), A("10.0.1.101"): (CARE_OF,)}
+    log = [each for _, core, each in world.log if core is world.mn]
+    assert world.use in log[log.index(UseHomeAddress(A("10.0.1.101"))) :]  # the tunnel of the new address
 
 
 # The home agent

@@ -17,6 +17,7 @@ from testbed.document.read import describe, dotted, expected
 from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
 from testbed.topology.cast import Cast, Named
+from testbed.topology.homes import check_homes
 from testbed.topology.images import check_images
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
@@ -320,44 +321,21 @@ class Checker:
     # Mobility
 
     def _check_mobility(self, owners: dict[IPv4Address, str]) -> None:
+        for name, meaning, why, hint in check_homes(self._cast):
+            where = self._setting_path(name, meaning) if meaning else ("nodes", name)
+            self._fail(where, why, hint, key=not meaning)
         for name, node in self._topology.nodes.items():
             if self._cast.acts_as(name, Function.HOME_AGENT):
                 self._check_home(name, node)
             address, agent = self._cast.home_address(name), self._cast.home_agent(name)
-            self._check_nai(name)
             if address is None:
-                if self._cast.keys(name, Meaning.HOME_ADDRESS):
-                    self._check_homeless(name)
                 continue
             path = self._setting_path(name, Meaning.HOME_ADDRESS)
             home = self._cast.home_prefix(agent) if agent in self._topology.nodes else None
             if home is not None:
                 self._check_host(path, address, home, f"home network of {agent}")
-            if address in owners:
+            if owners.setdefault(address, name) != name:
                 self._fail(path, f"{address} is already the address of {owners[address]}")
-            owners.setdefault(address, name)
-
-    def _check_nai(self, name: str) -> None:
-        nai = self._cast.meant(name, Meaning.NAI)
-        if nai is not None and not re.fullmatch(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+", nai):
-            path = self._setting_path(name, Meaning.NAI)
-            self._fail(path, f"expected a network access identifier such as {name}@example.net, got {nai}")
-
-    def _check_homeless(self, name: str) -> None:
-        written, nai = (self._cast.written_as(name, kind) for kind in (Meaning.HOME_ADDRESS, Meaning.NAI))
-        if self._cast.meant(name, Meaning.NAI) is None:
-            self._fail(
-                ("nodes", name),
-                f"a mobile node needs a {written}, or a {nai} to be assigned one",
-                f"settings: {{{written}: ADDRESS}}, or {{{nai}: {name}@example.net}}",
-                key=True,
-            )
-        else:
-            self._fail(
-                self._setting_path(name, Meaning.NAI),
-                f"the home agent of {name} has no pool with a home address for it",
-                f"give {name} a {written}, or its home agent a pool",
-            )
 
     def _check_home(self, name: str, node: Node) -> None:
         kinds = (Meaning.HOME_NETWORK, Meaning.VIRTUAL_HOME)
@@ -371,10 +349,6 @@ class Checker:
                 f"settings: {{{link}: NETWORK}}, or {{{prefix}: PREFIX}}",
                 key=True,
             )
-        pool, home = self._cast.meant(name, Meaning.HOME_POOL), self._cast.home_prefix(name)
-        if pool is not None and home is not None and not pool.subnet_of(home):
-            path = self._setting_path(name, Meaning.HOME_POOL)
-            self._fail(path, f"expected a prefix within {home}, the home network of {name}, got {pool}")
         beside = self._topology.nodes.get(str(self._cast.meant(name, Meaning.VPN_GATEWAY)))
         if beside is not None:
             self._check_beside(name, set(node.links) & set(beside.links))

@@ -163,8 +163,8 @@ def test_a_missing_node_is_told_with_the_nearest() -> None:
         ),
         (
             "home-agent",
-            {"bindings": [{"home_address": "10.0.1.100", "nai": "mn@x.net", "care_of_addresses": ["10.0.2.1"]}]},
-            "10.0.1.100 (mn@x.net) at 10.0.2.1",
+            {"bindings": [{"home_address": "10.0.1.100", "nai": "a@b.c", "care_of_addresses": ["10.0.2.1"]}]},
+            "10.0.1.100 (a@b.c) at 10.0.2.1",
         ),
         ("foreign-agent", {"visitors": [{"home_address": "10.0.1.100", "nai": None, "lifetime_left": 5}]},
          "visited by 10.0.1.100 (5 s left)"),

@@ -321,9 +321,8 @@ class Checker:
     # Mobility
 
     def _check_mobility(self, owners: dict[IPv4Address, str]) -> None:
-        for name, meaning, why, hint in check_homes(self._cast):
-            where = self._setting_path(name, meaning) if meaning else ("nodes", name)
-            self._fail(where, why, hint, key=not meaning)
+        for where, why, hint in check_homes(self._cast):
+            self._fail(where, why, hint, key=len(where) == 2)
         for name, node in self._topology.nodes.items():
             if self._cast.acts_as(name, Function.HOME_AGENT):
                 self._check_home(name, node)
@@ -334,8 +333,9 @@ class Checker:
             home = self._cast.home_prefix(agent) if agent in self._topology.nodes else None
             if home is not None:
                 self._check_host(path, address, home, f"home network of {agent}")
-            if owners.setdefault(address, name) != name:
+            if address in owners:
                 self._fail(path, f"{address} is already the address of {owners[address]}")
+            owners.setdefault(address, name)
 
     def _check_home(self, name: str, node: Node) -> None:
         kinds = (Meaning.HOME_NETWORK, Meaning.VIRTUAL_HOME)

@@ -6,10 +6,15 @@ import re
 from collections.abc import Iterator
 
 from testbed.document.functions import Function, Meaning
+from testbed.document.marks import Path
 from testbed.topology.cast import Cast
 
-Problem = tuple[str, Meaning | None, str, str | None]
-"""A node, the setting that is wrong (None: the node), a message and a hint."""
+Problem = tuple[Path, str, str | None]
+"""A node or one of its settings, what is wrong with it, and a hint."""
+
+
+def _setting(cast: Cast, name: str, meaning: Meaning) -> Path:
+    return ("nodes", name, "settings", cast.written_as(name, meaning))
 
 
 def check_homes(cast: Cast) -> Iterator[Problem]:
@@ -19,11 +24,11 @@ def check_homes(cast: Cast) -> Iterator[Problem]:
             pool, home = cast.meant(name, Meaning.HOME_POOL), cast.home_prefix(name)
             if pool is not None and home is not None and not pool.subnet_of(home):
                 message = f"expected a prefix within {home}, the home network of {name}, got {pool}"
-                yield name, Meaning.HOME_POOL, message, None
+                yield _setting(cast, name, Meaning.HOME_POOL), message, None
         nai = cast.meant(name, Meaning.NAI)
         if nai is not None and not re.fullmatch(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+", nai):
             message = f"expected a network access identifier such as {name}@example.net, got {nai}"
-            yield name, Meaning.NAI, message, None
+            yield _setting(cast, name, Meaning.NAI), message, None
             continue
         keys = cast.keys(name, Meaning.HOME_ADDRESS)
         if not keys or any(node.settings.get(key) is not None for key in keys):
@@ -32,7 +37,12 @@ def check_homes(cast: Cast) -> Iterator[Problem]:
         if nai is None and not any(node.settings.get(key) for key in cast.keys(name, Meaning.NAI)):
             key = cast.written_as(name, Meaning.NAI)
             message = f"a mobile node needs a {written}, or a {key} to be assigned one"
-            yield name, None, message, f"settings: {{{written}: ADDRESS}}, or {{{key}: {name}@example.net}}"
+            hint = f"settings: {{{written}: ADDRESS}}, or {{{key}: {name}@example.net}}"
+            yield ("nodes", name), message, hint
         elif cast.home_address(name) is None and cast.home_agent(name) in cast.topology.nodes:
             message = f"the home agent of {name} has no pool with a home address for it"
-            yield name, Meaning.NAI, message, f"give {name} a {written}, or its home agent a pool"
+            yield (
+                _setting(cast, name, Meaning.NAI),
+                message,
+                f"give {name} a {written}, or its home agent a pool",
+            )

@@ -330,8 +330,7 @@ class Checker:
             if address is None:
                 continue
             path = self._setting_path(name, Meaning.HOME_ADDRESS)
-            home = self._cast.home_prefix(agent) if agent in self._topology.nodes else None
-            if home is not None:
+            if agent in self._topology.nodes and (home := self._cast.home_prefix(agent)) is not None:
                 self._check_host(path, address, home, f"home network of {agent}")
             if address in owners:
                 self._fail(path, f"{address} is already the address of {owners[address]}")

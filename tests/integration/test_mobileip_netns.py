@@ -240,6 +240,7 @@ def test_through_a_foreign_agent(world: World) -> None:
     )
     assert world.both_ways()
     state = fa.ask("state")
+    assert state["counters"]["solicitations-received"] > 0  # sent to 224.0.0.11
     assert [visitor["home_address"] for visitor in state["visitors"]] == [HOME_ADDRESS]
     assert state["tunnel"]["encapsulated"] > 0
     assert state["tunnel"]["decapsulated"] > 0
@@ -259,6 +260,7 @@ def test_through_a_foreign_agent(world: World) -> None:
     assert decode(captures[1], "icmp.type == 9")
     arp_by_mn = "arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.src.proto_ipv4 == 192.0.2.100"
     assert decode(captures[1], arp_by_mn) == []  # RFC 5944 §4.6: never while away from home
+    assert decode(captures[1], "arp.opcode == 1 && arp.dst.proto_ipv4 == 192.0.2.100") == []  # §4.2.2
 
 
 def test_either_agent_revokes_a_registration(world: World) -> None:

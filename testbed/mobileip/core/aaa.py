@@ -11,7 +11,6 @@ from testbed.mobileip.core.parameters import Credential, Peer
 from testbed.mobileip.wire.authentication import CHAP_SPI, MOBILE_AAA, Authentication, long_header, protected
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION, Extension
-from testbed.mobileip.wire.nai import name_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 NO_CHALLENGE = b"\0"
@@ -52,20 +51,15 @@ class Credentials:
                 raise ValueError(f"two AAA keys of {credential.node} have SPI {credential.spi}")
             known[credential.spi] = credential
 
-    def known_as(self, request: RegistrationRequest) -> Peer:
-        """What a mobile node is known by here: its NAI, if it is, else its home address. Raises WireError."""
-        name = name_of(request.extensions, request.home_address)
-        return name if name in self._by_node else request.home_address
-
     def verify(
-        self, payload: bytes, extensions: Iterable[Extension], node: Peer, challenge: bytes | None
+        self, payload: bytes, request: RegistrationRequest, nai: str | None, challenge: bytes | None
     ) -> None:
-        """Check the Mobile-AAA authentication of a request, if it has one and `node` has a key here.
+        """Check the Mobile-AAA authentication of a request, if it has one and its node has a key here.
 
         Raises AuthenticationError "unknown-spi" or "bad-authenticator".
         """
-        known = self._by_node.get(node)
-        for extension in extensions if known is not None else ():
+        known = self._by_node.get(nai or request.home_address, self._by_node.get(request.home_address))
+        for extension in request.extensions if known is not None else ():
             if not is_mobile_aaa(extension):
                 continue
             try:

@@ -75,6 +75,16 @@ class Agent:
         """What it offers beside IP in IP."""
         return advertised(self.mobility.flags)
 
+    def words(self) -> dict[str, str | bool | None]:
+        """What the event about its advertisement says."""
+        return {
+            "agent": str(self.address),
+            "home_agent": self.has(AgentFlag.HOME_AGENT),
+            "foreign_agent": self.is_foreign_agent,
+            "care_of": str(self.mobility.care_of_addresses[0]) if self.is_foreign_agent else None,
+            "busy": self.has(AgentFlag.BUSY),
+        }
+
     def has(self, flag: AgentFlag) -> bool:
         """Whether the advertisement has `flag` set."""
         return bool(self.mobility.flags & flag)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.aaa import Credentials, is_mobile_aaa
@@ -12,11 +13,10 @@ from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.parameters import ForeignAgentConfig, Peer
-from testbed.mobileip.core.visitors import Pending
+from testbed.mobileip.core.visitors import UNSPECIFIED, Pending
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import CHALLENGE, challenge
 from testbed.mobileip.wire.code import Code
-from testbed.mobileip.wire.nai import nai_of, name_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
@@ -61,44 +61,46 @@ class Challenges:
             self._window.append(self._new())
         return self._window[-1]
 
-    def for_one(self, node: Peer, authentic: bool = False) -> bytes | None:
+    def for_one(
+        self, home_address: IPv4Address, nai: str | None = None, authentic: bool = False
+    ) -> bytes | None:
         """One that this mobile node has not used, for a unicast advertisement or a reply (§2.1, §3.3).
 
         Only for an `authentic` one, or one known from its requests, anything is stored (§3.2.1, §12).
         """
         if not self._enabled:
             return None
-        record = self._records.get(node)
-        if record is None or (record.given is None and not authentic and self._unused(record)):
+        record = self._records.get(_node(home_address, nai))
+        if not authentic and (record is None or (record.given is None and self._unused(record))):
             return self._window[-1]
+        record = record or self._record(_node(home_address, nai))
         if record.given is None:
             record.given = self._new()
         return record.given
 
-    def check(self, datagram: Datagram, request: RegistrationRequest, pending: Iterable[Pending]) -> None:
+    def check(
+        self, datagram: Datagram, request: RegistrationRequest, nai: str | None, pending: Iterable[Pending]
+    ) -> None:
         """Whether a request answers a challenge, and is proven; `pending` are those relayed and not answered.
 
         Raises Deny and Discard.
         """
-        node = name_of(request.extensions, request.home_address)
         value = challenge(request.extensions)
         if value is not None and not _authenticated(request):
             raise Discard("challenge-without-authentication")
         try:
-            self._credentials.verify(
-                datagram.payload, request.extensions, self._credentials.known_as(request), value
-            )
+            self._credentials.verify(datagram.payload, request, nai, value)
         except AuthenticationError as error:
             raise Deny(Code.FA_BAD_AAA_AUTHENTICATION, error.reason) from error
         if not self._enabled:
             return
         if value is None:
-            if node not in self._nodes and request.home_address not in self._nodes:
+            if self._nodes.known_as(request.home_address, nai) not in self._nodes:
                 raise Deny(Code.FA_MISSING_CHALLENGE)
             return
-        if any(_repeats(request, datagram, each) for each in pending):
+        if any(each.nai == nai and _repeats(request, datagram, each) for each in pending):
             return
-        record = self._records.get(node) or _Record()
+        record = self._records.get(_node(request.home_address, nai)) or _Record()
         if value in (record.used, record.advertised):
             raise Deny(Code.FA_STALE_CHALLENGE)
         if value == record.given:
@@ -109,27 +111,35 @@ class Challenges:
         if record.advertised in window and window.index(value) < window.index(record.advertised):
             raise Deny(Code.FA_STALE_CHALLENGE, "advertised before the last one used")
 
-    def used(self, request: RegistrationRequest) -> None:
+    def used(self, request: RegistrationRequest, nai: str | None) -> None:
         """A request has passed all checks: its challenge may not be used again (§1.1)."""
         value = challenge(request.extensions)
         if value is None or not self._enabled:
             return
-        node = name_of(request.extensions, request.home_address)
-        record = self._records.pop(node, None) or _Record()
-        self._records[node] = record
-        if len(self._records) > self._capacity:
-            self._records.popitem(last=False)
+        record = self._record(_node(request.home_address, nai))
         record.used = value
         if value == record.given:
             record.given = None
         if value in self._window:
             record.advertised = value
 
+    def _record(self, node: Peer) -> _Record:
+        record = self._records.pop(node, None) or _Record()
+        self._records[node] = record
+        if len(self._records) > self._capacity:
+            self._records.popitem(last=False)
+        return record
+
     def _unused(self, record: _Record) -> bool:
         return self._window[-1] not in (record.used, record.advertised)
 
     def _new(self) -> bytes:
         return self._rng.getrandbits(_BITS).to_bytes(_BITS // 8, "big")
+
+
+def _node(home_address: IPv4Address, nai: str | None) -> Peer:
+    """What a mobile node's challenges are kept by: its home address, or its NAI before it has one."""
+    return home_address if nai is None or home_address != UNSPECIFIED else nai
 
 
 def _authenticated(request: RegistrationRequest) -> bool:
@@ -150,7 +160,6 @@ def _repeats(request: RegistrationRequest, datagram: Datagram, pending: Pending)
         challenge(request.extensions) == challenge(first.extensions)
         and request.flags == first.flags
         and request.home_address == first.home_address
-        and nai_of(request.extensions) == pending.nai
         and request.home_agent == first.home_agent
         and request.care_of_address == first.care_of_address
         and (datagram.link_address, datagram.source_port)

@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.admission import check_form, check_service
+from testbed.mobileip.core.admission import check_form, check_proof, check_service
 from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
 from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
@@ -23,7 +23,7 @@ from testbed.mobileip.core.api import (
     SendDatagram,
     SetVisitor,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError
+from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
@@ -35,9 +35,8 @@ from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, relayed
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting
+from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting, overtake
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, revocation, udp_tunnel
-from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
@@ -46,6 +45,7 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 _UNSPECIFIED = IPv4Address(0)
+_BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
@@ -181,8 +181,8 @@ class ForeignAgent:
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
         due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
-        also = (self._revocation.deadline(), self._advertiser.due)
-        return min(when for when in (*due, *also) if when is not None)
+        more = (self._revocation.deadline(), self._advertiser.due)
+        return min(when for when in (*due, *more) if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -222,10 +222,10 @@ class ForeignAgent:
                     raise
                 raise Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
             check_form(request, self._own)
-            self._authenticate(datagram, request, nai)
+            check_proof(self._nodes, datagram, request, nai, self.counters)
             check_service(self.config, datagram, request)
             self._revocation.check(request)
-            self._challenges.check(datagram, request, self._pending.values())
+            self._challenges.check(datagram, request, nai, self._pending.values())
             self._check_resources(request, nai)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
@@ -237,22 +237,11 @@ class ForeignAgent:
         pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
-        self._challenges.used(request)
+        self._challenges.used(request, nai)
         self.counters["requests-relayed"] += 1
         extension = b"" if timestamp is None else self._revocation.extension(timestamp)
         payload = relayed(self.config, self._home_agents, datagram, request, extension)
         self._out.add(SendDatagram(Datagram(payload, self.config.care_of, PORT, request.home_agent, PORT)))
-
-    def _authenticate(self, datagram: Datagram, request: RegistrationRequest, nai: str | None) -> None:
-        """§3.7.2.1, where the mobile node and we share an association."""
-        node = self._nodes.known_as(request.home_address, nai)
-        if node not in self._nodes:
-            return
-        try:
-            self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_FOREIGN, node)
-        except AuthenticationError as error:
-            self.counters[f"mobile-node-{error.reason}"] += 1
-            raise Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
 
     def _check_resources(self, request: RegistrationRequest, nai: str | None) -> None:
         home_address = request.home_address
@@ -273,8 +262,9 @@ class ForeignAgent:
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
-        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1).
-        if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
+        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
+        # clock, which is looked at first, or of the broadcast.
+        if datagram.source != request.home_agent and reply.code not in _BY_ANY_HOME_AGENT:
             raise Discard("not-from-home-agent")
         try:
             reply, answer = check_reply(self.config, self._home_agents, datagram, request, self.counters)
@@ -289,11 +279,14 @@ class ForeignAgent:
         home = replace(pending, request=replace(request, home_address=reply.home_address))
         wrong = wrong_challenge(request, reply)
         granted = accepted(reply.code) and not wrong
-        terms = self._revocation.accepted(home, reply, now) if granted else None
+        holds = granted and not pending.overtaken
+        terms = self._revocation.accepted(home, reply, now) if holds else None
+        if granted:
+            overtake(self._pending, pending)
         self._forget(pending)
         pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if granted:
+        if holds:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
             self._update_visitor(pending, reply, keepalive, terms, now)
         payload = datagram.payload[: authorized_end(reply)]

@@ -15,7 +15,7 @@ from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import in_order
 from testbed.mobileip.wire.challenge import challenge
 from testbed.mobileip.wire.code import Code
-from testbed.mobileip.wire.nai import in_place
+from testbed.mobileip.wire.nai import in_place, nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 
@@ -23,7 +23,7 @@ def verify_for_aaa(credentials: Credentials, datagram: Datagram, request: Regist
     """Verify, in the place of AAA, what proves a mobile node to that (RFC 4721 §3.4). Raises Deny."""
     value = challenge(request.extensions)
     try:
-        credentials.verify(datagram.payload, request.extensions, credentials.known_as(request), value)
+        credentials.verify(datagram.payload, request, nai_of(request.extensions), value)
     except AuthenticationError as error:
         raise Deny(Code.HA_BAD_AAA_AUTHENTICATION, error.reason) from error
 

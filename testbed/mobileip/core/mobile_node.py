@@ -169,14 +169,7 @@ class MobileNode:
         agent, news = heard
         self._requester.responses.heard(agent.address, agent.challenge)
         if news:
-            self._out.event(
-                "agent-advertisement",
-                agent=str(agent.address),
-                home_agent=agent.has(AgentFlag.HOME_AGENT),
-                foreign_agent=agent.is_foreign_agent,
-                care_of=str(agent.mobility.care_of_addresses[0]) if agent.is_foreign_agent else None,
-                busy=agent.has(AgentFlag.BUSY),
-            )
+            self._out.event("agent-advertisement", **agent.words())
         if self._registrar.deregistering:
             self._refresh(agent)
         elif self._discovering:
@@ -222,7 +215,7 @@ class MobileNode:
         agent = self._discovery.current
         return {
             "role": "mobile-node",
-            "state": self._state(),
+            "state": self._registrar.state(self._register) if self._interface else "detached",
             "mode": path.mode if path else None,
             "interface": self._interface,
             "home_address": str(self._home.address) if self._home.known else None,
@@ -238,20 +231,6 @@ class MobileNode:
             "agents": [str(address) for address in self._discovery.addresses],
             "counters": dict(sorted(self.counters.items())),
         }
-
-    def _state(self) -> str:
-        registrar, path = self._registrar, self._registrar.path
-        if self._interface is None:
-            return "detached"
-        if path is None:
-            return "discovering"
-        if registrar.deregistering or path.mode == "home":
-            if registrar.asking:
-                return "deregistering"
-            return "at-home" if path.mode == "home" else "deregistered"
-        if not self._register:
-            return "using-agent"
-        return "registered" if registrar.registered and registrar.registered.path == path else "registering"
 
     # Agents (§2.4).
 
@@ -296,9 +275,15 @@ class MobileNode:
         if self._discovery.is_home(agent):
             self._discovering = True
             self._use_agent(agent, now)
+        elif (before := self._refresh(agent)) is not None:
+            if agent.rebooted_since(before):
+                self._out.event("agent-rebooted", agent=str(agent.address))
+                self._registrar.start(now)
         elif (
             path.agent is None and agent.has(AgentFlag.REGISTRATION_REQUIRED) and self._discovery.suits(agent)
         ):
+            self._discovery.current = agent
+            self._timers.set("agent", agent.expires)
             self._registrar.path = replace(
                 path,
                 agent=agent.address,
@@ -363,6 +348,11 @@ class MobileNode:
         path = self._registrar.path
         if path is not None and path.mode == "foreign-agent":
             self._registrar.suspend()
+        elif path is not None and path.mode == "co-located":  # §2.4.1: now nobody requires an agent
+            self._registrar.path = Path("co-located", path.interface, path.source, path.source)
+            if self._registrar.asking or not self._registrar.deregistering:
+                self._registrar.start(now)
+            return
         if self._registrar.deregistering:
             return
         other = self._discovery.best(now)

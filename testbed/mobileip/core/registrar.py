@@ -67,6 +67,19 @@ class Registrar:
         """Whether a request is under way or to be sent again."""
         return "request" in self._timers
 
+    def state(self, register: bool) -> str:
+        """How far it is, in one word; without `register` the agent is only used as default router."""
+        path = self.path
+        if path is None:
+            return "discovering"
+        if self.deregistering or path.mode == "home":
+            if self.asking:
+                return "deregistering"
+            return "at-home" if path.mode == "home" else "deregistered"
+        if not register:
+            return "using-agent"
+        return "registered" if self.registered and self.registered.path == path else "registering"
+
     def start(self, now: float) -> None:
         """There is something new to ask for; begin as soon as the last request allows."""
         self._requester.begin()

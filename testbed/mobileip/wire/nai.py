@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
 from testbed.mobileip.wire.error import WireError
@@ -48,11 +47,6 @@ def nai_of(extensions: Iterable[Extension]) -> str | None:
                 raise WireError("nai", f"extension {TYPE} at {extension.offset}") from error
             return nai
     return None
-
-
-def name_of(extensions: Iterable[Extension], home_address: IPv4Address) -> IPv4Address | str:
-    """What a message calls its mobile node: the NAI, else the home address. Raises WireError."""
-    return nai_of(extensions) or home_address
 
 
 def in_place(extensions: Iterable[Extension]) -> bool:

@@ -444,7 +444,7 @@ def test_after_such_an_error_it_registers_with_the_challenge_of_the_reply(denial
     world = with_challenges()
     denials = []
 
-    def deny_once(datagram, request, pending):
+    def deny_once(datagram, request, nai, pending):
         if not denials:
             denials.append(request)
             raise Deny(Code(denial))

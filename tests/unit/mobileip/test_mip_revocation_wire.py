@@ -36,7 +36,10 @@ acknowledgments = st.builds(RevocationAcknowledgment, st.booleans(), addresses, 
 
 @given(supports, st.binary(max_size=8))
 def test_supports_come_back_as_they_were_also_longer_ones(support, more):
-    assert RevocationSupport.decode(support.encode().data + more) == support
+    data = support.encode().data
+    assert RevocationSupport.decode(data + more) == support
+    assert data[0] & 0x7F == data[1] == 0
+    assert RevocationSupport.decode(bytes((data[0] | 0x7F, 0xFF)) + data[2:]) == support  # Reserved
 
 
 @given(revocations | acknowledgments)

@@ -234,9 +234,8 @@ class Requester:
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, self.home_agents.security)
         payload = self.responses.sign(payload, path.agent)
-        self.sent = Sent(
-            path, request.low_identification, lifetime, at, int(flags), udp_tunnel, self.home.address, drop
-        )
+        low, asked = request.low_identification, request.home_address
+        self.sent = Sent(path, low, lifetime, at, int(flags), udp_tunnel, asked, drop)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1

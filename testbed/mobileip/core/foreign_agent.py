@@ -31,7 +31,7 @@ from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
-from testbed.mobileip.core.visitors import Pending, Visitor, overtake
+from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
@@ -41,7 +41,6 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
 
 _UNSPECIFIED = IPv4Address(0)
-_BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
@@ -156,8 +155,13 @@ class ForeignAgent:
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
-        return min(when for when in (*due, self._advertiser.due) if when is not None)
+        due = (
+            self._pending_timers.next(),
+            self._visitor_timers.next(),
+            self._keepalives.deadline(),
+            self._advertiser.due,
+        )
+        return min(when for when in due if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -266,9 +270,7 @@ class ForeignAgent:
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
-        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
-        # clock, which is looked at first, or of the broadcast.
-        if datagram.source != request.home_agent and reply.code not in _BY_ANY_HOME_AGENT:
+        if not pending.may_come_from(datagram.source, reply.code):
             raise Discard("not-from-home-agent")
         try:
             reply = RegistrationReply.decode(datagram.payload)
@@ -291,8 +293,7 @@ class ForeignAgent:
                 self.counters[f"home-agent-{error.reason}"] += 1
                 self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
                 raise Discard("failed-authentication") from error
-        if accepted(reply.code):
-            overtake(self._pending, pending)
+        pending.overtake(self._pending, reply.code)
         self._forget(pending)
         start, before = len(self._out), self._visitors.get(reply.home_address)
         if accepted(reply.code) and not pending.overtaken:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from typing import TypeVar
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import lifetime_left
+from testbed.mobileip.wire.code import Code, accepted
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,27 @@ class Pending:
         """What a reply is matched by (§3.7.3.1)."""
         return self.request.home_address, self.request.low_identification
 
+    def may_come_from(self, source: IPv4Address, code: int) -> bool:
+        """Whether a reply with `code` may come from `source`.
+
+        Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
+        clock, which is looked at first, or of the broadcast.
+        """
+        any_home_agent = code in (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
+        return any_home_agent or source == self.request.home_agent
+
+    def overtake(self, requests: MutableMapping[Key, Pending], code: int) -> None:
+        """Once this one is granted, note it in those of the node that came before; `requests` are in order.
+
+        The network may reorder replies: when the reply to a registration comes after the reply to the
+        deregistration that followed it, the mobile node is no visitor any more.
+        """
+        for key, each in tuple(requests.items()):
+            if each is self or not accepted(code):
+                return
+            if each.request.home_address == self.request.home_address:
+                requests[key] = replace(each, overtaken=True)
+
     def picture(self, now: float) -> dict[str, object]:
         """What `state` reports of it."""
         return {
@@ -37,19 +63,6 @@ class Pending:
             "lifetime": self.request.lifetime,
             "time_left": lifetime_left(self.expires, now),
         }
-
-
-def overtake(requests: dict[tuple[IPv4Address, int], Pending], granted: Pending) -> None:
-    """Note, among `requests` in the order they came, those of its mobile node that `granted` has overtaken.
-
-    The network may reorder replies: when the reply to a registration comes after the reply to the
-    deregistration that followed it, the mobile node is no visitor any more.
-    """
-    for key, each in tuple(requests.items()):
-        if each is granted:
-            return
-        if each.request.home_address == granted.request.home_address:
-            requests[key] = replace(each, overtaken=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         ForeignAgent, "_clear_visitor", _clears_too_little(ClearVisitor)
     ),
     "a denial makes a visitor": lambda patch: patch.setattr(foreign_agent, "accepted", lambda code: True),
-    "an overtaken reply makes a visitor": lambda patch: patch.setattr(foreign_agent, "overtake", _nothing),
+    "an overtaken reply makes a visitor": lambda patch: patch.setattr(visitors.Pending, "overtake", _nothing),
     "a registration outlives its lifetime": lambda patch: patch.setattr(
         registrar.Registrar, "expired", _nothing
     ),

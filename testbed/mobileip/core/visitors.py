@@ -52,7 +52,7 @@ class Pending:
         for key, each in tuple(requests.items()):
             if each is self or not accepted(code):
                 return
-            if each.request.home_address == self.request.home_address:
+            if each.key[:-1] == self.key[:-1]:
                 requests[key] = replace(each, overtaken=True)
 
     def picture(self, now: float) -> dict[str, object]:

@@ -360,10 +360,8 @@ class MobileNode:
         path = self._registrar.path
         if path is not None and path.mode == "foreign-agent":
             self._registrar.suspend()
-        elif path is not None and path.mode == "co-located":  # §2.4.1: now nobody requires an agent
-            self._registrar.path = Path("co-located", path.interface, path.source, path.source)
-            if self._registrar.asking or not self._registrar.deregistering:
-                self._registrar.start(now)
+        elif path is not None and path.mode == "co-located":
+            self._registrar.go_without_agent(path, now)
             return
         if self._registrar.deregistering:
             return
@@ -396,5 +394,4 @@ class MobileNode:
         self._timers.clear()
         self._arps.cancel(self.config.home_address)
         self._discovery.clear()
-        self._interface, self._discovering, self._register = None, False, True
-        self._care_of_index = 0
+        self._interface, self._discovering, self._register, self._care_of_index = None, False, True, 0

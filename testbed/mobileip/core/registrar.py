@@ -75,6 +75,12 @@ class Registrar:
         else:
             self._timers.set("request", earliest)
 
+    def go_without_agent(self, path: Path, now: float) -> None:
+        """The agent of a co-located `path` is gone, and so nobody requires one any more (§2.4.1)."""
+        self.path = Path(path.mode, path.interface, path.source, path.source)
+        if self.asking or not self.deregistering:
+            self.start(now)
+
     def suspend(self) -> None:
         """There is no way to the home agent; what was granted holds until it expires."""
         self.path = None

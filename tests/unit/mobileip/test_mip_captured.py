@@ -228,6 +228,6 @@ def test_every_encapsulation_is_in_the_capture(read: dict[str, set[int]]) -> Non
 
 
 def test_a_type_without_a_capture_shows(read: dict[str, set[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp_tunnel, "REPLY", 45)
+    monkeypatch.setattr(udp_tunnel, "REPLY", 127)
     with pytest.raises(AssertionError, match=r"udp_tunnel\.REPLY"):
         test_every_type_is_in_the_capture(read)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.admission import check_form, check_service
+from testbed.mobileip.core.admission import check_form, check_proof, check_service
 from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
 from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
@@ -17,30 +18,34 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
-    Record,
+    Records,
     Remember,
     SendDatagram,
     SetVisitor,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.association import Associations
+from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign_revocation import ForeignRevocation
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, relayed
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.udp_tunnel import answered
-from testbed.mobileip.core.visitors import Pending, Visitor
-from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
-from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting, overtake
+from testbed.mobileip.wire import PORT, registration_reply, registration_request, revocation, udp_tunnel
+from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
+from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 _UNSPECIFIED = IPv4Address(0)
+_BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
@@ -62,12 +67,14 @@ class ForeignAgent:
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.own_addresses | {config.address, config.care_of}
-        self._pending: dict[tuple[IPv4Address, int], Pending] = {}
+        self._pending: dict[PendingKey, Pending] = {}
         self._visitors: dict[IPv4Address, Visitor] = {}
-        self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
+        self._pending_timers: Timers[PendingKey] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
         self._keepalives = Keepalives(config.keepalive, self.counters)
-        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
+        rng = rng or SystemRandom()
+        self._challenges = Challenges(config, self._nodes, rng)
+        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters, self._challenges)
         self._advertiser = Advertiser(
             config.interface,
             config.address,
@@ -75,8 +82,20 @@ class ForeignAgent:
             lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
             self.counters,
             self._discards,
-            rng or SystemRandom(),
+            rng,
+            self._challenges,
         )
+        self._revocation = ForeignRevocation(
+            config,
+            clock,
+            self._visitors,
+            self._home_agents,
+            self._out,
+            self.counters,
+            self._clear_visitor,
+            lambda *mobile_node: self._out.add(self._advertiser.reset(*mobile_node)),
+        )
+        self.revoke = self._revocation.revoke
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a UDP datagram that arrived at port 434."""
@@ -91,6 +110,8 @@ class ForeignAgent:
             elif kind == registration_reply.TYPE:
                 self.counters["replies-received"] += 1
                 self._receive_reply(datagram, now)
+            elif kind in revocation.MESSAGES:
+                self._revocation.receive(datagram)
             else:
                 raise Discard("type")
         except WireError as error:
@@ -118,8 +139,9 @@ class ForeignAgent:
             self._forget(pending)
         for home_address in tuple(self._visitors):
             self._clear_visitor(home_address, "visitor-removed")
+        self._revocation.clear()
 
-    def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
+    def restore(self, records: Records, now: float) -> None:
         """Take up the visitors that a predecessor asked to remember; requests that were pending are lost.
 
         Advertisements begin with sequence number 0 all the same (§2.3.2), so that mobile nodes register again
@@ -127,6 +149,8 @@ class ForeignAgent:
         TypeError for records that no foreign agent has made.
         """
         for home_address, record in records.items():
+            if not isinstance(home_address, IPv4Address):
+                raise ValueError(f"{home_address} is no home address")
             visitor = Visitor.from_record(home_address, record, self._clock, now)
             over = visitor.expires is not None and visitor.expires <= now
             if over or not (visitor.co_located or visitor.care_of_address == self.config.care_of):
@@ -151,17 +175,14 @@ class ForeignAgent:
         self._out.add(*keepalives)
         for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
             self._out.event("mapping-lost", home_address=str(home_address))
+        self._revocation.tick(now)
         self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (
-            self._pending_timers.next(),
-            self._visitor_timers.next(),
-            self._keepalives.deadline(),
-            self._advertiser.due,
-        )
-        return min(when for when in due if when is not None)
+        due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
+        more = (self._revocation.deadline(), self._advertiser.due)
+        return min(when for when in (*due, *more) if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -193,114 +214,88 @@ class ForeignAgent:
             raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
-        request = RegistrationRequest.decode_fixed(datagram.payload)
+        request, nai = RegistrationRequest.decode_fixed(datagram.payload), None
         try:
             try:
-                request = RegistrationRequest.decode(datagram.payload)
+                decoded = RegistrationRequest.decode(datagram.payload)
+                nai = nai_of(decoded.extensions)
+                request = decoded
             except WireError as error:
                 if error.reason == "unknown-extension":
                     raise
                 raise Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
             check_form(request, self._own)
-            self._authenticate(datagram, request)
+            check_proof(self._nodes, datagram, request, nai, self.counters)
             check_service(self.config, datagram, request)
-            self._check_resources(request)
+            self._revocation.check(request)
+            self._challenges.check(datagram, request, nai, self._pending.values())
+            self._check_resources(request, nai)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
             return
         expires = now + PENDING_TIME
         if request.lifetime:
             expires = min(expires, now + request.lifetime)
-        pending = Pending(request, datagram, datagram.link_address, expires)
+        timestamp = self._revocation.relaying(request, expires, now)
+        pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
+        self._challenges.used(request, nai)
         self.counters["requests-relayed"] += 1
-        self._out.add(
-            SendDatagram(
-                Datagram(
-                    self._relayed(datagram, request), self.config.care_of, PORT, request.home_agent, PORT
-                )
-            )
-        )
+        extension = b"" if timestamp is None else self._revocation.extension(timestamp)
+        payload = relayed(self.config, self._home_agents, datagram, request, extension)
+        self._out.add(SendDatagram(Datagram(payload, self.config.care_of, PORT, request.home_agent, PORT)))
 
-    def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """§3.7.2.1, where the mobile node and we share an association."""
-        if request.home_address not in self._nodes:
-            return
-        try:
-            self._nodes.authenticate(
-                datagram.payload, request.extensions, MOBILE_FOREIGN, request.home_address
-            )
-        except AuthenticationError as error:
-            self.counters[f"mobile-node-{error.reason}"] += 1
-            raise Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
-
-    def _check_resources(self, request: RegistrationRequest) -> None:
+    def _check_resources(self, request: RegistrationRequest, nai: str | None) -> None:
         home_address = request.home_address
-        if (home_address, request.low_identification) in self._pending:
+        if (home_address, nai, request.low_identification) in self._pending:
             return  # a repetition takes no more room
         if len(self._pending) >= self.config.pending:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
-        if sum(key[0] == home_address for key in self._pending) >= PENDING_PER_NODE:
+        if sum(key[:2] == (home_address, nai) for key in self._pending) >= PENDING_PER_NODE:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
         if request.lifetime and self._busy() and home_address not in self._visitors:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
-
-    def _relayed(self, datagram: Datagram, request: RegistrationRequest) -> bytes:
-        """The request for the home agent: what was only for us removed, our proof added (§3.7.2.2)."""
-        payload = datagram.payload[: _authorized_end(request)]
-        if self._asks_for_udp(request):
-            payload += UdpTunnelRequest(encapsulation=udp_tunnel.IP_IN_IP).encode().encode()
-        association = self._home_agents.choose(request.home_agent)
-        if association is None or not request.lifetime or request.care_of_address != self.config.care_of:
-            return payload
-        return sign(payload, FOREIGN_HOME, association)
-
-    def _asks_for_udp(self, request: RegistrationRequest) -> bool:
-        """Whether the tunnel has its end here, and so behind the NAT (RFC 3519 §4.5)."""
-        if request.care_of_address != self.config.care_of or request.flags & RequestFlag.DECAPSULATION:
-            return False
-        return self.config.udp_tunnel and request.lifetime > 0
 
     # Replies, from the home agent to the mobile node.
 
     def _receive_reply(self, datagram: Datagram, now: float) -> None:
         reply = RegistrationReply.decode_fixed(datagram.payload)
-        pending = self._pending.get((reply.home_address, reply.low_identification))
+        pending = awaiting(self._pending, reply, nai_in(datagram.payload))
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
-        if not pending.may_come_from(datagram.source, reply.code):
+        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
+        # clock, which is looked at first, or of the broadcast.
+        if datagram.source != request.home_agent and reply.code not in _BY_ANY_HOME_AGENT:
             raise Discard("not-from-home-agent")
         try:
-            reply = RegistrationReply.decode(datagram.payload)
-            answer = answered(reply, to_agent=True) if self._asks_for_udp(request) else None
-        except WireError as error:
-            if error.reason == "unknown-extension":
-                raise
-            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise Discard("poorly-formed-reply") from error
-        proven = any(extension.type == MOBILE_HOME for extension in reply.extensions)
-        if not proven or not in_order(reply.extensions):
-            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise Discard("poorly-formed-reply")
-        if request.home_agent in self._home_agents and request.lifetime:
-            try:
-                self._home_agents.authenticate(
-                    datagram.payload, reply.extensions, FOREIGN_HOME, request.home_agent
-                )
-            except AuthenticationError as error:
-                self.counters[f"home-agent-{error.reason}"] += 1
-                self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
-                raise Discard("failed-authentication") from error
-        pending.overtake(self._pending, reply.code)
+            reply, answer = check_reply(self.config, self._home_agents, datagram, request, self.counters)
+        except Deny as denial:
+            self._forget(pending)
+            self._answers.deny(pending.datagram, request, denial.code, now)
+            raise Discard(denial.why) from denial
+        if (lack := lacking(request, reply)) is not None:
+            self._forget(pending)
+            self._answers.recode(pending, reply, lack)
+            return
+        home = replace(pending, request=replace(request, home_address=reply.home_address))
+        wrong = wrong_challenge(request, reply)
+        granted = accepted(reply.code) and not wrong
+        holds = granted and not pending.overtaken
+        terms = self._revocation.accepted(home, reply, now) if holds else None
+        if granted:
+            overtake(self._pending, pending)
         self._forget(pending)
+        pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if accepted(reply.code) and not pending.overtaken:
+        if holds:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
-            self._update_visitor(pending, reply, keepalive, now)
-        payload = datagram.payload[: _authorized_end(reply)]
-        self._answers.send(pending.datagram, reply.home_address, payload)
+            self._update_visitor(pending, reply, keepalive, terms, now)
+        payload = datagram.payload[: authorized_end(reply)]
+        if wrong:  # RFC 4721 §3.3: the home agent's own code stays
+            payload += foreign_agent_error(Code.FA_HOME_AGENT_WRONG_CHALLENGE).encode()
+        self._answers.send(pending.datagram, reply.home_address, pending.nai, payload, authentic=granted)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",
@@ -324,12 +319,13 @@ class ForeignAgent:
         self.counters["replies-relayed"] -= 1
         self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
-    def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
-        self._forget(pending)
-        self._answers.deny(pending.datagram, pending.request, code, now)
-
     def _update_visitor(
-        self, pending: Pending, reply: RegistrationReply, keepalive: int | None, now: float
+        self,
+        pending: Pending,
+        reply: RegistrationReply,
+        keepalive: int | None,
+        terms: Terms | None,
+        now: float,
     ) -> None:
         """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
         request = pending.request
@@ -350,6 +346,8 @@ class ForeignAgent:
             lifetime,
             now,
             keepalive,
+            terms,
+            pending.nai,
         )
         self._set_visitor(visitor, now)
         self._out.add(Remember(home_address, visitor.record(self._clock)))
@@ -393,8 +391,3 @@ class ForeignAgent:
 
     def _busy(self) -> bool:
         return len(self._visitors) >= self.config.visitors
-
-
-def _authorized_end(message: RegistrationRequest | RegistrationReply) -> int:
-    """Where the last extension ends that proves the message to its final recipient."""
-    return max(extension.end for extension in message.extensions if extension.type == MOBILE_HOME)

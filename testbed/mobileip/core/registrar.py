@@ -12,6 +12,7 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
+    UseHomeAddress,
     UseNothing,
 )
 from testbed.mobileip.core.encapsulations import agreed
@@ -66,6 +67,19 @@ class Registrar:
         """Whether a request is under way or to be sent again."""
         return "request" in self._timers
 
+    def state(self, register: bool) -> str:
+        """How far it is, in one word; without `register` the agent is only used as default router."""
+        path = self.path
+        if path is None:
+            return "discovering"
+        if self.deregistering or path.mode == "home":
+            if self.asking:
+                return "deregistering"
+            return "at-home" if path.mode == "home" else "deregistered"
+        if not register:
+            return "using-agent"
+        return "registered" if self.registered and self.registered.path == path else "registering"
+
     def start(self, now: float) -> None:
         """There is something new to ask for; begin as soon as the last request allows."""
         self._requester.begin()
@@ -107,6 +121,7 @@ class Registrar:
     def forget(self) -> None:
         """The registration has ended."""
         self.registered, self.granted = None, 0
+        self._requester.revocation.forget()
         self._timers.cancel("expire")
         self._timers.cancel("renew")
         self._keepalives.clear()
@@ -159,6 +174,9 @@ class Registrar:
         sent, reply = matched
         self._timers.cancel("request")
         self._out.event("reply", code=reply.code, reason=describe(reply.code), lifetime=reply.lifetime)
+        if self._requester.home.take(reply):
+            self._out.add(UseHomeAddress(reply.home_address))
+            self._out.event("home-address", home_address=str(reply.home_address))
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
             self._refused(sent, reply, now)
         elif sent.lifetime == 0:
@@ -170,8 +188,17 @@ class Registrar:
     def expired(self) -> None:
         """The registration was not renewed in time."""
         self._counters["registrations-expired"] += 1
+        self._end("registration-expired")
+
+    def revoked(self, now: float) -> None:
+        """The home agent has revoked the registration: ask for another (RFC 3543 §1)."""
+        self._end("registration-revoked")
+        self.start(now)
+
+    def _end(self, event: str) -> None:
+        """Nothing is registered any more; `event` reports why."""
         self.forget()
-        self._out.event("registration-expired")
+        self._out.event(event)
         if isinstance(self._use, UseForeignAgent) and self.path is not None:
             self.use(replace(self._use, registered=False, broadcasts_from=None))
         elif not isinstance(self._use, UseHome):
@@ -201,9 +228,13 @@ class Registrar:
         """§3.6.2.2: the lifetime counts from the request on."""
         self._requester.granted()
         granted = min(reply.lifetime, sent.lifetime)
+        if granted != INFINITE_LIFETIME and sent.at + granted <= now:  # asked for long ago, and over
+            self._timers.set("request", self._requester.earliest(now))
+            return
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
         self.registered, self.granted = sent, granted
+        self._requester.revocation.answered(reply, path.care_of_address)
         if granted == INFINITE_LIFETIME:
             self._timers.cancel("expire")
             self._timers.cancel("renew")
@@ -256,7 +287,7 @@ class Registrar:
         """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
         code = reply.code
         self._counters[f"denied-{code}"] += 1
-        delay = self._requester.refused(sent, reply, now)
+        delay = self._requester.refused(sent, reply)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
         if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.advertiser import is_unicast
+from testbed.mobileip.core.agents import Agent
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.home_address import HomeAddress
+from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
-from testbed.mobileip.core.replay import Stamper
+from testbed.mobileip.core.replay import identifier
+from testbed.mobileip.core.responses import Responses
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.wire.challenge import error_status, offered
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
@@ -31,8 +36,15 @@ HELD_BACK = 3.0
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
+CHALLENGED = (Code.FA_UNKNOWN_CHALLENGE, Code.FA_MISSING_CHALLENGE, Code.FA_STALE_CHALLENGE)
+"""Another challenge helps, which is in the reply or has to be asked for (RFC 4721 §3.5)."""
 _REPAIRABLE = frozenset(
-    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+    (
+        Code.HA_IDENTIFICATION_MISMATCH,
+        Code.HA_UNKNOWN_HOME_AGENT,
+        Code.FA_LIFETIME_TOO_LONG,
+        *CHALLENGED,
+    )
 )
 
 
@@ -43,7 +55,8 @@ class Path:
     mode: str
     """co-located, foreign-agent or home."""
     interface: str
-    source: IPv4Address
+    source: IPv4Address = field(compare=False)
+    """Of requests with a co-located care-of address; of all others the home address, once it is known."""
     care_of_address: IPv4Address
     agent: IPv4Address | None = None
     """The foreign agent that relays; None: directly to the home agent."""
@@ -54,6 +67,21 @@ class Path:
     """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
     agent_behind_nat: bool = False
     """The U bit of its advertisements (RFC 3519 §3.4)."""
+
+    @classmethod
+    def through(cls, interface: str, home_address: IPv4Address, agent: Agent, index: int) -> Path:
+        """With a care-of address of a foreign agent, chosen by `index`."""
+        addresses = agent.mobility.care_of_addresses
+        return cls(
+            "foreign-agent",
+            interface,
+            home_address,
+            addresses[index % len(addresses)],
+            agent.address,
+            agent.link_address,
+            agent.mobility.registration_lifetime,
+            agent.encapsulations,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +96,8 @@ class Sent:
     flags: int
     udp_tunnel: bool
     """Whether a tunnel in UDP is asked for."""
+    home_address: IPv4Address
+    """As the request had it: zero, if it was not known (RFC 2794)."""
 
     @property
     def alternative(self) -> bool:
@@ -85,11 +115,15 @@ class Requester:
     def __init__(
         self,
         config: MobileNodeConfig,
+        home: HomeAddress,
         clock: Clock,
         counters: Counter[str],
         discards: Discards,
         rng: Random,
+        revocation: NodeRevocation,
     ) -> None:
+        self.revocation = revocation
+        self.home = home
         self.home_agent = config.home_agent
         """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
         self.sent: Sent | None = None
@@ -100,9 +134,11 @@ class Requester:
         self._clock = clock
         self._counters = counters
         self._discards = discards
-        self._stamper = Stamper(rng)
+        self._identifier = identifier(config.security.replay, rng)
+        self._unanswered: RegistrationRequest | None = None
         self._home = Associations((config.security,))
         self._agents = Associations(config.foreign_agents)
+        self.responses = Responses(self._agents, config.aaa)
         self._last_sent: float | None = None
         self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
@@ -111,7 +147,7 @@ class Requester:
     @property
     def clock_offset(self) -> float:
         """Seconds by which the home agent's clock is ahead, by its replies with code 133."""
-        return self._stamper.offset
+        return self._identifier.offset
 
     def begin(self) -> None:
         """There is something new to ask: forget what went wrong before, and what was asked before."""
@@ -146,9 +182,10 @@ class Requester:
         return None if self._last_sent is None else self._last_sent + max(HELD_BACK, self._interval)
 
     def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:
-        """A new request for `path`, and when to send the next if no reply comes.
+        """A request for `path`, and when to send the next if no reply comes.
 
-        It has a new identification and replaces the request that awaited a reply.
+        It has a new identification and replaces the request that awaited a reply; with nonces an unanswered
+        request that asked for the same is sent again (§3.6.3).
         """
         config = self._config
         lifetime = 0 if deregister else min(config.lifetime, path.lifetime_limit)
@@ -163,20 +200,24 @@ class Requester:
         if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
         # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
+        direct = path.mode == "co-located" and path.agent is None and not deregister
+        revocation = self.revocation.ask(direct, now)
         tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
         request = RegistrationRequest(
             int(flags),
             lifetime,
-            config.home_address,
+            self.home.address,
             self.home_agent,
-            config.home_address if deregister else path.care_of_address,
-            self._stamper.next(self._clock(now)),
-            (tunnel.encode(),) if udp_tunnel else (),
+            self.home.address if deregister else path.care_of_address,
+            0,
+            (*self.home.extensions, *((tunnel.encode(),) if udp_tunnel else ()), *revocation),
         )
+        request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, config.security)
-        if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
-            payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel)
+        payload = self.responses.sign(payload, path.agent)
+        self.sent = Sent(
+            path, request.low_identification, lifetime, at, int(flags), udp_tunnel, self.home.address
+        )
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -186,7 +227,7 @@ class Requester:
         self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
             payload,
-            path.source,
+            path.source if path.mode == "co-located" else self.home.address,
             PORT,
             path.agent or self.home_agent,
             PORT,
@@ -195,6 +236,16 @@ class Requester:
             path.agent_link_address,
         )
         return datagram, repeat
+
+    def _identified(self, request: RegistrationRequest, now: float) -> tuple[RegistrationRequest, float]:
+        """`request` with its identification, and when it was first sent, from when its lifetime counts."""
+        sent, before = self.sent, self._unanswered
+        unanswered = self._identifier.repeats and sent is not None and before is not None
+        if sent and before and unanswered and _content(request) == _content(before):
+            return before, sent.at
+        request = replace(request, identification=self._identifier.next(self._clock(now)))
+        self._unanswered = request
+        return request, now
 
     def _wants_udp_tunnel(self, path: Path) -> bool:
         """RFC 3519 §4.4: never for a foreign agent's care-of address, nor through one that knows no NAT."""
@@ -212,13 +263,18 @@ class Requester:
         except _NoMatch as error:
             self._discards.datagram(str(error), datagram, now)
             return None
+        if not from_foreign_agent(reply.code):
+            mismatch = reply.code == Code.HA_IDENTIFICATION_MISMATCH
+            self._identifier.replied(reply.identification, self._clock(now), mismatch)
+            self._counters["resynchronisations"] += mismatch
         self.sent = None
         self.unanswered = 0
         # "at least an additional 100 milliseconds" above twice the round trip (§3.6.3)
-        round_trip = now - sent.at
+        round_trip = now - sent.at  # with nonces, since it was first sent
         self._first_timeout = max(MINIMUM_INTERVAL, min(2 * round_trip + 0.1, MAXIMUM_INTERVAL))
         self._timeout = self._first_timeout
-        return sent, reply
+        # RFC 4636: what the foreign agent cannot go along with, whatever the home agent says.
+        return sent, replace(reply, code=error_status(reply.extensions) or reply.code)
 
     def _match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply]:
         """§3.6.2.1."""
@@ -226,8 +282,8 @@ class Requester:
         sent = self.sent
         if sent is None or reply.low_identification != sent.low_identification:
             raise _NoMatch("identification")
-        if reply.home_address != self._config.home_address:
-            raise _NoMatch("home-address")
+        if (why := self.home.mismatch(sent.home_address, reply)) is not None:
+            raise _NoMatch(why)
         if not in_order(reply.extensions):
             raise _NoMatch("authentication-order")
         agent = sent.path.agent
@@ -239,27 +295,33 @@ class Requester:
         elif agent is None or datagram.source != agent:
             raise _NoMatch("not-from-agent")  # nobody but the agent asked may refuse without proof
         answered(reply, to_agent=False)
+        error_status(reply.extensions)
+        if agent is not None and datagram.source == agent:
+            self.responses.heard(agent, offered(reply.extensions))
         return sent, reply
 
     def granted(self) -> None:
         """The last request was accepted."""
         self._failures = 0
 
-    def refused(self, sent: Sent, reply: RegistrationReply, now: float) -> float:
+    def refused(self, sent: Sent, reply: RegistrationReply) -> float:
         """Learn what a refusal reports; return the seconds until to ask again (§3.6.2.3).
 
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
         wait, ever longer.
         """
-        if reply.code == Code.HA_IDENTIFICATION_MISMATCH:
-            self._stamper.resynchronise(reply.identification, self._clock(now))
-            self._counters["resynchronisations"] += 1
-        elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
+        self.home.refused(reply.code)
+        if reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
             self.home_agent = reply.home_agent
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
+
+
+def _content(request: RegistrationRequest) -> tuple[RegistrationRequest, list[int]]:
+    """What is asked for; the timestamp of an extension does not matter."""
+    return replace(request, identification=0, extensions=()), [each.type for each in request.extensions]
 
 
 def refuses_encapsulation(sent: Sent, reply: RegistrationReply) -> bool:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import TypeVar
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import lifetime_left
-from testbed.mobileip.wire.code import Code, accepted
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
-Key = TypeVar("Key")
+PendingKey = tuple[IPv4Address, str | None, int]
+"""Home address, NAI if there is one, and the lower half of the identification."""
+UNSPECIFIED = IPv4Address(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +28,59 @@ class Pending:
     datagram: Datagram
     link_address: bytes
     expires: float
+    timestamp: int | None = None
+    """Of the Revocation Support Extension; None: the request went without."""
+    nai: str | None = None
+    """The mobile node's, if it gave one (RFC 2794)."""
     overtaken: bool = False
     """Whether a later request of the mobile node was granted meanwhile: what this one asked for is over."""
 
     @property
-    def key(self) -> tuple[IPv4Address, int]:
-        """What a reply is matched by (§3.7.3.1)."""
-        return self.request.home_address, self.request.low_identification
-
-    def may_come_from(self, source: IPv4Address, code: int) -> bool:
-        """Whether a reply with `code` may come from `source`.
-
-        Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
-        clock, which is looked at first, or of the broadcast.
-        """
-        any_home_agent = code in (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
-        return any_home_agent or source == self.request.home_agent
-
-    def overtake(self, requests: MutableMapping[Key, Pending], code: int) -> None:
-        """Once this one is granted, note it in those of the node that came before; `requests` are in order.
-
-        The network may reorder replies: when the reply to a registration comes after the reply to the
-        deregistration that followed it, the mobile node is no visitor any more.
-        """
-        for key, each in tuple(requests.items()):
-            if each is self or not accepted(code):
-                return
-            if each.key[:-1] == self.key[:-1]:
-                requests[key] = replace(each, overtaken=True)
+    def key(self) -> PendingKey:
+        """What a reply is matched by (§3.7.3.1, RFC 2794 §3)."""
+        return self.request.home_address, self.nai, self.request.low_identification
 
     def picture(self, now: float) -> dict[str, object]:
         """What `state` reports of it."""
         return {
             "home_address": str(self.request.home_address),
+            "nai": self.nai,
             "home_agent": str(self.request.home_agent),
             "lifetime": self.request.lifetime,
             "time_left": lifetime_left(self.expires, now),
         }
+
+
+def awaiting(
+    requests: Mapping[PendingKey, Pending], reply: RegistrationReply, nai: str | None
+) -> Pending | None:
+    """The request that a reply with `nai` answers.
+
+    The home address of the reply was not known where the request had zero (RFC 2794 §3). A reply that lacks
+    what it must have, home address or NAI, is matched by the rest.
+    """
+    low = reply.low_identification
+    if (exact := requests.get((reply.home_address, nai, low))) is not None:
+        return exact
+    for each in requests.values():
+        asked = each.request.home_address
+        same = asked in (reply.home_address, UNSPECIFIED) or reply.home_address == UNSPECIFIED
+        if each.request.low_identification == low and same and (nai is None or each.nai in (nai, None)):
+            return each
+    return None
+
+
+def overtake(requests: dict[PendingKey, Pending], granted: Pending) -> None:
+    """Note, among `requests` in the order they came, those of its mobile node that `granted` has overtaken.
+
+    The network may reorder replies: when the reply to a registration comes after the reply to the
+    deregistration that followed it, the mobile node is no visitor any more.
+    """
+    for key, each in tuple(requests.items()):
+        if each is granted:
+            return
+        if (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai):
+            requests[key] = replace(each, overtaken=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,10 @@ class Visitor:
     since: float
     keepalive: int | None = None
     """Seconds between keepalives, 0 for the default, of a tunnel in UDP; None: the tunnel is not in UDP."""
+    revocation: Terms | None = None
+    """None: neither end may revoke it by a message."""
+    nai: str | None = None
+    """The mobile node's, if it gave one (RFC 2794)."""
 
     @property
     def expires(self) -> float | None:
@@ -105,11 +127,13 @@ class Visitor:
         """What `state` reports of it; a `lifetime_left` of null never ends."""
         return {
             "home_address": str(self.home_address),
+            "nai": self.nai,
             "home_agent": str(self.home_agent),
             "care_of": str(self.care_of_address),
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
             "encapsulation": self.end.encapsulations[0].value,
+            "revocable": self.revocation is not None,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
         }
@@ -124,6 +148,8 @@ class Visitor:
             "lifetime": self.lifetime,
             "since": clock(self.since),
             "keepalive": self.keepalive,
+            "revocation": self.revocation and self.revocation.record(),
+            "nai": self.nai,
         }
 
     @classmethod
@@ -138,4 +164,6 @@ class Visitor:
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
             None if record.get("keepalive") is None else int(record["keepalive"]),
+            Terms.from_record(record.get("revocation")),
+            record.get("nai"),
         )

@@ -62,14 +62,18 @@ def _run(shell: Shell, control: Path | None, commands: Mapping[str, Command]) ->
 
 
 def _run_agent(
-    shell: Shell, core: HomeAgent | ForeignAgent, control: Path | None, state: Path | None
+    shell: Shell,
+    core: HomeAgent | ForeignAgent,
+    control: Path | None,
+    state: Path | None,
+    revoke: Command,
 ) -> None:
     """Run an agent, which keeps what must outlive it: in `state`, else beside its control socket."""
     state = state or (control and control.with_suffix(".state"))
     with closing(Store(state)) if state is not None else nullcontext() as store:
         if store is not None:
             shell.keep(store, core.restore, core.unkept)
-        _run(shell, control, {"flush": lambda _, now: core.flush()})
+        _run(shell, control, {"flush": lambda _, now: core.flush(), "revoke": revoke})
 
 
 def run_home_agent(file: Path, control: Path | None) -> None:
@@ -95,7 +99,12 @@ def run_home_agent(file: Path, control: Path | None) -> None:
                         core.receive_broadcast(datagram, time.monotonic())
 
                 shell.watch(broadcasts.socket, forward)
-            _run_agent(shell, core, control or settings.control, settings.state)
+
+            def revoke(request: Mapping[str, Any], now: float) -> None:
+                care_of = _address(request, "care_of") if "care_of" in request else None
+                core.revoke(_address(request, "home_address"), care_of, _boolean(request, "inform"), now)
+
+            _run_agent(shell, core, control or settings.control, settings.state, revoke)
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -120,7 +129,12 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
         core = ForeignAgent(core_config, unix_time)
         with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
             shell = Shell(core, role, Journal("foreign-agent"), core.unreachable)
-            _run_agent(shell, core, control or settings.control, settings.state)
+
+            def revoke(request: Mapping[str, Any], now: float) -> None:
+                busy = _boolean(request, "busy") or False
+                core.revoke(_address(request, "home_address"), busy, now)
+
+            _run_agent(shell, core, control or settings.control, settings.state, revoke)
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:
@@ -148,16 +162,14 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         shell = Shell(core, role, Journal("mobile-node"), pace=core)
 
         def attach(request: Mapping[str, Any], now: float) -> None:
-            interface, care_of = _string(request, "interface"), IPv4Address(_string(request, "care_of"))
+            interface, care_of = _string(request, "interface"), _address(request, "care_of")
             shell.listen(interface)
             core.attach(interface, care_of, now)
 
         def discover(request: Mapping[str, Any], now: float) -> None:
-            interface, register = _string(request, "interface"), request.get("register", True)
-            if not isinstance(register, bool):
-                raise RequestError("'register' must be true or false")
+            interface, register = _string(request, "interface"), _boolean(request, "register")
             shell.listen(interface)
-            core.discover(interface, now, register)
+            core.discover(interface, now, register is not False)
 
         if (attachment := settings.attachment) is not None:
             shell.listen(attachment.interface)
@@ -179,6 +191,17 @@ def _string(request: Mapping[str, Any], key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str):
         raise RequestError(f"{key!r} must be a string")
+    return value
+
+
+def _address(request: Mapping[str, Any], key: str) -> IPv4Address:
+    return IPv4Address(_string(request, key))
+
+
+def _boolean(request: Mapping[str, Any], key: str) -> bool | None:
+    value = request.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{key!r} must be true or false")
     return value
 
 

@@ -8,6 +8,7 @@ address = "10.0.1.2"                         # where mobile nodes register
 reverse-tunnel = true                        # true | false | "required" (RFC 3024)
 gre = true                                   # whether mobile nodes may ask for it (RFC 2784)
 minimal = true                               # and for minimal encapsulation (RFC 2004)
+inform-revoked = true                        # whether foreign agents shall inform mobile nodes (RFC 3543)
 [home]
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
@@ -25,13 +26,13 @@ forced = true                                # also where there is no NAT, when 
 keepalive = 0                                # seconds that mobile nodes are asked for; 0: none
 lifetime = 60                                # seconds; the longest registration granted with it
 [replay]
-method = "timestamps"
-tolerance = 7                                # seconds
+tolerance = 7                                # seconds that timestamps may be off
 [[security]]
 mobile-node = "10.0.1.100"                   # or foreign-agent = "…"
 spi = 256
-algorithm = "hmac-md5"
+algorithm = "hmac-md5"                       # or "hmac-sha-256", with a key of 32 bytes, or "keyed-md5"
 key = "00112233445566778899aabbccddeeff"
+replay = "timestamps"                        # or "nonces" (RFC 5944 §5.7); of mobile nodes only
 
 # foreign agent
 state = "/run/testbed/foreign-agent.state"   # visitors; default: beside control
@@ -40,6 +41,9 @@ address = "198.51.100.1"                     # the agent's address there
 care-of = "203.0.113.10"
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: home agents with [[security]] are asked, X bit (RFC 3543)
+challenge-window = 0                         # 2 or more: challenges, of which so many are valid (RFC 4721)
+inform-revoked = "home-agent"                # "always" | "never": who decides if mobile nodes are informed
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -52,6 +56,10 @@ minimal = true                               # the M bit
 pending = 100
 visitors = 1000
 # [[security]] with mobile-node = "…" or home-agent = "…"
+[[aaa]]                                      # what is verified in the place of AAA; also at home agents
+mobile-node = "10.0.1.100"
+spi = 700                                    # for HMAC-MD5; 2 for CHAP
+key = "00112233445566778899aabbccddeeff"
 
 # mobile node
 home-address = "10.0.1.100"
@@ -63,15 +71,17 @@ reverse-tunnel = true
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: the home agent may revoke what is registered directly
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
-[security]                                   # shared with the home agent
+[security]                                   # shared with the home agent: algorithm and replay alike
 spi = 256
 key = "…"
 [attachment]                                 # use this at the start; else wait for the control socket
 interface = "eth0"
 mode = "discover"                            # or "co-located", with care-of = "…"
 # [[foreign-security]] with foreign-agent = "…"
+# [aaa] with spi and key: by which challenges are answered
 ```
 """
 
@@ -86,15 +96,20 @@ from typing import Generic, TypeVar
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
+    Credential,
     ForeignAgentConfig,
     HomeAgentConfig,
+    Inform,
     MobileNodeConfig,
+    Peer,
+    ReplayProtection,
     ReverseTunnel,
     SecurityAssociation,
     UdpTunnel,
     UdpTunnelling,
 )
 from testbed.mobileip.io.table import Table
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 C = TypeVar("C")
@@ -164,11 +179,19 @@ def _udp_tunnel(table: Table) -> UdpTunnelling | None:
     return offer if table.boolean("accept", True) else None
 
 
-def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
+def _association(table: Table, peer: IPv4Address, registers: bool = False) -> SecurityAssociation:
+    """An association; `registers` where it is that of a mobile node and its home agent."""
+    replay = ReplayProtection.TIMESTAMPS
+    if registers:
+        replay = table.member("replay", ReplayProtection, replay)
     association = _build(
         table,
         lambda: SecurityAssociation(
-            peer, table.integer("spi"), table.hexadecimal("key"), table.string("algorithm", "hmac-md5")
+            peer,
+            table.integer("spi"),
+            table.hexadecimal("key"),
+            table.member("algorithm", Algorithm, Algorithm.HMAC_MD5),
+            replay,
         ),
     )
     table.finish()
@@ -176,14 +199,24 @@ def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
 
 
 def _associations(
-    tables: list[Table], first: str, second: str
+    tables: list[Table], first: str, second: str, registers: bool = False
 ) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
     """The associations with peers of two kinds, distinguished by the key that names the peer."""
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first
-        found[kind].append(_association(table, table.address(kind)))
+        found[kind].append(_association(table, table.address(kind), registers and kind == first))
     return tuple(found[first]), tuple(found[second])
+
+
+def _credential(table: Table, node: Peer) -> Credential:
+    credential = _build(table, lambda: Credential(node, table.integer("spi"), table.hexadecimal("key")))
+    table.finish()
+    return credential
+
+
+def _credentials(table: Table) -> tuple[Credential, ...]:
+    return tuple(_credential(each, each.address("mobile-node")) for each in table.tables("aaa"))
 
 
 def home_agent(file: Path) -> Settings[HomeAgentConfig]:
@@ -191,10 +224,11 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     table = Table.load(file)
     home, limits, replay = table.table("home"), table.table("limits"), table.table("replay")
     advertisement, udp_tunnel = table.table("advertisement"), table.table("udp-tunnel")
-    mobile_nodes, foreign_agents = _associations(table.tables("security"), "mobile-node", "foreign-agent")
+    mobile_nodes, foreign_agents = _associations(
+        table.tables("security"), "mobile-node", "foreign-agent", registers=True
+    )
     interface = home.string("interface", None)
     advertising = _advertising(advertisement)
-    replay.choice("method", ("timestamps",), "timestamps")
     core = _build(
         table,
         lambda: HomeAgentConfig(
@@ -208,9 +242,11 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             replay_tolerance=replay.number("tolerance", 7.0),
             reverse_tunnel=_reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
+            inform_revoked=table.boolean("inform-revoked", True),
             encapsulations=_encapsulations(table),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
+            aaa=_credentials(table),
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
@@ -235,12 +271,16 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             registration_required=advertisement.boolean("registration-required", True),
             reverse_tunnel=_reverse_tunnel(advertisement),
             udp_tunnel=table.boolean("behind-nat", False),
+            revocation=table.boolean("revocation", False),
+            inform=table.member("inform-revoked", Inform, Inform.HOME_AGENT),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
             home_agents=home_agents,
+            challenge_window=table.integer("challenge-window", 0),
+            aaa=_credentials(table),
         ),
     )
     settings = Settings(core, _control(table), state=_state(table))
@@ -253,7 +293,10 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     """Read a mobile node's file; raises ConfigError."""
     table = Table.load(file)
     agent = table.address("home-agent")
-    security = _association(table.table("security"), agent)
+    security = _association(table.table("security"), agent, registers=True)
+    aaa = None
+    if table.has("aaa"):
+        aaa = _credential(table.table("aaa"), table.address("home-address"))
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
@@ -267,13 +310,15 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
-            udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
+            udp_tunnel=table.member("udp-tunnel", UdpTunnel, UdpTunnel.OFF),
             keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
+            revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             foreign_agents=foreign_agents,
+            aaa=aaa,
         ),
     )
     preference = table.integer("mip-rule-preference", DEFAULT_PREFERENCE)

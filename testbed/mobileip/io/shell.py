@@ -16,7 +16,7 @@ from testbed.mobileip.core.api import (
     Datagram,
     Effect,
     GratuitousArp,
-    Record,
+    Records,
     Remember,
     ReportEvent,
     SendAgentMessage,
@@ -89,9 +89,7 @@ class Shell:
         if self._watch is not None:
             self._loop.add(self._watch.socket.fileno(), self._read_watch)
 
-    def keep(
-        self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None], unkept: Unkept
-    ) -> None:
+    def keep(self, store: Store, restore: Callable[[Records, float], None], unkept: Unkept) -> None:
         """Have the core `restore` what `store` has, and keep there what it asks to remember.
 
         `unkept` is asked what to do where that fails. Raises NodeError for records that the core does not

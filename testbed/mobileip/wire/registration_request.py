@@ -8,12 +8,18 @@ from ipaddress import IPv4Address
 from struct import Struct
 
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
-from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
+from testbed.mobileip.wire.extension import (
+    GENERALIZED_AUTHENTICATION,
+    Extension,
+    decode_extensions,
+    encode_extensions,
+)
 from testbed.mobileip.wire.identification import LOW
 from testbed.mobileip.wire.reader import unpack_fixed
 
 TYPE = 1
 _FIXED = Struct("!BBHIIIQ")
+_KNOWN = AUTHENTICATION_TYPES | {GENERALIZED_AUTHENTICATION}
 
 
 class RequestFlag(IntFlag):
@@ -83,4 +89,4 @@ class RegistrationRequest:
     def decode(cls, payload: bytes) -> RegistrationRequest:
         """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
         fixed = cls.decode_fixed(payload)
-        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))
+        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, _KNOWN))

@@ -95,11 +95,9 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         visitors.Visitor, "from_record", _renewed(visitors.Visitor.from_record)
     ),
     "what was accepted is forgotten by a restart": lambda patch: patch.setattr(
-        replay.ReplayGuard, "restore", _nothing
+        replay.Timestamps, "restore", _nothing
     ),
-    "what was accepted is not remembered": lambda patch: patch.setattr(
-        replay.ReplayGuard, "accept", _nothing
-    ),
+    "what was accepted is not remembered": lambda patch: patch.setattr(replay.Timestamps, "accept", _nothing),
     "bindings are not remembered": lambda patch: patch.setattr(HomeAgent, "_remember", _nothing),
     "a new care-of address leaves the old one": lambda patch: patch.setattr(
         bindings.BindingTable, "add", _retaining(bindings.BindingTable.add)
@@ -111,12 +109,12 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         ForeignAgent, "_clear_visitor", _clears_too_little(ClearVisitor)
     ),
     "a denial makes a visitor": lambda patch: patch.setattr(foreign_agent, "accepted", lambda code: True),
-    "an overtaken reply makes a visitor": lambda patch: patch.setattr(visitors.Pending, "overtake", _nothing),
+    "an overtaken reply makes a visitor": lambda patch: patch.setattr(foreign_agent, "overtake", _nothing),
     "a registration outlives its lifetime": lambda patch: patch.setattr(
         registrar.Registrar, "expired", _nothing
     ),
     "a registration is not renewed": lambda patch: patch.setattr(MobileNode, "_renew", _nothing),
-    "a clock is never corrected": lambda patch: patch.setattr(replay.Stamper, "resynchronise", _nothing),
+    "a clock is never corrected": lambda patch: patch.setattr(replay.Stamper, "replied", _nothing),
 }
 
 

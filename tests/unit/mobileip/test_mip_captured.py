@@ -31,6 +31,7 @@ from mip_world import (
 )
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.utils import wrpcap
+from test_mip_challenge import with_challenges
 
 import testbed.mobileip.wire
 from testbed.mobileip.core.api import SendAgentMessage, SendDatagram
@@ -38,8 +39,9 @@ from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.wire import udp_tunnel
-from testbed.mobileip.wire.authentication import MOBILE_HOME
+from testbed.mobileip.wire import nai, udp_tunnel
+from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
+from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.echo import REPLY, Echo
 from testbed.mobileip.wire.encapsulation import ROOM, Carrier, Encapsulation
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension
@@ -48,6 +50,7 @@ from testbed.mobileip.wire.ip_in_ip import IpInIp
 from testbed.mobileip.wire.ip_in_udp import IpInUdp
 from testbed.mobileip.wire.minimal import Minimal
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.mobileip.wire.revocation import Revocation, RevocationAcknowledgment, RevocationSupport
 from testbed.mobileip.wire.udp_tunnel import TunnelData, UdpTunnelRequest
 
 WIRE = Path(testbed.mobileip.wire.__file__).parent
@@ -57,18 +60,27 @@ TYPES = {
     "agent_advertisement.PREFIX_LENGTHS": "icmp.mip.type",
     "agent_solicitation.TYPE": "icmp.type",
     "authentication.FOREIGN_HOME": "mip.ext.type",
+    "authentication.MOBILE_AAA": "mip.ext.auth.subtype",
     "authentication.MOBILE_FOREIGN": "mip.ext.type",
     "authentication.MOBILE_HOME": "mip.ext.type",
+    "challenge.ADVERTISED": "icmp.mip.type",
+    "challenge.CHALLENGE": "mip.ext.type",
+    "challenge.FOREIGN_AGENT_ERROR": "mip.ext.type",
     "echo.REPLY": "icmp.type",
     "echo.REQUEST": "icmp.type",
     "extension.ENCAPSULATING_DELIVERY": "mip.ext.type",
+    "extension.GENERALIZED_AUTHENTICATION": "mip.ext.type",
     "extension.PADDING": "icmp.mip.type",
     "gre.IPV4": "gre.proto",
     "ipv4.ICMP": "ip.proto",
     "ipv4.IP_IN_IP": "ip.proto",
     "ipv4.UDP": "ip.proto",
+    "nai.TYPE": "mip.ext.type",
     "registration_reply.TYPE": "mip.type",
     "registration_request.TYPE": "mip.type",
+    "revocation.ACKNOWLEDGMENT": "mip.type",
+    "revocation.REVOCATION": "mip.type",
+    "revocation.SUPPORT": "mip.ext.type",
     "udp_tunnel.DATA": "mip.type",
     "udp_tunnel.GRE": "mip.ext.utrq.encaptype",
     "udp_tunnel.IP_IN_IP": "mip.nattt.nexthdr",
@@ -78,10 +90,11 @@ TYPES = {
 }
 """Where tshark shows a type."""
 NO_TYPES = {
-    "PORT", "HEADER_SIZE", "IP_HEADER", "TTL", "ROOM",  # sizes and addresses
+    "PORT", "HEADER_SIZE", "IP_HEADER", "TTL", "ROOM", "LONGEST", "AUTHENTICATOR_SIZE",  # sizes
     "COMMON_TRAFFIC", "NO_COMMON_TRAFFIC", "ACCEPTED", "DECLINED",  # codes
     "FIRST_SKIPPABLE", "CHECKSUM", "REFUSED", "VERSION", "SOURCE_PRESENT",  # bits and bounds
-    "UNIX_EPOCH", "SECOND", "FIELD", "LOW",  # times
+    "UNIX_EPOCH", "SECOND", "FIELD", "LOW", "STAMPS",  # times
+    "CHAP_SPI",
 }  # fmt: skip
 PROTOCOLS = {
     Encapsulation.IP_IN_IP: ("ip.proto", IpInIp.protocol),
@@ -161,8 +174,28 @@ def proven() -> World:
 
 def request(flags: int, *extensions: Extension) -> IP:
     message = RegistrationRequest(flags, 60, HOME_ADDRESS, HOME_AGENT, CARE_OF, 1 << 40, extensions)
-    payload = sign(message.encode(), MOBILE_HOME, association(HOME_AGENT))
+    return to_home_agent(sign(message.encode(), MOBILE_HOME, association(HOME_AGENT)))
+
+
+def to_home_agent(payload: bytes) -> IP:
     return IP(src=str(CARE_OF), dst=str(HOME_AGENT)) / UDP(sport=434, dport=434) / payload
+
+
+def challenged() -> World:
+    """A foreign agent that demands answers to its challenges."""
+    world = with_challenges()
+    world.discover("visited")
+    world.run(2.0)
+    return world
+
+
+def revoked() -> list[IP]:
+    agents = association(HOME_AGENT, 600, b"between agents")
+    messages = (
+        Revocation(True, True, HOME_ADDRESS, HOME_AGENT, FA_CARE_OF, 78),
+        RevocationAcknowledgment(True, HOME_ADDRESS, 78),
+    )
+    return [to_home_agent(sign(each.encode(), FOREIGN_HOME, agents)) for each in messages]
 
 
 def carried(carrier: Carrier, datagram: bytes) -> IP:
@@ -181,6 +214,9 @@ def capture() -> list[IP]:
     answer = Echo(REPLY, 434, 1).datagram(HOME_AGENT, HOME_ADDRESS)
     return [
         *said(proven()),
+        *said(challenged()),
+        *revoked(),
+        request(0, nai.encode("mn@example.net"), RevocationSupport(77).encode(), foreign_agent_error(109)),
         request(int(RequestFlag.REVERSE_TUNNEL), Extension(ENCAPSULATING_DELIVERY)),
         *(
             request(int(RequestFlag.DECAPSULATION), UdpTunnelRequest(True, False, encapsulation).encode())
@@ -228,6 +264,6 @@ def test_every_encapsulation_is_in_the_capture(read: dict[str, set[int]]) -> Non
 
 
 def test_a_type_without_a_capture_shows(read: dict[str, set[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp_tunnel, "REPLY", 45)
+    monkeypatch.setattr(udp_tunnel, "REPLY", 127)
     with pytest.raises(AssertionError, match=r"udp_tunnel\.REPLY"):
         test_every_type_is_in_the_capture(read)

@@ -15,7 +15,7 @@ from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM, Carrier, Encaps
 from testbed.mobileip.wire.fragments import fragments
 from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
+from testbed.mobileip.wire.in_udp import IpInUdp
 from testbed.mobileip.wire.minimal import Minimal
 
 BUFFER = 4 << 20

@@ -21,7 +21,7 @@ from testbed.mobileip.tunnel.endpoint import TUNNEL_DATA
 from testbed.mobileip.wire.encapsulation import ROOM
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.fragments import fragments
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
+from testbed.mobileip.wire.in_udp import IpInUdp
 
 NAT = "203.0.113.50"
 PORT, OTHER = 40001, 40002

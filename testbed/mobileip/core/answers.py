@@ -58,17 +58,20 @@ class Answers:
         )
         self.send(datagram, request.home_address, reply.encode())
 
+    def source(self, datagram: Datagram) -> IPv4Address:
+        """Our address in the answer to a request."""
+        return datagram.destination if datagram.destination in self._own else self._config.address
+
     def send(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
         """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
         association = self._nodes.choose(home_address)
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        source = datagram.destination
         self._out.add(
             SendDatagram(
                 Datagram(
                     payload,
-                    source if source in self._own else self._config.address,
+                    self.source(datagram),
                     PORT,
                     home_address if is_unicast(home_address) else _BROADCAST,
                     datagram.source_port,

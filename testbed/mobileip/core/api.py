@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
 
 from testbed.mobileip.wire import PORT
@@ -130,6 +130,9 @@ class SetVisitor:
     interface: str
     link_address: bytes
     reverse_tunnel: bool
+    delivery: TunnelEnd | None = None
+    """This agent as the end of a tunnel from the mobile node, and only what comes out of that is
+    reverse-tunnelled (RFC 3024 §5.2); None: delivery is direct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,11 @@ class UseForeignAgent:
     agent_link_address: bytes
     registered: bool
     broadcasts_from: IPv4Address | None = None
-    """The home agent whose datagrams to the home address hold broadcasts (RFC 5944 §4.3); None: none do."""
+    """The home agent whose datagrams to the home address hold others (RFC 5944 §4.3, §4.4); None: none do."""
+    tunnel: TunnelEnd | None = None
+    """The agent as the end of a tunnel (RFC 3024 §5.2); None: delivery is direct."""
+    local: tuple[IPv4Network, ...] = ()
+    """Destinations that are delivered directly all the same, and so not reverse-tunnelled (RFC 3024 §5.4)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,14 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
-from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.encapsulations import IN_UDP, agreed
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
-from testbed.mobileip.core.registration import Path, Requester, Sent, refuses_encapsulation
+from testbed.mobileip.core.registration import Path, Requester, Sent, asking_for_less
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
-from testbed.mobileip.wire.code import Code, accepted, describe
-from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.code import accepted, describe
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 
 FAILED_AFTER = 5
@@ -59,6 +58,7 @@ class Registrar:
         self._out = out
         self._counters = counters
         self._keepalives = keepalives
+        self._tunnel: TunnelEnd | None = None  # the agent, where delivery is encapsulating
         self._use: Use | None = UseNothing()  # what the shell got last; None: report it again
 
     @property
@@ -149,6 +149,8 @@ class Registrar:
         elif sent.lifetime == 0:
             self._deregistered(sent)
         else:
+            # RFC 3024 §5.2: the agent's address is the source of its reply.
+            self._tunnel = TunnelEnd(datagram.source, agreed(sent.flags)) if sent.encapsulating else None
             self._accepted(sent, reply, now)
         return reply.code
 
@@ -158,7 +160,7 @@ class Registrar:
         self.forget()
         self._out.event("registration-expired")
         if isinstance(self._use, UseForeignAgent) and self.path is not None:
-            self.use(replace(self._use, registered=False, broadcasts_from=None))
+            self.use(replace(self._use, registered=False, broadcasts_from=None, tunnel=None, local=()))
         elif not isinstance(self._use, UseHome):
             self.use(UseNothing())
 
@@ -172,9 +174,18 @@ class Registrar:
         """Tell the shell to use the foreign agent of `path`."""
         assert path.agent is not None
         assert path.agent_link_address is not None
-        broadcasts_from = self._requester.home_agent if registered and self._broadcasts else None
+        tunnel = self._tunnel if registered else None
+        nested = registered and (self._broadcasts or tunnel is not None)
         self.use(
-            UseForeignAgent(path.interface, path.agent, path.agent_link_address, registered, broadcasts_from)
+            UseForeignAgent(
+                path.interface,
+                path.agent,
+                path.agent_link_address,
+                registered,
+                self._requester.home_agent if nested else None,
+                tunnel,
+                path.local if tunnel is not None else (),
+            )
         )
 
     def tell_again(self) -> None:
@@ -219,9 +230,11 @@ class Registrar:
         in_udp = answer is not None and answer.assents
         interval = 0.0
         if answer is not None and in_udp:
-            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,))
+            end = TunnelEnd(reply.home_agent, IN_UDP[sent.udp_tunnel])
             ends = (path.source, reply.home_agent, path.interface)
-            interval = self._keepalives.keep(reply.home_address, ends, answer.keepalive, sent.at)
+            interval = self._keepalives.keep(
+                reply.home_address, ends, answer.keepalive, sent.at, sent.udp_tunnel
+            )
             if path.agent is not None:
                 self._keepalives.probe(reply.home_address, now)
         else:
@@ -244,8 +257,5 @@ class Registrar:
         delay = self._requester.refused(sent, reply, now)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
-        if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
-            self.path = replace(sent.path, lifetime_limit=reply.lifetime)
-        elif refuses_encapsulation(sent, reply):
-            self.path = replace(sent.path, encapsulations=())
+        self.path = asking_for_less(sent, reply) or self.path
         self._timers.set("request", max(self._requester.earliest(now), now + delay))

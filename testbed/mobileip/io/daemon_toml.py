@@ -40,6 +40,7 @@ address = "198.51.100.1"                     # the agent's address there
 care-of = "203.0.113.10"
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+encapsulating-delivery = true                # the Encapsulating Delivery Style (RFC 3024); false: code 79
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -60,6 +61,7 @@ home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
+delivery = "direct"                          # to a foreign agent, or "encapsulating" (RFC 3024)
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
@@ -86,6 +88,7 @@ from typing import Generic, TypeVar
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
+    Delivery,
     ForeignAgentConfig,
     HomeAgentConfig,
     MobileNodeConfig,
@@ -237,6 +240,7 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             udp_tunnel=table.boolean("behind-nat", False),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
+            encapsulating_delivery=table.boolean("encapsulating-delivery", True),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
@@ -267,6 +271,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
+            delivery=Delivery(table.choice("delivery", tuple(each.value for each in Delivery), "direct")),
             udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
             keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(

@@ -66,9 +66,11 @@ class ForeignAgentRole(Role):
         table = MAIN
         rules = []
         if not _co_located(visitor, self._config):  # else it is itself the end of the tunnel
-            device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
+            end = (visitor.home_agent,)
+            device = self.plane.set(Tunnel(address, visitor.care_of_address, end, delivery=visitor.delivery))
             rules.append(Rule(TUNNELLED, MAIN, destination=address, interface=device))
-            if visitor.reverse_tunnel:
+            # RFC 3024 §5.2.1: what comes as it is, although delivery is encapsulating, is never tunnelled.
+            if visitor.reverse_tunnel and visitor.delivery is None:
                 table = REVERSE_TABLE + int(device.removeprefix("mip"))
                 self._netlink.set_route(DEFAULT, device, table=table)
         rules.append(Rule(VISITOR, table, source=address, interface=visitor.interface))

@@ -229,6 +229,8 @@ class Shell:
             if self._role.plane.check():
                 log("the tunnel process had ended or did not answer: there is a new one")
                 self._journal.tell("tunnel-restarted")
+            for discarded in self._role.plane.discarded():
+                self._journal.tell("discarded", discarded)
         deadline = self._core.deadline()
         if deadline is not None and deadline <= now:
             self._core.tick(now)

@@ -38,6 +38,10 @@ class Tunnel:
     ends: tuple[TunnelEnd, ...]
     broadcasts: tuple[IPv4Address, ...] = ()
     """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
+    sources: tuple[TunnelEnd, ...] = ()
+    """Further ends from which datagrams come, but to which none go."""
+    delivery: TunnelEnd | None = None
+    """Our end of a tunnel from the mobile node itself, whose datagrams go on here (RFC 3024 §5.2)."""
 
 
 class PlaneError(Exception):
@@ -75,6 +79,9 @@ class DataPlane(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""
+
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """What was discarded silently since the last call: reason, addresses, content, at a bounded rate."""
 
     def check(self) -> bool:
         """See that it works, and mend what can be mended; returns whether something was.

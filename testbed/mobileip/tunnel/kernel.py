@@ -105,8 +105,10 @@ class KernelPlane:
         return frozenset(remote for _, remote, _ in self._devices)
 
     def can(self, tunnel: Tunnel) -> bool:
-        """Whether devices can be this tunnel: they send no copies."""
-        return len(tunnel.ends) == 1 and self._encapsulations.issuperset(tunnel.ends[0].encapsulations)
+        """Whether devices can be this tunnel: they send no copies, and each has one other end."""
+        if len(tunnel.ends) != 1 or tunnel.sources or tunnel.delivery is not None:
+            return False
+        return self._encapsulations.issuperset(tunnel.ends[0].encapsulations)
 
     def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
         source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
@@ -189,6 +191,10 @@ class KernelPlane:
             for counter, value in self._read(device).items():
                 total[counter] += value
         return total
+
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """Nothing: devices only count."""
+        return []
 
     def check(self) -> bool:
         """Raises PlaneError when somebody has deleted a device."""

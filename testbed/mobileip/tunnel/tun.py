@@ -17,6 +17,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel.api import DEVICE, PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.kernel import answer_again, silence
 
@@ -76,6 +77,7 @@ class TunPlane:
         self._skipped: frozenset[IPv4Address] = frozenset()
         self._past: Counter[str] = Counter()  # counted by the processes that have died
         self._counted: dict[str, int] = {}  # by this one, when it was last asked
+        self._discarded: list[Mapping[str, str | int]] = []
         self._restarted = False
         self._device = open_device(DEVICE)
         silence(netlink)
@@ -184,8 +186,15 @@ class TunPlane:
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""
-        self._counted = self._ask({"counters": True})
+        reply = self._ask({"counters": True})
+        self._discarded += reply["discarded"]
+        self._counted = reply["counters"]
         return {name: self._past[name] + value for name, value in self._counted.items()}
+
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """What the process has discarded silently, as far as `counters` has heard of it."""
+        taken, self._discarded = self._discarded, []
+        return taken
 
     def check(self) -> bool:
         """Restart a process that has died or hangs; raises PlaneError when the device is gone."""
@@ -215,18 +224,21 @@ def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
     return {"skip": [str(address) for address in sorted(addresses)]}
 
 
+def _end(end: TunnelEnd) -> dict[str, Any]:
+    return {
+        "address": str(end.address),
+        "encapsulations": [each.value for each in end.encapsulations],
+        "local_port": end.local_port,
+        "remote_port": end.remote_port,
+    }
+
+
 def _set(tunnel: Tunnel) -> dict[str, Any]:
     return {
         "set": str(tunnel.mobile),
         "local": str(tunnel.local),
-        "ends": [
-            {
-                "address": str(end.address),
-                "encapsulations": [each.value for each in end.encapsulations],
-                "local_port": end.local_port,
-                "remote_port": end.remote_port,
-            }
-            for end in tunnel.ends
-        ],
+        "ends": [_end(end) for end in tunnel.ends],
+        "sources": [_end(end) for end in tunnel.sources],
+        "delivery": tunnel.delivery and _end(tunnel.delivery),
         "broadcasts": [str(address) for address in tunnel.broadcasts],
     }

@@ -16,42 +16,37 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
-from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.tunnel import icmp
+from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
+from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED, UNREACHABLE, open_icmp
+from testbed.mobileip.tunnel.traces import Traces
+from testbed.mobileip.tunnel.tunnels import Tunnels
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.forwarding import forwarded
 from testbed.mobileip.wire.minimal import is_fragment
 
 BURST = 64
 CONTROL_SIZE = 0x10000
+SOURCE = struct.Struct("!12xI").unpack_from
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
 
-SOL_RAW, ICMP_FILTER = 255, 1
 ERROR = struct.Struct("=IBBBxII")
 """struct sock_extended_err: errno, origin, type, code, info, data."""
 IP_RECVERR = 11
 ORIGIN_ICMP = 2
-UNREACHABLE, TIME_EXCEEDED = 3, 11
 NET_UNREACHABLE, HOST_UNREACHABLE, PROTOCOL_UNREACHABLE, TOO_BIG = 0, 1, 2, 4
 HOST_GONE = frozenset({(UNREACHABLE, HOST_UNREACHABLE), (UNREACHABLE, PROTOCOL_UNREACHABLE)})
 DONT_FRAGMENT = 0x40
-ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
-"""ICMP types that are never answered by another error (RFC 1122 §3.2.2)."""
 
 COUNTERS = (
     "encapsulated", "encapsulated-bytes", "decapsulated", "decapsulated-bytes", "unknown", "refused",
-    "malformed", "ttl", "loop", "too-big", "fragmented", "relayed-errors", "failed",
+    "malformed", "ttl", "loop", "too-big", "fragmented", "relayed-errors", "failed", "discards-not-reported",
 )  # fmt: skip
-
-
-def open_icmp() -> socket.socket:
-    """A socket for ICMP messages of our own; it receives none."""
-    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-    raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF))
-    return raw
 
 
 class Worker:
@@ -61,12 +56,6 @@ class Worker:
         self.tun = tun
         self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
-        self.locals: dict[str, Local] = {}
-        self.skipped: list[str] = []
-        self.by_fd: dict[int, Endpoint] = {}
-        self.mobiles: dict[int, tuple[Path, ...]] = {}
-        self.accepting: dict[int, tuple[str, list[tuple[Endpoint, tuple[int, int]]]]] = {}
-        """For each mobile node the local address, and what it added to the `accepted` of endpoints."""
         # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
         self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
         self.mobile_at = 1 if home_side else 0
@@ -75,9 +64,11 @@ class Worker:
         self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
         self.icmp = open_icmp()
+        self.traces = Traces()
         self.epoll = select.epoll()
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
+        self.tunnels = Tunnels(self.epoll)
 
     def run(self) -> None:
         """Serve until the control socket closes."""
@@ -89,7 +80,7 @@ class Worker:
                 elif fd == control:
                     if not self.command():
                         return
-                elif endpoint := self.by_fd.get(fd):
+                elif endpoint := self.tunnels.by_fd.get(fd):
                     if events & select.EPOLLERR:
                         self.read_errors(endpoint)
                     self.decapsulate(endpoint)
@@ -99,7 +90,7 @@ class Worker:
     def encapsulate(self) -> None:
         """Take a burst of datagrams from the device and send each into its tunnels."""
         buffer, view, count = self.buffer, self.view, self.count
-        inner, mobile_at, find = self.inner, self.mobile_at, self.mobiles.get
+        inner, mobile_at, find = self.inner, self.mobile_at, self.tunnels.mobiles.get
         tun, into = self.tun, (view[ROOM:],)
         readv = os.readv
         packets = size = 0
@@ -113,15 +104,18 @@ class Worker:
                 break
             addresses = inner(buffer)
             paths = find(addresses[mobile_at])
-            if paths is None or buffer[ROOM] >> 4 != 4:  # also what the kernel sends by IPv6
+            if buffer[ROOM] >> 4 != 4:  # what the kernel sends by IPv6
                 count["unknown"] += 1
                 continue
+            if paths is None:
+                self.discard("unknown", view[ROOM : ROOM + length])
+                continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
-                count["ttl"] += 1
+                self.discard("ttl", view[ROOM : ROOM + length])
                 continue
             for way in paths:
                 if addresses[0] == way.remote:  # RFC 2003 §3.2, RFC 5944 §4.2.3
-                    count["loop"] += 1
+                    self.discard("loop", view[ROOM : ROOM + length])
                     continue
                 path = way.fallback if way.fallback is not None and is_fragment(buffer, ROOM) else way
                 if length > path.mtu and not path.fits(length):
@@ -154,15 +148,19 @@ class Worker:
             try:
                 datagram = decode(view[:length])
             except WireError as error:
-                count[error.reason] += 1
+                self.discard(error.reason, view[:length])
                 continue
             source, address = sender(view), mobile(datagram)[0]
             multicast = address >> 28 == MULTICAST >> 28
             if (source, MULTICAST if multicast else address) not in accepted:
-                count["refused"] += 1  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
+                origin = SOURCE(datagram)[0]
+                if (source, origin) in endpoint.delivered:
+                    self.relay(self.tunnels.mobiles[origin], bytes(datagram))
+                else:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
+                    self.discard("refused", view[:length])
                 continue
             if not datagram[8]:
-                count["ttl"] += 1
+                self.discard("ttl", view[:length])
                 continue
             try:
                 write(tun, datagram)
@@ -174,7 +172,42 @@ class Worker:
         count["decapsulated"] += packets
         count["decapsulated-bytes"] += size
 
+    def relay(self, paths: tuple[Path, ...], datagram: bytes) -> None:
+        """Send on what the mobile node itself has tunnelled to us (RFC 3024 §5.2)."""
+        self.count["decapsulated"] += 1
+        self.count["decapsulated-bytes"] += len(datagram)
+        try:
+            datagram = forwarded(datagram)
+        except WireError as error:
+            self.discard(error.reason, datagram)
+            if error.reason == "ttl":  # RFC 2003 §3.1
+                self.send_icmp(datagram, TIME_EXCEEDED, 0)
+            return
+        self.dispatch(paths, datagram)
+
+    def dispatch(self, paths: Iterable[Path], datagram: bytes) -> None:
+        """Send a datagram that did not come from the device into tunnels."""
+        length = len(datagram)
+        self.view[ROOM : ROOM + length] = datagram
+        for way in paths:
+            path = way.fallback if way.fallback is not None and is_fragment(self.buffer, ROOM) else way
+            if length > path.mtu and not path.fits(length):
+                self.too_big(length, path)
+                continue
+            try:
+                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
+            except OSError as error:
+                if not self.send_failed(error, length, path):
+                    continue
+            self.count["encapsulated"] += 1
+            self.count["encapsulated-bytes"] += length
+
     # -- what goes wrong on the way ----------------------------------------------------------------------
+
+    def discard(self, reason: str, packet: memoryview | bytes) -> None:
+        """Count a packet that is discarded silently, and keep a trace of it (RFC 5944 §1.7)."""
+        self.count[reason] += 1
+        self.traces.note(reason, packet)
 
     def send_failed(self, error: OSError, length: int, path: Path) -> bool:
         """Handle what `sendto` raised for the datagram in the buffer; True if it was sent after all."""
@@ -195,9 +228,11 @@ class Worker:
         """Refuse the datagram in the buffer, or send it in fragments (RFC 2003 §5.1)."""
         if self.buffer[ROOM + 6] & DONT_FRAGMENT:
             self.count["too-big"] += 1
-            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), TOO_BIG, path.mtu)
+            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), UNREACHABLE, TOO_BIG, path.mtu)
             return
-        path = path.fallback or path
+        if path.fallback is not None:
+            path.fallback.learn(path.mtu + path.fallback.overhead)
+            path = path.fallback
         try:
             path.endpoint.send_fragments(path, self.view, ROOM, length)
             self.count["fragmented"] += 1
@@ -247,17 +282,13 @@ class Worker:
         else:
             return
         self.count["relayed-errors"] += 1
-        self.send_icmp(bytes(datagram), relayed, path.mtu if relayed == TOO_BIG else 0)
+        mtu = path.mtu if relayed == TOO_BIG else 0
+        self.send_icmp(bytes(datagram), UNREACHABLE, relayed, mtu)
 
-    def send_icmp(self, datagram: bytes, code: int, mtu: int) -> None:
-        """Send Destination Unreachable to the sender of `datagram`."""
-        header = (datagram[0] & 15) * 4
-        if datagram[9] == socket.IPPROTO_ICMP and len(datagram) > header and datagram[header] in ICMP_ERRORS:
+    def send_icmp(self, datagram: bytes, kind: int, code: int, mtu: int = 0) -> None:
+        """Send an ICMP error to the sender of `datagram`, where there may be one."""
+        if (message := icmp.error(datagram, kind, code, mtu)) is None:
             return
-        if int.from_bytes(datagram[6:8], "big") & 0x1FFF or not 0 < datagram[12] < 224:
-            return  # not the first fragment; or a sender that is no single host
-        message = struct.pack("!BBHHH", UNREACHABLE, code, 0, 0, mtu) + datagram[: header + 8]
-        message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
         try:
             self.icmp.sendto(message, (socket.inet_ntoa(datagram[12:16]), 0))
         except OSError:
@@ -284,93 +315,29 @@ class Worker:
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
-        """`set` a tunnel, `remove` the one of a mobile node, or report the `counters`.
+        """`set` a tunnel, `remove` the one of a mobile node, or report the `counters` and `discarded`.
 
-        `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
+        `{"set": mobile, "local": …, "ends": […], "sources": […], "delivery": end or null,
+        "broadcasts": […]}`, as in `api.Tunnel`, where an end is
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
         `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
-            self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
+            others = {name: value for name, value in request.items() if name != "set"}
+            self.tunnels.set(request["set"], **others)
         elif "remove" in request:
-            self.remove(request["remove"])
+            self.tunnels.remove(request["remove"])
         elif "skip" in request:
-            self.skip(request["skip"])
+            self.tunnels.skip(request["skip"])
         elif "send" in request:
-            self.send(request["send"], request["remotes"], bytes.fromhex(request["datagram"]))
+            ways = self.tunnels.mobiles.get(number(request["send"]), ())
+            named = [way for way in ways if way.address[0] in request["remotes"]]
+            self.dispatch(named, bytes.fromhex(request["datagram"]))
         else:
-            reply.update(self.count)
-
-    def set(self, mobile: str, local: str, ends: list[dict[str, Any]], broadcasts: list[str]) -> None:
-        """Set up or replace a tunnel; without `ends` take it down."""
-        if not ends:
-            self.remove(mobile)
-            return
-        here = self.locals.get(local) or self.open(local)
-        here.users += 1
-        paths, accepting = [], []
-        for end in ends:
-            paths.append(here.path(end, end["encapsulations"][0]))
-            for endpoint in (here.endpoints[name] for name in end["encapsulations"]):
-                sender = endpoint.expected(endpoint.key(end))
-                accepting += [(endpoint, (sender, number(address))) for address in (mobile, *broadcasts)]
-        self.remove(mobile)
-        self.mobiles[number(mobile)] = tuple(paths)
-        self.accepting[number(mobile)] = local, accepting
-        for endpoint, pair in accepting:
-            endpoint.accepted.add(pair)
-
-    def send(self, mobile: str, remotes: list[str], datagram: bytes) -> None:
-        """Send a datagram that did not come from the device into tunnels of `mobile` (RFC 5944 §4.3)."""
-        length = len(datagram)
-        for way in self.mobiles.get(number(mobile), ()):
-            if way.address[0] not in remotes:
-                continue
-            self.view[ROOM : ROOM + length] = datagram
-            path = way.fallback if way.fallback is not None and is_fragment(self.buffer, ROOM) else way
-            try:
-                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
-            except OSError as error:
-                if not self.send_failed(error, length, path):
-                    continue
-            self.count["encapsulated"] += 1
-            self.count["encapsulated-bytes"] += length
-
-    def skip(self, sources: list[str]) -> None:
-        """Leave what comes from these tunnel ends to the kernel."""
-        self.skipped = sources
-        for here in self.locals.values():
-            here.skip(sources)
-
-    def open(self, local: str) -> Local:
-        """Open the endpoints of a local address."""
-        here = self.locals[local] = Local(local)
-        if self.skipped:
-            here.skip(self.skipped)
-        for endpoint in here.endpoints.values():
-            self.by_fd[endpoint.socket.fileno()] = endpoint
-            self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
-        return here
-
-    def remove(self, mobile: str) -> None:
-        """Take a tunnel down, and with the last one its endpoints."""
-        paths = self.mobiles.pop(number(mobile), None)
-        if paths is None:
-            return
-        local, accepting = self.accepting.pop(number(mobile))
-        for endpoint, pair in accepting:
-            endpoint.accepted.discard(pair)
-        here = self.locals[local]
-        for path in paths:
-            here.release(path)
-        here.users -= 1
-        if not here.users:
-            del self.locals[local]
-            for endpoint in here.endpoints.values():
-                del self.by_fd[endpoint.socket.fileno()]
-                self.epoll.unregister(endpoint.socket.fileno())
-                endpoint.close()
+            reply["discarded"], more = self.traces.take()
+            self.count["discards-not-reported"] += more
+            reply["counters"] = self.count
 
 
 def main(arguments: list[str]) -> None:

@@ -17,6 +17,7 @@
 | RFC 2003                           | `ip_in_ip`             |
 | RFC 2784                           | `gre`                  |
 | RFC 2004                           | `minimal`              |
+| RFC 3519 §4.1 to §4.3              | `in_udp`               |
 """
 
 PORT = 434

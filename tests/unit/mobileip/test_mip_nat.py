@@ -26,6 +26,7 @@ from mip_world import (
 
 from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVisitor, TunnelEnd, UseCoLocated
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.bindings import Binding
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.keepalive import Keepalives
@@ -172,14 +173,39 @@ def test_where_it_is_not_permitted_a_nat_means_129():
     assert home.ask(UdpTunnelRequest(force=True), care_of=CARE_OF, source=CARE_OF).code == Code.HA_PROHIBITED
 
 
+G, M = RequestFlag.GRE, RequestFlag.MINIMAL
+ALL, ONLY_GRE = (Encapsulation.GRE, Encapsulation.MINIMAL), (Encapsulation.GRE,)
+
+
 @pytest.mark.parametrize(
-    ("encapsulation", "flags", "code"),
+    ("encapsulation", "flags", "used"),
     [
-        (0, 0, 0), (IP_IN_IP, 0, 0), (GRE, 0, 142), (MINIMAL, 0, 142), (99, 0, 142),
+        (0, 0, IN_UDP),
+        (IP_IN_IP, 0, IN_UDP),
+        (IP_IN_IP, G, IN_UDP),  # §3.1.4: what the extension says goes before the bits
+        (GRE, 0, (Encapsulation.GRE_IN_UDP,)),
+        (0, G, (Encapsulation.GRE_IN_UDP,)),
+        (MINIMAL, 0, (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP)),
+        (0, M, (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP)),
+        (MINIMAL, G, (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP)),
     ],
-)  # fmt: skip
-def test_another_encapsulation_in_udp_is_unavailable(encapsulation, flags, code):
-    assert Home().ask(UdpTunnelRequest(encapsulation=encapsulation), flags=D | T | flags).code == code
+)
+def test_the_encapsulation_in_udp_is_the_one_that_is_asked_for(encapsulation, flags, used):
+    home = Home()
+    reply = home.ask(UdpTunnelRequest(encapsulation=encapsulation), flags=D | T | flags)
+    assert (reply.code, home.ends) == (0, (TunnelEnd(PUBLIC, used, remote_port=40001),))
+    (binding,) = home.ha.state(home.at)["bindings"][0]["bindings"]
+    assert binding["encapsulation"] == used[0].value
+    known = home.ha._bindings.of(HOME_ADDRESS)
+    assert Binding.from_record(known[0].record(clock), clock, home.at) == known[0]
+
+
+@pytest.mark.parametrize(
+    ("encapsulation", "offered", "code"), [(99, ALL, 142), (MINIMAL, ONLY_GRE, 142), (GRE, ONLY_GRE, 0)]
+)
+def test_another_encapsulation_in_udp_is_unavailable(encapsulation, offered, code):
+    home = Home(encapsulations=offered)
+    assert home.ask(UdpTunnelRequest(encapsulation=encapsulation)).code == code
 
 
 def test_who_asks_must_be_the_end_of_the_tunnel():

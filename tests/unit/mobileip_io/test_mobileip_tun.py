@@ -23,7 +23,8 @@ while data := control.recv(65536):
         known[request["set"]] = request["ends"]
     elif "remove" in request:
         known.pop(request["remove"], None)
-    control.send(json.dumps({"encapsulated": len(known)} if "counters" in request else {}).encode())
+    reply = {"counters": {"encapsulated": len(known)}, "discarded": [{"reason": "refused"}]}
+    control.send(json.dumps(reply if "counters" in request else {}).encode())
 """
 
 
@@ -36,7 +37,7 @@ class Plane(tun.TunPlane):
 
     def known(self):
         """How many tunnels the process knows."""
-        return self._ask({"counters": True})["encapsulated"]
+        return self._ask({"counters": True})["counters"]["encapsulated"]
 
 
 @pytest.fixture
@@ -134,6 +135,12 @@ def test_a_process_that_hangs_for_good_is_replaced_on_a_starved_machine_too(plan
     plane._control = Late(plane._control)
     os.kill(plane.process, signal.SIGSTOP)
     assert plane.check()
+
+
+def test_what_the_process_discards_is_heard_of_once(plane):
+    plane.counters()
+    assert plane.discarded() == [{"reason": "refused"}]
+    assert plane.discarded() == []
 
 
 def test_counters_never_go_back(plane):

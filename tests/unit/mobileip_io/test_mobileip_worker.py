@@ -16,6 +16,7 @@ from scapy.utils import checksum
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
+from testbed.mobileip.wire.checksum import internet_checksum
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 l2 = pytest.importorskip("scapy.layers.l2")
@@ -99,7 +100,7 @@ class Bench:
             return None
 
     def end(self, local, encapsulation="ip-in-ip"):
-        return self.worker.locals[local].endpoints[encapsulation]
+        return self.worker.tunnels.locals[local].endpoints[encapsulation]
 
     def raw(self, local, encapsulation="ip-in-ip"):
         return self.end(local, encapsulation).socket
@@ -233,14 +234,14 @@ def test_tunnels_come_and_go(home):
     assert not first.closed
     home.ask(remove="192.0.2.101")
     assert first.closed
-    assert not home.worker.locals
-    assert not home.worker.by_fd
+    assert not home.worker.tunnels.locals
+    assert not home.worker.tunnels.by_fd
     home.ask(remove=MN)
 
 
 def test_counters_are_told(home):
     home.put(inner())
-    reply = home.ask(counters=True)
+    reply = home.ask(counters=True)["counters"]
     assert reply["encapsulated"] == 1
     assert set(reply) == set(worker_module.COUNTERS)
 
@@ -268,7 +269,7 @@ def test_a_narrow_path_is_learnt_and_told(home):
         message = inet.ICMP(data)
         assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380)
     sent = home.worker.icmp.sent[0][0]
-    assert worker_module.internet_checksum(sent) == 0
+    assert internet_checksum(sent) == 0
     assert sent[8:] == bytes(packet)[:28]
 
 
@@ -482,7 +483,7 @@ def test_nothing_crashes_it(data, home_side, name):
         raw = bench.raw(HA, name)
         raw.errors.append((data, [(0, 11, icmp(4, 100))], 0, ("0.0.0.0", 0)))
         bench.worker.read_errors(bench.end(HA, name))
-        for endpoint in bench.worker.locals[HA].endpoints.values():
+        for endpoint in bench.worker.tunnels.locals[HA].endpoints.values():
             endpoint.close()
 
 

@@ -288,3 +288,40 @@ def test_nobody_else_gets_broadcasts(world: World) -> None:
     world.end_captures()
     assert ha.ask("state")["counters"]["broadcasts-forwarded"] == 0
     assert not fields(capture, 'udp.payload contains "to "', "frame.number")
+
+
+ENCAPSULATING = CONFIG["mobile-node"].replace(
+    "reverse-tunnel", 'delivery = "encapsulating"\n        broadcasts = true\n        reverse-tunnel'
+)
+
+
+def test_the_encapsulating_delivery_style(world: World) -> None:
+    """RFC 3024 §5.2 to §5.4: only what is encapsulated is reverse-tunnelled; broadcasts can be."""
+    world.configure("mobile-node", ENCAPSULATING)
+    ha, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    world.only_up("hotspot")
+    captures = [world.capture("mn", "hotspot"), world.capture("ha", "ha-link")]
+    mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    assert world.both_ways()
+    assert [each["delivery"] for each in fa.ask("state")["visitors"]] == ["encapsulating"]
+    tunnelled = fa.ask("state")["tunnel"]["encapsulated"]
+    assert world.ping("mn", FA, HOME_ADDRESS)  # local, and so direct
+    agent = link_address(world, "fa", "hotspot")
+    python(world, "mn", PING, "hotspot", agent, "own", HOME_ADDRESS, CN)
+    python(world, "mn", PING, "hotspot", agent, "02:00:00:00:00:66", HOME_ADDRESS, CN)
+    assert fa.ask("state")["tunnel"]["encapsulated"] == tunnelled
+    assert "ime to live" in world.execute("mn", "ping", "-c1", "-W1", "-t1", "-I", HOME_ADDRESS, CN).stdout
+    world.end_captures()
+    assert fields(captures[0], "mip.type == 1", "mip.ext.type")[0][0].split(",") == ["32", "130"]
+    assert {each for (each,) in fields(captures[1], "mip.type == 1", "mip.ext.type")} == {"32"}
+    for number, ends in enumerate((f"{HOME_ADDRESS},{HOME_ADDRESS}", f"{CARE_OF_FA},{HOME_ADDRESS}")):
+        to = f"{(FA, HOME_AGENT)[number]},{CN}"
+        echoes = fields(
+            captures[number], f"icmp.type == 8 && ip.proto == 4 && ip.dst == {CN}", "ip.src", "ip.dst"
+        )
+        assert [ends, to] in echoes
+    assert fields(captures[0], f"icmp.type == 11 && ip.src == {FA}", "frame.number")
+    assert fields(captures[0], "_ws.malformed", "frame.number") == []
+    assert fields(captures[1], "_ws.malformed", "frame.number") == []
+    direct = fields(captures[1], f"icmp.type == 8 && ip.src == {HOME_ADDRESS} && !(ip.proto == 4)", "ip.dst")
+    assert direct == []  # it went by the agent's own routes, past the home agent

@@ -111,12 +111,13 @@ class MinimalInUdp(_Message):
     def encode(self, buffer: memoryview, at: int, length: int) -> bytes:
         """TTL, options and Don't Fragment stay what they are: they are the datagram's again at the end."""
         packet = self._minimal.encode(buffer, at, length)
-        header = header_size(packet)
-        message = bytearray(self._message + packet[header:])
+        header = bytearray(packet[: header_size(packet)])
+        header[9] = self.protocol
+        message = bytearray(self._message + packet[len(header) :])
         _LENGTH.pack_into(message, _PORTS, len(message))
         total = int.from_bytes(message, "big") << 8 * (len(message) & 1)
         _LENGTH.pack_into(message, _PORTS + 2, _checksum(total + len(message) + self._ends))
-        return packet[:header] + message
+        return bytes(header + message)
 
 
 CARRIERS = (IpInUdp, GreInUdp, MinimalInUdp)

@@ -107,7 +107,10 @@ class Home:
     def keepalive(
         self, source=PUBLIC, port: int = 40009, inner=HOME_ADDRESS, to=HOME_AGENT, kind: int = REQUEST
     ):
-        payload = TunnelData(IP_IN_IP, Echo(kind, 7, 1).datagram(inner, to)).encode()
+        self.tunnel_data(TunnelData(IP_IN_IP, Echo(kind, 7, 1).datagram(inner, to)), source, port)
+
+    def tunnel_data(self, message: TunnelData, source=PUBLIC, port: int = 40009):
+        payload = message.encode()
         self.at += 1.0
         self.ha.receive(Datagram(payload, source, port, HOME_AGENT, 434), self.at)
         self.effects = self.ha.effects()
@@ -315,12 +318,15 @@ def test_a_restart_keeps_the_tunnel():
 class Nat(World):
     """A mobile node behind a NAT whose mappings live for `lifetime` seconds after the last packet out."""
 
-    def __init__(self, udp_tunnel: UdpTunnel = UdpTunnel.NAT, keepalive: int = 0, **changes) -> None:
+    def __init__(
+        self, udp_tunnel: UdpTunnel = UdpTunnel.NAT, keepalive: int = 0, home=None, **changes
+    ) -> None:
         mn = MobileNode(
             mobile_node_config(udp_tunnel=udp_tunnel, reverse_tunnel=True, **changes), clock, Random(1)
         )
         tunnelling = UdpTunnelling(keepalive=keepalive, lifetime=600)
-        super().__init__(mn, HomeAgent(home_agent_config(udp_tunnel=tunnelling), clock, Random(2)), [])
+        config = home_agent_config(udp_tunnel=tunnelling, **(home or {}))
+        super().__init__(mn, HomeAgent(config, clock, Random(2)), [])
         self.public, self.lifetime = PUBLIC, 1e9
         self.port, self.used = 40000, -1e9
         self.ends: tuple[TunnelEnd, ...] = ()
@@ -349,9 +355,12 @@ class Nat(World):
         """The home agent's kernel answers echo requests that come out of the tunnel."""
         if not any((e.address, e.remote_port) == (datagram.source, datagram.source_port) for e in self.ends):
             return
-        source, destination, echo = Echo.from_datagram(TunnelData.decode(datagram.payload).payload)
+        message = TunnelData.decode(datagram.payload)
+        inner = message.datagram(datagram.source, datagram.destination)
+        source, destination, echo = Echo.from_datagram(inner)
         inner = replace(echo, type=REPLY).datagram(destination, source)
-        back = Datagram(TunnelData(4, inner).encode(), HOME_AGENT, 434, datagram.source, datagram.source_port)
+        answer = TunnelData.around(message.next_header, inner).encode()
+        back = Datagram(answer, HOME_AGENT, 434, datagram.source, datagram.source_port)
         self._post(lambda: self._deliver(self.ha, back))
 
     def works(self) -> bool:

@@ -102,6 +102,20 @@ class TunnelDatagram:
 
 
 @dataclass(frozen=True, slots=True)
+class SendOnHomeLink:
+    """Home agent: put a datagram to everybody or to a group on the home link, as it is."""
+
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetGroups:
+    """Home agent: be a member of these groups on the home link, and of no others (RFC 5944 §4.4)."""
+
+    groups: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyArp:
     """Home agent: answer ARP for `home_address` on the home link, or cease to (RFC 5944 §4.6)."""
 
@@ -210,9 +224,9 @@ class Remember:
 
 
 Effect = (
-    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | ProxyArp
-    | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing
-    | ReportEvent
+    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | SendOnHomeLink
+    | SetGroups | ProxyArp | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent
+    | UseHome | UseNothing | ReportEvent
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
+from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener, TunnelListener
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
@@ -95,6 +95,15 @@ def run_home_agent(file: Path, control: Path | None) -> None:
                         core.receive_broadcast(datagram, time.monotonic())
 
                 shell.watch(broadcasts.socket, forward)
+                role.join = broadcasts.join
+                tunnels = TunnelListener(core_config.home_prefix.broadcast_address)
+
+                def take() -> None:
+                    for device, datagram in tunnels.datagrams():
+                        if role.is_from(datagram, device):
+                            core.receive_tunnelled(datagram, time.monotonic())
+
+                shell.watch(tunnels.socket, take)
             _run_agent(shell, core, control or settings.control, settings.state)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, TunnelDatagram
+from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, SetGroups, TunnelDatagram
 from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
@@ -24,9 +25,11 @@ class HomeAgentRole(Role):
             self.listens = (config.home_interface,)
         self.hears = keepalives(config.address)
         self._config = config
-        self._away: set[IPv4Address] = set()
+        self._away: dict[IPv4Address, str] = {}  # with the device of each one's tunnel
         self.proxied: set[IPv4Address] = set()
         """For whom ARP is answered."""
+        self.join: Callable[[Collection[IPv4Address]], None] | None = None
+        """Joins groups on the home link, where there is one."""
 
     def start(self) -> None:
         """Prepare the home link too."""
@@ -42,17 +45,20 @@ class HomeAgentRole(Role):
             self._netlink.delete_proxy(interface, address)
 
     def apply(self, effect: Effect) -> None:
-        """Carry out SetBinding, ClearBinding, TunnelDatagram and ProxyArp."""
+        """Carry out SetBinding, ClearBinding, TunnelDatagram, SetGroups and ProxyArp."""
         if isinstance(effect, SetBinding):
             tunnel = Tunnel(effect.home_address, self._config.address, effect.ends)
             device = self.plane.set(tunnel)
             self._netlink.set_route(_host(effect.home_address), device)
             self.plane.settled(effect.home_address)
-            self._away.add(effect.home_address)
+            self._away[effect.home_address] = device
         elif isinstance(effect, ClearBinding):
             self._clear(effect.home_address)
         elif isinstance(effect, TunnelDatagram):
             self.plane.send(effect.home_address, effect.care_of_addresses, effect.datagram)
+        elif isinstance(effect, SetGroups):
+            if self.join is not None:
+                self.join(effect.groups)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             if effect.enabled:
                 self._netlink.add_proxy(self._config.home_interface, effect.home_address)
@@ -64,7 +70,11 @@ class HomeAgentRole(Role):
     def _clear(self, home_address: IPv4Address) -> None:
         self._netlink.delete_route(_host(home_address))
         self.plane.remove(home_address)
-        self._away.discard(home_address)
+        self._away.pop(home_address, None)
+
+    def is_from(self, datagram: bytes, device: str) -> bool:
+        """Whether a datagram that has come out of a device may have its source (RFC 3024 §4.3.2)."""
+        return self._away.get(IPv4Address(datagram[12:16])) == device
 
     def stop(self) -> None:
         """Leave the home link to its hosts again."""

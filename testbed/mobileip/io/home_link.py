@@ -18,6 +18,7 @@ from testbed.mobileip.io.packet import (
     PKTTYPE,
     add_checksum_state,
     arp,
+    open_everywhere,
     open_listener,
     packets,
 )
@@ -130,7 +131,7 @@ class TunnelListener:
 
     def __init__(self, broadcast: IPv4Address) -> None:
         """`broadcast` is the directed broadcast address of the home link. Raises NodeError."""
-        self.socket = open_listener("", ETH_P_IP, tunnelled(broadcast))
+        self.socket = open_everywhere(ETH_P_IP, tunnelled(broadcast))
         add_checksum_state(self.socket)
 
     def datagrams(self) -> Iterator[tuple[str, bytes]]:

@@ -91,6 +91,20 @@ def open_listener(interface: str, protocol: int, program: Sequence[Instruction])
     return sock
 
 
+def open_everywhere(protocol: int, program: Sequence[Instruction]) -> socket.socket:
+    """A socket for what arrives on any interface, those that are yet to come too; raises NodeError."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    try:
+        sock = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
+        attach_filter(sock, program)
+    except OSError as error:
+        raise NodeError(f"cannot listen on all interfaces: {error.strerror}") from error
+    with suppress(BlockingIOError):  # what got in before the filter was in place
+        while True:
+            sock.recv(1)
+    return sock
+
+
 def add_checksum_state(sock: socket.socket) -> None:
     """Have the kernel say of each packet whether its sender left a checksum to hardware."""
     sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)

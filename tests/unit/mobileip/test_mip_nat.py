@@ -495,6 +495,7 @@ def test_an_answer_from_elsewhere_does_not_count():
         replace(good, source=OTHER_PUBLIC),
         replace(good, source_port=435),
         replace(good, payload=TunnelData(47, inner).encode()),
+        replace(good, payload=TunnelData.around(47, inner).encode()),  # §3.3: not as was agreed on
         replace(good, payload=TunnelData(4, inner[:-1]).encode()),
         replace(good, payload=TunnelData(4, Echo(REPLY, 434, 9).datagram(HOME_AGENT, HOME_ADDRESS)).encode()),
     ):

@@ -29,7 +29,7 @@ class Traces:
         self._traces.append(
             {
                 "reason": reason,
-                "source": socket.inet_ntoa(packet[12:16]),
+                "sender": socket.inet_ntoa(packet[12:16]),
                 "destination": socket.inet_ntoa(packet[16:20]),
                 "ttl": packet[8],
                 "length": len(packet),

@@ -203,7 +203,7 @@ def test_what_is_discarded_is_shown_at_a_bounded_rate(agent, monkeypatch):
     assert len(reply["discarded"]) == 10
     assert reply["discarded"][0] == {
         "reason": "refused",
-        "source": NODE,
+        "sender": NODE,
         "destination": AGENT,
         "ttl": 64,
         "length": len(bytes(packet)),

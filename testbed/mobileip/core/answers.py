@@ -60,13 +60,15 @@ class Answers:
 
     def source(self, datagram: Datagram) -> IPv4Address:
         """Our address in the answer to a request."""
-        return datagram.destination if datagram.destination in self._own else self._config.address
+        own = datagram.destination in self._own
+        return datagram.destination if own else self._config.link(datagram.interface).address
 
     def send(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
         """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
         association = self._nodes.choose(home_address)
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
+        link = self._config.link(datagram.interface)
         self._out.add(
             SendDatagram(
                 Datagram(
@@ -75,7 +77,7 @@ class Answers:
                     PORT,
                     home_address if is_unicast(home_address) else _BROADCAST,
                     datagram.source_port,
-                    self._config.interface,
+                    link.interface,
                     link_address=datagram.link_address,
                 )
             )

@@ -7,7 +7,7 @@ with), carries out the effects that `effects()` drains, and calls `tick(now)` no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
@@ -57,6 +57,14 @@ class TunnelEnd:
     local_port: int = PORT
     remote_port: int = PORT
     """The UDP ports of `Encapsulation.UDP`: ours, and the other end's as a NAT shows it to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormerTunnel:
+    """Mobile node: a tunnel to an earlier care-of address, out of which datagrams still come (S bit)."""
+
+    care_of_address: IPv4Address
+    home_agent: TunnelEnd
 
 
 # Effects: what a core asks its shell to do, in order.
@@ -164,6 +172,7 @@ class UseCoLocated:
     care_of_address: IPv4Address
     home_agent: TunnelEnd
     reverse_tunnel: bool
+    former: tuple[FormerTunnel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,7 @@ class UseForeignAgent:
     registered: bool
     broadcasts_from: IPv4Address | None = None
     """The home agent whose datagrams to the home address hold others (RFC 5944 §4.3, §4.4); None: none do."""
+    former: tuple[FormerTunnel, ...] = ()
     tunnel: TunnelEnd | None = None
     """The agent as the end of a tunnel (RFC 3024 §5.2); None: delivery is direct."""
     local: tuple[IPv4Network, ...] = ()
@@ -215,8 +225,8 @@ class Remember:
     """Keep `record` beyond the end of this process, in place of what was kept before; None: nothing.
 
     It is kept before any other effect is carried out: nothing is granted whose identification could be
-    accepted again after a restart (RFC 5944 §5.7.1). Where it cannot be kept, the `unkept` of the core that
-    asked for it says what to do instead of the effects it came with.
+    accepted again after a restart (RFC 5944 §5.7.1). Where it cannot be kept, the core's `Refused`
+    says what to do instead of the effects it came with.
     """
 
     home_address: IPv4Address
@@ -228,6 +238,16 @@ Effect = (
     | SetGroups | ProxyArp | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent
     | UseHome | UseNothing | ReportEvent
 )  # fmt: skip
+
+
+Refused = Callable[[Sequence[Effect], Mapping[int, str]], tuple[list[Effect], list[Effect]]]
+"""Of a core that grants registrations: takes back what could not be carried out.
+
+It takes effects, just fetched, and the positions of those that were refused, each with the reason; it returns
+what is left of them, and what to do besides: denials, and the undoing of what was done. What such a core asks
+of the kernel is carried out before anybody hears of it; "insufficient resources" (RFC 5944 §3.4) is the
+answer where that fails.
+"""
 
 
 class Core(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
@@ -31,6 +32,7 @@ NUMBERS = {
 """What asks in a UDP Tunnel Request for an encapsulation."""
 
 
+@cache
 def agreed(flags: int) -> tuple[Encapsulation, ...]:
     """What the two ends of a tunnel may use once a request with these flags is granted, the best first.
 

@@ -45,6 +45,8 @@ class Visitor:
     home_address: IPv4Address
     home_agent: IPv4Address
     care_of_address: IPv4Address
+    interface: str
+    """The link it is on."""
     link_address: bytes
     flags: int
     lifetime: int
@@ -57,7 +59,13 @@ class Visitor:
 
     @classmethod
     def granted(
-        cls, pending: Pending, lifetime: int, keepalive: int | None, answered_from: IPv4Address, now: float
+        cls,
+        pending: Pending,
+        interface: str,
+        lifetime: int,
+        keepalive: int | None,
+        answered_from: IPv4Address,
+        now: float,
     ) -> Visitor:
         """What an accepted request makes of its sender; `answered_from` is our address in the answer."""
         request = pending.request
@@ -66,6 +74,7 @@ class Visitor:
             request.home_address,
             request.home_agent,
             request.care_of_address,
+            interface,
             pending.link_address,
             request.flags,
             lifetime,
@@ -106,6 +115,7 @@ class Visitor:
             "home_address": str(self.home_address),
             "home_agent": str(self.home_agent),
             "care_of": str(self.care_of_address),
+            "interface": self.interface,
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
             "delivery": (Delivery.ENCAPSULATING if self.delivers_to else Delivery.DIRECT).value,
@@ -119,6 +129,7 @@ class Visitor:
         return {
             "home_agent": str(self.home_agent),
             "care_of": str(self.care_of_address),
+            "interface": self.interface,
             "link_address": self.link_address.hex(":"),
             "flags": self.flags,
             "lifetime": self.lifetime,
@@ -134,6 +145,7 @@ class Visitor:
             home_address,
             IPv4Address(record["home_agent"]),
             IPv4Address(record["care_of"]),
+            str(record["interface"]),
             bytes.fromhex(record["link_address"].replace(":", "")),
             int(record["flags"]),
             int(record["lifetime"]),

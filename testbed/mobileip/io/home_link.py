@@ -9,7 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 
 from testbed.mobileip.io.bpf import JA, JEQ, JGE, LDB, LDH, LDW, RET, Instruction, attach_filter
-from testbed.mobileip.io.netlink import index
+from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.packet import (
     BURST,
     ETH_P_ARP,

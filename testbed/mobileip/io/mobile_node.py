@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from testbed.mobileip.core.api import (
     Datagram,
     Effect,
+    FormerTunnel,
     TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
@@ -15,15 +16,14 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.parameters import MobileNodeConfig, broadcast_addresses
+from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import DEFAULT, Netlink, Rule
+from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role, tunnel_mtu
 from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
 
 MULTICAST = IPv4Address("224.0.0.0")
 """Every group, in a list of destinations."""
-TABLE = 434
-"""The routes of what the mobile node sends from its home address while it is away."""
 
 
 class MobileNodeRole(Role):
@@ -33,10 +33,12 @@ class MobileNodeRole(Role):
     new place is made before the old one is given up.
     """
 
-    def __init__(self, config: MobileNodeConfig, preference: int, netlink: Netlink, plane: DataPlane) -> None:
+    def __init__(self, config: MobileNodeConfig, rule: Rule, netlink: Netlink, plane: DataPlane) -> None:
+        """While away the mobile node sends by the table that `rule` names."""
         super().__init__(netlink, plane)
         self._config = config
-        self._rule = Rule(preference, TABLE)
+        assert rule.table is not None
+        self._rule, self._table = rule, rule.table
         self._away = IPv4Interface((config.home_address, 32))
         self._at_home = IPv4Interface((config.home_address, config.home_prefix.prefixlen))
         prefix = config.home_prefix
@@ -50,7 +52,7 @@ class MobileNodeRole(Role):
 
     def start(self) -> None:
         """The home address is there from now on."""
-        for interface, agent in self._netlink.gateways(TABLE):
+        for interface, agent in self._netlink.gateways(self._table):
             self._netlink.delete_neighbour(interface, agent)
         super().start()
         self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
@@ -71,7 +73,7 @@ class MobileNodeRole(Role):
 
     def _use_co_located(self, use: UseCoLocated) -> None:
         broadcasts = (*self._broadcasts, MULTICAST) if use.reverse_tunnel else self._broadcasts  # §4.4
-        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), broadcasts)
+        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), broadcasts, use.former)
         device = self.plane.set(tunnel)
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
         mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
@@ -101,21 +103,27 @@ class MobileNodeRole(Role):
             self._netlink.delete_neighbour(*previous)
         if use.tunnel is not None:
             return
-        if use.broadcasts_from is None:
-            self.plane.remove(self._away.ip)
-        else:  # nested in datagrams to the home address (§4.3)
+        home, former = self._away.ip, use.former
+        if use.broadcasts_from is not None:  # nested in datagrams to the home address (§4.3)
             end = TunnelEnd(use.broadcasts_from)
-            self.plane.set(Tunnel(self._away.ip, self._away.ip, (end,), self._broadcasts))
-            self.plane.settled(self._away.ip)
+            self.plane.set(Tunnel(home, home, (end,), self._broadcasts, former))
+        elif former:
+            local, end = former[0].care_of_address, former[0].home_agent
+            self.plane.set(Tunnel(home, local, (end,), self._broadcasts, former[1:]))
+        else:
+            self.plane.remove(home)
+            return
+        self.plane.settled(home)
 
     def _deliver(self, use: UseForeignAgent, agent: TunnelEnd) -> None:
         """Tunnel to the agent what is to be reverse-tunnelled, broadcasts and multicast too (RFC 3024 §5.2).
 
         What is for the visited link goes directly (§5.4), but for a link that has the addresses of home.
         """
-        nested = tuple(TunnelEnd(each) for each in (use.broadcasts_from,) if each is not None)
-        broadcasts = (*self._broadcasts, MULTICAST)
-        device = self.plane.set(Tunnel(self._away.ip, self._away.ip, (agent,), broadcasts, nested))
+        home, further = self._away.ip, use.former
+        if use.broadcasts_from is not None:  # nested in datagrams to the home address (RFC 5944 §4.3, §4.4)
+            further = (FormerTunnel(home, TunnelEnd(use.broadcasts_from)), *further)
+        device = self.plane.set(Tunnel(home, home, (agent,), (*self._broadcasts, MULTICAST), further))
         self._mtu = tunnel_mtu(self._netlink.mtu(use.interface), agent.encapsulations[0])
         self._netlink.set_link(device, mtu=self._mtu)
         local = (each for each in use.local if not each.overlaps(self._config.home_prefix))
@@ -155,20 +163,20 @@ class MobileNodeRole(Role):
         self._set_route(DEFAULT, interface, gateway)
         for destination in before:
             if destination not in self._around:
-                self._netlink.delete_route(destination, table=TABLE)
+                self._netlink.delete_route(destination, table=self._table)
         if not self._routed:
             self._netlink.add_rule(self._rule)
             self._routed = True
 
     def _set_route(self, destination: IPv4Network, interface: str, gateway: IPv4Address | None) -> None:
         source = self._config.home_address
-        self._netlink.set_route(destination, interface, table=TABLE, gateway=gateway, source=source)
+        self._netlink.set_route(destination, interface, table=self._table, gateway=gateway, source=source)
 
     def _unroute(self) -> None:
         if self._routed:
             self._netlink.delete_rule(self._rule)
             for destination in (DEFAULT, *self._around):
-                self._netlink.delete_route(destination, table=TABLE)
+                self._netlink.delete_route(destination, table=self._table)
             self._routed, self._around = False, []
 
     def _leave_home(self) -> None:

@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
 from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire.ipv4 import ICMP
 from testbed.mobileip.wire.udp_tunnel import DATA, GRE, IP_IN_IP, MINIMAL
 
@@ -32,6 +33,8 @@ BURST = 64
 BUFFER = 4 << 20
 
 
+_address = lru_cache(maxsize=1024)(IPv4Address)
+"""Requests come from few addresses, to fewer."""
 _DATA_AT = 12
 """Where the data of a tunnel data message begin, counted from the UDP header."""
 _ACCEPT, _REJECT = (RET, 0, 0, 0x40000), (RET, 0, 0, 0)
@@ -103,15 +106,29 @@ class Unreachable:
     code: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A UDP port: at every address of this node, or at one address or on one link, which others may be at."""
+
+    port: int
+    address: IPv4Address | None = None
+    interface: str | None = None
+
+    def __str__(self) -> str:
+        at = f" at {self.address}" if self.address else ""
+        return f"UDP port {self.port}{at}" + (f" on {self.interface}" if self.interface else "")
+
+
 class RegistrationSocket:
     """One UDP port at every address of this node; each datagram says from which address it goes."""
 
-    def __init__(self, port: int, program: Sequence[Instruction], departures: bool = False) -> None:
+    def __init__(self, place: Place, program: Sequence[Instruction], departures: bool = False) -> None:
         """`program` filters what arrives; with `departures` it is known of each datagram whether it has left.
 
-        Raises NodeError.
+        A port at every address is taken alone. At a narrower place the kernel would hand datagrams to any of
+        the daemons that have it, so it is to be claimed before. Raises NodeError.
         """
-        self.port = port
+        self.place = place
         self.held_back = False
         """Whether the last datagram still waits in this node, for ARP say."""
         self._earlier: deque[bytes] = deque(maxlen=8)
@@ -131,10 +148,16 @@ class RegistrationSocket:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         attach_filter(self.socket, program)
         try:
-            self.socket.bind(("", port))
+            if place.address or place.interface:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if place.interface is not None:
+                self.socket.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_BINDTODEVICE, place.interface.encode() + b"\0"
+                )
+            self.socket.bind((str(place.address or ""), place.port))
         except OSError as error:
             self.socket.close()
-            raise NodeError(f"UDP port {port}: {error.strerror}") from error
+            raise NodeError(f"{place}: {error.strerror}") from error
 
     def join(self, interface: str, group: IPv4Address) -> None:
         """Receive what is sent to a multicast group on a link."""
@@ -144,6 +167,7 @@ class RegistrationSocket:
 
     def receive(self) -> Iterator[Datagram]:
         """A burst of what has arrived."""
+        names: dict[int, str] = {}  # to ask the kernel for each takes longer than to receive
         for _ in range(BURST):
             try:
                 payload, ancillary, _, (source, source_port) = self.socket.recvmsg(0x10000, 128)
@@ -155,12 +179,16 @@ class RegistrationSocket:
             for level, kind, data in ancillary:
                 if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
                     number, _, header = IN_PKTINFO.unpack_from(data)
-                    destination = IPv4Address(header)
+                    destination = _address(header)
                     with suppress(OSError):
-                        interface = socket.if_indextoname(number)
+                        interface = names.get(number) or names.setdefault(
+                            number, socket.if_indextoname(number)
+                        )
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = struct.unpack_from("=i", data)
-            yield Datagram(payload, IPv4Address(source), source_port, destination, self.port, interface, ttl)
+            yield Datagram(
+                payload, _address(source), source_port, destination, self.place.port, interface, ttl
+            )
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""
@@ -188,7 +216,7 @@ class RegistrationSocket:
             (socket.IPPROTO_IP, IP_PKTINFO, local),
             (socket.IPPROTO_IP, IP_TTL, struct.pack("=i", datagram.ttl)),
         ]
-        destination = (str(datagram.destination), datagram.destination_port)
+        destination = (socket.inet_ntoa(datagram.destination.packed), datagram.destination_port)
         try:
             try:
                 self.socket.sendmsg([datagram.payload], ancillary, 0, destination)

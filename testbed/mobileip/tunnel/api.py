@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
 
-DEVICE = "mip0"
-"""The TUN device of a node that has one."""
+DEVICES = "mip"
+"""What the names of a daemon's devices begin with, unless it has another: a TUN device is `mip0`, and `mip1`
+and so on are the kernel's.
+"""
 MTU = 1480
 """Of a tunnel in IP in IP over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
 
@@ -38,14 +40,27 @@ class Tunnel:
     ends: tuple[TunnelEnd, ...]
     broadcasts: tuple[IPv4Address, ...] = ()
     """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
-    sources: tuple[TunnelEnd, ...] = ()
-    """Further ends from which datagrams come, but to which none go."""
+    former: tuple[FormerTunnel, ...] = ()
+    """Further pairs of ends: what one of these sends to the other may come out, and nothing goes in."""
     delivery: TunnelEnd | None = None
     """Our end of a tunnel from the mobile node itself, whose datagrams go on here (RFC 3024 §5.2)."""
 
 
+def ends_of(tunnel: Tunnel) -> frozenset[IPv4Address]:
+    """The addresses that something may come out of a tunnel from."""
+    ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
+    return frozenset(end.address for end in ends)
+
+
 class PlaneError(Exception):
     """The data plane cannot be set up, or it broke down; the message says what is missing."""
+
+
+def device_of(result: str | PlaneError) -> str:
+    """The device that `DataPlane.set_all` returned for a tunnel; raises PlaneError where it did not."""
+    if isinstance(result, PlaneError):
+        raise result
+    return result
 
 
 class DataPlane(Protocol):
@@ -64,6 +79,9 @@ class DataPlane(Protocol):
 
         What it replaces stays until `settled`, so that no packet is lost. Raises PlaneError.
         """
+
+    def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
+        """Set up or replace tunnels of different mobile nodes; returns for each what `set` gives."""
 
     def settled(self, mobile: IPv4Address) -> None:
         """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""

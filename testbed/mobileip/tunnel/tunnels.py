@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterable
 from typing import Any
 
 from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
@@ -26,41 +25,36 @@ class Tunnels:
         self.mobiles: dict[int, tuple[Path, ...]] = {}
         """Where the datagrams of each mobile node go."""
 
-    def set(
-        self,
-        mobile: str,
-        local: str,
-        ends: list[dict[str, Any]],
-        broadcasts: list[str],
-        sources: Iterable[dict[str, Any]] = (),
-        delivery: dict[str, Any] | None = None,
-    ) -> None:
+    def set(self, mobile: str, tunnel: dict[str, Any]) -> None:
         """Set up or replace a tunnel; without `ends` take it down."""
+        local, ends, former = tunnel["local"], tunnel["ends"], tunnel.get("former", [])
         if not ends:
             self.remove(mobile)
             return
-        here = self._enter(local)
-        users, additions = [local], []
-        paths = tuple(here.path(end, end["encapsulations"][0]) for end in ends)
-        for end in (*ends, *sources):
+        delivery = [tunnel["delivery"]] if tunnel.get("delivery") else []
+        users = [local, *(end["local"] for end in former), *(end["address"] for end in delivery)]
+        places = {address: self._enter(address, ends[0]["local_port"]) for address in dict.fromkeys(users)}
+        paths = tuple(places[local].path(end, end["encapsulations"][0]) for end in ends)
+        additions = []
+        for end in (*ends, *former):
             for name in end["encapsulations"]:
-                endpoint = here.endpoint(name)
+                endpoint = places[end.get("local", local)].endpoint(name)
                 sender = endpoint.expected(endpoint.key(end, name))
-                additions += [(endpoint.accepted, (sender, number(each))) for each in (mobile, *broadcasts)]
-        if delivery is not None:
-            users.append(delivery["address"])
-            there = self._enter(delivery["address"])
-            for name in delivery["encapsulations"]:
-                additions.append((there.endpoint(name).delivered, (number(mobile), number(mobile))))
+                for address in (mobile, *tunnel["broadcasts"]):
+                    additions.append((endpoint.accepted, (sender, number(address))))
+        for end in delivery:
+            for name in end["encapsulations"]:
+                endpoint = places[end["address"]].endpoint(name)
+                additions.append((endpoint.delivered, (number(mobile), number(mobile))))
         self.remove(mobile)
         self.mobiles[number(mobile)] = paths
-        self._additions[number(mobile)] = users, additions
+        self._additions[number(mobile)] = [*places], additions
         for known, pair in additions:
             known.add(pair)
 
-    def _enter(self, local: str) -> Local:
-        """The endpoints of a local address, with one user more."""
-        here = self.locals.get(local) or self._open(local)
+    def _enter(self, local: str, port: int) -> Local:
+        """The endpoints of a local address, with one user more; `port` is ours of tunnels in UDP."""
+        here = self.locals.get(local) or self._open(local, port)
         here.users += 1
         return here
 
@@ -70,9 +64,9 @@ class Tunnels:
         for here in self.locals.values():
             here.skip(sources)
 
-    def _open(self, local: str) -> Local:
+    def _open(self, local: str, port: int) -> Local:
         """Open the endpoints of a local address."""
-        here = self.locals[local] = Local(local)
+        here = self.locals[local] = Local(local, port)
         if self._skipped:
             here.skip(self._skipped)
         for endpoint in here.endpoints.values():

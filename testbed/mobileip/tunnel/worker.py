@@ -30,6 +30,7 @@ from testbed.mobileip.wire.forwarding import forwarded
 from testbed.mobileip.wire.minimal import is_fragment
 
 BURST = 64
+LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
 MULTICAST = 0xE0000000
@@ -87,13 +88,14 @@ class Worker:
 
     # -- datagrams ---------------------------------------------------------------------------------------
 
-    def encapsulate(self) -> None:
-        """Take a burst of datagrams from the device and send each into its tunnels."""
+    def encapsulate(self) -> bool:
+        """Send a burst of datagrams from the device into their tunnels; returns whether there may be more."""
         buffer, view, count = self.buffer, self.view, self.count
         inner, mobile_at, find = self.inner, self.mobile_at, self.tunnels.mobiles.get
         tun, into = self.tun, (view[ROOM:],)
         readv = os.readv
         packets = size = 0
+        more = False
         for _ in range(BURST):
             try:
                 length = readv(tun, into)
@@ -128,15 +130,19 @@ class Worker:
                         continue
                 packets += 1
                 size += length
+        else:
+            more = True
         count["encapsulated"] += packets
         count["encapsulated-bytes"] += size
+        return more
 
-    def decapsulate(self, endpoint: Endpoint) -> None:
-        """Take a burst of datagrams that arrived at `endpoint` out of their tunnels, if they may."""
+    def decapsulate(self, endpoint: Endpoint) -> bool:
+        """Take a burst that arrived at `endpoint` out of its tunnels; returns whether there may be more."""
         view, count, sender, mobile = self.view, self.count, endpoint.sender, self.mobile
         receive, decode, accepted = endpoint.socket.recv_into, endpoint.carrier.decode, endpoint.accepted
         tun, write = self.tun, os.write
         packets = size = 0
+        more = False
         for _ in range(BURST):
             try:
                 length = receive(view)
@@ -169,8 +175,11 @@ class Worker:
                 continue
             packets += 1
             size += len(datagram)
+        else:
+            more = True
         count["decapsulated"] += packets
         count["decapsulated-bytes"] += size
+        return more
 
     def relay(self, paths: tuple[Path, ...], datagram: bytes) -> None:
         """Send on what the mobile node itself has tunnelled to us (RFC 3024 §5.2)."""
@@ -297,7 +306,7 @@ class Worker:
     # -- commands ----------------------------------------------------------------------------------------
 
     def command(self) -> bool:
-        """Obey one command of the control socket; False when it is closed."""
+        """Obey a list of commands of the control socket; False when it is closed."""
         try:
             request = self.control.recv(CONTROL_SIZE)
         except BlockingIOError:
@@ -306,27 +315,31 @@ class Worker:
             return False
         if not request:
             return False
-        reply: dict[str, Any] = {}
-        try:
-            self.obey(json.loads(request), reply)
-        except OSError as error:
-            reply["error"] = str(error)
-        self.control.send(json.dumps(reply).encode())
+        replies = []
+        for each in json.loads(request):
+            reply: dict[str, Any] = {}
+            try:
+                self.obey(each, reply)
+            except OSError as error:
+                reply["error"] = str(error)
+            replies.append(reply)
+        self.control.send(json.dumps(replies).encode())
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
         """`set` a tunnel, `remove` the one of a mobile node, or report the `counters` and `discarded`.
 
-        `{"set": mobile, "local": …, "ends": […], "sources": […], "delivery": end or null,
-        "broadcasts": […]}`, as in `api.Tunnel`, where an end is
-        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
+        `{"set": mobile, "local": …, "ends": […], "broadcasts": […], "former": […], "delivery": end or null}`,
+        as in `api.Tunnel`, where an end is
+        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
+        its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
         `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
-            others = {name: value for name, value in request.items() if name != "set"}
-            self.tunnels.set(request["set"], **others)
+            self.tunnels.set(request["set"], request)
         elif "remove" in request:
+            self.finish()
             self.tunnels.remove(request["remove"])
         elif "skip" in request:
             self.tunnels.skip(request["skip"])
@@ -338,6 +351,13 @@ class Worker:
             reply["discarded"], more = self.traces.take()
             self.count["discards-not-reported"] += more
             reply["counters"] = self.count
+
+    def finish(self) -> None:
+        """Move what has come so far: packets go another way now, and this would be lost with their tunnel."""
+        for _ in range(LAST_BURSTS):
+            endpoints = tuple(self.tunnels.by_fd.values())
+            if not any([self.encapsulate(), *map(self.decapsulate, endpoints)]):
+                break
 
 
 def main(arguments: list[str]) -> None:

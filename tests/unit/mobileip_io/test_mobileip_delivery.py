@@ -17,11 +17,11 @@ from test_mobileip_roles import (  # noqa: F401
 )
 from test_mobileip_worker import BITS, COA, gre, in_minimal, inner, make, tunnelled  # noqa: F401
 
-from testbed.mobileip.core.api import SetVisitor, TunnelEnd, UseForeignAgent, UseNothing
+from testbed.mobileip.core.api import FormerTunnel, SetVisitor, TunnelEnd, UseForeignAgent, UseNothing
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.io import foreign_agent
+from testbed.mobileip.io.changes import MAIN, Rule
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
-from testbed.mobileip.io.netlink import MAIN, Rule
 from testbed.mobileip.tunnel.api import Tunnel
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
@@ -137,7 +137,7 @@ def test_its_tunnel_ends_at_the_agent_and_takes_what_the_home_agent_nests(make):
         local=NODE,
         ends=[end(AGENT, *BITS["gre"])],
         broadcasts=["224.0.0.0"],
-        sources=[end(HOME)],
+        former=[end(HOME) | {"local": NODE}],
     )
     bench.put(inner(NODE, CN))
     ((sent, to),) = bench.raw(NODE, "gre").sent
@@ -150,13 +150,15 @@ def test_its_tunnel_ends_at_the_agent_and_takes_what_the_home_agent_nests(make):
 
 LINK, AT_HOME = IPv4Network("198.51.100.0/26"), IPv4Network("192.0.2.0/25")
 GRE = (Encapsulation.GRE, Encapsulation.IP_IN_IP)
-USE = UseForeignAgent("hotspot", FA, MAC, True, HA, TunnelEnd(FA, GRE), (AT_HOME, LINK))
+USE = UseForeignAgent("hotspot", FA, MAC, True, HA, (), TunnelEnd(FA, GRE), (AT_HOME, LINK))
 
 
 def test_it_routes_into_the_tunnel_all_but_what_is_near(node, kernel, plane):  # noqa: F811
     """§5.4; a visited link with the addresses of home is not near."""
     node.apply(USE)
-    assert plane.tunnels == {MN: Tunnel(MN, MN, (TunnelEnd(FA, GRE),), (GROUPS,), (TunnelEnd(HA),))}
+    assert plane.tunnels == {
+        MN: Tunnel(MN, MN, (TunnelEnd(FA, GRE),), (GROUPS,), (FormerTunnel(MN, TunnelEnd(HA)),))
+    }
     assert kernel.routes == {
         (434, "0.0.0.0/0"): ("mip0", None, MN),
         (434, f"{FA}/32"): ("hotspot", FA, MN),

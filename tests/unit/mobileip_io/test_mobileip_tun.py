@@ -18,13 +18,15 @@ REMEMBERS = """
 import json, socket, sys
 control, known = socket.socket(fileno=int(sys.argv[1])), {}
 while data := control.recv(65536):
-    request = json.loads(data)
-    if "set" in request:
-        known[request["set"]] = request["ends"]
-    elif "remove" in request:
-        known.pop(request["remove"], None)
-    reply = {"counters": {"encapsulated": len(known)}, "discarded": [{"reason": "refused"}]}
-    control.send(json.dumps(reply if "counters" in request else {}).encode())
+    answers = []
+    for request in json.loads(data):
+        if "set" in request:
+            known[request["set"]] = request["ends"]
+        elif "remove" in request:
+            known.pop(request["remove"], None)
+        reply = {"counters": {"encapsulated": len(known)}, "discarded": [{"reason": "refused"}]}
+        answers.append(reply if "counters" in request else {})
+    control.send(json.dumps(answers).encode())
 """
 
 
@@ -50,11 +52,11 @@ def plane(monkeypatch, tmp_path):
         return spawn(path, [sys.executable, "-S", str(program), arguments[6]], environment, **more)
 
     monkeypatch.setattr(tun, "open_device", lambda name: os.open(os.devnull, os.O_RDWR))
-    monkeypatch.setattr(tun, "silence", lambda netlink: None)
-    monkeypatch.setattr(tun, "answer_again", lambda netlink: None)
-    monkeypatch.setattr(tun, "DEVICE", "lo")
+    monkeypatch.setattr(tun, "silence", lambda netlink, devices: None)
+    monkeypatch.setattr(tun, "answer_again", lambda netlink, devices: None)
     monkeypatch.setattr(os, "posix_spawn", spawn_another)
     plane = Plane(Side.HOME, None)
+    plane.anchor = "lo"
     plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
     plane.set(Tunnel(OTHER, HA, (TunnelEnd(COA),)))
     yield plane
@@ -151,7 +153,7 @@ def test_counters_never_go_back(plane):
 
 
 def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
-    monkeypatch.setattr(tun, "DEVICE", "gone0")
+    plane.anchor = "gone0"
     with pytest.raises(PlaneError, match="gone0 has been deleted"):
         plane.check()
 
@@ -159,7 +161,7 @@ def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
 def test_a_new_process_leaves_to_the_kernel_what_the_old_one_did(plane):
     asked = []
     exchange = plane._exchange
-    plane._exchange = lambda request: asked.append(request) or exchange(request)
+    plane._exchange = lambda requests: asked.extend(requests) or exchange(requests)
     plane.leave({COA, HA})  # the process has tunnels to COA
     plane.leave({COA, HA})
     assert asked == [{"skip": [str(HA)]}]

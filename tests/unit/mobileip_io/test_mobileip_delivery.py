@@ -30,7 +30,7 @@ CARE_OF = IPv4Address(COA)
 
 
 def end(address, *encapsulations):
-    return {"address": address, "encapsulations": encapsulations or ("ip-in-ip",)}
+    return {"address": address, "encapsulations": encapsulations or ("ip-in-ip",), "local_port": 434}
 
 
 @pytest.fixture

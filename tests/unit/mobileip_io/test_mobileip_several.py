@@ -226,7 +226,7 @@ def test_a_former_tunnel_of_the_process(make):
     bench.ask(**_set(Tunnel(IPv4Address(MN), LATER, (TunnelEnd(HA),))))
     assert [*bench.worker.tunnels.locals] == [str(LATER)]
     bench.ask(remove=str(MN))
-    assert not bench.worker.locals and not bench.worker.by_fd
+    assert not bench.worker.tunnels.locals and not bench.worker.tunnels.by_fd
 
 
 def test_a_former_tunnel_of_the_kernel(kernel, tmp_path):

@@ -11,7 +11,7 @@ import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from testbed.mobileip.core.auth import hmac_md5
+from testbed.mobileip.wire.algorithm import AUTHENTICATOR_SIZE, Algorithm
 from testbed.mobileip.wire.authentication import MOBILE_HOME, header
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -26,8 +26,8 @@ def request(home_address: IPv4Address, care_of: IPv4Address, key: bytes, now: fl
     message = RegistrationRequest(
         RequestFlag.REVERSE_TUNNEL, 600, home_address, IPv4Address(AGENT), care_of, from_unix(now)
     ).encode()
-    message += header(MOBILE_HOME, 256, 16)
-    return message + hmac_md5(key, message)
+    message += header(MOBILE_HOME, 256, AUTHENTICATOR_SIZE)
+    return message + Algorithm.HMAC_MD5.authenticator(key, message)
 
 
 def cpu_time() -> float:

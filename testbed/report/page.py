@@ -109,8 +109,8 @@ def _heading(verdicts: Verdicts | None, handoffs: HandOffs | None) -> str:
         return f"Hand-offs in {handoffs.scenario if handoffs else ''}"
     good = sum(one.verdict == "reproduced" for one in verdicts.claims)
     many = len(verdicts.claims)
-    about = f"{verdicts.scenario}: " if verdicts.scenario else ""
-    return f"RFC 4093: {about}{good} of {many} claim{'s' * (many != 1)} reproduced"
+    about = verdicts.scenario or "Matrix"
+    return f"{about}: {good} of {many} claim{'s' * (many != 1)} reproduced"
 
 
 def _when(evidence: Evidence) -> str:

@@ -332,6 +332,34 @@ def test_through_a_foreign_agent(world: World) -> None:
     assert decode(captures[1], arp_by_mn) == []  # RFC 5944 §4.6: never while away from home
 
 
+def test_either_agent_revokes_a_registration(world: World) -> None:
+    """RFC 3543, by the operator's command; the mobile node learns it and registers again."""
+    for role, peer, address in (
+        ("home-agent", "foreign-agent", CARE_OF_FA),
+        ("foreign-agent", "home-agent", HOME_AGENT),
+    ):
+        security = f'[[security]]\n{peer} = "{address}"\nspi = 600\nkey = "{KEY}"\n'
+        text = textwrap.dedent(CONFIG[role]) + security
+        world.configure(role, f"revocation = true\n{text}" if role == "foreign-agent" else text)
+    ha, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    capture = world.capture("ha", "ha-link")
+    world.only_up("hotspot")
+    mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    assert ha.ask("revoke", home_address="192.0.2.101")["error"] == "192.0.2.101 has no binding"
+    for by, other, event in ((ha, fa, "visitor-revoked"), (fa, ha, "binding-revoked")):
+        before, at_mn = len(other.events), len(mn.events)
+        since = by.do("revoke", home_address=HOME_ADDRESS)
+        other.wait(event, after=before, home_address=HOME_ADDRESS)
+        by.wait("revocation-acknowledged", after=since)
+        mn.wait("agent-rebooted", after=at_mn)
+        mn.wait("registered", after=at_mn)
+        assert world.ping("mn", CN, HOME_ADDRESS)
+    world.end_captures()
+    for kind, source in ((7, HOME_AGENT), (15, CARE_OF_FA), (7, CARE_OF_FA), (15, HOME_AGENT)):
+        assert len(decode(capture, f"mip.type == {kind} && ip.src == {source}")) == 1
+    assert decode(capture, "mip.ext.rev.i == 1") and decode(capture, "_ws.malformed") == []
+
+
 def test_without_reverse_tunnel_packets_go_the_short_way(world: World) -> None:
     world.configure("mobile-node", CONFIG["mobile-node"].replace("reverse-tunnel = true", ""))
     _, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.delivery import check_extension, is_encapsulating
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
-from testbed.mobileip.wire.authentication import MOBILE_HOME, in_order
+from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
+from testbed.mobileip.wire.nai import in_place, nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 _UNSPECIFIED = IPv4Address(0)
@@ -26,11 +29,14 @@ def check_form(
     `home_agents` are those of `own` at which a home agent is registered with.
     """
     home_address = request.home_address
-    if home_address == _UNSPECIFIED:
+    if home_address == _UNSPECIFIED and nai_of(request.extensions) is None:
         raise Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
+    if not in_place(request.extensions):
+        raise Deny(Code.FA_POORLY_FORMED_REQUEST, "an NAI is repeated or follows an authentication")
     if request.flags & RequestFlag.X:
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "reserved bit set")
-    if not is_unicast(home_address) or home_address == request.home_agent:
+    possible = is_unicast(home_address) or home_address == _UNSPECIFIED
+    if not possible or home_address == request.home_agent:
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
     if not any(extension.type == MOBILE_HOME for extension in request.extensions):
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing proves it to the home agent")
@@ -43,6 +49,24 @@ def check_form(
         request.home_agent in own and request.home_agent not in home_agents
     ):
         raise Deny(Code.FA_INVALID_HOME_AGENT_ADDRESS)
+
+
+def check_proof(
+    nodes: Associations,
+    datagram: Datagram,
+    request: RegistrationRequest,
+    nai: str | None,
+    counters: Counter[str],
+) -> None:
+    """§3.7.2.1, where the mobile node and the agent share an association, one of `nodes`. Raises Deny."""
+    node = nodes.known_as(request.home_address, nai)
+    if node not in nodes:
+        return
+    try:
+        nodes.authenticate(datagram.payload, request.extensions, MOBILE_FOREIGN, node)
+    except AuthenticationError as error:
+        counters[f"mobile-node-{error.reason}"] += 1
+        raise Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
 
 
 def check_service(config: ForeignAgentConfig, datagram: Datagram, request: RegistrationRequest) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
+from testbed.mobileip.core.challenges import Challenges
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import advertisement_bits
 from testbed.mobileip.core.limits import TokenBucket
+from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.parameters import (
     Advertising,
     ForeignAgentConfig,
     HomeAgentConfig,
     ReverseTunnel,
-    VisitedLink,
 )
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import (
@@ -65,6 +67,8 @@ def foreign_agent_advertisement(
         flags |= AgentFlag.REVERSE_TUNNEL
     if config.udp_tunnel:
         flags |= AgentFlag.UDP_TUNNEL
+    if config.revocation:
+        flags |= AgentFlag.REVOCATION
     if busy:
         flags |= AgentFlag.BUSY
     return AgentAdvertisement(
@@ -89,6 +93,7 @@ class Advertiser:
         counters: Counter[str],
         discards: Discards,
         rng: Random,
+        challenges: Challenges | None = None,
     ) -> None:
         self.interface = interface
         self.due = 0.0
@@ -101,6 +106,8 @@ class Advertiser:
         self._counters = counters
         self._discards = discards
         self._rng = rng
+        self._challenges = challenges
+        self._solicited = False
         self._last_multicast: float | None = None
         self._answers = TokenBucket(_ANSWERS_PER_SECOND, _ANSWERS_PER_SECOND)
 
@@ -111,7 +118,9 @@ class Advertiser:
         self._last_multicast = now
         self.due = now + self._advertising.interval * self._rng.uniform(0.75, 1.0)
         self._counters["advertisements-sent"] += 1
-        return [self._message(ALL_SYSTEMS, None)]
+        challenge = self._challenges.for_all(self._solicited) if self._challenges else None
+        self._solicited = False
+        return [self._message(ALL_SYSTEMS, None, challenge)]
 
     def receive(self, message: AgentMessage, now: float) -> list[SendAgentMessage]:
         """Answer a solicitation: to its sender alone where it can be reached, else to all, soon."""
@@ -128,17 +137,41 @@ class Advertiser:
             earliest = now + self._rng.uniform(0, _MULTICAST_DELAY)
             if self._last_multicast is not None:
                 earliest = max(earliest, self._last_multicast + _MULTICAST_GAP)
+            self._solicited = self._solicited or earliest < self.due
             self.due = min(self.due, earliest)
             return []
         if not self._answers.allow(now):
             self._counters["solicitations-not-answered-rate"] += 1
             return []
         self._counters["advertisements-sent-unicast"] += 1
-        return [self._message(message.source, message.link_address)]
+        return [self._message(message.source, message.link_address, self._for_one(message.source))]
 
-    def _message(self, destination: IPv4Address, link_address: bytes | None) -> SendAgentMessage:
-        payload = self._build(self.sequence).encode()
+    def reset(self, destination: IPv4Address, link_address: bytes, busy: bool) -> SendAgentMessage:
+        """Number 0, as after a reboot, for one mobile node whose registration has ended (RFC 3543 §4.1).
+
+        With `busy` it shall not register here again.
+        """
+        advertisement = replace(self._build(0), challenge=self._for_one(destination))
+        if busy and advertisement.mobility is not None:
+            flags = advertisement.mobility.flags | AgentFlag.BUSY
+            advertisement = replace(advertisement, mobility=replace(advertisement.mobility, flags=flags))
+        self._counters["advertisements-sent-unicast"] += 1
+        return self._to(destination, link_address, advertisement)
+
+    def _for_one(self, destination: IPv4Address) -> bytes | None:
+        return self._challenges.for_one(destination) if self._challenges else None
+
+    def _message(
+        self, destination: IPv4Address, link_address: bytes | None, challenge: bytes | None
+    ) -> SendAgentMessage:
+        advertisement = replace(self._build(self.sequence), challenge=challenge)
         self.sequence = next_sequence(self.sequence)
+        return self._to(destination, link_address, advertisement)
+
+    def _to(
+        self, destination: IPv4Address, link_address: bytes | None, advertisement: AgentAdvertisement
+    ) -> SendAgentMessage:
+        payload = advertisement.encode()
         return SendAgentMessage(
             AgentMessage(payload, self._source, destination, self.interface, 1, link_address)
         )

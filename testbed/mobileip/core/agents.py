@@ -32,6 +32,8 @@ class Agent:
     prefixes: frozenset[IPv4Network]
     lifetime: int
     heard: float
+    challenge: bytes | None = None
+    """To be answered by requests (RFC 4721 §2)."""
 
     @classmethod
     def from_message(cls, message: AgentMessage, now: float) -> Agent | None:
@@ -47,6 +49,7 @@ class Agent:
             advertisement.prefixes,
             advertisement.lifetime,
             now,
+            advertisement.challenge,
         )
 
     @property
@@ -71,6 +74,16 @@ class Agent:
     def encapsulations(self) -> tuple[Encapsulation, ...]:
         """What it offers beside IP in IP."""
         return advertised(self.mobility.flags)
+
+    def words(self) -> dict[str, str | bool | None]:
+        """What the event about its advertisement says."""
+        return {
+            "agent": str(self.address),
+            "home_agent": self.has(AgentFlag.HOME_AGENT),
+            "foreign_agent": self.is_foreign_agent,
+            "care_of": str(self.mobility.care_of_addresses[0]) if self.is_foreign_agent else None,
+            "busy": self.has(AgentFlag.BUSY),
+        }
 
     def has(self, flag: AgentFlag) -> bool:
         """Whether the advertisement has `flag` set."""

@@ -165,6 +165,13 @@ class ClearVisitor:
 
 
 @dataclass(frozen=True, slots=True)
+class UseHomeAddress:
+    """Mobile node: `home_address` is the home address from now on, in place of any before (RFC 2794)."""
+
+    home_address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
 class UseCoLocated:
     """Mobile node: registered with a co-located care-of address on `interface`."""
 
@@ -219,6 +226,9 @@ class ReportEvent:
 Record = Mapping[str, Any]
 """What is to be remembered about one mobile node, in JSON's terms; times are Unix times."""
 
+Records = Mapping[IPv4Address | str, Record]
+"""Records by what the mobile nodes are known by: home addresses, or NAIs (RFC 2794)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remember:
@@ -229,14 +239,15 @@ class Remember:
     says what to do instead of the effects it came with.
     """
 
-    home_address: IPv4Address
+    node: IPv4Address | str
+    """What it is known by: its home address, or its NAI (RFC 2794)."""
     record: Record | None
 
 
 Effect = (
     Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | SendOnHomeLink
-    | SetGroups | ProxyArp | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent
-    | UseHome | UseNothing | ReportEvent
+    | SetGroups | ProxyArp | GratuitousArp | SetVisitor | ClearVisitor | UseHomeAddress | UseCoLocated
+    | UseForeignAgent | UseHome | UseNothing | ReportEvent
 )  # fmt: skip
 
 

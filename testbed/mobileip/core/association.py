@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.auth import ALGORITHMS
-from testbed.mobileip.core.parameters import SecurityAssociation
+from testbed.mobileip.core.parameters import Peer, SecurityAssociation
+from testbed.mobileip.wire.algorithm import AUTHENTICATOR_SIZE
 from testbed.mobileip.wire.authentication import Authentication, header, protected
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension
-
-_DIGEST_SIZE = 16  # of both algorithms of §5.1
 
 
 class AuthenticationError(Exception):
@@ -25,14 +23,14 @@ class AuthenticationError(Exception):
 
 def sign(message: bytes, kind: int, association: SecurityAssociation) -> bytes:
     """`message` with the authentication extension `kind` (32, 33, 34) appended."""
-    covered = message + header(kind, association.spi, _DIGEST_SIZE)
-    return covered + ALGORITHMS[association.algorithm](association.key, covered)
+    covered = message + header(kind, association.spi, AUTHENTICATOR_SIZE)
+    return covered + association.algorithm.authenticator(association.key, covered)
 
 
 def verify(payload: bytes, extension: Extension, association: SecurityAssociation) -> bool:
     """Whether the authenticator of `extension`, read from `payload`, is the one `association` makes."""
     authenticator = Authentication.from_extension(extension).authenticator
-    expected = ALGORITHMS[association.algorithm](association.key, protected(payload, extension))
+    expected = association.algorithm.authenticator(association.key, protected(payload, extension))
     return hmac.compare_digest(authenticator, expected)
 
 
@@ -51,7 +49,7 @@ class Associations:
     """Security contexts by peer and SPI."""
 
     def __init__(self, associations: Iterable[SecurityAssociation]) -> None:
-        self._by_peer: dict[IPv4Address, dict[int, SecurityAssociation]] = {}
+        self._by_peer: dict[Peer, dict[int, SecurityAssociation]] = {}
         for association in associations:
             contexts = self._by_peer.setdefault(association.peer, {})
             if association.spi in contexts:
@@ -60,10 +58,18 @@ class Associations:
                 )
             contexts[association.spi] = association
 
-    def __contains__(self, peer: IPv4Address) -> bool:
+    def __contains__(self, peer: object) -> bool:
         return peer in self._by_peer
 
-    def choose(self, peer: IPv4Address, spi: int | None = None) -> SecurityAssociation | None:
+    def __iter__(self) -> Iterator[Peer]:
+        """The peers, in the order they were listed."""
+        return iter(self._by_peer)
+
+    def known_as(self, home_address: IPv4Address, nai: str | None) -> Peer:
+        """What a mobile node is known by here: its NAI, if it is, else its home address."""
+        return nai if nai is not None and nai in self._by_peer else home_address
+
+    def choose(self, peer: Peer, spi: int | None = None) -> SecurityAssociation | None:
         """The context with `spi`, or the first one of `peer` where it has none such; None for a stranger."""
         contexts = self._by_peer.get(peer)
         if contexts is None:
@@ -73,7 +79,7 @@ class Associations:
         return next(iter(contexts.values()))
 
     def authenticate(
-        self, payload: bytes, extensions: Iterable[Extension], kind: int, peer: IPv4Address
+        self, payload: bytes, extensions: Iterable[Extension], kind: int, peer: Peer
     ) -> SecurityAssociation:
         """Check that exactly one extension `kind` is there and was made by `peer`; return its context.
 

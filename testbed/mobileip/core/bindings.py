@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Clock, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import IN_UDP, agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
 from testbed.mobileip.wire.udp_tunnel import IP_IN_IP
@@ -63,6 +64,8 @@ class Binding:
     since: float
     udp: UdpEnd | None = None
     """None: the tunnel is not in UDP."""
+    revocation: Terms | None = None
+    """None: neither end may revoke it by a message."""
 
     @property
     def expires(self) -> float | None:
@@ -104,6 +107,7 @@ class Binding:
             "encapsulation": (IN_UDP[self.udp.encapsulation] if self.udp else agreed(self.flags))[0].value,
             "port": self.udp and self.udp.port,
             "asked": str(self.udp.asked) if self.udp else None,
+            "revocable": self.revocation is not None,
         }
 
     def record(self, clock: Clock) -> Record:
@@ -115,6 +119,7 @@ class Binding:
             "lifetime": self.lifetime,
             "since": clock(self.since),
             "udp": self.udp and self.udp.record(),
+            "revocation": self.revocation and self.revocation.record(),
         }
 
     @classmethod
@@ -127,6 +132,7 @@ class Binding:
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
             UdpEnd.from_record(record["udp"]) if record.get("udp") else None,
+            Terms.from_record(record.get("revocation")),
         )
 
 
@@ -142,7 +148,7 @@ class BindingTable:
         """How many mobile nodes have bindings."""
         return len(self._nodes)
 
-    def __contains__(self, home_address: IPv4Address) -> bool:
+    def __contains__(self, home_address: object) -> bool:
         return home_address in self._nodes
 
     def __iter__(self) -> Iterator[IPv4Address]:

@@ -14,10 +14,17 @@ AGENT = (
     "solicitations-not-answered-rate",
     "solicitations-received",
 )
+REVOCATION = (
+    "revocations-acknowledged",
+    "revocations-received",
+    "revocations-sent",
+    "revocations-unacknowledged",
+)
 UDP_TUNNEL = ("keepalives-answered", "keepalives-sent", "mappings-lost")
 FOREIGN_AGENT = (
     *AGENT,
     *UDP_TUNNEL,
+    *REVOCATION,
     "denials-withheld",
     "replies-received",
     "replies-relayed",
@@ -26,6 +33,7 @@ FOREIGN_AGENT = (
 )
 HOME_AGENT = (
     *AGENT,
+    *REVOCATION,
     "bindings-expired",
     "broadcasts-forwarded",
     "broadcasts-not-forwarded-rate",
@@ -44,5 +52,6 @@ MOBILE_NODE = (
     "requests-sent",
     "requests-timed-out",
     "resynchronisations",
+    "revocations-received",
     "solicitations-sent",
 )

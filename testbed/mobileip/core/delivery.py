@@ -1,12 +1,21 @@
-"""What a foreign agent makes of the Encapsulating Delivery Style Extension (RFC 3024 §3.3, §4.2, §5.2)."""
+"""Delivery styles, and what a foreign agent makes of the extension that asks for one (RFC 3024 §3.3, §5)."""
 
 from __future__ import annotations
+
+from enum import Enum
 
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+
+class Delivery(Enum):
+    """How what is to be reverse-tunnelled comes to the foreign agent (RFC 3024 §5)."""
+
+    DIRECT = "direct"  # as it is
+    ENCAPSULATING = "encapsulating"  # in a tunnel to the agent; the rest is not reverse-tunnelled
 
 
 def is_encapsulating(request: RegistrationRequest) -> bool:

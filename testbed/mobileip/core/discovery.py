@@ -11,6 +11,7 @@ from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.agents import Agent, AgentList
 from testbed.mobileip.core.api import AgentMessage
 from testbed.mobileip.core.discards import Discards
+from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.wire import agent_advertisement, agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
@@ -31,6 +32,7 @@ class Discovery:
     def __init__(
         self,
         config: MobileNodeConfig,
+        home: HomeAddress,
         home_agent: Callable[[], IPv4Address],
         counters: Counter[str],
         discards: Discards,
@@ -38,6 +40,7 @@ class Discovery:
     ) -> None:
         self.current: Agent | None = None
         self._config = config
+        self._home = home
         self._home_agent = home_agent
         self._counters = counters
         self._discards = discards
@@ -69,7 +72,7 @@ class Discovery:
         doublings = min(16, max(0, self._solicitations + 1 - INITIAL_SOLICITATIONS))
         interval = min(2.0**doublings, MAX_SOLICITATION_INTERVAL)
         message = AgentMessage(
-            agent_solicitation.encode(), self._config.home_address, ALL_MOBILITY_AGENTS, interface
+            agent_solicitation.encode(), self._home.address, ALL_MOBILITY_AGENTS, interface
         )
         # Randomised as RFC 1256 wants, but never faster than one per second.
         return message, interval * self._rng.uniform(1.0, 1.25)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.admission import check_form, check_service
+from testbed.mobileip.core.admission import check_form, check_proof, check_service
 from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
 from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
@@ -18,26 +17,30 @@ from testbed.mobileip.core.api import (
     Clock,
     Datagram,
     Effect,
-    Record,
+    Records,
     Remember,
     SendDatagram,
     SetVisitor,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError
+from testbed.mobileip.core.association import Associations
+from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign_revocation import ForeignRevocation
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig, VisitedLink
-from testbed.mobileip.core.relay import asks_for_udp, authorized_end, offers, relayed
+from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, offers, relayed
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.udp_tunnel import answered
-from testbed.mobileip.core.visitors import Pending, Visitor
-from testbed.mobileip.wire import registration_reply, registration_request, udp_tunnel
-from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting
+from testbed.mobileip.wire import registration_reply, registration_request, revocation, udp_tunnel
+from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
@@ -64,14 +67,26 @@ class ForeignAgent:
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.addresses
-        self._pending: dict[tuple[IPv4Address, int], Pending] = {}
+        self._pending: dict[PendingKey, Pending] = {}
         self._visitors: dict[IPv4Address, Visitor] = {}
-        self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
+        self._pending_timers: Timers[PendingKey] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
         self._keepalives = Keepalives(config.keepalive, self.counters, config.port)
-        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
         rng = rng or SystemRandom()
+        self._challenges = Challenges(config, self._nodes, rng)
+        self._answers = Answers(config, self._nodes, self._own, self._out, self.counters, self._challenges)
         self._advertisers = {link.interface: self._advertiser(link, rng) for link in config.links}
+        self._revocation = ForeignRevocation(
+            config,
+            clock,
+            self._visitors,
+            self._home_agents,
+            self._out,
+            self.counters,
+            self._clear_visitor,
+            lambda *node: self._out.add(*(each.reset(*node) for each in self._advertisers.values())),
+        )
+        self.revoke = self._revocation.revoke
 
     def _advertiser(self, link: VisitedLink, rng: Random) -> Advertiser:
         return Advertiser(
@@ -82,6 +97,7 @@ class ForeignAgent:
             self.counters,
             self._discards,
             rng,
+            self._challenges,
         )
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -97,6 +113,8 @@ class ForeignAgent:
             elif kind == registration_reply.TYPE:
                 self.counters["replies-received"] += 1
                 self._receive_reply(datagram, now)
+            elif kind in revocation.MESSAGES:
+                self._revocation.receive(datagram)
             else:
                 raise Discard("type")
         except WireError as error:
@@ -125,8 +143,9 @@ class ForeignAgent:
             self._forget(pending)
         for home_address in tuple(self._visitors):
             self._clear_visitor(home_address, "visitor-removed")
+        self._revocation.clear()
 
-    def restore(self, records: Mapping[IPv4Address, Record], now: float) -> None:
+    def restore(self, records: Records, now: float) -> None:
         """Take up the visitors that a predecessor asked to remember; requests that were pending are lost.
 
         Advertisements begin with sequence number 0 all the same (§2.3.2), so that mobile nodes register again
@@ -134,6 +153,8 @@ class ForeignAgent:
         TypeError for records that no foreign agent has made.
         """
         for home_address, record in records.items():
+            if not isinstance(home_address, IPv4Address):
+                raise ValueError(f"{home_address} is no home address")
             visitor = Visitor.from_record(home_address, record, self._clock, now)
             over = visitor.expires is not None and visitor.expires <= now
             if over or not (visitor.co_located or offers(self.config, visitor.care_of_address)):
@@ -154,6 +175,7 @@ class ForeignAgent:
         self._out.add(*keepalives)
         for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
             self._out.event("mapping-lost", home_address=str(home_address))
+        self._revocation.tick(now)
         for advertiser in self._advertisers.values():
             self._out.add(*advertiser.tick(now))
 
@@ -163,6 +185,7 @@ class ForeignAgent:
             self._pending_timers.next(),
             self._visitor_timers.next(),
             self._keepalives.deadline(),
+            self._revocation.deadline(),
             *(advertiser.due for advertiser in self._advertisers.values()),
         )
         return min(when for when in due if when is not None)
@@ -199,49 +222,44 @@ class ForeignAgent:
             raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)
-        request = RegistrationRequest.decode_fixed(datagram.payload)
+        request, nai = RegistrationRequest.decode_fixed(datagram.payload), None
         try:
             try:
-                request = RegistrationRequest.decode(datagram.payload)
+                decoded = RegistrationRequest.decode(datagram.payload)
+                nai = nai_of(decoded.extensions)
+                request = decoded
             except WireError as error:
                 if error.reason == "unknown-extension":
                     raise
                 raise Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
             check_form(request, self._own, self.config.home_agents_here)
-            self._authenticate(datagram, request)
+            check_proof(self._nodes, datagram, request, nai, self.counters)
             check_service(self.config, datagram, request)
-            self._check_resources(request)
+            self._revocation.check(request)
+            self._challenges.check(datagram, request, nai, self._pending.values())
+            self._check_resources(request, nai)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
             return
         expires = now + PENDING_TIME
         if request.lifetime:
             expires = min(expires, now + request.lifetime)
-        pending = Pending(request, datagram, datagram.link_address, expires)
+        timestamp = self._revocation.relaying(request, expires, now)
+        pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
+        self._challenges.used(request, nai)
         self.counters["requests-relayed"] += 1
-        self._out.add(SendDatagram(relayed(self.config, self._home_agents, datagram, request)))
+        extension = b"" if timestamp is None else self._revocation.extension(timestamp)
+        self._out.add(SendDatagram(relayed(self.config, self._home_agents, datagram, request, extension)))
 
-    def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
-        """§3.7.2.1, where the mobile node and we share an association."""
-        if request.home_address not in self._nodes:
-            return
-        try:
-            self._nodes.authenticate(
-                datagram.payload, request.extensions, MOBILE_FOREIGN, request.home_address
-            )
-        except AuthenticationError as error:
-            self.counters[f"mobile-node-{error.reason}"] += 1
-            raise Deny(Code.FA_MOBILE_NODE_FAILED_AUTHENTICATION, error.reason) from error
-
-    def _check_resources(self, request: RegistrationRequest) -> None:
+    def _check_resources(self, request: RegistrationRequest, nai: str | None) -> None:
         home_address = request.home_address
-        if (home_address, request.low_identification) in self._pending:
+        if (home_address, nai, request.low_identification) in self._pending:
             return  # a repetition takes no more room
         if len(self._pending) >= self.config.pending:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
-        if sum(key[0] == home_address for key in self._pending) >= PENDING_PER_NODE:
+        if sum(key[:2] == (home_address, nai) for key in self._pending) >= PENDING_PER_NODE:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
         if request.lifetime and self._busy() and home_address not in self._visitors:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
@@ -250,7 +268,7 @@ class ForeignAgent:
 
     def _receive_reply(self, datagram: Datagram, now: float) -> None:
         reply = RegistrationReply.decode_fixed(datagram.payload)
-        pending = self._pending.get((reply.home_address, reply.low_identification))
+        pending = awaiting(self._pending, reply, nai_in(datagram.payload))
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
@@ -258,33 +276,29 @@ class ForeignAgent:
         if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
             raise Discard("not-from-home-agent")
         try:
-            reply = RegistrationReply.decode(datagram.payload)
-            answer = answered(reply, to_agent=True) if asks_for_udp(self.config, request) else None
-        except WireError as error:
-            if error.reason == "unknown-extension":
-                raise
-            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise Discard("poorly-formed-reply") from error
-        proven = any(extension.type == MOBILE_HOME for extension in reply.extensions)
-        if not proven or not in_order(reply.extensions):
-            self._reject_reply(pending, Code.FA_POORLY_FORMED_REPLY, now)
-            raise Discard("poorly-formed-reply")
-        if request.home_agent in self._home_agents and request.lifetime:
-            try:
-                self._home_agents.authenticate(
-                    datagram.payload, reply.extensions, FOREIGN_HOME, request.home_agent
-                )
-            except AuthenticationError as error:
-                self.counters[f"home-agent-{error.reason}"] += 1
-                self._reject_reply(pending, Code.FA_HOME_AGENT_FAILED_AUTHENTICATION, now)
-                raise Discard("failed-authentication") from error
+            reply, answer = check_reply(self.config, self._home_agents, datagram, request, self.counters)
+        except Deny as denial:
+            self._forget(pending)
+            self._answers.deny(pending.datagram, request, denial.code, now)
+            raise Discard(denial.why) from denial
+        if (lack := lacking(request, reply)) is not None:
+            self._forget(pending)
+            self._answers.recode(pending, reply, lack)
+            return
+        home = replace(pending, request=replace(request, home_address=reply.home_address))
+        wrong = wrong_challenge(request, reply)
+        granted = accepted(reply.code) and not wrong
+        terms = self._revocation.accepted(home, reply, now) if granted else None
         self._forget(pending)
+        pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if accepted(reply.code):
+        if granted:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
-            self._update_visitor(pending, reply, keepalive, now)
+            self._update_visitor(pending, reply, keepalive, terms, now)
         payload = datagram.payload[: authorized_end(reply)]
-        self._answers.send(pending.datagram, reply.home_address, payload)
+        if wrong:  # RFC 4721 §3.3: the home agent's own code stays
+            payload += foreign_agent_error(Code.FA_HOME_AGENT_WRONG_CHALLENGE).encode()
+        self._answers.send(pending.datagram, reply.home_address, pending.nai, payload, authentic=granted)
         self.counters["replies-relayed"] += 1
         self._out.event(
             "reply-relayed",
@@ -310,12 +324,13 @@ class ForeignAgent:
         self.counters["replies-relayed"] -= 1
         self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
-    def _reject_reply(self, pending: Pending, code: Code, now: float) -> None:
-        self._forget(pending)
-        self._answers.deny(pending.datagram, pending.request, code, now)
-
     def _update_visitor(
-        self, pending: Pending, reply: RegistrationReply, keepalive: int | None, now: float
+        self,
+        pending: Pending,
+        reply: RegistrationReply,
+        keepalive: int | None,
+        terms: Terms | None,
+        now: float,
     ) -> None:
         """§3.7.3.2; the lifetime counts from the reply on, so that the mobile node's ends first."""
         request = pending.request
@@ -329,7 +344,7 @@ class ForeignAgent:
             return
         interface = self.config.link(pending.datagram.interface).interface
         answered_from = self._answers.source(pending.datagram)
-        visitor = Visitor.granted(pending, interface, lifetime, keepalive, answered_from, now)
+        visitor = Visitor.granted(pending, interface, lifetime, keepalive, terms, answered_from, now)
         self._set_visitor(visitor, now)
         self._out.add(Remember(home_address, visitor.record(self._clock)))
         self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)

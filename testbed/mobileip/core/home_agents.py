@@ -33,7 +33,9 @@ class HomeAgents:
     def __init__(self, config: MobileNodeConfig) -> None:
         self.current = config.home_agent
         self._own = config.security
-        self._others = {association.peer: association for association in config.other_home_agents}
+        self._others = {
+            each.peer: each for each in config.other_home_agents if isinstance(each.peer, IPv4Address)
+        }
         self._list = (config.home_agent, *self._others)
         self._asked = {self.current}
 

@@ -22,14 +22,17 @@ from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
+from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import Delivery, MobileNodeConfig
+from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
-from testbed.mobileip.core.registration import Path, Requester
+from testbed.mobileip.core.registration import CHALLENGED, Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent
+from testbed.mobileip.wire.revocation import REVOCATION
 from testbed.mobileip.wire.udp_tunnel import DATA
 
 
@@ -50,11 +53,15 @@ class MobileNode:
         self._arps = GratuitousArps(self._out)
         self._keepalives = Keepalives(config.keepalive, self.counters, config.port)
         discards = Discards(self._out, self.counters)
-        self._requester = Requester(config, clock, self.counters, discards, rng)
+        self._home = HomeAddress(config)
+        revocation = NodeRevocation(config, clock, self._out, self.counters, discards)
+        self._requester = Requester(config, self._home, clock, self.counters, discards, rng, revocation)
         self._registrar = Registrar(
             self._requester, config, self._timers, self._out, self.counters, self._keepalives
         )
-        self._discovery = Discovery(config, lambda: self._requester.home_agent, self.counters, discards, rng)
+        self._discovery = Discovery(
+            config, self._home, lambda: self._requester.home_agent, self.counters, discards, rng
+        )
         self._interface: str | None = None
         self._discovering = False
         self._register = True
@@ -68,7 +75,7 @@ class MobileNode:
         Raises ValueError for an address that cannot be a care-of address. Called again for the same
         attachment it registers anew and then reports to the shell again what to use.
         """
-        if not is_unicast(care_of) or care_of == self.config.home_address:
+        if not is_unicast(care_of) or care_of == self._home.address:
             raise ValueError(f"{care_of} cannot be a care-of address")
         path = Path("co-located", interface, care_of, care_of)
         if path != self._registrar.path:
@@ -136,11 +143,21 @@ class MobileNode:
         if datagram.payload[:1] == bytes((DATA,)):
             self._keepalives.receive(datagram, now)
             return
-        path = self._registrar.path
+        if datagram.payload[:1] == bytes((REVOCATION,)):
+            if self._requester.revocation.receive(datagram, now):
+                self._registrar.revoked(now)
+            return
+        path, known = self._registrar.path, self._home.known
         code = self._registrar.receive(datagram, now)
+        at_home = path is not None and path.mode == "home" and self._home.known > known
+        if at_home and (agent := self._discovery.current) is not None:
+            self._go_home(agent, now)
         if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
             return
-        if self._registrar.path is path:  # else the same agent is asked for less
+        if code in CHALLENGED and path is not None and path.agent is not None:
+            if self._requester.responses.spent(path.agent):
+                self._solicit(now)  # RFC 4721 §3.3: the reply has offered none
+        elif self._registrar.path is path:  # else the same agent is asked for less
             self._try_elsewhere(now)
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
@@ -152,15 +169,9 @@ class MobileNode:
         if heard is None:
             return
         agent, news = heard
+        self._requester.responses.heard(agent.address, agent.challenge)
         if news:
-            self._out.event(
-                "agent-advertisement",
-                agent=str(agent.address),
-                home_agent=agent.has(AgentFlag.HOME_AGENT),
-                foreign_agent=agent.is_foreign_agent,
-                care_of=str(agent.mobility.care_of_addresses[0]) if agent.is_foreign_agent else None,
-                busy=agent.has(AgentFlag.BUSY),
-            )
+            self._out.event("agent-advertisement", **agent.words())
         if self._registrar.deregistering:
             self._refresh(agent)
         elif self._discovering:
@@ -177,10 +188,8 @@ class MobileNode:
                 self._registrar.send(now)
             elif timer == "renew":
                 self._renew(now)
-            elif timer == "expire":
-                self._registrar.expired()
-            elif timer == "drop":
-                self._registrar.drop(now)
+            elif timer in ("expire", "drop"):
+                self._registrar.due(timer, now)
             elif timer == "agent":
                 self._agent_silent(now)
             else:
@@ -211,7 +220,8 @@ class MobileNode:
             "state": self._state(),
             "mode": path.mode if path else None,
             "interface": self._interface,
-            "home_address": str(self.config.home_address),
+            "home_address": str(self._home.address) if self._home.known else None,
+            "nai": self.config.nai,
             "home_agent": str(self._requester.home_agent),
             "care_of": str(path.care_of_address) if path and path.mode != "home" else None,
             "former_care_of": [*map(str, self._registrar.former.care_of_addresses)],
@@ -219,7 +229,7 @@ class MobileNode:
             "registered": registered is not None,
             "lifetime": self._registrar.granted if registered else None,
             "lifetime_left": lifetime_left(self._timers.get("expire"), now) if registered else None,
-            "keepalive": self._keepalives.interval(self.config.home_address),
+            "keepalive": self._keepalives.interval(self._home.address),
             "clock_offset": round(self._requester.clock_offset, 3),
             "agents": [str(address) for address in self._discovery.addresses],
             "counters": dict(sorted(self.counters.items())),
@@ -262,7 +272,9 @@ class MobileNode:
             path = self._registrar.path
             if path is None or path.mode == "home":
                 return
-            if path.care_of_address not in agent.mobility.care_of_addresses or agent.rebooted_since(before):
+            if agent.has(AgentFlag.BUSY) and agent.rebooted_since(before):  # RFC 3543 §4.1: not here again
+                self._agent_silent(now)
+            elif path.care_of_address not in agent.mobility.care_of_addresses or agent.rebooted_since(before):
                 self._out.event("agent-rebooted", agent=str(agent.address))
                 self._use_agent(agent, now)
         elif (
@@ -302,7 +314,7 @@ class MobileNode:
         if self._discovery.is_home(agent):
             self._go_home(agent, now)
             return
-        self._arps.cancel(self.config.home_address)
+        self._arps.cancel(self._home.address)
         path = self._registrar.path = self._path_through(agent)
         registered = self._registrar.registered
         holds = registered is not None and registered.path == path
@@ -312,19 +324,8 @@ class MobileNode:
 
     def _path_through(self, agent: Agent) -> Path:
         assert self._interface is not None
-        addresses = agent.mobility.care_of_addresses
-        return Path(
-            "foreign-agent",
-            self._interface,
-            self.config.home_address,
-            addresses[self._care_of_index % len(addresses)],
-            agent.address,
-            agent.link_address,
-            agent.mobility.registration_lifetime,
-            agent.encapsulations,
-            encapsulating=self.config.delivery is Delivery.ENCAPSULATING,
-            local=tuple(sorted(agent.prefixes)),
-        )
+        ends = self._interface, self._home.address
+        return Path.through(*ends, agent, self._care_of_index, self.config.delivery)
 
     def _try_elsewhere(self, now: float) -> None:
         """Point the next request at the agent's next care-of address, then at another agent (§2.4)."""
@@ -370,28 +371,30 @@ class MobileNode:
     def _go_home(self, agent: Agent, now: float) -> None:
         """§2.4.3, in the order of §4.6: routes, gratuitous ARP, request."""
         assert self._interface is not None
-        home = Path("home", self._interface, self.config.home_address, self.config.home_address)
+        address = self._home.address
+        home = Path("home", self._interface, address, address)
         if self._registrar.path == home:
             return
         self._registrar.path = home
         self._timers.cancel("renew")
+        if not self._home.known:  # the reply brings it, and then we are here again
+            self._registrar.path = replace(home, agent_link_address=agent.link_address)
+            return self._registrar.start(now)
         router = self.config.home_router
         if router is None:
             router = next((each for each in agent.routers if each in self.config.home_prefix), None)
         self._registrar.use(UseHome(self._interface, router))
         self._out.event("at-home", agent=str(agent.address))
-        self._arps.announce(GratuitousArp(self.config.home_address, self._interface), now)
+        self._arps.announce(GratuitousArp(address, self._interface), now)
         if self._register:
             self._registrar.start(now)
 
     def _leave(self, to: str | None = None) -> None:
         """Forget all about the attachment; on the way `to` another interface, which may overlap."""
         self._registrar.leave(to)
-        self._timers.cancel("agent")
-        self._timers.cancel("solicit")
-        self._arps.cancel(self.config.home_address)
+        for timer in ("agent", "solicit"):
+            self._timers.cancel(timer)
+        self._arps.cancel(self._home.address)
         self._discovery.clear()
-        self._interface = None
-        self._discovering = False
-        self._register = True
+        self._interface, self._discovering, self._register = None, False, True
         self._care_of_index = 0

@@ -10,26 +10,21 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from testbed.mobileip.core.auth import ALGORITHMS
+from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.links import VisitedLink, broadcast_addresses, edges
 from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.algorithm import Algorithm
+from testbed.mobileip.wire.authentication import CHAP_SPI
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.nai import check as check_nai
 
 INFINITE_LIFETIME = 0xFFFF
 MOST_CARE_OF = 62
 """Care-of addresses that the Length of the Mobility Agent Advertisement Extension has room for (§2.1.1)."""
 ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
 """What agents support beside IP in IP, unless their configuration says otherwise."""
-_BROADCAST = IPv4Address("255.255.255.255")
-
-
-def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
-    """The addresses of a link that no host has: of the network itself, and its directed broadcast."""
-    return () if prefix.prefixlen >= 31 else (prefix.network_address, prefix.broadcast_address)
-
-
-def broadcast_addresses(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
-    """What a broadcast to the whole of a link may be sent to: the limited and the directed address."""
-    return (_BROADCAST,) if prefix.prefixlen >= 31 else (_BROADCAST, prefix.broadcast_address)
+Peer = IPv4Address | str
+"""Who shares a security association: an address, or a mobile node's NAI (RFC 2794)."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -57,32 +52,62 @@ class ReverseTunnel(Enum):
     REQUIRED = "required"  # codes 75, 138
 
 
-class Delivery(Enum):
-    """How what is to be reverse-tunnelled comes to the foreign agent (RFC 3024 §5)."""
+class Inform(Enum):
+    """Who decides whether a foreign agent informs a mobile node of a revocation (RFC 3543 §3.2)."""
 
-    DIRECT = "direct"  # as it is
-    ENCAPSULATING = "encapsulating"  # in a tunnel to the agent; the rest is not reverse-tunnelled
+    HOME_AGENT = "home-agent"  # the I bit; always, where the home agent leaves it to the foreign agent
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class ReplayProtection(Enum):
+    """How a home agent sees that a request is fresh (RFC 5944 §5.7)."""
+
+    TIMESTAMPS = "timestamps"
+    NONCES = "nonces"
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityAssociation:
-    """One security context shared with `peer` (RFC 5944 §1.6): found by the peer's address and the SPI.
+    """One security context shared with `peer` (RFC 5944 §1.6): found by the peer and the SPI.
 
     A peer may have several contexts; the first one listed signs what is not the answer to a known SPI.
     """
 
-    peer: IPv4Address
+    peer: Peer
     spi: int
     key: bytes = field(repr=False)
-    algorithm: str = "hmac-md5"
+    algorithm: Algorithm = Algorithm.HMAC_MD5
+    replay: ReplayProtection = ReplayProtection.TIMESTAMPS
+    """Of no consequence where a foreign agent is one of the two."""
 
     def __post_init__(self) -> None:
         _require(256 <= self.spi <= 0xFFFFFFFF, f"SPI must be 256 to 4294967295, not {self.spi}")
-        _require(
-            self.algorithm in ALGORITHMS,
-            f"algorithm must be one of {', '.join(ALGORITHMS)}, not {self.algorithm!r}",
-        )
+        if isinstance(self.peer, str):
+            check_nai(self.peer, realm=True)
         _require(len(self.key) > 0, "the key of a security association must not be empty")
+        size = self.algorithm.key_size
+        _require(
+            size in (None, len(self.key)),
+            f"the key for {self.algorithm.value} must have {size} bytes, not {len(self.key)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a mobile node and AAA share (RFC 4721 §6); an agent that has it verifies in the place of AAA."""
+
+    node: Peer
+    spi: int
+    """Any from 256 on for HMAC-MD5, or that of CHAP (§8), which is weaker (§12)."""
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.spi == CHAP_SPI or 256 <= self.spi <= 0xFFFFFFFF,
+            f"the SPI of an AAA key must be {CHAP_SPI} for CHAP, or 256 to 4294967295, not {self.spi}",
+        )
+        _require(len(self.key) > 0, "an AAA key must not be empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +183,16 @@ class HomeAgentConfig:
     """Supported beside IP in IP; any other that is asked for: code 139."""
     udp_tunnel: UdpTunnelling | None = UdpTunnelling()
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
+    inform_revoked: bool = True
+    """Whether mobile nodes are to be informed of revocations, where that is left to it (RFC 3543 §3.2)."""
+    pool: IPv4Network | None = None
+    """What home addresses are assigned from to those known by their NAI (RFC 2794), within `home_prefix`."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
-    """`peer` is the home address."""
+    """`peer` is the home address, or the NAI."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the source address of the requests a foreign agent relays: its care-of address."""
+    aaa: tuple[Credential, ...] = ()
+    """Of the mobile nodes whose Mobile-AAA authentication is verified here; code 144."""
 
     def __post_init__(self) -> None:
         _require_lifetime("the home agent's lifetime", self.lifetime)
@@ -174,6 +205,12 @@ class HomeAgentConfig:
             self.advertising is None or self.home_interface is not None,
             "a virtual home network has no link to advertise on",
         )
+        _require(
+            self.pool is None or self.pool.subnet_of(self.home_prefix),
+            f"the pool {self.pool} is not within the home prefix {self.home_prefix}",
+        )
+        named = any(isinstance(each.peer, str) for each in self.mobile_nodes)
+        _require(self.pool is not None or not named, "mobile nodes known by their NAI need a pool")
 
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""
@@ -192,29 +229,6 @@ class HomeAgentConfig:
     def is_broadcast(self, address: IPv4Address) -> bool:
         """Whether this is a broadcast address on the home link."""
         return address in broadcast_addresses(self.home_prefix)
-
-
-@dataclass(frozen=True, slots=True)
-class VisitedLink:
-    """A link that mobile nodes visit, and the foreign agent's address there."""
-
-    interface: str
-    address: IPv4Address
-    prefix_length: int | None = None
-    """For the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
-
-    def __post_init__(self) -> None:
-        _require(
-            self.prefix_length is None or 0 <= self.prefix_length <= 32,
-            f"the prefix length must be 0 to 32, not {self.prefix_length}",
-        )
-
-    @property
-    def prefix(self) -> IPv4Network | None:
-        """The prefix of the link, where it is known."""
-        if self.prefix_length is None:
-            return None
-        return IPv4Network((self.address, self.prefix_length), strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +263,13 @@ class ForeignAgentConfig:
     keepalive: int = 110
     """Seconds between the keepalives of such a tunnel, unless the home agent says others (RFC 3519 §4.9)."""
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
+    revocation: bool = False
+    """Whether home agents with an association are asked for revocation, and the X bit (RFC 3543 §3.1)."""
+    inform: Inform = Inform.HOME_AGENT
+    challenge_window: int = 0
+    """How many of the challenges last advertised are accepted (RFC 4721 §9); 0: none are advertised."""
+    aaa: tuple[Credential, ...] = ()
+    """Of the mobile nodes whose Mobile-AAA authentication is verified here."""
     encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
     """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     encapsulating_delivery: bool = True
@@ -258,7 +279,7 @@ class ForeignAgentConfig:
     visitors: int = 1000
     """Registered mobile nodes at once; beyond: code 66, and the B bit is advertised."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
-    """`peer` is the home address."""
+    """`peer` is the home address, or the NAI."""
     home_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home agent's address."""
 
@@ -276,7 +297,15 @@ class ForeignAgentConfig:
             "behind a NAT a foreign agent cannot do without reverse tunnels",
         )
         _require_port(self.port)
+        _require(
+            not self.revocation or self.registration_required,
+            "revocation needs the R bit: registration must be required",  # RFC 3543 §4.3.1
+        )
         _require_keepalive(self.keepalive)
+        _require(
+            self.challenge_window == 0 or 2 <= self.challenge_window <= 256,
+            f"the window of challenges must be 0 or 2 to 256, not {self.challenge_window}",
+        )
 
     @property
     def links(self) -> tuple[VisitedLink, ...]:
@@ -307,12 +336,15 @@ class ForeignAgentConfig:
 class MobileNodeConfig:
     """A mobile node (RFC 5944 §3.6)."""
 
-    home_address: IPv4Address
+    home_address: IPv4Address | None
+    """None: the home agent assigns it (RFC 2794)."""
     home_prefix: IPv4Network
     home_agent: IPv4Address
     """The broadcast address of `home_prefix` asks for dynamic home agent address resolution (§3.6.1.2)."""
     security: SecurityAssociation
     """Shared with the home agent; `peer` is not looked at."""
+    nai: str | None = None
+    """What it is known by to the home agent, if not by its home address alone."""
     home_router: IPv4Address | None = None
     """Default router at home; None takes what the advertisement says."""
     port: int = PORT
@@ -332,15 +364,25 @@ class MobileNodeConfig:
     """Asked in turn where `home_agent` does not answer or is not willing; `peer` is the address."""
     overlap: float = 0.0
     """Seconds that a care-of address stays registered beside the next, by the S bit (§3.6.1.2); 0: not."""
+    revocation: bool = False
+    """Whether the home agent may revoke what is registered without a foreign agent (RFC 3543 §4.2.2.3)."""
     broadcasts: bool = False
     """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
     """`peer` is the agent's address on the visited link."""
+    aaa: Credential | None = None
+    """By which it answers the challenges of foreign agents (RFC 4721 §3.1)."""
 
     def __post_init__(self) -> None:
         _require_lifetime("the mobile node's lifetime", self.lifetime)
         _require(
-            self.home_address in self.home_prefix,
+            self.home_address is not None or self.nai is not None,
+            "a mobile node needs a home address, or an NAI to be assigned one",
+        )
+        if self.nai is not None:
+            check_nai(self.nai, realm=True)
+        _require(
+            self.home_address is None or self.home_address in self.home_prefix,
             f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
         )
         _require(

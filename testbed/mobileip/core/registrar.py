@@ -12,6 +12,7 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
+    UseHomeAddress,
     UseNothing,
 )
 from testbed.mobileip.core.encapsulations import IN_UDP, agreed
@@ -57,7 +58,7 @@ class Registrar:
         """The request whose registration holds."""
         self.granted = 0
         self.former = FormerBindings(config.overlap, timers)
-        self._end: TunnelEnd | None = None  # the home agent's, of the tunnel to this node that is in use
+        self._tunnel: TunnelEnd | None = None  # the home agent's, of the tunnel to this node that is in use
         self._requester = requester
         self._reverse_tunnel, self._broadcasts = config.reverse_tunnel, config.broadcasts
         self._port = config.port
@@ -65,7 +66,7 @@ class Registrar:
         self._out = out
         self._counters = counters
         self._keepalives = keepalives
-        self._tunnel: TunnelEnd | None = None  # the agent, where delivery is encapsulating
+        self._agent: TunnelEnd | None = None  # where delivery is encapsulating
         self._use: Use | None = UseNothing()  # what the shell got last; None: report it again
 
     @property
@@ -110,6 +111,7 @@ class Registrar:
     def forget(self) -> None:
         """The registration has ended."""
         self.registered, self.granted = None, 0
+        self._requester.revocation.forget()
         self._timers.cancel("expire")
         self._timers.cancel("renew")
         self._keepalives.clear()
@@ -137,8 +139,15 @@ class Registrar:
     def _beside(self, path: Path) -> bool:
         return self.former.beside(self.registered.path if self.registered else None, path)
 
-    def drop(self, now: float) -> None:
-        """Give an earlier care-of address back; what else is to be asked comes first."""
+    def due(self, timer: str, now: float) -> None:
+        """The registration has expired, or an earlier care-of address is to be given back."""
+        if timer == TIMER:
+            self._drop(now)
+        else:
+            self._expired()
+
+    def _drop(self, now: float) -> None:
+        """What else is to be asked comes first."""
         if self.asking or self.path is None:
             self._timers.set(TIMER, now + 1.0)
             return
@@ -185,6 +194,9 @@ class Registrar:
         if sent.drop is not None:
             self._dropped(sent.drop, reply.code, now)
             return None
+        if self._requester.home.take(reply):
+            self._out.add(UseHomeAddress(reply.home_address))
+            self._out.event("home-address", home_address=str(reply.home_address))
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
             if self._refused(sent, reply, now):
                 return None
@@ -192,15 +204,24 @@ class Registrar:
             self._deregistered(sent)
         else:
             # RFC 3024 §5.2: the agent's address is the source of its reply.
-            self._tunnel = TunnelEnd(datagram.source, agreed(sent.flags)) if sent.encapsulating else None
+            self._agent = TunnelEnd(datagram.source, agreed(sent.flags)) if sent.encapsulating else None
             self._accepted(sent, reply, now)
         return reply.code
 
-    def expired(self) -> None:
+    def _expired(self) -> None:
         """The registration was not renewed in time."""
         self._counters["registrations-expired"] += 1
+        self._end("registration-expired")
+
+    def revoked(self, now: float) -> None:
+        """The home agent has revoked the registration: ask for another (RFC 3543 §1)."""
+        self._end("registration-revoked")
+        self.start(now)
+
+    def _end(self, event: str) -> None:
+        """Nothing is registered any more; `event` reports why."""
         self.forget()
-        self._out.event("registration-expired")
+        self._out.event(event)
         use, path = self._use, self.path
         if isinstance(use, UseForeignAgent) and path is not None and path.agent == use.agent:
             use = replace(use, registered=False, broadcasts_from=None, former=(), tunnel=None, local=())
@@ -222,9 +243,9 @@ class Registrar:
             return
         assert path.agent is not None
         assert path.agent_link_address is not None
-        tunnel = self._tunnel if registered else None
+        tunnel = self._agent if registered else None
         nested = registered and (self._broadcasts or tunnel is not None)
-        self._end = None
+        self._tunnel = None
         self.use(
             UseForeignAgent(
                 path.interface,
@@ -247,10 +268,14 @@ class Registrar:
         """§3.6.2.2: the lifetime counts from the request on."""
         self._requester.granted()
         granted = min(reply.lifetime, sent.lifetime)
+        if granted != INFINITE_LIFETIME and sent.at + granted <= now:  # asked for long ago, and over
+            self._timers.set("request", self._requester.earliest(now))
+            return
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
         self._note_former(sent, reply, now)
         self.registered, self.granted = sent, granted
+        self._requester.revocation.answered(reply, path.care_of_address)
         if granted == INFINITE_LIFETIME:
             self._timers.cancel("expire")
             self._timers.cancel("renew")
@@ -282,7 +307,7 @@ class Registrar:
             return
         present = self.registered
         if present is not None and present.path.care_of_address != sent.path.care_of_address:
-            self.former.keep(present.path, self._end, now)
+            self.former.keep(present.path, self._tunnel, now)
         self.former.remove(sent.path.care_of_address, now)
 
     def _dropped(self, path: Path, code: int, now: float) -> None:
@@ -308,7 +333,7 @@ class Registrar:
                 self._keepalives.probe(reply.home_address, now)
         else:
             self._keepalives.clear()
-        self._end = end
+        self._tunnel = end
         reverse, former = self._reverse_tunnel or in_udp, self.former.tunnels
         self.use(UseCoLocated(path.interface, path.care_of_address, end, reverse, former))
         if answer is not None and in_udp:
@@ -328,7 +353,7 @@ class Registrar:
         """
         code = reply.code
         self._counters[f"denied-{code}"] += 1
-        delay = self._requester.refused(sent, reply, now)
+        delay = self._requester.refused(sent, reply)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
         self.path = asking_for_less(sent, reply) or self.path

@@ -7,16 +7,22 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
+from testbed.mobileip.core.agents import Agent
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed, request_bits
+from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.home_agents import HomeAgents
+from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
-from testbed.mobileip.core.replay import Stamper
+from testbed.mobileip.core.replay import Identifier, identifier
+from testbed.mobileip.core.responses import Responses
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
+from testbed.mobileip.wire.challenge import error_status, offered
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
@@ -32,8 +38,15 @@ HELD_BACK = 3.0
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
 
+CHALLENGED = (Code.FA_UNKNOWN_CHALLENGE, Code.FA_MISSING_CHALLENGE, Code.FA_STALE_CHALLENGE)
+"""Another challenge helps, which is in the reply or has to be asked for (RFC 4721 §3.5)."""
 _REPAIRABLE = frozenset(
-    (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+    (
+        Code.HA_IDENTIFICATION_MISMATCH,
+        Code.HA_UNKNOWN_HOME_AGENT,
+        Code.FA_LIFETIME_TOO_LONG,
+        *CHALLENGED,
+    )
 )
 _ENCAPSULATION_UNAVAILABLE = frozenset(
     (
@@ -51,7 +64,8 @@ class Path:
     mode: str
     """co-located, foreign-agent or home."""
     interface: str
-    source: IPv4Address
+    source: IPv4Address = field(compare=False)
+    """Of requests with a co-located care-of address; of all others the home address, once it is known."""
     care_of_address: IPv4Address
     agent: IPv4Address | None = None
     """The foreign agent that relays; None: directly to the home agent."""
@@ -67,6 +81,25 @@ class Path:
     local: tuple[IPv4Network, ...] = field(default=(), compare=False)
     """The prefixes of the visited link, as far as the agent advertises them."""
 
+    @classmethod
+    def through(
+        cls, interface: str, home_address: IPv4Address, agent: Agent, index: int, delivery: Delivery
+    ) -> Path:
+        """With a care-of address of a foreign agent, chosen by `index`."""
+        addresses = agent.mobility.care_of_addresses
+        return cls(
+            "foreign-agent",
+            interface,
+            home_address,
+            addresses[index % len(addresses)],
+            agent.address,
+            agent.link_address,
+            agent.mobility.registration_lifetime,
+            agent.encapsulations,
+            encapsulating=delivery is Delivery.ENCAPSULATING,
+            local=tuple(sorted(agent.prefixes)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -80,6 +113,8 @@ class Sent:
     flags: int
     udp_tunnel: int
     """The encapsulation asked for in UDP (RFC 3519 §3.1.4); 0: no tunnel in UDP is."""
+    home_address: IPv4Address
+    """As the request had it: zero, if it was not known (RFC 2794)."""
     drop: Path | None = None
     """Whose care-of address alone is given back; None: the request is about `path`."""
 
@@ -104,11 +139,15 @@ class Requester:
     def __init__(
         self,
         config: MobileNodeConfig,
+        home: HomeAddress,
         clock: Clock,
         counters: Counter[str],
         discards: Discards,
         rng: Random,
+        revocation: NodeRevocation,
     ) -> None:
+        self.revocation = revocation
+        self.home = home
         self.home_agents = HomeAgents(config)
         self.sent: Sent | None = None
         """The request that awaits its reply."""
@@ -118,9 +157,14 @@ class Requester:
         self._clock = clock
         self._counters = counters
         self._discards = discards
-        self._stamper = Stamper(rng)
+        self._identifiers = {
+            association.peer: identifier(association.replay, rng)
+            for association in (config.security, *config.other_home_agents)
+        }
+        self._unanswered: RegistrationRequest | None = None
         self._home = Associations((config.security, *config.other_home_agents))
         self._agents = Associations(config.foreign_agents)
+        self.responses = Responses(self._agents, config.aaa)
         self._last_sent: float | None = None
         self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
@@ -132,9 +176,14 @@ class Requester:
         return self.home_agents.current
 
     @property
+    def _identifier(self) -> Identifier:
+        """Makes the identifications for the current home agent."""
+        return self._identifiers[self.home_agents.security.peer]
+
+    @property
     def clock_offset(self) -> float:
         """Seconds by which the home agent's clock is ahead, by its replies with code 133."""
-        return self._stamper.offset
+        return self._identifier.offset
 
     def begin(self) -> None:
         """There is something new to ask: forget what went wrong before, and what was asked before."""
@@ -171,13 +220,14 @@ class Requester:
     def request(
         self, path: Path, deregister: bool, now: float, *, beside: bool = False, drop: Path | None = None
     ) -> tuple[Datagram, float]:
-        """A new request for `path`, and when to send the next if no reply comes.
+        """A request for `path`, and when to send the next if no reply comes.
 
-        It has a new identification and replaces the request that awaited a reply. `deregister` gives back
-        all care-of addresses, `drop` that of another path; what is granted `beside` others leaves these.
+        It has a new identification and replaces the request that awaited a reply; with nonces an unanswered
+        request that asked for the same is sent again (§3.6.3). `deregister` gives back all care-of addresses,
+        `drop` that of another path; what is granted `beside` others leaves these.
         """
         config = self._config
-        care_of = config.home_address if deregister else (drop or path).care_of_address
+        care_of = self.home.address if deregister else (drop or path).care_of_address
         deregister = deregister or drop is not None
         lifetime = 0 if deregister else min(config.lifetime, path.lifetime_limit)
         flags = RequestFlag.SIMULTANEOUS if beside else RequestFlag(0)
@@ -190,23 +240,27 @@ class Requester:
             flags |= RequestFlag.REVERSE_TUNNEL
         if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
+        direct = path.mode == "co-located" and path.agent is None and not deregister
+        revocation = self.revocation.ask(direct, now)
         in_udp = NUMBERS[agreed(flags)[0]] if udp_tunnel else 0
         tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, in_udp)
         request = RegistrationRequest(
             int(flags),
             lifetime,
-            config.home_address,
+            self.home.address,
             self.home_agent,
             care_of,
-            self._stamper.next(self._clock(now)),
-            (tunnel.encode(),) if udp_tunnel else (),
+            0,
+            (*self.home.extensions, *((tunnel.encode(),) if udp_tunnel else ()), *revocation),
         )
+        request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, self.home_agents.security)
-        sent = Sent(path, request.low_identification, lifetime, now, int(flags), in_udp, drop)
+        sent = Sent(
+            path, request.low_identification, lifetime, at, int(flags), in_udp, self.home.address, drop
+        )
         if sent.encapsulating:  # RFC 3024 §3.3: for the foreign agent, and so covered by its extension alone
             payload += Extension(ENCAPSULATING_DELIVERY).encode()
-        if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
-            payload = sign(payload, MOBILE_FOREIGN, association)
+        payload = self.responses.sign(payload, path.agent)
         self.sent = sent
         self._last_sent = now
         self.unanswered += 1
@@ -217,7 +271,7 @@ class Requester:
         self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
             payload,
-            path.source,
+            path.source if path.mode == "co-located" else self.home.address,
             config.port,
             path.agent or self.home_agent,
             PORT,
@@ -226,6 +280,16 @@ class Requester:
             path.agent_link_address,
         )
         return datagram, repeat
+
+    def _identified(self, request: RegistrationRequest, now: float) -> tuple[RegistrationRequest, float]:
+        """`request` with its identification, and when it was first sent, from when its lifetime counts."""
+        sent, before = self.sent, self._unanswered
+        unanswered = self._identifier.repeats and sent is not None and before is not None
+        if sent and before and unanswered and _content(request) == _content(before):
+            return before, sent.at
+        request = replace(request, identification=self._identifier.next(self._clock(now)))
+        self._unanswered = request
+        return request, now
 
     def _wants_udp_tunnel(self, path: Path) -> bool:
         """RFC 3519 §4.4: never for a foreign agent's care-of address, nor through one that knows no NAT."""
@@ -243,13 +307,18 @@ class Requester:
         except _NoMatch as error:
             self._discards.datagram(str(error), datagram, now)
             return None
+        if not from_foreign_agent(reply.code):
+            mismatch = reply.code == Code.HA_IDENTIFICATION_MISMATCH
+            self._identifier.replied(reply.identification, self._clock(now), mismatch)
+            self._counters["resynchronisations"] += mismatch
         self.sent = None
         self.unanswered = 0
         # "at least an additional 100 milliseconds" above twice the round trip (§3.6.3)
-        round_trip = now - sent.at
+        round_trip = now - sent.at  # with nonces, since it was first sent
         self._first_timeout = max(MINIMUM_INTERVAL, min(2 * round_trip + 0.1, MAXIMUM_INTERVAL))
         self._timeout = self._first_timeout
-        return sent, reply
+        # RFC 4636: what the foreign agent cannot go along with, whatever the home agent says.
+        return sent, replace(reply, code=error_status(reply.extensions) or reply.code)
 
     def _match(self, datagram: Datagram) -> tuple[Sent, RegistrationReply]:
         """§3.6.2.1."""
@@ -257,8 +326,8 @@ class Requester:
         sent = self.sent
         if sent is None or reply.low_identification != sent.low_identification:
             raise _NoMatch("identification")
-        if reply.home_address != self._config.home_address:
-            raise _NoMatch("home-address")
+        if (why := self.home.mismatch(sent.home_address, reply)) is not None:
+            raise _NoMatch(why)
         if not in_order(reply.extensions):
             raise _NoMatch("authentication-order")
         agent = sent.path.agent
@@ -270,25 +339,31 @@ class Requester:
         elif agent is None or datagram.source != agent:
             raise _NoMatch("not-from-agent")  # nobody but the agent asked may refuse without proof
         answered(reply, to_agent=False)
+        error_status(reply.extensions)
+        if agent is not None and datagram.source == agent:
+            self.responses.heard(agent, offered(reply.extensions))
         return sent, reply
 
     def granted(self) -> None:
         """The last request was accepted."""
         self._failures = 0
 
-    def refused(self, sent: Sent, reply: RegistrationReply, now: float) -> float:
+    def refused(self, sent: Sent, reply: RegistrationReply) -> float:
         """Learn what a refusal reports; return the seconds until to ask again (§3.6.2.3).
 
         The first attempt to repair may be made as soon as `earliest` allows; whatever fails again has to
         wait, ever longer.
         """
-        if reply.code == Code.HA_IDENTIFICATION_MISMATCH:
-            self._stamper.resynchronise(reply.identification, self._clock(now))
-            self._counters["resynchronisations"] += 1
+        self.home.refused(reply.code)
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and (reply.code in _REPAIRABLE or asking_for_less(sent, reply) is not None):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
+
+
+def _content(request: RegistrationRequest) -> tuple[RegistrationRequest, list[int]]:
+    """What is asked for; the timestamp of an extension does not matter."""
+    return replace(request, identification=0, extensions=()), [each.type for each in request.extensions]
 
 
 def asking_for_less(sent: Sent, reply: RegistrationReply) -> Path | None:

@@ -1,16 +1,40 @@
-"""Timestamps as identifications: the mobile node's side and the home agent's (RFC 5944 §5.7.1)."""
+"""Identifications by timestamps and by nonces: the mobile node's side, the home agent's (RFC 5944 §5.7)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
+from typing import Any, Protocol
 
+from testbed.mobileip.core.parameters import Peer, ReplayProtection
 from testbed.mobileip.wire.identification import FIELD, LOW, SECOND, from_unix, unwrap
 
 _RANDOM_BITS = 10  # low bits of a count of 2**-32 s that a clock in floating point seconds leaves 0
 
 
+class Identifier(Protocol):
+    """Makes the identifications of one mobile node."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an unanswered request is sent again as it was (§3.6.3)."""
+
+    @property
+    def offset(self) -> float:
+        """Seconds by which the home agent's clock is ahead of ours, as far as it has reported."""
+
+    def next(self, unix_time: float) -> int:
+        """A new identification field."""
+
+    def replied(self, field: int, unix_time: float, mismatch: bool) -> None:
+        """The home agent has answered with `field`; `mismatch`: by code 133."""
+
+
 class Stamper:
-    """Makes identifications, each greater than the one before, from a clock that a home agent may correct."""
+    """Timestamps, each greater than the one before, of a clock that a home agent may correct (§5.7.1)."""
+
+    repeats = False
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -31,8 +55,10 @@ class Stamper:
         self._last = stamp
         return stamp % FIELD
 
-    def resynchronise(self, field: int, unix_time: float) -> None:
+    def replied(self, field: int, unix_time: float, mismatch: bool) -> None:
         """Adopt the home agent's clock from the upper half of the field of its reply with code 133."""
+        if not mismatch:
+            return
         ours = from_unix(unix_time)
         # The upper half is whole seconds, truncated: half a second more is the best guess.
         theirs = unwrap((field & ~LOW) + SECOND // 2, ours)
@@ -40,14 +66,62 @@ class Stamper:
         self._last = None  # they were refused: a clock that was ahead may go back behind them
 
 
-class ReplayGuard:
-    """Tells fresh identifications from old ones, for any number of mobile nodes."""
+class NonceReturner:
+    """Nonces: the home agent's last above, a random number of ours below (§5.7.2).
+
+    After a restart the home agent's is not known; the first request draws code 133, and with it a new one.
+    """
+
+    repeats = True
+    offset = 0.0
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._theirs = rng.getrandbits(32)
+        self._ours = 0
+
+    def next(self, unix_time: float) -> int:
+        """A new identification field."""
+        self._ours = _other(self._rng, (self._ours,))
+        return self._theirs << 32 | self._ours
+
+    def replied(self, field: int, unix_time: float, mismatch: bool) -> None:
+        """Keep the home agent's nonce for the next request."""
+        self._theirs = field >> 32
+
+
+def identifier(method: ReplayProtection, rng: Random) -> Identifier:
+    """The mobile node's side of `method`."""
+    return NonceReturner(rng) if method is ReplayProtection.NONCES else Stamper(rng)
+
+
+class Guard(Protocol):
+    """Distinguishes fresh identifications from old ones, for any number of mobile nodes."""
+
+    def fresh(self, node: Peer, field: int, unix_time: float) -> bool:
+        """Whether a request with `field` was made after all that were accepted of `node`."""
+
+    def accept(self, node: Peer, field: int, unix_time: float) -> None:
+        """Remember that `field`, found fresh, has been used."""
+
+    def reply(self, node: Peer, field: int, unix_time: float, mismatch: bool) -> int:
+        """The identification of the reply to a request with `field`; `mismatch`: that with code 133."""
+
+    def record(self, node: Peer) -> int | None:
+        """What `restore` takes after a restart of the home agent."""
+
+    def restore(self, node: Peer, record: int) -> None:
+        """Take up what `record` gave before a restart."""
+
+
+class Timestamps:
+    """Accepts what is close to the clock, and later than all accepted before (§5.7.1)."""
 
     def __init__(self, tolerance: float) -> None:
         self._tolerance = int(tolerance * SECOND)
-        self._accepted: dict[object, int] = {}
+        self._accepted: dict[Peer, int] = {}
 
-    def fresh(self, node: object, field: int, unix_time: float) -> bool:
+    def fresh(self, node: Peer, field: int, unix_time: float) -> bool:
         """Whether `field` is close enough to the clock and later than all accepted of `node`."""
         ours = from_unix(unix_time)
         stamp = unwrap(field, ours)
@@ -56,19 +130,102 @@ class ReplayGuard:
         last = self._accepted.get(node)
         return last is None or stamp > last
 
-    def accept(self, node: object, field: int, unix_time: float) -> None:
+    def accept(self, node: Peer, field: int, unix_time: float) -> None:
         """Remember `field`, found fresh, as the latest of `node`."""
         self._accepted[node] = unwrap(field, from_unix(unix_time))
 
-    def last(self, node: object) -> int | None:
-        """The latest accepted of `node`, as `restore` takes it."""
+    def reply(self, node: Peer, field: int, unix_time: float, mismatch: bool) -> int:
+        """With code 133 our time above, the request's lower half below; else the request's."""
+        return (from_unix(unix_time) % FIELD & ~LOW) | (field & LOW) if mismatch else field
+
+    def record(self, node: Peer) -> int | None:
+        """The latest accepted of `node`."""
         return self._accepted.get(node)
 
-    def restore(self, node: object, last: int) -> None:
-        """Take up what `last` gave before a restart."""
-        self._accepted[node] = last
+    def restore(self, node: Peer, record: int) -> None:
+        """Take up what `record` gave before a restart."""
+        self._accepted[node] = record
 
-    @staticmethod
-    def correction(field: int, unix_time: float) -> int:
-        """The identification of a reply with code 133: our time above, the request's lower half below."""
-        return (from_unix(unix_time) % FIELD & ~LOW) | (field & LOW)
+
+@dataclass(slots=True)
+class _Nonces:
+    """What the next request of a mobile node may return."""
+
+    answered: int | None = None
+    """Of the reply to its last fresh request."""
+    offered: int | None = None
+    """Of the last reply since, to a request that was not."""
+
+
+class Nonces:
+    """Accepts what returns the nonce of an earlier reply, once (§5.7.2).
+
+    Every reply has a new one. That of the reply to a fresh request holds until it is used: else anybody could
+    make it worthless, by a replay.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._nodes: dict[Peer, _Nonces] = {}
+
+    def fresh(self, node: Peer, field: int, unix_time: float) -> bool:
+        """Whether `field` returns a nonce of ours that has not been used."""
+        known = self._nodes.get(node)
+        return known is not None and field >> 32 in (known.answered, known.offered)
+
+    def accept(self, node: Peer, field: int, unix_time: float) -> None:
+        """Let no nonce be used again that `node` got so far."""
+        self._nodes[node] = _Nonces()
+
+    def reply(self, node: Peer, field: int, unix_time: float, mismatch: bool) -> int:
+        """A new nonce above, the request's lower half below."""
+        known = self._nodes.setdefault(node, _Nonces())
+        nonce = _other(self._rng, (field >> 32, known.answered, known.offered))
+        if known.answered is None:
+            known.answered = nonce
+        else:
+            known.offered = nonce
+        return nonce << 32 | (field & LOW)
+
+    def record(self, node: Peer) -> int | None:
+        """The nonce of the reply to the last fresh request of `node`."""
+        known = self._nodes.get(node)
+        return None if known is None else known.answered
+
+    def restore(self, node: Peer, record: int) -> None:
+        """Take up what `record` gave before a restart."""
+        self._nodes[node] = _Nonces(record)
+
+
+class ReplayGuard:
+    """Both methods: which of them a request is judged by, its security association says (§5.7)."""
+
+    def __init__(self, tolerance: float, rng: Random) -> None:
+        self._guards: dict[ReplayProtection, Guard] = {
+            ReplayProtection.TIMESTAMPS: Timestamps(tolerance),
+            ReplayProtection.NONCES: Nonces(rng),
+        }
+
+    def by(self, method: ReplayProtection) -> Guard:
+        """The guard of a method."""
+        return self._guards[method]
+
+    def record(self, node: Peer) -> dict[str, int | None]:
+        """What `restore` takes after a restart of the home agent, in JSON's terms."""
+        return {_KEYS[method]: guard.record(node) for method, guard in self._guards.items()}
+
+    def restore(self, node: Peer, record: Mapping[str, Any]) -> None:
+        """Take up what `record` gave before a restart; raises ValueError or TypeError for nonsense."""
+        for method, guard in self._guards.items():
+            if (value := record.get(_KEYS[method])) is not None:
+                guard.restore(node, int(value))
+
+
+_KEYS = {ReplayProtection.TIMESTAMPS: "identification", ReplayProtection.NONCES: "nonce"}
+
+
+def _other(rng: Random, than: tuple[int | None, ...]) -> int:
+    """A random half of a field that is none of these."""
+    while (number := rng.getrandbits(32)) in than:
+        pass
+    return number

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
-from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed
@@ -53,12 +53,12 @@ def decide(
     config: HomeAgentConfig,
     datagram: Datagram,
     request: RegistrationRequest,
-    nodes: Associations,
+    homes: Container[IPv4Address],
 ) -> UdpTunnelReply | None:
     """The answer to what is asked for; None where none is due. Raises Deny.
 
     Whoever is answered by an assenting reply has a tunnel in UDP, and no other; it ends at the source of the
-    request, which so has to be a possible care-of address. `nodes` are the mobile nodes.
+    request, which so has to be a possible care-of address. `homes` are the home addresses.
     """
     found = asked(request)
     if found is None or request.lifetime == 0:
@@ -76,7 +76,7 @@ def decide(
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted")
     if not behind_nat and not offer.forced:
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted without a NAT")
-    if datagram.source in nodes or datagram.source == config.address:
+    if datagram.source in homes or datagram.source == config.address:
         raise Deny(Code.HA_PROHIBITED, "the source address cannot be a care-of address")
     if _encapsulation(request) not in {
         NUMBERS[each] for each in (Encapsulation.IP_IN_IP, *config.encapsulations)
@@ -85,7 +85,7 @@ def decide(
     return UdpTunnelReply(forced=tunnel.force, keepalive=offer.keepalive)
 
 
-def _through_agent(request: RegistrationRequest) -> bool:
+def through_agent(request: RegistrationRequest) -> bool:
     """Whether a mobile node registers its own care-of address through an agent behind a NAT (§4.11)."""
     found = asked(request)
     return found is not None and found[0].through_agent and not found[1]
@@ -100,7 +100,7 @@ def _encapsulation(request: RegistrationRequest) -> int:
 def udp_end(datagram: Datagram, request: RegistrationRequest, known: tuple[Binding, ...]) -> UdpEnd:
     """Where the tunnel of an accepted request goes; `known` are the mobile node's bindings up to now."""
     care_of, encapsulation = request.care_of_address, _encapsulation(request)
-    if not _through_agent(request):
+    if not through_agent(request):
         return UdpEnd(care_of, datagram.source_port, encapsulation=encapsulation)
     # §4.6: the source port is the foreign agent's. A renewal leaves the mobile node where it was.
     ports = (

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
-from testbed.mobileip.core.delivery import is_encapsulating
+from testbed.mobileip.core.delivery import Delivery, is_encapsulating
 from testbed.mobileip.core.encapsulations import agreed
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME, Delivery
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
+from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+
+PendingKey = tuple[IPv4Address, str | None, int]
+"""Home address, NAI if there is one, and the lower half of the identification."""
+UNSPECIFIED = IPv4Address(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +29,45 @@ class Pending:
     datagram: Datagram
     link_address: bytes
     expires: float
+    timestamp: int | None = None
+    """Of the Revocation Support Extension; None: the request went without."""
+
+    nai: str | None = None
+    """The mobile node's, if it gave one (RFC 2794)."""
 
     @property
-    def key(self) -> tuple[IPv4Address, int]:
-        """What a reply is matched by (§3.7.3.1)."""
-        return self.request.home_address, self.request.low_identification
+    def key(self) -> PendingKey:
+        """What a reply is matched by (§3.7.3.1, RFC 2794 §3)."""
+        return self.request.home_address, self.nai, self.request.low_identification
 
     def picture(self, now: float) -> dict[str, object]:
         """What `state` reports of it."""
         return {
             "home_address": str(self.request.home_address),
+            "nai": self.nai,
             "home_agent": str(self.request.home_agent),
             "lifetime": self.request.lifetime,
             "time_left": lifetime_left(self.expires, now),
         }
+
+
+def awaiting(
+    requests: Mapping[PendingKey, Pending], reply: RegistrationReply, nai: str | None
+) -> Pending | None:
+    """The request that a reply with `nai` answers.
+
+    The home address of the reply was not known where the request had zero (RFC 2794 §3). A reply that lacks
+    what it must have, home address or NAI, is matched by the rest.
+    """
+    low = reply.low_identification
+    if (exact := requests.get((reply.home_address, nai, low))) is not None:
+        return exact
+    for each in requests.values():
+        asked = each.request.home_address
+        same = asked in (reply.home_address, UNSPECIFIED) or reply.home_address == UNSPECIFIED
+        if each.request.low_identification == low and same and (nai is None or each.nai in (nai, None)):
+            return each
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +86,10 @@ class Visitor:
     since: float
     keepalive: int | None = None
     """Seconds between keepalives, 0 for the default, of a tunnel in UDP; None: the tunnel is not in UDP."""
+    revocation: Terms | None = None
+    """None: neither end may revoke it by a message."""
+    nai: str | None = None
+    """The mobile node's, if it gave one (RFC 2794)."""
     delivers_to: IPv4Address | None = None
     """Our address, to which it tunnels what is to be reverse-tunnelled (RFC 3024 §5.2); None: it does not."""
 
@@ -64,6 +100,7 @@ class Visitor:
         interface: str,
         lifetime: int,
         keepalive: int | None,
+        terms: Terms | None,
         answered_from: IPv4Address,
         now: float,
     ) -> Visitor:
@@ -80,6 +117,8 @@ class Visitor:
             lifetime,
             now,
             keepalive,
+            terms,
+            pending.nai,
             answered_from if encapsulating else None,
         )
 
@@ -113,6 +152,7 @@ class Visitor:
         """What `state` reports of it; a `lifetime_left` of null never ends."""
         return {
             "home_address": str(self.home_address),
+            "nai": self.nai,
             "home_agent": str(self.home_agent),
             "care_of": str(self.care_of_address),
             "interface": self.interface,
@@ -120,6 +160,7 @@ class Visitor:
             "reverse_tunnel": self.reverse_tunnel,
             "delivery": (Delivery.ENCAPSULATING if self.delivers_to else Delivery.DIRECT).value,
             "encapsulation": self.end.encapsulations[0].value,
+            "revocable": self.revocation is not None,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
         }
@@ -135,6 +176,8 @@ class Visitor:
             "lifetime": self.lifetime,
             "since": clock(self.since),
             "keepalive": self.keepalive,
+            "revocation": self.revocation and self.revocation.record(),
+            "nai": self.nai,
             "delivers_to": str(self.delivers_to) if self.delivers_to else None,
         }
 
@@ -151,5 +194,7 @@ class Visitor:
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
             None if record.get("keepalive") is None else int(record["keepalive"]),
+            Terms.from_record(record.get("revocation")),
+            record.get("nai"),
             None if record.get("delivers_to") is None else IPv4Address(record["delivers_to"]),
         )

@@ -14,7 +14,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig, broadcast_addresses
+from testbed.mobileip.core.links import broadcast_addresses
+from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.changes import Rule
@@ -99,13 +100,13 @@ class _Daemon:
         role.start()
         shell.run()
 
-    def run_agent(self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent) -> None:
+    def run_agent(self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent, revoke: Command) -> None:
         """Run an agent, which keeps what must outlive it in the file of its state."""
         if self.state is not None:
             self.claim(f"the state file {self.state}", "state")
             store = self._stack.enter_context(closing(Store(self.state)))
             shell.keep(store, core.restore)
-        self.run(shell, role, {"flush": lambda _, now: core.flush()})
+        self.run(shell, role, {"flush": lambda _, now: core.flush(), "revoke": revoke})
 
 
 def run_home_agent(file: Path, control: Path | None) -> None:
@@ -141,7 +142,12 @@ def run_home_agent(file: Path, control: Path | None) -> None:
                         core.receive_tunnelled(datagram, time.monotonic())
 
             shell.watch(tunnels.socket, take)
-        daemon.run_agent(shell, role, core)
+
+        def revoke(request: Mapping[str, Any], now: float) -> None:
+            care_of = _address(request, "care_of") if "care_of" in request else None
+            core.revoke(_address(request, "home_address"), care_of, _boolean(request, "inform"), now)
+
+        daemon.run_agent(shell, role, core, revoke)
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -175,7 +181,12 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
             config, daemon.netlink, daemon.plane(Side.VISITED), daemon.instance.table or FOREIGN_AGENT_TABLE
         )
         shell = Shell(core, role, Journal(daemon.instance.name), ears, core.unreachable, refused=core.refused)
-        daemon.run_agent(shell, role, core)
+
+        def revoke(request: Mapping[str, Any], now: float) -> None:
+            busy = _boolean(request, "busy") or False
+            core.revoke(_address(request, "home_address"), busy, now)
+
+        daemon.run_agent(shell, role, core, revoke)
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:
@@ -215,14 +226,14 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         shell = Shell(core, role, Journal(daemon.instance.name), ears, pace=core)
 
         def attach(request: Mapping[str, Any], now: float) -> None:
-            interface, care_of = _string(request, "interface"), IPv4Address(_string(request, "care_of"))
+            interface, care_of = _string(request, "interface"), _address(request, "care_of")
             shell.listen(interface)
             core.attach(interface, care_of, now)
 
         def discover(request: Mapping[str, Any], now: float) -> None:
-            interface, register = _string(request, "interface"), _boolean(request, "register", True)
+            interface, register = _string(request, "interface"), _boolean(request, "register")
             shell.listen(interface)
-            core.discover(interface, now, register)
+            core.discover(interface, now, register is not False)
 
         if (attachment := settings.attachment) is not None:
             shell.listen(attachment.interface)
@@ -233,7 +244,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         commands: dict[str, Command] = {
             "attach": attach,
             "discover": discover,
-            "detach": lambda request, now: core.detach(now, _boolean(request, "moving", False)),
+            "detach": lambda request, now: core.detach(now, _boolean(request, "moving") or False),
             "deregister": lambda _, now: core.deregister(now),
             "renew": lambda _, now: core.renew(now),
         }
@@ -247,9 +258,13 @@ def _string(request: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _boolean(request: Mapping[str, Any], key: str, default: bool) -> bool:
-    value = request.get(key, default)
-    if not isinstance(value, bool):
+def _address(request: Mapping[str, Any], key: str) -> IPv4Address:
+    return IPv4Address(_string(request, key))
+
+
+def _boolean(request: Mapping[str, Any], key: str) -> bool | None:
+    value = request.get(key)
+    if value is not None and not isinstance(value, bool):
         raise RequestError(f"{key!r} must be true or false")
     return value
 

@@ -17,6 +17,7 @@ gre = true                                   # whether mobile nodes may ask for 
 minimal = true                               # and for minimal encapsulation (RFC 2004)
 share-port = false                           # true: port 434 at other addresses and links is others'
 foreign-agents-here = []                     # care-of addresses of foreign agents in this node
+inform-revoked = true                        # whether foreign agents shall inform mobile nodes (RFC 3543)
 [home]
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
@@ -34,13 +35,13 @@ forced = true                                # also where there is no NAT, when 
 keepalive = 0                                # seconds that mobile nodes are asked for; 0: none
 lifetime = 60                                # seconds; the longest registration granted with it
 [replay]
-method = "timestamps"
-tolerance = 7                                # seconds
+tolerance = 7                                # seconds that timestamps may be off
 [[security]]
 mobile-node = "10.0.1.100"                   # or foreign-agent = "…"
 spi = 256
-algorithm = "hmac-md5"
+algorithm = "hmac-md5"                       # or "hmac-sha-256", with a key of 32 bytes, or "keyed-md5"
 key = "00112233445566778899aabbccddeeff"
+replay = "timestamps"                        # or "nonces" (RFC 5944 §5.7); of mobile nodes only
 
 # foreign agent
 state = "/run/testbed/foreign-agent.state"   # visitors; default: beside control
@@ -54,6 +55,9 @@ home-agents-here = []                        # addresses of home agents in this 
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
 encapsulating-delivery = true                # the Encapsulating Delivery Style (RFC 3024); false: code 79
+revocation = false                           # true: home agents with [[security]] are asked, X bit (RFC 3543)
+challenge-window = 0                         # 2 or more: challenges, of which so many are valid (RFC 4721)
+inform-revoked = "home-agent"                # "always" | "never": who decides if mobile nodes are informed
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -66,6 +70,10 @@ minimal = true                               # the M bit
 pending = 100
 visitors = 1000
 # [[security]] with mobile-node = "…" or home-agent = "…"
+[[aaa]]                                      # what is verified in the place of AAA; also at home agents
+mobile-node = "10.0.1.100"
+spi = 700                                    # for HMAC-MD5; 2 for CHAP
+key = "00112233445566778899aabbccddeeff"
 
 # mobile node
 home-address = "10.0.1.100"
@@ -78,12 +86,13 @@ delivery = "direct"                          # to a foreign agent, or "encapsula
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+revocation = false                           # true: the home agent may revoke what is registered directly
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
 mip-rule-from = "all"                        # or "home-address": only packets from there take them
 port = 434                                   # UDP port that requests are sent from
 simultaneous = 0                             # seconds that a care-of address is kept beside the next (S bit)
-[security]                                   # shared with the home agent
+[security]                                   # shared with the home agent: algorithm and replay alike
 spi = 256
 key = "…"
 # [[other-home-agent]] with address = "…", spi and key: asked in turn where one is silent or unwilling
@@ -91,36 +100,39 @@ key = "…"
 interface = "eth0"
 mode = "discover"                            # or "co-located", with care-of = "…"
 # [[foreign-security]] with foreign-agent = "…"
+# [aaa] with spi and key: by which challenges are answered
 ```
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
-    Delivery,
+    Credential,
     ForeignAgentConfig,
     HomeAgentConfig,
+    Inform,
     MobileNodeConfig,
+    Peer,
+    ReplayProtection,
     ReverseTunnel,
     SecurityAssociation,
     UdpTunnel,
     UdpTunnelling,
-    VisitedLink,
 )
-from testbed.mobileip.io.changes import PROTOCOL
-from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, LONGEST_DEVICES, MOBILE_NODE_TABLE, Instance
+from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, MOBILE_NODE_TABLE, Instance, read_instance
 from testbed.mobileip.io.table import Table
-from testbed.mobileip.tunnel.api import DEVICES
 from testbed.mobileip.wire import PORT
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 C = TypeVar("C")
@@ -159,22 +171,6 @@ def _build(table: Table, make: Callable[[], C]) -> C:
         raise table.error("", str(error)) from error
 
 
-def _instance(table: Table, role: str, first_table: int | None = None) -> Instance:
-    devices = table.string("device", DEVICES)
-    if not re.fullmatch(rf"[a-z](?:[a-z-]{{0,{LONGEST_DEVICES - 2}}}[a-z])?", devices):
-        raise table.error("device", f"expected up to {LONGEST_DEVICES} letters, got {devices!r}")
-    protocol = table.integer("protocol", PROTOCOL)
-    if not 5 <= protocol <= 255:  # the lower ones are the kernel's and `ip`'s
-        raise table.error("protocol", f"expected 5 to 255, got {protocol}")
-    number = first_table
-    if number is not None:
-        number = table.integer("table", number)
-        if not 1 <= number <= 0x7FFFFFFF or 253 <= number <= 255:
-            raise table.error("table", f"expected 1 to 2147483647, but not 253 to 255, got {number}")
-    shares_port = role != "mobile-node" and table.boolean("share-port", False)
-    return Instance(table.string("name", role), devices, protocol, number, shares_port)
-
-
 def _control(table: Table) -> Path | None:
     path = table.string("control", None)
     return Path(path) if path else None
@@ -208,11 +204,19 @@ def _udp_tunnel(table: Table) -> UdpTunnelling | None:
     return offer if table.boolean("accept", True) else None
 
 
-def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
+def _association(table: Table, peer: IPv4Address, registers: bool = False) -> SecurityAssociation:
+    """An association; `registers` where it is that of a mobile node and its home agent."""
+    replay = ReplayProtection.TIMESTAMPS
+    if registers:
+        replay = table.member("replay", ReplayProtection, replay)
     association = _build(
         table,
         lambda: SecurityAssociation(
-            peer, table.integer("spi"), table.hexadecimal("key"), table.string("algorithm", "hmac-md5")
+            peer,
+            table.integer("spi"),
+            table.hexadecimal("key"),
+            table.member("algorithm", Algorithm, Algorithm.HMAC_MD5),
+            replay,
         ),
     )
     table.finish()
@@ -220,14 +224,24 @@ def _association(table: Table, peer: IPv4Address) -> SecurityAssociation:
 
 
 def _associations(
-    tables: list[Table], first: str, second: str
+    tables: list[Table], first: str, second: str, registers: bool = False
 ) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
     """The associations with peers of two kinds, distinguished by the key that names the peer."""
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first
-        found[kind].append(_association(table, table.address(kind)))
+        found[kind].append(_association(table, table.address(kind), registers and kind == first))
     return tuple(found[first]), tuple(found[second])
+
+
+def _credential(table: Table, node: Peer) -> Credential:
+    credential = _build(table, lambda: Credential(node, table.integer("spi"), table.hexadecimal("key")))
+    table.finish()
+    return credential
+
+
+def _credentials(table: Table) -> tuple[Credential, ...]:
+    return tuple(_credential(each, each.address("mobile-node")) for each in table.tables("aaa"))
 
 
 def home_agent(file: Path) -> Settings[HomeAgentConfig]:
@@ -235,10 +249,11 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     table = Table.load(file)
     home, limits, replay = table.table("home"), table.table("limits"), table.table("replay")
     advertisement, udp_tunnel = table.table("advertisement"), table.table("udp-tunnel")
-    mobile_nodes, foreign_agents = _associations(table.tables("security"), "mobile-node", "foreign-agent")
+    mobile_nodes, foreign_agents = _associations(
+        table.tables("security"), "mobile-node", "foreign-agent", registers=True
+    )
     interface = home.string("interface", None)
     advertising = _advertising(advertisement)
-    replay.choice("method", ("timestamps",), "timestamps")
     core = _build(
         table,
         lambda: HomeAgentConfig(
@@ -252,13 +267,15 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             replay_tolerance=replay.number("tolerance", 7.0),
             reverse_tunnel=_reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
+            inform_revoked=table.boolean("inform-revoked", True),
             encapsulations=_encapsulations(table),
             foreign_agents_here=frozenset(table.addresses("foreign-agents-here")),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
+            aaa=_credentials(table),
         ),
     )
-    settings = Settings(core, _control(table), _instance(table, "home-agent"), state=_state(table))
+    settings = Settings(core, _control(table), read_instance(table, "home-agent"), state=_state(table))
     for part in (home, limits, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings
@@ -292,6 +309,8 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             port=table.integer("port", PORT),
             home_agents_here=frozenset(table.addresses("home-agents-here")),
             udp_tunnel=table.boolean("behind-nat", False),
+            revocation=table.boolean("revocation", False),
+            inform=table.member("inform-revoked", Inform, Inform.HOME_AGENT),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
             encapsulating_delivery=table.boolean("encapsulating-delivery", True),
@@ -299,9 +318,11 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
             home_agents=home_agents,
+            challenge_window=table.integer("challenge-window", 0),
+            aaa=_credentials(table),
         ),
     )
-    instance = _instance(table, "foreign-agent", FOREIGN_AGENT_TABLE)
+    instance = read_instance(table, "foreign-agent", FOREIGN_AGENT_TABLE)
     settings = Settings(core, _control(table), instance, state=_state(table))
     for part in (advertisement, limits, table):
         part.finish()
@@ -312,8 +333,14 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     """Read a mobile node's file; raises ConfigError."""
     table = Table.load(file)
     agent = table.address("home-agent")
-    security = _association(table.table("security"), agent)
-    others = tuple(_association(each, each.address("address")) for each in table.tables("other-home-agent"))
+    security = _association(table.table("security"), agent, registers=True)
+    others = tuple(
+        _association(each, each.address("address"), registers=True)
+        for each in table.tables("other-home-agent")
+    )
+    aaa = None
+    if table.has("aaa"):
+        aaa = _credential(table.table("aaa"), table.address("home-address"))
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
@@ -328,16 +355,18 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             lifetime=table.integer("lifetime", 600),
             port=table.integer("port", PORT),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
-            delivery=Delivery(table.choice("delivery", tuple(each.value for each in Delivery), "direct")),
-            udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
+            delivery=table.member("delivery", Delivery, Delivery.DIRECT),
+            udp_tunnel=table.member("udp-tunnel", UdpTunnel, UdpTunnel.OFF),
             keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
+            revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             other_home_agents=others,
             overlap=table.number("simultaneous", 0.0),
             foreign_agents=foreign_agents,
+            aaa=aaa,
         ),
     )
     preference = table.integer("mip-rule-preference", DEFAULT_PREFERENCE)
@@ -345,7 +374,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
         raise table.error("mip-rule-preference", f"expected 1 to 32765, not {preference}")
     attachment = _attachment(table.table("attachment")) if table.has("attachment") else None
     from_home = table.choice("mip-rule-from", ("all", "home-address"), "all") == "home-address"
-    instance = _instance(table, "mobile-node", MOBILE_NODE_TABLE)
+    instance = read_instance(table, "mobile-node", MOBILE_NODE_TABLE)
     settings = Settings(core, _control(table), instance, preference, from_home, attachment)
     table.finish()
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from testbed.mobileip.io.changes import PROTOCOL
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.table import Table
 from testbed.mobileip.tunnel.api import DEVICES
 
 LONGEST_DEVICES = 9
@@ -49,6 +51,23 @@ class Instance:
         if self.table is not None:
             claims[f"the routing table {self.table}"] = "table"
         return claims
+
+
+def read_instance(table: Table, role: str, first_table: int | None = None) -> Instance:
+    """Read what a file says of it; `first_table` is the routing table by default. Raises ConfigError."""
+    devices = table.string("device", DEVICES)
+    if not re.fullmatch(rf"[a-z](?:[a-z-]{{0,{LONGEST_DEVICES - 2}}}[a-z])?", devices):
+        raise table.error("device", f"expected up to {LONGEST_DEVICES} letters, got {devices!r}")
+    protocol = table.integer("protocol", PROTOCOL)
+    if not 5 <= protocol <= 255:  # the lower ones are the kernel's and `ip`'s
+        raise table.error("protocol", f"expected 5 to 255, got {protocol}")
+    number = first_table
+    if number is not None:
+        number = table.integer("table", number)
+        if not 1 <= number <= 0x7FFFFFFF or 253 <= number <= 255:
+            raise table.error("table", f"expected 1 to 2147483647, but not 253 to 255, got {number}")
+    shares_port = role != "mobile-node" and table.boolean("share-port", False)
+    return Instance(table.string("name", role), devices, protocol, number, shares_port)
 
 
 class Claims:

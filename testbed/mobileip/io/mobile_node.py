@@ -15,7 +15,8 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
-from testbed.mobileip.core.parameters import MobileNodeConfig, broadcast_addresses
+from testbed.mobileip.core.links import broadcast_addresses
+from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink

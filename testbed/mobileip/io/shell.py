@@ -16,7 +16,7 @@ from testbed.mobileip.core.api import (
     Datagram,
     Effect,
     GratuitousArp,
-    Record,
+    Records,
     Refused,
     ReportEvent,
     SendAgentMessage,
@@ -96,7 +96,7 @@ class Shell:
         for watch in self._watches.values():
             self._loop.add(watch.socket.fileno(), partial(self._read_watch, watch))
 
-    def keep(self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None]) -> None:
+    def keep(self, store: Store, restore: Callable[[Records, float], None]) -> None:
         """Have the core `restore` what `store` has, and keep there what it asks to remember.
 
         Raises NodeError for records that the core does not understand.

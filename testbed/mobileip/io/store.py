@@ -1,9 +1,9 @@
 """What an agent keeps beyond the end of its process: a file with one JSON line for each change.
 
-A line is `[HOME_ADDRESS, RECORD]`, the last of an address counts and a record of null forgets it. Lines are
-appended; when most of them are out of date, the file is written anew beside itself and renamed. Nothing is
-synchronized to the disk: what was written outlives a killed process, and after a crash of the whole machine
-the timestamps of its requests are too old to be accepted again (RFC 5944 §5.7.1).
+A line is `[NODE, RECORD]`, NODE a home address or an NAI; the last of a node counts, and a record of null
+forgets it. Lines are appended; when most of them are out of date, the file is written anew beside itself and
+renamed. Nothing is synchronized to the disk: what was written outlives a killed process, and after a crash of
+the whole machine the timestamps of its requests are too old to be accepted again (RFC 5944 §5.7.1).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Read what a predecessor has left; raises NodeError."""
         self._path = path
-        self._lines: dict[IPv4Address, bytes] = {}
+        self._lines: dict[IPv4Address | str, bytes] = {}
         self._appended = 0
         self._descriptor: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.records = _read(path)
-            self._lines = {address: _line(address, record) for address, record in self.records.items()}
+            self._lines = {node: _line(node, record) for node, record in self.records.items()}
             self._rewrite()
         except OSError as error:
             raise NodeError(f"state {path}: {error.strerror}") from error
@@ -46,12 +46,12 @@ class Store:
         """Keep `changes`; raises NodeError, and then tries to write everything with the next ones."""
         lines = []
         for change in changes:
-            line = _line(change.home_address, change.record)
+            line = _line(change.node, change.record)
             lines.append(line)
             if change.record is None:
-                self._lines.pop(change.home_address, None)
+                self._lines.pop(change.node, None)
             else:
-                self._lines[change.home_address] = line
+                self._lines[change.node] = line
         if not lines:
             return
         try:
@@ -106,22 +106,23 @@ class Store:
             self._descriptor = None
 
 
-def _read(path: Path) -> dict[IPv4Address, Record]:
-    records: dict[IPv4Address, Record] = {}
+def _read(path: Path) -> dict[IPv4Address | str, Record]:
+    records: dict[IPv4Address | str, Record] = {}
     try:
         *lines, _ = path.read_bytes().split(b"\n")  # what follows the last newline was not written to its end
     except FileNotFoundError:
         return records
     for line in lines:
-        address, record = json.loads(line)
-        records.pop(IPv4Address(address), None)
+        name, record = json.loads(line)
+        node = name if "@" in name else IPv4Address(name)  # no NAI of ours is without a realm
+        records.pop(node, None)
         if record is not None:
-            records[IPv4Address(address)] = record
+            records[node] = record
     return records
 
 
-def _line(address: IPv4Address, record: Record | None) -> bytes:
-    return _encode((str(address), record)).encode() + b"\n"
+def _line(node: IPv4Address | str, record: Record | None) -> bytes:
+    return _encode((str(node), record)).encode() + b"\n"
 
 
 def _write(descriptor: int, data: bytes) -> None:

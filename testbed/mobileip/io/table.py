@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from testbed.mobileip.io.errors import ConfigError
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 _REQUIRED: Any = object()
 _At = tuple[str | int, ...]
 """Where something is in a file: names of tables and keys, numbers in arrays of tables."""
@@ -175,6 +177,10 @@ class Table:
         if value not in choices:
             raise self.error(key, f"expected one of {', '.join(choices)}, got {value!r}")
         return value
+
+    def member(self, key: str, kind: type[E], default: E) -> E:
+        """The member of an enumeration, by its value."""
+        return kind(self.choice(key, tuple(each.value for each in kind), default.value))
 
     def boolean_or_choice(self, key: str, choices: tuple[str, ...], default: Any) -> bool | str:
         """A boolean or one of `choices`."""

@@ -9,7 +9,10 @@
 | RFC 5944 §3.4                      | `registration_reply`   |
 | RFC 5944 §3.4, RFC 3024 §3.4       | `code`                 |
 | RFC 5944 §3.5.1 to §3.5.4          | `authentication`       |
+| RFC 4721 §5                        | `authentication`       |
 | RFC 3519 §3.1 to §3.3              | `udp_tunnel`           |
+| RFC 3543 §3.2 to §3.4              | `revocation`           |
+| RFC 4721 §2, §4, RFC 4636 §3       | `challenge`            |
 | RFC 5944 §5.7.1                    | `identification`       |
 | RFC 791 §3.1, RFC 768              | `ipv4`                 |
 | RFC 2236, RFC 3376                 | `igmp`                 |

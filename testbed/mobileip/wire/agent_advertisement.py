@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from struct import Struct
 
 from testbed.mobileip.wire import checksum
+from testbed.mobileip.wire.challenge import ADVERTISED
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.reader import Reader
@@ -79,6 +80,8 @@ class AgentAdvertisement:
     prefix_lengths: tuple[int, ...] | None = None
     """One for each of `routers`; None: no such extension."""
     code: int = COMMON_TRAFFIC
+    challenge: bytes | None = None
+    """For registrations to come (RFC 4721 §2); None: no such extension."""
 
     @property
     def prefixes(self) -> frozenset[IPv4Network]:
@@ -97,6 +100,8 @@ class AgentAdvertisement:
             extensions.append(self.mobility.encode())
         if self.prefix_lengths is not None:
             extensions.append(Extension(PREFIX_LENGTHS, bytes(self.prefix_lengths)))
+        if self.challenge is not None:
+            extensions.append(Extension(ADVERTISED, self.challenge))
         body = b"".join(_ROUTER.pack(int(address), preference) for address, preference in self.routers)
         body += encode_extensions(extensions)
         if len(body) % 2:
@@ -123,11 +128,15 @@ class AgentAdvertisement:
             routers.append((IPv4Address(address), preference))
         mobility: MobilityAgentExtension | None = None
         prefix_lengths: tuple[int, ...] | None = None
-        for extension in decode_extensions(payload, reader.position, (MOBILITY_AGENT, PREFIX_LENGTHS)):
+        challenge: bytes | None = None
+        known = (MOBILITY_AGENT, PREFIX_LENGTHS, ADVERTISED)
+        for extension in decode_extensions(payload, reader.position, known):
             if extension.type == MOBILITY_AGENT and mobility is None:
                 mobility = MobilityAgentExtension.decode(extension.data)
             elif extension.type == PREFIX_LENGTHS and prefix_lengths is None:
                 if len(extension.data) != count or any(length > 32 for length in extension.data):
                     raise WireError("length", f"prefix lengths {list(extension.data)} for {count} routers")
                 prefix_lengths = tuple(extension.data)
-        return cls(lifetime, tuple(routers), mobility, prefix_lengths, code)
+            elif extension.type == ADVERTISED and challenge is None:
+                challenge = extension.data
+        return cls(lifetime, tuple(routers), mobility, prefix_lengths, code, challenge)

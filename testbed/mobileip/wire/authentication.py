@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from struct import Struct
 
 from testbed.mobileip.wire.error import WireError
-from testbed.mobileip.wire.extension import Extension
+from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION, Extension
 
 MOBILE_HOME = 32
 MOBILE_FOREIGN = 33
 FOREIGN_HOME = 34
 AUTHENTICATION_TYPES = frozenset((MOBILE_HOME, MOBILE_FOREIGN, FOREIGN_HOME))
+MOBILE_AAA = 1
+"""Subtype of the Generalized Authentication Extension by which a mobile node proves itself to AAA (§6)."""
+CHAP_SPI = 2
+"""The reserved SPI of RFC 4721 §8: MD5, as RADIUS servers compute it for CHAP."""
 
 _HEADER = Struct("!BBI")
+_LONG_HEADER = Struct("!BBHI")
 _SPI = Struct("!I")
 
 
@@ -39,12 +44,19 @@ def header(kind: int, spi: int, authenticator_length: int) -> bytes:
     return _HEADER.pack(kind, _SPI.size + authenticator_length, spi)
 
 
+def long_header(subtype: int, spi: int, authenticator_length: int) -> bytes:
+    """As `header`, of the Generalized Authentication Extension (RFC 4721 §5)."""
+    return _LONG_HEADER.pack(GENERALIZED_AUTHENTICATION, subtype, _SPI.size + authenticator_length, spi)
+
+
 def protected(payload: bytes, extension: Extension) -> bytes:
     """The bytes of `payload` which the authenticator of `extension` covers."""
-    return payload[: extension.offset + _HEADER.size]
+    long = extension.type == GENERALIZED_AUTHENTICATION
+    return payload[: extension.offset + (_LONG_HEADER if long else _HEADER).size]
 
 
 def in_order(extensions: Iterable[Extension]) -> bool:
     """Whether no other authentication precedes the Mobile-Home Authentication Extension (§3.2)."""
-    kinds = [extension.type for extension in extensions if extension.type in AUTHENTICATION_TYPES]
+    authentications = {*AUTHENTICATION_TYPES, GENERALIZED_AUTHENTICATION}
+    kinds = [extension.type for extension in extensions if extension.type in authentications]
     return MOBILE_HOME not in kinds[1:] or kinds[0] == MOBILE_HOME

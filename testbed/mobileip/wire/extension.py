@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from struct import Struct
 
 from testbed.mobileip.wire.error import WireError
 
 PADDING = 0
+GENERALIZED_AUTHENTICATION = 36
+"""The one type in the Long Extension Format (RFC 5944 §1.10), with a subtype and a length of two bytes."""
 FIRST_SKIPPABLE = 128
 ENCAPSULATING_DELIVERY = 130
 """Encapsulating Delivery Style Extension (RFC 3024 §3.3); carries no data."""
+
+_LONG = Struct("!BBH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +25,23 @@ class Extension:
     type: int
     data: bytes = b""
     offset: int = field(default=0, compare=False)
+    subtype: int = 0
+    """Of the Long Extension Format alone."""
 
     def encode(self) -> bytes:
         """Type, Length and Data; the padding is its Type alone."""
         if self.type == PADDING:
             return b"\0"
+        if self.type == GENERALIZED_AUTHENTICATION:
+            return _LONG.pack(self.type, self.subtype, len(self.data)) + self.data
         return bytes((self.type, len(self.data))) + self.data
 
     @property
     def end(self) -> int:
         """Where the byte after this extension stands in the message it was read from."""
-        return self.offset + (1 if self.type == PADDING else 2 + len(self.data))
+        if self.type == PADDING:
+            return self.offset + 1
+        return self.offset + (4 if self.type == GENERALIZED_AUTHENTICATION else 2) + len(self.data)
 
 
 def decode_extensions(payload: bytes, offset: int, known: Collection[int]) -> tuple[Extension, ...]:
@@ -48,16 +59,19 @@ def decode_extensions(payload: bytes, offset: int, known: Collection[int]) -> tu
             extensions.append(Extension(PADDING, b"", offset))
             offset += 1
             continue
-        if offset + 2 > end:
+        long = kind == GENERALIZED_AUTHENTICATION
+        start = offset + (_LONG.size if long else 2)
+        if start > end:
             raise WireError("truncated", f"extension {kind} at {offset} has no length")
-        stop = offset + 2 + payload[offset + 1]
+        subtype, length = _LONG.unpack_from(payload, offset)[1:] if long else (0, payload[offset + 1])
+        stop = start + length
         if kind < FIRST_SKIPPABLE and kind not in known:
             raise WireError("unknown-extension", f"type {kind} at {offset}")
         if stop > end:
             raise WireError(
                 "truncated", f"extension {kind} at {offset} ends {stop - end} bytes beyond the message"
             )
-        extensions.append(Extension(kind, payload[offset + 2 : stop], offset))
+        extensions.append(Extension(kind, payload[start:stop], offset, subtype))
         offset = stop
     return tuple(extensions)
 

@@ -8,13 +8,14 @@ from struct import Struct
 
 from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
+from testbed.mobileip.wire.challenge import FOREIGN_AGENT_ERROR
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import LOW
 from testbed.mobileip.wire.reader import unpack_fixed
 
 TYPE = 3
 _FIXED = Struct("!BBHIIQ")
-_KNOWN = AUTHENTICATION_TYPES | {udp_tunnel.REPLY}
+_KNOWN = AUTHENTICATION_TYPES | {udp_tunnel.REPLY, FOREIGN_AGENT_ERROR}
 
 
 @dataclass(frozen=True, slots=True)

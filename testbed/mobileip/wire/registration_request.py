@@ -8,12 +8,18 @@ from ipaddress import IPv4Address
 from struct import Struct
 
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
-from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
+from testbed.mobileip.wire.extension import (
+    GENERALIZED_AUTHENTICATION,
+    Extension,
+    decode_extensions,
+    encode_extensions,
+)
 from testbed.mobileip.wire.identification import LOW
 from testbed.mobileip.wire.reader import address, unpack_fixed
 
 TYPE = 1
 _FIXED = Struct("!BBHIIIQ")
+_KNOWN = AUTHENTICATION_TYPES | {GENERALIZED_AUTHENTICATION}
 
 
 class RequestFlag(IntFlag):
@@ -77,7 +83,7 @@ class RegistrationRequest:
     def decode(cls, payload: bytes) -> RegistrationRequest:
         """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
         fixed = _fixed(payload)
-        return cls(*fixed, decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))
+        return cls(*fixed, decode_extensions(payload, _FIXED.size, _KNOWN))
 
 
 def _fixed(payload: bytes) -> tuple[int, int, IPv4Address, IPv4Address, IPv4Address, int]:

@@ -35,8 +35,11 @@ from testbed.mobileip.core.parameters import (
     ForeignAgentConfig,
     HomeAgentConfig,
     MobileNodeConfig,
+    Peer,
+    ReplayProtection,
     SecurityAssociation,
 )
+from testbed.mobileip.wire.algorithm import Algorithm
 
 A = IPv4Address
 EPOCH = 1_790_000_000.0
@@ -54,8 +57,14 @@ def clock(now: float) -> float:
     return EPOCH + now
 
 
-def association(peer: IPv4Address, spi: int = 256, key: bytes = KEY, algorithm: str = "hmac-md5"):
-    return SecurityAssociation(peer, spi, key, algorithm)
+def association(
+    peer: Peer,
+    spi: int = 256,
+    key: bytes = KEY,
+    algorithm: Algorithm = Algorithm.HMAC_MD5,
+    replay: ReplayProtection = ReplayProtection.TIMESTAMPS,
+) -> SecurityAssociation:
+    return SecurityAssociation(peer, spi, key, algorithm, replay)
 
 
 def home_agent_config(**changes) -> HomeAgentConfig:

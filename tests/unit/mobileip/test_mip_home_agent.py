@@ -36,6 +36,7 @@ from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.extension import Extension, encode_extensions
 from testbed.mobileip.wire.identification import LOW, SECOND, from_unix
@@ -337,9 +338,10 @@ def test_131_for_a_wrong_authenticator_and_for_an_unknown_spi():
 
 
 def test_the_reply_uses_the_context_of_the_request():
-    second = association(HOME_ADDRESS, 777, b"another key", "keyed-md5")
-    bench = Bench(mobile_nodes=(SA, second))
-    for used in (SA, second):
+    second = association(HOME_ADDRESS, 777, b"another key", Algorithm.KEYED_MD5)
+    third = association(HOME_ADDRESS, 778, bytes(32), Algorithm.HMAC_SHA_256)
+    bench = Bench(mobile_nodes=(SA, second, third))
+    for used in (SA, second, third):
         reply = bench.ask(sa=used)
         assert reply.code == 0
         assert reply.extensions[0].data[:4] == used.spi.to_bytes(4, "big")
@@ -430,7 +432,8 @@ def test_no_other_message_is_answered():
     for payload in (b"", b"\x03" + bytes(40), b"\x07" + bytes(40), b"\x01", b"\x01" + bytes(22)):
         bench.ha.receive(Datagram(payload, CARE_OF, 434, HOME_AGENT, 434), 0.0)
         assert only_discarded(bench.ha.effects())
-    assert bench.counters["discarded-type"] == 3 and bench.counters["discarded-truncated"] == 2
+    assert bench.counters["discarded-type"] == 2 and bench.counters["discarded-truncated"] == 2
+    assert bench.counters["discarded-revocation-missing-authentication"] == 1
 
 
 def test_skippable_extensions_are_skipped():

@@ -13,13 +13,13 @@ from mip_world import CARE_OF, HOME_ADDRESS, HOME_AGENT, KEY, A, association, ho
 
 from testbed.mobileip.core import counters
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.auth import ALGORITHMS, hmac_md5, keyed_md5
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
 from testbed.mobileip.core.parameters import Advertising, HomeAgentConfig, SecurityAssociation
-from testbed.mobileip.core.replay import ReplayGuard, Stamper
+from testbed.mobileip.core.replay import NonceReturner, Nonces, Stamper, Timestamps
 from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.identification import LOW, SECOND, from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest
@@ -34,20 +34,38 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest
     ],
 )
 def test_hmac_md5_gives_the_digests_of_rfc_2104(key, data, digest):
-    assert hmac_md5(key, data).hex() == digest
+    assert Algorithm.HMAC_MD5.authenticator(key, data).hex() == digest
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "digest"),
+    [
+        (b"\x0b" * 32, b"Hi There", "198a607eb44bfbc69903a0f1cf2bbdc5"),
+        (
+            b"Jefe" * 8,
+            b"what do ya want for nothing?",
+            "167f928588c5cc2eef8e3093caa0e87c",
+        ),
+        (b"\xaa" * 32, b"\xdd" * 50, "cdcb1220d1ecccea91e53aba3092f962"),
+        (bytes(range(1, 33)), b"\xcd" * 50, "372efcf9b40b35c2115b1346903d2ef4"),
+    ],
+)
+def test_hmac_sha_256_gives_the_digests_of_rfc_4868(key, data, digest):
+    assert Algorithm.HMAC_SHA_256.authenticator(key, data).hex() == digest
 
 
 def test_keyed_md5_is_prefix_and_suffix():
-    assert keyed_md5(b"", b"abc").hex() == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321 A.5
-    assert keyed_md5(b"a", b"b") == keyed_md5(b"", b"aba")
+    authenticator = Algorithm.KEYED_MD5.authenticator
+    assert authenticator(b"", b"abc").hex() == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321 A.5
+    assert authenticator(b"a", b"b") == authenticator(b"", b"aba")
 
 
 REQUEST = RegistrationRequest(0, 60, HOME_ADDRESS, HOME_AGENT, CARE_OF, 1)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_signature_holds_until_any_bit_changes(algorithm):
-    own = association(HOME_ADDRESS, 300, algorithm=algorithm)
+    own = association(HOME_ADDRESS, 300, KEY * 2, algorithm)
     table = Associations((own,))
     payload = sign(REQUEST.encode(), MOBILE_HOME, own)
     assert len(payload) == RegistrationRequest.SIZE + 2 + 4 + 16
@@ -111,7 +129,7 @@ def test_a_context_is_chosen_by_spi_else_the_first():
         lambda: association(HOME_ADDRESS, 255),
         lambda: association(HOME_ADDRESS, 2**32),
         lambda: association(HOME_ADDRESS, key=b""),
-        lambda: association(HOME_ADDRESS, algorithm="rot13"),
+        lambda: association(HOME_ADDRESS, algorithm=Algorithm.HMAC_SHA_256),  # with a key of 16 bytes
         lambda: home_agent_config(lifetime=0),
         lambda: home_agent_config(lifetime=65536),
         lambda: home_agent_config(replay_tolerance=0),
@@ -152,18 +170,18 @@ def test_an_identification_is_the_time():
 @pytest.mark.parametrize("skew", [-86400.0, -8, -6.9, 0, 6.9, 8, 86400 * 365])
 def test_a_timestamp_is_fresh_within_the_tolerance_and_133_brings_it_there(year, skew):
     now = (year - 1970) * 365.2425 * 86400
-    guard, stamper = ReplayGuard(7), Stamper(Random(1))
+    guard, stamper = Timestamps(7), Stamper(Random(1))
     field = stamper.next(now + skew)
     assert guard.fresh("mn", field, now) is (abs(skew) < 7)
-    corrected = guard.correction(field, now)
+    corrected = guard.reply("mn", field, now, mismatch=True)
     assert corrected & LOW == field & LOW
-    stamper.resynchronise(corrected, now + skew)
+    stamper.replied(corrected, now + skew, mismatch=True)
     assert guard.fresh("mn", stamper.next(now + skew), now)
     assert abs(stamper.offset + skew) <= 0.6
 
 
 def test_nothing_accepted_is_fresh_again_nor_what_is_older():
-    guard = ReplayGuard(7)
+    guard = Timestamps(7)
     now = 1.79e9
     field = from_unix(now) % 2**64
     assert guard.fresh("mn", field, now)
@@ -173,6 +191,45 @@ def test_nothing_accepted_is_fresh_again_nor_what_is_older():
     assert guard.fresh("mn", field + 1, now)
     assert guard.fresh("other", field, now)
     assert not guard.fresh("mn", field + 8 * SECOND, now)
+
+
+@given(st.lists(st.sampled_from(["lost", "reply lost", "heard", "replay", "restart"])), st.integers())
+def test_nonces_synchronise_themselves_and_none_is_taken_twice(steps, seed):
+    """Whatever is lost or replayed, a request after a reply is fresh; after a restart of both, the second."""
+    guard, node, taken, before = Nonces(Random(seed)), NonceReturner(Random(seed + 1)), set(), []
+
+    def ask(field: int) -> tuple[bool, int]:
+        fresh = guard.fresh("mn", field, 0.0)
+        if fresh:
+            assert field not in taken, "accepted twice"
+            taken.add(field)
+            guard.accept("mn", field, 0.0)
+        answer = guard.reply("mn", field, 0.0, mismatch=not fresh)
+        assert answer & LOW == field & LOW
+        return fresh, answer
+
+    for step in [*steps, "heard"]:
+        if step == "restart":
+            kept, guard = guard.record("mn"), Nonces(Random(seed + len(before)))
+            if kept is not None:
+                guard.restore("mn", kept)
+            continue
+        if step == "replay":
+            for field in before[-3:]:
+                ask(field)
+            continue
+        field = node.next(0.0)
+        assert not before or field & LOW != before[-1] & LOW
+        before.append(field)
+        if step == "lost":
+            continue
+        fresh, answer = ask(field)
+        if step == "heard":
+            node.replied(answer, 0.0, mismatch=not fresh)
+            assert answer >> 32 != field >> 32
+            fresh, answer = ask(node.next(0.0))
+            assert fresh
+            node.replied(answer, 0.0, mismatch=False)
 
 
 # Timers
@@ -261,11 +318,33 @@ def test_bindings_are_retained_replaced_removed_and_expire():
 @pytest.mark.parametrize(
     ("told", "modules"),
     [
-        (counters.FOREIGN_AGENT, ("foreign_agent", "answers", "advertiser", "discards", "keepalive")),
-        (counters.HOME_AGENT, ("home_agent", "advertiser", "broadcasts", "discards")),
+        (
+            counters.FOREIGN_AGENT,
+            (
+                "foreign_agent",
+                "foreign_revocation",
+                "answers",
+                "advertiser",
+                "discards",
+                "keepalive",
+                "revocation",
+            ),
+        ),
+        (
+            counters.HOME_AGENT,
+            ("home_agent", "home_revocation", "advertiser", "broadcasts", "discards", "revocation"),
+        ),
         (
             counters.MOBILE_NODE,
-            ("mobile_node", "discovery", "registrar", "registration", "discards", "keepalive"),
+            (
+                "mobile_node",
+                "discovery",
+                "registrar",
+                "registration",
+                "discards",
+                "keepalive",
+                "node_revocation",
+            ),
         ),
     ],
 )

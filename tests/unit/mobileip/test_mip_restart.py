@@ -67,9 +67,9 @@ class Memory:
         effects = self.core.effects()
         for effect in effects:
             if isinstance(effect, Remember):
-                self.records.pop(effect.home_address, None)
+                self.records.pop(effect.node, None)
                 if effect.record is not None:
-                    self.records[effect.home_address] = json.loads(json.dumps(effect.record))
+                    self.records[effect.node] = json.loads(json.dumps(effect.record))
         return effects
 
     def restart(self, now):
@@ -327,9 +327,9 @@ class Restarting(World):
     def _carry_out(self, core, effect):
         if isinstance(effect, Remember):
             records = self.records["ha" if core is self.ha else "fa"]
-            records.pop(effect.home_address, None)
+            records.pop(effect.node, None)
             if effect.record is not None:
-                records[effect.home_address] = effect.record
+                records[effect.node] = effect.record
         else:
             super()._carry_out(core, effect)
 

@@ -36,8 +36,8 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import VisitedLink
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.registration_request import RequestFlag

@@ -84,7 +84,7 @@ def test_whatever_comes_only_wire_errors_are_raised(noise):
 def test_a_reply_extension_is_known_and_not_skipped():
     reply = RegistrationReply(0, 60, HOME_ADDRESS, HOME_AGENT, 1, (UdpTunnelReply().encode(),))
     assert RegistrationReply.decode(reply.encode()) == reply
-    other = RegistrationReply(0, 60, HOME_ADDRESS, HOME_AGENT, 1, (Extension(REPLY + 1, bytes(6)),))
+    other = RegistrationReply(0, 60, HOME_ADDRESS, HOME_AGENT, 1, (Extension(REPLY + 2, bytes(6)),))
     with pytest.raises(WireError, match="unknown-extension"):
         RegistrationReply.decode(other.encode())
 

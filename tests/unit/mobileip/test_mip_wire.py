@@ -50,6 +50,7 @@ def advertisements(draw):
         draw(st.none() | mobility),
         draw(st.none() | lengths),
         draw(st.sampled_from([0, 16])),
+        draw(st.none() | st.binary(max_size=255)),
     )
 
 
@@ -154,12 +155,14 @@ def test_the_advertisement_is_laid_out_as_in_section_2_1():
     assert payload[28:] == b"\x13\x01\x18" + b"\0"  # prefix lengths, one-byte padding
 
 
-# Names and numbers of RFC 5944 §3.4, RFC 3024 §3.4 and RFC 3519 §3.5, typed from the text.
+# Names and numbers of RFC 5944 §3.4, RFC 3024 §3.4, RFC 2794 §5 and RFC 3519 §3.5, typed from the text.
 CODES = {
     0: "accepted", 1: "accepted", 64: "fa", 65: "fa", 66: "fa", 67: "fa", 68: "fa", 69: "fa", 70: "fa",
     71: "fa", 72: "fa", 74: "fa", 75: "fa", 76: "fa", 77: "fa", 78: "fa", 79: "fa", 80: "fa", 81: "fa",
-    82: "fa", 88: "fa", 96: "fa", 194: "fa", 128: "ha", 129: "ha", 130: "ha", 131: "ha", 132: "ha",
+    82: "fa", 88: "fa", 96: "fa", 97: "fa", 98: "fa", 99: "fa", 194: "fa",
+    128: "ha", 129: "ha", 130: "ha", 131: "ha", 132: "ha",
     133: "ha", 134: "ha", 135: "ha", 136: "ha", 137: "ha", 138: "ha", 139: "ha", 142: "ha",
+    104: "fa", 105: "fa", 106: "fa", 108: "fa", 109: "fa", 144: "ha",
 }  # fmt: skip
 
 

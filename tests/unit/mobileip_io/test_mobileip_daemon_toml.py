@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
+from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.parameters import Delivery, ReverseTunnel, UdpTunnel, UdpTunnelling
+from testbed.mobileip.core.parameters import (
+    Credential,
+    Inform,
+    ReverseTunnel,
+    UdpTunnel,
+    UdpTunnelling,
+)
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table
@@ -24,7 +31,6 @@ advertise = true
 lifetime = 300
 simultaneous = 2
 [replay]
-method = "timestamps"
 tolerance = 5
 [[security]]
 mobile-node = "10.0.1.100"
@@ -190,9 +196,11 @@ def test_the_module_documents_files_that_can_be_read(write):
             "limits.lifetime: expected an integer",
         ),
         ("home_agent", HOME_AGENT, ("lifetime = 300", "life-time = 1"), "did you mean 'lifetime'?"),
-        ("home_agent", HOME_AGENT, ("timestamps", "nonces"), "replay.method: expected one of timestamps"),
         ("home_agent", HOME_AGENT, ("spi = 256", "spi = 255"), "security[0]: SPI must be"),
-        ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "security[0]: algorithm must be"),
+        ("home_agent", HOME_AGENT, ("hmac-md5", "sha"), "algorithm: expected one of hmac-md5, keyed-md5, "),
+        ("home_agent", HOME_AGENT, ("hmac-md5", "hmac-sha-256"), "key for hmac-sha-256 must have 32 bytes"),
+        ("home_agent", HOME_AGENT, ('"00ff"', '"ff"\nreplay="no"'), "expected one of timestamps, nonces"),
+        ("home_agent", HOME_AGENT, ('"0102"', '"ff"\nreplay="nonces"'), "security[1].replay: unknown key"),
         ("home_agent", HOME_AGENT, ("foreign-agent", "stranger"), "security[1].mobile-node: is missing"),
         ("home_agent", HOME_AGENT, ("[home]", "[home"), "daemon.toml:4:6: "),
         (
@@ -273,3 +281,40 @@ def test_the_benchmark_of_registrations_may_sign_long_before_it_sends(tmp_path, 
     agent.receive(Datagram(asked, care_of, 434, address, 434), signed + 60)
     (reply,) = [each for each in agent.effects() if isinstance(each, SendDatagram)]
     assert reply.datagram.payload[1] in (0, 1)
+
+
+def test_revocation_is_configured(write):
+    """RFC 3543."""
+    assert daemon_toml.home_agent(write(HOME_AGENT)).core.inform_revoked is True
+    assert daemon_toml.home_agent(write("inform-revoked = false\n" + HOME_AGENT)).core.inform_revoked is False
+    fa = daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core
+    assert (fa.revocation, fa.inform) == (False, Inform.HOME_AGENT)
+    required = FOREIGN_AGENT.replace("required = false", "required = true")
+    text = 'revocation = true\ninform-revoked = "never"\n'
+    fa = daemon_toml.foreign_agent(write(text + required)).core
+    assert (fa.revocation, fa.inform) == (True, Inform.NEVER)
+    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.revocation is False
+    assert daemon_toml.mobile_node(write("revocation = true\n" + MOBILE_NODE)).core.revocation is True
+    for wrong, expected in (('inform-revoked = "ask"\n', "home-agent"), (text, "R bit")):
+        with pytest.raises(ConfigError, match=expected):
+            daemon_toml.foreign_agent(write(wrong + FOREIGN_AGENT))
+
+
+def test_challenges_and_aaa_keys_are_configured(write):
+    """RFC 4721."""
+    key = '\n[[aaa]]\nmobile-node = "10.0.1.100"\nspi = 700\nkey = "0a0b"\n'
+    credential = Credential(IPv4Address("10.0.1.100"), 700, b"\n\x0b")
+    assert daemon_toml.home_agent(write(HOME_AGENT)).core.aaa == ()
+    assert daemon_toml.home_agent(write(HOME_AGENT + key)).core.aaa == (credential,)
+    assert daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core.challenge_window == 0
+    fa = daemon_toml.foreign_agent(write("challenge-window = 3\n" + FOREIGN_AGENT + key)).core
+    assert (fa.challenge_window, fa.aaa) == (3, (credential,))
+    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.aaa is None
+    own = '\n[aaa]\nspi = 700\nkey = "0a0b"\n'
+    assert daemon_toml.mobile_node(write(MOBILE_NODE + own)).core.aaa == credential
+    for wrong, expected in (
+        ("challenge-window = 1\n" + FOREIGN_AGENT, "window of challenges"),
+        (FOREIGN_AGENT + key.replace("700", "3"), "SPI of an AAA key"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            daemon_toml.foreign_agent(write(wrong))

@@ -19,11 +19,11 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
 )
+from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.parameters import (
     ForeignAgentConfig,
     MobileNodeConfig,
     SecurityAssociation,
-    VisitedLink,
 )
 from testbed.mobileip.io import daemon_toml, foreign_agent
 from testbed.mobileip.io.errors import ConfigError, NodeError

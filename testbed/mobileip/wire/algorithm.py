@@ -1,0 +1,31 @@
+"""The algorithms that compute authenticators (RFC 5944 §5.1): which of them, a security association says."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from enum import Enum
+
+AUTHENTICATOR_SIZE = 16
+"""Bytes of an authenticator, whichever algorithm makes it."""
+
+
+class Algorithm(Enum):
+    """An authentication algorithm, by its name in configuration."""
+
+    HMAC_MD5 = "hmac-md5"  # RFC 2104: the default, which every node has
+    KEYED_MD5 = "keyed-md5"  # "prefix+suffix", for peers of RFC 2002's time
+    HMAC_SHA_256 = "hmac-sha-256"  # HMAC-SHA-256-128 of RFC 4868
+
+    @property
+    def key_size(self) -> int | None:
+        """The only size of a key in bytes (RFC 4868 §2.1.1); None where any will do."""
+        return 32 if self is Algorithm.HMAC_SHA_256 else None
+
+    def authenticator(self, key: bytes, data: bytes) -> bytes:
+        """The `AUTHENTICATOR_SIZE` bytes that prove `data` to those with the same key."""
+        if self is Algorithm.HMAC_MD5:
+            return hmac.digest(key, data, "md5")
+        if self is Algorithm.KEYED_MD5:
+            return hashlib.md5(key + data + key, usedforsecurity=False).digest()
+        return hmac.digest(key, data, "sha256")[:AUTHENTICATOR_SIZE]  # RFC 4868 §2.3

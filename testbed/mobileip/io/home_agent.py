@@ -60,12 +60,8 @@ class HomeAgentRole(Role):
             ):
                 self._change(together, refusals)
                 together, changed = {}, set()
-            if isinstance(effect, TunnelDatagram):
-                self._send(at, effect, refusals)
-                continue
-            if isinstance(effect, SetGroups):
-                if self.join is not None:
-                    self.join(effect.groups)
+            if isinstance(effect, TunnelDatagram | SetGroups):
+                self._do(at, effect, refusals)
                 continue
             together[at] = effect
             if isinstance(effect, SetBinding | ClearBinding):
@@ -73,10 +69,13 @@ class HomeAgentRole(Role):
         self._change(together, refusals)
         return refusals
 
-    def _send(self, at: int, effect: TunnelDatagram, refusals: Refusals) -> None:
+    def _do(self, at: int, effect: TunnelDatagram | SetGroups, refusals: Refusals) -> None:
         try:
-            self.plane.send(effect.home_address, effect.care_of_addresses, effect.datagram)
-        except PlaneError as error:
+            if isinstance(effect, TunnelDatagram):
+                self.plane.send(effect.home_address, effect.care_of_addresses, effect.datagram)
+            elif self.join is not None:
+                self.join(effect.groups)
+        except (NodeError, PlaneError) as error:
             refusals[at] = error
 
     def _change(self, effects: Mapping[int, Effect], refusals: Refusals) -> None:

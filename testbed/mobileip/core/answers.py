@@ -67,6 +67,11 @@ class Answers:
         )
         self.send(datagram, request.home_address, nai, reply.encode())
 
+    def source(self, datagram: Datagram) -> IPv4Address:
+        """Our address in the answer to a request."""
+        own = datagram.destination in self._own
+        return datagram.destination if own else self._config.link(datagram.interface).address
+
     def recode(self, pending: Pending, reply: RegistrationReply, code: Code) -> None:
         """Pass a reply on that lacks what it must have, with another code (RFC 2794 §3).
 
@@ -97,12 +102,12 @@ class Answers:
         association = self._nodes.choose(self._nodes.known_as(home_address, nai))
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        source, link = datagram.destination, self._config.link(datagram.interface)
+        link = self._config.link(datagram.interface)
         self._out.add(
             SendDatagram(
                 Datagram(
                     payload,
-                    source if source in self._own else link.address,
+                    self.source(datagram),
                     PORT,
                     home_address if is_unicast(home_address) else _BROADCAST,
                     datagram.source_port,

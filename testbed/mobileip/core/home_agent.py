@@ -24,7 +24,6 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
-from testbed.mobileip.core.broadcasts import Broadcasts
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
@@ -33,6 +32,7 @@ from testbed.mobileip.core.home_addresses import HomeAddresses
 from testbed.mobileip.core.home_admission import check_request, verify_for_aaa
 from testbed.mobileip.core.home_answers import returned_home, to_sender
 from testbed.mobileip.core.home_authentication import HomeAuthentication
+from testbed.mobileip.core.home_multicast import HomeMulticast
 from testbed.mobileip.core.home_revocation import HomeRevocation
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig, Peer, SecurityAssociation
@@ -72,7 +72,8 @@ class HomeAgent:
         rng = rng or SystemRandom()
         self._credentials = Credentials(config.aaa)
         self._replay = ReplayGuard(config.replay_tolerance, rng)
-        self._broadcasts = Broadcasts(config.address, self.counters)
+        self._multicast = HomeMulticast(config, self._bindings, self._out, self.counters)
+        self.receive_broadcast = self._multicast.heard
         self._arps = GratuitousArps(self._out)
         peers = self._nodes, self._agents
         self._revocation = HomeRevocation(
@@ -116,12 +117,10 @@ class HomeAgent:
             return
         self._out.add(*self._advertiser.receive(message, now))
 
-    def receive_broadcast(self, datagram: bytes, now: float) -> None:
-        """Forward a broadcast datagram of the home link to those who asked for it by the B bit (§4.3).
-
-        On a virtual home network there are none: the bit is ignored then (§3.8.2).
-        """
-        self._out.add(*self._broadcasts.forward(datagram, self._bindings.with_broadcasts(), now))
+    def receive_tunnelled(self, datagram: bytes, now: float) -> None:
+        """Take what a mobile node has tunnelled to everybody or to a group (§4.4, RFC 3024 §5.3)."""
+        if (home_address := self._multicast.tunnelled(datagram, now)) is not None:
+            self._remember(self._homes.owner(home_address))
 
     def tick(self, now: float) -> None:
         """Expire bindings, repeat gratuitous ARPs, advertise."""
@@ -129,6 +128,8 @@ class HomeAgent:
             self.counters["bindings-expired"] += 1
             self._out.event("binding-expired", home_address=str(home_address), care_of=str(care_of))
             self._moved(home_address)
+        for home_address in self._multicast.tick(now):
+            self._remember(self._homes.owner(home_address))
         self._revocation.tick(now)
         self._arps.tick(now)
         if self._advertiser is not None:
@@ -136,7 +137,8 @@ class HomeAgent:
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        due = [self._bindings.next_expiry(), self._arps.next(), self._revocation.deadline()]
+        due = [self._bindings.next_expiry(), self._arps.next(), self._multicast.deadline()]
+        due.append(self._revocation.deadline())
         if self._advertiser is not None:
             due.append(self._advertiser.due)
         return min((when for when in due if when is not None), default=None)
@@ -156,6 +158,7 @@ class HomeAgent:
                 {**self._bindings.picture(home_address, now), "nai": self._homes.nai(home_address)}
                 for home_address in self._bindings
             ],
+            "groups": self._multicast.picture(),
             "counters": dict(sorted(self.counters.items())),
         }
 
@@ -179,6 +182,7 @@ class HomeAgent:
                     self._bindings.add(home_address, binding, retain=True)
             if home_address in self._bindings:
                 self._bindings_changed(home_address)
+                self._multicast.restore(home_address, record, now)
                 self._arps.stand_in(home_address, self.config.home_interface, now)
                 care_of = ", ".join(map(str, self._bindings.care_of_addresses(home_address)))
                 self._out.event("binding-restored", home_address=str(home_address), care_of=care_of)
@@ -192,7 +196,8 @@ class HomeAgent:
         }
         if isinstance(node, str):
             record["home_address"] = None if home_address is None else str(home_address)
-        self._out.add(Remember(node, record))
+        more = self._multicast.record(home_address) if home_address is not None else {}
+        self._out.add(Remember(node, {**record, **more}))
 
     # A request, from arrival to reply.
 
@@ -378,6 +383,7 @@ class HomeAgent:
         self._remember(self._homes.owner(home_address))
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
+        self._multicast.changed(home_address)
         if home_address in self._bindings:
             ends = self._bindings.ends(home_address)
             self._out.add(SetBinding(home_address, ends, self._reverse_tunnel(home_address)))

@@ -314,7 +314,8 @@ class MobileNode:
 
     def _path_through(self, agent: Agent) -> Path:
         assert self._interface is not None
-        return Path.through(self._interface, self._home.address, agent, self._care_of_index)
+        ends = self._interface, self._home.address
+        return Path.through(*ends, agent, self._care_of_index, self.config.delivery)
 
     def _try_elsewhere(self, now: float) -> None:
         """Point the next request at the agent's next care-of address, then at another agent (§2.4)."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
 from testbed.mobileip.core.agents import Agent
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.discards import Discards
-from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.encapsulations import NUMBERS, agreed, request_bits
 from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.home_agents import HomeAgents
 from testbed.mobileip.core.node_revocation import NodeRevocation
@@ -25,9 +26,10 @@ from testbed.mobileip.wire.challenge import error_status, offered
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-from testbed.mobileip.wire.udp_tunnel import IP_IN_IP, UdpTunnelRequest
+from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
 
 MINIMUM_INTERVAL = 1.0
 """Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
@@ -44,6 +46,13 @@ _REPAIRABLE = frozenset(
         Code.HA_UNKNOWN_HOME_AGENT,
         Code.FA_LIFETIME_TOO_LONG,
         *CHALLENGED,
+    )
+)
+_ENCAPSULATION_UNAVAILABLE = frozenset(
+    (
+        Code.FA_ENCAPSULATION_UNAVAILABLE,
+        Code.HA_ENCAPSULATION_UNAVAILABLE,
+        Code.HA_UDP_ENCAPSULATION_UNAVAILABLE,
     )
 )
 
@@ -67,9 +76,15 @@ class Path:
     """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
     agent_behind_nat: bool = False
     """The U bit of its advertisements (RFC 3519 §3.4)."""
+    encapsulating: bool = field(default=False, compare=False)
+    """Whether the Encapsulating Delivery Style is asked for (RFC 3024 §3.3): nobody has refused it."""
+    local: tuple[IPv4Network, ...] = field(default=(), compare=False)
+    """The prefixes of the visited link, as far as the agent advertises them."""
 
     @classmethod
-    def through(cls, interface: str, home_address: IPv4Address, agent: Agent, index: int) -> Path:
+    def through(
+        cls, interface: str, home_address: IPv4Address, agent: Agent, index: int, delivery: Delivery
+    ) -> Path:
         """With a care-of address of a foreign agent, chosen by `index`."""
         addresses = agent.mobility.care_of_addresses
         return cls(
@@ -81,6 +96,8 @@ class Path:
             agent.link_address,
             agent.mobility.registration_lifetime,
             agent.encapsulations,
+            encapsulating=delivery is Delivery.ENCAPSULATING,
+            local=tuple(sorted(agent.prefixes)),
         )
 
 
@@ -94,8 +111,8 @@ class Sent:
     """As asked for; 0 in a deregistration."""
     at: float
     flags: int
-    udp_tunnel: bool
-    """Whether a tunnel in UDP is asked for."""
+    udp_tunnel: int
+    """The encapsulation asked for in UDP (RFC 3519 §3.1.4); 0: no tunnel in UDP is."""
     home_address: IPv4Address
     """As the request had it: zero, if it was not known (RFC 2794)."""
     drop: Path | None = None
@@ -105,6 +122,11 @@ class Sent:
     def alternative(self) -> bool:
         """Whether another encapsulation than IP in IP was asked for."""
         return agreed(self.flags) != agreed(0)
+
+    @property
+    def encapsulating(self) -> bool:
+        """Whether the Encapsulating Delivery Style was asked for."""
+        return self.path.encapsulating and bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
 
 class _NoMatch(Exception):
@@ -218,10 +240,10 @@ class Requester:
             flags |= RequestFlag.REVERSE_TUNNEL
         if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
-        # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
         direct = path.mode == "co-located" and path.agent is None and not deregister
         revocation = self.revocation.ask(direct, now)
-        tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
+        in_udp = NUMBERS[agreed(flags)[0]] if udp_tunnel else 0
+        tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, in_udp)
         request = RegistrationRequest(
             int(flags),
             lifetime,
@@ -233,9 +255,12 @@ class Requester:
         )
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, self.home_agents.security)
-        payload = self.responses.sign(payload, path.agent)
         low, asked = request.low_identification, request.home_address
-        self.sent = Sent(path, low, lifetime, at, int(flags), udp_tunnel, asked, drop)
+        sent = Sent(path, low, lifetime, at, int(flags), in_udp, asked, drop)
+        if sent.encapsulating:  # RFC 3024 §3.3: for the foreign agent, and so covered by its extension alone
+            payload += Extension(ENCAPSULATING_DELIVERY).encode()
+        payload = self.responses.sign(payload, path.agent)
+        self.sent = sent
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -330,7 +355,7 @@ class Requester:
         """
         self.home.refused(reply.code)
         failures, self._failures = self._failures, self._failures + 1
-        if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
+        if failures == 0 and (reply.code in _REPAIRABLE or asking_for_less(sent, reply) is not None):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
 
@@ -340,7 +365,15 @@ def _content(request: RegistrationRequest) -> tuple[RegistrationRequest, list[in
     return replace(request, identification=0, extensions=()), [each.type for each in request.extensions]
 
 
-def refuses_encapsulation(sent: Sent, reply: RegistrationReply) -> bool:
-    """Whether the request may be granted without its M and G bits (RFC 3024 §4.1.2)."""
-    unavailable = (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE)
-    return sent.alternative and reply.code in unavailable
+def asking_for_less(sent: Sent, reply: RegistrationReply) -> Path | None:
+    """The way of a request with which what `reply` refuses is not asked for any more (RFC 3024 §4.1.2).
+
+    None where a refusal is not about that.
+    """
+    if reply.code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
+        return replace(sent.path, lifetime_limit=reply.lifetime)
+    if sent.alternative and reply.code in _ENCAPSULATION_UNAVAILABLE:
+        return replace(sent.path, encapsulations=())
+    if sent.encapsulating and reply.code == Code.FA_DELIVERY_STYLE_NOT_SUPPORTED:
+        return replace(sent.path, encapsulating=False)
+    return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
+from testbed.mobileip.core.delivery import Delivery, is_encapsulating
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.revocation import Terms
@@ -103,6 +104,37 @@ class Visitor:
     """None: neither end may revoke it by a message."""
     nai: str | None = None
     """The mobile node's, if it gave one (RFC 2794)."""
+    delivers_to: IPv4Address | None = None
+    """Our address, to which it tunnels what is to be reverse-tunnelled (RFC 3024 §5.2); None: it does not."""
+
+    @classmethod
+    def granted(
+        cls,
+        pending: Pending,
+        interface: str,
+        lifetime: int,
+        keepalive: int | None,
+        terms: Terms | None,
+        answered_from: IPv4Address,
+        now: float,
+    ) -> Visitor:
+        """What an accepted request makes of its sender; `answered_from` is our address in the answer."""
+        request = pending.request
+        encapsulating = is_encapsulating(request) and not request.flags & RequestFlag.DECAPSULATION
+        return cls(
+            request.home_address,
+            request.home_agent,
+            request.care_of_address,
+            interface,
+            pending.link_address,
+            request.flags,
+            lifetime,
+            now,
+            keepalive,
+            terms,
+            pending.nai,
+            answered_from if encapsulating else None,
+        )
 
     @property
     def expires(self) -> float | None:
@@ -121,6 +153,11 @@ class Visitor:
         return TunnelEnd(self.home_agent, (Encapsulation.UDP,) if in_udp else agreed(self.flags))
 
     @property
+    def delivery(self) -> TunnelEnd | None:
+        """Our end of its tunnel to us, with what was agreed on for the forward tunnel (RFC 3024 §3.3)."""
+        return TunnelEnd(self.delivers_to, agreed(self.flags)) if self.delivers_to is not None else None
+
+    @property
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
@@ -135,6 +172,7 @@ class Visitor:
             "interface": self.interface,
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
+            "delivery": (Delivery.ENCAPSULATING if self.delivers_to else Delivery.DIRECT).value,
             "encapsulation": self.end.encapsulations[0].value,
             "revocable": self.revocation is not None,
             "lifetime": self.lifetime,
@@ -154,6 +192,7 @@ class Visitor:
             "keepalive": self.keepalive,
             "revocation": self.revocation and self.revocation.record(),
             "nai": self.nai,
+            "delivers_to": str(self.delivers_to) if self.delivers_to else None,
         }
 
     @classmethod
@@ -171,4 +210,5 @@ class Visitor:
             None if record.get("keepalive") is None else int(record["keepalive"]),
             Terms.from_record(record.get("revocation")),
             record.get("nai"),
+            None if record.get("delivers_to") is None else IPv4Address(record["delivers_to"]),
         )

@@ -22,7 +22,7 @@ from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.daemon_toml import Settings
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
+from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener, TunnelListener
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, Claims
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
@@ -134,6 +134,15 @@ def run_home_agent(file: Path, control: Path | None) -> None:
                     core.receive_broadcast(datagram, time.monotonic())
 
             shell.watch(broadcasts.socket, forward)
+            role.join = broadcasts.join
+            tunnels = TunnelListener(config.home_prefix.broadcast_address)
+
+            def take() -> None:
+                for device, datagram in tunnels.datagrams():
+                    if role.is_from(datagram, device):
+                        core.receive_tunnelled(datagram, time.monotonic())
+
+            shell.watch(tunnels.socket, take)
 
         def revoke(request: Mapping[str, Any], now: float) -> None:
             care_of = _address(request, "care_of") if "care_of" in request else None

@@ -55,6 +55,7 @@ port = 434                                   # UDP port that requests are relaye
 home-agents-here = []                        # addresses of home agents in this node
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+encapsulating-delivery = true                # the Encapsulating Delivery Style (RFC 3024); false: code 79
 revocation = false                           # true: home agents with [[security]] are asked, X bit (RFC 3543)
 challenge-window = 0                         # 2 or more: challenges, of which so many are valid (RFC 4721)
 inform-revoked = "home-agent"                # "always" | "never": who decides if mobile nodes are informed
@@ -83,6 +84,7 @@ home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
+delivery = "direct"                          # to a foreign agent, or "encapsulating" (RFC 3024)
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
@@ -106,32 +108,34 @@ mode = "discover"                            # or "co-located", with care-of = "
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
-    Credential,
     ForeignAgentConfig,
     HomeAgentConfig,
     Inform,
     MobileNodeConfig,
-    Peer,
-    ReplayProtection,
     ReverseTunnel,
-    SecurityAssociation,
     UdpTunnel,
     UdpTunnelling,
 )
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, MOBILE_NODE_TABLE, Instance, read_instance
+from testbed.mobileip.io.security_toml import (
+    association,
+    associations,
+    build,
+    credential,
+    credentials,
+)
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.wire import PORT
-from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 C = TypeVar("C")
@@ -162,14 +166,6 @@ class Settings(Generic[C]):
     """Where an agent keeps what outlives its process; None: beside its control socket, if it has one."""
 
 
-def _build(table: Table, make: Callable[[], C]) -> C:
-    """Let the core check the values; it names the value that it refuses."""
-    try:
-        return make()
-    except ValueError as error:
-        raise table.error("", str(error)) from error
-
-
 def _control(table: Table) -> Path | None:
     path = table.string("control", None)
     return Path(path) if path else None
@@ -193,61 +189,14 @@ def _encapsulations(table: Table) -> tuple[Encapsulation, ...]:
 
 def _advertising(table: Table) -> Advertising:
     interval, lifetime = table.number("interval", 1.0), table.integer("lifetime", 3)
-    return _build(table, lambda: Advertising(interval, lifetime))
+    return build(table, lambda: Advertising(interval, lifetime))
 
 
 def _udp_tunnel(table: Table) -> UdpTunnelling | None:
     keepalive, lifetime = table.integer("keepalive", 0), table.integer("lifetime", 60)
     forced = table.boolean("forced", True)
-    offer = _build(table, lambda: UdpTunnelling(keepalive, forced, lifetime))
+    offer = build(table, lambda: UdpTunnelling(keepalive, forced, lifetime))
     return offer if table.boolean("accept", True) else None
-
-
-def _mobile_node(table: Table) -> Peer:
-    """A home address, or an NAI."""
-    text = table.string("mobile-node")
-    return text if "@" in text else table.address("mobile-node")
-
-
-def _association(table: Table, peer: Peer, registers: bool = False) -> SecurityAssociation:
-    """An association; `registers` where it is that of a mobile node and its home agent."""
-    replay = ReplayProtection.TIMESTAMPS
-    if registers:
-        replay = table.member("replay", ReplayProtection, replay)
-    association = _build(
-        table,
-        lambda: SecurityAssociation(
-            peer,
-            table.integer("spi"),
-            table.hexadecimal("key"),
-            table.member("algorithm", Algorithm, Algorithm.HMAC_MD5),
-            replay,
-        ),
-    )
-    table.finish()
-    return association
-
-
-def _associations(
-    tables: list[Table], first: str, second: str, registers: bool = False
-) -> tuple[tuple[SecurityAssociation, ...], tuple[SecurityAssociation, ...]]:
-    """The associations with peers of two kinds, distinguished by the key that names the peer."""
-    found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
-    for table in tables:
-        kind = second if table.has(second) else first
-        peer = _mobile_node(table) if kind == "mobile-node" else table.address(kind)
-        found[kind].append(_association(table, peer, registers and kind == first))
-    return tuple(found[first]), tuple(found[second])
-
-
-def _credential(table: Table, node: Peer) -> Credential:
-    credential = _build(table, lambda: Credential(node, table.integer("spi"), table.hexadecimal("key")))
-    table.finish()
-    return credential
-
-
-def _credentials(table: Table) -> tuple[Credential, ...]:
-    return tuple(_credential(each, _mobile_node(each)) for each in table.tables("aaa"))
 
 
 def home_agent(file: Path) -> Settings[HomeAgentConfig]:
@@ -255,12 +204,12 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     table = Table.load(file)
     home, limits, replay = table.table("home"), table.table("limits"), table.table("replay")
     advertisement, udp_tunnel = table.table("advertisement"), table.table("udp-tunnel")
-    mobile_nodes, foreign_agents = _associations(
+    mobile_nodes, foreign_agents = associations(
         table.tables("security"), "mobile-node", "foreign-agent", registers=True
     )
     interface = home.string("interface", None)
     advertising = _advertising(advertisement)
-    core = _build(
+    core = build(
         table,
         lambda: HomeAgentConfig(
             address=table.address("address"),
@@ -279,7 +228,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             foreign_agents_here=frozenset(table.addresses("foreign-agents-here")),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
-            aaa=_credentials(table),
+            aaa=credentials(table),
         ),
     )
     settings = Settings(core, _control(table), read_instance(table, "home-agent"), state=_state(table))
@@ -298,10 +247,10 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
     """Read a foreign agent's file; raises ConfigError."""
     table = Table.load(file)
     advertisement, limits = table.table("advertisement"), table.table("limits")
-    mobile_nodes, home_agents = _associations(table.tables("security"), "mobile-node", "home-agent")
+    mobile_nodes, home_agents = associations(table.tables("security"), "mobile-node", "home-agent")
     care_of, *others = table.addresses("care-of") or [table.address("care-of")]
     links = [_link(each) for each in table.tables("link")]
-    core = _build(
+    core = build(
         table,
         lambda: ForeignAgentConfig(
             interface=table.string("interface"),
@@ -320,12 +269,13 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             inform=table.member("inform-revoked", Inform, Inform.HOME_AGENT),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
+            encapsulating_delivery=table.boolean("encapsulating-delivery", True),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
             home_agents=home_agents,
             challenge_window=table.integer("challenge-window", 0),
-            aaa=_credentials(table),
+            aaa=credentials(table),
         ),
     )
     instance = read_instance(table, "foreign-agent", FOREIGN_AGENT_TABLE)
@@ -339,19 +289,19 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     """Read a mobile node's file; raises ConfigError."""
     table = Table.load(file)
     agent = table.address("home-agent")
-    security = _association(table.table("security"), agent, registers=True)
+    security = association(table.table("security"), agent, registers=True)
     others = tuple(
-        _association(each, each.address("address"), registers=True)
+        association(each, each.address("address"), registers=True)
         for each in table.tables("other-home-agent")
     )
     aaa = None
     if table.has("aaa"):
         node = table.string("nai") if table.has("nai") else table.address("home-address")
-        aaa = _credential(table.table("aaa"), node)
+        aaa = credential(table.table("aaa"), node)
     foreign_agents = tuple(
-        _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
+        association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
-    core = _build(
+    core = build(
         table,
         lambda: MobileNodeConfig(
             home_address=table.address("home-address", None),
@@ -363,6 +313,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             lifetime=table.integer("lifetime", 600),
             port=table.integer("port", PORT),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
+            delivery=table.member("delivery", Delivery, Delivery.DIRECT),
             udp_tunnel=table.member("udp-tunnel", UdpTunnel, UdpTunnel.OFF),
             keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(

@@ -67,6 +67,7 @@ TYPES = {
     "ipv4.ICMP": "ip.proto",
     "ipv4.IP_IN_IP": "ip.proto",
     "ipv4.UDP": "ip.proto",
+    "nai.TYPE": "mip.ext.type",
     "registration_reply.TYPE": "mip.type",
     "registration_request.TYPE": "mip.type",
     "udp_tunnel.DATA": "mip.type",
@@ -78,7 +79,7 @@ TYPES = {
 }
 """Where tshark shows a type."""
 NO_TYPES = {
-    "PORT", "HEADER_SIZE", "IP_HEADER", "TTL", "ROOM",  # sizes and addresses
+    "AUTHENTICATOR_SIZE", "LONGEST", "PORT", "HEADER_SIZE", "IP_HEADER", "TTL", "ROOM",  # sizes and addresses
     "COMMON_TRAFFIC", "NO_COMMON_TRAFFIC", "ACCEPTED", "DECLINED",  # codes
     "FIRST_SKIPPABLE", "CHECKSUM", "REFUSED", "VERSION", "SOURCE_PRESENT",  # bits and bounds
     "UNIX_EPOCH", "SECOND", "FIELD", "LOW",  # times
@@ -130,7 +131,9 @@ def proven() -> World:
     world = World(
         mn=MobileNode(
             mobile_node_config(
-                reverse_tunnel=True, foreign_agents=(association(FA_ADDRESS, 500, mobile_foreign),)
+                nai="mn@example.net",
+                reverse_tunnel=True,
+                foreign_agents=(association(FA_ADDRESS, 500, mobile_foreign),),
             ),
             clock,
             Random(1),

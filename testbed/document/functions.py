@@ -35,9 +35,7 @@ class Meaning(StrEnum):
     """What a setting means to host modules, whatever a role calls it."""
 
     HOME_ADDRESS = "home-address"
-    NAI = "nai"
     HOME_AGENT = "home-agent"
-    HOME_POOL = "home-pool"
     HOME_NETWORK = "home-network"
     VIRTUAL_HOME = "virtual-home"
     AGENT_LINK = "agent-link"
@@ -54,6 +52,8 @@ class Meaning(StrEnum):
     PRIVATE = "private"
     TRANSLATES = "translates"
     DHCP_POOL = "dhcp-pool"
+    NAI = "nai"
+    HOME_POOL = "home-pool"
 
 
 MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {

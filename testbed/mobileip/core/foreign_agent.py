@@ -206,8 +206,11 @@ class ForeignAgent:
     def _receive_request(self, datagram: Datagram, now: float) -> None:
         if datagram.interface not in (None, self.config.interface):
             raise Discard("not-from-link")
-        own = datagram.destination in self._own
-        if datagram.source == _UNSPECIFIED and is_unicast(datagram.destination) and not own:
+        if (
+            datagram.source == _UNSPECIFIED
+            and is_unicast(datagram.destination)
+            and datagram.destination not in self._own
+        ):
             raise Discard("not-for-us")
         if datagram.link_address is None or datagram.source_port == 0:
             raise Discard("unanswerable")  # broadcasting ARP for a visitor is forbidden (§4.2.2)

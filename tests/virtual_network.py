@@ -105,9 +105,9 @@ class Daemon:
     def keep(self, effect: Remember) -> None:
         """What goes into the file of the shell."""
         if effect.record is None:
-            self.records.pop(effect.home_address, None)
+            self.records.pop(effect.node, None)
         else:
-            self.records[effect.home_address] = effect.record
+            self.records[effect.node] = effect.record
 
     def kept(self) -> dict[IPv4Address, Record]:
         """What comes back out of it."""

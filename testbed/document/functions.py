@@ -35,10 +35,8 @@ class Meaning(StrEnum):
     """What a setting means to host modules, whatever a role calls it."""
 
     HOME_ADDRESS = "home-address"
-    NAI = "nai"
     HOME_AGENT = "home-agent"
     FALLBACK_AGENTS = "fallback-agents"
-    HOME_POOL = "home-pool"
     HOME_NETWORK = "home-network"
     VIRTUAL_HOME = "virtual-home"
     AGENT_LINK = "agent-link"
@@ -55,6 +53,8 @@ class Meaning(StrEnum):
     PRIVATE = "private"
     TRANSLATES = "translates"
     DHCP_POOL = "dhcp-pool"
+    NAI = "nai"
+    HOME_POOL = "home-pool"
 
 
 MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {

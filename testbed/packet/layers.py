@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.code import describe
+from testbed.mobileip.wire.nai import nai_if_readable
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
@@ -277,9 +278,11 @@ class MobileIp(Layer):
             word = describe(message.code)
             return f"registration reply {word} ({message.code}), lifetime {message.lifetime} s{rest}"
         letters = "".join(letter for flag, letter in REQUEST_LETTERS if message.flags & flag)
-        what = f"registration request {name(message.home_address)} at {name(message.care_of_address)}"
+        who = nai_if_readable(message.extensions) if not int(message.home_address) else None
+        who = who or name(message.home_address)
+        what = f"registration request {who} at {name(message.care_of_address)}"
         if message.lifetime == 0:
-            what = f"deregistration request {name(message.home_address)}"
+            what = f"deregistration request {who}"
             if message.care_of_address != message.home_address:
                 what += f" at {name(message.care_of_address)}"
         return f"{what}, lifetime {message.lifetime} s" + (f" [{letters}]" if letters else "") + rest

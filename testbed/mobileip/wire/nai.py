@@ -49,6 +49,14 @@ def nai_of(extensions: Iterable[Extension]) -> str | None:
     return None
 
 
+def nai_if_readable(extensions: Iterable[Extension]) -> str | None:
+    """The NAI in a message; None also for what has not its form."""
+    try:
+        return nai_of(extensions)
+    except WireError:
+        return None
+
+
 def in_place(extensions: Iterable[Extension]) -> bool:
     """Whether there is at most one NAI, and none after an authentication (RFC 2794 §2)."""
     kinds = [each.type for each in extensions if each.type == TYPE or each.type in AUTHENTICATION_TYPES]

@@ -143,7 +143,9 @@ def proven() -> World:
     world = World(
         mn=MobileNode(
             mobile_node_config(
-                reverse_tunnel=True, foreign_agents=(association(FA_ADDRESS, 500, mobile_foreign),)
+                nai="mn@example.net",
+                reverse_tunnel=True,
+                foreign_agents=(association(FA_ADDRESS, 500, mobile_foreign),),
             ),
             clock,
             Random(1),

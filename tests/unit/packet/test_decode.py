@@ -20,7 +20,7 @@ from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 from scapy.utils import checksum, wrpcap
 
-from testbed.mobileip.wire import agent_solicitation
+from testbed.mobileip.wire import agent_solicitation, nai
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, Authentication, header
 from testbed.mobileip.wire.extension import Extension
@@ -57,6 +57,7 @@ from testbed.topology.load import load_topology
 from testbed.topology.names import topology_names
 
 MN, HA, COA, GW = (IPv4Address(a) for a in ("10.0.1.100", "10.0.1.2", "198.51.100.70", "203.0.113.2"))
+NONE, FA = IPv4Address("0.0.0.0"), IPv4Address("198.51.100.1")
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 
 
@@ -267,6 +268,13 @@ def names() -> Names:
             / UDP(sport=434, dport=434)
             / Raw(RegistrationRequest(0x22, 600, MN, HA, IPv4Address("10.0.250.3"), 9).encode()),
             "IP mn@vpn→ha | UDP 434 | registration request mn at mn@vpn, lifetime 600 s [DT]",
+        ),
+        (
+            IP(src="0.0.0.0", dst="198.51.100.1")
+            / UDP(sport=434, dport=434)
+            / Raw(RegistrationRequest(2, 600, NONE, HA, FA, 9, (nai.encode("mn@example.net"),)).encode()),
+            "IP 0.0.0.0→fa-hotspot | UDP 434 | "
+            "registration request mn@example.net at fa-hotspot, lifetime 600 s [T]",
         ),
         (
             IP(src="10.0.1.2", dst="198.51.100.70")

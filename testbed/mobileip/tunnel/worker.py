@@ -66,8 +66,8 @@ class Worker:
         self.skipped: list[str] = []
         self.by_fd: dict[int, Endpoint] = {}
         self.mobiles: dict[int, tuple[Path, ...]] = {}
-        self.accepting: dict[int, tuple[str, list[tuple[Endpoint, tuple[int, int]]]]] = {}
-        """For each mobile node the local address, and what it added to the `accepted` of endpoints."""
+        self.accepting: dict[int, tuple[list[str], list[tuple[Endpoint, tuple[int, int]]]]] = {}
+        """For each mobile node the local addresses, and what it added to the `accepted` of endpoints."""
         # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
         self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
         self.mobile_at = 1 if home_side else 0
@@ -298,13 +298,14 @@ class Worker:
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
         """`set` a tunnel, `remove` the one of a mobile node, or report the `counters`.
 
-        `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
-        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
+        `{"set": mobile, "local": …, "ends": […], "broadcasts": […], "former": […]}`, where an end is
+        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
+        its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
         `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
-            self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
+            self.set(request["set"], request)
         elif "remove" in request:
             self.finish(request["remove"])
             self.remove(request["remove"])
@@ -315,22 +316,27 @@ class Worker:
         else:
             reply.update(self.count)
 
-    def set(self, mobile: str, local: str, ends: list[dict[str, Any]], broadcasts: list[str]) -> None:
+    def set(self, mobile: str, tunnel: dict[str, Any]) -> None:
         """Set up or replace a tunnel; without `ends` take it down."""
+        local, ends, former = tunnel["local"], tunnel["ends"], tunnel.get("former", [])
         if not ends:
             self.remove(mobile)
             return
-        here = self.locals.get(local) or self.open(local)
-        here.users += 1
+        locals_ = dict.fromkeys([local, *(end["local"] for end in former)])
+        places = {address: self.use(address, ends[0]["local_port"]) for address in locals_}
         paths, accepting = [], []
         for end in ends:
-            paths.append(here.path(end, end["encapsulations"][0]))
+            paths.append(places[local].path(end, end["encapsulations"][0]))
+        for end in (*ends, *former):
+            here = places[end.get("local", local)]
             for endpoint in (here.endpoints[name] for name in end["encapsulations"]):
                 sender = endpoint.expected(endpoint.key(end))
-                accepting += [(endpoint, (sender, number(address))) for address in (mobile, *broadcasts)]
+                accepting += [
+                    (endpoint, (sender, number(address))) for address in (mobile, *tunnel["broadcasts"])
+                ]
         self.remove(mobile)
         self.mobiles[number(mobile)] = tuple(paths)
-        self.accepting[number(mobile)] = local, accepting
+        self.accepting[number(mobile)] = [*places], accepting
         for endpoint, pair in accepting:
             endpoint.accepted.add(pair)
 
@@ -356,14 +362,17 @@ class Worker:
         for here in self.locals.values():
             here.skip(sources)
 
-    def open(self, local: str) -> Local:
-        """Open the endpoints of a local address."""
-        here = self.locals[local] = Local(local)
-        if self.skipped:
-            here.skip(self.skipped)
-        for endpoint in here.endpoints.values():
-            self.by_fd[endpoint.socket.fileno()] = endpoint
-            self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
+    def use(self, local: str, port: int) -> Local:
+        """A local address, for one tunnel more; `port` is ours of tunnels in UDP."""
+        here = self.locals.get(local)
+        if here is None:
+            here = self.locals[local] = Local(local, port)
+            if self.skipped:
+                here.skip(self.skipped)
+            for endpoint in here.endpoints.values():
+                self.by_fd[endpoint.socket.fileno()] = endpoint
+                self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
+        here.users += 1
         return here
 
     def finish(self, mobile: str) -> None:
@@ -379,14 +388,16 @@ class Worker:
         paths = self.mobiles.pop(number(mobile), None)
         if paths is None:
             return
-        local, accepting = self.accepting.pop(number(mobile))
+        places, accepting = self.accepting.pop(number(mobile))
         for endpoint, pair in accepting:
             endpoint.accepted.discard(pair)
-        here = self.locals[local]
         for path in paths:
-            here.release(path)
-        here.users -= 1
-        if not here.users:
+            self.locals[places[0]].release(path)
+        for local in places:
+            here = self.locals[local]
+            here.users -= 1
+            if here.users:
+                continue
             del self.locals[local]
             for endpoint in here.endpoints.values():
                 del self.by_fd[endpoint.socket.fileno()]

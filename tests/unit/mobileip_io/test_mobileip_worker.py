@@ -106,7 +106,8 @@ class Bench:
         return self.end(local, encapsulation).socket
 
     def set(self, mobile, local, *remotes, encapsulations=("ip-in-ip",), broadcasts=()):
-        ends = [{"address": remote, "encapsulations": encapsulations} for remote in remotes]
+        end = {"encapsulations": encapsulations, "local_port": 434, "remote_port": 434}
+        ends = [{"address": remote, **end} for remote in remotes]
         return self.ask(set=mobile, local=local, ends=ends, broadcasts=broadcasts)
 
     @property
@@ -439,7 +440,7 @@ def test_what_others_take_is_filtered(home, monkeypatch):
     attached = []
 
     def attach(_, program):
-        if program is not endpoint_module.TUNNEL_DATA:  # of UDP the kernel's tunnels take nothing
+        if program != endpoint_module.tunnel_data(434):  # of UDP the kernel's tunnels take nothing
             attached.append(program)
 
     monkeypatch.setattr(endpoint_module, "attach_filter", attach)

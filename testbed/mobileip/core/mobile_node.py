@@ -72,7 +72,7 @@ class MobileNode:
             raise ValueError(f"{care_of} cannot be a care-of address")
         path = Path("co-located", interface, care_of, care_of)
         if path != self._registrar.path:
-            self._leave(moving=True)
+            self._leave(interface)
         self._interface, self._registrar.path = interface, path
         self._registrar.tell_again()
         self._registrar.deregistering = False
@@ -91,13 +91,13 @@ class MobileNode:
                 self._discovery.restart()  # or each time it is said the next solicitation moves further away
                 self._solicit(now)
             return
-        self._leave(moving=True)
+        self._leave(interface)
         self._interface, self._discovering, self._register = interface, True, register
         self._solicit(now)
 
     def detach(self, now: float, moving: bool = False) -> None:
         """Forget the attachment, and the registration too unless `moving` on may overlap; send nothing."""
-        self._leave(moving)
+        self._leave("" if moving else None)
         self._out.event("detached")
 
     def deregister(self, now: float) -> None:
@@ -382,9 +382,9 @@ class MobileNode:
         if self._register:
             self._registrar.start(now)
 
-    def _leave(self, moving: bool = False) -> None:
-        """Forget all about the attachment; `moving` on, keep what is registered if that may overlap."""
-        self._registrar.leave(moving)
+    def _leave(self, to: str | None = None) -> None:
+        """Forget all about the attachment; on the way `to` another interface, which may overlap."""
+        self._registrar.leave(to)
         self._timers.cancel("agent")
         self._timers.cancel("solicit")
         self._arps.cancel(self.config.home_address)

@@ -93,13 +93,14 @@ class Registrar:
         self._requester.sent = None
         self._timers.cancel("request")
 
-    def leave(self, moving: bool) -> None:
-        """The attachment was left: nothing holds any more, unless `moving` on is not to interrupt it."""
+    def leave(self, to: str | None) -> None:
+        """The attachment was left: nothing holds any more, unless the way `to` another interface overlaps."""
         present, path = self.registered, self.path
         self.suspend()
         self._requester.moved()
-        keep = moving and self.former.overlaps and not self.deregistering
-        if keep and present is not None and (path or present.path).mode != "home":
+        keep = to is not None and self.former.overlaps and not self.deregistering
+        at_home = path is not None and path.mode == "home"
+        if keep and present is not None and present.path.interface != to and not at_home:
             self._timers.cancel("renew")
             return
         self.use(UseNothing())

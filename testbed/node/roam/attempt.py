@@ -67,7 +67,7 @@ class Node:
             self.links.down(former)
 
     def heard(self, event: Message) -> None:
-        """Take an event of the Mobile IP daemon: for the monitor, and as to whether the former link is used."""
+        """Take an event of the Mobile IP daemon: for the monitor, and whether the former link is used."""
         if event["event"] in ("care-of-given-back", "deregistered") or event.get("beside") == 0:
             self.leave_former()
         if self.monitor is not None and self.network is not None:
@@ -117,7 +117,7 @@ class Attempt:
                 node.dhcp,
                 move.network,
                 register=not inside_ipsec,
-                moving=node.config.simultaneous,
+                moving=node.former is not None,
             )
             node.attachment = await discovery.find(self._bounds.address)
             if isinstance(node.attachment, Lease):

@@ -131,7 +131,7 @@ class Links:
             self._drop(lease, self._table, routes)
 
     def keep_lease(self) -> None:
-        """Let the address, its rule and its routes be until `drop_former`; the next lease has another table."""
+        """Let address, rule and routes be until `drop_former`; the next lease has another table."""
         if self._lease is not None:
             self._former, self._lease = (self._lease, self._table), None
             self._table = FORMER_TABLE if self._table == VISITED_TABLE else VISITED_TABLE

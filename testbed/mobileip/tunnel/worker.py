@@ -18,8 +18,9 @@ import struct
 import sys
 from typing import Any
 
+from testbed.mobileip.tunnel import icmp
 from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
-from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED, UNREACHABLE, open_icmp
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.minimal import is_fragment
@@ -30,29 +31,18 @@ CONTROL_SIZE = 0x10000
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
 
-SOL_RAW, ICMP_FILTER = 255, 1
 ERROR = struct.Struct("=IBBBxII")
 """struct sock_extended_err: errno, origin, type, code, info, data."""
 IP_RECVERR = 11
 ORIGIN_ICMP = 2
-UNREACHABLE, TIME_EXCEEDED = 3, 11
 NET_UNREACHABLE, HOST_UNREACHABLE, PROTOCOL_UNREACHABLE, TOO_BIG = 0, 1, 2, 4
 HOST_GONE = frozenset({(UNREACHABLE, HOST_UNREACHABLE), (UNREACHABLE, PROTOCOL_UNREACHABLE)})
 DONT_FRAGMENT = 0x40
-ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
-"""ICMP types that are never answered by another error (RFC 1122 §3.2.2)."""
 
 COUNTERS = (
     "encapsulated", "encapsulated-bytes", "decapsulated", "decapsulated-bytes", "unknown", "refused",
     "malformed", "ttl", "loop", "too-big", "fragmented", "relayed-errors", "failed",
 )  # fmt: skip
-
-
-def open_icmp() -> socket.socket:
-    """A socket for ICMP messages of our own; it receives none."""
-    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-    raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF))
-    return raw
 
 
 class Worker:
@@ -204,7 +194,7 @@ class Worker:
         """Refuse the datagram in the buffer, or send it in fragments (RFC 2003 §5.1)."""
         if self.buffer[ROOM + 6] & DONT_FRAGMENT:
             self.count["too-big"] += 1
-            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), TOO_BIG, path.mtu)
+            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), UNREACHABLE, TOO_BIG, path.mtu)
             return
         path = path.fallback or path
         try:
@@ -256,17 +246,12 @@ class Worker:
         else:
             return
         self.count["relayed-errors"] += 1
-        self.send_icmp(bytes(datagram), relayed, path.mtu if relayed == TOO_BIG else 0)
+        self.send_icmp(bytes(datagram), UNREACHABLE, relayed, path.mtu if relayed == TOO_BIG else 0)
 
-    def send_icmp(self, datagram: bytes, code: int, mtu: int) -> None:
-        """Send Destination Unreachable to the sender of `datagram`."""
-        header = (datagram[0] & 15) * 4
-        if datagram[9] == socket.IPPROTO_ICMP and len(datagram) > header and datagram[header] in ICMP_ERRORS:
+    def send_icmp(self, datagram: bytes, kind: int, code: int, mtu: int = 0) -> None:
+        """Send an ICMP error to the sender of `datagram`, where there may be one."""
+        if (message := icmp.error(datagram, kind, code, mtu)) is None:
             return
-        if int.from_bytes(datagram[6:8], "big") & 0x1FFF or not 0 < datagram[12] < 224:
-            return  # not the first fragment; or a sender that is no single host
-        message = struct.pack("!BBHHH", UNREACHABLE, code, 0, 0, mtu) + datagram[: header + 8]
-        message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
         try:
             self.icmp.sendto(message, (socket.inet_ntoa(datagram[12:16]), 0))
         except OSError:
@@ -307,7 +292,7 @@ class Worker:
         if "set" in request:
             self.set(request["set"], request)
         elif "remove" in request:
-            self.finish(request["remove"])
+            self.finish()
             self.remove(request["remove"])
         elif "skip" in request:
             self.skip(request["skip"])
@@ -375,12 +360,10 @@ class Worker:
         here.users += 1
         return here
 
-    def finish(self, mobile: str) -> None:
-        """Move what has come so far: it would be lost with the tunnel; packets take another way now."""
-        _, accepting = self.accepting.get(number(mobile), ("", ()))
-        endpoints = {endpoint for endpoint, _ in accepting}
-        for _ in range(LAST_BURSTS if endpoints else 0):
-            if not any([self.encapsulate(), *map(self.decapsulate, endpoints)]):
+    def finish(self) -> None:
+        """Move what has come so far: packets go another way now, and this would be lost with their tunnel."""
+        for _ in range(LAST_BURSTS):
+            if not any([self.encapsulate(), *map(self.decapsulate, tuple(self.by_fd.values()))]):
                 break
 
     def remove(self, mobile: str) -> None:

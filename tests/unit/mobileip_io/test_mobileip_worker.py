@@ -16,6 +16,7 @@ from scapy.utils import checksum
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
+from testbed.mobileip.wire.checksum import internet_checksum
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 l2 = pytest.importorskip("scapy.layers.l2")
@@ -282,7 +283,7 @@ def test_a_narrow_path_is_learnt_and_told(home):
         message = inet.ICMP(data)
         assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380)
     sent = home.worker.icmp.sent[0][0]
-    assert worker_module.internet_checksum(sent) == 0
+    assert internet_checksum(sent) == 0
     assert sent[8:] == bytes(packet)[:28]
 
 

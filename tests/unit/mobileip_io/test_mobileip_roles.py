@@ -207,7 +207,7 @@ def node(kernel, plane):
     kernel.given = {("home", AT_HOME)}  # a predecessor was killed at home
     kernel.neighbours = {("hotspot", FA): MAC}  # or at a foreign agent
     kernel.set_route(IPv4Network("0.0.0.0/0"), "hotspot", table=434, gateway=FA)
-    role = MobileNodeRole(config, 200, kernel, plane)
+    role = MobileNodeRole(config, Rule(200, 434), kernel, plane)
     role.start()
     return role
 
@@ -282,7 +282,7 @@ def test_at_home(node, kernel, plane):
 
 def test_broadcasts_of_the_home_network_come_out_of_the_tunnel(kernel, plane):
     config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"), broadcasts=True)
-    role = MobileNodeRole(config, 200, kernel, plane)
+    role = MobileNodeRole(config, Rule(200, 434), kernel, plane)
     role.start()
     everybody = (IPv4Address("255.255.255.255"), PREFIX.broadcast_address)
     assert kernel.broadcasts == {MN: PREFIX.broadcast_address}  # or the kernel would forward what is for it
@@ -680,7 +680,7 @@ def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, ke
 
 def test_which_plane_a_node_gets(kernel, monkeypatch):
     module = "testbed.mobileip.tunnel.probe.TunPlane"
-    monkeypatch.setattr(module, lambda side, netlink: FakeProcess())
+    monkeypatch.setattr(module, lambda side, netlink, devices: FakeProcess())
     assert probe(Side.HOME, kernel).backend == "kernel" and kernel.links == {}
     kernel.kinds = set()
     assert probe(Side.HOME, kernel).backend == "tun" and kernel.links == {"mip0": 1480}
@@ -689,7 +689,7 @@ def test_which_plane_a_node_gets(kernel, monkeypatch):
 def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
     statistics(tmp_path, "mip1", 0)
     config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"))
-    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, BOTH, tmp_path))
+    role = MobileNodeRole(config, Rule(230, 434), kernel, KernelPlane(Side.VISITED, kernel, BOTH, tmp_path))
     role.start()
     assert kernel.given == {("lo", AWAY)}
     role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))

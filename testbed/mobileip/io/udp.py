@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
@@ -17,6 +16,7 @@ from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDW, RET, Instruction, 
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire.ipv4 import ICMP
+from testbed.mobileip.wire.reader import address
 from testbed.mobileip.wire.udp_tunnel import DATA, IP_IN_IP
 
 # From linux/in.h: not all of them are in the socket module.
@@ -33,8 +33,8 @@ BURST = 64
 BUFFER = 4 << 20
 
 
-_address = lru_cache(maxsize=1024)(IPv4Address)
-"""Requests come from few addresses, to fewer."""
+def _address(packed: bytes) -> IPv4Address:
+    return address(int.from_bytes(packed, "big"))
 
 
 def registrations(echo: int, at: Instruction, value: int) -> Sequence[Instruction]:
@@ -161,7 +161,13 @@ class RegistrationSocket:
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = struct.unpack_from("=i", data)
             yield Datagram(
-                payload, _address(source), source_port, destination, self.place.port, interface, ttl
+                payload,
+                _address(socket.inet_aton(source)),
+                source_port,
+                destination,
+                self.place.port,
+                interface,
+                ttl,
             )
 
     def unreachable(self) -> Iterator[Unreachable]:

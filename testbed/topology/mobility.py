@@ -73,8 +73,10 @@ def _check_beside(cast: Cast, name: str, shared: set[str], fail: _Fail) -> None:
 
 def _check_other_agents(cast: Cast, name: str, home: IPv4Address, fail: _Fail) -> None:
     """All home agents of a mobile node serve one home network."""
-    path = _setting_path(cast, name, Meaning.FALLBACK_AGENTS)
-    for agent in cast.home_agents(name)[1:]:
+    key = cast.written_as(name, Meaning.FALLBACK_AGENTS)
+    listed = isinstance(cast.topology.nodes[name].settings.get(key), list)
+    for index, agent in enumerate(cast.home_agents(name)[1:]):
+        path: Path = ("nodes", name, "settings", key, *([index] if listed else []))
         prefix = cast.home_prefix(agent) if agent in cast.topology.nodes else None
         if agent == cast.home_agent(name):
             fail(path, f"{agent} is the home agent of {name} already", "leave it out")

@@ -160,15 +160,8 @@ class RegistrationSocket:
                         )
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = struct.unpack_from("=i", data)
-            yield Datagram(
-                payload,
-                _address(socket.inet_aton(source)),
-                source_port,
-                destination,
-                self.place.port,
-                interface,
-                ttl,
-            )
+            sender = _address(socket.inet_aton(source))
+            yield Datagram(payload, sender, source_port, destination, self.place.port, interface, ttl)
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""

@@ -8,6 +8,7 @@ import os
 import socket
 import statistics
 import time
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def cpu_time() -> float:
     ticks = 0
     for process in Path("/proc").glob("[0-9]*"):
         if process.name != str(os.getpid()):
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            with suppress(FileNotFoundError):  # it has ended
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

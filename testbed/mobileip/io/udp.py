@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
@@ -17,6 +16,7 @@ from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, a
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire.ipv4 import ICMP
+from testbed.mobileip.wire.reader import address
 from testbed.mobileip.wire.udp_tunnel import DATA, GRE, IP_IN_IP, MINIMAL
 
 # From linux/in.h: not all of them are in the socket module.
@@ -33,13 +33,15 @@ BURST = 64
 BUFFER = 4 << 20
 
 
-_address = lru_cache(maxsize=1024)(IPv4Address)
-"""Requests come from few addresses, to fewer."""
 _DATA_AT = 12
 """Where the data of a tunnel data message begin, counted from the UDP header."""
 _ACCEPT, _REJECT = (RET, 0, 0, 0x40000), (RET, 0, 0, 0)
 Test = tuple[tuple[Instruction, ...], int]
 """What is loaded, and what it has to be."""
+
+
+def _address(packed: bytes) -> IPv4Address:
+    return address(int.from_bytes(packed, "big"))
 
 
 def _inside(ip: int) -> tuple[tuple[Test, ...], int, int]:
@@ -186,9 +188,8 @@ class RegistrationSocket:
                         )
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = struct.unpack_from("=i", data)
-            yield Datagram(
-                payload, _address(source), source_port, destination, self.place.port, interface, ttl
-            )
+            sender = _address(socket.inet_aton(source))
+            yield Datagram(payload, sender, source_port, destination, self.place.port, interface, ttl)
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""

@@ -38,8 +38,8 @@ that for its first answer.
 GLANCE, ALLOWANCE, NOISE = 0.05, 10, 0.01
 """Seconds of one of our timers while we wait; seconds more for each that a timer is late, as an answer takes
 several wake-ups of processes; and how late a timer may be on a quiet machine."""
-MOST = 64
-"""Tunnels in a message to the process: with two ends each they fill half of what it reads at once."""
+MOST = 32
+"""Tunnels in a message to the process: with four ends each they fill half of what it reads at once."""
 WORKER = "testbed.mobileip.tunnel.worker"
 
 

@@ -32,6 +32,7 @@ from mip_world import (
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.utils import wrpcap
 from test_mip_challenge import with_challenges
+from testbed.mobileip.wire.ip_in_udp import IpInUdp
 
 import testbed.mobileip.wire
 from testbed.mobileip.core.api import SendAgentMessage, SendDatagram
@@ -47,7 +48,6 @@ from testbed.mobileip.wire.encapsulation import ROOM, Carrier, Encapsulation
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension
 from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
 from testbed.mobileip.wire.minimal import Minimal
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.revocation import Revocation, RevocationAcknowledgment, RevocationSupport

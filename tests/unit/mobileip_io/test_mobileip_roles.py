@@ -1,5 +1,7 @@
 """What the roles ask of the kernel; a fake that remembers stands for it."""
 
+import subprocess
+import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
@@ -759,3 +761,14 @@ def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_
     (tmp_path / "mip1").rmdir()
     with pytest.raises(PlaneError, match="mip1 has been deleted"):
         plane.check()
+
+
+@pytest.mark.parametrize("role", ["home_agent", "foreign_agent", "mobile_node"])
+def test_a_daemon_imports_little(role):
+    """Importing is most of its start, and a library for netlink took longer than all of it."""
+    modules = "testbed.mobileip.__main__", "testbed.mobileip.io.daemon"
+    modules += f"testbed.mobileip.core.{role}", f"testbed.mobileip.io.{role}"
+    heavy = "{'pyroute2', 'asyncio', 'ssl', 'multiprocessing', 'logging', 'unittest'}"
+    program = f"import sys, {', '.join(modules)}; print(*sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mobileip_world import (
     FA,
     HOME_ADDRESS,
     HOME_AGENT,
+    KEY,
     PLACES,
     Daemon,
     World,
@@ -170,6 +172,47 @@ def test_the_kernel_has_gre_tunnels_where_it_can(world: World) -> None:
     assert world.both_ways()
     assert ha.ask("state")["backend"] == mn.ask("state")["backend"] == "kernel"
     assert "gre remote" in world.ip("ha", "-d", "link", "show", "type", "gre")
+
+
+ALSO_AT = f"""
+import socket, time
+from ipaddress import IPv4Address
+from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.parameters import SecurityAssociation
+from testbed.mobileip.wire.identification import from_unix
+from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+agent, home, care_of = map(IPv4Address, ("{HOME_AGENT}", "{HOME_ADDRESS}", "198.51.100.99"))
+flags = RequestFlag.SIMULTANEOUS | RequestFlag.REVERSE_TUNNEL | RequestFlag.DECAPSULATION
+request = RegistrationRequest(flags, 300, home, agent, care_of, from_unix(time.time()) % 2**64)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("{CARE_OF_HOTEL}", 0))
+s.settimeout(20)
+s.sendto(sign(request.encode(), 32, SecurityAssociation(agent, 256, bytes.fromhex("{KEY}"))), (str(agent), 434))
+print(s.recv(2000)[1])
+"""
+
+
+@pytest.mark.kernel("ipip")
+def test_a_switch_between_kernel_and_process_loses_nothing(world: World) -> None:
+    ha, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    assert world.both_ways()
+    ping = world.start_program("mn", "fping", "-q", "-l", "-p", "20", "-S", HOME_ADDRESS, CN)
+    devices = []
+    for _ in range(2):
+        assert world.run("mn", "python3", "-c", ALSO_AT) == "0\n"
+        devices.append(world.ip("ha", "route", "get", HOME_ADDRESS).split()[2])
+        time.sleep(0.3)
+        mn.wait("registered", after=mn.do("renew"))
+        devices.append(world.ip("ha", "route", "get", HOME_ADDRESS).split()[2])
+        time.sleep(0.3)
+    assert devices == ["mip0", "mip1"] * 2 and ha.ask("state")["backend"] == "kernel+tun"
+    ping.stop(signal.SIGINT)
+    found = re.search(rb"xmt/rcv/%loss = ([0-9]+)/([0-9]+)/", bytes(ping.stderr))
+    assert found is not None, ping.stderr
+    asked, answered = map(int, found.groups())
+    assert asked > 60 and asked - answered <= 1  # the last was under way
 
 
 PROCESS = f"""

@@ -39,7 +39,7 @@ READS_THE_WIRE = {"packet", "report"}
 
 INSIDE_NODES: dict[str, dict[str, set[str]]] = {
     "agreed": {},
-    "mobileip": {"io": {"pyroute2"}, "tunnel": {"pyroute2"}},
+    "mobileip": {},
     "node": {"": {"pyroute2", "vici"}},
 }
 """What is not of the standard library and may be imported inside nodes, by folder ("" is the whole room)."""

@@ -7,7 +7,7 @@ with), carries out the effects that `effects()` drains, and calls `tick(now)` no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Protocol
@@ -194,8 +194,8 @@ class Remember:
     """Keep `record` beyond the end of this process, in place of what was kept before; None: nothing.
 
     It is kept before any other effect is carried out: nothing is granted whose identification could be
-    accepted again after a restart (RFC 5944 §5.7.1). Where it cannot be kept, the `unkept` of the core that
-    asked for it says what to do instead of the effects it came with.
+    accepted again after a restart (RFC 5944 §5.7.1). Where it cannot be kept, the core's `Refused`
+    says what to do instead of the effects it came with.
     """
 
     home_address: IPv4Address
@@ -207,6 +207,16 @@ Effect = (
     | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing
     | ReportEvent
 )  # fmt: skip
+
+
+Refused = Callable[[Sequence[Effect], Mapping[int, str]], tuple[list[Effect], list[Effect]]]
+"""Of a core that grants registrations: takes back what could not be carried out.
+
+It takes effects, just fetched, and the positions of those that were refused, each with the reason; it returns
+what is left of them, and what to do besides: denials, and the undoing of what was done. What such a core asks
+of the kernel is carried out before anybody hears of it; "insufficient resources" (RFC 5944 §3.4) is the
+answer where that fails.
+"""
 
 
 class Core(Protocol):

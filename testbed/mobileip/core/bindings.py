@@ -122,7 +122,7 @@ class BindingTable:
     """Bindings by home address and care-of address, and when they expire."""
 
     def __init__(self) -> None:
-        self._nodes: dict[IPv4Address, dict[IPv4Address, Binding]] = {}
+        self._nodes: dict[IPv4Address, tuple[Binding, ...]] = {}
         self._timers: Timers[tuple[IPv4Address, IPv4Address]] = Timers()
         self._broadcasts: dict[IPv4Address, None] = {}  # to whom broadcasts go
 
@@ -138,7 +138,7 @@ class BindingTable:
 
     def of(self, home_address: IPv4Address) -> tuple[Binding, ...]:
         """The bindings of a mobile node, the oldest first."""
-        return tuple(self._nodes.get(home_address, {}).values())
+        return self._nodes.get(home_address, ())
 
     def with_broadcasts(self) -> Iterator[tuple[IPv4Address, tuple[Binding, ...]]]:
         """The mobile nodes with a binding that wants broadcasts, and all their bindings."""
@@ -146,7 +146,7 @@ class BindingTable:
 
     def care_of_addresses(self, home_address: IPv4Address) -> tuple[IPv4Address, ...]:
         """The care-of addresses of a mobile node."""
-        return tuple(self._nodes.get(home_address, ()))
+        return tuple(binding.care_of_address for binding in self.of(home_address))
 
     def ends(self, home_address: IPv4Address) -> tuple[TunnelEnd, ...]:
         """Where the tunnels of a mobile node go."""
@@ -171,13 +171,15 @@ class BindingTable:
 
     def add(self, home_address: IPv4Address, binding: Binding, retain: bool) -> None:
         """Add or renew a binding; delete all others of the mobile node unless they are to be retained."""
-        bindings = self._nodes.setdefault(home_address, {})
-        bindings[binding.care_of_address] = binding
-        if not retain:
-            for care_of in tuple(bindings):
-                if care_of != binding.care_of_address:
-                    self._forget(home_address, care_of)
-        self._note_broadcasts(home_address)
+        before, care_of = self.of(home_address), binding.care_of_address
+        others = {each.care_of_address for each in before} - {care_of}
+        if retain and others:
+            renewed = [binding if each.care_of_address == care_of else each for each in before]
+            self._keep(home_address, renewed if binding in renewed else [*renewed, binding])
+        else:
+            for each in others:
+                self._timers.cancel((home_address, each))
+            self._keep(home_address, (binding,))
         if binding.expires is None:
             self._timers.cancel((home_address, binding.care_of_address))
         else:
@@ -204,15 +206,14 @@ class BindingTable:
         return self._timers.next()
 
     def _forget(self, home_address: IPv4Address, care_of: IPv4Address) -> None:
-        bindings = self._nodes[home_address]
-        del bindings[care_of]
-        if not bindings:
-            del self._nodes[home_address]
-        self._note_broadcasts(home_address)
+        self._keep(home_address, [each for each in self.of(home_address) if each.care_of_address != care_of])
         self._timers.cancel((home_address, care_of))
 
-    def _note_broadcasts(self, home_address: IPv4Address) -> None:
-        if any(binding.broadcasts for binding in self.of(home_address)):
+    def _keep(self, home_address: IPv4Address, bindings: Iterable[Binding]) -> None:
+        self._nodes[home_address] = kept = tuple(bindings)
+        if any(binding.broadcasts for binding in kept):
             self._broadcasts[home_address] = None
-        else:
+        elif self._broadcasts:
             self._broadcasts.pop(home_address, None)
+        if not kept:
+            del self._nodes[home_address]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -15,6 +16,7 @@ ALTERNATIVES = {
 """What may take the place of IP in IP, the preferred first, with its bits in requests and advertisements."""
 
 
+@cache
 def agreed(flags: int) -> tuple[Encapsulation, ...]:
     """What the two ends of a tunnel may use once a request with these flags is granted, the best first.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
@@ -58,6 +58,7 @@ class ForeignAgent:
         self._clock = clock
         self.counters = Counter(dict.fromkeys(FOREIGN_AGENT, 0))
         self._out = Outbox()
+        self.refused = self._out.withdraw
         self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
@@ -134,10 +135,6 @@ class ForeignAgent:
                 continue
             self._set_visitor(visitor, now)
             self._out.event("visitor-restored", home_address=str(home_address))
-
-    def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
-        """What to do instead of `effects`, just fetched, where what they ask to remember cannot be kept."""
-        return self._out.withdraw(effects, why)
 
     def tick(self, now: float) -> None:
         """Time out requests, expire visitors, advertise."""
@@ -312,14 +309,16 @@ class ForeignAgent:
         if self._visitors.get(reply.home_address) not in (None, before):
             self._out.granted(start, partial(self._withdraw, pending, before, now))
 
-    def _withdraw(self, pending: Pending, before: Visitor | None, now: float, why: str) -> None:
+    def _withdraw(self, pending: Pending, before: Visitor | None, now: float, why: str, undo: bool) -> None:
         """Deny what the home agent granted: "insufficient resources" (§3.4); nobody has heard of it yet."""
         home_address = pending.request.home_address
         if before is not None:
-            self._note_visitor(before)
+            (self._set_visitor(before, now) if undo else self._note_visitor(before))
         elif self._visitors.pop(home_address, None):
             self._visitor_timers.cancel(home_address)
             self._keepalives.cease(home_address)
+            if undo:
+                self._out.add(ClearVisitor(home_address))
         self._out.add(Remember(home_address, before.record(self._clock) if before else None))
         self.counters["replies-relayed"] -= 1
         self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)

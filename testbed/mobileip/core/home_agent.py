@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
@@ -54,6 +54,7 @@ class HomeAgent:
         self.counters = Counter(dict.fromkeys(HOME_AGENT, 0))
         self._clock = clock
         self._out = Outbox()
+        self.refused = self._out.withdraw
         self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._agents = Associations(config.foreign_agents)
@@ -163,10 +164,6 @@ class HomeAgent:
         record = {"identification": self._replay.last(home_address), "bindings": bindings}
         self._out.add(Remember(home_address, record))
 
-    def unkept(self, effects: Sequence[Effect], why: str) -> list[Effect]:
-        """What to do instead of `effects`, just fetched, where what they ask to remember cannot be kept."""
-        return self._out.withdraw(effects, why)
-
     # A request, from arrival to reply.
 
     def _receive_request(self, datagram: Datagram, now: float) -> None:
@@ -214,12 +211,17 @@ class HomeAgent:
         before: tuple[Binding, ...],
         after: tuple[Binding, ...],
         why: str,
+        undo: bool,
     ) -> None:
         """Deny what was accepted: "insufficient resources" (§3.4); nobody has heard of it yet."""
         home_address, code = request.home_address, Code.HA_INSUFFICIENT_RESOURCES
         if self._bindings.of(home_address) == after:
             self._bindings.replace(home_address, before)
             self._arps.cancel(home_address)
+            if undo:
+                self._bindings_changed(home_address)
+                if before and self.config.home_interface is not None:
+                    self._out.add(ProxyArp(home_address, True))
         self.counters["requests-accepted"] -= 1
         self._tell_denial(request, code, why)
         self._remember(home_address)

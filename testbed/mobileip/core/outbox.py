@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from testbed.mobileip.core.api import Effect, ReportEvent
+from testbed.mobileip.core.api import Effect, Remember, ReportEvent
 
-Withdraw = Callable[[str], None]
-"""Takes a grant back and denies it instead, for the reason that is given."""
+Withdraw = Callable[[str, bool], None]
+"""Takes a grant back and denies it instead: for what reason, and whether there is something to undo."""
 
 
 class Outbox:
@@ -40,11 +40,25 @@ class Outbox:
         self._drained, self._grants = self._grants, []
         return effects
 
-    def withdraw(self, effects: Sequence[Effect], why: str) -> list[Effect]:
-        """What to do instead of `effects`, just drained: nothing is granted, and what was is denied."""
+    def withdraw(
+        self, effects: Sequence[Effect], refused: Mapping[int, str]
+    ) -> tuple[list[Effect], list[Effect]]:
+        """What remains of `effects`, just drained, and what to do besides: what was granted is denied.
+
+        `refused` has the positions of those that could not be carried out, and why; only their grants are
+        taken back. Before a Remember nothing else of its grant was carried out: there is nothing to undo.
+        """
         grants, self._drained = self._drained, []
-        spans = [(start, end) for start, end, _ in grants]
-        left = [each for at, each in enumerate(effects) if not any(a <= at < b for a, b in spans)]
-        for *_, withdraw in reversed(grants):  # the first knows what was before them all
-            withdraw(why)
-        return [*left, *self.drain()]
+        withdrawn = []
+        left: list[Effect] = []
+        done = 0
+        for start, end, withdraw in grants:
+            failed = next((at for at in range(start, end) if at in refused), None)
+            if failed is not None:
+                withdrawn.append((withdraw, refused[failed], not isinstance(effects[failed], Remember)))
+                left += effects[done:start]
+                done = end
+        left += effects[done:]
+        for withdraw, why, undo in reversed(withdrawn):  # the first knows what was before them all
+            withdraw(why, undo)
+        return left, self.drain()

@@ -68,7 +68,7 @@ def _run_agent(
     state = state or (control and control.with_suffix(".state"))
     with closing(Store(state)) if state is not None else nullcontext() as store:
         if store is not None:
-            shell.keep(store, core.restore, core.unkept)
+            shell.keep(store, core.restore)
         _run(shell, control, {"flush": lambda _, now: core.flush()})
 
 
@@ -82,7 +82,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         core_config = _on_home_link(settings.core, netlink)
         core = HomeAgent(core_config, unix_time)
         with _started(HomeAgentRole(core_config, netlink, plane)) as role:
-            shell = Shell(core, role, Journal("home-agent"))
+            shell = Shell(core, role, Journal("home-agent"), refused=core.refused)
             if core_config.home_interface is not None:
                 probes = ProbeListener(core_config.home_interface)
                 shell.watch(probes.socket, lambda: probes.answer(role.proxied))
@@ -119,7 +119,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
         core_config = _on_visited_link(settings.core, netlink)
         core = ForeignAgent(core_config, unix_time)
         with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
-            shell = Shell(core, role, Journal("foreign-agent"), core.unreachable)
+            shell = Shell(core, role, Journal("foreign-agent"), core.unreachable, refused=core.refused)
             _run_agent(shell, core, control or settings.control, settings.state)
 
 

@@ -6,10 +6,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
 from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.io.changes import DEFAULT, MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import log
 from testbed.mobileip.io.link_filter import LinkFilter
-from testbed.mobileip.io.netlink import DEFAULT, MAIN, Netlink, Rule
+from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, TunnelDatagram
 from testbed.mobileip.core.parameters import HomeAgentConfig
+from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
-from testbed.mobileip.io.role import Role
+from testbed.mobileip.io.role import Refusals, Role
 from testbed.mobileip.io.udp import keepalives
-from testbed.mobileip.tunnel.api import DataPlane, Tunnel
+from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel
 
 
 class HomeAgentRole(Role):
@@ -43,35 +45,89 @@ class HomeAgentRole(Role):
 
     def apply(self, effect: Effect) -> None:
         """Carry out SetBinding, ClearBinding, TunnelDatagram and ProxyArp."""
-        if isinstance(effect, SetBinding):
-            tunnel = Tunnel(effect.home_address, self._config.address, effect.ends)
-            device = self.plane.set(tunnel)
-            self._netlink.set_route(_host(effect.home_address), device)
-            self.plane.settled(effect.home_address)
-            self._away.add(effect.home_address)
-        elif isinstance(effect, ClearBinding):
-            self._clear(effect.home_address)
-        elif isinstance(effect, TunnelDatagram):
+        for error in self.carry_out({0: effect}).values():
+            raise error
+
+    def carry_out(self, effects: Mapping[int, Effect]) -> Refusals:
+        """Carry out effects, those about different mobile nodes together."""
+        refusals: Refusals = {}
+        together: dict[int, Effect] = {}
+        changed: set[IPv4Address] = set()
+        for at, effect in effects.items():
+            if isinstance(effect, TunnelDatagram) or (
+                isinstance(effect, SetBinding | ClearBinding) and effect.home_address in changed
+            ):
+                self._change(together, refusals)
+                together, changed = {}, set()
+            if isinstance(effect, TunnelDatagram):
+                self._send(at, effect, refusals)
+                continue
+            together[at] = effect
+            if isinstance(effect, SetBinding | ClearBinding):
+                changed.add(effect.home_address)
+        self._change(together, refusals)
+        return refusals
+
+    def _send(self, at: int, effect: TunnelDatagram, refusals: Refusals) -> None:
+        try:
             self.plane.send(effect.home_address, effect.care_of_addresses, effect.datagram)
+        except PlaneError as error:
+            refusals[at] = error
+
+    def _change(self, effects: Mapping[int, Effect], refusals: Refusals) -> None:
+        """Make the new tunnels, then change all routes and proxies, then take down the old tunnels."""
+        bindings = {at: effect for at, effect in effects.items() if isinstance(effect, SetBinding)}
+        tunnels = [Tunnel(each.home_address, self._config.address, each.ends) for each in bindings.values()]
+        devices = dict(zip(bindings, self.plane.set_all(tunnels), strict=True))
+        batch = self._netlink.batch()
+        asked: list[int] = []
+        for at, effect in effects.items():
+            try:
+                self._collect(effect, devices.get(at), batch)
+            except (NodeError, PlaneError) as error:
+                refusals[at] = error
+            else:
+                asked += [at] * (len(batch) - len(asked))
+        for at, refusal in zip(asked, batch.commit(), strict=True):
+            if refusal is not None:
+                refusals[at] = refusal
+        for at, effect in effects.items():
+            if at not in refusals:
+                try:
+                    self._settle(effect)
+                except PlaneError as error:
+                    refusals[at] = error
+
+    def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> None:
+        """Add to `batch` what changes routes and proxies."""
+        if isinstance(device, PlaneError):
+            raise device
+        if isinstance(effect, SetBinding) and device is not None:
+            batch.set_route(_host(effect.home_address), device)
+        elif isinstance(effect, ClearBinding):
+            batch.delete_route(_host(effect.home_address))
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             if effect.enabled:
-                self._netlink.add_proxy(self._config.home_interface, effect.home_address)
-                self.proxied.add(effect.home_address)
+                batch.add_proxy(self._config.home_interface, effect.home_address)
             else:
-                self._netlink.delete_proxy(self._config.home_interface, effect.home_address)
-                self.proxied.discard(effect.home_address)
+                batch.delete_proxy(self._config.home_interface, effect.home_address)
 
-    def _clear(self, home_address: IPv4Address) -> None:
-        self._netlink.delete_route(_host(home_address))
-        self.plane.remove(home_address)
-        self._away.discard(home_address)
+    def _settle(self, effect: Effect) -> None:
+        """Follow a change that the kernel has made."""
+        if isinstance(effect, SetBinding):
+            self._away.add(effect.home_address)
+            self.plane.settled(effect.home_address)
+        elif isinstance(effect, ClearBinding):
+            self._away.discard(effect.home_address)
+            self.plane.remove(effect.home_address)
+        elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
+            (self.proxied.add if effect.enabled else self.proxied.discard)(effect.home_address)
 
     def stop(self) -> None:
         """Leave the home link to its hosts again."""
-        for home_address in list(self._away):
-            self._clear(home_address)
-        for home_address in list(self.proxied):
-            self.apply(ProxyArp(home_address, False))
+        effects: list[Effect] = [ClearBinding(home_address) for home_address in self._away]
+        effects += [ProxyArp(home_address, False) for home_address in self.proxied]
+        self.carry_out(dict(enumerate(effects)))
         if self._config.home_interface is None:
             self._netlink.delete_route(self._config.home_prefix)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 Listener = Callable[[bytes], None]
+_encode = json.JSONEncoder().encode
 
 
 def encode(message: object) -> bytes:
     """One JSON line."""
-    return json.dumps(message).encode() + b"\n"
+    return _encode(message).encode() + b"\n"
 
 
 class Journal:
@@ -24,6 +26,7 @@ class Journal:
         self.source = source
         self._output = output
         self._listeners: dict[Listener, None] = {}
+        self._held: list[bytes] | None = None
 
     def subscribe(self, listener: Listener) -> None:
         """Hand every line from now on to `listener` too."""
@@ -39,10 +42,33 @@ class Journal:
         """Report an event that happened now (seconds of the monotonic clock), this one to `also` as well."""
         head = {"event": event, "source": self.source, "monotonic": round(time.monotonic(), 6)}
         line = encode({**head, **(fields or {}), **head})
-        with suppress(OSError):  # nobody reads stdout any more
-            os.write(self._output, line)
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            self._write(line)
         for listener in {**self._listeners, **dict.fromkeys(also)}:
             listener(line)
+
+    def _write(self, lines: bytes) -> None:
+        with suppress(OSError):  # nobody reads stdout any more
+            os.write(self._output, lines)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what is reported meanwhile to stdout at the end, in few system calls."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            some = b""
+            for line in held:
+                if some and len(some) + len(line) > select.PIPE_BUF:  # other processes write there, too
+                    self._write(some)
+                    some = b""
+                some += line
+            if some:
+                self._write(some)
 
 
 def log(message: str) -> None:

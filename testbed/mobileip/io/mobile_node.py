@@ -15,8 +15,9 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.parameters import MobileNodeConfig, broadcast_addresses
+from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import DEFAULT, Netlink, Rule
+from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role, tunnel_mtu
 from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
 

@@ -1,9 +1,4 @@
-"""Addresses, routes, rules, neighbours and links of this node, through rtnetlink.
-
-Everything may be asked for twice: what is there already is left or replaced, what is gone already stays
-gone. All routes and rules carry `PROTOCOL`, by which leftovers of a killed predecessor are known.
-The library is imported when the socket is opened, because that takes longer than all the rest of the start.
-"""
+"""Addresses, routes, rules, neighbours and links of this node, through rtnetlink."""
 
 from __future__ import annotations
 
@@ -12,28 +7,62 @@ import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any
 
+from testbed.mobileip.io import rtnetlink
+from testbed.mobileip.io.changes import (
+    BLACKHOLE,
+    FAMILY,
+    FRA_DST,
+    FRA_IIFNAME,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_SRC,
+    FRA_TABLE,
+    GONE,
+    NDA_DST,
+    NUD_PERMANENT,
+    PROTOCOL,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_OIF,
+    RTA_SRC,
+    RTA_TABLE,
+    Batch,
+    Change,
+    Changes,
+    Rule,
+    index,
+)  # fmt: skip
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.rtnetlink import (
+    ADDRESS,
+    CREATE,
+    EXCLUSIVE,
+    LINK,
+    NEIGHBOUR,
+    REPLACE,
+    ROUTE,
+    Rtnetlink,
+    attributes,
+    error_name,
+    integer,
+    packed,
+)  # fmt: skip
 
-PROTOCOL = 143
-"""`proto` of our routes and rules: one of those left to routing daemons (rtnetlink(7))."""
-MAIN = 254
-BLACKHOLE = "blackhole"
-DEFAULT = IPv4Network("0.0.0.0/0")
-
-_FAMILY = socket.AF_INET
-_LINK_SCOPE, _ANY_SCOPE = 253, 255
-_ONLINK = 4
-_NTF_PROXY = 8
+_UP = 1
+_ZEROS = (0,) * 8
 _MPLS_IN_IP = 137
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
-_NUD_PERMANENT = 0x80
-_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH})
+# Attributes, from linux/if_link.h, if_tunnel.h and if_addr.h.
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _INFO_KIND, _INFO_DATA = 3, 4, 18, 1, 2
+_TUNNEL = {"ipip": (2, 3, 4, 5, 10), "gre": (6, 7, 8, 9, 10)}
+"""Local and remote end, TTL, TOS, path MTU discovery."""
+_IPTUN_LINK, _IPTUN_PROTO = 1, 9
+_IFLA_AF_SPEC, _AF_INET, _INET_CONF, _DEVCONF_RP_FILTER = 26, 2, 1, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 
 
 def _checksum_in_software(interface: str) -> None:
@@ -48,18 +77,6 @@ def _checksum_in_software(interface: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule of the routing policy; `table` None means blackhole."""
-
-    preference: int
-    table: int | None
-    source: IPv4Address | IPv4Network | None = None
-    destination: IPv4Address | None = None
-    interface: str | None = None
-    """The incoming interface; the rule works, and stays, also while there is none of that name."""
-
-
-@dataclass(frozen=True, slots=True)
 class Hop:
     """Where packets to some address leave this node."""
 
@@ -68,46 +85,47 @@ class Hop:
     mtu: int
 
 
-def index(interface: str) -> int:
-    """The index of an interface; raises NodeError when there is none of that name."""
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError as error:
-        raise NodeError(f"there is no interface {interface!r}") from error
-
-
-class Netlink:
-    """One rtnetlink socket; every method raises NodeError when the kernel refuses."""
+class Netlink(Changes):
+    """Changes that are carried out at once, and questions; every method raises NodeError on refusal."""
 
     def __init__(self) -> None:
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
-
-        self._ip: Any = IPRoute()
-        self._refusal: type[Exception] = NetlinkError
+        self._socket = Rtnetlink()
 
     def close(self) -> None:
         """Close the socket."""
-        self._ip.close()
+        self._socket.close()
 
-    @contextmanager
-    def _about(self, what: str, *tolerated: int) -> Iterator[None]:
+    def batch(self) -> Batch:
+        """A batch of changes to be collected."""
+        return Batch(self._socket)
+
+    def _change(
+        self, what: str, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
+    ) -> None:
+        change = Change(what, (kind, flags, body), tolerated)
+        (error,) = self._socket.change([change.message])
+        if (refusal := change.refused(error)) is not None:
+            raise refusal
+
+    def _dump(self, what: str, kind: int, body: bytes) -> list[bytes]:
         try:
-            yield
-        except self._refusal as error:
-            number = getattr(error, "code", 0)
-            if number not in tolerated:
-                raise NodeError(f"{what}: {errno.errorcode.get(number, number)}") from error
+            return self._socket.dump(kind, body)
+        except OSError as error:
+            raise NodeError(f"{what}: {error_name(error.errno or 0)}") from error
 
     # -- links and addresses -----------------------------------------------------------------------------
 
     def set_link(self, interface: str, *, up: bool | None = None, mtu: int | None = None) -> None:
         """Set a link up or down, or its MTU."""
-        changes: dict[str, Any] = {} if up is None else {"state": "up" if up else "down"}
-        if mtu is not None:
-            changes["mtu"] = mtu
-        with self._about(f"link {interface}"):
-            self._ip.link("set", index=index(interface), **changes)
+        flags, mask = (0, 0) if up is None else (_UP if up else 0, _UP)
+        body = LINK.pack(0, 0, index(interface), flags, mask)
+        body += packed({} if mtu is None else {_IFLA_MTU: mtu})
+        self._change(f"link {interface}", rtnetlink.NEW_LINK, 0, body)
+
+    def _add_link(self, kind: str, interface: str, values: rtnetlink.Values, data: rtnetlink.Values) -> None:
+        info = packed({_INFO_KIND: kind, _INFO_DATA: packed(data)})
+        body = LINK.pack(0, 0, 0, 0, 0) + packed({_IFLA_IFNAME: interface, **values, _IFLA_LINKINFO: info})
+        self._change(f"{kind} {interface}", rtnetlink.NEW_LINK, CREATE | EXCLUSIVE, body)
 
     def add_tunnel(
         self, kind: str, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int
@@ -119,13 +137,10 @@ class Netlink:
         Whole packets go into it, with their checksums: a virtual link carries what is left to hardware as it
         is, and where a process takes it out of the tunnel nobody makes up for it.
         """
-        fields = {"local": str(local), "remote": str(remote), "ttl": 64, "tos": 1, "pmtudisc": 1}
-        with self._about(f"{kind} {interface}"):
-            self._ip.link(
-                "add", ifname=interface, kind=kind, mtu=mtu,
-                **{f"{kind}_{name}": value for name, value in fields.items()},
-            )  # fmt: skip
-            _checksum_in_software(interface)
+        values: tuple[rtnetlink.Value, ...] = (local, remote, bytes((64,)), b"\1", b"\1")
+        data = zip(_TUNNEL[kind], values, strict=True)
+        self._add_link(kind, interface, {_IFLA_MTU: mtu}, dict(data))
+        _checksum_in_software(interface)
         self.set_link(interface, up=True)
 
     def add_ipip_sink(self, interface: str) -> None:
@@ -135,203 +150,131 @@ class Netlink:
         loopback device distinguishes it from the kernel's own `tunl0`; it takes packets from
         everywhere all the same.
         """
-        with self._about(f"ipip {interface}"):
-            self._ip.link(
-                "add", ifname=interface, kind="ipip", ipip_link=index("lo"), ipip_proto=_MPLS_IN_IP
-            )  # fmt: skip
+        data: rtnetlink.Values = {_IPTUN_LINK: index("lo"), _IPTUN_PROTO: bytes((_MPLS_IN_IP,))}
+        self._add_link("ipip", interface, {}, data)
         self.set_link(interface, up=True)
+
+    def filter_reverse_path(self, interface: str, on: bool) -> None:
+        """Accept from a link only what would be routed back into it (RFC 3704 §2.2, strict), or anything."""
+        conf = packed({_AF_INET: packed({_INET_CONF: packed({_DEVCONF_RP_FILTER: int(on)})})})
+        body = LINK.pack(0, 0, index(interface), 0, 0) + packed({_IFLA_AF_SPEC: conf})
+        self._change(f"reverse path filter of {interface}", rtnetlink.NEW_LINK, 0, body)
 
     def delete_link(self, interface: str) -> None:
         """Delete a device."""
-        with suppress(OSError), self._about(f"link {interface}", *_GONE):
-            self._ip.link("del", index=socket.if_nametoindex(interface))
+        with suppress(OSError):
+            body = LINK.pack(0, 0, socket.if_nametoindex(interface), 0, 0)
+            self._change(f"link {interface}", rtnetlink.DELETE_LINK, 0, body, GONE)
 
     def mtu(self, interface: str) -> int:
         """The MTU of a link."""
-        with self._about(f"link {interface}"):
-            links = list(self._ip.get_links(index(interface)))
-            return int(links[0].get_attr("IFLA_MTU"))
-        raise AssertionError
+        try:
+            answer = self._socket.ask(rtnetlink.GET_LINK, LINK.pack(0, 0, index(interface), 0, 0))
+        except OSError as error:
+            raise NodeError(f"link {interface}: {error_name(error.errno or 0)}") from error
+        return integer(attributes(answer[LINK.size :])[_IFLA_MTU])
 
     def addresses(self) -> list[tuple[str, IPv4Interface]]:
         """Every IPv4 address of this node with its interface."""
         found = []
-        with self._about("addresses"):
-            for message in self._ip.get_addr(family=_FAMILY):
-                local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                with suppress(OSError):  # the link has gone meanwhile
-                    name = socket.if_indextoname(message["index"])
-                    found.append((name, IPv4Interface(f"{local}/{message['prefixlen']}")))
+        for each in self._dump("addresses", rtnetlink.GET_ADDRESS, ADDRESS.pack(FAMILY, 0, 0, 0, 0)):
+            _, length, _, _, number = ADDRESS.unpack_from(each)
+            values = attributes(each[ADDRESS.size :])
+            with suppress(OSError):  # the link has gone meanwhile
+                name = socket.if_indextoname(number)
+                local = values.get(_IFA_LOCAL) or values[_IFA_ADDRESS]
+                found.append((name, IPv4Interface((local, length))))
         return found
 
     def add_address(
         self, interface: str, address: IPv4Interface, broadcast: IPv4Address | None = None
     ) -> None:
         """Give an interface an address; what comes to `broadcast` is for this node, too."""
-        more = {} if broadcast is None else {"broadcast": str(broadcast)}
-        with self._about(f"address {address} on {interface}"):
-            self._ip.addr(
-                "replace",
-                index=index(interface),
-                address=str(address.ip),
-                prefixlen=address.network.prefixlen,
-                **more,
-            )
+        more: rtnetlink.Values = {} if broadcast is None else {_IFA_BROADCAST: broadcast}
+        body = _address(index(interface), address, more)
+        what = f"address {address} on {interface}"
+        self._change(what, rtnetlink.NEW_ADDRESS, CREATE | REPLACE, body)
 
     def delete_address(self, interface: str, address: IPv4Interface) -> None:
         """Take an address from an interface."""
-        with suppress(OSError), self._about(f"address {address} on {interface}", *_GONE):
-            self._ip.addr(
-                "del",
-                index=socket.if_nametoindex(interface),
-                address=str(address.ip),
-                prefixlen=address.network.prefixlen,
-            )
+        with suppress(OSError):
+            body = _address(socket.if_nametoindex(interface), address, {})
+            what = f"address {address} on {interface}"
+            self._change(what, rtnetlink.DELETE_ADDRESS, 0, body, GONE)
 
-    # -- routes and rules --------------------------------------------------------------------------------
-
-    def set_route(
-        self,
-        destination: IPv4Network,
-        interface: str,
-        *,
-        table: int = MAIN,
-        gateway: IPv4Address | None = None,
-        source: IPv4Address | None = None,
-    ) -> None:
-        """Set or replace a route; `gateway` is taken to be on the link, `source` is the preferred source."""
-        more: dict[str, Any] = {"scope": _LINK_SCOPE}
-        if gateway is not None:
-            more = {"gateway": str(gateway), "flags": _ONLINK}
-        if source is not None:
-            more["prefsrc"] = str(source)
-        with self._about(f"route {destination} table {table}"):
-            self._ip.route(
-                "replace", family=_FAMILY, dst=str(destination), oif=index(interface),
-                table=table, proto=PROTOCOL, **more,
-            )  # fmt: skip
-
-    def set_unreachable(self, destination: IPv4Network) -> None:
-        """Answer what matches no better route with Host Unreachable."""
-        with self._about(f"route {destination}"):
-            self._ip.route(
-                "replace", family=_FAMILY, dst=str(destination), type="unreachable",
-                table=MAIN, proto=PROTOCOL, priority=0xFFFF,
-            )  # fmt: skip
-
-    def delete_route(self, destination: IPv4Network, *, table: int = MAIN) -> None:
-        """Delete our route to `destination`."""
-        with self._about(f"route {destination} table {table}", *_GONE):
-            self._ip.route(
-                "del", family=_FAMILY, dst=str(destination), table=table, proto=PROTOCOL, scope=_ANY_SCOPE
-            )
+    # -- routes, rules and neighbours --------------------------------------------------------------------
 
     def gateways(self, table: int) -> list[tuple[str, IPv4Address]]:
         """Interface and gateway of every route of ours in a table that has one."""
         found = []
-        with self._about(f"routes of table {table}"):
-            for message in list(self._ip.get_routes(family=_FAMILY, table=table)):
-                gateway = message.get_attr("RTA_GATEWAY")
-                if gateway is not None and message["proto"] == PROTOCOL:
-                    with suppress(OSError):  # the link has gone meanwhile
-                        name = socket.if_indextoname(message.get_attr("RTA_OIF"))
-                        found.append((name, IPv4Address(gateway)))
+        for _, where, values in self._routes():
+            if where == table and RTA_GATEWAY in values:
+                with suppress(OSError):  # the link has gone meanwhile
+                    name = socket.if_indextoname(integer(values[RTA_OIF]))
+                    found.append((name, IPv4Address(values[RTA_GATEWAY])))
+        return found
+
+    def _routes(self) -> list[tuple[IPv4Network, int, rtnetlink.Attributes]]:
+        """Our routes: destination, table, and more."""
+        found = []
+        for each in self._dump("routes", rtnetlink.GET_ROUTE, ROUTE.pack(FAMILY, *_ZEROS)):
+            _, length, _, _, _, protocol, *_ = ROUTE.unpack_from(each)
+            if protocol == PROTOCOL:
+                values = attributes(each[ROUTE.size :])
+                destination = IPv4Network((values.get(RTA_DST, bytes(4)), length))
+                found.append((destination, integer(values[RTA_TABLE]), values))
         return found
 
     def hop(self, destination: IPv4Address, source: IPv4Address) -> Hop | None:
         """Where a packet from `source` (an address of ours) to `destination` leaves; None if nowhere."""
-        with self._about(f"route to {destination} from {source}", *_GONE, errno.EINVAL):
-            for message in self._ip.route("get", family=_FAMILY, dst=str(destination), src=str(source)):
-                interface = socket.if_indextoname(message.get_attr("RTA_OIF"))
-                gateway = message.get_attr("RTA_GATEWAY")
-                return Hop(interface, IPv4Address(gateway) if gateway else None, self.mtu(interface))
-        return None
-
-    def _rule(self, command: str, rule: Rule) -> None:
-        more: dict[str, Any] = {}
-        if rule.source is not None:
-            source = IPv4Network(rule.source)
-            more |= {"src": str(source.network_address), "src_len": source.prefixlen}
-        if rule.destination is not None:
-            more |= {"dst": str(rule.destination), "dst_len": 32}
-        if rule.interface is not None:
-            more["iifname"] = rule.interface
-        more |= {"action": BLACKHOLE} if rule.table is None else {"table": rule.table}
-        self._ip.rule(command, family=_FAMILY, priority=rule.preference, protocol=PROTOCOL, **more)
-
-    def add_rule(self, rule: Rule) -> None:
-        """Add a rule of the routing policy."""
-        with self._about(f"rule {rule}", errno.EEXIST):
-            self._rule("add", rule)
-
-    def delete_rule(self, rule: Rule) -> None:
-        """Delete a rule of the routing policy."""
-        with self._about(f"rule {rule}", *_GONE):
-            self._rule("del", rule)
+        body = ROUTE.pack(FAMILY, 32, 32, *(0,) * 6) + packed({RTA_DST: destination, RTA_SRC: source})
+        try:
+            values = attributes(self._socket.ask(rtnetlink.GET_ROUTE, body)[ROUTE.size :])
+            interface = socket.if_indextoname(integer(values[RTA_OIF]))
+        except OSError as error:
+            if error.errno in (*GONE, errno.EINVAL):
+                return None
+            what = f"route to {destination} from {source}"
+            raise NodeError(f"{what}: {error_name(error.errno or 0)}") from error
+        gateway = values.get(RTA_GATEWAY)
+        return Hop(interface, IPv4Address(gateway) if gateway else None, self.mtu(interface))
 
     def clean(self) -> None:
         """Remove every route and rule of ours: what a killed predecessor left."""
-        with self._about("leftover routes"):
-            for message in list(self._ip.get_routes(family=_FAMILY)):
-                if message["proto"] == PROTOCOL:
-                    destination = f"{message.get_attr('RTA_DST') or '0.0.0.0'}/{message['dst_len']}"
-                    self.delete_route(IPv4Network(destination), table=message.get_attr("RTA_TABLE"))
-        with self._about("leftover rules"):
-            for message in list(self._ip.get_rules(family=_FAMILY)):
-                if message.get_attr("FRA_PROTOCOL") == PROTOCOL:
-                    self._delete_dumped(message)
-
-    def _delete_dumped(self, message: Any) -> None:
-        def address(name: str) -> IPv4Address | None:
-            value = message.get_attr(name)
-            return IPv4Address(value) if value else None
-
-        table = message.get_attr("FRA_TABLE")
-        preference = message.get_attr("FRA_PRIORITY") or 0
-        interface = message.get_attr("FRA_IIFNAME")
-        source = address("FRA_SRC")
-        network = None if source is None else IPv4Network((source, message["src_len"]))
-        self.delete_rule(Rule(preference, table or None, network, address("FRA_DST"), interface))
-
-    # -- neighbours --------------------------------------------------------------------------------------
-
-    def set_neighbour(self, interface: str, address: IPv4Address, link_address: bytes) -> None:
-        """Fix the link-layer address of a neighbour: no ARP for it any more."""
-        with self._about(f"neighbour {address} on {interface}"):
-            self._ip.neigh(
-                "replace", family=_FAMILY, dst=str(address), lladdr=link_address.hex(":"),
-                ifindex=index(interface), state=_NUD_PERMANENT,
-            )  # fmt: skip
-
-    def delete_neighbour(self, interface: str, address: IPv4Address) -> None:
-        """Forget a neighbour."""
-        with suppress(OSError), self._about(f"neighbour {address} on {interface}", *_GONE):
-            self._ip.neigh("del", family=_FAMILY, dst=str(address), ifindex=socket.if_nametoindex(interface))
+        batch = self.batch()
+        for destination, table, _ in self._routes():
+            batch.delete_route(destination, table=table)
+        for each in self._dump("rules", rtnetlink.GET_RULE, ROUTE.pack(FAMILY, *_ZEROS)):
+            values = attributes(each[ROUTE.size :])
+            if values.get(FRA_PROTOCOL) == bytes((PROTOCOL,)):
+                batch.delete_rule(_dumped(each, values))
+        for refusal in batch.commit():
+            if refusal is not None:
+                raise refusal
 
     def fixed_neighbours(self, interface: str) -> list[IPv4Address]:
         """The neighbours on a link whose link-layer address is fixed."""
-        with self._about(f"neighbours on {interface}"):
-            return [
-                IPv4Address(message.get_attr("NDA_DST"))
-                for message in self._ip.get_neighbours(family=_FAMILY)
-                if message["ifindex"] == index(interface) and message["state"] == _NUD_PERMANENT
-            ]
-        raise AssertionError
+        here, found = index(interface), []
+        for each in self._dump("neighbours", rtnetlink.GET_NEIGHBOUR, NEIGHBOUR.pack(FAMILY, 0, 0, 0, 0)):
+            _, number, state, _, _ = NEIGHBOUR.unpack_from(each)
+            if (number, state) == (here, NUD_PERMANENT):
+                found.append(IPv4Address(attributes(each[NEIGHBOUR.size :])[NDA_DST]))
+        return found
 
-    def add_proxy(self, interface: str, address: IPv4Address) -> None:
-        """Answer ARP for `address` on a link (RFC 5944 §4.6); the route to it must leave by another."""
-        with self._about(f"proxy ARP for {address}", errno.EEXIST):
-            self._ip.neigh(
-                "add", family=_FAMILY, dst=str(address), ifindex=index(interface), flags=_NTF_PROXY
-            )
 
-    def delete_proxy(self, interface: str, address: IPv4Address) -> None:
-        """Cease to answer ARP for `address` on a link."""
-        with suppress(OSError), self._about(f"proxy ARP for {address}", *_GONE):
-            self._ip.neigh(
-                "del",
-                family=_FAMILY,
-                dst=str(address),
-                ifindex=socket.if_nametoindex(interface),
-                flags=_NTF_PROXY,
-            )
+def _dumped(message: bytes, values: rtnetlink.Attributes) -> Rule:
+    _, _, source_length, *_, action, _ = ROUTE.unpack_from(message)
+    source, destination = values.get(FRA_SRC), values.get(FRA_DST)
+    name = values.get(FRA_IIFNAME)
+    return Rule(
+        integer(values.get(FRA_PRIORITY, b"")),
+        None if action == BLACKHOLE else integer(values[FRA_TABLE]),
+        None if source is None else IPv4Network((source, source_length)),
+        None if destination is None else IPv4Address(destination),
+        None if name is None else name.rstrip(b"\0").decode(),
+    )
+
+
+def _address(number: int, address: IPv4Interface, more: rtnetlink.Values) -> bytes:
+    head = ADDRESS.pack(FAMILY, address.network.prefixlen, 0, 0, number)
+    return head + packed({_IFA_LOCAL: address.ip, _IFA_ADDRESS: address.ip, **more})

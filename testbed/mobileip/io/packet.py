@@ -27,8 +27,8 @@ from testbed.mobileip.io.bpf import (
     Instruction,
     attach_filter,
 )  # fmt: skip
+from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.checksum import valid
 from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp, udp_checksum

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from testbed.mobileip.core.api import Datagram, Effect
 from testbed.mobileip.io.bpf import Instruction
+from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.udp import ANSWERS
-from testbed.mobileip.tunnel.api import MTU, DataPlane
+from testbed.mobileip.tunnel.api import MTU, DataPlane, PlaneError
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
+
+Refusals = dict[int, NodeError | PlaneError]
+"""Why an effect could not be carried out, by its position."""
 
 
 class Role(ABC):
@@ -37,6 +41,16 @@ class Role(ABC):
     @abstractmethod
     def apply(self, effect: Effect) -> None:
         """Carry out one effect about routes and tunnels; raises NodeError or PlaneError."""
+
+    def carry_out(self, effects: Mapping[int, Effect]) -> Refusals:
+        """Carry out effects about routes and tunnels, in order; returns which were refused, and why."""
+        refusals: Refusals = {}
+        for at, effect in effects.items():
+            try:
+                self.apply(effect)
+            except (NodeError, PlaneError) as error:
+                refusals[at] = error
+        return refusals
 
     def outgoing(self, datagram: Datagram) -> Datagram:
         """`datagram`, with the interface left to routing where that knows better."""

@@ -17,7 +17,7 @@ from testbed.mobileip.core.api import (
     Effect,
     GratuitousArp,
     Record,
-    Remember,
+    Refused,
     ReportEvent,
     SendAgentMessage,
     SendDatagram,
@@ -28,7 +28,8 @@ from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
 from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
 from testbed.mobileip.io.role import Role
-from testbed.mobileip.io.store import Store, Unkept
+from testbed.mobileip.io.store import Store
+from testbed.mobileip.io.turn import settle
 from testbed.mobileip.io.udp import RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
 from testbed.mobileip.wire import PORT
@@ -65,8 +66,10 @@ class Shell:
         journal: Journal,
         unreachable: Unreachable | None = None,
         pace: Pace | None = None,
+        refused: Refused | None = None,
     ) -> None:
         """Open the sockets; raises NodeError."""
+        self._refused = refused
         self._core = core
         self._role = role
         self._journal = journal
@@ -89,15 +92,12 @@ class Shell:
         if self._watch is not None:
             self._loop.add(self._watch.socket.fileno(), self._read_watch)
 
-    def keep(
-        self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None], unkept: Unkept
-    ) -> None:
+    def keep(self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None]) -> None:
         """Have the core `restore` what `store` has, and keep there what it asks to remember.
 
-        `unkept` is asked what to do where that fails. Raises NodeError for records that the core does not
-        understand.
+        Raises NodeError for records that the core does not understand.
         """
-        self._store, self._unkept = store, unkept
+        self._store = store
         try:
             restore(store.records, time.monotonic())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -236,15 +236,16 @@ class Shell:
 
     def _perform(self) -> None:
         effects = self._core.effects()
-        if self._store is not None:
-            effects, failure = self._store.keep(effects, self._unkept)
-            if failure is not None:
-                self._failed("Remember", failure)
-        for effect in effects:
-            try:
-                self._carry_out(effect)
-            except (NodeError, PlaneError) as error:
-                self._failed(type(effect).__name__, error)
+        if not effects:
+            return
+        with self._journal.together():
+            if self._refused is not None:
+                effects = settle(effects, self._role, self._store, self._refused, self._failed)
+            for effect in effects:
+                try:
+                    self._carry_out(effect)
+                except (NodeError, PlaneError) as error:
+                    self._failed(type(effect).__name__, error)
 
     def _failed(self, effect: str, error: Exception) -> None:
         """Less works than should, but what the core believes about its peers remains true."""
@@ -261,7 +262,7 @@ class Shell:
         elif isinstance(effect, GratuitousArp):
             if interface := effect.interface or self._role.announces:
                 self._links.send_gratuitous_arp(effect.address, interface, effect.link_address)
-        elif not isinstance(effect, Remember):
+        else:
             self._role.apply(effect)
 
     def _send(self, datagram: Datagram) -> None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from testbed.mobileip.core.api import Effect, Record, Remember
+from testbed.mobileip.core.api import Effect, Record, Refused, Remember
 from testbed.mobileip.io.errors import NodeError
 
 SLACK = 1000
 """Lines out of date that a file may have beside one for each that is not."""
-Unkept = Callable[[Sequence[Effect], str], list[Effect]]
-"""An agent's `unkept`: what to do instead of effects, where what they ask to remember cannot be kept."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -66,15 +64,17 @@ class Store:
             self.close()  # a line may be incomplete: nothing must follow it
             raise NodeError(f"state {self._path}: {error.strerror}") from error
 
-    def keep(self, effects: list[Effect], unkept: Unkept) -> tuple[list[Effect], NodeError | None]:
+    def keep(self, effects: list[Effect], refused: Refused) -> tuple[list[Effect], NodeError | None]:
         """Keep what `effects` ask to remember; return what is to be done, and why it could not be kept.
 
-        What cannot be kept is not granted either: `unkept` says what to do instead.
+        What cannot be kept is not granted either: `refused` says what to do instead.
         """
         try:
             self.write(each for each in effects if isinstance(each, Remember))
         except NodeError as error:
-            instead = unkept(effects, f"it could not be kept: {error}")
+            why = f"it could not be kept: {error}"
+            unkept = {at: why for at, each in enumerate(effects) if isinstance(each, Remember)}
+            instead = [each for part in refused(effects, unkept) for each in part]
             with suppress(NodeError):  # there may be room for so much; else it is written with the next
                 self.write(each for each in instead if isinstance(each, Remember))
             return instead, error

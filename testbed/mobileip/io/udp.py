@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
 from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import index
 from testbed.mobileip.wire.ipv4 import ICMP
 from testbed.mobileip.wire.udp_tunnel import DATA, IP_IN_IP
 
@@ -30,6 +31,10 @@ SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
 SO_RCVBUFFORCE = 33
 BURST = 64
 BUFFER = 4 << 20
+
+
+_address = lru_cache(maxsize=1024)(IPv4Address)
+"""Requests come from few addresses, to fewer."""
 
 
 def registrations(echo: int, at: Instruction, value: int) -> Sequence[Instruction]:
@@ -116,6 +121,7 @@ class RegistrationSocket:
 
     def receive(self) -> Iterator[Datagram]:
         """A burst of what has arrived."""
+        names: dict[int, str] = {}  # to ask the kernel for each takes longer than to receive
         for _ in range(BURST):
             try:
                 payload, ancillary, _, (source, source_port) = self.socket.recvmsg(0x10000, 128)
@@ -127,12 +133,14 @@ class RegistrationSocket:
             for level, kind, data in ancillary:
                 if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
                     number, _, header = IN_PKTINFO.unpack_from(data)
-                    destination = IPv4Address(header)
+                    destination = _address(header)
                     with suppress(OSError):
-                        interface = socket.if_indextoname(number)
+                        interface = names.get(number) or names.setdefault(
+                            number, socket.if_indextoname(number)
+                        )
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = struct.unpack_from("=i", data)
-            yield Datagram(payload, IPv4Address(source), source_port, destination, self.port, interface, ttl)
+            yield Datagram(payload, _address(source), source_port, destination, self.port, interface, ttl)
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""
@@ -160,7 +168,7 @@ class RegistrationSocket:
             (socket.IPPROTO_IP, IP_PKTINFO, local),
             (socket.IPPROTO_IP, IP_TTL, struct.pack("=i", datagram.ttl)),
         ]
-        destination = (str(datagram.destination), datagram.destination_port)
+        destination = (socket.inet_ntoa(datagram.destination.packed), datagram.destination_port)
         try:
             try:
                 self.socket.sendmsg([datagram.payload], ancillary, 0, destination)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
@@ -44,6 +44,13 @@ class PlaneError(Exception):
     """The data plane cannot be set up, or it broke down; the message says what is missing."""
 
 
+def device_of(result: str | PlaneError) -> str:
+    """The device that `DataPlane.set_all` returned for a tunnel; raises PlaneError where it did not."""
+    if isinstance(result, PlaneError):
+        raise result
+    return result
+
+
 class DataPlane(Protocol):
     """Carries datagrams into and out of tunnels; made by `probe.probe`."""
 
@@ -60,6 +67,9 @@ class DataPlane(Protocol):
 
         What it replaces stays until `settled`, so that no packet is lost. Raises PlaneError.
         """
+
+    def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
+        """Set up or replace tunnels of different mobile nodes; returns for each what `set` gives."""
 
     def settled(self, mobile: IPv4Address) -> None:
         """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""

@@ -1,21 +1,27 @@
 """The data plane of kernels with tunnel devices: one for each pair of tunnel ends and encapsulation.
 
-The device of a pair takes only what its remote end sent. The other half of the check, the inner address, is a
-pair of rules: what comes out of the device is forwarded only from (home side) or to (visited side) a mobile
-node that is there. A device cannot send copies, so a mobile node has one care-of address here.
+The device of a pair takes only what its remote end sent. The other half of the check is the inner address. On
+the home side the kernel's reverse path filter checks it: what comes out of the device is accepted only from a
+mobile node whose packets are routed into it. A rule for each mobile node checks it on the visited side, and
+where a mobile node may use a device that packets for it are not routed into: what comes out is forwarded only
+to (visited side) or from (home side) a mobile node that is there. The kernel compares every packet with every
+rule: thousands would be slow. A device cannot send copies, so a mobile node has one care-of address here.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from ipaddress import IPv4Address
+from itertools import count
 from pathlib import Path
 
+from testbed.mobileip.io.changes import MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.netlink import MAIN, Netlink, Rule
+from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
@@ -70,8 +76,24 @@ _Key = tuple[IPv4Address, IPv4Address, Encapsulation]
 
 @dataclass
 class _Device:
-    name: str
+    number: int
+    by_rules: bool
+    """Whether there is a rule for each mobile node; else the reverse path filter decides."""
     mobiles: set[IPv4Address] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return f"mip{self.number}"
+
+    @property
+    def refuse(self) -> Rule:
+        """What no other rule allows."""
+        return Rule(REFUSE, None, interface=self.name)
+
+    @property
+    def allow(self) -> Rule:
+        """What the reverse path filter accepts; before IPsec's rules (220)."""
+        return Rule(ALLOW, MAIN, interface=self.name)
 
 
 class KernelPlane:
@@ -92,6 +114,9 @@ class KernelPlane:
         self._encapsulations = encapsulations
         self._statistics = statistics
         self._devices: dict[_Key, _Device] = {}
+        self._numbers = count(1)  # mip0 is a TUN
+        self._free: list[int] = []
+        """Numbers below those that are to come."""
         self._tunnels: dict[IPv4Address, tuple[_Key, ...]] = {}
         self._replaced: dict[IPv4Address, set[_Key]] = {}
         self._past: dict[str, int] = dict.fromkeys(STATISTICS, 0)
@@ -122,22 +147,49 @@ class KernelPlane:
             self._replaced[mobile] = ({*before} | self._replaced.get(mobile, set())) - {*keys}
             try:
                 for key in keys:
-                    device = self._devices.get(key) or self._open(key)
-                    self._netlink.add_rule(self._allow(mobile, device))
-                    device.mobiles.add(mobile)
+                    self._admit(mobile, self._devices.get(key) or self._open(key), key == keys[0])
             except NodeError as error:
                 raise PlaneError(str(error)) from error
         return self._devices[keys[0]].name
 
+    def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
+        """Set up or replace tunnels; returns for each its device, or why there is none."""
+        results: list[str | PlaneError] = []
+        for tunnel in tunnels:
+            try:
+                results.append(self.set(tunnel))
+            except PlaneError as error:
+                results.append(error)
+        return results
+
     def _open(self, key: _Key) -> _Device:
         local, remote, encapsulation = key
-        taken = {device.name for device in self._devices.values()}
-        name = next(f"mip{n}" for n in range(1, len(taken) + 2) if f"mip{n}" not in taken)  # mip0 is a TUN
-        mtu = ETHERNET - OVERHEAD[encapsulation]
-        self._netlink.add_tunnel(KINDS[encapsulation], name, local, remote, mtu)
-        self._netlink.add_rule(Rule(REFUSE, None, interface=name))
-        self._devices[key] = _Device(name)
-        return self._devices[key]
+        number = heappop(self._free) if self._free else next(self._numbers)
+        device = _Device(number, self._side is Side.VISITED)
+        try:
+            mtu = ETHERNET - OVERHEAD[encapsulation]
+            self._netlink.add_tunnel(KINDS[encapsulation], device.name, local, remote, mtu)
+            self._netlink.filter_reverse_path(device.name, not device.by_rules)
+            self._netlink.add_rule(device.refuse if device.by_rules else device.allow)
+        except NodeError:
+            self._netlink.delete_link(device.name)
+            heappush(self._free, number)
+            raise
+        self._devices[key] = device
+        return device
+
+    def _admit(self, mobile: IPv4Address, device: _Device, routed: bool) -> None:
+        """Let a mobile node use a device; `routed`: packets for it are routed into this very device."""
+        if not routed and not device.by_rules:
+            for each in device.mobiles:
+                self._netlink.add_rule(self._allow(each, device))
+            self._netlink.add_rule(device.refuse)
+            self._netlink.delete_rule(device.allow)
+            self._netlink.filter_reverse_path(device.name, False)
+            device.by_rules = True
+        if device.by_rules:
+            self._netlink.add_rule(self._allow(mobile, device))
+        device.mobiles.add(mobile)
 
     def settled(self, mobile: IPv4Address) -> None:
         """Take down the devices that were in use before the last `set`."""
@@ -166,14 +218,16 @@ class KernelPlane:
         device = self._devices.get(key)
         if device is None:  # it could not be made
             return
-        self._netlink.delete_rule(self._allow(mobile, device))
+        if device.by_rules:
+            self._netlink.delete_rule(self._allow(mobile, device))
         device.mobiles.discard(mobile)
         if not device.mobiles:
             for counter, value in self._read(device).items():
                 self._past[counter] += value
-            self._netlink.delete_rule(Rule(REFUSE, None, interface=device.name))
+            self._netlink.delete_rule(device.refuse if device.by_rules else device.allow)
             self._netlink.delete_link(device.name)
             del self._devices[key]
+            heappush(self._free, device.number)
 
     def _read(self, device: _Device) -> dict[str, int]:
         folder = self._statistics / device.name / "statistics"
@@ -192,8 +246,9 @@ class KernelPlane:
 
     def check(self) -> bool:
         """Raises PlaneError when somebody has deleted a device."""
+        there = {each.name for each in self._statistics.iterdir()}
         for device in self._devices.values():
-            if not (self._statistics / device.name).exists():
+            if device.name not in there:
                 raise PlaneError(f"the device {device.name} has been deleted")
         return False
 

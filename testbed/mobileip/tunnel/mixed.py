@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from testbed.mobileip.tunnel.api import DataPlane, Tunnel
+from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of
 from testbed.mobileip.tunnel.kernel import KernelPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
@@ -40,23 +40,43 @@ class MixedPlane:
         """Whose packets the process need not see; with very many it drops them itself."""
         return self._kernel.ends if len(self._places) <= MOST else frozenset()
 
-    def _choose(self, tunnel: Tunnel) -> DataPlane:
-        if self._kernel.can(tunnel):
-            return self._kernel
-        if self._tun is None:
-            self._tun = self._start()
-        return self._tun
-
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
-        plane, before = self._choose(tunnel), self._places.get(tunnel.mobile)
-        if self._tun is plane:
-            self._tun.leave(self._kernel_ends - {end.address for end in tunnel.ends})
-        device = plane.set(tunnel)
-        self._places[tunnel.mobile] = plane
+        return device_of(self.set_all([tunnel])[0])
+
+    def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
+        """Set up or replace tunnels, each where it can be; returns its device, or why it has none."""
+        planes: dict[bool, list[Tunnel]] = {True: [], False: []}
+        for tunnel in tunnels:
+            planes[self._kernel.can(tunnel)].append(tunnel)
+        devices = self._set(self._kernel, planes[True])
+        if by_process := planes[False]:
+            try:
+                devices |= self._set(self._process(by_process), by_process)
+            except PlaneError as error:
+                devices |= dict.fromkeys((tunnel.mobile for tunnel in by_process), error)
+        return [devices[tunnel.mobile] for tunnel in tunnels]
+
+    def _process(self, tunnels: Sequence[Tunnel]) -> TunPlane:
+        """The data plane on a TUN device, to which comes what the ends of `tunnels` send."""
+        if self._tun is None:
+            self._tun = self._start()
+        self._tun.leave(self._kernel_ends - {end.address for tunnel in tunnels for end in tunnel.ends})
+        return self._tun
+
+    def _set(self, plane: DataPlane, tunnels: Sequence[Tunnel]) -> dict[IPv4Address, str | PlaneError]:
+        devices = {}
+        for tunnel, result in zip(tunnels, plane.set_all(tunnels), strict=True):
+            devices[tunnel.mobile] = result
+            if isinstance(result, str):
+                self._place(tunnel.mobile, plane)
+        return devices
+
+    def _place(self, mobile: IPv4Address, plane: DataPlane) -> None:
+        before = self._places.get(mobile)
+        self._places[mobile] = plane
         if before is not None and before is not plane:
-            self._left[tunnel.mobile] = before
-        return device
+            self._left[mobile] = before
 
     def settled(self, mobile: IPv4Address) -> None:
         """Take down what the last `set` replaced."""

@@ -12,12 +12,12 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.mobileip.tunnel.api import DEVICE, PlaneError, Side, Tunnel
+from testbed.mobileip.tunnel.api import DEVICE, PlaneError, Side, Tunnel, device_of
 from testbed.mobileip.tunnel.kernel import answer_again, silence
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ that for its first answer.
 GLANCE, ALLOWANCE, NOISE = 0.05, 10, 0.01
 """Seconds of one of our timers while we wait; seconds more for each that a timer is late, as an answer takes
 several wake-ups of processes; and how late a timer may be on a quiet machine."""
+MOST = 64
+"""Tunnels in a message to the process: with two ends each they fill half of what it reads at once."""
 WORKER = "testbed.mobileip.tunnel.worker"
 
 
@@ -112,21 +114,21 @@ class TunPlane:
         self._restarted = True
         self._start()
         try:
-            self._exchange(_skip(self._skipped))
-            for tunnel in self._tunnels.values():
-                self._exchange(_set(tunnel))
+            self._exchange([_skip(self._skipped)])
+            for some in _portions(list(self._tunnels.values())):
+                self._exchange([_set(tunnel) for tunnel in some])
         except OSError as error:
             raise PlaneError(f"the tunnel process does not answer: {error}") from error
 
-    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Raises OSError when the process does not answer in time."""
-        self._control.send(json.dumps(request).encode())
+    def _exchange(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Requests and their answers; raises OSError when the process does not answer in time."""
+        self._control.send(json.dumps(requests).encode())
         reply = self._answer()
         if not reply:
             raise ConnectionResetError("it has ended")
         self._patience = PATIENCE
-        answer: dict[str, Any] = json.loads(reply)
-        return answer
+        answers: list[dict[str, Any]] = json.loads(reply)
+        return answers
 
     def _answer(self) -> bytes:
         """Wait for an answer; raises TimeoutError when there is none and a lack of processors is not why."""
@@ -144,28 +146,43 @@ class TunPlane:
                     raise
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        (answer,) = self._ask_all([request])
+        if "error" in answer:
+            raise _refusal(answer)
+        return answer
+
+    def _ask_all(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         try:
-            reply = self._exchange(request)
+            return self._exchange(requests)
         except OSError:
             self._restart()
             try:
-                reply = self._exchange(request)
+                return self._exchange(requests)
             except OSError as error:
                 raise PlaneError(f"the tunnel process does not answer: {error}") from error
-        if "error" in reply:
-            raise PlaneError(f"the tunnel process: {reply['error']}")
-        return reply
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device. Raises PlaneError."""
-        self._tunnels[tunnel.mobile] = tunnel
-        self._ask(_set(tunnel))
-        return DEVICE
+        return device_of(self.set_all([tunnel])[0])
+
+    def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
+        """Set up or replace tunnels; returns for each the device, or why there is none."""
+        results: list[str | PlaneError] = []
+        for some in _portions(tunnels):
+            self._tunnels.update((tunnel.mobile, tunnel) for tunnel in some)
+            try:
+                answers = self._ask_all([_set(tunnel) for tunnel in some])
+            except PlaneError as error:
+                results += [error] * len(some)
+            else:
+                results += [_refusal(answer) if "error" in answer else DEVICE for answer in answers]
+        return results
 
     def leave(self, ends: Collection[IPv4Address]) -> None:
         """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
-        ours = {end.address for tunnel in self._tunnels.values() for end in tunnel.ends}
-        skipped = frozenset(ends) - ours
+        skipped = frozenset(ends)
+        if skipped:
+            skipped -= {end.address for tunnel in self._tunnels.values() for end in tunnel.ends}
         if skipped != self._skipped:
             self._skipped = skipped
             self._ask(_skip(skipped))
@@ -209,6 +226,15 @@ class TunPlane:
                 break
             time.sleep(0.002)
         os.close(self._device)
+
+
+def _portions(tunnels: Sequence[Tunnel]) -> Iterator[Sequence[Tunnel]]:
+    """What goes into one message each to the process."""
+    return (tunnels[at : at + MOST] for at in range(0, len(tunnels), MOST))
+
+
+def _refusal(answer: dict[str, Any]) -> PlaneError:
+    return PlaneError(f"the tunnel process: {answer['error']}")
 
 
 def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.minimal import is_fragment
 
 BURST = 64
+LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
@@ -96,13 +97,14 @@ class Worker:
 
     # -- datagrams ---------------------------------------------------------------------------------------
 
-    def encapsulate(self) -> None:
-        """Take a burst of datagrams from the device and send each into its tunnels."""
+    def encapsulate(self) -> bool:
+        """Send a burst of datagrams from the device into their tunnels; returns whether there may be more."""
         buffer, view, count = self.buffer, self.view, self.count
         inner, mobile_at, find = self.inner, self.mobile_at, self.mobiles.get
         tun, into = self.tun, (view[ROOM:],)
         readv = os.readv
         packets = size = 0
+        more = False
         for _ in range(BURST):
             try:
                 length = readv(tun, into)
@@ -134,15 +136,19 @@ class Worker:
                         continue
                 packets += 1
                 size += length
+        else:
+            more = True
         count["encapsulated"] += packets
         count["encapsulated-bytes"] += size
+        return more
 
-    def decapsulate(self, endpoint: Endpoint) -> None:
-        """Take a burst of datagrams that arrived at `endpoint` out of their tunnels, if they may."""
+    def decapsulate(self, endpoint: Endpoint) -> bool:
+        """Take a burst that arrived at `endpoint` out of its tunnels; returns whether there may be more."""
         view, count, sender, mobile = self.view, self.count, endpoint.sender, self.mobile
         receive, decode, accepted = endpoint.socket.recv_into, endpoint.carrier.decode, endpoint.accepted
         tun, write = self.tun, os.write
         packets = size = 0
+        more = False
         for _ in range(BURST):
             try:
                 length = receive(view)
@@ -171,8 +177,11 @@ class Worker:
                 continue
             packets += 1
             size += len(datagram)
+        else:
+            more = True
         count["decapsulated"] += packets
         count["decapsulated-bytes"] += size
+        return more
 
     # -- what goes wrong on the way ----------------------------------------------------------------------
 
@@ -266,7 +275,7 @@ class Worker:
     # -- commands ----------------------------------------------------------------------------------------
 
     def command(self) -> bool:
-        """Obey one command of the control socket; False when it is closed."""
+        """Obey a list of commands of the control socket; False when it is closed."""
         try:
             request = self.control.recv(CONTROL_SIZE)
         except BlockingIOError:
@@ -275,12 +284,15 @@ class Worker:
             return False
         if not request:
             return False
-        reply: dict[str, Any] = {}
-        try:
-            self.obey(json.loads(request), reply)
-        except OSError as error:
-            reply["error"] = str(error)
-        self.control.send(json.dumps(reply).encode())
+        replies = []
+        for each in json.loads(request):
+            reply: dict[str, Any] = {}
+            try:
+                self.obey(each, reply)
+            except OSError as error:
+                reply["error"] = str(error)
+            replies.append(reply)
+        self.control.send(json.dumps(replies).encode())
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
@@ -294,6 +306,7 @@ class Worker:
         if "set" in request:
             self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
         elif "remove" in request:
+            self.finish(request["remove"])
             self.remove(request["remove"])
         elif "skip" in request:
             self.skip(request["skip"])
@@ -352,6 +365,14 @@ class Worker:
             self.by_fd[endpoint.socket.fileno()] = endpoint
             self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
         return here
+
+    def finish(self, mobile: str) -> None:
+        """Move what has come so far: it would be lost with the tunnel; packets take another way now."""
+        _, accepting = self.accepting.get(number(mobile), ("", ()))
+        endpoints = {endpoint for endpoint, _ in accepting}
+        for _ in range(LAST_BURSTS if endpoints else 0):
+            if not any([self.encapsulate(), *map(self.decapsulate, endpoints)]):
+                break
 
     def remove(self, mobile: str) -> None:
         """Take a tunnel down, and with the last one its endpoints."""

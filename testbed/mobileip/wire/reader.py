@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Address
 from struct import Struct
 from typing import Any
 
 from testbed.mobileip.wire.error import WireError
+
+address: Callable[[int], IPv4Address] = lru_cache(maxsize=0x4000)(IPv4Address)
+"""The address that a field holds; the same object for the same address, as far as memory serves.
+
+Tables by address find an object that they know without comparing it.
+"""
 
 
 def unpack_fixed(payload: bytes, fixed: Struct, kind: int, what: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address
 from struct import Struct
@@ -10,7 +10,7 @@ from struct import Struct
 from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import LOW
-from testbed.mobileip.wire.reader import unpack_fixed
+from testbed.mobileip.wire.reader import address, unpack_fixed
 
 TYPE = 1
 _FIXED = Struct("!BBHIIIQ")
@@ -31,6 +31,10 @@ class RequestFlag(IntFlag):
     R = 0x04
     REVERSE_TUNNEL = 0x02
     X = 0x01
+
+    # Whether a bit is set in a plain byte is asked a dozen times a request; a flag of flags nobody needs.
+    __and__ = int.__and__  # type: ignore[assignment]
+    __rand__ = int.__rand__  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +71,17 @@ class RegistrationRequest:
     @classmethod
     def decode_fixed(cls, payload: bytes) -> RegistrationRequest:
         """The fixed portion alone, whatever follows it; raises WireError "truncated" or "type"."""
-        flags, lifetime, home_address, home_agent, care_of, identification = unpack_fixed(
-            payload, _FIXED, TYPE, "a registration request"
-        )
-        return cls(
-            flags,
-            lifetime,
-            IPv4Address(home_address),
-            IPv4Address(home_agent),
-            IPv4Address(care_of),
-            identification,
-        )
+        return cls(*_fixed(payload))
 
     @classmethod
     def decode(cls, payload: bytes) -> RegistrationRequest:
         """The whole message; raises WireError as `decode_fixed` and `decode_extensions` do."""
-        fixed = cls.decode_fixed(payload)
-        return replace(fixed, extensions=decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))
+        fixed = _fixed(payload)
+        return cls(*fixed, decode_extensions(payload, _FIXED.size, AUTHENTICATION_TYPES))
+
+
+def _fixed(payload: bytes) -> tuple[int, int, IPv4Address, IPv4Address, IPv4Address, int]:
+    flags, lifetime, home_address, home_agent, care_of, identification = unpack_fixed(
+        payload, _FIXED, TYPE, "a registration request"
+    )
+    return flags, lifetime, address(home_address), address(home_agent), address(care_of), identification

@@ -109,13 +109,13 @@ def test_what_a_home_agent_cannot_keep_it_does_not_grant(tmp_path, monkeypatch, 
     asked = requests(4)
     if known:
         agent.receive(*next(asked)[::-1])
-        store.keep(agent.effects(), agent.unkept)
+        store.keep(agent.effects(), agent.refused)
     before, kept = agent.state(0.0)["bindings"], (tmp_path / "agent.state").read_text()
     with monkeypatch.context() as patched:
         patched.setattr(store_module, "_write", full)
         for _ in range(2):  # in one go, as the shell reads them
             agent.receive(*next(asked)[::-1])
-        effects, failure = store.keep(agent.effects(), agent.unkept)
+        effects, failure = store.keep(agent.effects(), agent.refused)
     assert "No space left" in str(failure)
     assert [each.payload[1] for each in sent(effects)] == [Code.HA_INSUFFICIENT_RESOURCES] * 2
     assert {type(each) for each in effects} == {
@@ -131,7 +131,7 @@ def test_what_a_home_agent_cannot_keep_it_does_not_grant(tmp_path, monkeypatch, 
     # There is room again: the next is granted, and a replay of what was denied is none.
     when, last = next(asked)
     agent.receive(last, when)
-    effects, failure = store.keep(agent.effects(), agent.unkept)
+    effects, failure = store.keep(agent.effects(), agent.refused)
     assert failure is None and [each.payload[1] for each in sent(effects)] == [Code.ACCEPTED]
     assert any(isinstance(each, ProxyArp) for each in effects) is not known
     again = HomeAgent(home_agent_config(advertising=None), clock)
@@ -146,7 +146,7 @@ def test_a_deregistration_that_cannot_be_kept_ends_no_binding(tmp_path, monkeypa
     for when, datagram in (asked[0], asked[9]):
         agent.receive(datagram, when)
         monkeypatch.setattr(store_module, "_write", full if datagram is asked[9][1] else store_module._write)
-        effects, _ = store.keep(agent.effects(), agent.unkept)
+        effects, _ = store.keep(agent.effects(), agent.refused)
     assert [each.payload[1] for each in sent(effects)] == [Code.HA_INSUFFICIENT_RESOURCES]
     assert agent.state(9.0)["bindings"] and not any(isinstance(each, ClearBinding) for each in effects)
 
@@ -165,7 +165,7 @@ def test_what_a_foreign_agent_cannot_keep_it_does_not_pass_on(tmp_path, monkeypa
     kept = []
 
     def effects():
-        effects, _ = store.keep(fetch(), agent.unkept)
+        effects, _ = store.keep(fetch(), agent.refused)
         kept.extend(effects)
         return effects
 

@@ -25,11 +25,12 @@ from testbed.mobileip.core.parameters import (
     SecurityAssociation,
 )
 from testbed.mobileip.io import foreign_agent, home_agent
+from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
-from testbed.mobileip.io.netlink import Hop, Rule
+from testbed.mobileip.io.netlink import Hop
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane
@@ -57,7 +58,13 @@ class FakeKernel:
         self.devices = {}
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
         self.kinds = {"ipip", "gre"}
+        self.filtered = set()
+        self.refuses = set()
+        self.commits = 0
         self.always = lambda: None
+
+    def batch(self):
+        return FakeBatch(self)
 
     def clean(self):
         self.routes.clear()
@@ -71,11 +78,16 @@ class FakeKernel:
             raise NodeError("EOPNOTSUPP")
         self.devices[interface] = (kind, local, remote, mtu)
 
+    def filter_reverse_path(self, interface, on):
+        assert interface in self.devices
+        self.filtered = self.filtered - {interface} | ({interface} if on else set())
+
     def add_ipip_sink(self, interface):
         self.add_tunnel("ipip", interface, None, None, None)
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
+        self.filtered.discard(interface)
 
     def addresses(self):
         return list(self.given)
@@ -127,6 +139,30 @@ class FakeKernel:
         self.proxies.discard((interface, address))
 
 
+class FakeBatch:
+    """Changes that the kernel carries out when they are committed; it refuses routes to `kernel.refuses`."""
+
+    def __init__(self, kernel):
+        self._kernel = kernel
+        self._changes = []
+
+    def __len__(self):
+        return len(self._changes)
+
+    def __getattr__(self, name):
+        return lambda *arguments: self._changes.append((name, arguments))
+
+    def commit(self):
+        self._kernel.commits += 1
+        return [self._do(name, arguments) for name, arguments in self._changes]
+
+    def _do(self, name, arguments):
+        if name == "set_route" and str(arguments[0]) in self._kernel.refuses:
+            return NodeError(f"route {arguments[0]}: ENOBUFS")
+        getattr(self._kernel, name)(*arguments)
+        return None
+
+
 class FakePlane:
     backend, anchor = "fake", "mip0"
 
@@ -138,6 +174,9 @@ class FakePlane:
     def set(self, tunnel):
         self.tunnels[tunnel.mobile] = tunnel
         return "mip0"
+
+    def set_all(self, tunnels):
+        return [self.set(tunnel) for tunnel in tunnels]
 
     def settled(self, mobile):
         self.settlements.append(mobile)
@@ -472,13 +511,10 @@ def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
     assert plane.set(Tunnel(MN, HA, (TunnelEnd(COA),))) == "mip1"
     assert plane.set(Tunnel(other, HA, (TunnelEnd(COA),))) == "mip1"
     assert kernel.devices == {"mip1": ("ipip", HA, COA, 1480)}
-    refuse = Rule(160, None, interface="mip1")
-    allow = Rule(150, 254, source=MN, interface="mip1")
-    assert kernel.rules == {refuse, allow, Rule(150, 254, source=other, interface="mip1")}
+    assert kernel.rules == {Rule(150, 254, interface="mip1")}  # one for all mobile nodes
+    assert kernel.filtered == {"mip1"}
     assert plane.set(Tunnel(MN, HA, (TunnelEnd(FA),))) == "mip2"
-    assert allow in kernel.rules  # until packets go the new way
     plane.settled(MN)
-    assert allow not in kernel.rules
     assert plane.counters()["decapsulated"] == 10
     plane.remove(MN)
     assert list(kernel.devices) == ["mip1"]
@@ -514,12 +550,29 @@ def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
     end = TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP))
     assert plane.set(Tunnel(MN, HA, (end,))) == "mip1"
     assert kernel.devices == {"mip1": ("gre", HA, COA, 1476), "mip2": ("ipip", HA, COA, 1480)}
-    assert {Rule(150, 254, source=MN, interface=name) for name in ("mip1", "mip2")} < kernel.rules
+    # Packets for it go into mip1, so that the filter would refuse what comes out of mip2.
+    refuse, allow = Rule(160, None, interface="mip2"), Rule(150, 254, source=MN, interface="mip2")
+    assert kernel.rules == {Rule(150, 254, interface="mip1"), allow, refuse}
+    assert kernel.filtered == {"mip1"}
     plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
     plane.settled(MN)
-    assert list(kernel.devices) == ["mip2"]
+    assert list(kernel.devices) == ["mip2"] and kernel.rules == {allow, refuse}
     plane.close()
     assert not kernel.rules
+
+
+def test_a_device_that_others_may_use_too_has_rules_for_all(kernel, tmp_path):
+    other = IPv4Address("192.0.2.101")
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
+    plane.set(Tunnel(other, HA, (TunnelEnd(COA),)))
+    assert kernel.filtered == {"mip1"}
+    plane.set(Tunnel(MN, HA, (TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP)),)))
+    assert kernel.filtered == {"mip2"}
+    allowed = {Rule(150, 254, source=each, interface="mip1") for each in (MN, other)}
+    refuse = Rule(160, None, interface="mip1")
+    assert kernel.rules == {*allowed, refuse, Rule(150, 254, interface="mip2")}
+    plane.close()
+    assert not kernel.rules and not kernel.devices
 
 
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):

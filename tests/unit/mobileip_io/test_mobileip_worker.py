@@ -79,9 +79,10 @@ class Bench:
         self.worker = Worker(tun.fileno(), theirs, home_side)
 
     def ask(self, **request):
-        self.control.send(json.dumps(request).encode())
+        self.control.send(json.dumps([request]).encode())
         assert self.worker.command()
-        return json.loads(self.control.recv(65536))
+        (answer,) = json.loads(self.control.recv(65536))
+        return answer
 
     def put(self, packet):
         """A packet is routed into the device."""
@@ -162,6 +163,18 @@ def test_a_copy_to_each_care_of_address(home):
     assert [to for _, to in sent] == [COA, COA2]
     assert [inet.IP(data).dst for data, _ in sent] == [COA, COA2]
     assert {bytes(inet.IP(data).payload) for data, _ in sent} == {bytes(inner())}
+
+
+def test_what_has_come_before_a_tunnel_is_removed_is_not_lost_with_it(home):
+    home.device.send(bytes(inner()))  # it was routed here before its tunnel became another's
+    home.raw(HA).arriving.append(bytes(tunnelled(inner(MN, CN))))
+    raw = home.raw(HA)
+    home.ask(remove=MN)
+    assert [to for _, to in raw.sent] == [COA]
+    assert home.device.recv(65536) == bytes(inner(MN, CN))
+    assert home.count["encapsulated"] == home.count["decapsulated"] == 1
+    home.put(inner())
+    assert home.count["unknown"] == 1
 
 
 def test_each_side_looks_at_the_mobile_nodes_address(home, visited):

@@ -1,0 +1,47 @@
+"""What becomes of the effects of an agent: kept, carried out by the kernel, and only then sent to anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from testbed.mobileip.core.api import (
+    Effect,
+    GratuitousArp,
+    Refused,
+    Remember,
+    ReportEvent,
+    SendAgentMessage,
+    SendDatagram,
+)
+from testbed.mobileip.io.role import Role
+from testbed.mobileip.io.store import Store
+
+MESSAGES = (ReportEvent, SendDatagram, SendAgentMessage, GratuitousArp)
+"""Effects that change nothing in this node."""
+Failed = Callable[[str, Exception], None]
+"""Called with the name of an effect that could not be carried out, and why."""
+
+
+def settle(
+    effects: list[Effect], role: Role, store: Store | None, refused: Refused, failed: Failed
+) -> list[Effect]:
+    """Keep what is to be remembered, then change what the kernel has; returns the messages that follow.
+
+    Where either fails, `refused` says what follows instead: a grant becomes a denial (RFC 5944 §3.4).
+    """
+    messages: list[Effect] = []
+    while effects:
+        if store is not None:
+            effects, failure = store.keep(effects, refused)
+            if failure is not None:
+                failed(Remember.__name__, failure)
+        changes = {at: each for at, each in enumerate(effects) if not isinstance(each, (*MESSAGES, Remember))}
+        refusals = role.carry_out(changes)
+        for at, error in refusals.items():
+            failed(type(effects[at]).__name__, error)
+        instead: list[Effect] = []
+        if refusals:
+            effects, instead = refused(effects, {at: str(error) for at, error in refusals.items()})
+        messages += (each for each in effects if isinstance(each, MESSAGES))
+        effects = instead
+    return messages

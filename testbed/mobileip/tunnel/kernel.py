@@ -42,7 +42,10 @@ STATISTICS = {
 
 
 def available(netlink: Netlink) -> frozenset[Encapsulation]:
-    """Which devices this kernel has and lets us make, by making them; none without IP in IP."""
+    """Which devices this kernel has and lets us make, by making them; none without IP in IP.
+
+    They stay down: IPv6 would send on them, and this node would answer itself with Port Unreachable.
+    """
     ends = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
     found = set()
     for encapsulation, kind in KINDS.items():
@@ -54,7 +57,7 @@ def available(netlink: Netlink) -> frozenset[Encapsulation]:
 
 
 def silence(netlink: Netlink) -> None:
-    """Let this node's kernel be silent about tunnelled packets that a process takes.
+    """Let this node's kernel be silent about tunnelled packets that a process takes, or nobody.
 
     Where the module ipip is loaded, for whichever node, every node's kernel answers such a packet with Port
     Unreachable, although a raw socket has it; and the sender's kernel then reports to its user that the
@@ -123,6 +126,7 @@ class KernelPlane:
         # A killed predecessor's: two devices with the same ends there cannot be.
         for left in statistics.glob("mip[0-9]*"):
             netlink.delete_link(left.name)
+        silence(netlink)
 
     @property
     def ends(self) -> frozenset[IPv4Address]:
@@ -171,6 +175,7 @@ class KernelPlane:
             self._netlink.add_tunnel(KINDS[encapsulation], device.name, local, remote, mtu)
             self._netlink.filter_reverse_path(device.name, not device.by_rules)
             self._netlink.add_rule(device.refuse if device.by_rules else device.allow)
+            self._netlink.set_link(device.name, up=True)
         except NodeError:
             self._netlink.delete_link(device.name)
             heappush(self._free, number)
@@ -256,3 +261,4 @@ class KernelPlane:
         """Take every tunnel down."""
         for mobile in list(self._tunnels):
             self.remove(mobile)
+        answer_again(self._netlink)

@@ -32,7 +32,7 @@ from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
-from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
+from testbed.mobileip.tunnel.kernel import REFUSE, KernelPlane, answer_again, available, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -56,6 +56,7 @@ class FakeKernel:
         self.broadcasts = {}
         self.links = {}
         self.devices = {}
+        self.sinks = set()
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
         self.kinds = {"ipip", "gre"}
         self.filtered = set()
@@ -83,10 +84,13 @@ class FakeKernel:
         self.filtered = self.filtered - {interface} | ({interface} if on else set())
 
     def add_ipip_sink(self, interface):
-        self.add_tunnel("ipip", interface, None, None, None)
+        if "ipip" not in self.kinds:
+            raise NodeError("EOPNOTSUPP")
+        self.sinks.add(interface)
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
+        self.sinks.discard(interface)
         self.filtered.discard(interface)
 
     def addresses(self):
@@ -495,12 +499,28 @@ def test_probing_makes_and_removes_a_device(kernel):
 def test_the_kernel_is_silenced_where_it_would_answer(kernel):
     for _ in range(2):  # a killed predecessor may have done so already
         silence(kernel)
-        assert list(kernel.devices) == ["mipsink0"]
+        assert kernel.sinks == {"mipsink0"}
     answer_again(kernel)
-    assert not kernel.devices
+    assert not kernel.sinks
     kernel.kinds = set()
     silence(kernel)
-    assert not kernel.devices
+    assert not kernel.sinks
+
+
+def test_kernel_tunnels_leave_strangers_without_an_answer(kernel, tmp_path):
+    """A datagram that is in no tunnel of ours is silently discarded (RFC 5944 §4.2.2)."""
+    plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
+    assert kernel.sinks == {"mipsink0"}
+    plane.close()
+    assert not kernel.sinks
+
+
+def test_a_device_is_up_only_once_its_rule_is_there(kernel, tmp_path):
+    available(kernel)
+    assert not kernel.links  # up, IPv6 would send on them
+    kernel.set_link = lambda interface, up: kernel.links.update({interface: set(kernel.rules)})
+    KernelPlane(Side.VISITED, kernel, BOTH, tmp_path).set(Tunnel(MN, COA, (TunnelEnd(HA),)))
+    assert kernel.links == {"mip1": {Rule(REFUSE, None, interface="mip1")}}
 
 
 def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
@@ -704,7 +724,7 @@ def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_
         (tmp_path / name / "statistics").mkdir(parents=True)
         kernel.devices[name] = None
     plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
-    assert set(kernel.devices) == {"lo", "mipsink0"}
+    assert set(kernel.devices) == {"lo"}
     plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert not plane.check()
     (tmp_path / "mip1" / "statistics").rmdir()

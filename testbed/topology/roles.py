@@ -220,12 +220,17 @@ class Service(Part):
 
 
 class Backend(Part):
-    """What does something on the node that its kernel would do elsewhere; reports name it."""
+    """What does something on the node, its kernel or a program in its place; reports name it."""
 
     by: str = Field(min_length=1, description="What does it, in words")
     when: str | None = Field(
         default=None, description="A command that exits 0 where it does; always if absent"
     )
+
+
+def _backends(value: Any) -> Any:
+    """One that nothing else can take the place of needs no list."""
+    return [value] if isinstance(value, dict) else value
 
 
 class Drawn(Part):
@@ -271,13 +276,16 @@ class Role(Part):
         description="Whether what the outside sends to the Intranet arrives at its link that means `outside`",
     )
     drawing: Drawn = Field(default_factory=Drawn, description="How drawings name it")
-    backends: dict[str, Backend] = Field(
-        default_factory=dict, description="What carries packets in the place of the kernel, for reports"
+    backends: dict[str, Annotated[list[Backend], BeforeValidator(_backends)]] = Field(
+        default_factory=dict,
+        description="What carries packets, for reports: of several the first whose `when` holds",
     )
     settings: dict[Name, Setting] = Field(
         default_factory=dict, description="What a node has to say for the role"
     )
-    sysctls: dict[str, Sysctl] = Field(default_factory=dict, description="Kernel settings below net.")
+    sysctls: dict[str, Sysctl] = Field(
+        default_factory=dict, description="Kernel settings below net., the values as templates"
+    )
     files: list[FileSpec] = Field(default_factory=list, description="Files rendered for the node")
     services: dict[Name, Service] = Field(default_factory=dict, description="Programs that run on the node")
     capabilities: list[Capability] = Field(

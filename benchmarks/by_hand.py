@@ -57,13 +57,16 @@ class ByHand:
         state = run(self._engine, self._mobile, "ip", "xfrm", "state")
         algorithm = next(line.split() for line in state.splitlines() if line.strip().startswith("aead"))
         tunnels = ((self._care_of, self._outside), (self._outside, self._care_of))
-        for node, directions in ((self._mobile, ("out", "in")), (self._gateway, ("fwd", "out"))):
+        there, back = (address, self._peer), (self._peer, address)
+        for node, policies in (
+            (self._mobile, (("out", there), ("in", back))),
+            (self._gateway, (("in", there), ("fwd", there), ("out", back))),
+        ):
             for spi, (source, destination) in zip(SPIS, tunnels, strict=True):
                 sa = ("src", source, "dst", destination, "proto", "esp", "spi", spi, "reqid", REQUEST)
                 run(self._engine, node, "ip", "xfrm", "state", "add", *sa, "mode", "tunnel", *algorithm)
-            ends = ((address, self._peer), (self._peer, address))
-            for direction, (source, destination), tunnel in zip(directions, ends, tunnels, strict=True):
-                self._policy(node, direction, source, destination, tunnel)
+            for direction, ends in policies:
+                self._policy(node, direction, *ends, tunnel=tunnels[ends is back])
         return address
 
     def _policy(

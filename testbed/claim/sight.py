@@ -81,6 +81,9 @@ class Facts(Protocol):
     def home_agent(self, node: str) -> str | None:
         """The home agent of a mobile node."""
 
+    def home_agents(self, node: str) -> tuple[str, ...]:
+        """The home agents of a mobile node: its own, and the others that it asks in turn."""
+
     def correspondent(self, node: str) -> str | None:
         """The node that a mobile node speaks to, to see that a hand-off has ended."""
 

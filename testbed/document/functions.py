@@ -36,6 +36,7 @@ class Meaning(StrEnum):
 
     HOME_ADDRESS = "home-address"
     HOME_AGENT = "home-agent"
+    FALLBACK_AGENTS = "fallback-agents"
     HOME_NETWORK = "home-network"
     VIRTUAL_HOME = "virtual-home"
     AGENT_LINK = "agent-link"
@@ -57,6 +58,7 @@ class Meaning(StrEnum):
 MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.HOME_ADDRESS: ("address", "a mobile node's home address"),
     Meaning.HOME_AGENT: ("node", "a mobile node's home agent"),
+    Meaning.FALLBACK_AGENTS: ("node", "further home agents, which a mobile node asks in turn"),
     Meaning.HOME_NETWORK: ("network", "a home agent's home link"),
     Meaning.VIRTUAL_HOME: ("prefix", "the prefix of a home network without a link (RFC 5944 §1.1)"),
     Meaning.AGENT_LINK: ("network", "the link whose address mobile nodes register at"),

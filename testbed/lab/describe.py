@@ -15,7 +15,7 @@ def describe(service: str, state: State | None) -> str:
     """Return a line on the state of a service; empty for a service without words here."""
     if state is None:
         return "does not answer"
-    words = _WORDS.get(service)
+    words = _WORDS.get(service) or _WORDS.get(str(state.get("role")))  # a further daemon of a kind has a name
     return words(state) if words else ""
 
 
@@ -40,6 +40,7 @@ def mobile_node(state: State) -> str:
 def _registration(state: State) -> str:
     words = [str(state.get("state"))]
     words += [f"care-of {state['care_of']}"] if state.get("care_of") else []
+    words += [f"still at {address}" for address in state.get("former_care_of", ())]
     return ", ".join(words) + _left(state)
 
 
@@ -52,7 +53,11 @@ def _bindings(state: State) -> str:
 
 
 def _visitors(state: State) -> str:
-    visitors = [f"{each['home_address']}{_left(each)}" for each in state.get("visitors", ())]
+    several = len(state.get("links", ())) > 1
+    visitors = [
+        f"{each['home_address']}{' on ' + each['interface'] if several else ''}{_left(each)}"
+        for each in state.get("visitors", ())
+    ]
     return f"visited by {'; '.join(visitors)}" if visitors else "no visitor"
 
 

@@ -183,6 +183,15 @@ class NodeView:
         return NodeView(self._loaded, self._loaded.meant(self.name, Meaning.HOME_AGENT))
 
     @property
+    def home_agents(self) -> list[NodeView]:
+        """The home agents of a mobile node: its own, and the others that it asks in turn."""
+        return [NodeView(self._loaded, name) for name in self._loaded.home_agents(self.name)]
+
+    def registers_with(self, agent: NodeView) -> bool:
+        """Whether a home agent is one of the mobile node's."""
+        return agent.name in self._loaded.home_agents(self.name)
+
+    @property
     def home_link(self) -> str | None:
         """The home network of a mobile node; None where it is virtual."""
         return self._loaded.home_link(self.name)

@@ -275,7 +275,7 @@ def _network(lab: LoadedTopology, name: str) -> dict[str, str]:
     network = lab.topology.networks[name]
     facts = [TITLES[network.domain], *(["wireless"] if network.medium == "wireless" else [])]
     linked = lab.topology.linked(name)
-    facts += [f"foreign agent {one}" for one in linked if lab.meant(one, Meaning.VISITED) == name]
+    facts += [f"foreign agent {one}" for one in linked if name in lab.visited(one)]
     facts += [f"DHCP by {one}" for one in linked if _lends(lab, one, name)]
     homes = [
         one for one in lab.with_role(Function.HOME_AGENT) if lab.meant(one, Meaning.HOME_NETWORK) == name

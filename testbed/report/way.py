@@ -161,7 +161,7 @@ def _registers(loaded: LoadedTopology, place: Place, through: str) -> Place:
 def _agent(loaded: LoadedTopology, network: str) -> str | None:
     """The foreign agent on a link."""
     agents = loaded.with_role(Function.FOREIGN_AGENT)
-    return next((one for one in agents if loaded.meant(one, Meaning.VISITED) == network), None)
+    return next((one for one in agents if network in loaded.visited(one)), None)
 
 
 def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> Place:

@@ -122,6 +122,15 @@ class Cast:
         agent: str | None = self.meant(name, Meaning.HOME_AGENT)
         return agent
 
+    def home_agents(self, name: str) -> tuple[str, ...]:
+        """The home agents of a mobile node: its own, and the others that it asks in turn."""
+        own, others = self.home_agent(name), self.meant(name, Meaning.FALLBACK_AGENTS)
+        return (*([own] if own else []), *_several(others))
+
+    def visited(self, name: str) -> tuple[str, ...]:
+        """The links that a foreign agent serves."""
+        return _several(self.meant(name, Meaning.VISITED))
+
     def correspondent(self, name: str) -> str | None:
         """The node that a mobile node speaks to, to see that a hand-off has ended."""
         node: str | None = self.meant(name, Meaning.CORRESPONDENT)
@@ -170,6 +179,11 @@ class Cast:
             for name in self.topology.nodes
             if any(role.border for role in self.node_roles(name))
         )
+
+
+def _several(value: Any) -> tuple[str, ...]:
+    """What a setting names, whether a role takes several or not."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 class Named:

@@ -18,11 +18,12 @@ from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
 from testbed.topology.cast import Cast, Named
 from testbed.topology.images import check_images
+from testbed.topology.mobility import check_mobility
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
 from testbed.topology.roles import Role, Setting
 
-_TAKEN_INTERFACES = re.compile(r"lo|all|default|mip\d+|ipsec\d+|eth\d+")
+_TAKEN_INTERFACES = re.compile(r"lo|all|default|mip[a-z]*\d+|ipsec\d+|eth\d+")
 _STACKS = get_args(Stack)
 
 
@@ -95,7 +96,7 @@ class Checker:
             self._check_routes(name, node)
             self._check_pools(name, node)
         self.errors += check_images(self._topology, self._roles, self._marks)
-        self._check_mobility(owners)
+        check_mobility(self._cast, owners, self._fail, self._check_host)
         self._check_configurations()
         check_claims(Named(self._cast), self._fail)
 
@@ -297,6 +298,19 @@ class Checker:
         except Expected as error:
             self.errors.append(expected(path, self._marks, error, value))
             return None
+        if not setting.several:
+            return self._named(path, node, setting, result)
+        named = tuple(
+            self._named((*path, index) if isinstance(value, list) else path, node, setting, one)
+            for index, one in enumerate(result)
+        )
+        for index, one in enumerate(result):
+            if one in result[:index]:
+                self._fail((*path, index), f"{one} is listed twice", "leave one out")
+        return None if None in named else named
+
+    def _named(self, path: Path, node: Node, setting: Setting, result: Any) -> Any:
+        """A value that names a network or a node, if there is one of the name; None else."""
         if setting.type == "network":
             if result not in self._topology.networks:
                 self._unknown(path, "network", result, self._topology.networks)
@@ -316,47 +330,6 @@ class Checker:
                 )
                 return None
         return result
-
-    # Mobility
-
-    def _check_mobility(self, owners: dict[IPv4Address, str]) -> None:
-        for name, node in self._topology.nodes.items():
-            if self._cast.acts_as(name, Function.HOME_AGENT):
-                self._check_home(name, node)
-            address, agent = self._cast.home_address(name), self._cast.home_agent(name)
-            if address is None:
-                continue
-            path = self._setting_path(name, Meaning.HOME_ADDRESS)
-            home = self._cast.home_prefix(agent) if agent in self._topology.nodes else None
-            if home is not None:
-                self._check_host(path, address, home, f"home network of {agent}")
-            if address in owners:
-                self._fail(path, f"{address} is already the address of {owners[address]}")
-            owners.setdefault(address, name)
-
-    def _check_home(self, name: str, node: Node) -> None:
-        kinds = (Meaning.HOME_NETWORK, Meaning.VIRTUAL_HOME)
-        link, prefix = (self._cast.written_as(name, kind) for kind in kinds)
-        keys = [key for kind in kinds for key in self._cast.keys(name, kind)]
-        chosen = [key for key in keys if node.settings.get(key) is not None]
-        if len(chosen) != 1:
-            self._fail(
-                ("nodes", name),
-                f"a home agent needs either {link} or {prefix}" + (", not both" if chosen else ""),
-                f"settings: {{{link}: NETWORK}}, or {{{prefix}: PREFIX}}",
-                key=True,
-            )
-        beside = self._topology.nodes.get(str(self._cast.meant(name, Meaning.VPN_GATEWAY)))
-        if beside is not None:
-            self._check_beside(name, set(node.links) & set(beside.links))
-
-    def _check_beside(self, name: str, shared: set[str]) -> None:
-        path = self._setting_path(name, Meaning.VPN_GATEWAY)
-        if self._cast.meant(name, Meaning.VIRTUAL_HOME) is None:
-            self._fail(path, "only a home agent with a virtual home network has a gateway beside it")
-        intranet = {one for one, network in self._topology.networks.items() if network.domain == "intranet"}
-        if not shared & intranet:
-            self._fail(path, f"expected a gateway on a network of the Intranet that {name} is on")
 
     def _check_configurations(self) -> None:
         attachable = {network for node in self._topology.nodes.values() for network in node.attaches}

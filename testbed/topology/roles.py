@@ -107,6 +107,9 @@ class Setting(Part):
     optional: bool = Field(default=False, description="May be absent although there is no default")
     choices: list[str] | None = Field(default=None, min_length=1, description="The values of an enum")
     at_least: str | None = Field(default=None, alias="at-least", description="For a duration: the shortest")
+    several: bool = Field(
+        default=False, description="Whether it may be a list; templates get a tuple in any case"
+    )
     role: Name | None = Field(default=None, description="For a node: the role it must have, or act as")
     means: Annotated[Meaning, BeforeValidator(_meaning)] | None = Field(
         default=None,
@@ -141,7 +144,14 @@ class Setting(Part):
         return self.default is None and not self.optional
 
     def parse(self, value: Any) -> Any:
-        """The typed value of what a topology says; raises `Expected`."""
+        """The typed value of what a topology says, of several a tuple of them; raises `Expected`."""
+        if self.several:
+            if value == []:
+                raise Expected("at least one value")
+            return tuple(map(self._parse, value if isinstance(value, list) else [value]))
+        return self._parse(value)
+
+    def _parse(self, value: Any) -> Any:
         if self.type == "enum":
             if value in (self.choices or []):
                 return value
@@ -204,6 +214,10 @@ class Service(Part):
     )
     flush: list[str] = Field(
         default_factory=list, description="The lists in its state that the request `flush` empties"
+    )
+    takes: list[str] = Field(
+        default_factory=list,
+        description="What no other service of a node may take: tunnel devices, a routing table, a protocol …",
     )
     ike_sas: str | None = Field(
         default=None,

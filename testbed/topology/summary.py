@@ -72,6 +72,8 @@ def _node(loaded: LoadedTopology, name: str) -> dict[str, Any]:
 
 def setting_text(setting: Setting, value: Any) -> Any:
     """A setting's value as it would be written in a topology file."""
+    if isinstance(value, tuple):
+        return [setting_text(setting, one) for one in value]
     if setting.type in ("duration", "lifetime") and value is not None:
         return format_duration(value)
     return value if value is None or isinstance(value, bool | int) else str(value)

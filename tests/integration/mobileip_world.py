@@ -77,13 +77,14 @@ def topology() -> LoadedTopology:
 
 
 class Daemon:
-    """One of the three daemons, its events and its control socket."""
+    """One of the three daemons, its events and its control socket; a further one of a kind has a name."""
 
-    def __init__(self, world: World, role: str) -> None:
+    def __init__(self, world: World, role: str, name: str | None = None, node: str | None = None) -> None:
         self._world = world
         self.role = role
-        self.node = PLACES[role]
-        self.socket = f"/run/testbed/{role}.sock"
+        self.name = name or role
+        self.node = node or PLACES[role]
+        self.socket = f"/run/testbed/{self.name}.sock"
         self._earlier: list[dict[str, Any]] = []
         self.start()
 
@@ -96,7 +97,7 @@ class Daemon:
             "testbed.mobileip",
             self.role,
             "--config",
-            f"/run/testbed/{self.role}.toml",
+            f"/run/testbed/{self.name}.toml",
         ]
         before = len(self._earlier)
         self.program = self._world.start_program(self.node, *command, "--control", self.socket)
@@ -152,9 +153,9 @@ class World:
         for role, text in CONFIG.items():
             self.configure(role, text)
 
-    def configure(self, role: str, text: str) -> None:
-        place = f"/run/testbed/{role}.toml"
-        self.run(PLACES[role], "sh", "-c", 'echo "$1" >"$2"', "sh", textwrap.dedent(text), place)
+    def configure(self, name: str, text: str, node: str | None = None) -> None:
+        place = f"/run/testbed/{name}.toml"
+        self.run(node or PLACES[name], "sh", "-c", 'echo "$1" >"$2"', "sh", textwrap.dedent(text), place)
 
     def execute(self, node: str, *command: str) -> Done:
         """Run a program in a node to its end."""
@@ -179,6 +180,12 @@ class World:
         for role in roles:
             self.daemons[role] = Daemon(self, role)
         return [self.daemons[role] for role in roles]
+
+    def start_another(self, name: str, role: str, node: str, text: str) -> Daemon:
+        """Start a further daemon of a kind."""
+        self.configure(name, text, node)
+        self.daemons[name] = Daemon(self, role, name, node)
+        return self.daemons[name]
 
     def to_hotel(self) -> None:
         """What a connection manager does: link, address, and the routes of the care-of address."""

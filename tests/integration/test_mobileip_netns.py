@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -188,8 +187,38 @@ request = RegistrationRequest(flags, 300, home, agent, care_of, from_unix(time.t
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("{CARE_OF_HOTEL}", 0))
 s.settimeout(20)
-s.sendto(sign(request.encode(), 32, SecurityAssociation(agent, 256, bytes.fromhex("{KEY}"))), (str(agent), 434))
+association = SecurityAssociation(agent, 256, bytes.fromhex("{KEY}"))
+s.sendto(sign(request.encode(), 32, association), (str(agent), 434))
 print(s.recv(2000)[1])
+"""
+
+
+ECHO = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 7))
+print("ready", flush=True)
+while True:
+    s.sendto(*s.recvfrom(2000))
+"""
+WITHOUT_END = f"""
+import select, socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("{HOME_ADDRESS}", 0))
+s.connect(("{CN}", 7))
+asked, unanswered, end = 0, {{}}, None
+while end is None or time.monotonic() < end:
+    if end is None:
+        asked += 1
+        unanswered[asked] = round(time.monotonic(), 3)
+        s.send(str(asked).encode())
+        time.sleep(0.01)
+    readable, _, _ = select.select([s] if end else [s, sys.stdin], [], [], 0)
+    if s in readable:
+        unanswered.pop(int(s.recv(100)), None)
+    if sys.stdin in readable:
+        end = time.monotonic() + 2.0
+print(asked, *unanswered.values())
 """
 
 
@@ -199,21 +228,24 @@ def test_a_switch_between_kernel_and_process_loses_nothing(world: World) -> None
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
     assert world.both_ways()
-    ping = world.start_program("mn", "fping", "-q", "-l", "-p", "20", "-S", HOME_ADDRESS, CN)
-    devices = []
+    echo = world.start_program("cn", "python3", "-c", ECHO)
+    assert echo.until(lambda: echo.lines == ["ready"]), echo.stderr.decode()
+    talk = world.start_program("mn", "python3", "-c", WITHOUT_END)
+    devices, switched = [], []
     for _ in range(2):
         assert world.run("mn", "python3", "-c", ALSO_AT) == "0\n"
         devices.append(world.ip("ha", "route", "get", HOME_ADDRESS).split()[2])
+        switched.append(ha.events[-1]["monotonic"])
         time.sleep(0.3)
         mn.wait("registered", after=mn.do("renew"))
         devices.append(world.ip("ha", "route", "get", HOME_ADDRESS).split()[2])
+        switched.append(ha.events[-1]["monotonic"])
         time.sleep(0.3)
     assert devices == ["mip0", "mip1"] * 2 and ha.ask("state")["backend"] == "kernel+tun"
-    ping.stop(signal.SIGINT)
-    found = re.search(rb"xmt/rcv/%loss = ([0-9]+)/([0-9]+)/", bytes(ping.stderr))
-    assert found is not None, ping.stderr
-    asked, answered = map(int, found.groups())
-    assert asked > 60 and asked - answered <= 1  # the last was under way
+    talk.send("\n")
+    assert talk.until(lambda: talk.lines != []), talk.stderr.decode()
+    asked, *unanswered = map(float, talk.lines[0].split())
+    assert asked > 60 and not unanswered, (asked, unanswered, switched)
 
 
 PROCESS = f"""
@@ -593,7 +625,7 @@ def test_events_reach_subscribers(world: World) -> None:
     mn.do("detach")
     event = line(4)
     assert event["event"] == "detached"
-    assert event["source"] == "mobile-node"
+    assert event["source"] == "inner"
     assert isinstance(event["monotonic"], float)
 
 
@@ -605,3 +637,124 @@ def test_wrong_configurations_end_with_4(world: World, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert str(file) in done.stderr
+
+
+# -- several daemons in one node --------------------------------------------------------------------------
+
+SECOND = 'device = "mipb"\nprotocol = 144\ntable = 500\n'
+INSIDE, INNER_AGENT = "10.9.9.100", "192.0.2.1"
+INNER_HOME = f"""
+    device = "mipb"
+    protocol = 144
+    share-port = true
+    address = "{INNER_AGENT}"
+    [home]
+    prefix = "10.9.9.0/24"
+    [[security]]
+    mobile-node = "{INSIDE}"
+    spi = 300
+    key = "aabb"
+    """
+INNER_NODE = f"""
+    {SECOND}
+    name = "inner"
+    port = 5434
+    home-address = "{INSIDE}"
+    home-prefix = "10.9.9.0/24"
+    home-agent = "{INNER_AGENT}"
+    reverse-tunnel = true
+    mip-rule-preference = 240
+    [security]
+    spi = 300
+    key = "aabb"
+    """
+
+
+def test_a_second_daemon_that_cannot_start_touches_nothing(world: World) -> None:
+    _, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    before = [
+        world.ip("mn", *words) for words in (("rule",), ("route", "show", "table", "434"), ("-br", "addr"))
+    ]
+    for text, complaint in (
+        (CONFIG["mobile-node"], "the name mipN of tunnel devices is in use by process"),
+        (f"{SECOND}{CONFIG['mobile-node']}", "UDP port 434: Address already in use"),
+    ):
+        world.configure("second", textwrap.dedent(text) if text[0].isspace() else text, "mn")
+        done = world.execute(
+            "mn", "python3", "-m", "testbed.mobileip", "mobile-node", "--config", "/run/testbed/second.toml"
+        )
+        assert done.returncode == 3 and complaint in done.stderr, done.stderr
+    after = [
+        world.ip("mn", *words) for words in (("rule",), ("route", "show", "table", "434"), ("-br", "addr"))
+    ]
+    assert after == before
+    assert world.both_ways()
+
+
+def test_a_mobile_node_inside_another_has_its_own_home_agent_in_the_same_node(world: World) -> None:
+    """Two daemons of a kind on both sides, as RFC 5265 needs them: an inner tunnel inside an outer one."""
+    world.configure("home-agent", f"share-port = true\n{textwrap.dedent(CONFIG['home-agent'])}")
+    outer = textwrap.dedent(CONFIG["mobile-node"]).replace(
+        "mip-rule-preference", 'mip-rule-from = "home-address"\nmip-rule-preference'
+    )
+    world.configure("mobile-node", outer)
+    _, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    world.start_another("inner-agent", "home-agent", "ha", INNER_HOME)
+    inner = world.start_another("inner-node", "mobile-node", "mn", INNER_NODE)
+    capture = world.capture("ha", "ha-link")
+    before = inner.do("attach", interface=world.tunnel("mn"), care_of=HOME_ADDRESS)
+    assert inner.wait("registered", after=before)["source"] == "inner"
+    assert world.ping("mn", CN, INSIDE) and world.ping("cn", INSIDE)
+    assert world.ping("mn", CN, HOME_ADDRESS) and world.ping("cn", HOME_ADDRESS)
+    world.end_captures()
+    assert decode(capture, f"ip.proto == 4 && ip.src == {INSIDE} && icmp.type == 8")
+    assert decode(capture, "_ws.malformed") == []
+    assert inner.stop() == 0
+    assert "lookup 500" not in world.ip("mn", "rule")
+    assert world.ping("mn", CN, HOME_ADDRESS) and not world.ping("cn", INSIDE, seconds=0.3)
+
+
+def test_home_and_foreign_agent_in_one_node_at_one_address(world: World) -> None:
+    home, visitor = "10.8.8.0/24", "10.8.8.100"
+    world.configure(
+        "beside",
+        f"""
+        share-port = true
+        foreign-agents-here = "{CARE_OF_FA}"
+        address = "{CARE_OF_FA}"
+        [home]
+        prefix = "{home}"
+        [[security]]
+        mobile-node = "{visitor}"
+        spi = 256
+        key = "aabb"
+        """,
+        "fa",
+    )
+    both = (
+        f'{SECOND.replace("144", "145")}share-port = true\nport = 4434\nhome-agents-here = "{CARE_OF_FA}"\n'
+    )
+    world.configure("foreign-agent", both + textwrap.dedent(CONFIG["foreign-agent"]))
+    world.configure(
+        "mobile-node",
+        f"""
+        home-address = "{visitor}"
+        home-prefix = "{home}"
+        home-agent = "{CARE_OF_FA}"
+        reverse-tunnel = true
+        [security]
+        spi = 256
+        key = "aabb"
+        """,
+    )
+    world.ip("core", "route", "replace", home, "via", CARE_OF_FA)
+    ha = world.daemons["beside"] = Daemon(world, "home-agent", "beside", "fa")
+    _, mn = world.start("foreign-agent", "mobile-node")
+    world.only_up("hotspot")
+    mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    assert ha.ask("state")["bindings"][0]["care_of_addresses"] == [CARE_OF_FA]
+    assert world.ping("mn", CN, visitor) and world.ping("cn", visitor)

@@ -22,5 +22,5 @@ def reset(lab: Actor) -> None:
     # What the log has yet to bring of the run before must not count as seen in this one.
     if not lab.wait(mark, lambda one: (one.node, one.name) == (node, "detached"), RESTART_WITHIN):
         raise StepError(f"the log of {node} does not say that it is detached")
-    agents = [lab.facts.home_agent(node), *lab.facts.with_role(Function.FOREIGN_AGENT)]
-    flush(lab, [agent for agent in dict.fromkeys(agents) if agent is not None])
+    agents = [*lab.facts.home_agents(node), *lab.facts.with_role(Function.FOREIGN_AGENT)]
+    flush(lab, list(dict.fromkeys(agents)))

@@ -18,8 +18,13 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 _UNSPECIFIED = IPv4Address(0)
 
 
-def check_form(request: RegistrationRequest, own: Collection[IPv4Address]) -> None:
-    """Whether the request is one to be relayed at all; `own` are the agent's addresses. Raises Deny."""
+def check_form(
+    request: RegistrationRequest, own: Collection[IPv4Address], home_agents: Collection[IPv4Address]
+) -> None:
+    """Whether the request is one to be relayed at all; `own` are the agent's addresses. Raises Deny.
+
+    `home_agents` are those of `own` at which a home agent is registered with.
+    """
     home_address = request.home_address
     if home_address == _UNSPECIFIED:
         raise Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
@@ -33,7 +38,9 @@ def check_form(request: RegistrationRequest, own: Collection[IPv4Address]) -> No
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "an authentication precedes the Mobile-Home one")
     if home_address in own:
         raise Deny(Code.FA_PROHIBITED, "home address is the agent's own")
-    if not is_unicast(request.home_agent) or request.home_agent in own:
+    if not is_unicast(request.home_agent) or (
+        request.home_agent in own and request.home_agent not in home_agents
+    ):
         raise Deny(Code.FA_INVALID_HOME_AGENT_ADDRESS)
 
 
@@ -52,11 +59,13 @@ def check_service(config: ForeignAgentConfig, datagram: Datagram, request: Regis
     if request.flags & RequestFlag.DECAPSULATION:
         if not is_unicast(care_of) or care_of == request.home_address or config.is_never_co_located(care_of):
             raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
-    elif care_of != config.care_of:
+    elif care_of not in config.care_of_addresses:
         raise Deny(Code.FA_INVALID_CARE_OF_ADDRESS)
     if request.lifetime > config.registration_lifetime:
         raise Deny(Code.FA_LIFETIME_TOO_LONG)
-    ours = care_of == config.care_of  # with any other the mobile node is the end of the tunnel itself
+    ours = (
+        care_of in config.care_of_addresses
+    )  # with any other the mobile node is the end of the tunnel itself
     if ours and not available(request.flags, config.encapsulations):
         raise Deny(Code.FA_ENCAPSULATION_UNAVAILABLE)
     # RFC 3519 §4.5: a NAT translates all addresses, as far as is known.

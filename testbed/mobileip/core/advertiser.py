@@ -11,7 +11,13 @@ from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import advertisement_bits
 from testbed.mobileip.core.limits import TokenBucket
-from testbed.mobileip.core.parameters import Advertising, ForeignAgentConfig, HomeAgentConfig, ReverseTunnel
+from testbed.mobileip.core.parameters import (
+    Advertising,
+    ForeignAgentConfig,
+    HomeAgentConfig,
+    ReverseTunnel,
+    VisitedLink,
+)
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import (
     COMMON_TRAFFIC,
@@ -48,8 +54,10 @@ def home_agent_advertisement(config: HomeAgentConfig, sequence: int) -> AgentAdv
     )
 
 
-def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy: bool) -> AgentAdvertisement:
-    """What a foreign agent says of itself (RFC 5944 §2.1.1)."""
+def foreign_agent_advertisement(
+    config: ForeignAgentConfig, link: VisitedLink, sequence: int, busy: bool
+) -> AgentAdvertisement:
+    """What a foreign agent says of itself on a link (RFC 5944 §2.1.1)."""
     flags = AgentFlag.FOREIGN_AGENT | advertisement_bits(config.encapsulations)
     if config.registration_required:
         flags |= AgentFlag.REGISTRATION_REQUIRED
@@ -61,9 +69,9 @@ def foreign_agent_advertisement(config: ForeignAgentConfig, sequence: int, busy:
         flags |= AgentFlag.BUSY
     return AgentAdvertisement(
         config.advertising.lifetime,
-        ((config.address, 0),),
-        MobilityAgentExtension(sequence, config.registration_lifetime, flags, (config.care_of,)),
-        None if config.prefix_length is None else (config.prefix_length,),
+        ((link.address, 0),),
+        MobilityAgentExtension(sequence, config.registration_lifetime, flags, config.care_of_addresses),
+        None if link.prefix_length is None else (link.prefix_length,),
         # Where nobody has to register, neighbours on the link may use us as any router (§2.1).
         NO_COMMON_TRAFFIC if config.registration_required else COMMON_TRAFFIC,
     )

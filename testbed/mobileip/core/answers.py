@@ -63,16 +63,16 @@ class Answers:
         association = self._nodes.choose(home_address)
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        source = datagram.destination
+        source, link = datagram.destination, self._config.link(datagram.interface)
         self._out.add(
             SendDatagram(
                 Datagram(
                     payload,
-                    source if source in self._own else self._config.address,
+                    source if source in self._own else link.address,
                     PORT,
                     home_address if is_unicast(home_address) else _BROADCAST,
                     datagram.source_port,
-                    self._config.interface,
+                    link.interface,
                     link_address=datagram.link_address,
                 )
             )

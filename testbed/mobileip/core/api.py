@@ -59,6 +59,14 @@ class TunnelEnd:
     """The UDP ports of `Encapsulation.UDP`: ours, and the other end's as a NAT shows it to us."""
 
 
+@dataclass(frozen=True, slots=True)
+class FormerTunnel:
+    """Mobile node: a tunnel to an earlier care-of address, out of which datagrams still come (S bit)."""
+
+    care_of_address: IPv4Address
+    home_agent: TunnelEnd
+
+
 # Effects: what a core asks its shell to do, in order.
 
 
@@ -147,6 +155,7 @@ class UseCoLocated:
     care_of_address: IPv4Address
     home_agent: TunnelEnd
     reverse_tunnel: bool
+    former: tuple[FormerTunnel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +171,7 @@ class UseForeignAgent:
     registered: bool
     broadcasts_from: IPv4Address | None = None
     """The home agent whose datagrams to the home address hold broadcasts (RFC 5944 §4.3); None: none do."""
+    former: tuple[FormerTunnel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

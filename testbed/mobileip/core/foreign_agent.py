@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
@@ -22,23 +23,23 @@ from testbed.mobileip.core.api import (
     SendDatagram,
     SetVisitor,
 )
-from testbed.mobileip.core.association import Associations, AuthenticationError, sign
+from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.core.parameters import ForeignAgentConfig, VisitedLink
+from testbed.mobileip.core.relay import asks_for_udp, authorized_end, offers, relayed
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.core.visitors import Pending, Visitor
-from testbed.mobileip.wire import PORT, registration_reply, registration_request, udp_tunnel
+from testbed.mobileip.wire import registration_reply, registration_request, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
+from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 _UNSPECIFIED = IPv4Address(0)
 PENDING_TIME = 7.0
@@ -62,21 +63,25 @@ class ForeignAgent:
         self._discards = Discards(self._out, self.counters)
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
-        self._own = config.own_addresses | {config.address, config.care_of}
+        self._own = config.addresses
         self._pending: dict[tuple[IPv4Address, int], Pending] = {}
         self._visitors: dict[IPv4Address, Visitor] = {}
         self._pending_timers: Timers[tuple[IPv4Address, int]] = Timers()
         self._visitor_timers: Timers[IPv4Address] = Timers()
-        self._keepalives = Keepalives(config.keepalive, self.counters)
+        self._keepalives = Keepalives(config.keepalive, self.counters, config.port)
         self._answers = Answers(config, self._nodes, self._own, self._out, self.counters)
-        self._advertiser = Advertiser(
-            config.interface,
-            config.address,
-            config.advertising,
-            lambda sequence: foreign_agent_advertisement(config, sequence, self._busy()),
+        rng = rng or SystemRandom()
+        self._advertisers = {link.interface: self._advertiser(link, rng) for link in config.links}
+
+    def _advertiser(self, link: VisitedLink, rng: Random) -> Advertiser:
+        return Advertiser(
+            link.interface,
+            link.address,
+            self.config.advertising,
+            lambda sequence: foreign_agent_advertisement(self.config, link, sequence, self._busy()),
             self.counters,
             self._discards,
-            rng or SystemRandom(),
+            rng,
         )
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -104,7 +109,8 @@ class ForeignAgent:
         if message.payload[:1] != b"\x0a":
             self.counters["agent-messages-ignored"] += 1
             return
-        self._out.add(*self._advertiser.receive(message, now))
+        first = self._advertisers[self.config.interface]
+        self._out.add(*self._advertisers.get(message.interface, first).receive(message, now))
 
     def unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
         """ICMP Destination Unreachable with `icmp_code` came back for a request relayed to `home_agent`."""
@@ -130,7 +136,7 @@ class ForeignAgent:
         for home_address, record in records.items():
             visitor = Visitor.from_record(home_address, record, self._clock, now)
             over = visitor.expires is not None and visitor.expires <= now
-            if over or not (visitor.co_located or visitor.care_of_address == self.config.care_of):
+            if over or not (visitor.co_located or offers(self.config, visitor.care_of_address)):
                 self._out.add(Remember(home_address, None))
                 continue
             self._set_visitor(visitor, now)
@@ -148,7 +154,8 @@ class ForeignAgent:
         self._out.add(*keepalives)
         for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
             self._out.event("mapping-lost", home_address=str(home_address))
-        self._out.add(*self._advertiser.tick(now))
+        for advertiser in self._advertisers.values():
+            self._out.add(*advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
@@ -156,7 +163,7 @@ class ForeignAgent:
             self._pending_timers.next(),
             self._visitor_timers.next(),
             self._keepalives.deadline(),
-            self._advertiser.due,
+            *(advertiser.due for advertiser in self._advertisers.values()),
         )
         return min(when for when in due if when is not None)
 
@@ -171,6 +178,8 @@ class ForeignAgent:
             "interface": self.config.interface,
             "address": str(self.config.address),
             "care_of": str(self.config.care_of),
+            "links": {link.interface: str(link.address) for link in self.config.links},
+            "care_of_addresses": [str(address) for address in self.config.care_of_addresses],
             "busy": self._busy(),
             "visitors": [visitor.picture(now) for visitor in self._visitors.values()],
             "pending": [pending.picture(now) for pending in self._pending.values()],
@@ -180,7 +189,7 @@ class ForeignAgent:
     # Requests, from the mobile node to the home agent.
 
     def _receive_request(self, datagram: Datagram, now: float) -> None:
-        if datagram.interface not in (None, self.config.interface):
+        if datagram.interface is not None and datagram.interface not in self._advertisers:
             raise Discard("not-from-link")
         if (
             datagram.source == _UNSPECIFIED
@@ -198,7 +207,7 @@ class ForeignAgent:
                 if error.reason == "unknown-extension":
                     raise
                 raise Deny(Code.FA_POORLY_FORMED_REQUEST, str(error)) from error
-            check_form(request, self._own)
+            check_form(request, self._own, self.config.home_agents_here)
             self._authenticate(datagram, request)
             check_service(self.config, datagram, request)
             self._check_resources(request)
@@ -212,13 +221,7 @@ class ForeignAgent:
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
         self.counters["requests-relayed"] += 1
-        self._out.add(
-            SendDatagram(
-                Datagram(
-                    self._relayed(datagram, request), self.config.care_of, PORT, request.home_agent, PORT
-                )
-            )
-        )
+        self._out.add(SendDatagram(relayed(self.config, self._home_agents, datagram, request)))
 
     def _authenticate(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """§3.7.2.1, where the mobile node and we share an association."""
@@ -243,22 +246,6 @@ class ForeignAgent:
         if request.lifetime and self._busy() and home_address not in self._visitors:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
 
-    def _relayed(self, datagram: Datagram, request: RegistrationRequest) -> bytes:
-        """The request for the home agent: what was only for us removed, our proof added (§3.7.2.2)."""
-        payload = datagram.payload[: _authorized_end(request)]
-        if self._asks_for_udp(request):
-            payload += UdpTunnelRequest(encapsulation=udp_tunnel.IP_IN_IP).encode().encode()
-        association = self._home_agents.choose(request.home_agent)
-        if association is None or not request.lifetime or request.care_of_address != self.config.care_of:
-            return payload
-        return sign(payload, FOREIGN_HOME, association)
-
-    def _asks_for_udp(self, request: RegistrationRequest) -> bool:
-        """Whether the tunnel has its end here, and so behind the NAT (RFC 3519 §4.5)."""
-        if request.care_of_address != self.config.care_of or request.flags & RequestFlag.DECAPSULATION:
-            return False
-        return self.config.udp_tunnel and request.lifetime > 0
-
     # Replies, from the home agent to the mobile node.
 
     def _receive_reply(self, datagram: Datagram, now: float) -> None:
@@ -272,7 +259,7 @@ class ForeignAgent:
             raise Discard("not-from-home-agent")
         try:
             reply = RegistrationReply.decode(datagram.payload)
-            answer = answered(reply, to_agent=True) if self._asks_for_udp(request) else None
+            answer = answered(reply, to_agent=True) if asks_for_udp(self.config, request) else None
         except WireError as error:
             if error.reason == "unknown-extension":
                 raise
@@ -296,7 +283,7 @@ class ForeignAgent:
         if accepted(reply.code):
             keepalive = answer.keepalive if answer is not None and answer.assents else None
             self._update_visitor(pending, reply, keepalive, now)
-        payload = datagram.payload[: _authorized_end(reply)]
+        payload = datagram.payload[: authorized_end(reply)]
         self._answers.send(pending.datagram, reply.home_address, payload)
         self.counters["replies-relayed"] += 1
         self._out.event(
@@ -344,6 +331,7 @@ class ForeignAgent:
             home_address,
             request.home_agent,
             request.care_of_address,
+            self.config.link(pending.datagram.interface).interface,
             pending.link_address,
             request.flags,
             lifetime,
@@ -371,9 +359,9 @@ class ForeignAgent:
         self._out.add(
             SetVisitor(
                 visitor.home_address,
-                visitor.end,
+                replace(visitor.end, local_port=self.config.port),
                 visitor.care_of_address,
-                self.config.interface,
+                visitor.interface,
                 visitor.link_address,
                 visitor.reverse_tunnel,
             )
@@ -392,8 +380,3 @@ class ForeignAgent:
 
     def _busy(self) -> bool:
         return len(self._visitors) >= self.config.visitors
-
-
-def _authorized_end(message: RegistrationRequest | RegistrationReply) -> int:
-    """Where the last extension ends that proves the message to its final recipient."""
-    return max(extension.end for extension in message.extensions if extension.type == MOBILE_HOME)

@@ -37,8 +37,9 @@ class _Tunnel:
 class Keepalives:
     """Of the tunnels that have their non-home end here, by home address."""
 
-    def __init__(self, default: float, counters: Counter[str]) -> None:
-        """`default` is the interval, in seconds, where the home agent says none."""
+    def __init__(self, default: float, counters: Counter[str], port: int = PORT) -> None:
+        """`default` is the interval, in seconds, where the home agent says none; `port` is our UDP port."""
+        self._port = port
         self._default = default
         self._counters = counters
         self._tunnels: dict[IPv4Address, _Tunnel] = {}
@@ -65,7 +66,7 @@ class Keepalives:
         """
         interval = interval or self._default
         source, home_agent, interface = ends
-        outer = Datagram(b"", source, PORT, home_agent, PORT, interface)
+        outer = Datagram(b"", source, self._port, home_agent, PORT, interface)
         at, shorter = self._shorter.pop(home_address, (outer, interval))
         if at == outer and shorter < interval:  # §4.10: elsewhere there is another NAT
             self._shorter[home_address] = outer, shorter

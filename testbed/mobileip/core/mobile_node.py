@@ -48,7 +48,7 @@ class MobileNode:
         # Beside those of the registrar: agent (silent for too long), solicit.
         self._timers: Timers[str] = Timers()
         self._arps = GratuitousArps(self._out)
-        self._keepalives = Keepalives(config.keepalive, self.counters)
+        self._keepalives = Keepalives(config.keepalive, self.counters, config.port)
         discards = Discards(self._out, self.counters)
         self._requester = Requester(config, clock, self.counters, discards, rng)
         self._registrar = Registrar(
@@ -72,7 +72,7 @@ class MobileNode:
             raise ValueError(f"{care_of} cannot be a care-of address")
         path = Path("co-located", interface, care_of, care_of)
         if path != self._registrar.path:
-            self._leave()
+            self._leave(interface)
         self._interface, self._registrar.path = interface, path
         self._registrar.tell_again()
         self._registrar.deregistering = False
@@ -91,13 +91,13 @@ class MobileNode:
                 self._discovery.restart()  # or each time it is said the next solicitation moves further away
                 self._solicit(now)
             return
-        self._leave()
+        self._leave(interface)
         self._interface, self._discovering, self._register = interface, True, register
         self._solicit(now)
 
-    def detach(self, now: float) -> None:
-        """Forget the attachment and the registration; send nothing."""
-        self._leave()
+    def detach(self, now: float, moving: bool = False) -> None:
+        """Forget the attachment, and the registration too unless `moving` on may overlap; send nothing."""
+        self._leave("" if moving else None)
         self._out.event("detached")
 
     def deregister(self, now: float) -> None:
@@ -179,6 +179,8 @@ class MobileNode:
                 self._renew(now)
             elif timer == "expire":
                 self._registrar.expired()
+            elif timer == "drop":
+                self._registrar.drop(now)
             elif timer == "agent":
                 self._agent_silent(now)
             else:
@@ -212,6 +214,7 @@ class MobileNode:
             "home_address": str(self.config.home_address),
             "home_agent": str(self._requester.home_agent),
             "care_of": str(path.care_of_address) if path and path.mode != "home" else None,
+            "former_care_of": [*map(str, self._registrar.former.care_of_addresses)],
             "agent": str(agent.address) if agent else None,
             "registered": registered is not None,
             "lifetime": self._registrar.granted if registered else None,
@@ -379,10 +382,11 @@ class MobileNode:
         if self._register:
             self._registrar.start(now)
 
-    def _leave(self) -> None:
-        """Forget all about the attachment."""
-        self._registrar.leave()
-        self._timers.clear()
+    def _leave(self, to: str | None = None) -> None:
+        """Forget all about the attachment; on the way `to` another interface, which may overlap."""
+        self._registrar.leave(to)
+        self._timers.cancel("agent")
+        self._timers.cancel("solicit")
         self._arps.cancel(self.config.home_address)
         self._discovery.clear()
         self._interface = None

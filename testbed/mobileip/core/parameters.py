@@ -11,9 +11,12 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.core.auth import ALGORITHMS
+from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 INFINITE_LIFETIME = 0xFFFF
+MOST_CARE_OF = 62
+"""Care-of addresses that the Length of the Mobility Agent Advertisement Extension has room for (§2.1.1)."""
 ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
 """What agents support beside IP in IP, unless their configuration says otherwise."""
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -36,6 +39,10 @@ def _require(condition: bool, message: str) -> None:
 
 def _require_lifetime(name: str, value: int) -> None:
     _require(1 <= value <= INFINITE_LIFETIME, f"{name} must be 1 to 65535 seconds, not {value}")
+
+
+def _require_port(value: int) -> None:
+    _require(1 <= value <= 0xFFFF, f"port must be 1 to 65535, not {value}")
 
 
 def _require_keepalive(value: int) -> None:
@@ -129,6 +136,8 @@ class HomeAgentConfig:
     """Its address on the home link where that is not `address`."""
     own_addresses: frozenset[IPv4Interface] = frozenset()
     """All its addresses, with the prefixes of their links: none may be a care-of address (code 134)."""
+    foreign_agents_here: frozenset[IPv4Address] = frozenset()
+    """But these: the care-of addresses of foreign agents in the same node."""
     lifetime: int = 600
     """The longest lifetime granted."""
     bindings: int = 10_000
@@ -167,7 +176,7 @@ class HomeAgentConfig:
     def is_never_care_of(self, address: IPv4Address) -> bool:
         """Whether, as far as this node knows its links, no other node can have this address."""
         own = self.own_addresses
-        return (
+        return address not in self.foreign_agents_here and (
             address == self.address
             or address in edges(self.home_prefix)
             or any(address == each.ip or address in edges(each.network) for each in own)
@@ -179,19 +188,50 @@ class HomeAgentConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class VisitedLink:
+    """A link that mobile nodes visit, and the foreign agent's address there."""
+
+    interface: str
+    address: IPv4Address
+    prefix_length: int | None = None
+    """For the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.prefix_length is None or 0 <= self.prefix_length <= 32,
+            f"the prefix length must be 0 to 32, not {self.prefix_length}",
+        )
+
+    @property
+    def prefix(self) -> IPv4Network | None:
+        """The prefix of the link, where it is known."""
+        if self.prefix_length is None:
+            return None
+        return IPv4Network((self.address, self.prefix_length), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignAgentConfig:
-    """A foreign agent on one visited link (RFC 5944 §3.7.1)."""
+    """A foreign agent on one visited link, or on several (RFC 5944 §3.7.1)."""
 
     interface: str
     address: IPv4Address
     """Its address on the visited link."""
     care_of: IPv4Address
-    """The care-of address it offers; requests are relayed from it."""
+    """A care-of address it offers; requests are relayed from the one that they ask for."""
+    other_links: tuple[VisitedLink, ...] = ()
+    """Further links that it serves."""
+    other_care_of: tuple[IPv4Address, ...] = ()
+    """Further care-of addresses: all are advertised on every link (§2.1.1)."""
     own_addresses: frozenset[IPv4Address] = frozenset()
     """Further addresses of its own: none may be a home agent (code 194), a home address (code 65) or a
     co-located care-of address (code 77)."""
+    home_agents_here: frozenset[IPv4Address] = frozenset()
+    """But these may be home agents: of others in the same node."""
+    port: int = PORT
+    """The UDP port that requests are relayed from (§3.7.2.2)."""
     prefix_length: int | None = None
-    """Of the visited link, for the Prefix-Lengths Extension; None sends none. All agents of a link alike."""
+    """Of the first visited link."""
     advertising: Advertising = Advertising()
     registration_lifetime: int = 600
     """The longest lifetime accepted; beyond: code 69."""
@@ -217,27 +257,41 @@ class ForeignAgentConfig:
         _require_lifetime("the registration lifetime", self.registration_lifetime)
         _require(self.pending >= 1, f"pending must be at least 1, not {self.pending}")
         _require(self.visitors >= 1, f"visitors must be at least 1, not {self.visitors}")
-        _require(
-            self.prefix_length is None or 0 <= self.prefix_length <= 32,
-            f"the prefix length must be 0 to 32, not {self.prefix_length}",
-        )
+        names = [link.interface for link in self.links]
+        _require(len({*names}) == len(names), f"{', '.join(names)}: a link is there twice")
+        offered = self.care_of_addresses
+        _require(len({*offered}) == len(offered), "a care-of address is there twice")
+        _require(len(offered) <= MOST_CARE_OF, f"more than {MOST_CARE_OF} care-of addresses")
         _require(
             not self.udp_tunnel or self.reverse_tunnel is not ReverseTunnel.REFUSED,
             "behind a NAT a foreign agent cannot do without reverse tunnels",
         )
+        _require_port(self.port)
         _require_keepalive(self.keepalive)
 
     @property
-    def prefix(self) -> IPv4Network | None:
-        """The prefix of the visited link, where it is known."""
-        if self.prefix_length is None:
-            return None
-        return IPv4Network((self.address, self.prefix_length), strict=False)
+    def links(self) -> tuple[VisitedLink, ...]:
+        """All links that it serves."""
+        return (VisitedLink(self.interface, self.address, self.prefix_length), *self.other_links)
+
+    def link(self, interface: str | None) -> VisitedLink:
+        """The link of an interface; the first one where that is not known."""
+        return next((each for each in self.links if each.interface == interface), self.links[0])
+
+    @property
+    def care_of_addresses(self) -> tuple[IPv4Address, ...]:
+        """All care-of addresses that it offers."""
+        return (self.care_of, *self.other_care_of)
+
+    @property
+    def addresses(self) -> frozenset[IPv4Address]:
+        """All addresses that are its own."""
+        return self.own_addresses | {*self.care_of_addresses, *(link.address for link in self.links)}
 
     def is_never_co_located(self, address: IPv4Address) -> bool:
-        """Whether no mobile node can have this address of its own on the visited link."""
-        own = self.own_addresses | {self.address, self.care_of}
-        return address in own or (self.prefix is not None and address in edges(self.prefix))
+        """Whether no mobile node can have this address of its own on a visited link."""
+        prefixes = (link.prefix for link in self.links)
+        return address in self.addresses or any(prefix and address in edges(prefix) for prefix in prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +306,8 @@ class MobileNodeConfig:
     """Shared with the home agent; `peer` is not looked at."""
     home_router: IPv4Address | None = None
     """Default router at home; None takes what the advertisement says."""
+    port: int = PORT
+    """The UDP port that requests are sent from (§3.3)."""
     lifetime: int = 600
     """Asked for at each registration."""
     reverse_tunnel: bool = False
@@ -261,6 +317,10 @@ class MobileNodeConfig:
     udp_tunnel: UdpTunnel = UdpTunnel.OFF
     keepalive: int = 110
     """Seconds between keepalives of a tunnel in UDP, unless the home agent says others (RFC 3519 §4.9)."""
+    other_home_agents: tuple[SecurityAssociation, ...] = ()
+    """Asked in turn where `home_agent` does not answer or is not willing; `peer` is the address."""
+    overlap: float = 0.0
+    """Seconds that a care-of address stays registered beside the next, by the S bit (§3.6.1.2); 0: not."""
     broadcasts: bool = False
     """The B bit: the home network's broadcasts are wanted, too (RFC 5944 §4.3)."""
     foreign_agents: tuple[SecurityAssociation, ...] = ()
@@ -272,4 +332,8 @@ class MobileNodeConfig:
             self.home_address in self.home_prefix,
             f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
         )
+        _require_port(self.port)
+        _require(0 <= self.overlap <= 3600, f"simultaneous must be 0 to 3600 seconds, not {self.overlap:g}")
+        peers = [self.home_agent, *(association.peer for association in self.other_home_agents)]
+        _require(len({*peers}) == len(peers), "a home agent is there twice")
         _require_keepalive(self.keepalive)

@@ -15,6 +15,7 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.former import TIMER, FormerBindings
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
@@ -24,7 +25,10 @@ from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RequestFlag
 
+PATIENCE = 3
+"""Requests without a reply after which another home agent is asked, if there is one: seven seconds."""
 FAILED_AFTER = 5
 """Requests without a reply before `registration-failed` is reported; requests go on."""
 
@@ -34,7 +38,7 @@ Use = UseCoLocated | UseForeignAgent | UseHome | UseNothing
 class Registrar:
     """Asks over `path` for as long as there is something to ask for.
 
-    Uses the timers request (send or repeat), renew and expire.
+    Uses the timers request (send or repeat), renew, expire and drop (`former.TIMER`).
     """
 
     def __init__(
@@ -53,8 +57,11 @@ class Registrar:
         self.registered: Sent | None = None
         """The request whose registration holds."""
         self.granted = 0
+        self.former = FormerBindings(config.overlap, timers)
+        self._end: TunnelEnd | None = None  # the home agent's, of the tunnel to this node that is in use
         self._requester = requester
         self._reverse_tunnel, self._broadcasts = config.reverse_tunnel, config.broadcasts
+        self._port = config.port
         self._timers = timers
         self._out = out
         self._counters = counters
@@ -68,6 +75,11 @@ class Registrar:
 
     def start(self, now: float) -> None:
         """There is something new to ask for; begin as soon as the last request allows."""
+        self.former.dropping, self.former.refused = None, False
+        self._requester.home_agents.begin()
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
         self._requester.begin()
         earliest = self._requester.earliest(now)
         if earliest <= now:
@@ -81,10 +93,16 @@ class Registrar:
         self._requester.sent = None
         self._timers.cancel("request")
 
-    def leave(self) -> None:
-        """The attachment was left: nothing holds any more."""
+    def leave(self, to: str | None) -> None:
+        """The attachment was left: nothing holds any more, unless the way `to` another interface overlaps."""
+        present, path = self.registered, self.path
         self.suspend()
         self._requester.moved()
+        keep = to is not None and self.former.overlaps and not self.deregistering
+        at_home = path is not None and path.mode == "home"
+        if keep and present is not None and present.path.interface != to and not at_home:
+            self._timers.cancel("renew")
+            return
         self.use(UseNothing())
         self.deregistering = False
         self.forget()
@@ -95,6 +113,7 @@ class Registrar:
         self._timers.cancel("expire")
         self._timers.cancel("renew")
         self._keepalives.clear()
+        self.former.clear()
 
     def send(self, now: float) -> None:
         """Send a request, if there is a way, and plan the next."""
@@ -102,16 +121,29 @@ class Registrar:
         if path is None:
             return
         deregister = self.deregistering or path.mode == "home"
-        datagram, repeat = self._requester.request(path, deregister, now)
+        drop = None if deregister else self.former.dropping
+        beside = not deregister and drop is None and self._beside(path)
+        datagram, repeat = self._requester.request(path, deregister, now, beside=beside, drop=drop)
         self._timers.set("request", repeat)
         self._out.add(SendDatagram(datagram))
         self._out.event(
             "request-sent",
             mode=path.mode,
-            care_of=None if deregister else str(path.care_of_address),
+            care_of=None if deregister else str((drop or path).care_of_address),
             destination=str(datagram.destination),
-            deregister=deregister,
+            deregister=deregister or drop is not None,
         )
+
+    def _beside(self, path: Path) -> bool:
+        return self.former.beside(self.registered.path if self.registered else None, path)
+
+    def drop(self, now: float) -> None:
+        """Give an earlier care-of address back; what else is to be asked comes first."""
+        if self.asking or self.path is None:
+            self._timers.set(TIMER, now + 1.0)
+            return
+        self.former.dropping = self.former.next()
+        self._begin(now)
 
     def departed(self, now: float) -> None:
         """The last request left this node at `now`: what follows is counted from there on (§3.6.3)."""
@@ -130,13 +162,19 @@ class Registrar:
         if self._requester.sent is None:
             return False
         self._counters["requests-timed-out"] += 1
+        if self._requester.unanswered >= PATIENCE:
+            if self._requester.sent.drop is not None:
+                self.former.clear()  # the home agent lets them expire
+            elif self._requester.home_agents.failed():
+                self._ask_another("timeout")
+                return False
         if self._requester.unanswered % FAILED_AFTER:
             return False
         self._out.event("registration-failed", reason="timeout", code=None)
         return True
 
     def receive(self, datagram: Datagram, now: float) -> int | None:
-        """Take a reply; return its code, None if it answers nothing."""
+        """Take a reply; return its code, None if it answers nothing or another home agent is asked now."""
         self._counters["replies-received"] += 1
         matched = self._requester.match(datagram, now)
         if matched is None:
@@ -144,8 +182,12 @@ class Registrar:
         sent, reply = matched
         self._timers.cancel("request")
         self._out.event("reply", code=reply.code, reason=describe(reply.code), lifetime=reply.lifetime)
+        if sent.drop is not None:
+            self._dropped(sent.drop, reply.code, now)
+            return None
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
-            self._refused(sent, reply, now)
+            if self._refused(sent, reply, now):
+                return None
         elif sent.lifetime == 0:
             self._deregistered(sent)
         else:
@@ -157,8 +199,9 @@ class Registrar:
         self._counters["registrations-expired"] += 1
         self.forget()
         self._out.event("registration-expired")
-        if isinstance(self._use, UseForeignAgent) and self.path is not None:
-            self.use(replace(self._use, registered=False, broadcasts_from=None))
+        use, path = self._use, self.path
+        if isinstance(use, UseForeignAgent) and path is not None and path.agent == use.agent:
+            self.use(replace(use, registered=False, broadcasts_from=None, former=()))
         elif not isinstance(self._use, UseHome):
             self.use(UseNothing())
 
@@ -169,12 +212,18 @@ class Registrar:
             self._out.add(use)
 
     def use_agent(self, path: Path, registered: bool) -> None:
-        """Tell the shell to use the foreign agent of `path`."""
+        """Tell the shell to use the foreign agent of `path`; not before it has registered us if that is not
+        to interrupt what is registered.
+        """
+        if not registered and self._beside(path):
+            return
         assert path.agent is not None
         assert path.agent_link_address is not None
         broadcasts_from = self._requester.home_agent if registered and self._broadcasts else None
+        self._end = None
+        link_address, former = path.agent_link_address, self.former.tunnels
         self.use(
-            UseForeignAgent(path.interface, path.agent, path.agent_link_address, registered, broadcasts_from)
+            UseForeignAgent(path.interface, path.agent, link_address, registered, broadcasts_from, former)
         )
 
     def tell_again(self) -> None:
@@ -188,6 +237,7 @@ class Registrar:
         granted = min(reply.lifetime, sent.lifetime)
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
+        self._note_former(sent, reply, now)
         self.registered, self.granted = sent, granted
         if granted == INFINITE_LIFETIME:
             self._timers.cancel("expire")
@@ -209,8 +259,26 @@ class Registrar:
             encapsulation=agreed(sent.flags)[0].value,
             lifetime=granted,
             renewal=renewal,
+            beside=len(self.former.care_of_addresses),
             requested=round(sent.at, 6),
         )
+
+    def _note_former(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
+        """What the home agent has beside what it granted just now."""
+        if not sent.flags & RequestFlag.SIMULTANEOUS or reply.code == Code.ACCEPTED_NO_SIMULTANEOUS:
+            self.former.clear()
+            return
+        present = self.registered
+        if present is not None and present.path.care_of_address != sent.path.care_of_address:
+            self.former.keep(present.path, self._end, now)
+        self.former.remove(sent.path.care_of_address, now)
+
+    def _dropped(self, path: Path, code: int, now: float) -> None:
+        """Whatever the home agent says: it lets expire what it has not deleted."""
+        self.former.remove(path.care_of_address, now)
+        self._out.event("care-of-given-back", care_of=str(path.care_of_address), code=code)
+        if isinstance(self._use, UseCoLocated | UseForeignAgent):
+            self.use(replace(self._use, former=self.former.tunnels))
 
     def _use_co_located(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
         path, end = sent.path, TunnelEnd(reply.home_agent, agreed(sent.flags))
@@ -219,14 +287,16 @@ class Registrar:
         in_udp = answer is not None and answer.assents
         interval = 0.0
         if answer is not None and in_udp:
-            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,))
+            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,), self._port)
             ends = (path.source, reply.home_agent, path.interface)
             interval = self._keepalives.keep(reply.home_address, ends, answer.keepalive, sent.at)
             if path.agent is not None:
                 self._keepalives.probe(reply.home_address, now)
         else:
             self._keepalives.clear()
-        self.use(UseCoLocated(path.interface, path.care_of_address, end, self._reverse_tunnel or in_udp))
+        self._end = end
+        reverse, former = self._reverse_tunnel or in_udp, self.former.tunnels
+        self.use(UseCoLocated(path.interface, path.care_of_address, end, reverse, former))
         if answer is not None and in_udp:
             self._out.event("udp-tunnel", forced=answer.forced, keepalive=interval)
 
@@ -237,8 +307,11 @@ class Registrar:
             self.use(UseNothing())
         self._out.event("deregistered", mode=sent.path.mode, requested=round(sent.at, 6))
 
-    def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
-        """§3.6.2.3: repair what can be repaired, and ask again, ever less often."""
+    def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> bool:
+        """§3.6.2.3: repair what can be repaired, and ask again, ever less often.
+
+        Returns whether another home agent is asked.
+        """
         code = reply.code
         self._counters[f"denied-{code}"] += 1
         delay = self._requester.refused(sent, reply, now)
@@ -248,4 +321,15 @@ class Registrar:
             self.path = replace(sent.path, lifetime_limit=reply.lifetime)
         elif refuses_encapsulation(sent, reply):
             self.path = replace(sent.path, encapsulations=())
+        elif code == Code.HA_TOO_MANY_BINDINGS:
+            self.former.refused = True
         self._timers.set("request", max(self._requester.earliest(now), now + delay))
+        another = self._requester.home_agents.refused(reply)
+        if another:
+            self._ask_another(describe(code))
+        return another
+
+    def _ask_another(self, why: str) -> None:
+        """The home agent is another from now on."""
+        self._requester.begin()
+        self._out.event("home-agent", home_agent=str(self._requester.home_agent), reason=why)

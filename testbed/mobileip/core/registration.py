@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
 
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.home_agents import HomeAgents
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import Stamper
 from testbed.mobileip.core.udp_tunnel import answered
@@ -68,6 +68,8 @@ class Sent:
     flags: int
     udp_tunnel: bool
     """Whether a tunnel in UDP is asked for."""
+    drop: Path | None = None
+    """Whose care-of address alone is given back; None: the request is about `path`."""
 
     @property
     def alternative(self) -> bool:
@@ -90,8 +92,7 @@ class Requester:
         discards: Discards,
         rng: Random,
     ) -> None:
-        self.home_agent = config.home_agent
-        """Whom to register with; dynamic resolution may change it (§3.6.1.2)."""
+        self.home_agents = HomeAgents(config)
         self.sent: Sent | None = None
         """The request that awaits its reply."""
         self.unanswered = 0
@@ -101,12 +102,17 @@ class Requester:
         self._counters = counters
         self._discards = discards
         self._stamper = Stamper(rng)
-        self._home = Associations((config.security,))
+        self._home = Associations((config.security, *config.other_home_agents))
         self._agents = Associations(config.foreign_agents)
         self._last_sent: float | None = None
         self._interval = MINIMUM_INTERVAL
         self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
+
+    @property
+    def home_agent(self) -> IPv4Address:
+        """The home agent to register with."""
+        return self.home_agents.current
 
     @property
     def clock_offset(self) -> float:
@@ -145,15 +151,20 @@ class Requester:
         """
         return None if self._last_sent is None else self._last_sent + max(HELD_BACK, self._interval)
 
-    def request(self, path: Path, deregister: bool, now: float) -> tuple[Datagram, float]:
+    def request(
+        self, path: Path, deregister: bool, now: float, *, beside: bool = False, drop: Path | None = None
+    ) -> tuple[Datagram, float]:
         """A new request for `path`, and when to send the next if no reply comes.
 
-        It has a new identification and replaces the request that awaited a reply.
+        It has a new identification and replaces the request that awaited a reply. `deregister` gives back
+        all care-of addresses, `drop` that of another path; what is granted `beside` others leaves these.
         """
         config = self._config
+        care_of = config.home_address if deregister else (drop or path).care_of_address
+        deregister = deregister or drop is not None
         lifetime = 0 if deregister else min(config.lifetime, path.lifetime_limit)
-        flags = 0
-        if path.mode == "co-located":
+        flags = RequestFlag.SIMULTANEOUS if beside else RequestFlag(0)
+        if (drop or path).mode == "co-located":
             flags |= RequestFlag.DECAPSULATION
         if config.broadcasts and not deregister:
             flags |= RequestFlag.BROADCAST
@@ -169,14 +180,14 @@ class Requester:
             lifetime,
             config.home_address,
             self.home_agent,
-            config.home_address if deregister else path.care_of_address,
+            care_of,
             self._stamper.next(self._clock(now)),
             (tunnel.encode(),) if udp_tunnel else (),
         )
-        payload = sign(request.encode(), MOBILE_HOME, config.security)
+        payload = sign(request.encode(), MOBILE_HOME, self.home_agents.security)
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel)
+        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel, drop)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -187,7 +198,7 @@ class Requester:
         datagram = Datagram(
             payload,
             path.source,
-            PORT,
+            config.port,
             path.agent or self.home_agent,
             PORT,
             path.interface,
@@ -234,7 +245,7 @@ class Requester:
         if agent is not None and agent in self._agents:
             self._agents.authenticate(datagram.payload, reply.extensions, MOBILE_FOREIGN, agent)
         if not from_foreign_agent(reply.code):
-            peer = self._config.security.peer
+            peer = self.home_agents.security.peer
             self._home.authenticate(datagram.payload, reply.extensions, MOBILE_HOME, peer)
         elif agent is None or datagram.source != agent:
             raise _NoMatch("not-from-agent")  # nobody but the agent asked may refuse without proof
@@ -254,8 +265,6 @@ class Requester:
         if reply.code == Code.HA_IDENTIFICATION_MISMATCH:
             self._stamper.resynchronise(reply.identification, self._clock(now))
             self._counters["resynchronisations"] += 1
-        elif reply.code == Code.HA_UNKNOWN_HOME_AGENT and is_unicast(reply.home_agent):
-            self.home_agent = reply.home_agent
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
             return 0.0

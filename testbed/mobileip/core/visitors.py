@@ -44,6 +44,8 @@ class Visitor:
     home_address: IPv4Address
     home_agent: IPv4Address
     care_of_address: IPv4Address
+    interface: str
+    """The link it is on."""
     link_address: bytes
     flags: int
     lifetime: int
@@ -79,6 +81,7 @@ class Visitor:
             "home_address": str(self.home_address),
             "home_agent": str(self.home_agent),
             "care_of": str(self.care_of_address),
+            "interface": self.interface,
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
             "encapsulation": self.end.encapsulations[0].value,
@@ -91,6 +94,7 @@ class Visitor:
         return {
             "home_agent": str(self.home_agent),
             "care_of": str(self.care_of_address),
+            "interface": self.interface,
             "link_address": self.link_address.hex(":"),
             "flags": self.flags,
             "lifetime": self.lifetime,
@@ -105,6 +109,7 @@ class Visitor:
             home_address,
             IPv4Address(record["home_agent"]),
             IPv4Address(record["care_of"]),
+            str(record["interface"]),
             bytes.fromhex(record["link_address"].replace(":", "")),
             int(record["flags"]),
             int(record["lifetime"]),

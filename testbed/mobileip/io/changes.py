@@ -1,7 +1,7 @@
 """Changes of routes, rules and neighbours: one at a time, or many in one system call.
 
 Everything may be asked for twice: what is there already is left or replaced, what is gone already stays
-gone. All routes and rules carry `PROTOCOL`, by which leftovers of a killed predecessor are known.
+gone. All routes and rules of a daemon carry its protocol, by which a killed predecessor's are known.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from testbed.mobileip.io.rtnetlink import (
 )
 
 PROTOCOL = 143
-"""`proto` of our routes and rules: one of those left to routing daemons (rtnetlink(7))."""
+"""`proto` of a daemon's routes and rules, by default: one of those left to routing daemons (rtnetlink(7))."""
 MAIN = 254
 DEFAULT = IPv4Network("0.0.0.0/0")
 TO_TABLE, BLACKHOLE = 1, 6
@@ -86,7 +86,13 @@ class Change:
 
 
 class Changes(ABC):
-    """What can be changed: routes, rules, neighbours and proxies; a subclass says when that happens."""
+    """What can be changed: routes, rules, neighbours and proxies; a subclass says when that happens.
+
+    `protocol` marks the routes and rules: no two daemons of a node have the same.
+    """
+
+    def __init__(self, protocol: int) -> None:
+        self._protocol = protocol
 
     @abstractmethod
     def _change(
@@ -113,26 +119,28 @@ class Changes(ABC):
         if source is not None:
             values[_RTA_PREFSRC] = source
         scope, flags = (_LINK_SCOPE, 0) if gateway is None else (0, _ONLINK)
-        body = _route(destination, table, scope, _UNICAST, flags, values)
+        body = _route(self._protocol, destination, table, scope, _UNICAST, flags, values)
         self._change(f"route {destination} table {table}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def set_unreachable(self, destination: IPv4Network) -> None:
         """Answer what matches no better route with Host Unreachable."""
-        body = _route(destination, MAIN, 0, _UNREACHABLE, 0, {_RTA_PRIORITY: 0xFFFF})
+        body = _route(self._protocol, destination, MAIN, 0, _UNREACHABLE, 0, {_RTA_PRIORITY: 0xFFFF})
         self._change(f"route {destination}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def delete_route(self, destination: IPv4Network, *, table: int = MAIN) -> None:
         """Delete our route to `destination`."""
-        body = _route(destination, table, _ANY_SCOPE, _ANY_TYPE, 0, {})
+        body = _route(self._protocol, destination, table, _ANY_SCOPE, _ANY_TYPE, 0, {})
         self._change(f"route {destination} table {table}", rtnetlink.DELETE_ROUTE, 0, body, GONE)
 
     def add_rule(self, rule: Rule) -> None:
         """Add a rule of the routing policy."""
-        self._change(f"rule {rule}", rtnetlink.NEW_RULE, CREATE | EXCLUSIVE, _rule(rule), _THERE)
+        self._change(
+            f"rule {rule}", rtnetlink.NEW_RULE, CREATE | EXCLUSIVE, _rule(self._protocol, rule), _THERE
+        )
 
     def delete_rule(self, rule: Rule) -> None:
         """Delete a rule of the routing policy."""
-        self._change(f"rule {rule}", rtnetlink.DELETE_RULE, 0, _rule(rule), GONE)
+        self._change(f"rule {rule}", rtnetlink.DELETE_RULE, 0, _rule(self._protocol, rule), GONE)
 
     def set_neighbour(self, interface: str, address: IPv4Address, link_address: bytes) -> None:
         """Fix the link-layer address of a neighbour: no ARP for it any more."""
@@ -165,7 +173,8 @@ class Changes(ABC):
 class Batch(Changes):
     """Changes that the kernel carries out in order, all in one system call; it may refuse some of them."""
 
-    def __init__(self, socket: Rtnetlink) -> None:
+    def __init__(self, protocol: int, socket: Rtnetlink) -> None:
+        super().__init__(protocol)
         self._socket = socket
         self._changes: list[Change] = []
         self._indices: dict[str, int] = {}
@@ -197,15 +206,21 @@ def _table(table: int) -> tuple[int, rtnetlink.Values]:
 
 
 def _route(
-    destination: IPv4Network, table: int, scope: int, kind: int, flags: int, values: rtnetlink.Values
+    protocol: int,
+    destination: IPv4Network,
+    table: int,
+    scope: int,
+    kind: int,
+    flags: int,
+    values: rtnetlink.Values,
 ) -> bytes:
     number, more = _table(table)
-    head = ROUTE.pack(FAMILY, destination.prefixlen, 0, 0, number, PROTOCOL, scope, kind, flags)
+    head = ROUTE.pack(FAMILY, destination.prefixlen, 0, 0, number, protocol, scope, kind, flags)
     return head + packed({RTA_DST: destination.network_address, **values, **more})
 
 
-def _rule(rule: Rule) -> bytes:
-    values: rtnetlink.Values = {FRA_PRIORITY: rule.preference, FRA_PROTOCOL: bytes((PROTOCOL,))}
+def _rule(protocol: int, rule: Rule) -> bytes:
+    values: rtnetlink.Values = {FRA_PRIORITY: rule.preference, FRA_PROTOCOL: bytes((protocol,))}
     lengths = [0, 0]
     for at, (kind, given) in enumerate(((FRA_DST, rule.destination), (FRA_SRC, rule.source))):
         if given is not None:

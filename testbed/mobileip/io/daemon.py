@@ -1,33 +1,41 @@
-"""The three daemons: configuration, data plane, role and core put together."""
+"""The three daemons: configuration, data plane, role and core put together.
+
+A daemon first claims what is its alone in the node, its UDP port too, and only then changes anything: so one
+that cannot start leaves the others as they are.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig, broadcast_addresses
 from testbed.mobileip.io import daemon_toml
+from testbed.mobileip.io.bpf import Instruction
+from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.control import RequestError
+from testbed.mobileip.io.daemon_toml import Settings
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
+from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, Claims
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.shell import Command, Shell
 from testbed.mobileip.io.store import Store
+from testbed.mobileip.io.udp import ANSWERS, Place, RegistrationSocket, keepalives
 from testbed.mobileip.tunnel.api import DataPlane, Side
 from testbed.mobileip.tunnel.probe import probe
+from testbed.mobileip.wire import PORT
 
 if TYPE_CHECKING:
     from testbed.mobileip.core.foreign_agent import ForeignAgent
     from testbed.mobileip.core.home_agent import HomeAgent
-
-R = TypeVar("R", bound=Role)
 
 
 def unix_time(now: float) -> float:
@@ -35,41 +43,69 @@ def unix_time(now: float) -> float:
     return time.time() - time.monotonic() + now
 
 
-@contextmanager
-def _resources(side: Side) -> Iterator[tuple[Netlink, DataPlane]]:
-    netlink = Netlink()
-    with closing(netlink), closing(probe(side, netlink)) as plane:
-        yield netlink, plane
+class _Daemon:
+    """What every daemon has of its node, in the order it takes it, until the block ends.
 
+    Everything raises NodeError or PlaneError.
+    """
 
-@contextmanager
-def _started(role: R) -> Iterator[R]:
-    """The role, set up; all that it set up is removed whatever happens."""
-    try:
+    def __init__(self, settings: Settings[Any], control: Path | None) -> None:
+        self.settings = settings
+        self.instance = settings.instance
+        self.control = control or settings.control
+        self.state = settings.state or (self.control and self.control.with_suffix(".state"))
+        self._stack = ExitStack()
+        self._claims = Claims()
+
+    def __enter__(self) -> _Daemon:
+        self._stack.enter_context(closing(self._claims))
+        self._claims.take(self.instance.claims.items())
+        if self.control is not None:
+            self._claims.take([(f"the control socket {self.control}", "control")])
+        self.netlink = self._stack.enter_context(closing(Netlink(self.instance.protocol)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def claim(self, what: str, key: str) -> None:
+        """Claim something more."""
+        self._claims.take([(what, key)])
+
+    def listen(
+        self, places: Sequence[Place], program: Sequence[Instruction], departures: bool = False
+    ) -> list[RegistrationSocket]:
+        """Open the UDP sockets: at `places`, or where the port is shared with nobody at every address."""
+        if not self.instance.shares_port:
+            places = [Place(port) for port in dict.fromkeys(place.port for place in places)]
+        sockets = []
+        for place in places:
+            if self.instance.shares_port:
+                self.claim(str(place), "address")
+            sockets.append(RegistrationSocket(place, program, departures))
+            self._stack.callback(sockets[-1].close)
+        return sockets
+
+    def plane(self, side: Side) -> DataPlane:
+        """The data plane."""
+        return self._stack.enter_context(closing(probe(side, self.netlink, self.instance.devices)))
+
+    def run(self, shell: Shell, role: Role, commands: Mapping[str, Command]) -> None:
+        """Run until a signal; what the role sets up is removed whatever happens."""
+        self._stack.callback(shell.close)
+        if self.control is not None:
+            shell.serve(self.control, commands)
+        self._stack.callback(role.stop)
         role.start()
-        yield role
-    finally:
-        role.stop()
-
-
-def _run(shell: Shell, control: Path | None, commands: Mapping[str, Command]) -> None:
-    try:
-        if control is not None:
-            shell.serve(control, commands)
         shell.run()
-    finally:
-        shell.close()
 
-
-def _run_agent(
-    shell: Shell, core: HomeAgent | ForeignAgent, control: Path | None, state: Path | None
-) -> None:
-    """Run an agent, which keeps what must outlive it: in `state`, else beside its control socket."""
-    state = state or (control and control.with_suffix(".state"))
-    with closing(Store(state)) if state is not None else nullcontext() as store:
-        if store is not None:
+    def run_agent(self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent) -> None:
+        """Run an agent, which keeps what must outlive it in the file of its state."""
+        if self.state is not None:
+            self.claim(f"the state file {self.state}", "state")
+            store = self._stack.enter_context(closing(Store(self.state)))
             shell.keep(store, core.restore)
-        _run(shell, control, {"flush": lambda _, now: core.flush()})
+        self.run(shell, role, {"flush": lambda _, now: core.flush()})
 
 
 def run_home_agent(file: Path, control: Path | None) -> None:
@@ -78,24 +114,25 @@ def run_home_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.io.home_agent import HomeAgentRole
 
     settings = daemon_toml.home_agent(file)
-    with _resources(Side.HOME) as (netlink, plane):
-        core_config = _on_home_link(settings.core, netlink)
-        core = HomeAgent(core_config, unix_time)
-        with _started(HomeAgentRole(core_config, netlink, plane)) as role:
-            shell = Shell(core, role, Journal("home-agent"), refused=core.refused)
-            if core_config.home_interface is not None:
-                probes = ProbeListener(core_config.home_interface)
-                shell.watch(probes.socket, lambda: probes.answer(role.proxied))
-                broadcasts = BroadcastListener(
-                    core_config.home_interface, broadcast_addresses(core_config.home_prefix)
-                )
+    with _Daemon(settings, control) as daemon:
+        config = _on_home_link(settings.core, daemon.netlink)
+        core = HomeAgent(config, unix_time)
+        links = [config.home_interface] if config.home_interface is not None else []
+        places = [Place(PORT, config.address), *(Place(PORT, interface=link) for link in links)]
+        ears = daemon.listen(places, keepalives(config.address))
+        role = HomeAgentRole(config, daemon.netlink, daemon.plane(Side.HOME))
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, refused=core.refused)
+        if config.home_interface is not None:
+            probes = ProbeListener(config.home_interface)
+            shell.watch(probes.socket, lambda: probes.answer(role.proxied))
+            broadcasts = BroadcastListener(config.home_interface, broadcast_addresses(config.home_prefix))
 
-                def forward() -> None:
-                    for datagram in broadcasts.datagrams():
-                        core.receive_broadcast(datagram, time.monotonic())
+            def forward() -> None:
+                for datagram in broadcasts.datagrams():
+                    core.receive_broadcast(datagram, time.monotonic())
 
-                shell.watch(broadcasts.socket, forward)
-            _run_agent(shell, core, control or settings.control, settings.state)
+            shell.watch(broadcasts.socket, forward)
+        daemon.run_agent(shell, role, core)
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -115,23 +152,39 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
     from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 
     settings = daemon_toml.foreign_agent(file)
-    with _resources(Side.VISITED) as (netlink, plane):
-        core_config = _on_visited_link(settings.core, netlink)
-        core = ForeignAgent(core_config, unix_time)
-        with _started(ForeignAgentRole(core_config, netlink, plane)) as role:
-            shell = Shell(core, role, Journal("foreign-agent"), core.unreachable, refused=core.refused)
-            _run_agent(shell, core, control or settings.control, settings.state)
+    with _Daemon(settings, control) as daemon:
+        config = _on_visited_link(settings.core, daemon.netlink)
+        core = ForeignAgent(config, unix_time)
+        for link in config.links:
+            daemon.claim(f"the visited link {link.interface}", "interface")
+        places = [
+            *(Place(config.port, care_of) for care_of in config.care_of_addresses),
+            *(Place(PORT, interface=link.interface) for link in config.links),
+        ]
+        ears = daemon.listen(places, ANSWERS)
+        role = ForeignAgentRole(
+            config, daemon.netlink, daemon.plane(Side.VISITED), daemon.instance.table or FOREIGN_AGENT_TABLE
+        )
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, core.unreachable, refused=core.refused)
+        daemon.run_agent(shell, role, core)
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:
-    """Add what the node itself knows: its addresses, and the prefix of the visited link."""
-    addresses = netlink.addresses()
-    ours = frozenset(each.ip for _, each in addresses)
-    for address, name in ((core.address, "address"), (core.care_of, "care-of")):
-        if address not in ours:
-            raise NodeError(f"{name} {address} is no address of this node")
-    lengths = (each.network.prefixlen for _, each in addresses if each.ip == core.address)
-    return replace(core, own_addresses=ours, prefix_length=next(lengths))
+    """Add what the node itself knows: its addresses, and the prefixes of the visited links."""
+    lengths = {each.ip: each.network.prefixlen for _, each in netlink.addresses()}
+    for name, addresses in (
+        ("address", [link.address for link in core.links]),
+        ("care-of", core.care_of_addresses),
+    ):
+        for address in addresses:
+            if address not in lengths:
+                raise NodeError(f"{name} {address} is no address of this node")
+    return replace(
+        core,
+        own_addresses=frozenset(lengths),
+        prefix_length=lengths[core.address],
+        other_links=tuple(replace(each, prefix_length=lengths[each.address]) for each in core.other_links),
+    )
 
 
 def run_mobile_node(file: Path, control: Path | None) -> None:
@@ -140,12 +193,17 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
     from testbed.mobileip.io.mobile_node import MobileNodeRole
 
     settings = daemon_toml.mobile_node(file)
-    core = MobileNode(settings.core, unix_time)
-    with (
-        _resources(Side.VISITED) as (netlink, plane),
-        _started(MobileNodeRole(settings.core, settings.rule_preference, netlink, plane)) as role,
-    ):
-        shell = Shell(core, role, Journal("mobile-node"), pace=core)
+    config = settings.core
+    core = MobileNode(config, unix_time)
+    with _Daemon(settings, control) as daemon:
+        ears = daemon.listen([Place(config.port)], ANSWERS, departures=True)
+        rule = Rule(
+            settings.rule_preference,
+            daemon.instance.table,
+            config.home_address if settings.rule_from_home_address else None,
+        )
+        role = MobileNodeRole(config, rule, daemon.netlink, daemon.plane(Side.VISITED))
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, pace=core)
 
         def attach(request: Mapping[str, Any], now: float) -> None:
             interface, care_of = _string(request, "interface"), IPv4Address(_string(request, "care_of"))
@@ -153,9 +211,7 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
             core.attach(interface, care_of, now)
 
         def discover(request: Mapping[str, Any], now: float) -> None:
-            interface, register = _string(request, "interface"), request.get("register", True)
-            if not isinstance(register, bool):
-                raise RequestError("'register' must be true or false")
+            interface, register = _string(request, "interface"), _boolean(request, "register", True)
             shell.listen(interface)
             core.discover(interface, now, register)
 
@@ -168,17 +224,24 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         commands: dict[str, Command] = {
             "attach": attach,
             "discover": discover,
-            "detach": lambda _, now: core.detach(now),
+            "detach": lambda request, now: core.detach(now, _boolean(request, "moving", False)),
             "deregister": lambda _, now: core.deregister(now),
             "renew": lambda _, now: core.renew(now),
         }
-        _run(shell, control or settings.control, commands)
+        daemon.run(shell, role, commands)
 
 
 def _string(request: Mapping[str, Any], key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str):
         raise RequestError(f"{key!r} must be a string")
+    return value
+
+
+def _boolean(request: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = request.get(key, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"{key!r} must be true or false")
     return value
 
 

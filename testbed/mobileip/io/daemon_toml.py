@@ -1,6 +1,13 @@
 """The TOML files of the three daemons.
 
 ```toml
+# any of them, where its node has several daemons: no two have the same name, device, protocol and table
+name = "home-agent"                          # in its events; default: the role
+device = "mip"                               # its tunnel devices are mip0, mip1 and so on
+protocol = 143                               # `proto` of its routes and rules
+table = 434                                  # mobile node: its routing table
+                                             # foreign agent (435): its first; more for further kernel tunnels
+
 # home agent
 control = "/run/testbed/home-agent.sock"     # optional, as everything that has a default below
 state = "/run/testbed/home-agent.state"      # bindings, replay protection; default: beside control
@@ -8,6 +15,8 @@ address = "10.0.1.2"                         # where mobile nodes register
 reverse-tunnel = true                        # true | false | "required" (RFC 3024)
 gre = true                                   # whether mobile nodes may ask for it (RFC 2784)
 minimal = true                               # and for minimal encapsulation (RFC 2004)
+share-port = false                           # true: port 434 at other addresses and links is others'
+foreign-agents-here = []                     # care-of addresses of foreign agents in this node
 [home]
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
@@ -37,7 +46,11 @@ key = "00112233445566778899aabbccddeeff"
 state = "/run/testbed/foreign-agent.state"   # visitors; default: beside control
 interface = "hotspot"                        # the visited link
 address = "198.51.100.1"                     # the agent's address there
-care-of = "203.0.113.10"
+care-of = "203.0.113.10"                     # or a list: all are advertised
+link = []                                    # tables of interface and address: further visited links
+share-port = false                           # true: port 434 at other addresses and links is others'
+port = 434                                   # UDP port that requests are relayed from
+home-agents-here = []                        # addresses of home agents in this node
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
 [advertisement]
@@ -65,9 +78,13 @@ udp-tunnel = "off"                           # "nat": asked for through NATs, or
 keepalive = 110                              # seconds, where the home agent asks for none
 broadcasts = false                           # those of the home network, by the B bit
 mip-rule-preference = 230                    # `ip rule` preference of the routes into the tunnel
+mip-rule-from = "all"                        # or "home-address": only packets from there take them
+port = 434                                   # UDP port that requests are sent from
+simultaneous = 0                             # seconds that a care-of address is kept beside the next (S bit)
 [security]                                   # shared with the home agent
 spi = 256
 key = "…"
+# [[other-home-agent]] with address = "…", spi and key: asked in turn where one is silent or unwilling
 [attachment]                                 # use this at the start; else wait for the control socket
 interface = "eth0"
 mode = "discover"                            # or "co-located", with care-of = "…"
@@ -77,6 +94,7 @@ mode = "discover"                            # or "co-located", with care-of = "
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -93,8 +111,13 @@ from testbed.mobileip.core.parameters import (
     SecurityAssociation,
     UdpTunnel,
     UdpTunnelling,
+    VisitedLink,
 )
+from testbed.mobileip.io.changes import PROTOCOL
+from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, LONGEST_DEVICES, MOBILE_NODE_TABLE, Instance
 from testbed.mobileip.io.table import Table
+from testbed.mobileip.tunnel.api import DEVICES
+from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 C = TypeVar("C")
@@ -117,7 +140,9 @@ class Settings(Generic[C]):
 
     core: C
     control: Path | None
+    instance: Instance
     rule_preference: int = DEFAULT_PREFERENCE
+    rule_from_home_address: bool = False
     attachment: Attachment | None = None
     state: Path | None = None
     """Where an agent keeps what outlives its process; None: beside its control socket, if it has one."""
@@ -129,6 +154,22 @@ def _build(table: Table, make: Callable[[], C]) -> C:
         return make()
     except ValueError as error:
         raise table.error("", str(error)) from error
+
+
+def _instance(table: Table, role: str, first_table: int | None = None) -> Instance:
+    devices = table.string("device", DEVICES)
+    if not re.fullmatch(rf"[a-z](?:[a-z-]{{0,{LONGEST_DEVICES - 2}}}[a-z])?", devices):
+        raise table.error("device", f"expected up to {LONGEST_DEVICES} letters, got {devices!r}")
+    protocol = table.integer("protocol", PROTOCOL)
+    if not 5 <= protocol <= 255:  # the lower ones are the kernel's and `ip`'s
+        raise table.error("protocol", f"expected 5 to 255, got {protocol}")
+    number = first_table
+    if number is not None:
+        number = table.integer("table", number)
+        if not 1 <= number <= 0x7FFFFFFF or 253 <= number <= 255:
+            raise table.error("table", f"expected 1 to 2147483647, but not 253 to 255, got {number}")
+    shares_port = role != "mobile-node" and table.boolean("share-port", False)
+    return Instance(table.string("name", role), devices, protocol, number, shares_port)
 
 
 def _control(table: Table) -> Path | None:
@@ -209,14 +250,21 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             reverse_tunnel=_reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
             encapsulations=_encapsulations(table),
+            foreign_agents_here=frozenset(table.addresses("foreign-agents-here")),
             mobile_nodes=mobile_nodes,
             foreign_agents=foreign_agents,
         ),
     )
-    settings = Settings(core, _control(table), state=_state(table))
+    settings = Settings(core, _control(table), _instance(table, "home-agent"), state=_state(table))
     for part in (home, limits, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings
+
+
+def _link(table: Table) -> VisitedLink:
+    link = VisitedLink(table.string("interface"), table.address("address"))
+    table.finish()
+    return link
 
 
 def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
@@ -224,16 +272,22 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
     table = Table.load(file)
     advertisement, limits = table.table("advertisement"), table.table("limits")
     mobile_nodes, home_agents = _associations(table.tables("security"), "mobile-node", "home-agent")
+    care_of, *others = table.addresses("care-of") or [table.address("care-of")]
+    links = [_link(each) for each in table.tables("link")]
     core = _build(
         table,
         lambda: ForeignAgentConfig(
             interface=table.string("interface"),
             address=table.address("address"),
-            care_of=table.address("care-of"),
+            care_of=care_of,
+            other_care_of=tuple(others),
+            other_links=tuple(links),
             advertising=_advertising(advertisement),
             registration_lifetime=advertisement.integer("registration-lifetime", 600),
             registration_required=advertisement.boolean("registration-required", True),
             reverse_tunnel=_reverse_tunnel(advertisement),
+            port=table.integer("port", PORT),
+            home_agents_here=frozenset(table.addresses("home-agents-here")),
             udp_tunnel=table.boolean("behind-nat", False),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
@@ -243,7 +297,8 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             home_agents=home_agents,
         ),
     )
-    settings = Settings(core, _control(table), state=_state(table))
+    instance = _instance(table, "foreign-agent", FOREIGN_AGENT_TABLE)
+    settings = Settings(core, _control(table), instance, state=_state(table))
     for part in (advertisement, limits, table):
         part.finish()
     return settings
@@ -254,6 +309,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     table = Table.load(file)
     agent = table.address("home-agent")
     security = _association(table.table("security"), agent)
+    others = tuple(_association(each, each.address("address")) for each in table.tables("other-home-agent"))
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
@@ -266,6 +322,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             security=security,
             home_router=table.address("home-router", None),
             lifetime=table.integer("lifetime", 600),
+            port=table.integer("port", PORT),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
             udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
             keepalive=table.integer("keepalive", 110),
@@ -273,6 +330,8 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
                 table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
             ),
             broadcasts=table.boolean("broadcasts", False),
+            other_home_agents=others,
+            overlap=table.number("simultaneous", 0.0),
             foreign_agents=foreign_agents,
         ),
     )
@@ -280,7 +339,9 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     if not 1 <= preference <= 32765:  # between the rules of the tables local and main
         raise table.error("mip-rule-preference", f"expected 1 to 32765, not {preference}")
     attachment = _attachment(table.table("attachment")) if table.has("attachment") else None
-    settings = Settings(core, _control(table), preference, attachment)
+    from_home = table.choice("mip-rule-from", ("all", "home-address"), "all") == "home-address"
+    instance = _instance(table, "mobile-node", MOBILE_NODE_TABLE)
+    settings = Settings(core, _control(table), instance, preference, from_home, attachment)
     table.finish()
     return settings
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.io.changes import DEFAULT, MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE
 from testbed.mobileip.io.journal import log
 from testbed.mobileip.io.link_filter import LinkFilter
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.tunnel.api import DataPlane, Tunnel
 
-REVERSE_TABLE = 435
-"""The routes of those whose packets are tunnelled back; of the device mip0, 436 of mip1 and so on."""
 VISITOR, NEIGHBOUR, STRANGER = 100, 190, 200
 """Preferences of the rules for what comes from the visited link."""
 TUNNELLED = 150
@@ -25,27 +25,38 @@ TUNNELLED = 150
 class ForeignAgentRole(Role):
     """Forwards for registered visitors, and for nobody else on the visited link."""
 
-    def __init__(self, config: ForeignAgentConfig, netlink: Netlink, plane: DataPlane) -> None:
+    def __init__(
+        self,
+        config: ForeignAgentConfig,
+        netlink: Netlink,
+        plane: DataPlane,
+        table: int = FOREIGN_AGENT_TABLE,
+    ) -> None:
+        """`table` has the routes of those with the first tunnel device, the next table the second's."""
         super().__init__(netlink, plane)
-        self.watched = config.interface
-        self.listens = (config.interface,)
+        self._table = table
+        self.watched = self.listens = tuple(link.interface for link in config.links)
         self._config = config
-        self._filter: LinkFilter | None = None
+        self._filters: dict[str, LinkFilter] = {}
         self._visitors: dict[IPv4Address, tuple[SetVisitor, list[Rule]]] = {}
-        self._rules = [Rule(STRANGER, None, interface=config.interface)]
-        if not config.registration_required and config.prefix is not None:
-            # Advertised as Code 0 (§2.1): what has an address of the link is forwarded for, as by any router.
-            self._rules.append(Rule(NEIGHBOUR, MAIN, source=config.prefix, interface=config.interface))
+        self._rules = []
+        for link in config.links:
+            self._rules.append(Rule(STRANGER, None, interface=link.interface))
+            if not config.registration_required and link.prefix is not None:
+                # Advertised as Code 0 (§2.1): addresses of the link are forwarded for, as by any router.
+                self._rules.append(Rule(NEIGHBOUR, MAIN, source=link.prefix, interface=link.interface))
 
     def start(self) -> None:
-        """Refuse what comes from the visited link, too."""
+        """Refuse what comes from the visited links, too."""
         super().start()
-        for address in self._netlink.fixed_neighbours(self._config.interface):
-            self._netlink.delete_neighbour(self._config.interface, address)
+        for interface in self.watched:
+            for address in self._netlink.fixed_neighbours(interface):
+                self._netlink.delete_neighbour(interface, address)
         for rule in self._rules:
             self._netlink.add_rule(rule)
         try:
-            self._filter = LinkFilter(self._config.interface)
+            for interface in self.watched:
+                self._filters[interface] = LinkFilter(interface)
         except NodeError as error:
             log(f"{error}: what others send from a visitor's address is forwarded, too")
 
@@ -61,28 +72,38 @@ class ForeignAgentRole(Role):
         if known is not None and known[0] == visitor:
             return  # a renewal
         address = visitor.home_address
-        for own in _addresses(visitor, self._config):
-            self._netlink.set_neighbour(visitor.interface, own, visitor.link_address)
-        self._netlink.set_route(IPv4Network(address), visitor.interface)
+        for neighbour in _neighbours(visitor, self._config):
+            self._netlink.set_neighbour(*neighbour, visitor.link_address)
+        if not self._config.home_agents_here:
+            self._netlink.set_route(IPv4Network(address), visitor.interface)
         table = MAIN
         rules = []
         if not _co_located(visitor, self._config):  # else it is itself the end of the tunnel
             device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
-            rules.append(Rule(TUNNELLED, MAIN, destination=address, interface=device))
+            own_table = self._table + int(re.sub(r"\D", "", device))
+            delivery = MAIN
+            if self._config.home_agents_here:
+                # The table main is theirs: they know where a mobile node went that has left this link, and
+                # their routes lead back into the tunnel.
+                delivery = own_table
+                self._netlink.set_route(IPv4Network(address), visitor.interface, table=own_table)
+            rules.append(Rule(TUNNELLED, delivery, destination=address, interface=device))
             if visitor.reverse_tunnel:
-                table = REVERSE_TABLE + int(device.removeprefix("mip"))
-                self._netlink.set_route(DEFAULT, device, table=table)
+                table = own_table
+                self._netlink.set_route(DEFAULT, device, table=own_table)
         rules.append(Rule(VISITOR, table, source=address, interface=visitor.interface))
         if _co_located(visitor, self._config):
             # What it tunnels itself, and what it sends from there untunnelled (§4.2.2).
             rules.append(Rule(VISITOR, MAIN, source=visitor.care_of_address, interface=visitor.interface))
         for rule in rules:
             self._netlink.add_rule(rule)
-        for rule in known[1] if known is not None else ():
-            if rule not in rules:
+        if known is not None:
+            for rule in {*known[1]} - {*rules}:
                 self._netlink.delete_rule(rule)
-        for own in _addresses(known[0], self._config) - _addresses(visitor, self._config) if known else ():
-            self._netlink.delete_neighbour(visitor.interface, own)
+            for left in _tables(known[1]) - _tables(rules):
+                self._netlink.delete_route(IPv4Network(address), table=left)
+            for neighbour in _neighbours(known[0], self._config) - _neighbours(visitor, self._config):
+                self._netlink.delete_neighbour(*neighbour)
         self.plane.settled(address)
         self._visitors[address] = (visitor, rules)
         self._check_senders(known and known[0], visitor)
@@ -94,19 +115,20 @@ class ForeignAgentRole(Role):
         visitor, rules = known
         for rule in rules:
             self._netlink.delete_rule(rule)
-        self._netlink.delete_route(IPv4Network(address))
-        for own in _addresses(visitor, self._config):
-            self._netlink.delete_neighbour(visitor.interface, own)
+        for table in {MAIN} | _tables(rules):
+            self._netlink.delete_route(IPv4Network(address), table=table)
+        for neighbour in _neighbours(visitor, self._config):
+            self._netlink.delete_neighbour(*neighbour)
         self.plane.remove(address)
         self._check_senders(visitor, None)
 
     def _check_senders(self, before: SetVisitor | None, after: SetVisitor | None) -> None:
         """Forward for a visitor only what came from its link address (RFC 3024 §6.1)."""
-        if self._filter is not None:
-            self._filter.replace(
+        for interface, link_filter in self._filters.items():
+            link_filter.replace(
                 *(
-                    {(address, each.link_address) for address in _addresses(each, self._config)}
-                    if each
+                    {(own, each.link_address) for _, own in _neighbours(each, self._config)}
+                    if each and each.interface == interface
                     else ()
                     for each in (before, after)
                 )
@@ -116,15 +138,21 @@ class ForeignAgentRole(Role):
         """Remove the visitors and the rule that keeps strangers out."""
         for address in list(self._visitors):
             self._clear(address)
-        if self._filter is not None:
-            self._filter.close()
+        for link_filter in self._filters.values():
+            link_filter.close()
         self._netlink.clean()
 
 
 def _co_located(visitor: SetVisitor, config: ForeignAgentConfig) -> bool:
-    return visitor.care_of_address != config.care_of
+    return visitor.care_of_address not in config.care_of_addresses
 
 
-def _addresses(visitor: SetVisitor, config: ForeignAgentConfig) -> set[IPv4Address]:
-    """The addresses of a visitor on the link, for which broadcasting ARP is forbidden (§4.2.2)."""
-    return {visitor.home_address, *([visitor.care_of_address] if _co_located(visitor, config) else ())}
+def _neighbours(visitor: SetVisitor, config: ForeignAgentConfig) -> set[tuple[str, IPv4Address]]:
+    """The addresses of a visitor on its link, for which broadcasting ARP is forbidden (§4.2.2)."""
+    own = {visitor.home_address, *([visitor.care_of_address] if _co_located(visitor, config) else ())}
+    return {(visitor.interface, address) for address in own}
+
+
+def _tables(rules: list[Rule]) -> set[int]:
+    """Where what comes out of a visitor's tunnel is looked up."""
+    return {rule.table for rule in rules if rule.preference == TUNNELLED and rule.table is not None}

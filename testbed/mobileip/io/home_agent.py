@@ -12,7 +12,6 @@ from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Refusals, Role
-from testbed.mobileip.io.udp import keepalives
 from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel
 
 
@@ -21,10 +20,10 @@ class HomeAgentRole(Role):
 
     def __init__(self, config: HomeAgentConfig, netlink: Netlink, plane: DataPlane) -> None:
         super().__init__(netlink, plane)
-        self.watched = self.announces = config.home_interface
+        self.announces = config.home_interface
+        self.watched = (config.home_interface,) if config.home_interface is not None else ()
         if config.home_interface is not None and config.advertising is not None:
             self.listens = (config.home_interface,)
-        self.hears = keepalives(config.address)
         self._config = config
         self._away: set[IPv4Address] = set()
         self.proxied: set[IPv4Address] = set()

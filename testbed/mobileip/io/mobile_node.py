@@ -21,9 +21,6 @@ from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role, tunnel_mtu
 from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
 
-TABLE = 434
-"""The routes of what the mobile node sends from its home address while it is away."""
-
 
 class MobileNodeRole(Role):
     """Keeps the home address on the tunnel device while away and on the home link at home.
@@ -32,10 +29,12 @@ class MobileNodeRole(Role):
     new place is made before the old one is given up.
     """
 
-    def __init__(self, config: MobileNodeConfig, preference: int, netlink: Netlink, plane: DataPlane) -> None:
+    def __init__(self, config: MobileNodeConfig, rule: Rule, netlink: Netlink, plane: DataPlane) -> None:
+        """While away the mobile node sends by the table that `rule` names."""
         super().__init__(netlink, plane)
         self._config = config
-        self._rule = Rule(preference, TABLE)
+        assert rule.table is not None
+        self._rule, self._table = rule, rule.table
         self._away = IPv4Interface((config.home_address, 32))
         self._at_home = IPv4Interface((config.home_address, config.home_prefix.prefixlen))
         prefix = config.home_prefix
@@ -48,7 +47,7 @@ class MobileNodeRole(Role):
 
     def start(self) -> None:
         """The home address is there from now on."""
-        for interface, agent in self._netlink.gateways(TABLE):
+        for interface, agent in self._netlink.gateways(self._table):
             self._netlink.delete_neighbour(interface, agent)
         super().start()
         self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
@@ -68,7 +67,7 @@ class MobileNodeRole(Role):
             self._use_nothing()
 
     def _use_co_located(self, use: UseCoLocated) -> None:
-        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts)
+        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts, use.former)
         device = self.plane.set(tunnel)
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
         mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
@@ -93,12 +92,17 @@ class MobileNodeRole(Role):
         self._route(use.interface, use.agent)
         if previous is not None and previous != self._neighbour:
             self._netlink.delete_neighbour(*previous)
-        if use.broadcasts_from is None:
-            self.plane.remove(self._away.ip)
-        else:  # nested in datagrams to the home address (§4.3)
+        home, former = self._away.ip, use.former
+        if use.broadcasts_from is not None:  # nested in datagrams to the home address (§4.3)
             end = TunnelEnd(use.broadcasts_from)
-            self.plane.set(Tunnel(self._away.ip, self._away.ip, (end,), self._broadcasts))
-            self.plane.settled(self._away.ip)
+            self.plane.set(Tunnel(home, home, (end,), self._broadcasts, former))
+        elif former:
+            local, end = former[0].care_of_address, former[0].home_agent
+            self.plane.set(Tunnel(home, local, (end,), self._broadcasts, former[1:]))
+        else:
+            self.plane.remove(home)
+            return
+        self.plane.settled(home)
 
     def _use_home(self, use: UseHome) -> None:
         self._netlink.add_address(use.interface, self._at_home)
@@ -120,7 +124,7 @@ class MobileNodeRole(Role):
 
     def _route(self, interface: str, gateway: IPv4Address | None = None) -> None:
         self._netlink.set_route(
-            DEFAULT, interface, table=TABLE, gateway=gateway, source=self._config.home_address
+            DEFAULT, interface, table=self._table, gateway=gateway, source=self._config.home_address
         )
         if not self._routed:
             self._netlink.add_rule(self._rule)
@@ -129,7 +133,7 @@ class MobileNodeRole(Role):
     def _unroute(self) -> None:
         if self._routed:
             self._netlink.delete_rule(self._rule)
-            self._netlink.delete_route(DEFAULT, table=TABLE)
+            self._netlink.delete_route(DEFAULT, table=self._table)
             self._routed = False
 
     def _leave_home(self) -> None:

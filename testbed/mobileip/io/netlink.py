@@ -88,7 +88,8 @@ class Hop:
 class Netlink(Changes):
     """Changes that are carried out at once, and questions; every method raises NodeError on refusal."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = PROTOCOL) -> None:
+        super().__init__(protocol)
         self._socket = Rtnetlink()
 
     def close(self) -> None:
@@ -97,7 +98,7 @@ class Netlink(Changes):
 
     def batch(self) -> Batch:
         """A batch of changes to be collected."""
-        return Batch(self._socket)
+        return Batch(self._protocol, self._socket)
 
     def _change(
         self, what: str, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
@@ -218,7 +219,7 @@ class Netlink(Changes):
         found = []
         for each in self._dump("routes", rtnetlink.GET_ROUTE, ROUTE.pack(FAMILY, *_ZEROS)):
             _, length, _, _, _, protocol, *_ = ROUTE.unpack_from(each)
-            if protocol == PROTOCOL:
+            if protocol == self._protocol:
                 values = attributes(each[ROUTE.size :])
                 destination = IPv4Network((values.get(RTA_DST, bytes(4)), length))
                 found.append((destination, integer(values[RTA_TABLE]), values))
@@ -245,7 +246,7 @@ class Netlink(Changes):
             batch.delete_route(destination, table=table)
         for each in self._dump("rules", rtnetlink.GET_RULE, ROUTE.pack(FAMILY, *_ZEROS)):
             values = attributes(each[ROUTE.size :])
-            if values.get(FRA_PROTOCOL) == bytes((PROTOCOL,)):
+            if values.get(FRA_PROTOCOL) == bytes((self._protocol,)):
                 batch.delete_rule(_dumped(each, values))
         for refusal in batch.commit():
             if refusal is not None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from testbed.mobileip.core.api import Datagram, Effect
-from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
-from testbed.mobileip.io.udp import ANSWERS
 from testbed.mobileip.tunnel.api import MTU, DataPlane, PlaneError
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
@@ -20,15 +18,12 @@ Refusals = dict[int, NodeError | PlaneError]
 class Role(ABC):
     """Home agent, foreign agent or mobile node, as seen from the kernel."""
 
-    watched: str | None = None
-    """The link on which the senders' link addresses of requests are wanted."""
+    watched: tuple[str, ...] = ()
+    """The links on which the senders' link addresses of requests are wanted."""
     listens: tuple[str, ...] = ()
     """The links on which agent discovery is heard from the start."""
     announces: str | None = None
     """The link of a gratuitous ARP that names none."""
-
-    hears: Sequence[Instruction] = ANSWERS
-    """The filter of what arrives at the port of registrations."""
 
     def __init__(self, netlink: Netlink, plane: DataPlane) -> None:
         self.plane = plane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -32,7 +32,6 @@ from testbed.mobileip.io.store import Store
 from testbed.mobileip.io.turn import settle
 from testbed.mobileip.io.udp import RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
-from testbed.mobileip.wire import PORT
 
 GROUPS = (IPv4Address("224.0.0.11"), IPv4Address("224.0.0.2"))
 """All mobility agents; all routers, where solicitations may also go (RFC 5944 §2.2, RFC 1256 §5.1)."""
@@ -64,11 +63,12 @@ class Shell:
         core: Core,
         role: Role,
         journal: Journal,
+        registration: Sequence[RegistrationSocket],
         unreachable: Unreachable | None = None,
         pace: Pace | None = None,
         refused: Refused | None = None,
     ) -> None:
-        """Open the sockets; raises NodeError."""
+        """Listen at the sockets of `registration`, of which the first one sends; raises NodeError."""
         self._refused = refused
         self._core = core
         self._role = role
@@ -82,15 +82,18 @@ class Shell:
         self._commands: dict[str, Command] = {}
         self._listeners: dict[str, AgentListener] = {}
         self._links = LinkSender()
-        self._registration = RegistrationSocket(PORT, role.hears, departures=pace is not None)
-        self._watch = SenderWatch(role.watched) if role.watched else None
-        self._loop.add(self._registration.socket.fileno(), self._read_registration)
+        self._registration, *_ = self._ears = registration
+        self._watches = {interface: SenderWatch(interface) for interface in role.watched}
+        for ear in self._ears:
+            self._loop.add(ear.socket.fileno(), partial(self._read_registration, ear))
         for interface in role.listens:
             self.listen(interface)
             for group in GROUPS:
-                self._registration.join(interface, group)
-        if self._watch is not None:
-            self._loop.add(self._watch.socket.fileno(), self._read_watch)
+                for ear in self._ears:
+                    if ear.place.address is None and ear.place.interface in (None, interface):
+                        ear.join(interface, group)
+        for watch in self._watches.values():
+            self._loop.add(watch.socket.fileno(), partial(self._read_watch, watch))
 
     def keep(self, store: Store, restore: Callable[[Mapping[IPv4Address, Record], float], None]) -> None:
         """Have the core `restore` what `store` has, and keep there what it asks to remember.
@@ -120,7 +123,6 @@ class Shell:
         """Close the sockets."""
         if self._control is not None:
             self._control.close()
-        self._registration.close()
         self._links.close()
 
     def listen(self, interface: str) -> None:
@@ -149,9 +151,9 @@ class Shell:
         """Call back when `sock` is readable, and then perform what follows."""
         self._loop.add(sock.fileno(), callback)
 
-    def _read_registration(self) -> None:
+    def _read_registration(self, ear: RegistrationSocket) -> None:
         self._read_errors()  # a request has left before its reply comes
-        for datagram in self._registration.receive():
+        for datagram in ear.receive():
             self._core.receive(self._with_sender(datagram), time.monotonic())
         self._read_errors()
 
@@ -163,17 +165,17 @@ class Shell:
         if self._pace is not None and held_back and not self._registration.held_back:
             self._pace.departed(time.monotonic())
 
-    def _read_watch(self) -> None:
-        assert self._watch is not None
-        self._watch.update()
-        for datagram in self._watch.unheard():
+    def _read_watch(self, watch: SenderWatch) -> None:
+        watch.update()
+        for datagram in watch.unheard():
             self._core.receive(datagram, time.monotonic())
 
     def _with_sender(self, datagram: Datagram) -> Datagram:
-        if self._watch is None or datagram.interface != self._watch.interface:
+        watch = self._watches.get(datagram.interface or "")
+        if watch is None:
             return datagram
-        self._watch.update()
-        sender = self._watch.sender(datagram.source, datagram.source_port, datagram.payload)
+        watch.update()
+        sender = watch.sender(datagram.source, datagram.source_port, datagram.payload)
         return Datagram(
             datagram.payload,
             datagram.source,

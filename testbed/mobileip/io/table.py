@@ -142,6 +142,17 @@ class Table:
         """An IPv4 prefix without host bits."""
         return self._convert(key, IPv4Network, "an IPv4 prefix such as 10.0.1.0/24", default)
 
+    def addresses(self, key: str) -> tuple[IPv4Address, ...]:
+        """A list of IPv4 addresses, or one address; empty if it is not there."""
+        value = self._content.get(key, [])
+        if not isinstance(value, list):
+            return (self.address(key),)
+        self._read.add(key)
+        try:
+            return tuple(IPv4Address(str(each)) for each in value)
+        except ValueError as error:
+            raise self.error(key, f"expected IPv4 addresses: {error}") from error
+
     def networks(self, key: str) -> tuple[IPv4Network, ...]:
         """A list of IPv4 prefixes without host bits."""
         values = self._get(key, list, _REQUIRED)

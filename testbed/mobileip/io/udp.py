@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
@@ -17,6 +16,7 @@ from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDW, RET, Instruction, 
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire.ipv4 import ICMP
+from testbed.mobileip.wire.reader import address
 from testbed.mobileip.wire.udp_tunnel import DATA, IP_IN_IP
 
 # From linux/in.h: not all of them are in the socket module.
@@ -33,8 +33,8 @@ BURST = 64
 BUFFER = 4 << 20
 
 
-_address = lru_cache(maxsize=1024)(IPv4Address)
-"""Requests come from few addresses, to fewer."""
+def _address(packed: bytes) -> IPv4Address:
+    return address(int.from_bytes(packed, "big"))
 
 
 def registrations(echo: int, at: Instruction, value: int) -> Sequence[Instruction]:
@@ -80,15 +80,29 @@ class Unreachable:
     code: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A UDP port: at every address of this node, or at one address or on one link, which others may be at."""
+
+    port: int
+    address: IPv4Address | None = None
+    interface: str | None = None
+
+    def __str__(self) -> str:
+        at = f" at {self.address}" if self.address else ""
+        return f"UDP port {self.port}{at}" + (f" on {self.interface}" if self.interface else "")
+
+
 class RegistrationSocket:
     """One UDP port at every address of this node; each datagram says from which address it goes."""
 
-    def __init__(self, port: int, program: Sequence[Instruction], departures: bool = False) -> None:
+    def __init__(self, place: Place, program: Sequence[Instruction], departures: bool = False) -> None:
         """`program` filters what arrives; with `departures` it is known of each datagram whether it has left.
 
-        Raises NodeError.
+        A port at every address is taken alone. At a narrower place the kernel would hand datagrams to any of
+        the daemons that have it, so it is to be claimed before. Raises NodeError.
         """
-        self.port = port
+        self.place = place
         self.held_back = False
         """Whether the last datagram still waits in this node, for ARP say."""
         self._earlier: deque[bytes] = deque(maxlen=8)
@@ -108,10 +122,16 @@ class RegistrationSocket:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         attach_filter(self.socket, program)
         try:
-            self.socket.bind(("", port))
+            if place.address or place.interface:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if place.interface is not None:
+                self.socket.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_BINDTODEVICE, place.interface.encode() + b"\0"
+                )
+            self.socket.bind((str(place.address or ""), place.port))
         except OSError as error:
             self.socket.close()
-            raise NodeError(f"UDP port {port}: {error.strerror}") from error
+            raise NodeError(f"{place}: {error.strerror}") from error
 
     def join(self, interface: str, group: IPv4Address) -> None:
         """Receive what is sent to a multicast group on a link."""
@@ -140,7 +160,8 @@ class RegistrationSocket:
                         )
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = struct.unpack_from("=i", data)
-            yield Datagram(payload, _address(source), source_port, destination, self.port, interface, ttl)
+            sender = _address(socket.inet_aton(source))
+            yield Datagram(payload, sender, source_port, destination, self.place.port, interface, ttl)
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""

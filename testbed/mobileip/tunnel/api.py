@@ -8,10 +8,12 @@ from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
 
-DEVICE = "mip0"
-"""The TUN device of a node that has one."""
+DEVICES = "mip"
+"""What the names of a daemon's devices begin with, unless it has another: a TUN device is `mip0`, and `mip1`
+and so on are the kernel's.
+"""
 MTU = 1480
 """Of a tunnel in IP in IP over Ethernet: 1500 bytes less the outer header (RFC 2003 §3.1)."""
 
@@ -38,6 +40,14 @@ class Tunnel:
     ends: tuple[TunnelEnd, ...]
     broadcasts: tuple[IPv4Address, ...] = ()
     """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
+    former: tuple[FormerTunnel, ...] = ()
+    """Further pairs of ends: what one of these sends to the other may come out, and nothing goes in."""
+
+
+def ends_of(tunnel: Tunnel) -> frozenset[IPv4Address]:
+    """The addresses that something may come out of a tunnel from."""
+    ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
+    return frozenset(end.address for end in ends)
 
 
 class PlaneError(Exception):

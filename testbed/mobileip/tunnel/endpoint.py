@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, attach_filter
-from testbed.mobileip.wire import PORT
+from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, Instruction, attach_filter
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM, Carrier, Encapsulation, header_size
 from testbed.mobileip.wire.fragments import fragments
 from testbed.mobileip.wire.gre import Gre
@@ -25,16 +24,6 @@ CARRIERS: dict[str, type[Carrier]] = {
     Encapsulation.MINIMAL.value: Minimal,
 }
 """Encapsulations that raw sockets carry."""
-TUNNEL_DATA = (
-    (LDX_IHL, 0, 0, 0),
-    (LDH_X, 0, 0, 2),  # the destination port
-    (JEQ, 0, 3, PORT),
-    (LDB_X, 0, 0, 8),  # the type of the message
-    (JEQ, 0, 1, 4),
-    (RET, 0, 0, 0x40000),
-    (RET, 0, 0, 0),
-)
-"""The filter of a raw socket for UDP: tunnel data messages (RFC 3519 §3.3) and nothing else."""
 PMTU_LIFETIME = 600.0
 """Seconds until a learnt path MTU is forgotten and found anew (RFC 1191 §6.3)."""
 
@@ -48,6 +37,19 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 Key = tuple[str, int, int]
 """The other end of a path: its address, the local and the remote port, 0 where there are none."""
 _SOURCE = struct.Struct("!12xI").unpack_from
+
+
+def tunnel_data(port: int) -> tuple[Instruction, ...]:
+    """The filter of a raw socket for UDP: tunnel data messages (RFC 3519 §3.3) to `port`, nothing else."""
+    return (
+        (LDX_IHL, 0, 0, 0),
+        (LDH_X, 0, 0, 2),  # the destination port
+        (JEQ, 0, 3, port),
+        (LDB_X, 0, 0, 8),  # the type of the message
+        (JEQ, 0, 1, 4),
+        (RET, 0, 0, 0x40000),
+        (RET, 0, 0, 0),
+    )
 
 
 def number(address: str) -> int:
@@ -182,9 +184,13 @@ class UdpEndpoint(Endpoint):
 
     _PORTS = struct.Struct("!HH").unpack_from
 
+    def __init__(self, local: str, carrier: type[Carrier], port: int) -> None:
+        self._port = port
+        super().__init__(local, carrier)
+
     def _open(self) -> socket.socket:
         raw = super()._open()
-        attach_filter(raw, TUNNEL_DATA)
+        attach_filter(raw, tunnel_data(self._port))
         return raw
 
     def send_fragments(self, path: Path, buffer: memoryview, at: int, length: int) -> None:
@@ -228,9 +234,10 @@ class Local:
     So also what was not agreed on arrives here, and is discarded in silence (RFC 3024 §4.3.2).
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, port: int) -> None:
+        """`port` is ours of tunnels in UDP."""
         self.endpoints = {name: Endpoint(address, carrier) for name, carrier in CARRIERS.items()}
-        self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, IpInUdp)
+        self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, IpInUdp, port)
         self.users = 0
 
     def path(self, end: dict[str, Any], encapsulation: str) -> Path:

@@ -22,11 +22,10 @@ from pathlib import Path
 from testbed.mobileip.io.changes import MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
-from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
+from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
 ETH_P_IP = 0x0800
-PROBE, SINK = "mipprobe0", "mipsink0"
 KINDS = {Encapsulation.IP_IN_IP: "ipip", Encapsulation.GRE: "gre"}
 """The devices that Linux may have."""
 ETHERNET = 1500
@@ -41,36 +40,37 @@ STATISTICS = {
 }
 
 
-def available(netlink: Netlink) -> frozenset[Encapsulation]:
+def available(netlink: Netlink, devices: str = DEVICES) -> frozenset[Encapsulation]:
     """Which devices this kernel has and lets us make, by making them; none without IP in IP.
 
     They stay down: IPv6 would send on them, and this node would answer itself with Port Unreachable.
     """
+    name = f"{devices}probe0"
     ends = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
     found = set()
     for encapsulation, kind in KINDS.items():
         with suppress(NodeError):
-            netlink.add_tunnel(kind, PROBE, *ends, ETHERNET - OVERHEAD[encapsulation])
-            netlink.delete_link(PROBE)
+            netlink.add_tunnel(kind, name, *ends, ETHERNET - OVERHEAD[encapsulation])
+            netlink.delete_link(name)
             found.add(encapsulation)
     return frozenset(found) if Encapsulation.IP_IN_IP in found else frozenset()
 
 
-def silence(netlink: Netlink) -> None:
+def silence(netlink: Netlink, devices: str = DEVICES) -> None:
     """Let this node's kernel be silent about tunnelled packets that a process takes, or nobody.
 
     Where the module ipip is loaded, for whichever node, every node's kernel answers such a packet with Port
     Unreachable, although a raw socket has it; and the sender's kernel then reports to its user that the
     host is unreachable. With the module ip_gre it does the same for GRE; that senders ignore.
     """
-    netlink.delete_link(SINK)  # a killed predecessor's
-    with suppress(NodeError):  # a kernel without the module does not answer
-        netlink.add_ipip_sink(SINK)
+    answer_again(netlink, devices)  # a killed predecessor's
+    with suppress(NodeError):  # a kernel without the module does not answer; or another daemon has done it
+        netlink.add_ipip_sink(f"{devices}sink0")
 
 
-def answer_again(netlink: Netlink) -> None:
+def answer_again(netlink: Netlink, devices: str = DEVICES) -> None:
     """Undo `silence`."""
-    netlink.delete_link(SINK)
+    netlink.delete_link(f"{devices}sink0")
 
 
 _Key = tuple[IPv4Address, IPv4Address, Encapsulation]
@@ -80,13 +80,10 @@ _Key = tuple[IPv4Address, IPv4Address, Encapsulation]
 @dataclass
 class _Device:
     number: int
+    name: str
     by_rules: bool
     """Whether there is a rule for each mobile node; else the reverse path filter decides."""
     mobiles: set[IPv4Address] = field(default_factory=set)
-
-    @property
-    def name(self) -> str:
-        return f"mip{self.number}"
 
     @property
     def refuse(self) -> Rule:
@@ -111,22 +108,24 @@ class KernelPlane:
         netlink: Netlink,
         encapsulations: frozenset[Encapsulation],
         statistics: Path = Path("/sys/class/net"),
+        devices: str = DEVICES,
     ) -> None:
         self._side = side
         self._netlink = netlink
         self._encapsulations = encapsulations
         self._statistics = statistics
+        self._names = devices
         self._devices: dict[_Key, _Device] = {}
-        self._numbers = count(1)  # mip0 is a TUN
+        self._numbers = count(1)  # 0 is a TUN
         self._free: list[int] = []
         """Numbers below those that are to come."""
         self._tunnels: dict[IPv4Address, tuple[_Key, ...]] = {}
         self._replaced: dict[IPv4Address, set[_Key]] = {}
         self._past: dict[str, int] = dict.fromkeys(STATISTICS, 0)
         # A killed predecessor's: two devices with the same ends there cannot be.
-        for left in statistics.glob("mip[0-9]*"):
+        for left in statistics.glob(f"{devices}[0-9]*"):
             netlink.delete_link(left.name)
-        silence(netlink)
+        silence(netlink, devices)
 
     @property
     def ends(self) -> frozenset[IPv4Address]:
@@ -134,8 +133,14 @@ class KernelPlane:
         return frozenset(remote for _, remote, _ in self._devices)
 
     def can(self, tunnel: Tunnel) -> bool:
-        """Whether devices can be this tunnel: they send no copies."""
-        return len(tunnel.ends) == 1 and self._encapsulations.issuperset(tunnel.ends[0].encapsulations)
+        """Whether devices can be this tunnel: they send no copies.
+
+        A tunnel between two daemons of this node has the same ends for both, and two such devices cannot be.
+        """
+        if len(tunnel.ends) != 1 or tunnel.ends[0].address == tunnel.local:
+            return False
+        ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
+        return all(self._encapsulations.issuperset(end.encapsulations) for end in ends)
 
     def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
         source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
@@ -143,8 +148,10 @@ class KernelPlane:
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel that the kernel `can`; returns its device. Raises PlaneError."""
-        mobile, (end,) = tunnel.mobile, tunnel.ends
-        keys = tuple((tunnel.local, end.address, each) for each in end.encapsulations)
+        mobile = tunnel.mobile
+        pairs = [(tunnel.local, tunnel.ends[0])]
+        pairs += [(former.care_of_address, former.home_agent) for former in tunnel.former]
+        keys = tuple((local, end.address, each) for local, end in pairs for each in end.encapsulations)
         before = self._tunnels.get(mobile, ())
         if keys != before or not self._devices.keys() >= {*keys}:  # or they could not all be made before
             self._tunnels[mobile] = keys
@@ -169,7 +176,7 @@ class KernelPlane:
     def _open(self, key: _Key) -> _Device:
         local, remote, encapsulation = key
         number = heappop(self._free) if self._free else next(self._numbers)
-        device = _Device(number, self._side is Side.VISITED)
+        device = _Device(number, f"{self._names}{number}", self._side is Side.VISITED)
         try:
             mtu = ETHERNET - OVERHEAD[encapsulation]
             self._netlink.add_tunnel(KINDS[encapsulation], device.name, local, remote, mtu)
@@ -261,4 +268,4 @@ class KernelPlane:
         """Take every tunnel down."""
         for mobile in list(self._tunnels):
             self.remove(mobile)
-        answer_again(self._netlink)
+        answer_again(self._netlink, self._names)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of
+from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of, ends_of
 from testbed.mobileip.tunnel.kernel import KernelPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
@@ -61,7 +61,7 @@ class MixedPlane:
         """The data plane on a TUN device, to which comes what the ends of `tunnels` send."""
         if self._tun is None:
             self._tun = self._start()
-        self._tun.leave(self._kernel_ends - {end.address for tunnel in tunnels for end in tunnel.ends})
+        self._tun.leave(self._kernel_ends.difference(*map(ends_of, tunnels)))
         return self._tun
 
     def _set(self, plane: DataPlane, tunnels: Sequence[Tunnel]) -> dict[IPv4Address, str | PlaneError]:

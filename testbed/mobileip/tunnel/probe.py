@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.mobileip.tunnel import kernel
-from testbed.mobileip.tunnel.api import DEVICE, MTU, DataPlane, Side
+from testbed.mobileip.tunnel.api import DEVICES, MTU, DataPlane, Side
 from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
 
 
-def probe(side: Side, netlink: Netlink) -> DataPlane:
+def probe(side: Side, netlink: Netlink, devices: str = DEVICES) -> DataPlane:
     """Kernel tunnels where they can be made, else the process on a TUN device; raises PlaneError if neither.
 
-    With kernel tunnels the process runs for what these cannot do, from the first such tunnel on.
+    With kernel tunnels the process runs for what these cannot do, from the first such tunnel on. The names of
+    all devices begin with `devices`.
     """
 
     def start() -> TunPlane:
-        plane = TunPlane(side, netlink)
-        netlink.set_link(DEVICE, up=True, mtu=MTU)
+        plane = TunPlane(side, netlink, devices)
+        netlink.set_link(plane.anchor, up=True, mtu=MTU)
         return plane
 
-    if encapsulations := kernel.available(netlink):
-        return MixedPlane(kernel.KernelPlane(side, netlink, encapsulations), start)
-    netlink.delete_link(DEVICE)  # a kernel tunnel that a killed predecessor left under our name
+    if encapsulations := kernel.available(netlink, devices):
+        return MixedPlane(kernel.KernelPlane(side, netlink, encapsulations, devices=devices), start)
+    netlink.delete_link(f"{devices}0")  # a kernel tunnel that a killed predecessor left under our name
     return start()

@@ -17,7 +17,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.mobileip.tunnel.api import DEVICE, PlaneError, Side, Tunnel, device_of
+from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel, device_of, ends_of
 from testbed.mobileip.tunnel.kernel import answer_again, silence
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ that for its first answer.
 GLANCE, ALLOWANCE, NOISE = 0.05, 10, 0.01
 """Seconds of one of our timers while we wait; seconds more for each that a timer is late, as an answer takes
 several wake-ups of processes; and how late a timer may be on a quiet machine."""
-MOST = 64
-"""Tunnels in a message to the process: with two ends each they fill half of what it reads at once."""
+MOST = 32
+"""Tunnels in a message to the process: with four ends each they fill half of what it reads at once."""
 WORKER = "testbed.mobileip.tunnel.worker"
 
 
@@ -61,17 +62,18 @@ def open_device(name: str) -> int:
 
 
 class TunPlane:
-    """Carries datagrams through the TUN device `mip0` (`worker` says how).
+    """Carries datagrams through a TUN device (`worker` says how).
 
     The device lives as long as this object, so that addresses and routes on it survive the death of the
     process behind it; a new process then gets all tunnels.
     """
 
     backend = "tun"
-    anchor = DEVICE
 
-    def __init__(self, side: Side, netlink: Netlink) -> None:
-        """Create the device and start the process; raises PlaneError."""
+    def __init__(self, side: Side, netlink: Netlink, devices: str = DEVICES) -> None:
+        """Create the device `devices`0 and start the process; raises PlaneError."""
+        self.anchor = f"{devices}0"
+        self._names = devices
         self._side = side
         self._netlink = netlink
         self._tunnels: dict[IPv4Address, Tunnel] = {}
@@ -79,8 +81,8 @@ class TunPlane:
         self._past: Counter[str] = Counter()  # counted by the processes that have died
         self._counted: dict[str, int] = {}  # by this one, when it was last asked
         self._restarted = False
-        self._device = open_device(DEVICE)
-        silence(netlink)
+        self._device = open_device(self.anchor)
+        silence(netlink, devices)
         self._start()
 
     def _start(self) -> None:
@@ -175,14 +177,14 @@ class TunPlane:
             except PlaneError as error:
                 results += [error] * len(some)
             else:
-                results += [_refusal(answer) if "error" in answer else DEVICE for answer in answers]
+                results += [_refusal(answer) if "error" in answer else self.anchor for answer in answers]
         return results
 
     def leave(self, ends: Collection[IPv4Address]) -> None:
         """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
         skipped = frozenset(ends)
         if skipped:
-            skipped -= {end.address for tunnel in self._tunnels.values() for end in tunnel.ends}
+            skipped = skipped.difference(*map(ends_of, self._tunnels.values()))
         if skipped != self._skipped:
             self._skipped = skipped
             self._ask(_skip(skipped))
@@ -207,9 +209,9 @@ class TunPlane:
     def check(self) -> bool:
         """Restart a process that has died or hangs; raises PlaneError when the device is gone."""
         try:
-            socket.if_nametoindex(DEVICE)
+            socket.if_nametoindex(self.anchor)
         except OSError as error:
-            raise PlaneError(f"the device {DEVICE} has been deleted") from error
+            raise PlaneError(f"the device {self.anchor} has been deleted") from error
         self.counters()
         restarted, self._restarted = self._restarted, False
         return restarted
@@ -217,7 +219,7 @@ class TunPlane:
     def close(self) -> None:
         """End the process and remove the device."""
         self._control.close()
-        answer_again(self._netlink)
+        answer_again(self._netlink, self._names)
         until = time.monotonic() + 1.0
         while self._process and os.waitpid(self._process, os.WNOHANG)[0] == 0:
             if time.monotonic() > until:
@@ -245,14 +247,18 @@ def _set(tunnel: Tunnel) -> dict[str, Any]:
     return {
         "set": str(tunnel.mobile),
         "local": str(tunnel.local),
-        "ends": [
-            {
-                "address": str(end.address),
-                "encapsulations": [each.value for each in end.encapsulations],
-                "local_port": end.local_port,
-                "remote_port": end.remote_port,
-            }
-            for end in tunnel.ends
-        ],
+        "ends": [_end(end) for end in tunnel.ends],
         "broadcasts": [str(address) for address in tunnel.broadcasts],
+        "former": [
+            {"local": str(former.care_of_address), **_end(former.home_agent)} for former in tunnel.former
+        ],
+    }
+
+
+def _end(end: TunnelEnd) -> dict[str, Any]:
+    return {
+        "address": str(end.address),
+        "encapsulations": [each.value for each in end.encapsulations],
+        "local_port": end.local_port,
+        "remote_port": end.remote_port,
     }

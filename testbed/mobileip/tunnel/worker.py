@@ -18,8 +18,9 @@ import struct
 import sys
 from typing import Any
 
+from testbed.mobileip.tunnel import icmp
 from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
-from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED, UNREACHABLE, open_icmp
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.minimal import is_fragment
@@ -30,29 +31,18 @@ CONTROL_SIZE = 0x10000
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
 
-SOL_RAW, ICMP_FILTER = 255, 1
 ERROR = struct.Struct("=IBBBxII")
 """struct sock_extended_err: errno, origin, type, code, info, data."""
 IP_RECVERR = 11
 ORIGIN_ICMP = 2
-UNREACHABLE, TIME_EXCEEDED = 3, 11
 NET_UNREACHABLE, HOST_UNREACHABLE, PROTOCOL_UNREACHABLE, TOO_BIG = 0, 1, 2, 4
 HOST_GONE = frozenset({(UNREACHABLE, HOST_UNREACHABLE), (UNREACHABLE, PROTOCOL_UNREACHABLE)})
 DONT_FRAGMENT = 0x40
-ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
-"""ICMP types that are never answered by another error (RFC 1122 §3.2.2)."""
 
 COUNTERS = (
     "encapsulated", "encapsulated-bytes", "decapsulated", "decapsulated-bytes", "unknown", "refused",
     "malformed", "ttl", "loop", "too-big", "fragmented", "relayed-errors", "failed",
 )  # fmt: skip
-
-
-def open_icmp() -> socket.socket:
-    """A socket for ICMP messages of our own; it receives none."""
-    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-    raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF))
-    return raw
 
 
 class Worker:
@@ -66,8 +56,8 @@ class Worker:
         self.skipped: list[str] = []
         self.by_fd: dict[int, Endpoint] = {}
         self.mobiles: dict[int, tuple[Path, ...]] = {}
-        self.accepting: dict[int, tuple[str, list[tuple[Endpoint, tuple[int, int]]]]] = {}
-        """For each mobile node the local address, and what it added to the `accepted` of endpoints."""
+        self.accepting: dict[int, tuple[list[str], list[tuple[Endpoint, tuple[int, int]]]]] = {}
+        """For each mobile node the local addresses, and what it added to the `accepted` of endpoints."""
         # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
         self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
         self.mobile_at = 1 if home_side else 0
@@ -204,7 +194,7 @@ class Worker:
         """Refuse the datagram in the buffer, or send it in fragments (RFC 2003 §5.1)."""
         if self.buffer[ROOM + 6] & DONT_FRAGMENT:
             self.count["too-big"] += 1
-            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), TOO_BIG, path.mtu)
+            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), UNREACHABLE, TOO_BIG, path.mtu)
             return
         path = path.fallback or path
         try:
@@ -256,17 +246,12 @@ class Worker:
         else:
             return
         self.count["relayed-errors"] += 1
-        self.send_icmp(bytes(datagram), relayed, path.mtu if relayed == TOO_BIG else 0)
+        self.send_icmp(bytes(datagram), UNREACHABLE, relayed, path.mtu if relayed == TOO_BIG else 0)
 
-    def send_icmp(self, datagram: bytes, code: int, mtu: int) -> None:
-        """Send Destination Unreachable to the sender of `datagram`."""
-        header = (datagram[0] & 15) * 4
-        if datagram[9] == socket.IPPROTO_ICMP and len(datagram) > header and datagram[header] in ICMP_ERRORS:
+    def send_icmp(self, datagram: bytes, kind: int, code: int, mtu: int = 0) -> None:
+        """Send an ICMP error to the sender of `datagram`, where there may be one."""
+        if (message := icmp.error(datagram, kind, code, mtu)) is None:
             return
-        if int.from_bytes(datagram[6:8], "big") & 0x1FFF or not 0 < datagram[12] < 224:
-            return  # not the first fragment; or a sender that is no single host
-        message = struct.pack("!BBHHH", UNREACHABLE, code, 0, 0, mtu) + datagram[: header + 8]
-        message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
         try:
             self.icmp.sendto(message, (socket.inet_ntoa(datagram[12:16]), 0))
         except OSError:
@@ -298,15 +283,16 @@ class Worker:
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
         """`set` a tunnel, `remove` the one of a mobile node, or report the `counters`.
 
-        `{"set": mobile, "local": …, "ends": […], "broadcasts": […]}`, where an end is
-        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`;
+        `{"set": mobile, "local": …, "ends": […], "broadcasts": […], "former": […]}`, where an end is
+        `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
+        its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
         `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
-            self.set(request["set"], request["local"], request["ends"], request["broadcasts"])
+            self.set(request["set"], request)
         elif "remove" in request:
-            self.finish(request["remove"])
+            self.finish()
             self.remove(request["remove"])
         elif "skip" in request:
             self.skip(request["skip"])
@@ -315,22 +301,27 @@ class Worker:
         else:
             reply.update(self.count)
 
-    def set(self, mobile: str, local: str, ends: list[dict[str, Any]], broadcasts: list[str]) -> None:
+    def set(self, mobile: str, tunnel: dict[str, Any]) -> None:
         """Set up or replace a tunnel; without `ends` take it down."""
+        local, ends, former = tunnel["local"], tunnel["ends"], tunnel.get("former", [])
         if not ends:
             self.remove(mobile)
             return
-        here = self.locals.get(local) or self.open(local)
-        here.users += 1
+        locals_ = dict.fromkeys([local, *(end["local"] for end in former)])
+        places = {address: self.use(address, ends[0]["local_port"]) for address in locals_}
         paths, accepting = [], []
         for end in ends:
-            paths.append(here.path(end, end["encapsulations"][0]))
+            paths.append(places[local].path(end, end["encapsulations"][0]))
+        for end in (*ends, *former):
+            here = places[end.get("local", local)]
             for endpoint in (here.endpoints[name] for name in end["encapsulations"]):
                 sender = endpoint.expected(endpoint.key(end))
-                accepting += [(endpoint, (sender, number(address))) for address in (mobile, *broadcasts)]
+                accepting += [
+                    (endpoint, (sender, number(address))) for address in (mobile, *tunnel["broadcasts"])
+                ]
         self.remove(mobile)
         self.mobiles[number(mobile)] = tuple(paths)
-        self.accepting[number(mobile)] = local, accepting
+        self.accepting[number(mobile)] = [*places], accepting
         for endpoint, pair in accepting:
             endpoint.accepted.add(pair)
 
@@ -356,22 +347,23 @@ class Worker:
         for here in self.locals.values():
             here.skip(sources)
 
-    def open(self, local: str) -> Local:
-        """Open the endpoints of a local address."""
-        here = self.locals[local] = Local(local)
-        if self.skipped:
-            here.skip(self.skipped)
-        for endpoint in here.endpoints.values():
-            self.by_fd[endpoint.socket.fileno()] = endpoint
-            self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
+    def use(self, local: str, port: int) -> Local:
+        """A local address, for one tunnel more; `port` is ours of tunnels in UDP."""
+        here = self.locals.get(local)
+        if here is None:
+            here = self.locals[local] = Local(local, port)
+            if self.skipped:
+                here.skip(self.skipped)
+            for endpoint in here.endpoints.values():
+                self.by_fd[endpoint.socket.fileno()] = endpoint
+                self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
+        here.users += 1
         return here
 
-    def finish(self, mobile: str) -> None:
-        """Move what has come so far: it would be lost with the tunnel; packets take another way now."""
-        _, accepting = self.accepting.get(number(mobile), ("", ()))
-        endpoints = {endpoint for endpoint, _ in accepting}
-        for _ in range(LAST_BURSTS if endpoints else 0):
-            if not any([self.encapsulate(), *map(self.decapsulate, endpoints)]):
+    def finish(self) -> None:
+        """Move what has come so far: packets go another way now, and this would be lost with their tunnel."""
+        for _ in range(LAST_BURSTS):
+            if not any([self.encapsulate(), *map(self.decapsulate, tuple(self.by_fd.values()))]):
                 break
 
     def remove(self, mobile: str) -> None:
@@ -379,14 +371,16 @@ class Worker:
         paths = self.mobiles.pop(number(mobile), None)
         if paths is None:
             return
-        local, accepting = self.accepting.pop(number(mobile))
+        places, accepting = self.accepting.pop(number(mobile))
         for endpoint, pair in accepting:
             endpoint.accepted.discard(pair)
-        here = self.locals[local]
         for path in paths:
-            here.release(path)
-        here.users -= 1
-        if not here.users:
+            self.locals[places[0]].release(path)
+        for local in places:
+            here = self.locals[local]
+            here.users -= 1
+            if here.users:
+                continue
             del self.locals[local]
             for endpoint in here.endpoints.values():
                 del self.by_fd[endpoint.socket.fileno()]

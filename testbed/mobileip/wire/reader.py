@@ -10,11 +10,26 @@ from typing import Any
 
 from testbed.mobileip.wire.error import WireError
 
-address: Callable[[int], IPv4Address] = lru_cache(maxsize=0x4000)(IPv4Address)
-"""The address that a field holds; the same object for the same address, as far as memory serves.
 
-Tables by address find an object that they know without comparing it.
-"""
+class Address(IPv4Address):
+    """An IPv4 address that computes its hash and its text once; tables and messages ask for them often."""
+
+    __slots__ = ("_hash", "_text")
+
+    def __init__(self, address: int) -> None:
+        super().__init__(address)
+        self._hash = super().__hash__()
+        self._text = super().__str__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return self._text
+
+
+address: Callable[[int], IPv4Address] = lru_cache(maxsize=0x4000)(Address)
+"""The address that a field holds; the same object for the same address, as far as memory serves."""
 
 
 def unpack_fixed(payload: bytes, fixed: Struct, kind: int, what: str) -> list[Any]:

@@ -36,11 +36,14 @@ Attachment = Lease | Agent | Home
 class Discovery:
     """One search on one interface."""
 
-    def __init__(self, mobile_ip: MobileIp, dhcp: Dhcp, interface: str, register: bool) -> None:
+    def __init__(
+        self, mobile_ip: MobileIp, dhcp: Dhcp, interface: str, register: bool, moving: bool = False
+    ) -> None:
         self._mobile_ip = mobile_ip
         self._dhcp = dhcp
         self._interface = interface
         self._register = register
+        self._leaving = {"moving": True} if moving else {}
         self._detached = False
         self._heard: asyncio.Future[Agent | Home] = asyncio.get_running_loop().create_future()
 
@@ -68,7 +71,7 @@ class Discovery:
                 self._heard.cancel()
 
     async def _ask(self) -> None:
-        await self._mobile_ip.request("detach")
+        await self._mobile_ip.request("detach", **self._leaving)
         for pause in (*INSIST, float("inf")):
             await self._mobile_ip.request("discover", interface=self._interface, register=self._register)
             await asyncio.sleep(pause)

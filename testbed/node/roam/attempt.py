@@ -33,6 +33,8 @@ class Node:
     """The policy: IPsec is used on networks that are not trusted."""
     network: str | None = None
     attachment: Attachment | None = None
+    former: str | None = None
+    """The link that the last move left, while it stays up."""
 
     def join(self, network: str) -> None:
         """Leave the present link with all that was obtained on it, and join another (or the same anew).
@@ -42,15 +44,32 @@ class Node:
         if self.monitor is not None:
             self.monitor.left()
         self.dhcp.stop()
-        self.attachment = None
-        if self.network is not None:
+        self.leave_former()
+        if (
+            self.config.simultaneous
+            and isinstance(self.attachment, Lease | Agent)
+            and self.network != network
+        ):
+            self.former = self.network
+            self.links.keep_lease()
+        elif self.network is not None:
             self.links.down(self.network)
+        self.attachment = None
         self.network = network
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
 
+    def leave_former(self) -> None:
+        """Leave the link that the last move has left up. Raises LinkError."""
+        former, self.former = self.former, None
+        if former is not None:
+            self.links.drop_former()
+            self.links.down(former)
+
     def heard(self, event: Message) -> None:
-        """Let the monitor see an event of the Mobile IP daemon."""
+        """Take an event of the Mobile IP daemon: for the monitor, and whether the former link is used."""
+        if event["event"] in ("care-of-given-back", "deregistered") or event.get("beside") == 0:
+            self.leave_former()
         if self.monitor is not None and self.network is not None:
             # IPsec inside MIPv4 is bound to the home address and is left out at home alone.
             at_home = event.get("mode") == "home"
@@ -93,7 +112,13 @@ class Attempt:
                 # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
                 discarded = asyncio.create_task(node.vpn.destroy())
         if not isinstance(node.attachment, Lease):
-            discovery = Discovery(node.mobile_ip, node.dhcp, move.network, register=not inside_ipsec)
+            discovery = Discovery(
+                node.mobile_ip,
+                node.dhcp,
+                move.network,
+                register=not inside_ipsec,
+                moving=node.former is not None,
+            )
             node.attachment = await discovery.find(self._bounds.address)
             if isinstance(node.attachment, Lease):
                 node.links.use_lease(node.attachment)

@@ -21,6 +21,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from testbed.agreed import IPSEC_DEVICE
 
 VISITED_TABLE = 100
+FORMER_TABLE = 101
+"""In turn with the other one, where a lease outlives the move to the next."""
 VISITED_PREFERENCE = 50
 INNER_PREFERENCE = 60
 IPSEC_TABLE = 220
@@ -61,6 +63,8 @@ class Links:
         self._home = home_address
         self._kernel = IPRoute()
         self._lease: Lease | None = None
+        self._table = VISITED_TABLE
+        self._former: tuple[Lease, int] | None = None
         self._inner: IPv4Address | None = None
 
     def reset(self, interfaces: Iterable[str]) -> None:
@@ -68,8 +72,9 @@ class Links:
         for preference in (VISITED_PREFERENCE, INNER_PREFERENCE):
             with _quietly():
                 self._kernel.flush_rules(family=socket.AF_INET, priority=preference)
-        with _quietly():
-            self._kernel.flush_routes(family=socket.AF_INET, table=VISITED_TABLE)
+        for table in (VISITED_TABLE, FORMER_TABLE):
+            with _quietly():
+                self._kernel.flush_routes(family=socket.AF_INET, table=table)
         for interface in interfaces:
             index = _index(interface)
             for address in self._kernel.get_addr(family=socket.AF_INET, index=index):
@@ -110,31 +115,41 @@ class Links:
             self._kernel.addr("add", index=index, address=address, prefixlen=lease.address.network.prefixlen)
         with _quietly():
             self._kernel.route(
-                "replace", dst=str(lease.address.network), oif=index, scope=_LINK_SCOPE, table=VISITED_TABLE
+                "replace", dst=str(lease.address.network), oif=index, scope=_LINK_SCOPE, table=self._table
             )
         if lease.router is not None:
             with _quietly():
                 self._kernel.route(
-                    "replace", dst="0.0.0.0/0", oif=index, gateway=str(lease.router), table=VISITED_TABLE
+                    "replace", dst="0.0.0.0/0", oif=index, gateway=str(lease.router), table=self._table
                 )
         with _quietly():
-            self._kernel.rule(
-                "add", src=address, src_len=32, table=VISITED_TABLE, priority=VISITED_PREFERENCE
-            )
+            self._kernel.rule("add", src=address, src_len=32, table=self._table, priority=VISITED_PREFERENCE)
 
     def drop_lease(self, *, routes: bool = True) -> None:
         """Remove the address, its rule and its routes; these the kernel drops when the link goes down."""
         lease, self._lease = self._lease, None
-        if lease is None:
-            return
+        if lease is not None:
+            self._drop(lease, self._table, routes)
+
+    def keep_lease(self) -> None:
+        """Let address, rule and routes be until `drop_former`; the next lease has another table."""
+        if self._lease is not None:
+            self._former, self._lease = (self._lease, self._table), None
+            self._table = FORMER_TABLE if self._table == VISITED_TABLE else VISITED_TABLE
+
+    def drop_former(self) -> None:
+        """Remove what `keep_lease` has kept."""
+        former, self._former = self._former, None
+        if former is not None:
+            self._drop(*former, routes=True)
+
+    def _drop(self, lease: Lease, table: int, routes: bool) -> None:
         address = str(lease.address.ip)
         with _quietly():
-            self._kernel.rule(
-                "del", src=address, src_len=32, table=VISITED_TABLE, priority=VISITED_PREFERENCE
-            )
+            self._kernel.rule("del", src=address, src_len=32, table=table, priority=VISITED_PREFERENCE)
         for destination in ("0.0.0.0/0", str(lease.address.network)) if routes else ():
             with _quietly():
-                self._kernel.route("del", dst=destination, scope=_ANY_SCOPE, table=VISITED_TABLE)
+                self._kernel.route("del", dst=destination, scope=_ANY_SCOPE, table=table)
         with _quietly():
             self._kernel.addr(
                 "del",

@@ -99,6 +99,8 @@ class RoamConfig:
     mobile_ip: str
     ipsec: Ipsec | None
     bounds: Bounds
+    simultaneous: bool = False
+    """Whether the link that a move leaves stays up while its care-of address is registered (the S bit)."""
 
 
 def load(path: Path) -> RoamConfig:
@@ -135,6 +137,7 @@ def load(path: Path) -> RoamConfig:
             registration=bounds.amount("registration", 4.0),
             data=bounds.amount("data", 2.0),
         ),
+        simultaneous=root.boolean("simultaneous", False),
     )
     for table in (mobile_ip, bounds, root):
         table.finish()

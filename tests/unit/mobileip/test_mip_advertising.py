@@ -48,7 +48,7 @@ def test_advertisements_come_at_randomised_intervals_with_growing_numbers():
 def test_the_sequence_rolls_over_to_256():
     assert next_sequence(0) == 1 and next_sequence(0xFFFE) == 0xFFFF and next_sequence(0xFFFF) == 256
     fa = ForeignAgent(foreign_agent_config(advertising=Advertising(0.05, 1)), clock, Random(1))
-    fa._advertiser.sequence = 0xFFF0  # a real fifteen hours would take two seconds here
+    fa._advertisers[fa.config.interface].sequence = 0xFFF0  # a real fifteen hours would take two seconds here
     numbers = [each.mobility.sequence for _, each in collect(fa, 1.0)]
     assert numbers[:19] == [*range(0xFFF0, 0x10000), 256, 257, 258]
 

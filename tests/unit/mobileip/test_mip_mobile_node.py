@@ -190,7 +190,7 @@ def test_acceptance_co_located():
     assert bench.state() == "registered" and bench.state("lifetime_left") == 100
     registered = {
         "mode": "co-located", "care_of": "198.51.100.70", "agent": None, "home_agent": "10.0.1.2",
-        "encapsulation": "ip-in-ip", "lifetime": 100, "renewal": False, "requested": 0.0,
+        "encapsulation": "ip-in-ip", "lifetime": 100, "renewal": False, "beside": 0, "requested": 0.0,
     }  # fmt: skip
     assert events(bench.effects, "registered") == [registered]
 

@@ -1,5 +1,7 @@
 """What the roles ask of the kernel; a fake that remembers stands for it."""
 
+import subprocess
+import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
@@ -211,7 +213,7 @@ def node(kernel, plane):
     kernel.given = {("home", AT_HOME)}  # a predecessor was killed at home
     kernel.neighbours = {("hotspot", FA): MAC}  # or at a foreign agent
     kernel.set_route(IPv4Network("0.0.0.0/0"), "hotspot", table=434, gateway=FA)
-    role = MobileNodeRole(config, 200, kernel, plane)
+    role = MobileNodeRole(config, Rule(200, 434), kernel, plane)
     role.start()
     return role
 
@@ -286,7 +288,7 @@ def test_at_home(node, kernel, plane):
 
 def test_broadcasts_of_the_home_network_come_out_of_the_tunnel(kernel, plane):
     config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"), broadcasts=True)
-    role = MobileNodeRole(config, 200, kernel, plane)
+    role = MobileNodeRole(config, Rule(200, 434), kernel, plane)
     role.start()
     everybody = (IPv4Address("255.255.255.255"), PREFIX.broadcast_address)
     assert kernel.broadcasts == {MN: PREFIX.broadcast_address}  # or the kernel would forward what is for it
@@ -700,7 +702,7 @@ def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, ke
 
 def test_which_plane_a_node_gets(kernel, monkeypatch):
     module = "testbed.mobileip.tunnel.probe.TunPlane"
-    monkeypatch.setattr(module, lambda side, netlink: FakeProcess())
+    monkeypatch.setattr(module, lambda side, netlink, devices: FakeProcess())
     assert probe(Side.HOME, kernel).backend == "kernel" and kernel.links == {}
     kernel.kinds = set()
     assert probe(Side.HOME, kernel).backend == "tun" and kernel.links == {"mip0": 1480}
@@ -709,7 +711,7 @@ def test_which_plane_a_node_gets(kernel, monkeypatch):
 def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):
     statistics(tmp_path, "mip1", 0)
     config = MobileNodeConfig(MN, PREFIX, HA, SecurityAssociation(HA, 256, b"key"))
-    role = MobileNodeRole(config, 230, kernel, KernelPlane(Side.VISITED, kernel, BOTH, tmp_path))
+    role = MobileNodeRole(config, Rule(230, 434), kernel, KernelPlane(Side.VISITED, kernel, BOTH, tmp_path))
     role.start()
     assert kernel.given == {("lo", AWAY)}
     role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
@@ -731,3 +733,14 @@ def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_
     (tmp_path / "mip1").rmdir()
     with pytest.raises(PlaneError, match="mip1 has been deleted"):
         plane.check()
+
+
+@pytest.mark.parametrize("role", ["home_agent", "foreign_agent", "mobile_node"])
+def test_a_daemon_imports_little(role):
+    """Importing is most of its start, and a library for netlink took longer than all of it."""
+    modules = "testbed.mobileip.__main__", "testbed.mobileip.io.daemon"
+    modules += f"testbed.mobileip.core.{role}", f"testbed.mobileip.io.{role}"
+    heavy = "{'pyroute2', 'asyncio', 'ssl', 'multiprocessing', 'logging', 'unittest'}"
+    program = f"import sys, {', '.join(modules)}; print(*sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

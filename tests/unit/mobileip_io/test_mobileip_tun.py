@@ -51,11 +51,11 @@ def plane(monkeypatch, tmp_path):
         return spawn(path, [sys.executable, "-S", str(program), arguments[6]], environment, **more)
 
     monkeypatch.setattr(tun, "open_device", lambda name: os.open(os.devnull, os.O_RDWR))
-    monkeypatch.setattr(tun, "silence", lambda netlink: None)
-    monkeypatch.setattr(tun, "answer_again", lambda netlink: None)
-    monkeypatch.setattr(tun, "DEVICE", "lo")
+    monkeypatch.setattr(tun, "silence", lambda netlink, devices: None)
+    monkeypatch.setattr(tun, "answer_again", lambda netlink, devices: None)
     monkeypatch.setattr(os, "posix_spawn", spawn_another)
     plane = Plane(Side.HOME, None)
+    plane.anchor = "lo"
     plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
     plane.set(Tunnel(OTHER, HA, (TunnelEnd(COA),)))
     yield plane
@@ -146,7 +146,7 @@ def test_counters_never_go_back(plane):
 
 
 def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
-    monkeypatch.setattr(tun, "DEVICE", "gone0")
+    plane.anchor = "gone0"
     with pytest.raises(PlaneError, match="gone0 has been deleted"):
         plane.check()
 

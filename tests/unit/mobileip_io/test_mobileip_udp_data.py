@@ -17,7 +17,7 @@ from test_mobileip_worker import CN, COA, HA, MN, inner, make  # noqa: F401
 from testbed.mobileip.core.keepalive import IDENTIFIER
 from testbed.mobileip.io.bpf import attach_filter
 from testbed.mobileip.io.udp import ANSWERS, keepalives
-from testbed.mobileip.tunnel.endpoint import TUNNEL_DATA
+from testbed.mobileip.tunnel.endpoint import tunnel_data
 from testbed.mobileip.wire.encapsulation import ROOM
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.fragments import fragments
@@ -234,11 +234,11 @@ def test_the_daemon_is_handed_registrations_and_keepalives():
 def test_the_tunnel_process_is_handed_tunnel_data():
     """At raw sockets a filter sees the IP header first."""
     packet = inner(MN, CN)
-    assert passes(TUNNEL_DATA, bytes(in_udp(packet)))
-    assert passes(TUNNEL_DATA, bytes(in_udp(packet, options=IPOption(b"\x94\x04\0\0"))))
-    assert not passes(TUNNEL_DATA, bytes(in_udp(packet, head=b"\1\4\0\0")))
-    assert not passes(TUNNEL_DATA, bytes(in_udp(packet, dport=4500)))
-    assert not passes(TUNNEL_DATA, bytes(IP() / UDP(dport=434)))
+    assert passes(tunnel_data(434), bytes(in_udp(packet)))
+    assert passes(tunnel_data(434), bytes(in_udp(packet, options=IPOption(b"\x94\x04\0\0"))))
+    assert not passes(tunnel_data(434), bytes(in_udp(packet, head=b"\1\4\0\0")))
+    assert not passes(tunnel_data(434), bytes(in_udp(packet, dport=4500)))
+    assert not passes(tunnel_data(434), bytes(IP() / UDP(dport=434)))
 
 
 def test_only_wire_errors_for_whatever_comes():

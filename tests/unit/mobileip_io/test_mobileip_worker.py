@@ -16,6 +16,7 @@ from scapy.utils import checksum
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
+from testbed.mobileip.wire.checksum import internet_checksum
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 l2 = pytest.importorskip("scapy.layers.l2")
@@ -106,7 +107,8 @@ class Bench:
         return self.end(local, encapsulation).socket
 
     def set(self, mobile, local, *remotes, encapsulations=("ip-in-ip",), broadcasts=()):
-        ends = [{"address": remote, "encapsulations": encapsulations} for remote in remotes]
+        end = {"encapsulations": encapsulations, "local_port": 434, "remote_port": 434}
+        ends = [{"address": remote, **end} for remote in remotes]
         return self.ask(set=mobile, local=local, ends=ends, broadcasts=broadcasts)
 
     @property
@@ -281,7 +283,7 @@ def test_a_narrow_path_is_learnt_and_told(home):
         message = inet.ICMP(data)
         assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380)
     sent = home.worker.icmp.sent[0][0]
-    assert worker_module.internet_checksum(sent) == 0
+    assert internet_checksum(sent) == 0
     assert sent[8:] == bytes(packet)[:28]
 
 
@@ -439,7 +441,7 @@ def test_what_others_take_is_filtered(home, monkeypatch):
     attached = []
 
     def attach(_, program):
-        if program is not endpoint_module.TUNNEL_DATA:  # of UDP the kernel's tunnels take nothing
+        if program != endpoint_module.tunnel_data(434):  # of UDP the kernel's tunnels take nothing
             attached.append(program)
 
     monkeypatch.setattr(endpoint_module, "attach_filter", attach)

@@ -134,7 +134,7 @@ def test_roles_that_differ_in_a_setting(tmp_path: Path) -> None:
         ),
         (
             "name: x\nsummary: x\nsettings: {a: {type: network, means: outsid}}\n",
-            "x.yaml:3:38: settings.a.means: expected one of home-address, home-agent, home-network, ",
+            "x.yaml:3:38: settings.a.means: expected one of home-address, home-agent, fallback-agents, ",
         ),
         (
             "name: x\nsummary: x\nservices: {s: {run: x, flush: [bindings]}}\n",

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.by_hand import ByHand
 from benchmarks.common import arguments, engine_and_image, iperf, lab, note, print_machine, print_table, run
+from benchmarks.past_ipsec import PastIpsec
 from testbed.agreed import ESP_KERNEL, ESP_PLANE
 from testbed.engine.api import Container
 from testbed.engine.docker import DockerEngine
@@ -96,12 +96,9 @@ def main() -> None:
             meter = Meter(engine, secure, options.seconds)
             state = meter.state("mn", "roam")
             esp = run(engine, meter.mobile, "cat", ESP_PLANE).strip()
-            kernel = esp == ESP_KERNEL
-            hand = ByHand(engine, secure, kernel, state["address"].split("/")[0], state["ipsec"]["inner"])
-            ways = {PLAIN: hand.plain()}
-            if kernel:
-                ways["`ip xfrm` by hand"] = hand.protected()
-            ways |= {"IPsec alone": state["ipsec"]["inner"], "Mobile IP inside IPsec": "10.0.1.100"}
+            inner, care_of = state["ipsec"]["inner"], state["address"].split("/")[0]
+            ways = {PLAIN: PastIpsec(engine, secure, esp == ESP_KERNEL, care_of, inner).open()}
+            ways |= {"IPsec alone": inner, "Mobile IP inside IPsec": "10.0.1.100"}
             found = meter.rounds(options.rounds, ways)
             tables.append((f"ESP, carried by: {esp}; Mobile IP by: {meter.plane()}", rows(found)))
         for title, table in tables:

@@ -37,23 +37,32 @@ def unsupported() -> str:
     return ""
 
 
-def run(command: Sequence[str], folder: Path, *, within: float, environment: Mapping[str, str]) -> Ended:
-    """Run a command under a kernel of its own; `folder` is its only place to write that stays (/run/out)."""
+def run(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    within: float,
+    environment: Mapping[str, str],
+    kernel: Sequence[str] = ("linux.uml", f"mem={MEMORY}"),
+) -> Ended:
+    """Run a command under a kernel of its own; `folder` is its only place to write that stays (/run/out).
+
+    `kernel` is the program and its first arguments. The command ends after `within` seconds at most.
+    """
     settings = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
     (folder / "command").write_text(f"{settings}exec {shlex.join(command)}\n")
-    kernel = [
+    line = [
         # Neither it nor any of its processes outlives these tests, however they end.
         *("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("sh", "-c", '"$@"; exit $?', "sh"),
         *("taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))),  # on two it is slower by half
-        "linux.uml",
-        f"mem={MEMORY}",
+        *kernel,
         *("root=none", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"),
         *("con=null", "con0=null,fd:1", "quiet", f"OUT={folder}", f"WITHIN={within:g}"),
     ]
     try:
         done = subprocess.run(
-            kernel,
+            line,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -131,7 +131,7 @@ class Netlink(Changes):
     def add_tunnel(
         self, kind: str, interface: str, local: IPv4Address, remote: IPv4Address, mtu: int
     ) -> None:
-        """Create an `ipip` or `gre` device and set it up; TOS is copied from the inner header.
+        """Create an `ipip` or `gre` device, which is down; TOS is copied from the inner header.
 
         DF is always set: with a TTL of its own a device has no choice. The kernel learns the path's MTU.
 
@@ -142,7 +142,6 @@ class Netlink(Changes):
         data = zip(_TUNNEL[kind], values, strict=True)
         self._add_link(kind, interface, {_IFLA_MTU: mtu}, dict(data))
         _checksum_in_software(interface)
-        self.set_link(interface, up=True)
 
     def add_ipip_sink(self, interface: str) -> None:
         """Create a device that takes the IP-in-IP packets no other takes, and drops them without an answer.

@@ -35,7 +35,7 @@ from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
-from testbed.mobileip.tunnel.kernel import KernelPlane, answer_again, available, silence
+from testbed.mobileip.tunnel.kernel import REFUSE, KernelPlane, answer_again, available, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -59,6 +59,7 @@ class FakeKernel:
         self.broadcasts = {}
         self.links = {}
         self.devices = {}
+        self.sinks = set()
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
         self.kinds = {"ipip", "gre"}
         self.filtered = set()
@@ -86,10 +87,13 @@ class FakeKernel:
         self.filtered = self.filtered - {interface} | ({interface} if on else set())
 
     def add_ipip_sink(self, interface):
-        self.add_tunnel("ipip", interface, None, None, None)
+        if "ipip" not in self.kinds:
+            raise NodeError("EOPNOTSUPP")
+        self.sinks.add(interface)
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
+        self.sinks.discard(interface)
         self.filtered.discard(interface)
 
     def addresses(self):
@@ -523,6 +527,8 @@ def test_a_virtual_home(kernel, plane):
 # -- kernel tunnels ---------------------------------------------------------------------------------------
 
 
+OWN = Rule(150, 254, source=HA, interface="lo")
+"""What the home agent sends itself is not for IPsec: the reverse path filter asks the same rules."""
 BOTH = frozenset({Encapsulation.IP_IN_IP, Encapsulation.GRE})
 
 
@@ -545,12 +551,28 @@ def test_probing_makes_and_removes_a_device(kernel):
 def test_the_kernel_is_silenced_where_it_would_answer(kernel):
     for _ in range(2):  # a killed predecessor may have done so already
         silence(kernel)
-        assert list(kernel.devices) == ["mipsink0"]
+        assert kernel.sinks == {"mipsink0"}
     answer_again(kernel)
-    assert not kernel.devices
+    assert not kernel.sinks
     kernel.kinds = set()
     silence(kernel)
-    assert not kernel.devices
+    assert not kernel.sinks
+
+
+def test_kernel_tunnels_leave_strangers_without_an_answer(kernel, tmp_path):
+    """A datagram that is in no tunnel of ours is silently discarded (RFC 5944 §4.2.2)."""
+    plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
+    assert kernel.sinks == {"mipsink0"}
+    plane.close()
+    assert not kernel.sinks
+
+
+def test_a_device_is_up_only_once_its_rule_is_there(kernel, tmp_path):
+    available(kernel)
+    assert not kernel.links  # up, IPv6 would send on them
+    kernel.set_link = lambda interface, up: kernel.links.update({interface: set(kernel.rules)})
+    KernelPlane(Side.VISITED, kernel, BOTH, tmp_path).set(Tunnel(MN, COA, (TunnelEnd(HA),)))
+    assert kernel.links == {"mip1": {Rule(REFUSE, None, interface="mip1")}}
 
 
 def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
@@ -561,7 +583,7 @@ def test_one_device_for_each_pair_of_ends(kernel, tmp_path):
     assert plane.set(Tunnel(MN, HA, (TunnelEnd(COA),))) == "mip1"
     assert plane.set(Tunnel(other, HA, (TunnelEnd(COA),))) == "mip1"
     assert kernel.devices == {"mip1": ("ipip", HA, COA, 1480)}
-    assert kernel.rules == {Rule(150, 254, interface="mip1")}  # one for all mobile nodes
+    assert kernel.rules == {Rule(150, 254, interface="mip1"), OWN}  # one for all mobile nodes
     assert kernel.filtered == {"mip1"}
     assert plane.set(Tunnel(MN, HA, (TunnelEnd(FA),))) == "mip2"
     plane.settled(MN)
@@ -602,11 +624,11 @@ def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
     assert kernel.devices == {"mip1": ("gre", HA, COA, 1476), "mip2": ("ipip", HA, COA, 1480)}
     # Packets for it go into mip1, so that the filter would refuse what comes out of mip2.
     refuse, allow = Rule(160, None, interface="mip2"), Rule(150, 254, source=MN, interface="mip2")
-    assert kernel.rules == {Rule(150, 254, interface="mip1"), allow, refuse}
+    assert kernel.rules == {Rule(150, 254, interface="mip1"), allow, refuse, OWN}
     assert kernel.filtered == {"mip1"}
     plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
     plane.settled(MN)
-    assert list(kernel.devices) == ["mip2"] and kernel.rules == {allow, refuse}
+    assert list(kernel.devices) == ["mip2"] and kernel.rules == {allow, refuse, OWN}
     plane.close()
     assert not kernel.rules
 
@@ -620,7 +642,7 @@ def test_a_device_that_others_may_use_too_has_rules_for_all(kernel, tmp_path):
     assert kernel.filtered == {"mip2"}
     allowed = {Rule(150, 254, source=each, interface="mip1") for each in (MN, other)}
     refuse = Rule(160, None, interface="mip1")
-    assert kernel.rules == {*allowed, refuse, Rule(150, 254, interface="mip2")}
+    assert kernel.rules == {*allowed, refuse, Rule(150, 254, interface="mip2"), OWN}
     plane.close()
     assert not kernel.rules and not kernel.devices
 
@@ -754,7 +776,7 @@ def test_kernel_tunnels_that_a_killed_predecessor_left_are_gone_before_new_ones_
         (tmp_path / name / "statistics").mkdir(parents=True)
         kernel.devices[name] = None
     plane = KernelPlane(Side.VISITED, kernel, BOTH, tmp_path)
-    assert set(kernel.devices) == {"lo", "mipsink0"}
+    assert set(kernel.devices) == {"lo"}
     plane.set(Tunnel(MN, COA, (TunnelEnd(HA),)))
     assert not plane.check()
     (tmp_path / "mip1" / "statistics").rmdir()

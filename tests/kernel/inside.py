@@ -1,0 +1,89 @@
+"""Runs a command under an ordinary kernel of our own that has a Docker engine of its own inside.
+
+    python tests/kernel/inside.py [--out DIR] [--within SECONDS] COMMAND …
+
+COMMAND finds the machine's files, read only, and this checkout's testbed first in its PATH. What it writes
+to /run/out stays in DIR, as does its output (DIR/log). Labs there have what this machine's kernel may lack:
+ipip, gre, esp, netem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import boot
+import build
+
+from testbed.engine.image import base_image_name
+
+HERE = Path(__file__).resolve().parents[2]
+ENGINE = Path(__file__).with_name("engine")
+MEMORY = "4G"
+DISK = 8 << 30
+"""Bytes that the engine's disk has; a sparse file."""
+
+
+def within_engine(disk: str, command: list[str], out: Path, within: float) -> boot.Ended:
+    """Run a command beside an engine whose data is on `disk`, FILE or CHANGES,FILE."""
+    line = [str(build.kernel()), f"mem={MEMORY}", "seccomp=on", f"ubd0={disk}"]
+    environment = {"PATH": f"{HERE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    inside = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(HERE), str(ENGINE), *command]
+    return boot.run(inside, out, within=within, environment=environment, kernel=line)
+
+
+def loaded() -> Path:
+    """A disk for engines that has the base of node images; it is made once.
+
+    Raises RuntimeError, CalledProcessError.
+    """
+    image = base_image_name()
+    disk = build.cache() / f"{image.replace(':', '-')}.ext4"
+    if disk.exists():
+        return disk
+    out = build.cache() / "loading"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    fresh = out / "disk"
+    with fresh.open("wb") as file:
+        file.truncate(DISK)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(fresh)], check=True)
+    subprocess.run(["docker", "save", "--output", str(out / "base.tar"), image], check=True)
+    done = within_engine(str(fresh), ["docker", "load", "--input", "/run/out/base.tar"], out, 600)
+    if done.code != 0:
+        raise RuntimeError(f"the engine inside did not load {image}\n{done.output}{done.console}")
+    fresh.replace(disk)
+    shutil.rmtree(out)
+    return disk
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("kernel-out"), help="default: kernel-out")
+    parser.add_argument("--within", type=float, default=3600, help="seconds; default: 3600")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if not build.kernel().exists():
+        sys.exit(f"no kernel yet\n  hint: python {Path(build.__file__).relative_to(HERE)}")
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    for left in ("changes", "code"):
+        (out / left).unlink(missing_ok=True)
+    try:
+        done = within_engine(f"{out / 'changes'},{loaded()}", options.command, out, options.within)
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
+    (out / "changes").unlink(missing_ok=True)
+    print(done.output, end="")
+    if done.code is None:
+        sys.exit(f"the kernel ended first\n{done.console}")
+    sys.exit(done.code)
+
+
+if __name__ == "__main__":
+    main()

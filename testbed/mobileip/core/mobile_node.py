@@ -59,9 +59,8 @@ class MobileNode:
         self._registrar = Registrar(
             self._requester, config, self._timers, self._out, self.counters, self._keepalives
         )
-        self._discovery = Discovery(
-            config, self._home, lambda: self._requester.home_agent, self.counters, discards, rng
-        )
+        where = self._home, lambda: self._requester.home_agent
+        self._discovery = Discovery(config, *where, self.counters, discards, rng)
         self._interface: str | None = None
         self._discovering = False
         self._register = True
@@ -149,9 +148,8 @@ class MobileNode:
             return
         path, known = self._registrar.path, self._home.known
         code = self._registrar.receive(datagram, now)
-        at_home = path is not None and path.mode == "home" and self._home.known > known
-        if at_home and (agent := self._discovery.current) is not None:
-            self._go_home(agent, now)
+        if self._home.known > known and path is not None and path.mode == "home":
+            self._go_home(now)
         if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
             return
         if code in CHALLENGED and path is not None and path.agent is not None:
@@ -303,7 +301,7 @@ class MobileNode:
         self._timers.cancel("solicit")
         self._timers.set("agent", agent.expires)
         if self._discovery.is_home(agent):
-            self._go_home(agent, now)
+            self._go_home(now)
             return
         self._arps.cancel(self._home.address)
         path = self._registrar.path = self._path_through(agent)
@@ -355,10 +353,10 @@ class MobileNode:
         else:
             self._solicit(now)
 
-    def _go_home(self, agent: Agent, now: float) -> None:
+    def _go_home(self, now: float) -> None:
         """§2.4.3, in the order of §4.6: routes, gratuitous ARP, request."""
-        assert self._interface is not None
-        address = self._home.address
+        agent, address = self._discovery.current, self._home.address
+        assert self._interface is not None and agent is not None
         home = Path("home", self._interface, address, address)
         if self._registrar.path == home:
             return
@@ -367,9 +365,8 @@ class MobileNode:
         if not self._home.known:  # the reply brings it, and then we are here again
             self._registrar.path = replace(home, agent_link_address=agent.link_address)
             return self._registrar.start(now)
-        router = self.config.home_router
-        if router is None:
-            router = next((each for each in agent.routers if each in self.config.home_prefix), None)
+        advertised = (each for each in agent.routers if each in self.config.home_prefix)
+        router = self.config.home_router or next(advertised, None)
         self._registrar.use(UseHome(self._interface, router))
         self._out.event("at-home", agent=str(agent.address))
         self._arps.announce(GratuitousArp(address, self._interface), now)

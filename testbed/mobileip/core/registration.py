@@ -215,9 +215,8 @@ class Requester:
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, config.security)
         payload = self.responses.sign(payload, path.agent)
-        self.sent = Sent(
-            path, request.low_identification, lifetime, at, int(flags), udp_tunnel, self.home.address
-        )
+        low, asked = request.low_identification, request.home_address
+        self.sent = Sent(path, low, lifetime, at, int(flags), udp_tunnel, asked)
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1

@@ -17,6 +17,7 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.io.replies import ReplyListener
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.shell import Command, Shell
 from testbed.mobileip.io.store import Store
@@ -161,6 +162,10 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
     ):
         shell = Shell(core, role, Journal("mobile-node"), pace=core)
 
+        replies = ReplyListener(
+            shell.watch, lambda: role.homeless, lambda reply: core.receive(reply, time.monotonic())
+        )
+
         def attach(request: Mapping[str, Any], now: float) -> None:
             interface, care_of = _string(request, "interface"), _address(request, "care_of")
             shell.listen(interface)
@@ -169,10 +174,12 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         def discover(request: Mapping[str, Any], now: float) -> None:
             interface, register = _string(request, "interface"), _boolean(request, "register")
             shell.listen(interface)
+            replies.listen(interface)
             core.discover(interface, now, register is not False)
 
         if (attachment := settings.attachment) is not None:
             shell.listen(attachment.interface)
+            replies.listen(attachment.interface)
             if attachment.care_of is not None:
                 core.attach(attachment.interface, attachment.care_of, time.monotonic())
             else:

@@ -38,8 +38,10 @@ from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.wire import udp_tunnel
+from testbed.mobileip.core.parameters import Credential
+from testbed.mobileip.wire import nai, udp_tunnel
 from testbed.mobileip.wire.authentication import MOBILE_HOME
+from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.echo import REPLY, Echo
 from testbed.mobileip.wire.encapsulation import ROOM, Carrier, Encapsulation
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension
@@ -47,6 +49,7 @@ from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
 from testbed.mobileip.wire.ip_in_udp import IpInUdp
 from testbed.mobileip.wire.minimal import Minimal
+from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import TunnelData, UdpTunnelRequest
 
@@ -57,18 +60,27 @@ TYPES = {
     "agent_advertisement.PREFIX_LENGTHS": "icmp.mip.type",
     "agent_solicitation.TYPE": "icmp.type",
     "authentication.FOREIGN_HOME": "mip.ext.type",
+    "authentication.MOBILE_AAA": "mip.ext.auth.subtype",
     "authentication.MOBILE_FOREIGN": "mip.ext.type",
     "authentication.MOBILE_HOME": "mip.ext.type",
+    "challenge.ADVERTISED": "icmp.mip.type",
+    "challenge.CHALLENGE": "mip.ext.type",
+    "challenge.FOREIGN_AGENT_ERROR": "mip.ext.type",
     "echo.REPLY": "icmp.type",
     "echo.REQUEST": "icmp.type",
     "extension.ENCAPSULATING_DELIVERY": "mip.ext.type",
+    "extension.GENERALIZED_AUTHENTICATION": "mip.ext.type",
     "extension.PADDING": "icmp.mip.type",
     "gre.IPV4": "gre.proto",
     "ipv4.ICMP": "ip.proto",
     "ipv4.IP_IN_IP": "ip.proto",
     "ipv4.UDP": "ip.proto",
+    "nai.TYPE": "mip.ext.type",
     "registration_reply.TYPE": "mip.type",
     "registration_request.TYPE": "mip.type",
+    "revocation.ACKNOWLEDGMENT": "mip.type",
+    "revocation.REVOCATION": "mip.type",
+    "revocation.SUPPORT": "mip.ext.type",
     "udp_tunnel.DATA": "mip.type",
     "udp_tunnel.GRE": "mip.ext.utrq.encaptype",
     "udp_tunnel.IP_IN_IP": "mip.nattt.nexthdr",
@@ -81,6 +93,7 @@ NO_TYPES = {
     "PORT", "HEADER_SIZE", "IP_HEADER", "TTL", "ROOM",  # sizes and addresses
     "COMMON_TRAFFIC", "NO_COMMON_TRAFFIC", "ACCEPTED", "DECLINED",  # codes
     "FIRST_SKIPPABLE", "CHECKSUM", "REFUSED", "VERSION", "SOURCE_PRESENT",  # bits and bounds
+    "AUTHENTICATOR_SIZE", "CHAP_SPI", "LONGEST", "STAMPS",  # of authentications, NAI and timestamps
     "UNIX_EPOCH", "SECOND", "FIELD", "LOW",  # times
 }  # fmt: skip
 PROTOCOLS = {
@@ -125,12 +138,13 @@ def said(world: World) -> Iterator[IP]:
 
 
 def proven() -> World:
-    """Everybody shares associations with everybody; the foreign agent is behind a NAT."""
+    """All share associations with all; the foreign agent, which is behind a NAT, challenges and revokes."""
+    key = Credential(HOME_ADDRESS, 700, b"of AAA")
     mobile_foreign, foreign_home = b"mobile and foreign", b"foreign and home"
     world = World(
         mn=MobileNode(
             mobile_node_config(
-                reverse_tunnel=True, foreign_agents=(association(FA_ADDRESS, 500, mobile_foreign),)
+                reverse_tunnel=True, aaa=key, foreign_agents=(association(FA_ADDRESS, 500, mobile_foreign),)
             ),
             clock,
             Random(1),
@@ -144,6 +158,9 @@ def proven() -> World:
                     prefix_length=24,
                     udp_tunnel=True,
                     keepalive=10,
+                    revocation=True,
+                    challenge_window=2,
+                    aaa=(key,),
                     mobile_nodes=(association(HOME_ADDRESS, 500, mobile_foreign),),
                     home_agents=(association(HOME_AGENT, 600, foreign_home),),
                 ),
@@ -154,6 +171,8 @@ def proven() -> World:
     )
     world.discover("visited")
     world.run(15.0)
+    world.fas[0].revoke(HOME_ADDRESS, False, world.now)
+    world.run(2.0)
     world.mn.deregister(world.now)
     world.run(1.0)
     return world
@@ -163,6 +182,13 @@ def request(flags: int, *extensions: Extension) -> IP:
     message = RegistrationRequest(flags, 60, HOME_ADDRESS, HOME_AGENT, CARE_OF, 1 << 40, extensions)
     payload = sign(message.encode(), MOBILE_HOME, association(HOME_AGENT))
     return IP(src=str(CARE_OF), dst=str(HOME_AGENT)) / UDP(sport=434, dport=434) / payload
+
+
+def refused() -> IP:
+    """A home agent's reply that the foreign agent cannot go along with."""
+    payload = RegistrationReply(0, 60, HOME_ADDRESS, HOME_AGENT, 1 << 40).encode()
+    payload = sign(payload, MOBILE_HOME, association(HOME_AGENT)) + foreign_agent_error(109).encode()
+    return IP(src=str(FA_ADDRESS), dst=str(HOME_ADDRESS)) / UDP(sport=434, dport=434) / payload
 
 
 def carried(carrier: Carrier, datagram: bytes) -> IP:
@@ -182,6 +208,8 @@ def capture() -> list[IP]:
     return [
         *said(proven()),
         request(int(RequestFlag.REVERSE_TUNNEL), Extension(ENCAPSULATING_DELIVERY)),
+        request(0, nai.encode("mn@example.net")),
+        refused(),
         *(
             request(int(RequestFlag.DECAPSULATION), UdpTunnelRequest(True, False, encapsulation).encode())
             for encapsulation in (udp_tunnel.GRE, udp_tunnel.MINIMAL)
@@ -228,6 +256,6 @@ def test_every_encapsulation_is_in_the_capture(read: dict[str, set[int]]) -> Non
 
 
 def test_a_type_without_a_capture_shows(read: dict[str, set[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp_tunnel, "REPLY", 45)
+    monkeypatch.setattr(udp_tunnel, "REPLY", 46)
     with pytest.raises(AssertionError, match=r"udp_tunnel\.REPLY"):
         test_every_type_is_in_the_capture(read)

@@ -17,6 +17,7 @@ from testbed.document.read import describe, dotted, expected
 from testbed.document.values import AddressRange, Expected, not_unicast
 from testbed.errors import TopologyError, did_you_mean
 from testbed.topology.cast import Cast, Named
+from testbed.topology.homes import check_homes
 from testbed.topology.images import check_images
 from testbed.topology.model import Network, Node, OptionScalar, Stack, Topology
 from testbed.topology.overrides import Choice
@@ -320,6 +321,8 @@ class Checker:
     # Mobility
 
     def _check_mobility(self, owners: dict[IPv4Address, str]) -> None:
+        for where, why, hint in check_homes(self._cast):
+            self._fail(where, why, hint, key=len(where) == 2)
         for name, node in self._topology.nodes.items():
             if self._cast.acts_as(name, Function.HOME_AGENT):
                 self._check_home(name, node)
@@ -327,8 +330,7 @@ class Checker:
             if address is None:
                 continue
             path = self._setting_path(name, Meaning.HOME_ADDRESS)
-            home = self._cast.home_prefix(agent) if agent in self._topology.nodes else None
-            if home is not None:
+            if agent in self._topology.nodes and (home := self._cast.home_prefix(agent)) is not None:
                 self._check_host(path, address, home, f"home network of {agent}")
             if address in owners:
                 self._fail(path, f"{address} is already the address of {owners[address]}")

@@ -161,6 +161,7 @@ class Registrar:
         self._out.event("reply", code=reply.code, reason=describe(reply.code), lifetime=reply.lifetime)
         if self._requester.home.take(reply):
             self._out.add(UseHomeAddress(reply.home_address))
+            self.tell_again()
             self._out.event("home-address", home_address=str(reply.home_address))
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
             self._refused(sent, reply, now)

@@ -13,7 +13,7 @@ inform-revoked = true                        # whether foreign agents shall info
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
 advertise = true                             # agent advertisements on the home link
-pool = "10.0.1.192/26"                       # assigned to mobile nodes known by their NAI (RFC 2794)
+pool = ["10.0.1.192/26"]                     # assigned to mobile nodes known by their NAI (RFC 2794)
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -243,7 +243,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
         lambda: HomeAgentConfig(
             address=table.address("address"),
             home_prefix=home.network("prefix"),
-            pool=home.network("pool", None),
+            pool=home.networks("pool", ()),
             home_interface=interface,
             advertising=advertising if home.boolean("advertise", interface is not None) else None,
             lifetime=limits.integer("lifetime", 600),

@@ -39,7 +39,7 @@ class HomeAgentRole(Role):
         answer_at_once(interface)
         ours, pool = {association.peer for association in self._config.mobile_nodes}, self._config.pool
         for address in proxies(interface):
-            if address not in ours and (pool is None or address not in pool):
+            if address not in ours and not any(address in each for each in pool):
                 continue
             self._netlink.delete_proxy(interface, address)
 

@@ -144,9 +144,9 @@ class Table:
         """An IPv4 prefix without host bits."""
         return self._convert(key, IPv4Network, "an IPv4 prefix such as 10.0.1.0/24", default)
 
-    def networks(self, key: str) -> tuple[IPv4Network, ...]:
+    def networks(self, key: str, default: Any = _REQUIRED) -> tuple[IPv4Network, ...]:
         """A list of IPv4 prefixes without host bits."""
-        values = self._get(key, list, _REQUIRED)
+        values = self._get(key, list, default)
         try:
             return tuple(IPv4Network(str(value)) for value in values)
         except ValueError as error:

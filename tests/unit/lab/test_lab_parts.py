@@ -161,7 +161,12 @@ def test_a_missing_node_is_told_with_the_nearest() -> None:
             {"bindings": [{"home_address": "10.0.1.100", "care_of_addresses": ["10.0.2.1"]}]},
             "10.0.1.100 at 10.0.2.1",
         ),
-        ("foreign-agent", {"visitors": [{"home_address": "10.0.1.100", "lifetime_left": 5}]},
+        (
+            "home-agent",
+            {"bindings": [{"home_address": "10.0.1.100", "nai": "a@b.c", "care_of_addresses": ["10.0.2.1"]}]},
+            "10.0.1.100 (a@b.c) at 10.0.2.1",
+        ),
+        ("foreign-agent", {"visitors": [{"home_address": "10.0.1.100", "nai": None, "lifetime_left": 5}]},
          "visited by 10.0.1.100 (5 s left)"),
         ("foreign-agent", {}, "no visitor"),
         ("relay", {"interface": "internet", "active": False}, "internet as it is"),

@@ -6,6 +6,7 @@ kernel's counters and tcpdump.
 
 import json
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
 
 ENGINE = namespaces.Namespaces()
+# As init does it, but charon follows a change of its own address (RFC 4555).
 CONFIGURE = """
+sed -Ei 's/(mobike|roam_events) = no/\\1 = yes/' /etc/swanctl/*.conf /etc/strongswan.conf
 exec 3>&1
 chmod +x /etc/testbed/esp/*
 /etc/testbed/esp/choose
@@ -72,15 +75,11 @@ class Nodes:
     def __init__(self, ids):
         self._ids = ids
         self._programs = []
-        # What the rendered files leave off, for a change of address that charon itself sees (RFC 4555).
-        self.run("gw", "sed -i 's/mobike = no/mobike = yes/' /etc/swanctl/swanctl.conf")
-        self.run("mn", "sed -i 's/roam_events = no/roam_events = yes/' /etc/strongswan.conf")
         for name in ids:
             self.run(name, CONFIGURE)
-            self.start(name, "/usr/lib/ipsec/charon")
+        self.charon("gw")
+        self.mobile = self.charon("mn")
         self.run("mn", f"ip link set wlan up; ip address add {CARE_OF}/26 dev wlan")
-        for name in ids:
-            self.run(name, "until [ -S /var/run/charon.vici ]; do sleep 0.05; done")
         self.run("gw", "swanctl --load-all --noprompt")
         self._manager = self.start("mn", "python3", "-c", MANAGE)
 
@@ -94,12 +93,19 @@ class Nodes:
         self._programs.append(program)
         return program
 
+    def charon(self, name):
+        """Start charon as its service does, and wait until it answers."""
+        self.run(name, "rm -f /var/run/charon.*")
+        program = self.start(name, "/etc/testbed/esp/charon")
+        self.run(name, "until [ -S /var/run/charon.vici ]; do sleep 0.05; done")
+        return program
+
     def manage(self, *order):
         assert self._manager.says(json.dumps(order), "done"), self._manager.stderr.decode()
 
-    def ping(self, name, options):
-        """How many of two packets are answered."""
-        script = f"ping -q -c 2 -i 0.1 -W 1 {options} | sed -n 's/.*, \\([0-9]*\\) received.*/\\1/p'"
+    def ping(self, name, options, wait=0.1):
+        """How many of two packets are answered, where that takes less than a millisecond."""
+        script = f"ping -q -c 2 -i 0.1 -W {wait} {options} | sed -n 's/.*, \\([0-9]*\\) received.*/\\1/p'"
         return int(self.run(name, script) or 0)
 
     def count(self, what):
@@ -135,8 +141,8 @@ def test_the_kernel_carries_esp(nodes):
     nodes.manage("negotiate", CARE_OF)
     seen = nodes.start("mn", "tcpdump", "-lnp", "--immediate-mode", "-i", "wlan", "icmp or esp")
     assert seen.until(lambda: b"listening" in seen.stderr)
-    assert nodes.ping("mn", f"-I {INNER} {PROTECTED}") == 2
-    assert nodes.ping("gw", INNER) == 2  # from what it protects: by the route of the script `updown`
+    assert nodes.ping("mn", f"-I {INNER} {PROTECTED}", wait=2) == 2
+    assert nodes.ping("gw", INNER, wait=2) == 2  # from what it protects: by the route of the script `updown`
     assert {packets for _, packets in nodes.associations().values()} == {4}
     assert seen.until(lambda: len(seen.lines) == 8)
     assert all(": ESP(spi=0x" in line for line in seen.lines)
@@ -151,7 +157,7 @@ def test_what_came_in_clear_is_refused_by_the_policy_of_the_kernel(nodes):
         assert nodes.ping("gw", f"-I {PROTECTED} {INNER}") == 0
         assert nodes.count("XfrmInPolBlock") == before + 2
         nodes.manage("admit", INNER)
-        assert nodes.ping("gw", f"-I {PROTECTED} {INNER}") == 2
+        assert nodes.ping("gw", f"-I {PROTECTED} {INNER}", wait=2) == 2
         nodes.manage("close")
         assert nodes.ping("gw", f"-I {PROTECTED} {INNER}") == 0
     finally:
@@ -168,7 +174,7 @@ def test_nothing_leaves_in_clear(nodes):
         assert nodes.ping("mn", f"-I {CARE_OF} {PROTECTED}") == 0
         assert nodes.count("XfrmOutPolBlock") > before
         nodes.manage("admit", CARE_OF)
-        assert nodes.ping("mn", f"-I {CARE_OF} {PROTECTED}") == 2
+        assert nodes.ping("mn", f"-I {CARE_OF} {PROTECTED}", wait=2) == 2
         nodes.manage("close")
         assert nodes.ping("mn", f"-I {CARE_OF} {PROTECTED}") == 0
     finally:
@@ -185,7 +191,17 @@ def test_the_same_associations_from_another_address(nodes):
         assert time.monotonic() < deadline, nodes.associations()
         time.sleep(0.2)
     nodes.manage("steer")  # charon has taken the inner address off, and put it back
-    assert nodes.ping("mn", f"-I {INNER} {PROTECTED}") == 2
+    assert nodes.ping("mn", f"-I {INNER} {PROTECTED}", wait=2) == 2
     after = nodes.associations()
     assert after.keys() == before.keys()
     assert all(after[spi][1] >= before[spi][1] + 2 for spi in before)
+
+
+def test_nothing_stays_of_a_charon_that_was_killed_but_the_policy(nodes):
+    assert nodes.associations()
+    nodes.mobile.stop(signal.SIGKILL)
+    assert nodes.associations()
+    nodes.charon("mn")
+    assert nodes.associations() == {}
+    assert nodes.run("mn", "ip -4 -o address show dev ipsec0") == ""
+    assert nodes.run("mn", "ip xfrm policy list dir in action block").count("block") == 2

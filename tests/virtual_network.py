@@ -43,6 +43,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
+from testbed.mobileip.core.parameters import Peer
 
 EPOCH = 1_790_000_000.0
 """Unix time when virtual time begins."""
@@ -80,7 +81,7 @@ class Daemon:
         self.link = NOWHERE
         self.clock_offset = 0.0
         """Seconds that this node's clock is ahead."""
-        self.records: dict[IPv4Address, Record] = {}
+        self.records: dict[Peer, Record] = {}
         self.wakes = inf
         """When the network looks at its deadline next."""
         self.dies_after: int | None = None
@@ -105,13 +106,13 @@ class Daemon:
     def keep(self, effect: Remember) -> None:
         """What goes into the file of the shell."""
         if effect.record is None:
-            self.records.pop(effect.home_address, None)
+            self.records.pop(effect.node, None)
         else:
-            self.records[effect.home_address] = effect.record
+            self.records[effect.node] = effect.record
 
-    def kept(self) -> dict[IPv4Address, Record]:
+    def kept(self) -> dict[Peer, Record]:
         """What comes back out of it."""
-        return {address: json.loads(json.dumps(record)) for address, record in self.records.items()}
+        return {node: json.loads(json.dumps(record)) for node, record in self.records.items()}
 
     def apply(self, effect: Effect) -> None:
         """What the shell has the kernel do."""

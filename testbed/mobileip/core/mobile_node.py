@@ -345,15 +345,7 @@ class MobileNode:
         self.counters["agents-lost"] += 1
         self._out.event("lost-agent", agent=str(agent.address))
         self._discovery.restart()
-        path = self._registrar.path
-        if path is not None and path.mode == "foreign-agent":
-            self._registrar.suspend()
-        elif path is not None and path.mode == "co-located":  # §2.4.1: now nobody requires an agent
-            self._registrar.path = Path("co-located", path.interface, path.source, path.source)
-            if self._registrar.asking or not self._registrar.deregistering:
-                self._registrar.start(now)
-            return
-        if self._registrar.deregistering:
+        if self._registrar.go_without_agent(now) or self._registrar.deregistering:
             return
         other = self._discovery.best(now)
         if other is not None:

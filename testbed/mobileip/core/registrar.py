@@ -89,6 +89,21 @@ class Registrar:
         else:
             self._timers.set("request", earliest)
 
+    def go_without_agent(self, now: float) -> bool:
+        """The agent in use is gone; return whether no other is needed.
+
+        With a care-of address of its own a mobile node needs none where nobody requires that (§2.4.1).
+        """
+        path = self.path
+        if path is not None and path.mode == "foreign-agent":
+            self.suspend()
+        if path is None or path.mode != "co-located":
+            return False
+        self.path = Path(path.mode, path.interface, path.source, path.source)
+        if self.asking or not self.deregistering:
+            self.start(now)
+        return True
+
     def suspend(self) -> None:
         """There is no way to the home agent; what was granted holds until it expires."""
         self.path = None

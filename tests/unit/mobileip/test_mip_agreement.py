@@ -95,11 +95,9 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         visitors.Visitor, "from_record", _renewed(visitors.Visitor.from_record)
     ),
     "what was accepted is forgotten by a restart": lambda patch: patch.setattr(
-        replay.ReplayGuard, "restore", _nothing
+        replay.Timestamps, "restore", _nothing
     ),
-    "what was accepted is not remembered": lambda patch: patch.setattr(
-        replay.ReplayGuard, "accept", _nothing
-    ),
+    "what was accepted is not remembered": lambda patch: patch.setattr(replay.Timestamps, "accept", _nothing),
     "bindings are not remembered": lambda patch: patch.setattr(HomeAgent, "_remember", _nothing),
     "a new care-of address leaves the old one": lambda patch: patch.setattr(
         bindings.BindingTable, "add", _retaining(bindings.BindingTable.add)
@@ -116,7 +114,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         registrar.Registrar, "expired", _nothing
     ),
     "a registration is not renewed": lambda patch: patch.setattr(MobileNode, "_renew", _nothing),
-    "a clock is never corrected": lambda patch: patch.setattr(replay.Stamper, "resynchronise", _nothing),
+    "a clock is never corrected": lambda patch: patch.setattr(replay.Stamper, "replied", _nothing),
 }
 
 

@@ -40,7 +40,7 @@ from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Credential
-from testbed.mobileip.wire import agent_solicitation
+from testbed.mobileip.wire import agent_solicitation, nai
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.challenge import CHALLENGE, FOREIGN_AGENT_ERROR, error_status, foreign_agent_error
@@ -345,6 +345,23 @@ def test_a_home_agents_denial_is_relayed():
     value = hotspot.advertise()
     hotspot.ask(value, AAA)
     assert hotspot.answer(Code.HA_BAD_AAA_AUTHENTICATION, value).code == Code.HA_BAD_AAA_AUTHENTICATION
+
+
+def test_who_has_no_home_address_yet_is_known_by_its_nai():
+    """RFC 2794: its challenges and its key."""
+    named = Credential("mn@example.net", 700, AAA.key)
+    hotspot = Hotspot(aaa=(named,))
+    who = {"home_address": A("0.0.0.0"), "extensions": (nai.encode("mn@example.net"),)}
+    value = hotspot.advertise()
+    wrong = Credential("mn@example.net", 700, b"wrong")
+    assert code(hotspot.ask(value, wrong, **who)) == Code.FA_BAD_AAA_AUTHENTICATION
+    assert code(hotspot.ask(value, named, **who)) == "relay"
+    hotspot.fa.unreachable(HOME_AGENT, 1, hotspot.now)  # it is not pending any more
+    hotspot.fa.effects()
+    hotspot.now += 1.1
+    assert code(hotspot.ask(value, named, **who)) == Code.FA_STALE_CHALLENGE
+    other = {**who, "extensions": (nai.encode("other@example.net"),)}
+    assert code(hotspot.ask(value, Credential("other@example.net", 9999, b"?"), **other)) == "relay"
 
 
 # The home agent (§3.4)

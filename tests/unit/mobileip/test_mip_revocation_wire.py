@@ -16,6 +16,7 @@ from testbed.mobileip.core.revocation import Stamps
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension
+from testbed.mobileip.wire.identification import UNIX_EPOCH
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.mobileip.wire.revocation import (
     ACKNOWLEDGMENT,
@@ -85,14 +86,17 @@ def test_timestamps_are_ordered_although_they_begin_anew(stamp, distance):
     assert later(after, stamp) and not later(stamp, after) and not later(stamp, stamp)
 
 
-@given(st.lists(st.tuples(st.floats(0, 2e9), st.none() | stamps), min_size=1, max_size=20))
+@given(
+    st.lists(st.tuples(st.floats(0, 1e9), st.none() | st.integers(-(10**8), 10**8)), min_size=1, max_size=9)
+)
 def test_a_clock_that_goes_back_does_not_take_its_timestamps_along(steps):
     clock = Stamps(lambda now: now)
     last = None
-    for now, after in steps:
+    for now, ahead in steps:
+        after = None if ahead is None else ((last or UNIX_EPOCH) + ahead) % 2**32
         stamp = clock.next(now, after)
         assert last is None or stamp == last or later(stamp, last)
-        assert after is None or later(stamp, after) or (stamp - after) % 2**32 == 2**31
+        assert after is None or later(stamp, after)
         last = stamp
 
 

@@ -20,11 +20,35 @@ RELAY: Final = "relay"
 """The service that delays packets on a hub."""
 READY: Final = "ready"
 """The event of a service, and of a program of traffic, that can do its work from now on."""
+LACKING: Final = "lacking"
+"""The event of a node whose kernel lacks what it was told to use, in words: `what`, and a `hint`."""
 MOVE_STARTED: Final = "move-started"
 SETTLED: Final = "settled"
 """The first and the last event of a move, whatever came of it."""
 IPSEC_DEVICE: Final = "ipsec0"
-"""The interface of IPsec in userspace: packets on it are not yet encrypted, or not any more."""
+"""The interface of IPsec: packets on it are not yet encrypted, or not any more."""
+ESP_PLANE: Final = f"{RUN}/esp"
+"""The note of what carries ESP on a node that does IPsec: `kernel` or `userspace`."""
+ESP_KERNEL: Final = "kernel"
+ESP_USERSPACE: Final = "userspace"
+ESP_MARK: Final = 0x42
+"""What ties the kernel's IPsec to its interface, and the mark of what goes past table 220: ESP and IKE."""
+INSIDE_PRIORITY: Final = 900_000
+"""Of the kernel's IPsec policies by which packets inside pass in clear; charon's have precedence."""
+_BETWEEN: Final = "src 192.0.2.1 dst 192.0.2.2"
+_SA: Final = f"{_BETWEEN} proto esp spi 0x101"
+ESP_TRIAL: Final = "; ".join(
+    (
+        f"ip xfrm state add {_SA} mode tunnel aead 'rfc4106(gcm(aes))' 0x{'5a' * 20} 128",
+        f"ip xfrm state delete {_SA}",
+        f"ip xfrm policy add {_BETWEEN} dir in action block",
+        f"ip xfrm policy delete {_BETWEEN} dir in",
+        f"ip link add {IPSEC_DEVICE} type vti local 192.0.2.1 key {ESP_MARK}",
+        f"ip link delete {IPSEC_DEVICE}",
+    )
+)
+"""Commands of a shell that succeed where the kernel has all that ESP takes; they leave nothing behind."""
+ESP_REMEDY: Final = "load the modules esp4, xfrm_user and ip_vti on the engine's host"
 HUB_TABLE: Final = 436
 HUB_PREFERENCE: Final = 430
 """Routing table and preference of the rule that keep packets from crossing a hub untreated."""

@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 ROWS = TESTS / "conformance.yaml"
 DOCUMENT = TESTS.parent / "docs" / "conformance.md"
 LEVELS = ("MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "REQUIRED")
-DECIDED, UNTESTED, MISSING = "by", "untested", "missing"
+STATUS = DECIDED, UNTESTED, MISSING = "by", "untested", "missing"
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def _page(text: str) -> Iterator[str]:
     yield "scope."
     yield ""
     yield counts(rows)
+    yield ""
+    yield from _table(rows)
     for document in yaml.safe_load(text):
         yield from ("", f"## RFC {document['rfc']}: {document['title']}, {document['through']}", "")
         yield "| § | level | requirement | decided by |"
@@ -119,6 +121,16 @@ def _page(text: str) -> Iterator[str]:
         for row in rows:
             if row.rfc == document["rfc"]:
                 yield f"| {row.section} | {row.level} | {row.text} | {_decision(row, known)} |"
+
+
+def _table(rows: list[Requirement]) -> Iterator[str]:
+    """The counts by RFC."""
+    yield "| RFC | requirements | with a test | without a test | not implemented |"
+    yield "|---|---|---|---|---|"
+    for rfc in dict.fromkeys(row.rfc for row in rows):
+        number = Counter(row.status for row in rows if row.rfc == rfc)
+        cells = (number.total(), number[DECIDED], number[UNTESTED], number[MISSING])
+        yield f"| {rfc} | {' | '.join(map(str, cells))} |"
 
 
 def _decision(row: Requirement, known: dict[str, list[str]]) -> str:

@@ -35,8 +35,10 @@ class Meaning(StrEnum):
     """What a setting means to host modules, whatever a role calls it."""
 
     HOME_ADDRESS = "home-address"
+    NAI = "nai"
     HOME_AGENT = "home-agent"
     FALLBACK_AGENTS = "fallback-agents"
+    HOME_POOL = "home-pool"
     HOME_NETWORK = "home-network"
     VIRTUAL_HOME = "virtual-home"
     AGENT_LINK = "agent-link"
@@ -57,8 +59,10 @@ class Meaning(StrEnum):
 
 MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.HOME_ADDRESS: ("address", "a mobile node's home address"),
+    Meaning.NAI: ("string", "what a mobile node without a home address of its own is known by (RFC 2794)"),
     Meaning.HOME_AGENT: ("node", "a mobile node's home agent"),
     Meaning.FALLBACK_AGENTS: ("node", "further home agents, which a mobile node asks in turn"),
+    Meaning.HOME_POOL: ("prefix", "what a home agent assigns home addresses from"),
     Meaning.HOME_NETWORK: ("network", "a home agent's home link"),
     Meaning.VIRTUAL_HOME: ("prefix", "the prefix of a home network without a link (RFC 5944 §1.1)"),
     Meaning.AGENT_LINK: ("network", "the link whose address mobile nodes register at"),

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from testbed.agreed import IMPAIRMENTS, IPSEC_DEVICE, Op, control_socket
+from testbed.agreed import ESP_PLANE, IMPAIRMENTS, Op, control_socket
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, ExecSession
 from testbed.errors import TestbedError
@@ -27,8 +27,7 @@ for note in {IMPAIRMENTS}/*.json; do
     [ -e "$note" ] || continue
     printf '{{"service":"netem on %s","reply":%s}}\\n' "$(basename "$note" .json)" "$(cat "$note")"
 done
-[ ! -d /sys/class/net/{IPSEC_DEVICE} ] ||
-    echo '{{"service":"esp","reply":{{"ok":true,"backend":"kernel-libipsec"}}}}'
+[ ! -e {ESP_PLANE} ] || echo '{{"service":"esp","reply":{{"ok":true,"backend":"'"$(cat {ESP_PLANE})"'"}}}}'
 """
 """One exec asks all services of a node: the exec is what costs, not the questions."""
 

@@ -44,9 +44,14 @@ def _registration(state: State) -> str:
     return ", ".join(words) + _left(state)
 
 
+def _name(mobile_node: State) -> str:
+    nai = mobile_node.get("nai")
+    return f"{mobile_node['home_address']} ({nai})" if nai else str(mobile_node["home_address"])
+
+
 def _bindings(state: State) -> str:
     bindings = [
-        f"{each['home_address']} at {', '.join(each['care_of_addresses'])}{_left(each)}"
+        f"{_name(each)} at {', '.join(each['care_of_addresses'])}{_left(each)}"
         for each in state.get("bindings", ())
     ]
     return "; ".join(bindings) or "no binding"
@@ -55,7 +60,7 @@ def _bindings(state: State) -> str:
 def _visitors(state: State) -> str:
     several = len(state.get("links", ())) > 1
     visitors = [
-        f"{each['home_address']}{' on ' + each['interface'] if several else ''}{_left(each)}"
+        f"{_name(each)}{' on ' + each['interface'] if several else ''}{_left(each)}"
         for each in state.get("visitors", ())
     ]
     return f"visited by {'; '.join(visitors)}" if visitors else "no visitor"

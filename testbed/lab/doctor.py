@@ -5,6 +5,7 @@ What the kernel can is tried in a throwaway container: nodes live in one, and th
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ipaddress import collapse_addresses
 from typing import Final
 from uuid import uuid4
 
+from testbed.agreed import ESP_REMEDY, ESP_TRIAL
 from testbed.engine import bootstrap, provision
 from testbed.engine.api import EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
@@ -177,6 +179,12 @@ _TRIALS: Final = (
         "ip link add probe-gre type gre local 192.0.2.1 remote 192.0.2.2",
         "load the module ip_gre on the engine's host",
         "Mobile IP tunnels in GRE run through TUN in userspace",
+    ),
+    _Trial(
+        "esp",
+        f"sh -ec {shlex.quote(ESP_TRIAL)}",
+        ESP_REMEDY,
+        "ESP runs in userspace (kernel-libipsec), and nftables emulates the policy of VPN clients",
     ),
     _Trial(
         "netem",

@@ -13,10 +13,10 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
-from testbed.agreed import READY
+from testbed.agreed import LACKING, READY
 from testbed.engine import names
 from testbed.engine.api import Engine, LogStream, NotFoundError
-from testbed.errors import NotReadyError, TestbedError
+from testbed.errors import MachineError, NotReadyError, TestbedError
 from testbed.lab.events import NodeEvent, parse_event
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
@@ -84,7 +84,8 @@ class NodeWatch:
         """Return when all followed nodes are ready; `KeyboardInterrupt` where `stopping`.
 
         Raises `NotReadyError` after `deadline` (of `time.monotonic`), saying which services have not started,
-        and `TestbedError` with the last words of a node that stopped or whose service did.
+        `MachineError` where a node lacks what it was told to use, and `TestbedError` with the last words of a
+        node that stopped or whose service did.
         """
         while waiting := self._waiting():
             if stopping():
@@ -122,6 +123,8 @@ class NodeWatch:
         elif event.name == READY:
             if event.source not in node.restarted or event.time >= node.since:
                 node.waits.discard(event.source)
+        elif event.name == LACKING and event.time >= node.since:
+            raise MachineError(f"node {name}: {event.fields.get('what')}", hint=event.fields.get("hint"))
         elif event.name == "exit" and event.time >= node.since:
             code = event.fields.get("code")
             if code == 0 and event.source in node.restarted and event.source in node.waits:

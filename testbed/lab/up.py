@@ -14,7 +14,7 @@ from typing import Final
 from testbed.document.values import Expected, parse_duration
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, EngineError
-from testbed.errors import NotReadyError, TestbedError, UsageError, raise_errors
+from testbed.errors import MachineError, NotReadyError, TestbedError, UsageError, raise_errors
 from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
 from testbed.lab.choices import Choices, as_before, differences, keep_choices, recorded, remember
@@ -90,7 +90,7 @@ def bring_up(
     (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
     keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
     it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, address pool,
-    no netem), `NotReadyError`, `Interrupted`.
+    no netem, no ESP), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -141,7 +141,11 @@ def bring_up(
             except Exception:
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
-            watch.wait(time.monotonic() + timeout, stopping)
+            try:
+                watch.wait(time.monotonic() + timeout, stopping)
+            except MachineError:  # nothing of it is worth looking at
+                _clean_up(engine, lab, builder.run, new, progress)
+                raise
             made = find_lab(engine, lab)
             fresh = {node.name for node in plan.create_nodes}
             wires = Wires(engine, made)

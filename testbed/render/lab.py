@@ -129,7 +129,7 @@ def _render_node(
     ready = ["init"]
     sysctls = dict(BASE_SYSCTLS)
     for role in roles:
-        sysctls |= {key: str(value) for key, value in role.sysctls.items()}
+        sysctls |= {key: templates.evaluate(value, context) for key, value in role.sysctls.items()}
         for name, service in role.services.items():
             service_context = {**context, "name": name, "run": service.run, "ready": service.ready}
             for script in ("run", "finish"):

@@ -63,6 +63,14 @@ class Templates:
             message = f"rendering for node {node}: {error or type(error).__name__}"
             raise TopologyError(message, source=self._place(error, template)) from error
 
+    def evaluate(self, text: str, context: Mapping[str, Any]) -> str:
+        """Render a value of a manifest; raises `TopologyError`."""
+        try:
+            return self._environment.from_string(text).render(context)
+        except (TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
+            node = getattr(context.get("node"), "name", "?")
+            raise TopologyError(f"rendering {text!r} for node {node}: {error}") from error
+
     def _place(self, error: BaseException, template: str) -> Source:
         """The innermost template line of a traceback (Jinja maps compiled code back to its source)."""
         folders = tuple(str(folder) for folder in self._folders)

@@ -178,6 +178,12 @@ class NodeView:
         return self._loaded.home_address(self.name)
 
     @property
+    def nai(self) -> str | None:
+        """What a mobile node is known by to its home agent, which assigns the home address (RFC 2794)."""
+        nai: str | None = self._loaded.meant(self.name, Meaning.NAI)
+        return nai
+
+    @property
     def home_agent(self) -> NodeView:
         """The home agent of a mobile node."""
         return NodeView(self._loaded, self._loaded.meant(self.name, Meaning.HOME_AGENT))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 from typing import Any
 
 from testbed.document.functions import STATIC, Meaning
@@ -113,9 +114,20 @@ class Cast:
         return next((value for value in values if value is not None), None)
 
     def home_address(self, name: str) -> IPv4Address | None:
-        """The home address of a mobile node."""
+        """The home address of a mobile node: written, else the one of its rank in its home agent's pool."""
         address: IPv4Address | None = self.meant(name, Meaning.HOME_ADDRESS)
-        return address
+        if address is not None or self.meant(name, Meaning.NAI) is None:
+            return address
+        agent = self.home_agent(name)
+        known = agent in self.topology.nodes
+        pool: IPv4Network | None = self.meant(agent, Meaning.HOME_POOL) if agent and known else None
+        rank = [other for other in self.topology.nodes if self._assigned(other, agent)].index(name)
+        return None if pool is None else next(islice(pool.hosts(), rank, None), None)
+
+    def _assigned(self, name: str, agent: str | None) -> bool:
+        """Whether a home agent takes the home address of a mobile node from its pool."""
+        unwritten = self.meant(name, Meaning.HOME_ADDRESS) is None
+        return unwritten and self.meant(name, Meaning.NAI) is not None and self.home_agent(name) == agent
 
     def home_agent(self, name: str) -> str | None:
         """The home agent of a mobile node."""

@@ -234,7 +234,7 @@ class Service(Part):
 
 
 class Backend(Part):
-    """What does something on the node that its kernel would do elsewhere; reports name it."""
+    """What does something on the node, its kernel or a program in its place; reports name it."""
 
     by: str = Field(min_length=1, description="What does it, in words")
     when: str | None = Field(
@@ -285,13 +285,16 @@ class Role(Part):
         description="Whether what the outside sends to the Intranet arrives at its link that means `outside`",
     )
     drawing: Drawn = Field(default_factory=Drawn, description="How drawings name it")
-    backends: dict[str, Backend] = Field(
-        default_factory=dict, description="What carries packets in the place of the kernel, for reports"
+    backends: dict[str, Backend | list[Backend]] = Field(
+        default_factory=dict,
+        description="What carries packets, for reports: of several the first whose `when` holds",
     )
     settings: dict[Name, Setting] = Field(
         default_factory=dict, description="What a node has to say for the role"
     )
-    sysctls: dict[str, Sysctl] = Field(default_factory=dict, description="Kernel settings below net.")
+    sysctls: dict[str, Sysctl] = Field(
+        default_factory=dict, description="Kernel settings below net., the values as templates"
+    )
     files: list[FileSpec] = Field(default_factory=list, description="Files rendered for the node")
     services: dict[Name, Service] = Field(default_factory=dict, description="Programs that run on the node")
     capabilities: list[Capability] = Field(
@@ -299,6 +302,11 @@ class Role(Part):
         description="Linux capabilities that its programs need beyond those that every node has",
     )
     image: str | None = Field(default=None, description="A container image of the role's own")
+
+    @property
+    def carriers(self) -> dict[str, list[Backend]]:
+        """What may carry packets, by what it does, in the order in which it is looked for."""
+        return {what: one if isinstance(one, list) else [one] for what, one in self.backends.items()}
 
 
 def role_files(templates: Path | None = None) -> dict[str, Path]:

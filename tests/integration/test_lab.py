@@ -87,11 +87,12 @@ def test_an_interrupted_command_ends_in_the_node_too(engine: DockerEngine, lab: 
     assert execute(engine, lab.nodes["mn"].id, "pgrep", "-x", "ping").returncode == 1
 
 
-def test_status_and_logs(lab: ActualLab) -> None:
+def test_status_and_logs(lab: ActualLab, kernel: dict[str, str]) -> None:
     status = data("status", lab.name)
     assert status["running"] == len(status["nodes"]) == 11
     assert status["backends"]["core"]["relay"] in ("netem", "relay")
-    assert status["backends"]["gw"]["esp"] == "kernel-libipsec"
+    plane = "userspace" if kernel["esp"] else "kernel"
+    assert [status["backends"][node]["esp"] for node in ("gw", "mn")] == [plane, plane]
     assert status["backends"]["mn"]["mobile-node"]
     assert status["nodes"]["gw"]["links"] == {"internet": "203.0.113.2/32", "backbone": "10.0.0.1/24"}
     assert lab.name in [each["lab"] for each in data("status")["labs"]]

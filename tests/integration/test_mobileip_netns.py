@@ -311,6 +311,7 @@ def test_through_a_foreign_agent(world: World) -> None:
     )
     assert world.both_ways()
     state = fa.ask("state")
+    assert state["counters"]["solicitations-received"] > 0  # sent to 224.0.0.11
     assert [visitor["home_address"] for visitor in state["visitors"]] == [HOME_ADDRESS]
     assert state["tunnel"]["encapsulated"] > 0
     assert state["tunnel"]["decapsulated"] > 0
@@ -330,6 +331,7 @@ def test_through_a_foreign_agent(world: World) -> None:
     assert decode(captures[1], "icmp.type == 9")
     arp_by_mn = "arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.src.proto_ipv4 == 192.0.2.100"
     assert decode(captures[1], arp_by_mn) == []  # RFC 5944 §4.6: never while away from home
+    assert decode(captures[1], "arp.opcode == 1 && arp.dst.proto_ipv4 == 192.0.2.100") == []  # §4.2.2
 
 
 def test_either_agent_revokes_a_registration(world: World) -> None:
@@ -358,6 +360,45 @@ def test_either_agent_revokes_a_registration(world: World) -> None:
     for kind, source in ((7, HOME_AGENT), (15, CARE_OF_FA), (7, CARE_OF_FA), (15, HOME_AGENT)):
         assert len(decode(capture, f"mip.type == {kind} && ip.src == {source}")) == 1
     assert decode(capture, "mip.ext.rev.i == 1") and decode(capture, "_ws.malformed") == []
+
+
+def test_a_home_address_is_assigned_to_an_nai(world: World) -> None:
+    """Through a foreign agent and at home, from 0.0.0.0; with nonces and HMAC-SHA-256, read by tshark."""
+    key, nai = f'key = "{KEY}"', "mn@example.net"
+    security = f'key = "{KEY * 2}"\nalgorithm = "hmac-sha-256"\nreplay = "nonces"'
+    ours = CONFIG["home-agent"].replace(f'mobile-node = "{HOME_ADDRESS}"', f'mobile-node = "{nai}"')
+    pool = f'pool = ["{HOME_ADDRESS}/31"]\n[[security]]'
+    world.configure("home-agent", ours.replace(key, security).replace("[[security]]", pool))
+    ours = CONFIG["mobile-node"].replace(f'home-address = "{HOME_ADDRESS}"', f'nai = "{nai}"')
+    world.configure("mobile-node", ours.replace(key, security))
+    ha, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    assert mn.ask("state")["home_address"] is None
+    world.only_up("hotspot")
+    captures = [world.capture("mn", "hotspot"), world.capture("ha", "ha-link")]
+    before = mn.do("discover", interface="hotspot")
+    assert mn.wait("home-address", after=before)["home_address"] == HOME_ADDRESS
+    mn.wait("registered", after=before)
+    assert world.both_ways()
+    for state, key in ((ha.ask("state"), "bindings"), (fa.ask("state"), "visitors")):
+        assert [(each["nai"], each["home_address"]) for each in state[key]] == [(nai, HOME_ADDRESS)]
+    mn.stop(signal.SIGKILL)
+    mn.start()
+    assert HOME_ADDRESS not in world.ip("mn", "addr")
+    world.only_up("home")
+    before = mn.do("discover", interface="home")
+    mn.wait("at-home", after=before)
+    mn.wait("deregistered", after=before)
+    assert world.ping("cn", HOME_ADDRESS, seconds=0.5)
+    assert ha.ask("state")["bindings"] == []
+    assert mn.stop() == 0
+    assert HOME_ADDRESS not in world.ip("mn", "addr")
+    world.end_captures()
+    for capture in captures:
+        for kind in ("1", "3"):
+            assert decode(capture, f'mip.type == {kind} && mip.nai == "{nai}"')
+        assert decode(capture, "_ws.malformed") == []
+    assert decode(captures[0], "mip.type == 1 && ip.src == 0.0.0.0 && mip.homeaddr == 0.0.0.0")
+    assert decode(captures[0], f"mip.type == 3 && ip.dst == {HOME_ADDRESS} && mip.homeaddr == {HOME_ADDRESS}")
 
 
 def test_without_reverse_tunnel_packets_go_the_short_way(world: World) -> None:

@@ -52,3 +52,11 @@ def test_tunnels_of_the_kernel(root, tmp_path):
     done = run(tmp_path, root, "tests/integration/test_mobileip_netns.py", "-k", " or ".join(TUNNELS))
     assert done.code == 0, f"{done.output}\n{done.console}"
     assert " skipped" not in done.output.splitlines()[-1]
+
+
+def test_esp_of_the_kernel(root, tmp_path):
+    if reason := boot.unsupported():
+        pytest.skip(f"this kernel lacks {reason}")
+    done = run(tmp_path, root, "tests/kernel/esp.py")
+    assert done.code == 0, f"{done.output}\n{done.console}"
+    assert done.output.splitlines()[-1].startswith("5 passed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conformance import DOCUMENT, ROWS, counts, page, requirements, test_functions, unknown
+from conformance import DOCUMENT, ROWS, STATUS, counts, page, requirements, test_functions, unknown
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -42,6 +42,14 @@ def test_a_row_that_names_no_test_shows() -> None:
 def test_a_row_that_decides_nothing_is_refused(row: str) -> None:
     with pytest.raises(ValueError, match=r"RFC 1 §2: expected a level"):
         requirements(f"[{{rfc: 1, sections: {{'2': [{row}]}}}}]")
+
+
+def test_the_counts_by_rfc_are_those_of_all_rows() -> None:
+    rows = requirements(ROWS.read_text(encoding="utf-8"))
+    table = [line.strip("| ").split(" | ") for line in page().split("## RFC")[0].splitlines() if "|" in line]
+    totals = [sum(map(int, column)) for column in zip(*(row[1:] for row in table[2:]), strict=True)]
+    assert totals == [len(rows), *(sum(row.status == each for row in rows) for each in STATUS)]
+    assert {int(row[0]) for row in table[2:]} == {row.rfc for row in rows}
 
 
 def test_the_readme_has_the_counts() -> None:

@@ -28,8 +28,9 @@ _DELETE: Final = "nft delete table netdev testbed-bypass 2>/dev/null || :"
 class Bypass(OfMobileNode):
     """Let what agents send past the mobile node's IPsec policy, or not (BYPASS of RFC 4301 §4.4.1, inbound).
 
-    `off`: from its access links outside the mobile node accepts IKE, ESP, DHCP and ARP, nothing else. ESP in
-    userspace cannot enforce that, so nftables does, and the evidence says `emulated`. `on`: the mobile node
+    `off`: from its access links outside the mobile node accepts IKE, ESP, DHCP and ARP, nothing else. No
+    kernel's IPsec judges what a daemon reads off the link itself, so nftables does, and the evidence says
+    `emulated`. `on`: the mobile node
     accepts everything. What a VPN client may send in clear is its setting `passes`.
     """
 

@@ -303,9 +303,11 @@ class _Crew:
                 if backend is not None:
                     backends[f"{node}/{service.control}"] = str(backend)
             for role in access.topology.node_roles(node):
-                for what, carried in role.backends.items():
-                    if carried.when is None or access.execute(node, ["sh", "-c", carried.when]).code == 0:
-                        backends[f"{node}/{what}"] = carried.by
+                for what, carriers in role.carriers.items():
+                    for carrier in carriers:
+                        if carrier.when is None or access.execute(node, ["sh", "-c", carrier.when]).code == 0:
+                            backends[f"{node}/{what}"] = carrier.by
+                            break
         about = {
             "topology": access.topology.name,
             "sets": " ".join(access.topology.sets),

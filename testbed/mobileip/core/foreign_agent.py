@@ -35,7 +35,7 @@ from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, offers, relayed
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting
+from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting, overtake
 from testbed.mobileip.wire import registration_reply, registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
@@ -45,6 +45,7 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 _UNSPECIFIED = IPv4Address(0)
+_BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
 PENDING_PER_NODE = 5
@@ -181,14 +182,9 @@ class ForeignAgent:
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (
-            self._pending_timers.next(),
-            self._visitor_timers.next(),
-            self._keepalives.deadline(),
-            self._revocation.deadline(),
-            *(advertiser.due for advertiser in self._advertisers.values()),
-        )
-        return min(when for when in due if when is not None)
+        due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
+        more = (self._revocation.deadline(), *(each.due for each in self._advertisers.values()))
+        return min(when for when in (*due, *more) if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -272,8 +268,9 @@ class ForeignAgent:
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
-        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1).
-        if datagram.source != request.home_agent and reply.code != Code.HA_UNKNOWN_HOME_AGENT:
+        # Whom dynamic resolution has asked by broadcast is known only by its refusal (§3.8.2.1): of a wrong
+        # clock, which is looked at first, or of the broadcast.
+        if datagram.source != request.home_agent and reply.code not in _BY_ANY_HOME_AGENT:
             raise Discard("not-from-home-agent")
         try:
             reply, answer = check_reply(self.config, self._home_agents, datagram, request, self.counters)
@@ -288,11 +285,14 @@ class ForeignAgent:
         home = replace(pending, request=replace(request, home_address=reply.home_address))
         wrong = wrong_challenge(request, reply)
         granted = accepted(reply.code) and not wrong
-        terms = self._revocation.accepted(home, reply, now) if granted else None
+        holds = granted and not pending.overtaken
+        terms = self._revocation.accepted(home, reply, now) if holds else None
+        if granted:
+            overtake(self._pending, pending)
         self._forget(pending)
         pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
-        if granted:
+        if holds:
             keepalive = answer.keepalive if answer is not None and answer.assents else None
             self._update_visitor(pending, reply, keepalive, terms, now)
         payload = datagram.payload[: authorized_end(reply)]

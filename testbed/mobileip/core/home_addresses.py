@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
-from itertools import islice
+from itertools import chain, islice
 
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations
@@ -16,6 +16,15 @@ from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 UNSPECIFIED = IPv4Address(0)
+
+
+def _unique(config: HomeAgentConfig, nodes: Associations) -> Iterator[IPv4Address]:
+    """The addresses of the pool that can be assigned, in order, each once."""
+    found: set[IPv4Address] = set()
+    for each in chain.from_iterable(config.pool):
+        if each not in found and each not in nodes and config.serves(each):
+            found.add(each)
+            yield each
 
 
 class HomeAddresses:
@@ -30,8 +39,7 @@ class HomeAddresses:
         self._nodes = nodes
         self._bound = bound
         nais = [peer for peer in nodes if isinstance(peer, str)]
-        free = (each for each in config.pool or () if config.serves(each) and each not in nodes)
-        self._pool = tuple(islice(free, len(nais)))  # as many as can ever be needed
+        self._pool = tuple(islice(_unique(config, nodes), len(nais)))  # as many as can ever be needed
         self._addresses = frozenset(self._pool)
         self._preferred = dict(zip(nais, self._pool, strict=False))
         self._by_nai: dict[str, IPv4Address] = {}  # the longest unused first

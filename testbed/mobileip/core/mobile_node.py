@@ -59,9 +59,8 @@ class MobileNode:
         self._registrar = Registrar(
             self._requester, config, self._timers, self._out, self.counters, self._keepalives
         )
-        self._discovery = Discovery(
-            config, self._home, lambda: self._requester.home_agent, self.counters, discards, rng
-        )
+        where = self._home, lambda: self._requester.home_agent
+        self._discovery = Discovery(config, *where, self.counters, discards, rng)
         self._interface: str | None = None
         self._discovering = False
         self._register = True
@@ -149,9 +148,8 @@ class MobileNode:
             return
         path, known = self._registrar.path, self._home.known
         code = self._registrar.receive(datagram, now)
-        at_home = path is not None and path.mode == "home" and self._home.known > known
-        if at_home and (agent := self._discovery.current) is not None:
-            self._go_home(agent, now)
+        if self._home.known > known and path is not None and path.mode == "home":
+            self._go_home(now)
         if code is None or not from_foreign_agent(code) or code == Code.FA_LIFETIME_TOO_LONG:
             return
         if code in CHALLENGED and path is not None and path.agent is not None:
@@ -217,7 +215,7 @@ class MobileNode:
         agent = self._discovery.current
         return {
             "role": "mobile-node",
-            "state": self._state(),
+            "state": self._registrar.state(self._register) if self._interface else "detached",
             "mode": path.mode if path else None,
             "interface": self._interface,
             "home_address": str(self._home.address) if self._home.known else None,
@@ -234,20 +232,6 @@ class MobileNode:
             "agents": [str(address) for address in self._discovery.addresses],
             "counters": dict(sorted(self.counters.items())),
         }
-
-    def _state(self) -> str:
-        registrar, path = self._registrar, self._registrar.path
-        if self._interface is None:
-            return "detached"
-        if path is None:
-            return "discovering"
-        if registrar.deregistering or path.mode == "home":
-            if registrar.asking:
-                return "deregistering"
-            return "at-home" if path.mode == "home" else "deregistered"
-        if not self._register:
-            return "using-agent"
-        return "registered" if registrar.registered and registrar.registered.path == path else "registering"
 
     # Agents (§2.4).
 
@@ -292,9 +276,15 @@ class MobileNode:
         if self._discovery.is_home(agent):
             self._discovering = True
             self._use_agent(agent, now)
+        elif (before := self._refresh(agent)) is not None:
+            if agent.rebooted_since(before):
+                self._out.event("agent-rebooted", agent=str(agent.address))
+                self._registrar.start(now)
         elif (
             path.agent is None and agent.has(AgentFlag.REGISTRATION_REQUIRED) and self._discovery.suits(agent)
         ):
+            self._discovery.current = agent
+            self._timers.set("agent", agent.expires)
             self._registrar.path = replace(
                 path,
                 agent=agent.address,
@@ -312,7 +302,7 @@ class MobileNode:
         self._timers.cancel("solicit")
         self._timers.set("agent", agent.expires)
         if self._discovery.is_home(agent):
-            self._go_home(agent, now)
+            self._go_home(now)
             return
         self._arps.cancel(self._home.address)
         path = self._registrar.path = self._path_through(agent)
@@ -360,6 +350,11 @@ class MobileNode:
         path = self._registrar.path
         if path is not None and path.mode == "foreign-agent":
             self._registrar.suspend()
+        elif path is not None and path.mode == "co-located":  # §2.4.1: now nobody requires an agent
+            self._registrar.path = Path("co-located", path.interface, path.source, path.source)
+            if self._registrar.asking or not self._registrar.deregistering:
+                self._registrar.start(now)
+            return
         if self._registrar.deregistering:
             return
         other = self._discovery.best(now)
@@ -368,10 +363,10 @@ class MobileNode:
         else:
             self._solicit(now)
 
-    def _go_home(self, agent: Agent, now: float) -> None:
+    def _go_home(self, now: float) -> None:
         """§2.4.3, in the order of §4.6: routes, gratuitous ARP, request."""
-        assert self._interface is not None
-        address = self._home.address
+        agent, address = self._discovery.current, self._home.address
+        assert self._interface is not None and agent is not None
         home = Path("home", self._interface, address, address)
         if self._registrar.path == home:
             return
@@ -380,9 +375,8 @@ class MobileNode:
         if not self._home.known:  # the reply brings it, and then we are here again
             self._registrar.path = replace(home, agent_link_address=agent.link_address)
             return self._registrar.start(now)
-        router = self.config.home_router
-        if router is None:
-            router = next((each for each in agent.routers if each in self.config.home_prefix), None)
+        advertised = (each for each in agent.routers if each in self.config.home_prefix)
+        router = self.config.home_router or next(advertised, None)
         self._registrar.use(UseHome(self._interface, router))
         self._out.event("at-home", agent=str(agent.address))
         self._arps.announce(GratuitousArp(address, self._interface), now)
@@ -396,5 +390,4 @@ class MobileNode:
             self._timers.cancel(timer)
         self._arps.cancel(self._home.address)
         self._discovery.clear()
-        self._interface, self._discovering, self._register = None, False, True
-        self._care_of_index = 0
+        self._interface, self._discovering, self._register, self._care_of_index = None, False, True, 0

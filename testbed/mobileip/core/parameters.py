@@ -185,7 +185,7 @@ class HomeAgentConfig:
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
     inform_revoked: bool = True
     """Whether mobile nodes are to be informed of revocations, where that is left to it (RFC 3543 §3.2)."""
-    pool: IPv4Network | None = None
+    pool: tuple[IPv4Network, ...] = ()
     """What home addresses are assigned from to those known by their NAI (RFC 2794), within `home_prefix`."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
     """`peer` is the home address, or the NAI."""
@@ -205,12 +205,10 @@ class HomeAgentConfig:
             self.advertising is None or self.home_interface is not None,
             "a virtual home network has no link to advertise on",
         )
-        _require(
-            self.pool is None or self.pool.subnet_of(self.home_prefix),
-            f"the pool {self.pool} is not within the home prefix {self.home_prefix}",
-        )
+        outside = ", ".join(str(each) for each in self.pool if not each.subnet_of(self.home_prefix))
+        _require(not outside, f"of the pool {outside} is not within the home prefix {self.home_prefix}")
         named = any(isinstance(each.peer, str) for each in self.mobile_nodes)
-        _require(self.pool is not None or not named, "mobile nodes known by their NAI need a pool")
+        _require(bool(self.pool) or not named, "mobile nodes known by their NAI need a pool")
 
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""

@@ -74,6 +74,19 @@ class Registrar:
         """Whether a request is under way or to be sent again."""
         return "request" in self._timers
 
+    def state(self, register: bool) -> str:
+        """How far it is, in one word; without `register` the agent is only used as default router."""
+        path = self.path
+        if path is None:
+            return "discovering"
+        if self.deregistering or path.mode == "home":
+            if self.asking:
+                return "deregistering"
+            return "at-home" if path.mode == "home" else "deregistered"
+        if not register:
+            return "using-agent"
+        return "registered" if self.registered and self.registered.path == path else "registering"
+
     def start(self, now: float) -> None:
         """There is something new to ask for; begin as soon as the last request allows."""
         self.former.dropping, self.former.refused = None, False
@@ -196,6 +209,7 @@ class Registrar:
             return None
         if self._requester.home.take(reply):
             self._out.add(UseHomeAddress(reply.home_address))
+            self.tell_again()
             self._out.event("home-address", home_address=str(reply.home_address))
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
             if self._refused(sent, reply, now):

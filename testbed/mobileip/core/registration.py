@@ -255,9 +255,8 @@ class Requester:
         )
         request, at = self._identified(request, now)
         payload = sign(request.encode(), MOBILE_HOME, self.home_agents.security)
-        sent = Sent(
-            path, request.low_identification, lifetime, at, int(flags), in_udp, self.home.address, drop
-        )
+        low, asked = request.low_identification, request.home_address
+        sent = Sent(path, low, lifetime, at, int(flags), in_udp, asked, drop)
         if sent.encapsulating:  # RFC 3024 §3.3: for the foreign agent, and so covered by its extension alone
             payload += Extension(ENCAPSULATING_DELIVERY).encode()
         payload = self.responses.sign(payload, path.agent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
@@ -31,9 +31,10 @@ class Pending:
     expires: float
     timestamp: int | None = None
     """Of the Revocation Support Extension; None: the request went without."""
-
     nai: str | None = None
     """The mobile node's, if it gave one (RFC 2794)."""
+    overtaken: bool = False
+    """Whether a later request of the mobile node was granted meanwhile: what this one asked for is over."""
 
     @property
     def key(self) -> PendingKey:
@@ -68,6 +69,19 @@ def awaiting(
         if each.request.low_identification == low and same and (nai is None or each.nai in (nai, None)):
             return each
     return None
+
+
+def overtake(requests: dict[PendingKey, Pending], granted: Pending) -> None:
+    """Note, among `requests` in the order they came, those of its mobile node that `granted` has overtaken.
+
+    The network may reorder replies: when the reply to a registration comes after the reply to the
+    deregistration that followed it, the mobile node is no visitor any more.
+    """
+    for key, each in tuple(requests.items()):
+        if each is granted:
+            return
+        if (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai):
+            requests[key] = replace(each, overtaken=True)
 
 
 @dataclass(frozen=True, slots=True)

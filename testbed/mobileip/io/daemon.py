@@ -26,6 +26,7 @@ from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener, Tunn
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, Claims
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.io.replies import ReplyListener
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.shell import Command, Shell
 from testbed.mobileip.io.store import Store
@@ -225,6 +226,10 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         role = MobileNodeRole(config, rule, daemon.netlink, daemon.plane(Side.VISITED))
         shell = Shell(core, role, Journal(daemon.instance.name), ears, pace=core)
 
+        replies = ReplyListener(
+            shell.watch, lambda: role.homeless, lambda reply: core.receive(reply, time.monotonic())
+        )
+
         def attach(request: Mapping[str, Any], now: float) -> None:
             interface, care_of = _string(request, "interface"), _address(request, "care_of")
             shell.listen(interface)
@@ -233,10 +238,12 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         def discover(request: Mapping[str, Any], now: float) -> None:
             interface, register = _string(request, "interface"), _boolean(request, "register")
             shell.listen(interface)
+            replies.listen(interface)
             core.discover(interface, now, register is not False)
 
         if (attachment := settings.attachment) is not None:
             shell.listen(attachment.interface)
+            replies.listen(attachment.interface)
             if attachment.care_of is not None:
                 core.attach(attachment.interface, attachment.care_of, time.monotonic())
             else:

@@ -22,6 +22,7 @@ inform-revoked = true                        # whether foreign agents shall info
 interface = "home"                           # absent: a virtual home network
 prefix = "10.0.1.0/24"
 advertise = true                             # agent advertisements on the home link
+pool = ["10.0.1.192/26"]                     # assigned to mobile nodes known by their NAI (RFC 2794)
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -37,7 +38,7 @@ lifetime = 60                                # seconds; the longest registration
 [replay]
 tolerance = 7                                # seconds that timestamps may be off
 [[security]]
-mobile-node = "10.0.1.100"                   # or foreign-agent = "…"
+mobile-node = "10.0.1.100"                   # or its NAI, "mn@example.net"; or foreign-agent = "…"
 spi = 256
 algorithm = "hmac-md5"                       # or "hmac-sha-256", with a key of 32 bytes, or "keyed-md5"
 key = "00112233445566778899aabbccddeeff"
@@ -76,7 +77,8 @@ spi = 700                                    # for HMAC-MD5; 2 for CHAP
 key = "00112233445566778899aabbccddeeff"
 
 # mobile node
-home-address = "10.0.1.100"
+home-address = "10.0.1.100"                  # absent: assigned by the home agent, to the NAI
+nai = "mn@example.net"                       # absent: none (RFC 2794)
 home-prefix = "10.0.1.0/24"
 home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
@@ -204,7 +206,13 @@ def _udp_tunnel(table: Table) -> UdpTunnelling | None:
     return offer if table.boolean("accept", True) else None
 
 
-def _association(table: Table, peer: IPv4Address, registers: bool = False) -> SecurityAssociation:
+def _mobile_node(table: Table) -> Peer:
+    """A home address, or an NAI."""
+    text = table.string("mobile-node")
+    return text if "@" in text else table.address("mobile-node")
+
+
+def _association(table: Table, peer: Peer, registers: bool = False) -> SecurityAssociation:
     """An association; `registers` where it is that of a mobile node and its home agent."""
     replay = ReplayProtection.TIMESTAMPS
     if registers:
@@ -230,7 +238,8 @@ def _associations(
     found: dict[str, list[SecurityAssociation]] = {first: [], second: []}
     for table in tables:
         kind = second if table.has(second) else first
-        found[kind].append(_association(table, table.address(kind), registers and kind == first))
+        peer = _mobile_node(table) if kind == "mobile-node" else table.address(kind)
+        found[kind].append(_association(table, peer, registers and kind == first))
     return tuple(found[first]), tuple(found[second])
 
 
@@ -241,7 +250,7 @@ def _credential(table: Table, node: Peer) -> Credential:
 
 
 def _credentials(table: Table) -> tuple[Credential, ...]:
-    return tuple(_credential(each, each.address("mobile-node")) for each in table.tables("aaa"))
+    return tuple(_credential(each, _mobile_node(each)) for each in table.tables("aaa"))
 
 
 def home_agent(file: Path) -> Settings[HomeAgentConfig]:
@@ -259,6 +268,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
         lambda: HomeAgentConfig(
             address=table.address("address"),
             home_prefix=home.network("prefix"),
+            pool=home.networks("pool", ()),
             home_interface=interface,
             advertising=advertising if home.boolean("advertise", interface is not None) else None,
             lifetime=limits.integer("lifetime", 600),
@@ -340,14 +350,16 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
     )
     aaa = None
     if table.has("aaa"):
-        aaa = _credential(table.table("aaa"), table.address("home-address"))
+        node = table.string("nai") if table.has("nai") else table.address("home-address")
+        aaa = _credential(table.table("aaa"), node)
     foreign_agents = tuple(
         _association(entry, entry.address("foreign-agent")) for entry in table.tables("foreign-security")
     )
     core = _build(
         table,
         lambda: MobileNodeConfig(
-            home_address=table.address("home-address"),
+            home_address=table.address("home-address", None),
+            nai=table.string("nai", None),
             home_prefix=table.network("home-prefix"),
             home_agent=agent,
             security=security,
@@ -358,9 +370,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             delivery=table.member("delivery", Delivery, Delivery.DIRECT),
             udp_tunnel=table.member("udp-tunnel", UdpTunnel, UdpTunnel.OFF),
             keepalive=table.integer("keepalive", 110),
-            encapsulation=Encapsulation(
-                table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
-            ),
+            encapsulation=Encapsulation(table.choice("encapsulation", _CHOICES, _CHOICES[0])),
             revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             other_home_agents=others,
@@ -374,6 +384,8 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
         raise table.error("mip-rule-preference", f"expected 1 to 32765, not {preference}")
     attachment = _attachment(table.table("attachment")) if table.has("attachment") else None
     from_home = table.choice("mip-rule-from", ("all", "home-address"), "all") == "home-address"
+    if from_home and core.home_address is None:
+        raise table.error("mip-rule-from", "home-address is missing")
     instance = read_instance(table, "mobile-node", MOBILE_NODE_TABLE)
     settings = Settings(core, _control(table), instance, preference, from_home, attachment)
     table.finish()

@@ -40,8 +40,10 @@ class HomeAgentRole(Role):
             self._netlink.set_unreachable(self._config.home_prefix)
             return
         answer_at_once(interface)
-        ours = {association.peer for association in self._config.mobile_nodes}
-        for address in proxies(interface) & ours:
+        ours, pool = {association.peer for association in self._config.mobile_nodes}, self._config.pool
+        for address in proxies(interface):
+            if address not in ours and not any(address in each for each in pool):
+                continue
             self._netlink.delete_proxy(interface, address)
 
     def apply(self, effect: Effect) -> None:

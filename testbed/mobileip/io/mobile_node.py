@@ -13,6 +13,7 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
+    UseHomeAddress,
     UseNothing,
 )
 from testbed.mobileip.core.links import broadcast_addresses
@@ -25,6 +26,7 @@ from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
 
 MULTICAST = IPv4Address("224.0.0.0")
 """Every group, in a list of destinations."""
+_NONE = IPv4Interface("0.0.0.0/32")
 
 
 class MobileNodeRole(Role):
@@ -40,8 +42,9 @@ class MobileNodeRole(Role):
         self._config = config
         assert rule.table is not None
         self._rule, self._table = rule, rule.table
-        self._away = IPv4Interface((config.home_address, 32))
-        self._at_home = IPv4Interface((config.home_address, config.home_prefix.prefixlen))
+        self._away = self._at_home = _NONE
+        if config.home_address is not None:
+            self._use_address(config.home_address)
         prefix = config.home_prefix
         self._broadcast = prefix.broadcast_address if config.broadcasts and prefix.prefixlen < 31 else None
         self._broadcasts = broadcast_addresses(prefix) if config.broadcasts else ()
@@ -51,19 +54,32 @@ class MobileNodeRole(Role):
         self._neighbour: tuple[str, IPv4Address] | None = None
         self._mtu = MTU
 
+    @property
+    def homeless(self) -> bool:
+        """Whether the home address is not known yet."""
+        return self._away == _NONE
+
+    def _use_address(self, home_address: IPv4Address) -> None:
+        self._away = IPv4Interface((home_address, 32))
+        self._at_home = IPv4Interface((home_address, self._config.home_prefix.prefixlen))
+
     def start(self) -> None:
-        """The home address is there from now on."""
+        """The home address, where it is known, is there from now on."""
         for interface, agent in self._netlink.gateways(self._table):
             self._netlink.delete_neighbour(interface, agent)
         super().start()
-        self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
+        if not self.homeless:
+            self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
         for interface, address in self._netlink.addresses():
-            if address.ip == self._away.ip and interface != self.plane.anchor:
+            ours = address.ip in self._config.home_prefix if self.homeless else address.ip == self._away.ip
+            if ours and (self.homeless or interface != self.plane.anchor):
                 self._netlink.delete_address(interface, address)
 
     def apply(self, effect: Effect) -> None:
         """Carry out what is to be used from now on."""
-        if isinstance(effect, UseCoLocated):
+        if isinstance(effect, UseHomeAddress):
+            self._use_home_address(effect.home_address)
+        elif isinstance(effect, UseCoLocated):
             self._use_co_located(effect)
         elif isinstance(effect, UseForeignAgent):
             self._use_foreign_agent(effect)
@@ -71,6 +87,15 @@ class MobileNodeRole(Role):
             self._use_home(effect)
         elif isinstance(effect, UseNothing):
             self._use_nothing()
+
+    def _use_home_address(self, home_address: IPv4Address) -> None:
+        before = self._away
+        if not self.homeless:
+            self._use_nothing()
+        self._use_address(home_address)
+        self._netlink.add_address(self.plane.anchor, self._away, self._broadcast)
+        if before not in (_NONE, self._away):
+            self._netlink.delete_address(self.plane.anchor, before)
 
     def _use_co_located(self, use: UseCoLocated) -> None:
         broadcasts = (*self._broadcasts, MULTICAST) if use.reverse_tunnel else self._broadcasts  # §4.4
@@ -95,6 +120,8 @@ class MobileNodeRole(Role):
     def _use_foreign_agent(self, use: UseForeignAgent) -> None:
         previous, self._neighbour = self._neighbour, (use.interface, use.agent)
         self._netlink.set_neighbour(use.interface, use.agent, use.agent_link_address)
+        if self.homeless:
+            return  # there is nothing to be sent from
         self._leave_home()
         if use.tunnel is None:
             self._route(use.interface, use.agent)
@@ -147,7 +174,8 @@ class MobileNodeRole(Role):
         self._leave_home()
         self._unroute()
         self._forget_neighbour()
-        self.plane.remove(self._away.ip)
+        if not self.homeless:
+            self.plane.remove(self._away.ip)
 
     def _route(
         self,
@@ -170,7 +198,7 @@ class MobileNodeRole(Role):
             self._routed = True
 
     def _set_route(self, destination: IPv4Network, interface: str, gateway: IPv4Address | None) -> None:
-        source = self._config.home_address
+        source = self._away.ip
         self._netlink.set_route(destination, interface, table=self._table, gateway=gateway, source=source)
 
     def _unroute(self) -> None:
@@ -195,11 +223,12 @@ class MobileNodeRole(Role):
 
     def outgoing(self, datagram: Datagram) -> Datagram:
         """A request from a care-of address takes the route of that address: into IPsec, maybe."""
-        if datagram.source != self._config.home_address and datagram.link_address is None:
+        if datagram.source != self._away.ip and datagram.link_address is None:
             return replace(datagram, interface=None)
         return datagram
 
     def stop(self) -> None:
         """Give up the home address and all routes."""
         self._use_nothing()
-        self._netlink.delete_address(self.plane.anchor, self._away)
+        if not self.homeless:
+            self._netlink.delete_address(self.plane.anchor, self._away)

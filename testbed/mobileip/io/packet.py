@@ -173,6 +173,27 @@ def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
         yield Packet(packet[:length], link_address, unfinished, interface)
 
 
+def registration(packet: Packet, interface: str) -> Datagram | None:
+    """The UDP datagram to port 434 that a packet of `interface` is; None for a broken one, or a broadcast."""
+    segment = packet.payload
+    port, _, length, _ = struct.unpack_from("!HHHH", segment.ljust(8, b"\0"))
+    if not 8 <= length <= len(segment) or packet.destination == _LIMITED_BROADCAST:
+        return None
+    checked = not packet.unfinished and segment[6:8] != b"\0\0"
+    if checked and udp_checksum(packet.source, packet.destination, segment[:length]) != 0xFFFF:
+        return None  # §3.6.2.1, §3.7.2.1: silently
+    return Datagram(
+        segment[8:length],
+        packet.source,
+        port,
+        packet.destination,
+        PORT,
+        interface,
+        packet.ttl,
+        packet.link_address,
+    )
+
+
 class AgentListener:
     """Hears the advertisements and solicitations of one link."""
 
@@ -216,31 +237,12 @@ class SenderWatch:
             payload, source = packet.payload, packet.source
             port, _, length, _ = struct.unpack_from("!HHHH", payload.ljust(8, b"\0"))
             if source == _UNSPECIFIED and not packet.destination.is_multicast:
-                self._note_unheard(packet, port, length)
+                if (unheard := registration(packet, self.interface)) is not None:
+                    self._unheard.append(unheard)
             else:
                 self._senders[(source, port, payload[8:length])] = packet.link_address
         while len(self._senders) > self.CAPACITY:  # what IP dropped is never asked for
             del self._senders[next(iter(self._senders))]
-
-    def _note_unheard(self, packet: Packet, port: int, length: int) -> None:
-        segment = packet.payload
-        if not 8 <= length <= len(segment) or packet.destination == _LIMITED_BROADCAST:
-            return
-        checked = not packet.unfinished and segment[6:8] != b"\0\0"
-        if checked and udp_checksum(packet.source, packet.destination, segment[:length]) != 0xFFFF:
-            return  # §3.7.2.1: silently
-        self._unheard.append(
-            Datagram(
-                segment[8:length],
-                packet.source,
-                port,
-                packet.destination,
-                PORT,
-                self.interface,
-                packet.ttl,
-                packet.link_address,
-            )
-        )
 
     def unheard(self) -> list[Datagram]:
         """The requests from 0.0.0.0 to one address (RFC 2794 §3), which IP drops before any UDP socket."""

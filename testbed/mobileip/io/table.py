@@ -155,9 +155,9 @@ class Table:
         except ValueError as error:
             raise self.error(key, f"expected IPv4 addresses: {error}") from error
 
-    def networks(self, key: str) -> tuple[IPv4Network, ...]:
+    def networks(self, key: str, default: Any = _REQUIRED) -> tuple[IPv4Network, ...]:
         """A list of IPv4 prefixes without host bits."""
-        values = self._get(key, list, _REQUIRED)
+        values = self._get(key, list, default)
         try:
             return tuple(IPv4Network(str(value)) for value in values)
         except ValueError as error:

@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from testbed.agreed import ESP_KERNEL, ESP_PLANE
 from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.node.roam.attempt import Node
 from testbed.node.roam.dhcp import Dhcp
@@ -21,7 +22,7 @@ from testbed.node.roam.links import LinkError, Links
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
-from testbed.node.roam.policy import Policy
+from testbed.node.roam.policy import EmulatedPolicy, KernelPolicy
 from testbed.node.roam.roam_toml import RoamConfig, load
 from testbed.node.roam.vpn import Vpn
 from testbed.node.serving import serve as serve_requests
@@ -31,13 +32,15 @@ async def serve(config: RoamConfig) -> None:
     """Manage connections until SIGTERM or SIGINT."""
     ipsec = config.ipsec if config.stack != "mip-only" else None
     mobile_ip = MobileIp(config.mobile_ip)
+    in_kernel = ipsec is not None and Path(ESP_PLANE).read_text().strip() == ESP_KERNEL
+    policy = KernelPolicy(config.trusted) if in_kernel else EmulatedPolicy()
     node = Node(
         config=config,
         links=Links(config.home_address),
         dhcp=Dhcp(config.trusted),
         mobile_ip=mobile_ip,
-        vpn=Vpn(ipsec) if ipsec else None,
-        monitor=Monitor(Policy(), mobile_ip, config.home_address, config.monitor) if ipsec else None,
+        vpn=Vpn(ipsec, in_kernel) if ipsec else None,
+        monitor=Monitor(policy, mobile_ip, config.home_address, config.monitor) if ipsec else None,
         ipsec=ipsec is not None,
     )
     manager = Manager(node)

@@ -159,7 +159,7 @@ class Attempt:
         assert node.vpn is not None
         assert node.config.ipsec is not None
         home = node.config.home_address
-        if node.vpn.tunnel is not None:
+        if node.vpn.tunnel is not None or not protect:
             node.links.steer(node.config.ipsec.protects, home, into_ipsec=protect)
         elif protect:
             try:
@@ -179,6 +179,10 @@ class Attempt:
         except VpnError as error:
             self._move.tell("ike-failed", reason=str(error))
             raise
+        if vpn.in_kernel:
+            assert self._node.config.ipsec is not None
+            source = tunnel.inner or local
+            self._node.links.steer(self._node.config.ipsec.protects, source, into_ipsec=True)
         lent = str(tunnel.inner) if tunnel.inner else None
         self._move.reached("ike", local=str(local), inner=lent)
         return tunnel

@@ -3,6 +3,7 @@
 What is ours: the state of the access links, their addresses except the home address, table 100 and the rules
 at preference 50 (from the care-of address) and 60 (from the inner address of the VPN).  charon owns table
 220; its routes through `ipsec0` are only put back here when the kernel dropped them with a moved address.
+With ESP in the kernel charon has none, and they are put there here.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class Links:
         try:
             index = _index(IPSEC_DEVICE)
         except LinkError:
-            return  # no IPsec in userspace here, nothing to steer
+            return  # no IPsec here, nothing to steer
         for prefix in prefixes:
             with _quietly():
                 if into_ipsec:

@@ -1,26 +1,43 @@
 """The IPsec policy of the mobile node, as far as it changes: the addresses that are inside.
 
-The rules are in `/etc/nftables.d/vpn-client.nft`.  They drop what IPsec protects wherever it would leave, or
-has come in, unprotected, except from and to the addresses in their set `inside`.  An address enters the set
-with the time for which it may stay; the kernel takes it out again even if nobody here is alive any more.
-
-libnftables is called in-process: a change takes 0.1 to 0.7 ms, and running nft(8) would take 5 to 14 ms.
+Its rules drop what IPsec protects wherever it would leave, or has come in, unprotected, except from and to
+the addresses inside.  An address is let in with the time for which it may stay; the kernel ends that even if
+nobody here is alive any more.  In `/etc/testbed/esp`, `kernel.policies` has the rules for ESP in the kernel,
+whose own they are, and `userspace.nft` those for ESP in userspace, which nftables emulates.
 """
 
 from __future__ import annotations
 
 import ctypes
+import socket
+import struct
+import subprocess
 from collections.abc import Iterable
 from ipaddress import IPv4Address
+from typing import Protocol
 
+from testbed.agreed import INSIDE_PRIORITY, IPSEC_DEVICE
 from testbed.node.roam.links import LinkError
 
 LIBRARY = "libnftables.so.1"
 SET = "inet vpn-client inside"
 
 
-class Policy:
-    """The set `inside`; raises LinkError where it cannot be changed."""
+class Policy(Protocol):
+    """What the monitor of the mobile node's whereabouts opens and closes; raises LinkError."""
+
+    def admit(self, addresses: Iterable[IPv4Address], seconds: float) -> None:
+        """Let packets from and to `addresses`, and no others, pass unprotected for this long."""
+
+    def close(self) -> None:
+        """Let nothing pass unprotected."""
+
+
+class EmulatedPolicy:
+    """The set `inside` of nftables; raises LinkError where it cannot be changed.
+
+    libnftables is called in-process: a change takes 0.1 to 0.7 ms, and running nft(8) would take 5 to 14 ms.
+    """
 
     def __init__(self) -> None:
         try:
@@ -47,3 +64,72 @@ class Policy:
         if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()):
             complaint = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
             raise LinkError(f"IPsec policy: {complaint.strip().partition(chr(10))[0]}")
+
+
+class KernelPolicy:
+    """The kernel's own policy database (RFC 4301 §4.4.1); raises LinkError where it cannot be changed."""
+
+    def __init__(self, links: Iterable[str]) -> None:
+        """Of what comes in, the kernel judges what comes from `links`, and not what came out of ESP."""
+        for link in links:
+            _judge(link, True)
+        _judge(IPSEC_DEVICE, False)
+        self._admitted: tuple[IPv4Address, ...] = ()
+
+    def admit(self, addresses: Iterable[IPv4Address], seconds: float) -> None:
+        """Let packets from and to `addresses`, and no others, pass unprotected for this long.
+
+        The kernel counts whole seconds: without us it ends by up to one second too early.
+        """
+        before, self._admitted = self._admitted, tuple(addresses)
+        limit = f"limit time-hard {max(1, int(seconds))}"
+        allowed = f"priority {INSIDE_PRIORITY} action allow {limit}"
+        gone = [address for address in before if address not in self._admitted]
+        self._run(
+            *(f"update {way} {allowed}" for address in self._admitted for way in _ways(address)),
+            *(f"delete {way}" for address in gone for way in _ways(address)),
+        )
+
+    def close(self) -> None:
+        """Let nothing pass unprotected."""
+        self._admitted = ()
+        # Sockets keep the way that they found when a policy goes, and look for it anew when one comes: this
+        # one is of no other use, as nothing is judged on `lo`.
+        anew = f"update dir out dev lo priority {INSIDE_PRIORITY - 1} action allow"
+        self._run(f"deleteall priority {INSIDE_PRIORITY}", anew)
+
+    def _run(self, *commands: str) -> None:
+        lines = "".join(f"xfrm policy {command}\n" for command in commands)
+        done = subprocess.run(["ip", "-batch", "-"], input=lines, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LinkError(f"IPsec policy: {done.stderr.strip().partition(chr(10))[0]}")
+
+
+def _ways(address: IPv4Address) -> tuple[str, str]:
+    return f"dir out src {address}/32", f"dir in dst {address}/32"
+
+
+_SETLINK, _REQUEST, _ACKNOWLEDGE = 19, 1, 4
+_AF_SPEC, _INET_CONF, _NOPOLICY = 26, 1, 16  # IFLA_AF_SPEC, IFLA_INET_CONF, IPV4_DEVCONF_NOPOLICY
+
+
+def _judge(interface: str, judged: bool) -> None:
+    """Have the kernel apply its policy to what an interface takes in, or not (`disable_policy`).
+
+    Over rtnetlink, as files below /proc/sys cannot be written in a container. Raises LinkError.
+    """
+    try:
+        request = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(interface), 0, 0)
+        attribute = struct.pack("=HHI", 8, _NOPOLICY, not judged)
+        for kind in (_INET_CONF, socket.AF_INET, _AF_SPEC):
+            attribute = struct.pack("=HH", 4 + len(attribute), kind) + attribute
+        request += attribute
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+            kernel.send(
+                struct.pack("=IHHII", 16 + len(request), _SETLINK, _REQUEST | _ACKNOWLEDGE, 1, 0) + request
+            )
+            (error,) = struct.unpack_from("=i", kernel.recv(4096), 16)
+    except OSError as failure:
+        raise LinkError(f"IPsec policy of {interface}: {failure}") from failure
+    if error:
+        raise LinkError(f"IPsec policy of {interface}: error {-error}")

@@ -15,6 +15,7 @@ from typing import Any
 
 from vici.protocol import Message, Packet
 
+from testbed.agreed import ESP_MARK
 from testbed.node.roam.roam_toml import Ipsec
 
 NAME = "vpn"
@@ -51,8 +52,10 @@ class Tunnel:
 class Vpn:
     """Negotiates with the gateway and knows whether a security association stands."""
 
-    def __init__(self, config: Ipsec) -> None:
+    def __init__(self, config: Ipsec, in_kernel: bool = False) -> None:
+        """`in_kernel`: the kernel carries ESP, and charon leaves routes to us."""
         self._config = config
+        self.in_kernel = in_kernel
         self.tunnel: Tunnel | None = None
 
     async def establish(
@@ -146,6 +149,8 @@ class Vpn:
             "remote_ts": [str(prefix) for prefix in config.protects],
             "esp_proposals": ESP_PROPOSALS,
         }
+        if self.in_kernel:
+            child |= dict.fromkeys(("mark_in", "mark_out", "set_mark_out"), str(ESP_MARK))
         connection: dict[str, Any] = {
             "version": "2",
             "local_addrs": [str(local)],

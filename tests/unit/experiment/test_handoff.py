@@ -196,7 +196,7 @@ def test_by_default_where_the_topology_tries_its_stack():
     assert plan.topology.options["attach"] == "hotel"
     both = plan_stacks("scenario-2.1", (), ["mip-only", "mip-in-ipsec"], ())
     assert [one.between for one in both] == [("campus", "office"), ("hotel", "airport")]
-    assert both[0].topology.options == {"stack": "mip-only", "attach": "campus"}
+    assert both[0].topology.options == {"stack": "mip-only", "attach": "campus", "esp": "auto"}
     (plain,) = plan_stacks("plain-mip", (), (), ())
     assert (plain.stack, plain.between) == ("mip-only", ("hotel", "airport"))
 

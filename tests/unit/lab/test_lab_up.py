@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from lab_world import IMAGE, MOBILE, SMALL, Daemons, Told
 
+from testbed.agreed import LACKING
 from testbed.engine import names
 from testbed.engine.api import (
     ContainerSpec,
@@ -332,6 +333,24 @@ def test_a_service_that_ends_is_an_error_with_its_last_words(engine: FakeEngine,
     )
     assert "testbed logs small west" in str(error.value.hint)
     assert len(engine.boxes) == 3  # left to be looked at
+
+
+def test_what_a_nodes_kernel_lacks_is_an_error_and_leaves_nothing(engine: FakeEngine, up: Up) -> None:
+    def lack(box: FakeContainer) -> None:
+        if box.spec.hostname == "east":
+            box.event(
+                LACKING, "esp", what="esp=kernel, and this kernel has no ESP", hint="load the module esp4"
+            )
+            box.stop(1)
+        else:
+            become_ready(box)
+
+    engine.behave = lack
+    with pytest.raises(MachineError) as error:
+        up()
+    assert error.value.message == "node east: esp=kernel, and this kernel has no ESP"
+    assert error.value.hint == "load the module esp4"
+    assert not engine.boxes
 
 
 def test_a_node_that_stops_is_an_error(engine: FakeEngine, up: Up) -> None:

@@ -217,6 +217,7 @@ def test_a_request_without_challenge_is_missing_one():
 def test_who_has_an_association_may_do_without_but_not_with_a_wrong_one():
     hotspot = Hotspot(mobile_nodes=(MN_FA,))
     assert code(hotspot.ask(mobile_foreign=MN_FA)) == "relay"
+    assert offered(hotspot.answer()) not in hotspot.advertised  # for its next request
     assert code(hotspot.ask(OTHER, mobile_foreign=MN_FA)) == Code.FA_UNKNOWN_CHALLENGE
     hotspot.now += 1.0
     wrong = association(HOME_ADDRESS, 500, b"wrong")

@@ -277,7 +277,8 @@ def test_66_and_the_busy_bit_when_the_visitor_list_is_full():
     assert bench.ask()[0] == "relay"  # who is there may renew
     bench.fa.tick(bench.now + 1)
     message = next(effect for effect in bench.fa.effects() if isinstance(effect, SendAgentMessage)).message
-    assert AgentAdvertisement.decode(message.payload).mobility.flags & AgentFlag.BUSY
+    flags = AgentAdvertisement.decode(message.payload).mobility.flags
+    assert flags & AgentFlag.BUSY and flags & AgentFlag.FOREIGN_AGENT
 
 
 def test_78_after_seven_seconds_without_a_reply():
@@ -357,10 +358,12 @@ def test_a_reply_counts_once():
     assert bench.answer() is None
 
 
-def test_136_may_come_from_another_address():
+@pytest.mark.parametrize("code", [136, 133])
+def test_what_dynamic_resolution_finds_answers_from_another_address(code):
+    """A home agent asked by broadcast looks at the identification first (§3.8.2.1 b): 133, too."""
     bench = Bench()
     bench.ask(home_agent=A("10.0.1.255"))
-    assert bench.answer(code=136, source=HOME_AGENT, home_agent=HOME_AGENT).code == 136
+    assert bench.answer(code=code, source=HOME_AGENT, home_agent=HOME_AGENT).code == code
 
 
 def test_a_denial_leaves_the_visitor_as_it_was():
@@ -369,6 +372,7 @@ def test_a_denial_leaves_the_visitor_as_it_was():
     bench.answer()
     bench.ask(at=100.0, link_address=b"\x02evil!")
     assert bench.answer(code=131).code == 131
+    assert bench.fa.state(100.0)["pending"] == []
     (visitor,) = bench.fa.state(100.0)["visitors"]
     assert visitor["lifetime_left"] == 201.0 and visitor["link_address"] == MN_MAC.hex(":")
 
@@ -392,6 +396,36 @@ def test_a_visitor_expires_without_a_word():
     effects = bench.fa.effects()
     assert ClearVisitor(HOME_ADDRESS) in effects and sent(effects) == []
     assert bench.visitors == []
+
+
+def test_a_reply_that_was_overtaken_makes_nobody_a_visitor():
+    """Nor does it bring back what the later request has replaced."""
+    bench = Bench()  # requests are matched by the fraction of a second in their timestamps
+    bench.ask(at=1.125)
+    registration = bench.request
+    bench.ask(at=2.25, lifetime=0, care_of_address=HOME_ADDRESS)
+    assert bench.answer().code == 0
+    bench.request = registration
+    assert bench.answer().code == 0  # the mobile node gets it, and knows that it answers nothing it waits for
+    assert bench.visitors == [] and not bench.of(SetVisitor)
+    bench.ask(at=3.375)
+    assert bench.answer().code == 0 and bench.visitors == [str(HOME_ADDRESS)]
+    bench.ask(at=4.5, lifetime=100)
+    earlier = bench.request
+    bench.ask(at=5.625, lifetime=200)
+    bench.answer()
+    bench.request = earlier
+    bench.answer()
+    (visitor,) = bench.fa.state(bench.now)["visitors"]
+    assert visitor["lifetime"] == 200
+    bench.ask(at=6.75, lifetime=50)
+    refused = bench.request
+    bench.ask(at=7.875, lifetime=60)
+    assert bench.answer(code=133).code == 133  # a denial overtakes nothing
+    bench.request = refused
+    bench.answer()
+    (visitor,) = bench.fa.state(bench.now)["visitors"]
+    assert visitor["lifetime"] == 50
 
 
 def test_a_visitor_for_ever_needs_everybodys_consent():

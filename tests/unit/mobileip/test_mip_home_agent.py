@@ -194,6 +194,7 @@ def test_with_s_bindings_are_kept_and_expire_one_by_one():
     bench.ask(at=1, lifetime=100)
     assert bench.ask(at=2, care_of_address=other, flags=RequestFlag.SIMULTANEOUS, lifetime=50).code == 0
     assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (TunnelEnd(CARE_OF), TunnelEnd(other)), False)]
+    assert not bench.of(ProxyArp) and not bench.of(GratuitousArp)
     bench.ha.tick(52)
     bench.effects = bench.ha.effects()
     assert bench.of(SetBinding) == [SetBinding(HOME_ADDRESS, (TunnelEnd(CARE_OF),), False)]
@@ -331,6 +332,7 @@ def test_what_was_denied_for_want_of_room_cannot_be_replayed_when_there_is_room(
 def test_131_for_a_wrong_authenticator_and_for_an_unknown_spi():
     bench = Bench()
     assert bench.ask(sa=association(HOME_ADDRESS, key=b"wrong")).code == 131
+    assert events(bench.effects, "denied")[0]["code"] == 131
     assert bench.ask(sa=association(HOME_ADDRESS, spi=999)).code == 131
     assert bench.counters["mobile-node-bad-authenticator"] == 1
     assert bench.counters["mobile-node-unknown-spi"] == 1
@@ -361,6 +363,14 @@ def test_132_when_the_foreign_agent_does_not_prove_itself():
     assert [each.type for each in reply.extensions] == [32]
 
 
+def test_132_for_two_proofs_of_the_foreign_agent():
+    bench = Bench(foreign_agents=(FA_SA,))
+    stamp = from_unix(EPOCH) % 2**64
+    request = RegistrationRequest(0, 300, HOME_ADDRESS, HOME_AGENT, FA_SOURCE, stamp)
+    payload = sign(sign(sign(request.encode(), 32, SA), 34, FA_SA), 34, FA_SA)
+    assert bench.send(Datagram(payload, FA_SOURCE, 434, HOME_AGENT, 434)).code == 132
+
+
 def test_a_bad_mobile_node_is_told_through_an_agent_only_if_the_agent_proves_itself():
     bench = Bench(foreign_agents=(FA_SA,))
     wrong = association(HOME_ADDRESS, key=b"wrong")
@@ -385,6 +395,7 @@ def test_133_for_a_replay_and_for_what_was_overtaken():
     assert bench.send(replayed).code == 133
     assert bench.ask(skew=-2).code == 133  # younger than the tolerance, older than the last accepted
     assert bench.care_of == [str(CARE_OF)]
+    assert bench.ha.state(bench.now)["bindings"][0]["lifetime_left"] == 299
 
 
 def test_135_beyond_the_limit_of_simultaneous_bindings():
@@ -455,7 +466,7 @@ def test_it_advertises_itself_as_home_agent_and_answers_solicitations():
     ask = AgentMessage(agent_solicitation.encode(), HOME_ADDRESS, A("224.0.0.11"), "home", 1, MN_MAC)
     ha.receive_agent_message(ask, 0.1)
     (answer,) = (effect.message for effect in ha.effects())
-    assert (answer.destination, answer.link_address) == (HOME_ADDRESS, MN_MAC)
+    assert (answer.destination, answer.link_address, answer.ttl) == (HOME_ADDRESS, MN_MAC, 1)
     ha.receive_agent_message(replace(ask, interface="internet"), 0.1)
     ha.receive_agent_message(replace(ask, ttl=64), 0.1)
     ha.receive_agent_message(replace(ask, payload=b"\x0a\0\0\0\0\0\0\0"), 0.1)

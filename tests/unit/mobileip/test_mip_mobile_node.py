@@ -162,7 +162,7 @@ def test_a_co_located_request():
     assert bench.out.ttl == 255 and bench.out.interface == "hotel"
     assert abs(bench.request.identification - from_unix(EPOCH)) < SECOND
     Associations((SA,)).authenticate(bench.out.payload, bench.request.extensions, 32, HOME_AGENT)
-    assert bench.state() == "registering"
+    assert bench.state() == "registering" and bench.solicited_at() == []
 
 
 def test_a_request_through_a_foreign_agent():
@@ -432,6 +432,7 @@ def test_other_refusals_are_told_and_asked_again_later(code):
     bench.reply(code=code)
     assert events(bench.effects, "registration-failed")[0]["code"] == code
     assert bench.counters[f"denied-{code}"] == 1
+    assert (bench.state(), bench.state("lifetime_left")) == ("registering", None)
     bench.run(0.99)
     assert len(bench.sent_at()) == 1
     bench.run(1.0)
@@ -453,6 +454,7 @@ def test_when_the_agent_refuses_its_next_care_of_address_is_tried_then_another_a
     other, second = A("192.0.2.2"), A("203.0.113.11")
     bench.advertise(care_of=(FA_CARE_OF, second), lifetime=100)
     bench.advertise(other, link_address=b"\x02other", lifetime=100)
+    assert bench.request.care_of_address == FA_CARE_OF
     bench.reply(sa=None, code=code)
     bench.run(1.0)
     assert (bench.out.destination, bench.request.care_of_address) == (FA_ADDRESS, second)
@@ -553,6 +555,7 @@ def test_a_lost_agent_is_sought_and_when_it_comes_back_registered_with_anew():
     assert bench.state() == "discovering" and bench.state("registered")
     assert bench.solicited_at() == [0.0, 3.0]
     bench.run(10.0)
+    assert all(b - a <= 1.25 for a, b in pairwise(bench.solicited_at()[1:4]))  # as fast as at first
     bench.advertise()
     assert bench.out.destination == FA_ADDRESS and len(bench.sent_at()) == 2
     assert bench.state() == "registered"  # what was granted still holds

@@ -43,7 +43,7 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 NAI, OTHER, THIRD = "mn@example.net", "other@example.net", "third@example.net"
-POOL = IPv4Network("10.0.1.100/31")
+POOL = (IPv4Network("10.0.1.100/31"),)
 ZERO, ELSEWHERE = A("0.0.0.0"), A("198.51.100.9")
 
 
@@ -120,9 +120,9 @@ def test_nai_and_pool_are_checked_where_they_are_configured():
     with pytest.raises(ValueError, match=r"mn@example\.net"):
         nai_node(nai="mn")
     with pytest.raises(ValueError, match="need a pool"):
-        nai_agent(pool=None)
+        nai_agent(pool=())
     with pytest.raises(ValueError, match="not within the home prefix"):
-        nai_agent(pool=IPv4Network("10.0.2.0/24"))
+        nai_agent(pool=(IPv4Network("10.0.2.0/24"),))
     with pytest.raises(ValueError, match="not 'mn@'"):
         association("mn@")
 
@@ -212,7 +212,9 @@ def test_an_address_given_away_is_asked_for_no_more():
         events([e for _, core, e in world.log if core is world.mn], "registration-failed")[0]["code"] == 129
     )
     assert world.mn.state(world.now)["home_address"] == "10.0.1.101"
-    assert world.bindings == {HOME_ADDRESS: (A("198.51.100.9"),), A("10.0.1.101"): (CARE_OF,)}
+    assert world.bindings == {HOME_ADDRESS: (ELSEWHERE,), A("10.0.1.101"): (CARE_OF,)}
+    log = [each for _, core, each in world.log if core is world.mn]
+    assert world.use in log[log.index(UseHomeAddress(A("10.0.1.101"))) :]  # the tunnel of the new address
 
 
 # The home agent

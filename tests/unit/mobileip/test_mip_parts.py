@@ -166,6 +166,11 @@ def test_an_identification_is_the_time():
     assert abs(Stamper(Random(1)).next(1.79e9) - from_unix(1.79e9)) < 2**10
 
 
+def test_what_the_clock_does_not_give_of_an_identification_is_random():
+    stamps = {Stamper(Random(seed)).next(1.79e9) - from_unix(1.79e9) for seed in range(100)}
+    assert len(stamps) > 80 and max(stamps) < 2**10
+
+
 @pytest.mark.parametrize("year", [2026, 2036.1, 2172.3])  # before and after both wraps of the field
 @pytest.mark.parametrize("skew", [-86400.0, -8, -6.9, 0, 6.9, 8, 86400 * 365])
 def test_a_timestamp_is_fresh_within_the_tolerance_and_133_brings_it_there(year, skew):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mip_world import (
     CARE_OF,
     EPOCH,
+    FA_ADDRESS,
     FA_CARE_OF,
     HOME_ADDRESS,
     HOME_AGENT,
@@ -200,6 +201,40 @@ def test_an_agent_not_heard_any_more_is_given_up_after_its_lifetime():
     world.silent.clear()
     world.run(6.0)
     assert world.mn.state(world.now)["state"] == "registered"
+
+
+def test_an_agent_that_required_registration_and_is_gone_is_not_asked_any_more():
+    """With a care-of address of its own a mobile node needs no agent (§2.4.1)."""
+    world = World()
+    world.attach("visited", CARE_OF)
+    world.run(2.0)
+    assert world.visitors.keys() == {HOME_ADDRESS} and world.mn.state(world.now)["agent"] == str(FA_ADDRESS)
+    world.fas = []
+    world.run(1500.0)
+    assert world.reachable() and world.mn.counters["registrations-expired"] == 0
+    assert world.mn.state(world.now)["agent"] is None
+    world.fas = [ForeignAgent(foreign_agent_config(), clock, Random(7))]
+    world.visitors.clear()
+    world.run(2.0)
+    assert world.visitors.keys() == {HOME_ADDRESS} and world.reachable()
+    world.run(4.0)
+    world.fas = [ForeignAgent(foreign_agent_config(), clock, Random(8))]  # it reboots without its memory
+    world.visitors.clear()
+    world.run(2.0)
+    assert world.visitors.keys() == {HOME_ADDRESS} and world.reachable()
+
+
+def test_a_node_gives_its_registration_back_where_the_agent_it_went_through_is_gone():
+    world = World()
+    world.attach("visited", CARE_OF)
+    world.run(2.0)
+    world.fas = []
+    world.mn.deregister(world.now)
+    world.run(10.0)
+    assert world.bindings == {} and world.mn.state(world.now)["state"] == "deregistered"
+    asked = world.mn.counters["requests-sent"]
+    world.run(200.0)
+    assert world.mn.counters["requests-sent"] == asked
 
 
 def test_everybody_proves_himself_to_everybody():

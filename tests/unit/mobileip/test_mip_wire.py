@@ -13,7 +13,7 @@ from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentF
 from testbed.mobileip.wire.authentication import Authentication
 from testbed.mobileip.wire.code import Code, accepted, describe, from_foreign_agent
 from testbed.mobileip.wire.error import WireError
-from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
+from testbed.mobileip.wire.extension import PADDING, Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import SECOND, from_unix, unwrap
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -69,6 +69,8 @@ def test_advertisements_come_back_as_they_were_and_are_even(advertisement):
     payload = advertisement.encode()
     assert AgentAdvertisement.decode(payload) == advertisement
     assert len(payload) % 2 == 0
+    extensions = decode_extensions(payload, 8 + 8 * len(advertisement.routers), {16, 19, 24})
+    assert [each.type for each in extensions].count(PADDING) <= 1
 
 
 @given(st.one_of(requests.map(lambda m: m.encode()), replies.map(lambda m: m.encode())), st.data())

@@ -1,6 +1,6 @@
 import importlib
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.parameters import (
     Credential,
     Inform,
+    ReplayProtection,
     ReverseTunnel,
     UdpTunnel,
     UdpTunnelling,
@@ -131,6 +132,25 @@ def test_mobile_node(write):
     assert daemon_toml.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
 
 
+def test_mobile_nodes_by_nai(write):
+    text = HOME_AGENT.replace(
+        'mobile-node = "10.0.1.100"', 'mobile-node = "mn@example.net"\nreplay = "nonces"'
+    )
+    text = text.replace("advertise = true", 'pool = ["10.0.1.192/26", "10.0.1.100"]')
+    core = daemon_toml.home_agent(write(text)).core
+    assert [(each.peer, each.replay) for each in core.mobile_nodes] == [
+        ("mn@example.net", ReplayProtection.NONCES)
+    ]
+    assert core.pool == (IPv4Network("10.0.1.192/26"), IPv4Network("10.0.1.100/32"))
+    text = MOBILE_NODE.replace('home-address = "10.0.1.100"', 'nai = "mn@example.net"')
+    core = daemon_toml.mobile_node(write(text)).core
+    assert (core.home_address, core.nai) == (None, "mn@example.net")
+    text = FOREIGN_AGENT.replace('home-agent = "10.0.1.2"', 'mobile-node = "mn@example.net"')
+    assert [each.peer for each in daemon_toml.foreign_agent(write(text)).core.mobile_nodes] == [
+        "mn@example.net"
+    ]
+
+
 def test_encapsulations(write):
     gre, minimal = Encapsulation.GRE, Encapsulation.MINIMAL
     assert daemon_toml.home_agent(write(HOME_AGENT)).core.encapsulations == (gre, minimal)
@@ -210,6 +230,20 @@ def test_the_module_documents_files_that_can_be_read(write):
             "reverse-tunnel: expected one of required",
         ),
         ("foreign_agent", FOREIGN_AGENT, ("0.5", '"often"'), "advertisement.interval: expected a number"),
+        (
+            "home_agent",
+            HOME_AGENT,
+            ("10.0.1.100", "mn@"),
+            "security[0]: expected a network access identifier",
+        ),
+        ("home_agent", HOME_AGENT, ("10.0.1.100", "a@b.c"), "mobile nodes known by their NAI need a pool"),
+        (
+            "home_agent",
+            HOME_AGENT,
+            ("advertise = true", 'pool = ["10.0.2.0/24"]'),
+            "the pool 10.0.2.0/24 is not within the home prefix",
+        ),
+        ("mobile_node", MOBILE_NODE, ("home-address", "nay"), "needs a home address, or an NAI"),
         ("mobile_node", MOBILE_NODE, ("= 200", "= 40000"), "mip-rule-preference: expected 1 to 32765"),
         ("mobile_node", MOBILE_NODE, ("10.0.1.100", "10.0.9.1"), "is not in the home prefix"),
         ("mobile_node", MOBILE_NODE, ('"eth1"', "1"), "attachment.interface: expected a string"),

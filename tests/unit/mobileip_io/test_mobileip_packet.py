@@ -156,6 +156,19 @@ def test_arp_filters_and_packets():
     assert reply == bytes(expected)
 
 
+def test_a_gratuitous_arp_is_broadcast(monkeypatch):
+    """RFC 5944 §4.6: with the announced link address as both, in a frame to everybody."""
+    frames = []
+    monkeypatch.setattr(packet.LinkSender, "__init__", lambda self: None)
+    monkeypatch.setattr(packet.LinkSender, "_send", lambda self, *frame: frames.append(frame))
+    link_address = bytes(range(6))
+    packet.LinkSender().send_gratuitous_arp(IPv4Address("192.0.2.100"), "home", link_address)
+    expected = layers_l2.ARP(
+        op=2, hwsrc=link_address.hex(":"), psrc="192.0.2.100", hwdst=link_address.hex(":"), pdst="192.0.2.100"
+    )
+    assert frames == [(bytes(expected), "home", 0x0806, b"\xff" * 6)]
+
+
 @given(st.binary(max_size=60), st.booleans(), st.integers(0, 255), st.integers(0, 65535))
 def test_ip_in_ip_as_scapy_builds_it(payload, whole, tos, number):
     inner = bytes(

@@ -16,6 +16,7 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
+    UseHomeAddress,
     UseNothing,
 )
 from testbed.mobileip.core.parameters import (
@@ -419,6 +420,47 @@ def test_where_nobody_has_to_register_the_link_is_routed(kernel, plane, senders)
     assert kernel.rules == {STRANGERS, Rule(190, 254, source=link, interface="hotspot")}
 
 
+@pytest.fixture
+def homeless(kernel, plane):
+    config = MobileNodeConfig(None, PREFIX, HA, SecurityAssociation(HA, 256, b"key"), nai="mn@example.net")
+    kernel.given = {
+        ("home", AT_HOME),
+        ("hotel", IPv4Interface((COA, 24))),
+    }  # a predecessor was killed at home
+    role = MobileNodeRole(config, Rule(200, 434), kernel, plane)
+    role.start()
+    return role
+
+
+def test_a_home_address_comes_later_and_may_be_another(homeless, kernel, plane):
+    hotel = ("hotel", IPv4Interface((COA, 24)))
+    assert homeless.homeless and kernel.given == {hotel}
+    homeless.apply(UseForeignAgent("hotspot", FA, MAC, False))
+    assert kernel.neighbours == {("hotspot", FA): MAC} and kernel.routes == {}
+    homeless.apply(UseHomeAddress(MN))
+    assert not homeless.homeless and kernel.given == {hotel, ("mip0", IPv4Interface((MN, 32)))}
+    homeless.apply(UseForeignAgent("hotspot", FA, MAC, True))
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("hotspot", FA, MN)}
+    homeless.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    other = IPv4Address("192.0.2.101")
+    homeless.apply(UseHomeAddress(other))
+    homeless.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
+    assert kernel.given == {hotel, ("mip0", IPv4Interface((other, 32)))}
+    assert plane.tunnels == {other: Tunnel(other, COA, (TunnelEnd(HA),))}
+    assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, other)}
+    homeless.apply(UseHome("home", None))
+    homeless.apply(UseHomeAddress(MN))
+    assert kernel.given == {hotel, ("mip0", IPv4Interface((MN, 32)))}
+    homeless.stop()
+    assert kernel.given == {hotel}
+
+
+def test_nothing_is_left_of_a_mobile_node_that_got_no_home_address(homeless, kernel):
+    homeless.apply(UseForeignAgent("hotspot", FA, MAC, False))
+    homeless.stop()
+    assert not kernel.neighbours and not kernel.routes and not kernel.rules
+
+
 # -- home agent -------------------------------------------------------------------------------------------
 
 
@@ -427,8 +469,11 @@ def home(kernel, plane, monkeypatch):
     monkeypatch.setattr(home_agent, "answer_at_once", lambda interface: None)
     stale = {MN, IPv4Address("192.0.2.200")}
     kernel.proxies = {("home", each) for each in stale}
-    monkeypatch.setattr(home_agent, "proxies", lambda interface: stale)
-    config = HomeAgentConfig(HA, PREFIX, "home", mobile_nodes=(SecurityAssociation(MN, 256, b"key"),))
+    assigned = IPv4Address("192.0.2.128")
+    monkeypatch.setattr(home_agent, "proxies", lambda interface: {*stale, assigned})
+    kernel.proxies.add(("home", assigned))
+    nodes = (SecurityAssociation(MN, 256, b"key"), SecurityAssociation("mn@example.net", 256, b"key"))
+    config = HomeAgentConfig(HA, PREFIX, "home", pool=(IPv4Network("192.0.2.128/31"),), mobile_nodes=nodes)
     role = HomeAgentRole(config, kernel, plane)
     role.start()
     return role

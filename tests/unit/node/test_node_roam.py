@@ -116,6 +116,7 @@ class Vpn:
 
     def __init__(self):
         self.tunnel = None
+        self.in_kernel = False
         self.negotiated = []
         self.destroyed = 0
         self.problem = None

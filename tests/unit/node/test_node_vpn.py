@@ -105,6 +105,19 @@ def test_a_fixed_inner_address_is_the_traffic_selector(tmp_path):
     asyncio.run(run())
 
 
+def test_with_esp_in_the_kernel_the_association_belongs_to_its_interface(tmp_path):
+    async def run():
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path)
+            for vpn.in_kernel in (False, True):
+                await vpn.establish(COA, None, 1.0, 1.0)
+            children = [one["vpn"]["children"]["vpn"] for name, one in charon.requests if name == "load-conn"]
+            marks = [{key: child[key] for key in child if "mark" in key} for child in children]
+            assert marks == [{}, {"mark_in": b"66", "mark_out": b"66", "set_mark_out": b"66"}]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("outcome", "reason"), [(None, "ike-timeout"), (b"no", "ike-failed: establishing")])
 def test_failures_have_a_name_and_a_bound(tmp_path, outcome, reason):
     async def run():

@@ -8,7 +8,8 @@ from testbed.data import data_dir
 from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
 
-RULES = "/etc/nftables.d/vpn-client.nft"
+RULES = "/etc/testbed/esp/userspace.nft"
+POLICIES = "/etc/testbed/esp/kernel.policies"
 
 
 def files(ref, *sets):
@@ -54,4 +55,51 @@ def test_a_client_that_is_never_inside(tmp_path):
 
 def test_the_rules_are_there_before_any_link():
     init = (data_dir("images") / "init").read_text()
+    assert init.index("/etc/testbed/esp/choose\n") < init.index('"$settings" | ip -batch')
     assert init.index('nft --file "$rules"') < init.index('"$settings" | ip -batch')
+    names, policies, links = (
+        "set dev renamed",
+        '$(cat "/etc/testbed/esp/$esp.policies")',
+        "link set dev $network up",
+    )
+    assert init.index(names) < init.index(policies) < init.index(links)
+
+
+def policies(*sets):
+    lines = files("scenario-2.1", *sets)[POLICIES].splitlines()
+    return {line.removeprefix("xfrm policy add ") for line in lines if not line.startswith("#")}
+
+
+def test_the_policies_of_the_kernel_say_what_the_rules_say():
+    found = policies()
+    for link in ("hotel", "airport", "hotspot", "office", "campus", "home"):
+        assert f"dir out dev {link} dst 10.0.0.0/8 priority 1100000 action block" in found
+        inside = f"dir out dev {link} proto udp dport 434 priority 1000000 action allow" in found
+        assert inside == (link in ("office", "campus", "home"))
+    assert "dir in src 10.0.0.0/8 priority 1100000 action block" in found
+    assert POLICIES not in files("scenario-2.1", "stack=mip-only")
+
+
+def test_the_order_of_the_stack_says_whether_tunnels_of_mobile_ip_meet_links():
+    inner, outer = policies("stack=mip-in-ipsec"), policies("stack=ipsec-in-mip")
+    assert "dir in proto 4 priority 1100000 action block" in inner
+    assert "dir in proto 4 priority 1000000 action allow" in outer
+    gre = policies("stack=mip-in-ipsec", "node.mn.encapsulation=gre")
+    assert "dir out dev hotel proto 47 priority 1100000 action block" in gre
+
+
+@pytest.mark.parametrize(("stack", "protected"), [("mip-in-ipsec", "1"), ("ipsec-in-mip", "0")])
+def test_what_comes_out_of_mip_tunnels_is_judged_unless_ipsec_was_around_it(stack, protected):
+    lab = render_lab(
+        load_topology("scenario-2.1", sets=[f"stack={stack}"]), lab="lab", secrets=Secrets("psk", "00" * 16)
+    )
+    assert lab.nodes["mn"].sysctls["net.ipv4.conf.default.disable_policy"] == protected
+
+
+@pytest.mark.parametrize("plane", ["auto", "kernel", "userspace"])
+def test_what_carries_esp_is_an_option(plane):
+    for node in ("mn", "gw"):
+        lab = render_lab(
+            load_topology("scenario-2.1", sets=[f"esp={plane}"]), lab="lab", secrets=Secrets("psk", "00" * 16)
+        )
+        assert f"asked={plane}\n" in lab.nodes[node].files["/etc/testbed/esp/choose"].content

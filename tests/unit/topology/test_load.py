@@ -21,7 +21,7 @@ def test_builtin_topologies_are_valid_and_named_after_their_files(name: str) -> 
 
 def test_scenario_2_1() -> None:
     loaded = load_topology("scenario-2.1")
-    assert loaded.options == {"stack": "mip-in-ipsec", "attach": "hotel"}
+    assert loaded.options == {"stack": "mip-in-ipsec", "attach": "hotel", "esp": "auto"}
     assert loaded.settings["mn"]["home-address"] == IPv4Address("10.0.1.100")
     assert loaded.settings["mn"]["lifetime"] == 600_000
     assert loaded.settings["gw"]["protects"] == IPv4Network("10.0.0.0/8")
@@ -93,7 +93,7 @@ def test_sets() -> None:
     assert loaded.settings["mn"]["reverse-tunnel"] is False
     assert loaded.node("cn").links["servers"] == IPv4Address("10.0.4.11")
     assert loaded.node("r1").routes == {IPv4Network("10.9.0.0/16"): IPv4Address("10.0.1.2")}
-    assert loaded.options == {"stack": "mip-only", "attach": "office"}
+    assert loaded.options == {"stack": "mip-only", "attach": "office", "esp": "auto"}
     assert loaded.topology.options["stack"].default == "mip-in-ipsec"
 
 

@@ -1,0 +1,323 @@
+"""Home agents, foreign agents and mobile nodes on one network in virtual time, and all that goes wrong there.
+
+A discrete-event simulator of the cores of testbed.mobileip, without sockets and without a clock: what a core
+sends arrives later, twice or never, and what is due is done when it is due. A simulated day costs what its
+messages cost, however many nodes sleep in between.
+
+A daemon can be killed between any two of its effects. Its successor has what was asked to remember, as JSON,
+and nothing else. What is in flight then arrives at the successor.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from ipaddress import IPv4Address
+from itertools import count
+from math import inf
+from random import Random
+
+from testbed.mobileip.core.api import (
+    AgentMessage,
+    ClearBinding,
+    ClearVisitor,
+    Clock,
+    Core,
+    Datagram,
+    Effect,
+    ProxyArp,
+    Record,
+    Remember,
+    SendAgentMessage,
+    SendDatagram,
+    SetBinding,
+    SetVisitor,
+    UseCoLocated,
+    UseForeignAgent,
+    UseHome,
+    UseNothing,
+)
+from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile_node import MobileNode
+
+EPOCH = 1_790_000_000.0
+"""Unix time when virtual time begins."""
+NOWHERE = "nowhere"
+"""A link that nothing leaves and where nobody advertises."""
+
+
+@dataclass
+class Weather:
+    """What becomes of a message on its way; shares are of 1, times in seconds."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    late: float = 0.0
+    """The share that takes anything up to `latest`, and so is overtaken by others."""
+    latest: float = 10.0
+
+    def delays(self, rng: Random) -> list[float]:
+        """When the copies of one message arrive, from now."""
+        if rng.random() < self.loss:
+            return []
+        copies = 2 if rng.random() < self.duplication else 1
+        return [
+            rng.uniform(0.0, self.latest) if rng.random() < self.late else rng.uniform(0.001, 0.05)
+            for _ in range(copies)
+        ]
+
+
+class Daemon:
+    """A core with what its shell does for it: `make` starts a process of it, with the clock it is to read."""
+
+    def __init__(self, name: str, link_address: bytes, make: Callable[[Clock], Core]) -> None:
+        self.name = name
+        self.link_address = link_address
+        self.link = NOWHERE
+        self.clock_offset = 0.0
+        """Seconds that this node's clock is ahead."""
+        self.records: dict[IPv4Address, Record] = {}
+        self.wakes = inf
+        """When the network looks at its deadline next."""
+        self.dies_after: int | None = None
+        """How many of its next effects are carried out until it is killed; what is remembered comes first."""
+        self._make = make
+        self.start()
+
+    def clock(self, now: float) -> float:
+        """The Unix time that this node believes it is."""
+        return EPOCH + now + self.clock_offset
+
+    def start(self) -> None:
+        """A new process, which has none of the routes and tunnels of the one before."""
+        self.core = self._make(self.clock)
+        self.dies_after = None
+        self.wakes = inf
+        self.bindings: dict[IPv4Address, SetBinding] = {}
+        self.proxied: set[IPv4Address] = set()
+        self.visitors: dict[IPv4Address, SetVisitor] = {}
+        self.uses: Effect = UseNothing()
+
+    def keep(self, effect: Remember) -> None:
+        """What goes into the file of the shell."""
+        if effect.record is None:
+            self.records.pop(effect.home_address, None)
+        else:
+            self.records[effect.home_address] = effect.record
+
+    def kept(self) -> dict[IPv4Address, Record]:
+        """What comes back out of it."""
+        return {address: json.loads(json.dumps(record)) for address, record in self.records.items()}
+
+    def apply(self, effect: Effect) -> None:
+        """What the shell has the kernel do."""
+        if isinstance(effect, SetBinding):
+            self.bindings[effect.home_address] = effect
+        elif isinstance(effect, ClearBinding):
+            del self.bindings[effect.home_address]
+        elif isinstance(effect, ProxyArp):
+            assert effect.enabled is (effect.home_address not in self.proxied), f"{self.name}: {effect}"
+            (self.proxied.add if effect.enabled else self.proxied.remove)(effect.home_address)
+        elif isinstance(effect, SetVisitor):
+            self.visitors[effect.home_address] = effect
+        elif isinstance(effect, ClearVisitor):
+            del self.visitors[effect.home_address]
+        elif isinstance(effect, (UseCoLocated, UseForeignAgent, UseHome, UseNothing)):
+            self.uses = effect
+
+
+class Link:
+    """Who can hear whom, by link address."""
+
+    def __init__(self) -> None:
+        self.agents: dict[bytes, Daemon] = {}
+        self.nodes: dict[bytes, Daemon] = {}
+
+    def find(self, link_address: bytes) -> Daemon | None:
+        """Who has `link_address`."""
+        return self.nodes.get(link_address) or self.agents.get(link_address)
+
+
+Observer = Callable[[Daemon, Datagram | None, list[Effect]], None]
+"""Called with a daemon, the datagram it took if it was one, and all effects of that, carried out or not."""
+
+
+class VirtualNetwork:
+    """Links with agents and mobile nodes, the Internet between them, and the time."""
+
+    def __init__(self, seed: int, weather: Weather) -> None:
+        self.now = 0.0
+        self.rng = Random(seed)
+        self.weather = weather
+        self.links: dict[str, Link] = {NOWHERE: Link()}
+        self.daemons: list[Daemon] = []
+        self.observers: list[Observer] = []
+        self.kills = 0
+        self._routes: dict[IPv4Address, list[Daemon]] = {}
+        self._attached: dict[Daemon, tuple[str, IPv4Address | None]] = {}
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+
+    # Who is here, and what happens to them.
+
+    def add_agent(self, agent: Daemon, link: str, *addresses: IPv4Address) -> None:
+        """Start an agent on `link`, reachable from everywhere at `addresses`."""
+        agent.link = link
+        self.links.setdefault(link, Link()).agents[agent.link_address] = agent
+        for address in addresses:
+            self._routes.setdefault(address, []).append(agent)
+        self.daemons.append(agent)
+        self._after(agent, None)
+
+    def add_node(self, node: Daemon) -> None:
+        """A mobile node, nowhere at first."""
+        self._attached[node] = NOWHERE, None
+        self.daemons.append(node)
+
+    def move(self, node: Daemon, link: str, care_of: IPv4Address | None = None) -> None:
+        """Attach `node` to `link`, with a co-located care-of address or in search of an agent."""
+        _, before = self._attached[node]
+        self.links[node.link].nodes.pop(node.link_address, None)
+        if before is not None:
+            del self._routes[before]
+        if care_of is not None:
+            self._routes[care_of] = [node]
+        node.link = link
+        self.links.setdefault(link, Link()).nodes[node.link_address] = node
+        self._attached[node] = link, care_of
+        self._attach(node)
+
+    def _attach(self, node: Daemon) -> None:
+        assert isinstance(node.core, MobileNode)
+        link, care_of = self._attached[node]
+        if care_of is None:
+            node.core.discover(link, self.now)
+        else:
+            node.core.attach(link, care_of, self.now)
+        self._after(node, None)
+
+    def deregister(self, node: Daemon) -> None:
+        """Have a mobile node give its registration back, where it has a way to."""
+        assert isinstance(node.core, MobileNode)
+        try:
+            node.core.deregister(self.now)
+        except ValueError:
+            return
+        self._after(node, None)
+
+    def restart(self, daemon: Daemon) -> None:
+        """Kill `daemon` and start it again, with its memory; a mobile node attaches where it was."""
+        self.kills += 1
+        daemon.start()
+        if isinstance(daemon.core, MobileNode):
+            self._attach(daemon)
+            return
+        assert isinstance(daemon.core, (HomeAgent, ForeignAgent))
+        daemon.core.restore(daemon.kept(), self.now)
+        self._after(daemon, None)
+
+    # Time.
+
+    def at(self, when: float, do: Callable[[], None]) -> None:
+        """Do something at `when`; at once where that has passed."""
+        heapq.heappush(self._queue, (max(when, self.now), next(self._order), do))
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        queue = self._queue
+        while queue and queue[0][0] <= until:
+            self.now, _, do = heapq.heappop(queue)
+            do()
+        self.now = until
+
+    def _wake(self, daemon: Daemon, when: float) -> None:
+        if daemon.wakes != when:
+            return  # an earlier deadline came between, or another process
+        daemon.wakes = inf
+        due = daemon.core.deadline()
+        if due is not None and due <= self.now:
+            daemon.core.tick(self.now)
+            due = daemon.core.deadline()
+            assert due is None or due > self.now, f"{daemon.name} does not get on"
+        self._after(daemon, None)
+
+    def _after(self, daemon: Daemon, cause: Datagram | None) -> None:
+        """Carry out what a core asks for, as its shell does: what is to be remembered first."""
+        effects = daemon.core.effects()
+        if effects:
+            for effect in effects:
+                if isinstance(effect, Remember):
+                    daemon.keep(effect)
+            for observe in self.observers:
+                observe(daemon, cause, effects)
+            for effect in effects[: daemon.dies_after]:
+                if isinstance(effect, SendDatagram):
+                    self._send(daemon, effect.datagram)
+                elif isinstance(effect, SendAgentMessage):
+                    self._send_agent_message(daemon, effect.message)
+                else:
+                    daemon.apply(effect)
+            if daemon.dies_after is not None:
+                self.restart(daemon)
+                return
+        due = daemon.core.deadline()
+        if due is not None and due < daemon.wakes:  # a later one is found when it wakes
+            daemon.wakes = max(due, self.now)
+            self.at(due, partial(self._wake, daemon, daemon.wakes))
+
+    # Messages.
+
+    def _post(self, deliver: Callable[[], None]) -> None:
+        for delay in self.weather.delays(self.rng):
+            self.at(self.now + delay, deliver)
+
+    def _send(self, sender: Daemon, datagram: Datagram) -> None:
+        if sender.link == NOWHERE:
+            return
+        if datagram.link_address is not None and datagram.interface is not None:
+            self._post(partial(self._frame, sender.link_address, datagram.interface, datagram))
+        else:
+            self._post(partial(self._routed, sender.link_address, sender.link, datagram))
+
+    def _frame(self, sender: bytes, link: str, datagram: Datagram) -> None:
+        """A datagram to a neighbour, whose link address is known."""
+        assert datagram.link_address is not None
+        receiver = self.links[link].find(datagram.link_address)
+        if receiver is not None:  # else it has left meanwhile
+            self._deliver(receiver, replace(datagram, link_address=sender))
+
+    def _routed(self, sender: bytes, link: str, datagram: Datagram) -> None:
+        for receiver in self._routes.get(datagram.destination, ()):
+            neighbours = receiver.link == link
+            self._deliver(
+                receiver,
+                replace(
+                    datagram,
+                    interface=link if neighbours else None,
+                    link_address=sender if neighbours else b"router",
+                ),
+            )
+
+    def _deliver(self, receiver: Daemon, datagram: Datagram) -> None:
+        receiver.core.receive(datagram, self.now)
+        self._after(receiver, datagram)
+
+    def _send_agent_message(self, sender: Daemon, message: AgentMessage) -> None:
+        link = self.links[sender.link]
+        if message.link_address is not None:
+            receivers = [link.find(message.link_address)]
+        else:
+            receivers = [*(link.agents if isinstance(sender.core, MobileNode) else link.nodes).values()]
+        heard = replace(message, link_address=sender.link_address)
+        for receiver in receivers:
+            if receiver is not None:
+                self._post(partial(self._deliver_agent_message, receiver, heard))
+
+    def _deliver_agent_message(self, receiver: Daemon, message: AgentMessage) -> None:
+        if receiver.link == message.interface:
+            receiver.core.receive_agent_message(message, self.now)
+            self._after(receiver, None)

@@ -316,9 +316,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             delivery=table.member("delivery", Delivery, Delivery.DIRECT),
             udp_tunnel=table.member("udp-tunnel", UdpTunnel, UdpTunnel.OFF),
             keepalive=table.integer("keepalive", 110),
-            encapsulation=Encapsulation(
-                table.choice("encapsulation", _CHOICES, Encapsulation.IP_IN_IP.value)
-            ),
+            encapsulation=Encapsulation(table.choice("encapsulation", _CHOICES, _CHOICES[0])),
             revocation=table.boolean("revocation", False),
             broadcasts=table.boolean("broadcasts", False),
             other_home_agents=others,

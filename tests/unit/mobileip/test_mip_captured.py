@@ -32,7 +32,6 @@ from mip_world import (
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.utils import wrpcap
 from test_mip_challenge import with_challenges
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
 
 import testbed.mobileip.wire
 from testbed.mobileip.core.api import SendAgentMessage, SendDatagram
@@ -40,7 +39,7 @@ from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.wire import nai, udp_tunnel
+from testbed.mobileip.wire import igmp, in_udp, nai, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.echo import REPLY, Echo
@@ -72,6 +71,7 @@ TYPES = {
     "extension.GENERALIZED_AUTHENTICATION": "mip.ext.type",
     "extension.PADDING": "icmp.mip.type",
     "gre.IPV4": "gre.proto",
+    "igmp.PROTOCOL": "ip.proto",
     "ipv4.ICMP": "ip.proto",
     "ipv4.IP_IN_IP": "ip.proto",
     "ipv4.UDP": "ip.proto",
@@ -100,7 +100,9 @@ PROTOCOLS = {
     Encapsulation.IP_IN_IP: ("ip.proto", IpInIp.protocol),
     Encapsulation.GRE: ("ip.proto", Gre.protocol),
     Encapsulation.MINIMAL: ("ip.proto", Minimal.protocol),
-    Encapsulation.UDP: ("mip.type", udp_tunnel.DATA),
+    Encapsulation.UDP: ("mip.nattt.nexthdr", udp_tunnel.IP_IN_IP),
+    Encapsulation.GRE_IN_UDP: ("mip.nattt.nexthdr", udp_tunnel.GRE),
+    Encapsulation.MINIMAL_IN_UDP: ("mip.nattt.nexthdr", udp_tunnel.MINIMAL),
 }
 
 
@@ -204,8 +206,9 @@ def carried(carrier: Carrier, datagram: bytes) -> IP:
     """A datagram as it leaves the process of the data plane, and then the kernel."""
     buffer = memoryview(bytearray(ROOM + len(datagram)))
     buffer[ROOM:] = datagram
-    packet = IP(bytes(carrier.encode(buffer, ROOM, len(datagram))))
-    del packet.len, packet.chksum
+    made = bytes(carrier.encode(buffer, ROOM, len(datagram)))
+    packet = IP(made[:2] + len(made).to_bytes(2, "big") + made[4:])
+    del packet.chksum
     return IP(bytes(packet))
 
 
@@ -227,7 +230,8 @@ def capture() -> list[IP]:
         IP(src=str(HOME_AGENT), dst=str(CARE_OF)) / UDP(sport=434, dport=434)
         / TunnelData(udp_tunnel.IP_IN_IP, answer).encode(),
         *(carried(carrier(*ends), datagram) for carrier in (IpInIp, Gre, Minimal)),
-        carried(IpInUdp(*ends, 434, 434), datagram),
+        *(carried(carrier(*ends, 434, 434), datagram) for carrier in in_udp.CARRIERS),
+        IP(igmp.general_query(HOME_AGENT, 125)),
     ]  # fmt: skip
 
 

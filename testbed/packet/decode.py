@@ -9,17 +9,14 @@ Never raises for what is on a wire: what cannot be read is a `Malformed` layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address
 from struct import Struct
 from typing import Any, TypeVar
 
 from testbed.mobileip.wire import PORT as MOBILE_IP_PORT
-from testbed.mobileip.wire import (
-    agent_advertisement,
-    agent_solicitation,
-    checksum,
-)
+from testbed.mobileip.wire import agent_advertisement, agent_solicitation, checksum
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.error import WireError
 from testbed.packet import dhcp, mobile_ip
@@ -285,10 +282,13 @@ def _esp(data: bytes) -> tuple[Layer, _Next | None]:
     return Esp(spi=spi, sequence=sequence, payload=len(data) - _ESP_HEADER.size, size=len(data)), None
 
 
-def _mobile_ip(data: bytes) -> tuple[Layer, _Next | None]:
+def _mobile_ip(data: bytes, outer: Ipv4 | None = None) -> tuple[Layer, _Next | None]:
     layer = mobile_ip.decode(data)
     if not isinstance(layer, MipUdp):
         return layer, None
+    if layer.next_header == _MINIMAL and outer is not None:
+        shorter = replace(outer, protocol=_MINIMAL, length=outer.length - _UDP_HEADER.size - layer.size)
+        return layer, _inside(shorter, data[layer.size :])
     decoder, what = _INSIDE_IP.get(layer.next_header, (_bytes, "data"))
     return layer, (decoder, what, data[layer.size :])
 
@@ -338,6 +338,14 @@ def _gre(data: bytes) -> tuple[Layer, _Next | None]:
     return layer, _above_link(protocol, data[size:])
 
 
+def _udp_in(outer: Ipv4, data: bytes) -> tuple[Layer, _Next | None]:
+    """UDP, with the IP header that minimal encapsulation in it goes back to (RFC 3519 §4.3)."""
+    layer, step = _udp(data)
+    if step is None or step[0] is not _mobile_ip:
+        return layer, step
+    return layer, (partial(_mobile_ip, outer=outer), *step[1:])
+
+
 def _behind(outer: Ipv4, payload: bytes) -> tuple[Layer, _Next | None]:
     """The forwarding header of RFC 2004 §3, which stands for a second IP header."""
     protocol, flags, _, destination = _unpack(_MINIMAL_HEADER, payload)
@@ -363,7 +371,9 @@ def _inside(header: Ipv4, payload: bytes) -> _Next:
     if header.offset:
         return (lambda rest: _bytes(rest, "fragment")), "fragment", payload
     if protocol == _MINIMAL:
-        return (lambda rest: _behind(header, rest)), "minimal forwarding header", payload
+        return partial(_behind, header), "minimal forwarding header", payload
+    if protocol == _UDP:
+        return partial(_udp_in, header), "UDP", payload
     if protocol in _INSIDE_IP:
         return (*_INSIDE_IP[protocol], payload)
     name = _PROTOCOLS.get(protocol, f"IP protocol {protocol}")

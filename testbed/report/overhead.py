@@ -181,6 +181,11 @@ _TUNNELS: Final = {
     "GRE": (24, "20 outer IP and 4 GRE (RFC 2784)"),
     "Min-Enc": (12, "12 forwarding header (RFC 2004)"),
     "MIP-UDP": (32, "20 outer IP, 8 UDP and 4 tunnel data header (RFC 3519)"),
+    "MIP-UDP | GRE": (36, "20 outer IP, 8 UDP, 4 tunnel data header (RFC 3519) and 4 GRE (RFC 2784)"),
+    "MIP-UDP | Min-Enc": (
+        24,
+        "8 UDP, 4 tunnel data header (RFC 3519) and 12 forwarding header (RFC 2004)",
+    ),
 }
 
 
@@ -191,7 +196,7 @@ def compute(stack: str, attachment: str, headers: str = "") -> tuple[int | None,
     in UDP, as through a NAT (RFC 3948).
     """
     natt = 8 * ("UDP" in headers.split(" | "))
-    tunnel, its = _TUNNELS[next((one for one in ("GRE", "Min-Enc", "MIP-UDP") if one in headers), "IP")]
+    tunnel, its = _TUNNELS[max((one for one in _TUNNELS if one in headers), key=len, default="IP")]
     match stack, attachment:
         case "mip-only", "foreign-agent":
             return INNER, "nothing: the foreign agent takes the tunnel's header off"

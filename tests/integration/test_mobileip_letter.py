@@ -288,3 +288,99 @@ def test_nobody_else_gets_broadcasts(world: World) -> None:
     world.end_captures()
     assert ha.ask("state")["counters"]["broadcasts-forwarded"] == 0
     assert not fields(capture, 'udp.payload contains "to "', "frame.number")
+
+
+ENCAPSULATING = CONFIG["mobile-node"].replace(
+    "reverse-tunnel", 'delivery = "encapsulating"\n        broadcasts = true\n        reverse-tunnel'
+)
+
+
+def test_the_encapsulating_delivery_style(world: World) -> None:
+    """RFC 3024 §5.2 to §5.4: only what is encapsulated is reverse-tunnelled; broadcasts can be."""
+    world.configure("mobile-node", ENCAPSULATING)
+    _, fa, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    world.only_up("hotspot")
+    captures = [world.capture("mn", "hotspot"), world.capture("ha", "ha-link")]
+    mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    assert world.both_ways()
+    assert [each["delivery"] for each in fa.ask("state")["visitors"]] == ["encapsulating"]
+    tunnelled = fa.ask("state")["tunnel"]["encapsulated"]
+    assert world.ping("mn", FA, HOME_ADDRESS)  # local, and so direct
+    agent = link_address(world, "fa", "hotspot")
+    python(world, "mn", PING, "hotspot", agent, "own", HOME_ADDRESS, CN)
+    python(world, "mn", PING, "hotspot", agent, "02:00:00:00:00:66", HOME_ADDRESS, CN)
+    assert fa.ask("state")["tunnel"]["encapsulated"] == tunnelled
+    assert "ime to live" in world.execute("mn", "ping", "-c1", "-W1", "-t1", "-I", HOME_ADDRESS, CN).stdout
+    world.end_captures()
+    assert fields(captures[0], "mip.type == 1", "mip.ext.type")[0][0].split(",") == ["32", "130"]
+    assert {each for (each,) in fields(captures[1], "mip.type == 1", "mip.ext.type")} == {"32"}
+    for number, ends in enumerate((f"{HOME_ADDRESS},{HOME_ADDRESS}", f"{CARE_OF_FA},{HOME_ADDRESS}")):
+        to = f"{(FA, HOME_AGENT)[number]},{CN}"
+        echoes = fields(
+            captures[number], f"icmp.type == 8 && ip.proto == 4 && ip.dst == {CN}", "ip.src", "ip.dst"
+        )
+        assert [ends, to] in echoes
+    assert fields(captures[0], f"icmp.type == 11 && ip.src == {FA}", "frame.number")
+    assert fields(captures[0], "_ws.malformed", "frame.number") == []
+    assert fields(captures[1], "_ws.malformed", "frame.number") == []
+    direct = fields(captures[1], f"icmp.type == 8 && ip.src == {HOME_ADDRESS} && !(ip.proto == 4)", "ip.dst")
+    assert direct == [[CN]]  # what came as it was: by ordinary routes, and from its own link address alone
+
+
+GROUP = "239.1.2.3"
+MEMBER = textwrap.dedent(f"""
+    import socket
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", 9))
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("{GROUP}") + bytes(4))
+    s.settimeout(20)
+    print("ready", flush=True)
+    while True:
+        data, (sender, _) = s.recvfrom(2000)
+        print(sender, data.decode(), flush=True)
+    """)
+TO_GROUP = textwrap.dedent(f"""
+    import socket
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+    s.sendto(b"from away", ("{GROUP}", 9))
+    """)
+
+
+@pytest.mark.parametrize("through", ["hotel", "hotspot"])
+def test_multicast_both_ways_by_the_home_agent(world: World, through: str) -> None:
+    """§4.4: IGMP in the tunnel, and the group's datagrams in it, with a TTL of 1; RFC 3024 §5.3."""
+    world.configure("mobile-node", ENCAPSULATING)
+    ha, _, mn = world.start("home-agent", "foreign-agent", "mobile-node")
+    if through == "hotel":
+        world.to_hotel()
+        mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    else:
+        world.only_up("hotspot")
+        mn.wait("registered", after=mn.do("discover", interface="hotspot"))
+    captures = [world.capture("ha", "ha-link"), world.capture("cn", "home")]
+    members = [world.start_program(node, "python3", "-S", "-c", MEMBER) for node in ("mn", "cn")]
+    assert all(member.until(lambda member=member: member.lines == ["ready"]) for member in members)
+    joined = ha.wait("group-joined")
+    assert (joined["home_address"], joined["group"]) == (HOME_ADDRESS, GROUP)
+    python(world, "cn", ANNOUNCE, GROUP)
+    assert members[0].until(lambda: members[0].lines[1:] == [f"{CN} to {GROUP}"], 10.0), members[0].lines
+    python(world, "mn", TO_GROUP)
+    sent = f"{HOME_ADDRESS} from away"
+    assert members[1].until(lambda: members[1].lines[-1] == sent, 10.0), members[1].lines
+    members[0].stop()
+    ha.wait("group-left")
+    python(world, "cn", ANNOUNCE, GROUP)
+    assert world.both_ways()
+    assert len(members[0].lines) == 2
+    world.end_captures()
+    care_of = CARE_OF_HOTEL if through == "hotel" else CARE_OF_FA
+    nested = [] if through == "hotel" else [HOME_ADDRESS]
+    (ends,) = fields(captures[0], f'ip.src == {CN} && udp.payload contains "to "', "ip.dst")
+    assert ends[0].split(",") == [care_of, *nested, GROUP]
+    assert fields(captures[0], f"igmp && ip.src == {care_of} && ip.dst == {HOME_AGENT}", "frame.number")
+    assert fields(captures[1], "igmp && ip.src == 192.0.2.1", "frame.number")  # the home agent, as a member
+    ttl = fields(captures[1], f'ip.src == {HOME_ADDRESS} && udp.payload contains "away"', "ip.ttl", "eth.dst")
+    assert ttl == [["1", "01:00:5e:01:02:03"]]
+    for capture in captures:
+        assert fields(capture, "_ws.malformed", "frame.number") == []

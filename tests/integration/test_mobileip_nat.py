@@ -112,6 +112,34 @@ def test_through_a_nat(world: World) -> None:
 
 
 @pytest.mark.usefixtures("nat")
+def test_other_encapsulations_through_a_nat(world: World) -> None:
+    """§4.1; large datagrams too, which minimal encapsulation leaves to IP in UDP."""
+    (ha,) = world.start("home-agent")
+    world.to_hotel()
+    capture = world.capture("ha", "ha-link")
+    for encapsulation in ("gre", "minimal"):
+        text = f'udp-tunnel = "nat"\nencapsulation = "{encapsulation}"\n'
+        world.configure("mobile-node", text + textwrap.dedent(CONFIG["mobile-node"]))
+        (mn,) = world.start("mobile-node")
+        before = mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL)
+        mn.wait("udp-tunnel", after=before)
+        assert binding(ha)["encapsulation"] == f"{encapsulation}-in-udp"
+        assert world.both_ways()
+        for node, to in (("mn", CN), ("cn", HOME_ADDRESS)):
+            world.run(node, "ping", "-c", "1", "-s", "3000", "-W", "2", to)
+        tunnel = ha.ask("state")["tunnel"]
+        assert not any(tunnel[name] for name in ("malformed", "refused", "failed"))
+        mn.stop()
+    world.end_captures()
+    for number in (47, 55):
+        for way in ("src", "dst"):
+            assert decode(capture, f"mip.nattt.nexthdr == {number} && ip.{way} == {NAT}")
+    assert decode(capture, "_ws.malformed") == []
+    assert world.tcpdump(capture, "-n", "udp and ip[6:2] & 0x3fff != 0") == ""
+    assert "bad" not in world.tcpdump(capture, "-vn", "udp port 434")
+
+
+@pytest.mark.usefixtures("nat")
 def test_behind_a_nat_nothing_arrives_without_a_tunnel_in_udp(world: World) -> None:
     ha, mn = world.start("home-agent", "mobile-node")
     world.to_hotel()

@@ -562,6 +562,9 @@ def test_what_nobody_registered_is_dropped(world: World) -> None:
     send("core", "203.0.113.1", HOME_AGENT, HOME_ADDRESS, CN)  # not from the care-of address
     send("mn", CARE_OF_HOTEL, HOME_AGENT, "192.0.2.77", CN)  # from no mobile node of ours
     time.sleep(0.1)
+    if ha.ask("state")["backend"] == "tun":  # RFC 5944 §1.7: its content, and not only its number
+        trace = ha.wait("discarded", reason="refused", sender="203.0.113.1")
+        assert inet_aton(HOME_ADDRESS) + inet_aton(CN) in bytes.fromhex(trace["content"])
     refused(ha, 2)
     send("core", "203.0.113.1", CARE_OF_HOTEL, CN, HOME_ADDRESS)  # not from the home agent
     send("ha", HOME_AGENT, CARE_OF_HOTEL, CN, "192.0.2.77")  # not for the home address

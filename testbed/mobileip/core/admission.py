@@ -7,12 +7,12 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.delivery import check_extension, is_encapsulating
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
 from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
-from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 
 _UNSPECIFIED = IPv4Address(0)
@@ -36,6 +36,7 @@ def check_form(
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "nothing proves it to the home agent")
     if not in_order(request.extensions):
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "an authentication precedes the Mobile-Home one")
+    check_extension(request)
     if home_address in own:
         raise Deny(Code.FA_PROHIBITED, "home address is the agent's own")
     if not is_unicast(request.home_agent) or (
@@ -47,9 +48,7 @@ def check_form(
 def check_service(config: ForeignAgentConfig, datagram: Datagram, request: RegistrationRequest) -> None:
     """Whether what is asked for is on offer. Raises Deny."""
     wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
-    if any(extension.type == ENCAPSULATING_DELIVERY for extension in request.extensions):
-        if not wants_reverse:
-            raise Deny(Code.FA_POORLY_FORMED_REQUEST, "delivery style without reverse tunnel")
+    if is_encapsulating(request) and not config.encapsulating_delivery:
         raise Deny(Code.FA_DELIVERY_STYLE_NOT_SUPPORTED)
     if wants_reverse and datagram.ttl != 255:
         raise Deny(Code.FA_MOBILE_NODE_TOO_DISTANT)

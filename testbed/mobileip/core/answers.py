@@ -58,17 +58,22 @@ class Answers:
         )
         self.send(datagram, request.home_address, reply.encode())
 
+    def source(self, datagram: Datagram) -> IPv4Address:
+        """Our address in the answer to a request."""
+        own = datagram.destination in self._own
+        return datagram.destination if own else self._config.link(datagram.interface).address
+
     def send(self, datagram: Datagram, home_address: IPv4Address, payload: bytes) -> None:
         """Answer the request that `datagram` brought, authenticated where it can be (§3.7.2.3)."""
         association = self._nodes.choose(home_address)
         if association is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        source, link = datagram.destination, self._config.link(datagram.interface)
+        link = self._config.link(datagram.interface)
         self._out.add(
             SendDatagram(
                 Datagram(
                     payload,
-                    source if source in self._own else link.address,
+                    self.source(datagram),
                     PORT,
                     home_address if is_unicast(home_address) else _BROADCAST,
                     datagram.source_port,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
 
 from testbed.mobileip.wire import PORT
@@ -110,6 +110,20 @@ class TunnelDatagram:
 
 
 @dataclass(frozen=True, slots=True)
+class SendOnHomeLink:
+    """Home agent: put a datagram to everybody or to a group on the home link, as it is."""
+
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetGroups:
+    """Home agent: be a member of these groups on the home link, and of no others (RFC 5944 §4.4)."""
+
+    groups: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyArp:
     """Home agent: answer ARP for `home_address` on the home link, or cease to (RFC 5944 §4.6)."""
 
@@ -138,6 +152,9 @@ class SetVisitor:
     interface: str
     link_address: bytes
     reverse_tunnel: bool
+    delivery: TunnelEnd | None = None
+    """This agent as the end of a tunnel from the mobile node, and only what comes out of that is
+    reverse-tunnelled (RFC 3024 §5.2); None: delivery is direct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +187,12 @@ class UseForeignAgent:
     agent_link_address: bytes
     registered: bool
     broadcasts_from: IPv4Address | None = None
-    """The home agent whose datagrams to the home address hold broadcasts (RFC 5944 §4.3); None: none do."""
+    """The home agent whose datagrams to the home address hold others (RFC 5944 §4.3, §4.4); None: none do."""
     former: tuple[FormerTunnel, ...] = ()
+    tunnel: TunnelEnd | None = None
+    """The agent as the end of a tunnel (RFC 3024 §5.2); None: delivery is direct."""
+    local: tuple[IPv4Network, ...] = ()
+    """Destinations that are delivered directly all the same, and so not reverse-tunnelled (RFC 3024 §5.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +234,9 @@ class Remember:
 
 
 Effect = (
-    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | ProxyArp
-    | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent | UseHome | UseNothing
-    | ReportEvent
+    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | SendOnHomeLink
+    | SetGroups | ProxyArp | GratuitousArp | SetVisitor | ClearVisitor | UseCoLocated | UseForeignAgent
+    | UseHome | UseNothing | ReportEvent
 )  # fmt: skip
 
 

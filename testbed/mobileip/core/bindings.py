@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Record, TunnelEnd
-from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.encapsulations import IN_UDP, agreed
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers, lifetime_left
-from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RequestFlag
+from testbed.mobileip.wire.udp_tunnel import IP_IN_IP
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,29 @@ class UdpEnd:
     """As the NAT shows it; None: nothing may be sent before the first keepalive has come (§4.6)."""
     half_bound: bool = False
     """Whether the next keepalive may come from another port (§4.3, §4.11)."""
+    encapsulation: int = IP_IN_IP
+    """What the messages carry, numbered as in the UDP Tunnel Request (§3.1.4)."""
 
     def record(self) -> Record:
         """What `from_record` makes the same of."""
-        return {"asked": str(self.asked), "port": self.port, "half_bound": self.half_bound}
+        return {
+            "asked": str(self.asked),
+            "port": self.port,
+            "half_bound": self.half_bound,
+            "encapsulation": self.encapsulation,
+        }
 
     @classmethod
     def from_record(cls, record: Record) -> UdpEnd:
         """Raises ValueError, KeyError or TypeError for nonsense."""
-        port = record["port"]
+        port, encapsulation = record["port"], int(record.get("encapsulation", IP_IN_IP))
+        if encapsulation not in IN_UDP:
+            raise ValueError(f"{encapsulation} is no encapsulation in UDP")
         return cls(
-            IPv4Address(record["asked"]), None if port is None else int(port), bool(record["half_bound"])
+            IPv4Address(record["asked"]),
+            None if port is None else int(port),
+            bool(record["half_bound"]),
+            encapsulation,
         )
 
 
@@ -79,7 +91,7 @@ class Binding:
             return TunnelEnd(self.care_of_address, agreed(self.flags))
         if self.udp.port is None:
             return None
-        return TunnelEnd(self.care_of_address, (Encapsulation.UDP,), remote_port=self.udp.port)
+        return TunnelEnd(self.care_of_address, IN_UDP[self.udp.encapsulation], remote_port=self.udp.port)
 
     def picture(self, now: float) -> dict[str, object]:
         """What `state` reports of it; a `lifetime_left` of null never ends."""
@@ -89,7 +101,7 @@ class Binding:
             "lifetime_left": lifetime_left(self.expires, now),
             "co_located": self.co_located,
             "reverse_tunnel": self.reverse_tunnel,
-            "encapsulation": (Encapsulation.UDP if self.udp else agreed(self.flags)[0]).value,
+            "encapsulation": (IN_UDP[self.udp.encapsulation] if self.udp else agreed(self.flags))[0].value,
             "port": self.udp and self.udp.port,
             "asked": str(self.udp.asked) if self.udp else None,
         }

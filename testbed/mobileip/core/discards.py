@@ -36,7 +36,7 @@ class Discards:
         self._out.event(
             "discarded",
             reason=reason,
-            source=str(message.source),
+            sender=str(message.source),  # `source` is the daemon, in every event
             destination=str(message.destination),
             interface=message.interface,
             ttl=message.ttl,

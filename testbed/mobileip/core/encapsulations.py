@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RequestFlag
@@ -14,6 +15,21 @@ ALTERNATIVES = {
     Encapsulation.MINIMAL: (RequestFlag.MINIMAL, AgentFlag.MINIMAL),
 }
 """What may take the place of IP in IP, the preferred first, with its bits in requests and advertisements."""
+IN_UDP = {
+    udp_tunnel.IP_IN_IP: (Encapsulation.UDP,),
+    udp_tunnel.GRE: (Encapsulation.GRE_IN_UDP,),
+    udp_tunnel.MINIMAL: (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP),
+}
+"""By the number in a UDP Tunnel Request, what the ends of the tunnel use (RFC 3519 §3.3, §4.1).
+
+Fragments are in IP in UDP where the encapsulation is minimal, as they are in IP in IP without UDP.
+"""
+NUMBERS = {
+    Encapsulation.IP_IN_IP: udp_tunnel.IP_IN_IP,
+    Encapsulation.GRE: udp_tunnel.GRE,
+    Encapsulation.MINIMAL: udp_tunnel.MINIMAL,
+}
+"""What asks in a UDP Tunnel Request for an encapsulation."""
 
 
 @cache

@@ -327,17 +327,9 @@ class ForeignAgent:
             if visitor and request.care_of_address in (home_address, visitor.care_of_address):
                 self._clear_visitor(home_address, "visitor-deregistered")
             return
-        visitor = Visitor(
-            home_address,
-            request.home_agent,
-            request.care_of_address,
-            self.config.link(pending.datagram.interface).interface,
-            pending.link_address,
-            request.flags,
-            lifetime,
-            now,
-            keepalive,
-        )
+        interface = self.config.link(pending.datagram.interface).interface
+        answered_from = self._answers.source(pending.datagram)
+        visitor = Visitor.granted(pending, interface, lifetime, keepalive, answered_from, now)
         self._set_visitor(visitor, now)
         self._out.add(Remember(home_address, visitor.record(self._clock)))
         self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
@@ -364,6 +356,7 @@ class ForeignAgent:
                 visitor.interface,
                 visitor.link_address,
                 visitor.reverse_tunnel,
+                visitor.delivery,
             )
         )
 

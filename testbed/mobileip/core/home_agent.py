@@ -24,12 +24,12 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign, spi_of
 from testbed.mobileip.core.bindings import Binding, BindingTable
-from testbed.mobileip.core.broadcasts import Broadcasts
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_admission import check_request
+from testbed.mobileip.core.home_multicast import HomeMulticast
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
@@ -60,7 +60,8 @@ class HomeAgent:
         self._agents = Associations(config.foreign_agents)
         self._bindings = BindingTable()
         self._replay = ReplayGuard(config.replay_tolerance)
-        self._broadcasts = Broadcasts(config.address, self.counters)
+        self._multicast = HomeMulticast(config, self._bindings, self._out, self.counters)
+        self.receive_broadcast = self._multicast.heard
         self._arps = GratuitousArps(self._out)
         self._advertiser: Advertiser | None = None
         if config.advertising is not None and config.home_interface is not None:
@@ -96,12 +97,10 @@ class HomeAgent:
             return
         self._out.add(*self._advertiser.receive(message, now))
 
-    def receive_broadcast(self, datagram: bytes, now: float) -> None:
-        """Forward a broadcast datagram of the home link to those who asked for it by the B bit (§4.3).
-
-        On a virtual home network there are none: the bit is ignored then (§3.8.2).
-        """
-        self._out.add(*self._broadcasts.forward(datagram, self._bindings.with_broadcasts(), now))
+    def receive_tunnelled(self, datagram: bytes, now: float) -> None:
+        """Take what a mobile node has tunnelled to everybody or to a group (§4.4, RFC 3024 §5.3)."""
+        if (node := self._multicast.tunnelled(datagram, now)) is not None:
+            self._remember(node)
 
     def tick(self, now: float) -> None:
         """Expire bindings, repeat gratuitous ARPs, advertise."""
@@ -110,13 +109,15 @@ class HomeAgent:
             self._out.event("binding-expired", home_address=str(home_address), care_of=str(care_of))
             self._bindings_changed(home_address)
             self._remember(home_address)
+        for home_address in self._multicast.tick(now):
+            self._remember(home_address)
         self._arps.tick(now)
         if self._advertiser is not None:
             self._out.add(*self._advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        due = [self._bindings.next_expiry(), self._arps.next()]
+        due = [self._bindings.next_expiry(), self._arps.next(), self._multicast.deadline()]
         if self._advertiser is not None:
             due.append(self._advertiser.due)
         return min((when for when in due if when is not None), default=None)
@@ -133,6 +134,7 @@ class HomeAgent:
             "home_prefix": str(self.config.home_prefix),
             "home_interface": self.config.home_interface,
             "bindings": [self._bindings.picture(home_address, now) for home_address in self._bindings],
+            "groups": self._multicast.picture(),
             "counters": dict(sorted(self.counters.items())),
         }
 
@@ -155,6 +157,7 @@ class HomeAgent:
                     self._bindings.add(home_address, binding, retain=True)
             if home_address in self._bindings:
                 self._bindings_changed(home_address)
+                self._multicast.restore(home_address, record, now)
                 self._stand_in(home_address, now)
                 care_of = ", ".join(map(str, self._bindings.care_of_addresses(home_address)))
                 self._out.event("binding-restored", home_address=str(home_address), care_of=care_of)
@@ -162,7 +165,7 @@ class HomeAgent:
     def _remember(self, home_address: IPv4Address) -> None:
         bindings = [binding.record(self._clock) for binding in self._bindings.of(home_address)]
         record = {"identification": self._replay.last(home_address), "bindings": bindings}
-        self._out.add(Remember(home_address, record))
+        self._out.add(Remember(home_address, {**record, **self._multicast.record(home_address)}))
 
     # A request, from arrival to reply.
 
@@ -361,6 +364,7 @@ class HomeAgent:
             self._remember(home_address)
 
     def _bindings_changed(self, home_address: IPv4Address) -> None:
+        self._multicast.changed(home_address)
         if home_address in self._bindings:
             ends = self._bindings.ends(home_address)
             self._out.add(SetBinding(home_address, ends, self._reverse_tunnel(home_address)))

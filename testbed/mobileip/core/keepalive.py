@@ -30,6 +30,7 @@ IDENTIFIER = 434
 class _Tunnel:
     outer: Datagram
     interval: float
+    encapsulation: int
     unanswered: int = 0
     sequence: int = 0
 
@@ -57,12 +58,13 @@ class Keepalives:
         ends: tuple[IPv4Address, IPv4Address, str | None],
         interval: float,
         sent: float,
+        encapsulation: int = IP_IN_IP,
     ) -> float:
         """Keep a tunnel alive, of whose `ends` something was last `sent` to the other one.
 
         `ends` are our address, the home agent's, and the interface; `interval` is what the home agent says,
-        in seconds, 0 for none. Returns the interval that applies: where a mapping was lost between the same
-        ends, the shorter one chosen then.
+        in seconds, 0 for none; `encapsulation` is what the tunnel's messages carry (§3.3). Returns the
+        interval that applies: where a mapping was lost between the same ends, the shorter one chosen then.
         """
         interval = interval or self._default
         source, home_agent, interface = ends
@@ -74,7 +76,7 @@ class Keepalives:
         interval = max(SHORTEST, interval)
         known = self._tunnels.get(home_address)
         sequence = known.sequence if known else 0
-        self._tunnels[home_address] = _Tunnel(outer, interval, sequence=sequence)
+        self._tunnels[home_address] = _Tunnel(outer, interval, encapsulation, sequence=sequence)
         self._timers.set(home_address, sent + interval)
         return interval
 
@@ -110,7 +112,8 @@ class Keepalives:
             tunnel.sequence = (tunnel.sequence + 1) & 0xFFFF
             echo = Echo(REQUEST, IDENTIFIER, tunnel.sequence)
             inner = echo.datagram(home_address, tunnel.outer.destination)
-            due.append(SendDatagram(replace(tunnel.outer, payload=TunnelData(IP_IN_IP, inner).encode())))
+            message = TunnelData.around(tunnel.encapsulation, inner)
+            due.append(SendDatagram(replace(tunnel.outer, payload=message.encode())))
             self._counters["keepalives-sent"] += 1
             self._timers.set(home_address, now + 2.0**tunnel.unanswered)
             tunnel.unanswered += 1
@@ -127,11 +130,12 @@ class Keepalives:
         """Take a tunnel data message, the reply to a keepalive maybe; anything else is the data plane's."""
         try:
             message = TunnelData.decode(datagram.payload)
-            source, home_address, echo = Echo.from_datagram(message.payload)
+            inner = message.datagram(datagram.source, datagram.destination)
+            source, home_address, echo = Echo.from_datagram(inner)
         except WireError:
             return
         tunnel = self._tunnels.get(home_address)
-        if tunnel is None or message.next_header != IP_IN_IP:
+        if tunnel is None or message.next_header != tunnel.encapsulation:
             return
         outer = tunnel.outer
         # §4.3: the ends of the tunnel, and no others.

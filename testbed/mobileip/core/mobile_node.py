@@ -24,7 +24,7 @@ from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import MobileNodeConfig
+from testbed.mobileip.core.parameters import Delivery, MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
 from testbed.mobileip.core.registration import Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
@@ -322,6 +322,8 @@ class MobileNode:
             agent.link_address,
             agent.mobility.registration_lifetime,
             agent.encapsulations,
+            encapsulating=self.config.delivery is Delivery.ENCAPSULATING,
+            local=tuple(sorted(agent.prefixes)),
         )
 
     def _try_elsewhere(self, now: float) -> None:

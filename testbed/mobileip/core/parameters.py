@@ -57,6 +57,13 @@ class ReverseTunnel(Enum):
     REQUIRED = "required"  # codes 75, 138
 
 
+class Delivery(Enum):
+    """How what is to be reverse-tunnelled comes to the foreign agent (RFC 3024 §5)."""
+
+    DIRECT = "direct"  # as it is
+    ENCAPSULATING = "encapsulating"  # in a tunnel to the agent; the rest is not reverse-tunnelled
+
+
 @dataclass(frozen=True, slots=True)
 class SecurityAssociation:
     """One security context shared with `peer` (RFC 5944 §1.6): found by the peer's address and the SPI.
@@ -244,6 +251,8 @@ class ForeignAgentConfig:
     reverse_tunnel: ReverseTunnel = ReverseTunnel.OFFERED
     encapsulations: tuple[Encapsulation, ...] = ALTERNATIVES
     """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
+    encapsulating_delivery: bool = True
+    """Whether the Encapsulating Delivery Style is supported (RFC 3024 §5.2), else: code 79."""
     pending: int = 100
     """Requests awaiting a reply at once; beyond: code 66."""
     visitors: int = 1000
@@ -312,6 +321,8 @@ class MobileNodeConfig:
     """Asked for at each registration."""
     reverse_tunnel: bool = False
     """The T bit (RFC 3024); agents that do not offer it are passed over."""
+    delivery: Delivery = Delivery.DIRECT
+    """Asked for through a foreign agent; where the agent refuses it, delivery is direct."""
     encapsulation: Encapsulation = Encapsulation.IP_IN_IP
     """Asked for by the M or G bit where a foreign agent offers it, and always without a foreign agent."""
     udp_tunnel: UdpTunnel = UdpTunnel.OFF
@@ -331,6 +342,10 @@ class MobileNodeConfig:
         _require(
             self.home_address in self.home_prefix,
             f"the home address {self.home_address} is not in the home prefix {self.home_prefix}",
+        )
+        _require(
+            self.reverse_tunnel or self.delivery is Delivery.DIRECT,
+            "encapsulating delivery is to a reverse tunnel, which is not asked for",  # RFC 3024 §3.3
         )
         _require_port(self.port)
         _require(0 <= self.overlap <= 3600, f"simultaneous must be 0 to 3600 seconds, not {self.overlap:g}")

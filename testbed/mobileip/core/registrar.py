@@ -14,16 +14,15 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
-from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.encapsulations import IN_UDP, agreed
 from testbed.mobileip.core.former import TIMER, FormerBindings
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
-from testbed.mobileip.core.registration import Path, Requester, Sent, refuses_encapsulation
+from testbed.mobileip.core.registration import Path, Requester, Sent, asking_for_less
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe
-from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RequestFlag
 
@@ -66,6 +65,7 @@ class Registrar:
         self._out = out
         self._counters = counters
         self._keepalives = keepalives
+        self._tunnel: TunnelEnd | None = None  # the agent, where delivery is encapsulating
         self._use: Use | None = UseNothing()  # what the shell got last; None: report it again
 
     @property
@@ -191,6 +191,8 @@ class Registrar:
         elif sent.lifetime == 0:
             self._deregistered(sent)
         else:
+            # RFC 3024 §5.2: the agent's address is the source of its reply.
+            self._tunnel = TunnelEnd(datagram.source, agreed(sent.flags)) if sent.encapsulating else None
             self._accepted(sent, reply, now)
         return reply.code
 
@@ -201,7 +203,8 @@ class Registrar:
         self._out.event("registration-expired")
         use, path = self._use, self.path
         if isinstance(use, UseForeignAgent) and path is not None and path.agent == use.agent:
-            self.use(replace(use, registered=False, broadcasts_from=None, former=()))
+            use = replace(use, registered=False, broadcasts_from=None, former=(), tunnel=None, local=())
+            self.use(use)
         elif not isinstance(self._use, UseHome):
             self.use(UseNothing())
 
@@ -219,11 +222,20 @@ class Registrar:
             return
         assert path.agent is not None
         assert path.agent_link_address is not None
-        broadcasts_from = self._requester.home_agent if registered and self._broadcasts else None
+        tunnel = self._tunnel if registered else None
+        nested = registered and (self._broadcasts or tunnel is not None)
         self._end = None
-        link_address, former = path.agent_link_address, self.former.tunnels
         self.use(
-            UseForeignAgent(path.interface, path.agent, link_address, registered, broadcasts_from, former)
+            UseForeignAgent(
+                path.interface,
+                path.agent,
+                path.agent_link_address,
+                registered,
+                self._requester.home_agent if nested else None,
+                self.former.tunnels,
+                tunnel,
+                path.local if tunnel is not None else (),
+            )
         )
 
     def tell_again(self) -> None:
@@ -287,9 +299,11 @@ class Registrar:
         in_udp = answer is not None and answer.assents
         interval = 0.0
         if answer is not None and in_udp:
-            end = TunnelEnd(reply.home_agent, (Encapsulation.UDP,), self._port)
+            end = TunnelEnd(reply.home_agent, IN_UDP[sent.udp_tunnel], self._port)
             ends = (path.source, reply.home_agent, path.interface)
-            interval = self._keepalives.keep(reply.home_address, ends, answer.keepalive, sent.at)
+            interval = self._keepalives.keep(
+                reply.home_address, ends, answer.keepalive, sent.at, sent.udp_tunnel
+            )
             if path.agent is not None:
                 self._keepalives.probe(reply.home_address, now)
         else:
@@ -317,11 +331,8 @@ class Registrar:
         delay = self._requester.refused(sent, reply, now)
         if delay:
             self._out.event("registration-failed", reason=describe(code), code=code)
-        if code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
-            self.path = replace(sent.path, lifetime_limit=reply.lifetime)
-        elif refuses_encapsulation(sent, reply):
-            self.path = replace(sent.path, encapsulations=())
-        elif code == Code.HA_TOO_MANY_BINDINGS:
+        self.path = asking_for_less(sent, reply) or self.path
+        if code == Code.HA_TOO_MANY_BINDINGS:
             self.former.refused = True
         self._timers.set("request", max(self._requester.earliest(now), now + delay))
         another = self._requester.home_agents.refused(reply)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.discards import Discards
-from testbed.mobileip.core.encapsulations import agreed, request_bits
+from testbed.mobileip.core.encapsulations import NUMBERS, agreed, request_bits
 from testbed.mobileip.core.home_agents import HomeAgents
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.replay import Stamper
@@ -20,9 +20,10 @@ from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in
 from testbed.mobileip.wire.code import Code, from_foreign_agent
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-from testbed.mobileip.wire.udp_tunnel import IP_IN_IP, UdpTunnelRequest
+from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
 
 MINIMUM_INTERVAL = 1.0
 """Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
@@ -33,6 +34,13 @@ MAXIMUM_INTERVAL = 60.0
 
 _REPAIRABLE = frozenset(
     (Code.HA_IDENTIFICATION_MISMATCH, Code.HA_UNKNOWN_HOME_AGENT, Code.FA_LIFETIME_TOO_LONG)
+)
+_ENCAPSULATION_UNAVAILABLE = frozenset(
+    (
+        Code.FA_ENCAPSULATION_UNAVAILABLE,
+        Code.HA_ENCAPSULATION_UNAVAILABLE,
+        Code.HA_UDP_ENCAPSULATION_UNAVAILABLE,
+    )
 )
 
 
@@ -54,6 +62,10 @@ class Path:
     """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
     agent_behind_nat: bool = False
     """The U bit of its advertisements (RFC 3519 §3.4)."""
+    encapsulating: bool = field(default=False, compare=False)
+    """Whether the Encapsulating Delivery Style is asked for (RFC 3024 §3.3): nobody has refused it."""
+    local: tuple[IPv4Network, ...] = field(default=(), compare=False)
+    """The prefixes of the visited link, as far as the agent advertises them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +78,8 @@ class Sent:
     """As asked for; 0 in a deregistration."""
     at: float
     flags: int
-    udp_tunnel: bool
-    """Whether a tunnel in UDP is asked for."""
+    udp_tunnel: int
+    """The encapsulation asked for in UDP (RFC 3519 §3.1.4); 0: no tunnel in UDP is."""
     drop: Path | None = None
     """Whose care-of address alone is given back; None: the request is about `path`."""
 
@@ -75,6 +87,11 @@ class Sent:
     def alternative(self) -> bool:
         """Whether another encapsulation than IP in IP was asked for."""
         return agreed(self.flags) != agreed(0)
+
+    @property
+    def encapsulating(self) -> bool:
+        """Whether the Encapsulating Delivery Style was asked for."""
+        return self.path.encapsulating and bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
 
 class _NoMatch(Exception):
@@ -173,8 +190,8 @@ class Requester:
             flags |= RequestFlag.REVERSE_TUNNEL
         if config.encapsulation in path.encapsulations and not deregister:
             flags |= request_bits(config.encapsulation)
-        # Without a NAT the M and G bits decide; in UDP we have IP in UDP, which every home agent has (§4.1).
-        tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, IP_IN_IP)
+        in_udp = NUMBERS[agreed(flags)[0]] if udp_tunnel else 0
+        tunnel = UdpTunnelRequest(config.udp_tunnel is UdpTunnel.FORCED, path.agent is not None, in_udp)
         request = RegistrationRequest(
             int(flags),
             lifetime,
@@ -185,9 +202,12 @@ class Requester:
             (tunnel.encode(),) if udp_tunnel else (),
         )
         payload = sign(request.encode(), MOBILE_HOME, self.home_agents.security)
+        sent = Sent(path, request.low_identification, lifetime, now, int(flags), in_udp, drop)
+        if sent.encapsulating:  # RFC 3024 §3.3: for the foreign agent, and so covered by its extension alone
+            payload += Extension(ENCAPSULATING_DELIVERY).encode()
         if path.agent is not None and (association := self._agents.choose(path.agent)) is not None:
             payload = sign(payload, MOBILE_FOREIGN, association)
-        self.sent = Sent(path, request.low_identification, lifetime, now, int(flags), udp_tunnel, drop)
+        self.sent = sent
         self._last_sent = now
         self.unanswered += 1
         self._counters["requests-sent"] += 1
@@ -266,12 +286,20 @@ class Requester:
             self._stamper.resynchronise(reply.identification, self._clock(now))
             self._counters["resynchronisations"] += 1
         failures, self._failures = self._failures, self._failures + 1
-        if failures == 0 and (reply.code in _REPAIRABLE or refuses_encapsulation(sent, reply)):
+        if failures == 0 and (reply.code in _REPAIRABLE or asking_for_less(sent, reply) is not None):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
 
 
-def refuses_encapsulation(sent: Sent, reply: RegistrationReply) -> bool:
-    """Whether the request may be granted without its M and G bits (RFC 3024 §4.1.2)."""
-    unavailable = (Code.FA_ENCAPSULATION_UNAVAILABLE, Code.HA_ENCAPSULATION_UNAVAILABLE)
-    return sent.alternative and reply.code in unavailable
+def asking_for_less(sent: Sent, reply: RegistrationReply) -> Path | None:
+    """The way of a request with which what `reply` refuses is not asked for any more (RFC 3024 §4.1.2).
+
+    None where a refusal is not about that.
+    """
+    if reply.code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
+        return replace(sent.path, lifetime_limit=reply.lifetime)
+    if sent.alternative and reply.code in _ENCAPSULATION_UNAVAILABLE:
+        return replace(sent.path, encapsulations=())
+    if sent.encapsulating and reply.code == Code.FA_DELIVERY_STYLE_NOT_SUPPORTED:
+        return replace(sent.path, encapsulating=False)
+    return None

@@ -9,6 +9,7 @@ from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.encapsulations import NUMBERS, agreed
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
@@ -16,14 +17,12 @@ from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.echo import REPLY as ECHO_REPLY
 from testbed.mobileip.wire.echo import REQUEST as ECHO_REQUEST
 from testbed.mobileip.wire.echo import Echo
+from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import (
     DECLINED,
-    GRE,
-    IP_IN_IP,
-    MINIMAL,
     REPLY,
     REQUEST,
     TunnelData,
@@ -79,7 +78,9 @@ def decide(
         raise Deny(Code.HA_PROHIBITED, "UDP tunnel not permitted without a NAT")
     if datagram.source in nodes or datagram.source == config.address:
         raise Deny(Code.HA_PROHIBITED, "the source address cannot be a care-of address")
-    if (tunnel.encapsulation or _by_flags(request.flags)) != IP_IN_IP:  # §3.1.4, §4.1
+    if _encapsulation(request) not in {
+        NUMBERS[each] for each in (Encapsulation.IP_IN_IP, *config.encapsulations)
+    }:
         raise Deny(Code.HA_UDP_ENCAPSULATION_UNAVAILABLE)
     return UdpTunnelReply(forced=tunnel.force, keepalive=offer.keepalive)
 
@@ -90,24 +91,24 @@ def _through_agent(request: RegistrationRequest) -> bool:
     return found is not None and found[0].through_agent and not found[1]
 
 
-def _by_flags(flags: int) -> int:
-    if flags & RequestFlag.GRE:
-        return GRE
-    return MINIMAL if flags & RequestFlag.MINIMAL else IP_IN_IP
+def _encapsulation(request: RegistrationRequest) -> int:
+    """What the tunnel is to carry: what the extension says, else the M and G bits (§3.1.4, §4.1)."""
+    found = asked(request)
+    return (found and found[0].encapsulation) or NUMBERS[agreed(request.flags)[0]]
 
 
 def udp_end(datagram: Datagram, request: RegistrationRequest, known: tuple[Binding, ...]) -> UdpEnd:
     """Where the tunnel of an accepted request goes; `known` are the mobile node's bindings up to now."""
-    care_of = request.care_of_address
+    care_of, encapsulation = request.care_of_address, _encapsulation(request)
     if not _through_agent(request):
-        return UdpEnd(care_of, datagram.source_port)
+        return UdpEnd(care_of, datagram.source_port, encapsulation=encapsulation)
     # §4.6: the source port is the foreign agent's. A renewal leaves the mobile node where it was.
     ports = (
         each.udp.port
         for each in known
         if each.udp is not None and (each.care_of_address, each.udp.asked) == (datagram.source, care_of)
     )
-    return UdpEnd(care_of, next(ports, None), half_bound=True)
+    return UdpEnd(care_of, next(ports, None), True, encapsulation)
 
 
 def take_keepalive(
@@ -120,23 +121,27 @@ def take_keepalive(
     """
     try:
         message = TunnelData.decode(datagram.payload)
-        home_address, destination, echo = Echo.from_datagram(message.payload)
+        inner = message.datagram(datagram.source, datagram.destination)
+        home_address, destination, echo = Echo.from_datagram(inner)
     except WireError:
         return None
-    if (message.next_header, destination, echo.type) != (IP_IN_IP, home_agent, ECHO_REQUEST):
+    if (destination, echo.type) != (home_agent, ECHO_REQUEST):
         return None
     for binding in bindings.of(home_address):
         udp = binding.udp
         if udp is None or not udp.half_bound or binding.care_of_address != datagram.source:
             continue
-        bindings.add(home_address, replace(binding, udp=UdpEnd(udp.asked, datagram.source_port)), retain=True)
+        if message.next_header != udp.encapsulation:  # §3.3
+            continue
+        bound = replace(udp, port=datagram.source_port, half_bound=False)
+        bindings.add(home_address, replace(binding, udp=bound), retain=True)
         if udp.port == datagram.source_port:
             return None  # the tunnel is there, and so the data plane answers
         inner = replace(echo, type=ECHO_REPLY).datagram(home_agent, home_address)
         out.add(
             SendDatagram(
                 Datagram(
-                    TunnelData(IP_IN_IP, inner).encode(),
+                    TunnelData.around(message.next_header, inner).encode(),
                     datagram.destination,
                     datagram.destination_port,
                     datagram.source,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
+from testbed.mobileip.core.delivery import is_encapsulating
 from testbed.mobileip.core.encapsulations import agreed
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME, Delivery
 from testbed.mobileip.core.timers import lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -53,6 +54,34 @@ class Visitor:
     since: float
     keepalive: int | None = None
     """Seconds between keepalives, 0 for the default, of a tunnel in UDP; None: the tunnel is not in UDP."""
+    delivers_to: IPv4Address | None = None
+    """Our address, to which it tunnels what is to be reverse-tunnelled (RFC 3024 §5.2); None: it does not."""
+
+    @classmethod
+    def granted(
+        cls,
+        pending: Pending,
+        interface: str,
+        lifetime: int,
+        keepalive: int | None,
+        answered_from: IPv4Address,
+        now: float,
+    ) -> Visitor:
+        """What an accepted request makes of its sender; `answered_from` is our address in the answer."""
+        request = pending.request
+        encapsulating = is_encapsulating(request) and not request.flags & RequestFlag.DECAPSULATION
+        return cls(
+            request.home_address,
+            request.home_agent,
+            request.care_of_address,
+            interface,
+            pending.link_address,
+            request.flags,
+            lifetime,
+            now,
+            keepalive,
+            answered_from if encapsulating else None,
+        )
 
     @property
     def expires(self) -> float | None:
@@ -71,6 +100,11 @@ class Visitor:
         return TunnelEnd(self.home_agent, (Encapsulation.UDP,) if in_udp else agreed(self.flags))
 
     @property
+    def delivery(self) -> TunnelEnd | None:
+        """Our end of its tunnel to us, with what was agreed on for the forward tunnel (RFC 3024 §3.3)."""
+        return TunnelEnd(self.delivers_to, agreed(self.flags)) if self.delivers_to is not None else None
+
+    @property
     def co_located(self) -> bool:
         """Whether the mobile node itself is the end of the tunnel."""
         return bool(self.flags & RequestFlag.DECAPSULATION)
@@ -84,6 +118,7 @@ class Visitor:
             "interface": self.interface,
             "link_address": self.link_address.hex(":"),
             "reverse_tunnel": self.reverse_tunnel,
+            "delivery": (Delivery.ENCAPSULATING if self.delivers_to else Delivery.DIRECT).value,
             "encapsulation": self.end.encapsulations[0].value,
             "lifetime": self.lifetime,
             "lifetime_left": lifetime_left(self.expires, now),
@@ -100,6 +135,7 @@ class Visitor:
             "lifetime": self.lifetime,
             "since": clock(self.since),
             "keepalive": self.keepalive,
+            "delivers_to": str(self.delivers_to) if self.delivers_to else None,
         }
 
     @classmethod
@@ -115,4 +151,5 @@ class Visitor:
             int(record["lifetime"]),
             now - max(0.0, clock(now) - float(record["since"])),
             None if record.get("keepalive") is None else int(record["keepalive"]),
+            None if record.get("delivers_to") is None else IPv4Address(record["delivers_to"]),
         )

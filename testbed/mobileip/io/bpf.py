@@ -11,9 +11,10 @@ _SO_ATTACH_FILTER = 26
 
 Instruction = tuple[int, int, int, int]
 """Operation, jump if true, jump if false, operand."""
-# Load byte, half word, word; X: 4 × header length; both from X on; jump if equal, if any bit; return.
+# Load byte, half word, word; X: 4 × header length; both from X on; jump always, if equal, if not less, if any
+# bit; return; and.
 LDB, LDH, LDW, LDX_IHL, LDH_X, LDB_X = 0x30, 0x28, 0x20, 0xB1, 0x48, 0x50
-JEQ, JSET, RET = 0x15, 0x45, 0x06
+JA, JEQ, JGE, JSET, RET, AND = 0x05, 0x15, 0x35, 0x45, 0x06, 0x54
 
 
 def attach_filter(sock: socket.socket, program: Sequence[Instruction]) -> None:

@@ -21,7 +21,7 @@ from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.daemon_toml import Settings
 from testbed.mobileip.io.errors import NodeError
-from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener
+from testbed.mobileip.io.home_link import BroadcastListener, ProbeListener, TunnelListener
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, Claims
 from testbed.mobileip.io.journal import Journal
 from testbed.mobileip.io.netlink import Netlink
@@ -132,6 +132,15 @@ def run_home_agent(file: Path, control: Path | None) -> None:
                     core.receive_broadcast(datagram, time.monotonic())
 
             shell.watch(broadcasts.socket, forward)
+            role.join = broadcasts.join
+            tunnels = TunnelListener(config.home_prefix.broadcast_address)
+
+            def take() -> None:
+                for device, datagram in tunnels.datagrams():
+                    if role.is_from(datagram, device):
+                        core.receive_tunnelled(datagram, time.monotonic())
+
+            shell.watch(tunnels.socket, take)
         daemon.run_agent(shell, role, core)
 
 

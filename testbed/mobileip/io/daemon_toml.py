@@ -53,6 +53,7 @@ port = 434                                   # UDP port that requests are relaye
 home-agents-here = []                        # addresses of home agents in this node
 behind-nat = false                           # true: the U bit, and tunnels in UDP are asked for (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
+encapsulating-delivery = true                # the Encapsulating Delivery Style (RFC 3024); false: code 79
 [advertisement]
 interval = 1.0
 lifetime = 3
@@ -73,6 +74,7 @@ home-agent = "10.0.1.2"
 home-router = "10.0.1.1"
 lifetime = 600
 reverse-tunnel = true
+delivery = "direct"                          # to a foreign agent, or "encapsulating" (RFC 3024)
 encapsulation = "ip-in-ip"                   # asked for, or "gre", "minimal"
 udp-tunnel = "off"                           # "nat": asked for through NATs, or "forced" (RFC 3519)
 keepalive = 110                              # seconds, where the home agent asks for none
@@ -104,6 +106,7 @@ from typing import Generic, TypeVar
 from testbed.mobileip.core.parameters import (
     ALTERNATIVES,
     Advertising,
+    Delivery,
     ForeignAgentConfig,
     HomeAgentConfig,
     MobileNodeConfig,
@@ -291,6 +294,7 @@ def foreign_agent(file: Path) -> Settings[ForeignAgentConfig]:
             udp_tunnel=table.boolean("behind-nat", False),
             keepalive=table.integer("keepalive", 110),
             encapsulations=_encapsulations(advertisement),
+            encapsulating_delivery=table.boolean("encapsulating-delivery", True),
             pending=limits.integer("pending", 100),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
@@ -324,6 +328,7 @@ def mobile_node(file: Path) -> Settings[MobileNodeConfig]:
             lifetime=table.integer("lifetime", 600),
             port=table.integer("port", PORT),
             reverse_tunnel=table.boolean("reverse-tunnel", False),
+            delivery=Delivery(table.choice("delivery", tuple(each.value for each in Delivery), "direct")),
             udp_tunnel=UdpTunnel(table.choice("udp-tunnel", tuple(each.value for each in UdpTunnel), "off")),
             keepalive=table.integer("keepalive", 110),
             encapsulation=Encapsulation(

@@ -79,7 +79,8 @@ class ForeignAgentRole(Role):
         table = MAIN
         rules = []
         if not _co_located(visitor, self._config):  # else it is itself the end of the tunnel
-            device = self.plane.set(Tunnel(address, visitor.care_of_address, (visitor.home_agent,)))
+            end = (visitor.home_agent,)
+            device = self.plane.set(Tunnel(address, visitor.care_of_address, end, delivery=visitor.delivery))
             own_table = self._table + int(re.sub(r"\D", "", device))
             delivery = MAIN
             if self._config.home_agents_here:
@@ -88,7 +89,8 @@ class ForeignAgentRole(Role):
                 delivery = own_table
                 self._netlink.set_route(IPv4Network(address), visitor.interface, table=own_table)
             rules.append(Rule(TUNNELLED, delivery, destination=address, interface=device))
-            if visitor.reverse_tunnel:
+            # RFC 3024 §5.2.1: what comes as it is, although delivery is encapsulating, is never tunnelled.
+            if visitor.reverse_tunnel and visitor.delivery is None:
                 table = own_table
                 self._netlink.set_route(DEFAULT, device, table=own_table)
         rules.append(Rule(VISITOR, table, source=address, interface=visitor.interface))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, TunnelDatagram
+from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, SetGroups, TunnelDatagram
 from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
@@ -25,9 +25,11 @@ class HomeAgentRole(Role):
         if config.home_interface is not None and config.advertising is not None:
             self.listens = (config.home_interface,)
         self._config = config
-        self._away: set[IPv4Address] = set()
+        self._away: dict[IPv4Address, str] = {}  # with the device of each one's tunnel
         self.proxied: set[IPv4Address] = set()
         """For whom ARP is answered."""
+        self.join: Callable[[Collection[IPv4Address]], None] | None = None
+        """Joins groups on the home link, where there is one."""
 
     def start(self) -> None:
         """Prepare the home link too."""
@@ -43,7 +45,7 @@ class HomeAgentRole(Role):
             self._netlink.delete_proxy(interface, address)
 
     def apply(self, effect: Effect) -> None:
-        """Carry out SetBinding, ClearBinding, TunnelDatagram and ProxyArp."""
+        """Carry out SetBinding, ClearBinding, TunnelDatagram, SetGroups and ProxyArp."""
         for error in self.carry_out({0: effect}).values():
             raise error
 
@@ -60,6 +62,10 @@ class HomeAgentRole(Role):
                 together, changed = {}, set()
             if isinstance(effect, TunnelDatagram):
                 self._send(at, effect, refusals)
+                continue
+            if isinstance(effect, SetGroups):
+                if self.join is not None:
+                    self.join(effect.groups)
                 continue
             together[at] = effect
             if isinstance(effect, SetBinding | ClearBinding):
@@ -103,6 +109,7 @@ class HomeAgentRole(Role):
             raise device
         if isinstance(effect, SetBinding) and device is not None:
             batch.set_route(_host(effect.home_address), device)
+            self._away[effect.home_address] = device
         elif isinstance(effect, ClearBinding):
             batch.delete_route(_host(effect.home_address))
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
@@ -114,13 +121,16 @@ class HomeAgentRole(Role):
     def _settle(self, effect: Effect) -> None:
         """Follow a change that the kernel has made."""
         if isinstance(effect, SetBinding):
-            self._away.add(effect.home_address)
             self.plane.settled(effect.home_address)
         elif isinstance(effect, ClearBinding):
-            self._away.discard(effect.home_address)
+            self._away.pop(effect.home_address, None)
             self.plane.remove(effect.home_address)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             (self.proxied.add if effect.enabled else self.proxied.discard)(effect.home_address)
+
+    def is_from(self, datagram: bytes, device: str) -> bool:
+        """Whether a datagram that has come out of a device may have its source (RFC 3024 §4.3.2)."""
+        return self._away.get(IPv4Address(datagram[12:16])) == device
 
     def stop(self) -> None:
         """Leave the home link to its hosts again."""

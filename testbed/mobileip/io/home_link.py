@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Collection, Container, Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
-from testbed.mobileip.io.bpf import JEQ, LDB, LDH, LDW, RET, Instruction
+from testbed.mobileip.io.bpf import JA, JEQ, JGE, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.packet import (
     BURST,
     ETH_P_ARP,
     ETH_P_IP,
+    PACKET_OUTGOING,
     PKTTYPE,
     add_checksum_state,
     arp,
+    open_everywhere,
     open_listener,
     packets,
 )
 
 ARP_REQUEST, ARP_REPLY = 1, 2
-PACKET_BROADCAST = 1
+PACKET_BROADCAST, PACKET_MULTICAST = 1, 2
+HATYPE = 0xFFFFF000 + 28
+"""Where a filter finds the kind of the device (SKF_AD_HATYPE)."""
+TUNNELS = (0xFFFE, 768, 778)
+"""Devices that a tunnel can have, by if_arp.h: a TUN, IP in IP, GRE."""
 _UNSPECIFIED = IPv4Address(0)
 
 ARP_PROBES: Sequence[Instruction] = (
@@ -29,12 +39,36 @@ ARP_PROBES: Sequence[Instruction] = (
     (RET, 0, 0, 0x40000),
     (RET, 0, 0, 0),
 )
-BROADCASTS: Sequence[Instruction] = (
-    (LDB, 0, 0, PKTTYPE),
-    (JEQ, 0, 1, PACKET_BROADCAST),
-    (RET, 0, 0, 0x40000),
-    (RET, 0, 0, 0),
-)
+
+
+def to_everybody_or(groups: Collection[IPv4Address]) -> Sequence[Instruction]:
+    """A filter for what is broadcast on a link, or sent to one of `groups`."""
+    count = len(groups)
+    return (
+        (LDB, 0, 0, PKTTYPE),
+        (JEQ, count + 3, 0, PACKET_BROADCAST),
+        (JEQ, 0, count + 1, PACKET_MULTICAST),
+        (LDW, 0, 0, 16),
+        *((JEQ, count - number, 0, int(group)) for number, group in enumerate(groups)),
+        (RET, 0, 0, 0),
+        (RET, 0, 0, 0x40000),
+    )
+
+
+def tunnelled(broadcast: IPv4Address) -> Sequence[Instruction]:
+    """A filter for what comes out of tunnels to everybody or to a group."""
+    return (
+        (LDB, 0, 0, PKTTYPE),
+        (JEQ, 9, 0, PACKET_OUTGOING),
+        (LDH, 0, 0, HATYPE),
+        *((JEQ, len(TUNNELS) - number, 0, kind) for number, kind in enumerate(TUNNELS)),
+        (JA, 0, 0, 4),
+        (LDW, 0, 0, 16),
+        (JGE, 1, 0, 0xE0000000),
+        (JEQ, 0, 1, int(broadcast)),
+        (RET, 0, 0, 0x40000),
+        (RET, 0, 0, 0),
+    )
 
 
 class ProbeListener:
@@ -63,16 +97,44 @@ class ProbeListener:
 
 
 class BroadcastListener:
-    """Hears the broadcast datagrams of a link, to any of `addresses`."""
+    """Hears the datagrams of a link to any of `addresses`, its broadcast addresses, and to groups."""
 
     def __init__(self, interface: str, addresses: Collection[IPv4Address]) -> None:
         """Raises NodeError."""
-        self._addresses = addresses
-        self.socket = open_listener(interface, ETH_P_IP, BROADCASTS)
+        self._interface = interface
+        self._addresses = frozenset(addresses)
+        self._members: dict[IPv4Address, socket.socket] = {}
+        self.socket = open_listener(interface, ETH_P_IP, to_everybody_or(()))
         add_checksum_state(self.socket)
+
+    def join(self, groups: Collection[IPv4Address]) -> None:
+        """Be a member of `groups`, as their routers see it, and hear what is sent to them; of no others."""
+        for group in self._members.keys() - {*groups}:
+            self._members.pop(group).close()
+        for group in {*groups} - self._members.keys():
+            # A socket for each, as the kernel limits the memberships of a socket.
+            member = self._members[group] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            request = group.packed + bytes(4) + struct.pack("=I", index(self._interface))
+            with suppress(OSError):  # a link without multicast, or with too many members
+                member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        attach_filter(self.socket, to_everybody_or(groups))
 
     def datagrams(self) -> Iterator[bytes]:
         """What has arrived: whole IP datagrams, with the checksums that hardware was to fill in."""
         for packet in packets(self.socket):
-            if IPv4Address(packet.data[16:20]) in self._addresses:
+            if packet.destination in self._addresses or packet.destination in self._members:
                 yield packet.complete()
+
+
+class TunnelListener:
+    """Hears what comes out of tunnels to everybody or to a group, which no router forwards."""
+
+    def __init__(self, broadcast: IPv4Address) -> None:
+        """`broadcast` is the directed broadcast address of the home link. Raises NodeError."""
+        self.socket = open_everywhere(ETH_P_IP, tunnelled(broadcast))
+        add_checksum_state(self.socket)
+
+    def datagrams(self) -> Iterator[tuple[str, bytes]]:
+        """What has arrived, each with its device."""
+        for packet in packets(self.socket):
+            yield packet.interface, packet.complete()

@@ -20,11 +20,15 @@ from ipaddress import IPv4Address
 from itertools import count
 
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.wire.gre import Gre
+from testbed.mobileip.wire.ip_in_ip import IpInIp
+from testbed.mobileip.wire.minimal import Minimal
 
 Pair = tuple[IPv4Address, bytes]
 """An address of a visitor and its link address."""
 
 _ADDRESSES, _VISITORS = "addresses", "visitors"
+_TUNNELS = ", ".join(str(each.protocol) for each in (IpInIp, Gre, Minimal))
 # From linux/netlink.h, nfnetlink.h and nf_tables.h.
 _NETLINK_NETFILTER, _ERROR, _BATCH_BEGIN, _BATCH_END = 12, 2, 0x10, 0x11
 _NF_TABLES, _NEW_ELEMENTS, _DELETE_ELEMENTS = 10, 12, 14
@@ -35,7 +39,11 @@ _HEADER, _MESSAGE = struct.Struct("=IHHII"), struct.Struct("!BBH")
 
 
 class LinkFilter:
-    """Drops what comes from a visitor's address by another link address, instead of forwarding it."""
+    """Drops what comes from a visitor's address by another link address, instead of forwarding it.
+
+    That goes for what is forwarded as it is, and for what a visitor tunnels to this node itself (RFC 3024
+    §5.2.1): "after verifying that it was sent by the mobile node".
+    """
 
     def __init__(self, interface: str) -> None:
         """Make a table for what arrives on `interface`; raises NodeError where nftables is missing."""
@@ -50,6 +58,11 @@ class LinkFilter:
             f"chain forward {{ type filter hook forward priority filter;\n"
             f'iifname "{interface}" ip saddr @{_ADDRESSES} '
             f"ip saddr . ether saddr != @{_VISITORS} counter drop\n"
+            "}\n"
+            f"chain input {{ type filter hook input priority filter;\n"
+            f'iifname "{interface}" ip saddr @{_ADDRESSES} ip protocol {{ {_TUNNELS} }} '
+            f"ip saddr . ether saddr != @{_VISITORS} counter drop\n"
+            f'iifname != "{interface}" ip saddr @{_ADDRESSES} ip protocol {{ {_TUNNELS} }} counter drop\n'
             "}\n}\n"
         )
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)

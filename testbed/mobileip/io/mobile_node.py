@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.core.api import (
     Datagram,
     Effect,
+    FormerTunnel,
     TunnelEnd,
     UseCoLocated,
     UseForeignAgent,
@@ -20,6 +21,9 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Role, tunnel_mtu
 from testbed.mobileip.tunnel.api import MTU, DataPlane, Tunnel
+
+MULTICAST = IPv4Address("224.0.0.0")
+"""Every group, in a list of destinations."""
 
 
 class MobileNodeRole(Role):
@@ -41,6 +45,7 @@ class MobileNodeRole(Role):
         self._broadcast = prefix.broadcast_address if config.broadcasts and prefix.prefixlen < 31 else None
         self._broadcasts = broadcast_addresses(prefix) if config.broadcasts else ()
         self._routed = False
+        self._around: list[IPv4Network] = []  # destinations that do not go where all others go
         self._home: UseHome | None = None
         self._neighbour: tuple[str, IPv4Address] | None = None
         self._mtu = MTU
@@ -67,7 +72,8 @@ class MobileNodeRole(Role):
             self._use_nothing()
 
     def _use_co_located(self, use: UseCoLocated) -> None:
-        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), self._broadcasts, use.former)
+        broadcasts = (*self._broadcasts, MULTICAST) if use.reverse_tunnel else self._broadcasts  # §4.4
+        tunnel = Tunnel(self._away.ip, use.care_of_address, (use.home_agent,), broadcasts, use.former)
         device = self.plane.set(tunnel)
         hop = self._netlink.hop(use.home_agent.address, use.care_of_address)
         mtu = self._mtu if hop is None else tunnel_mtu(hop.mtu, use.home_agent.encapsulations[0])
@@ -89,9 +95,14 @@ class MobileNodeRole(Role):
         previous, self._neighbour = self._neighbour, (use.interface, use.agent)
         self._netlink.set_neighbour(use.interface, use.agent, use.agent_link_address)
         self._leave_home()
-        self._route(use.interface, use.agent)
+        if use.tunnel is None:
+            self._route(use.interface, use.agent)
+        else:
+            self._deliver(use, use.tunnel)
         if previous is not None and previous != self._neighbour:
             self._netlink.delete_neighbour(*previous)
+        if use.tunnel is not None:
+            return
         home, former = self._away.ip, use.former
         if use.broadcasts_from is not None:  # nested in datagrams to the home address (§4.3)
             end = TunnelEnd(use.broadcasts_from)
@@ -103,6 +114,21 @@ class MobileNodeRole(Role):
             self.plane.remove(home)
             return
         self.plane.settled(home)
+
+    def _deliver(self, use: UseForeignAgent, agent: TunnelEnd) -> None:
+        """Tunnel to the agent what is to be reverse-tunnelled, broadcasts and multicast too (RFC 3024 §5.2).
+
+        What is for the visited link goes directly (§5.4), but for a link that has the addresses of home.
+        """
+        home, further = self._away.ip, use.former
+        if use.broadcasts_from is not None:  # nested in datagrams to the home address (RFC 5944 §4.3, §4.4)
+            further = (FormerTunnel(home, TunnelEnd(use.broadcasts_from)), *further)
+        device = self.plane.set(Tunnel(home, home, (agent,), (*self._broadcasts, MULTICAST), further))
+        self._mtu = tunnel_mtu(self._netlink.mtu(use.interface), agent.encapsulations[0])
+        self._netlink.set_link(device, mtu=self._mtu)
+        local = (each for each in use.local if not each.overlaps(self._config.home_prefix))
+        self._route(device, around=(use.interface, use.agent, [IPv4Network(agent.address), *local]))
+        self.plane.settled(self._away.ip)
 
     def _use_home(self, use: UseHome) -> None:
         self._netlink.add_address(use.interface, self._at_home)
@@ -122,19 +148,36 @@ class MobileNodeRole(Role):
         self._forget_neighbour()
         self.plane.remove(self._away.ip)
 
-    def _route(self, interface: str, gateway: IPv4Address | None = None) -> None:
-        self._netlink.set_route(
-            DEFAULT, interface, table=self._table, gateway=gateway, source=self._config.home_address
-        )
+    def _route(
+        self,
+        interface: str,
+        gateway: IPv4Address | None = None,
+        around: tuple[str, IPv4Address, list[IPv4Network]] | None = None,
+    ) -> None:
+        """Send all that way; `around` says where destinations go instead, and by which router."""
+        before, self._around = self._around, around[2] if around else []
+        if around is not None:
+            other, router, _ = around
+            for destination in self._around:
+                self._set_route(destination, other, router)
+        self._set_route(DEFAULT, interface, gateway)
+        for destination in before:
+            if destination not in self._around:
+                self._netlink.delete_route(destination, table=self._table)
         if not self._routed:
             self._netlink.add_rule(self._rule)
             self._routed = True
 
+    def _set_route(self, destination: IPv4Network, interface: str, gateway: IPv4Address | None) -> None:
+        source = self._config.home_address
+        self._netlink.set_route(destination, interface, table=self._table, gateway=gateway, source=source)
+
     def _unroute(self) -> None:
         if self._routed:
             self._netlink.delete_rule(self._rule)
-            self._netlink.delete_route(DEFAULT, table=self._table)
-            self._routed = False
+            for destination in (DEFAULT, *self._around):
+                self._netlink.delete_route(destination, table=self._table)
+            self._routed, self._around = False, []
 
     def _leave_home(self) -> None:
         if self._home is not None:

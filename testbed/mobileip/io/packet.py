@@ -91,6 +91,20 @@ def open_listener(interface: str, protocol: int, program: Sequence[Instruction])
     return sock
 
 
+def open_everywhere(protocol: int, program: Sequence[Instruction]) -> socket.socket:
+    """A socket for what arrives on any interface, those that are yet to come too; raises NodeError."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    try:
+        sock = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
+        attach_filter(sock, program)
+    except OSError as error:
+        raise NodeError(f"cannot listen on all interfaces: {error.strerror}") from error
+    with suppress(BlockingIOError):  # what got in before the filter was in place
+        while True:
+            sock.recv(1)
+    return sock
+
+
 def add_checksum_state(sock: socket.socket) -> None:
     """Have the kernel say of each packet whether its sender left a checksum to hardware."""
     sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
@@ -105,6 +119,7 @@ class Packet:
     """Of its sender."""
     unfinished: bool = False
     """Whether the checksum behind the header was left to hardware; known after `add_checksum_state`."""
+    interface: str = ""
 
     @property
     def payload(self) -> bytes:
@@ -140,7 +155,9 @@ def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
     """A burst of IPv4 datagrams that others have sent."""
     for _ in range(burst):
         try:
-            packet, ancillary, _, (_, _, kind, _, link_address) = sock.recvmsg(0x10000, _AUXDATA_SPACE)
+            packet, ancillary, _, (interface, _, kind, _, link_address) = sock.recvmsg(
+                0x10000, _AUXDATA_SPACE
+            )
         except OSError:  # nothing more; or the link went down, which others report
             return
         header = (packet[0] & 15) * 4
@@ -153,7 +170,7 @@ def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
             level == _SOL_PACKET and int.from_bytes(data[:4], sys.byteorder) & _CSUM_NOT_READY
             for level, _, data in ancillary
         )
-        yield Packet(packet[:length], link_address, unfinished)
+        yield Packet(packet[:length], link_address, unfinished, interface)
 
 
 class AgentListener:
@@ -280,6 +297,11 @@ class LinkSender:
             raise NodeError(f"no link address to send to {message.destination} on {message.interface!r}")
         packet = datagram(message.payload, ICMP, message.source, message.destination, message.ttl)
         self._send(packet, message.interface, ETH_P_IP, link_address)
+
+    def send_to_all(self, packet: bytes, interface: str) -> None:
+        """Put a datagram to everybody or to a group on a link; raises NodeError."""
+        link_address = multicast_link_address(IPv4Address(packet[16:20])) or _BROADCAST
+        self._send(packet, interface, ETH_P_IP, link_address)
 
     def send_gratuitous_arp(self, address: IPv4Address, interface: str, link_address: bytes | None) -> None:
         """Broadcast an ARP reply that says where `address` is (RFC 5944 §4.6); raises NodeError."""

@@ -21,6 +21,7 @@ from testbed.mobileip.core.api import (
     ReportEvent,
     SendAgentMessage,
     SendDatagram,
+    SendOnHomeLink,
 )
 from testbed.mobileip.io.control import Connection, ControlServer, RequestError
 from testbed.mobileip.io.errors import NodeError
@@ -231,6 +232,8 @@ class Shell:
             if self._role.plane.check():
                 log("the tunnel process had ended or did not answer: there is a new one")
                 self._journal.tell("tunnel-restarted")
+            for discarded in self._role.plane.discarded():
+                self._journal.tell("discarded", discarded)
         deadline = self._core.deadline()
         if deadline is not None and deadline <= now:
             self._core.tick(now)
@@ -261,6 +264,9 @@ class Shell:
             self._send(self._role.outgoing(effect.datagram))
         elif isinstance(effect, SendAgentMessage):
             self._send_agent_message(effect.message)
+        elif isinstance(effect, SendOnHomeLink):
+            if self._role.announces:
+                self._links.send_to_all(effect.datagram, self._role.announces)
         elif isinstance(effect, GratuitousArp):
             if interface := effect.interface or self._role.announces:
                 self._links.send_gratuitous_arp(effect.address, interface, effect.link_address)

@@ -12,11 +12,12 @@ from testbed.mobileip.core.api import (
     ReportEvent,
     SendAgentMessage,
     SendDatagram,
+    SendOnHomeLink,
 )
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.store import Store
 
-MESSAGES = (ReportEvent, SendDatagram, SendAgentMessage, GratuitousArp)
+MESSAGES = (ReportEvent, SendDatagram, SendAgentMessage, SendOnHomeLink, GratuitousArp)
 """Effects that change nothing in this node."""
 Failed = Callable[[str, Exception], None]
 """Called with the name of an effect that could not be carried out, and why."""

@@ -12,12 +12,12 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
-from testbed.mobileip.io.bpf import JEQ, JSET, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, attach_filter
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire.ipv4 import ICMP
 from testbed.mobileip.wire.reader import address
-from testbed.mobileip.wire.udp_tunnel import DATA, IP_IN_IP
+from testbed.mobileip.wire.udp_tunnel import DATA, GRE, IP_IN_IP, MINIMAL
 
 # From linux/in.h: not all of them are in the socket module.
 IP_TTL, IP_PKTINFO, IP_RECVERR, IP_RECVTTL = 2, 8, 11, 12
@@ -33,42 +33,70 @@ BURST = 64
 BUFFER = 4 << 20
 
 
+_DATA_AT = 12
+"""Where the data of a tunnel data message begin, counted from the UDP header."""
+_ACCEPT, _REJECT = (RET, 0, 0, 0x40000), (RET, 0, 0, 0)
+Test = tuple[tuple[Instruction, ...], int]
+"""What is loaded, and what it has to be."""
+
+
 def _address(packed: bytes) -> IPv4Address:
     return address(int.from_bytes(packed, "big"))
 
 
-def registrations(echo: int, at: Instruction, value: int) -> Sequence[Instruction]:
+def _inside(ip: int) -> tuple[tuple[Test, ...], int, int]:
+    """Of a whole ICMP datagram: what shows it, where its destination is, and where the ICMP header is."""
+    tests = (
+        (((LDB, 0, 0, ip),), 0x45),
+        (((LDH, 0, 0, ip + 6), (AND, 0, 0, 0x3FFF)), 0),  # no fragment
+        (((LDB, 0, 0, ip + 9),), ICMP),
+    )
+    return tests, ip + 16, ip + 20
+
+
+def _forwarded(source_present: int) -> tuple[tuple[Test, ...], int, int]:
+    """The same in minimal encapsulation (RFC 2004 §3.1), where 128 is the bit of the source."""
+    tests = (
+        (((LDB, 0, 0, _DATA_AT),), ICMP),
+        (((LDB, 0, 0, _DATA_AT + 1), (AND, 0, 0, 0x80)), source_present),
+    )
+    return tests, _DATA_AT + 4, _DATA_AT + (12 if source_present else 8)
+
+
+_LAYOUTS = (
+    (IP_IN_IP, *_inside(_DATA_AT)),
+    (GRE, *_inside(_DATA_AT + 4)),
+    (MINIMAL, *_forwarded(0x80)),
+    (MINIMAL, *_forwarded(0)),
+)
+
+
+def registrations(echo: int, address: IPv4Address | None = None) -> Sequence[Instruction]:
     """A filter for all but tunnel data (RFC 3519 §3.3), which is the data plane's, at a UDP socket.
 
-    Of tunnel data it accepts ICMP messages of the type `echo` in which `at` loads `value`: the data plane
-    has these, too.
+    Of tunnel data it accepts ICMP messages of the type `echo`, to `address` or, without, with our identifier:
+    the data plane has these, too.
     """
-    return (
-        (LDB, 0, 0, 8),
-        (JEQ, 0, 12, DATA),
-        (LDB, 0, 0, 9),
-        (JEQ, 0, 11, IP_IN_IP),
-        (LDB, 0, 0, 12),
-        (JEQ, 0, 9, 0x45),
-        (LDH, 0, 0, 18),
-        (JSET, 7, 0, 0x3FFF),  # fragments
-        (LDB, 0, 0, 21),
-        (JEQ, 0, 5, ICMP),
-        (LDB, 0, 0, 32),
-        (JEQ, 0, 3, echo),
-        at,
-        (JEQ, 0, 1, value),
-        (RET, 0, 0, 0x40000),
-        (RET, 0, 0, 0),
-    )
+    program = [(LDB, 0, 0, 8), (JEQ, 1, 0, DATA), _ACCEPT]
+    for next_header, tests, destination, icmp in _LAYOUTS:
+        last: Test = (((LDH, 0, 0, icmp + 4),), IDENTIFIER)
+        if address is not None:
+            last = (((LDW, 0, 0, destination),), int(address))
+        way = ((((LDB, 0, 0, 9),), next_header), *tests, (((LDB, 0, 0, icmp),), echo), last)
+        left = sum(len(loads) + 1 for loads, _ in way) + 1
+        for loads, value in way:
+            left -= len(loads) + 1
+            program += [*loads, (JEQ, 0, left, value)]
+        program.append(_ACCEPT)
+    return (*program, _REJECT)
 
 
 def keepalives(home_agent: IPv4Address) -> Sequence[Instruction]:
     """At a home agent: registrations, and keepalives."""
-    return registrations(8, (LDW, 0, 0, 28), int(home_agent))
+    return registrations(8, home_agent)
 
 
-ANSWERS = registrations(0, (LDH, 0, 0, 36), IDENTIFIER)
+ANSWERS = registrations(0)
 """At the other end: registrations, and answers to keepalives."""
 
 

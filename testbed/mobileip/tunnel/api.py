@@ -42,6 +42,8 @@ class Tunnel:
     """Further destinations that what comes out may have; 224.0.0.0 stands for every multicast group."""
     former: tuple[FormerTunnel, ...] = ()
     """Further pairs of ends: what one of these sends to the other may come out, and nothing goes in."""
+    delivery: TunnelEnd | None = None
+    """Our end of a tunnel from the mobile node itself, whose datagrams go on here (RFC 3024 §5.2)."""
 
 
 def ends_of(tunnel: Tunnel) -> frozenset[IPv4Address]:
@@ -95,6 +97,9 @@ class DataPlane(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""
+
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """What was discarded silently since the last call: reason, addresses, content, at a bounded rate."""
 
     def check(self) -> bool:
         """See that it works, and mend what can be mended; returns whether something was.

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, Instruction, attach_filter
+from testbed.mobileip.wire import in_udp
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM, Carrier, Encapsulation, header_size
 from testbed.mobileip.wire.fragments import fragments
 from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
 from testbed.mobileip.wire.minimal import Minimal
 
 BUFFER = 4 << 20
@@ -23,7 +23,18 @@ CARRIERS: dict[str, type[Carrier]] = {
     Encapsulation.GRE.value: Gre,
     Encapsulation.MINIMAL.value: Minimal,
 }
-"""Encapsulations that raw sockets carry."""
+"""Encapsulations on IP itself, each of which has a raw socket."""
+IN_UDP = {
+    Encapsulation.UDP.value: in_udp.IpInUdp.next_header,
+    Encapsulation.GRE_IN_UDP.value: in_udp.GreInUdp.next_header,
+    Encapsulation.MINIMAL_IN_UDP.value: in_udp.MinimalInUdp.next_header,
+}
+"""Those in UDP, which share a socket, by the Next Header of their messages."""
+FOR_FRAGMENTS = {
+    Encapsulation.MINIMAL.value: Encapsulation.IP_IN_IP.value,
+    Encapsulation.MINIMAL_IN_UDP.value: Encapsulation.UDP.value,
+}
+"""What carries fragments where an encapsulation cannot (RFC 2004 §3)."""
 PMTU_LIFETIME = 600.0
 """Seconds until a learnt path MTU is forgotten and found anew (RFC 1191 §6.3)."""
 
@@ -34,8 +45,8 @@ IP_FREEBIND = 15
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 
-Key = tuple[str, int, int]
-"""The other end of a path: its address, the local and the remote port, 0 where there are none."""
+Key = tuple[str, int, int, int]
+"""The other end of a path: its address, in UDP the local and the remote port and the Next Header, else 0."""
 _SOURCE = struct.Struct("!12xI").unpack_from
 
 
@@ -70,7 +81,7 @@ class Path:
         self.encode = carrier.encode
         self.overhead = carrier.overhead
         self.fallback = fallback
-        """The way in IP in IP, for what this encapsulation cannot carry."""
+        """The way in which fragments go, where this encapsulation cannot carry them."""
         self.largest = self.mtu = 0xFFFF - self.overhead
         """The largest inner datagram."""
         self._expires = 0.0
@@ -97,6 +108,8 @@ class Endpoint:
         self.paths: dict[Key, Path] = {}
         self.accepted: set[tuple[int, int]] = set()
         """`sender` and inner address of the mobile node, of what may come out of a tunnel here."""
+        self.delivered: set[tuple[int, int]] = set()
+        """`sender` and inner source of what a mobile node tunnels to us, to be sent on (RFC 3024 §5.2)."""
         self.socket = self._open()
         self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
         self.socket.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
@@ -145,9 +158,9 @@ class Endpoint:
         """The `sender` of packets from the other end."""
         return number(key[0])
 
-    def key(self, end: dict[str, Any]) -> Key:
+    def key(self, end: dict[str, Any], _encapsulation: str) -> Key:
         """The key of the path to an end, as `Worker.obey` takes it."""
-        return end["address"], 0, 0
+        return end["address"], 0, 0, 0
 
     def carry(self, key: Key) -> Carrier:
         """What makes packets for the other end."""
@@ -155,7 +168,7 @@ class Endpoint:
 
     def quoted(self, address: str, _quote: memoryview) -> Iterable[Path]:
         """The paths that an error is about; `_quote` is the packet as ICMP quotes it."""
-        return filter(None, [self.paths.get((address, 0, 0))])
+        return filter(None, [self.paths.get((address, 0, 0, 0))])
 
     def path(self, key: Key, fallback: Path | None = None) -> Path:
         """The path to another end, shared by the mobile nodes that are there."""
@@ -183,6 +196,7 @@ class UdpEndpoint(Endpoint):
     """
 
     _PORTS = struct.Struct("!HH").unpack_from
+    _MODE = struct.Struct("!HH5xB").unpack_from  # with the Next Header, behind the type of the message
 
     def __init__(self, local: str, carrier: type[Carrier], port: int) -> None:
         self._port = port
@@ -202,30 +216,36 @@ class UdpEndpoint(Endpoint):
 
     @staticmethod
     def sender(packet: memoryview) -> int:
-        """The outer source, and both ports: they "exactly match the values used for the tunnel" (§4.3)."""
-        remote, local = UdpEndpoint._PORTS(packet, header_size(packet))
-        return int(_SOURCE(packet)[0] << 32 | remote << 16 | local)
+        """The outer source, both ports, and the Next Header.
+
+        They "exactly match the values used for the tunnel" (§4.3), and "the tunnelling mode established for
+        the mobility binding" (§3.3).
+        """
+        remote, local, next_header = UdpEndpoint._MODE(packet, header_size(packet))
+        return int(_SOURCE(packet)[0] << 40 | remote << 24 | local << 8 | next_header)
 
     @staticmethod
     def expected(key: Key) -> int:
         """The same of what the other end sends."""
-        address, local, remote = key
-        return number(address) << 32 | remote << 16 | local
+        address, local, remote, next_header = key
+        return number(address) << 40 | remote << 24 | local << 8 | next_header
 
-    def key(self, end: dict[str, Any]) -> Key:
+    def key(self, end: dict[str, Any], encapsulation: str) -> Key:
         """With the ports of both ends."""
-        return end["address"], end["local_port"], end["remote_port"]
+        return end["address"], end["local_port"], end["remote_port"], IN_UDP[encapsulation]
 
     def carry(self, key: Key) -> Carrier:
         """What makes packets between the ports of both ends."""
-        remote, *ports = key
-        return IpInUdp(socket.inet_aton(self.local), socket.inet_aton(remote), *ports)
+        remote, local_port, remote_port, next_header = key
+        ends = socket.inet_aton(self.local), socket.inet_aton(remote)
+        carrier = next(each for each in in_udp.CARRIERS if each.next_header == next_header)
+        return carrier(*ends, local_port, remote_port)
 
     def quoted(self, address: str, quote: memoryview) -> Iterable[Path]:
         """Without a quote, as the kernel's own errors are, those to all ports."""
         size = header_size(quote)
         ports = self._PORTS(quote, size) if len(quote) >= size + 4 and size else None
-        return [path for key, path in self.paths.items() if key[0] == address and ports in (None, key[1:])]
+        return [path for key, path in self.paths.items() if key[0] == address and ports in (None, key[1:3])]
 
 
 class Local:
@@ -237,16 +257,20 @@ class Local:
     def __init__(self, address: str, port: int) -> None:
         """`port` is ours of tunnels in UDP."""
         self.endpoints = {name: Endpoint(address, carrier) for name, carrier in CARRIERS.items()}
-        self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, IpInUdp, port)
+        self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, in_udp.IpInUdp, port)
         self.users = 0
 
+    def endpoint(self, encapsulation: str) -> Endpoint:
+        """Where datagrams in an encapsulation leave and arrive."""
+        return self.endpoints[Encapsulation.UDP.value if encapsulation in IN_UDP else encapsulation]
+
     def path(self, end: dict[str, Any], encapsulation: str) -> Path:
-        """The path to an end; where minimal encapsulation cannot be used, IP in IP is."""
+        """The path to an end, with the one for fragments where that is another."""
         fallback = None
-        if encapsulation == Encapsulation.MINIMAL.value:
-            fallback = self.path(end, Encapsulation.IP_IN_IP.value)
-        endpoint = self.endpoints[encapsulation]
-        return endpoint.path(endpoint.key(end), fallback)
+        if encapsulation in FOR_FRAGMENTS:
+            fallback = self.path(end, FOR_FRAGMENTS[encapsulation])
+        endpoint = self.endpoint(encapsulation)
+        return endpoint.path(endpoint.key(end, encapsulation), fallback)
 
     def skip(self, sources: list[str]) -> None:
         """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""

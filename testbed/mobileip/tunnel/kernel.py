@@ -136,11 +136,11 @@ class KernelPlane:
         return frozenset(remote for _, remote, _ in self._devices)
 
     def can(self, tunnel: Tunnel) -> bool:
-        """Whether devices can be this tunnel: they send no copies.
+        """Whether devices can be this tunnel: they send no copies, and forward nothing from one to another.
 
         A tunnel between two daemons of this node has the same ends for both, and two such devices cannot be.
         """
-        if len(tunnel.ends) != 1 or tunnel.ends[0].address == tunnel.local:
+        if len(tunnel.ends) != 1 or tunnel.ends[0].address == tunnel.local or tunnel.delivery is not None:
             return False
         ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
         return all(self._encapsulations.issuperset(end.encapsulations) for end in ends)
@@ -273,6 +273,10 @@ class KernelPlane:
             for counter, value in self._read(device).items():
                 total[counter] += value
         return total
+
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """Nothing: devices only count."""
+        return []
 
     def check(self) -> bool:
         """Raises PlaneError when somebody has deleted a device."""

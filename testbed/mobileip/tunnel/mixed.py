@@ -110,6 +110,10 @@ class MixedPlane:
             total.update(plane.counters())
         return total
 
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """What either has discarded."""
+        return [each for plane in self._planes for each in plane.discarded()]
+
     def check(self) -> bool:
         """See that both work; raises PlaneError when one does not."""
         mended = [plane.check() for plane in self._planes]

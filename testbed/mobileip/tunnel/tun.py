@@ -80,6 +80,7 @@ class TunPlane:
         self._skipped: frozenset[IPv4Address] = frozenset()
         self._past: Counter[str] = Counter()  # counted by the processes that have died
         self._counted: dict[str, int] = {}  # by this one, when it was last asked
+        self._discarded: list[Mapping[str, str | int]] = []
         self._restarted = False
         self._device = open_device(self.anchor)
         silence(netlink, devices)
@@ -203,8 +204,15 @@ class TunPlane:
 
     def counters(self) -> Mapping[str, int]:
         """Packets and bytes in each direction, and what was dropped and why."""
-        self._counted = self._ask({"counters": True})
+        reply = self._ask({"counters": True})
+        self._discarded += reply["discarded"]
+        self._counted = reply["counters"]
         return {name: self._past[name] + value for name, value in self._counted.items()}
+
+    def discarded(self) -> list[Mapping[str, str | int]]:
+        """What the process has discarded silently, as far as `counters` has heard of it."""
+        taken, self._discarded = self._discarded, []
+        return taken
 
     def check(self) -> bool:
         """Restart a process that has died or hangs; raises PlaneError when the device is gone."""
@@ -243,22 +251,23 @@ def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
     return {"skip": [str(address) for address in sorted(addresses)]}
 
 
-def _set(tunnel: Tunnel) -> dict[str, Any]:
-    return {
-        "set": str(tunnel.mobile),
-        "local": str(tunnel.local),
-        "ends": [_end(end) for end in tunnel.ends],
-        "broadcasts": [str(address) for address in tunnel.broadcasts],
-        "former": [
-            {"local": str(former.care_of_address), **_end(former.home_agent)} for former in tunnel.former
-        ],
-    }
-
-
 def _end(end: TunnelEnd) -> dict[str, Any]:
     return {
         "address": str(end.address),
         "encapsulations": [each.value for each in end.encapsulations],
         "local_port": end.local_port,
         "remote_port": end.remote_port,
+    }
+
+
+def _set(tunnel: Tunnel) -> dict[str, Any]:
+    return {
+        "set": str(tunnel.mobile),
+        "local": str(tunnel.local),
+        "ends": [_end(end) for end in tunnel.ends],
+        "delivery": tunnel.delivery and _end(tunnel.delivery),
+        "broadcasts": [str(address) for address in tunnel.broadcasts],
+        "former": [
+            {"local": str(former.care_of_address), **_end(former.home_agent)} for former in tunnel.former
+        ],
     }

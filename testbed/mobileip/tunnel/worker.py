@@ -16,18 +16,23 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from testbed.mobileip.tunnel import icmp
-from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
+from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
 from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED, UNREACHABLE, open_icmp
+from testbed.mobileip.tunnel.traces import Traces
+from testbed.mobileip.tunnel.tunnels import Tunnels
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.forwarding import forwarded
 from testbed.mobileip.wire.minimal import is_fragment
 
 BURST = 64
 LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
+SOURCE = struct.Struct("!12xI").unpack_from
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
 
@@ -41,7 +46,7 @@ DONT_FRAGMENT = 0x40
 
 COUNTERS = (
     "encapsulated", "encapsulated-bytes", "decapsulated", "decapsulated-bytes", "unknown", "refused",
-    "malformed", "ttl", "loop", "too-big", "fragmented", "relayed-errors", "failed",
+    "malformed", "ttl", "loop", "too-big", "fragmented", "relayed-errors", "failed", "discards-not-reported",
 )  # fmt: skip
 
 
@@ -52,12 +57,6 @@ class Worker:
         self.tun = tun
         self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
-        self.locals: dict[str, Local] = {}
-        self.skipped: list[str] = []
-        self.by_fd: dict[int, Endpoint] = {}
-        self.mobiles: dict[int, tuple[Path, ...]] = {}
-        self.accepting: dict[int, tuple[list[str], list[tuple[Endpoint, tuple[int, int]]]]] = {}
-        """For each mobile node the local addresses, and what it added to the `accepted` of endpoints."""
         # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
         self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
         self.mobile_at = 1 if home_side else 0
@@ -66,9 +65,11 @@ class Worker:
         self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
         self.icmp = open_icmp()
+        self.traces = Traces()
         self.epoll = select.epoll()
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
+        self.tunnels = Tunnels(self.epoll)
 
     def run(self) -> None:
         """Serve until the control socket closes."""
@@ -80,7 +81,7 @@ class Worker:
                 elif fd == control:
                     if not self.command():
                         return
-                elif endpoint := self.by_fd.get(fd):
+                elif endpoint := self.tunnels.by_fd.get(fd):
                     if events & select.EPOLLERR:
                         self.read_errors(endpoint)
                     self.decapsulate(endpoint)
@@ -90,7 +91,7 @@ class Worker:
     def encapsulate(self) -> bool:
         """Send a burst of datagrams from the device into their tunnels; returns whether there may be more."""
         buffer, view, count = self.buffer, self.view, self.count
-        inner, mobile_at, find = self.inner, self.mobile_at, self.mobiles.get
+        inner, mobile_at, find = self.inner, self.mobile_at, self.tunnels.mobiles.get
         tun, into = self.tun, (view[ROOM:],)
         readv = os.readv
         packets = size = 0
@@ -105,15 +106,18 @@ class Worker:
                 break
             addresses = inner(buffer)
             paths = find(addresses[mobile_at])
-            if paths is None or buffer[ROOM] >> 4 != 4:  # also what the kernel sends by IPv6
+            if buffer[ROOM] >> 4 != 4:  # what the kernel sends by IPv6
                 count["unknown"] += 1
                 continue
+            if paths is None:
+                self.discard("unknown", view[ROOM : ROOM + length])
+                continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
-                count["ttl"] += 1
+                self.discard("ttl", view[ROOM : ROOM + length])
                 continue
             for way in paths:
                 if addresses[0] == way.remote:  # RFC 2003 §3.2, RFC 5944 §4.2.3
-                    count["loop"] += 1
+                    self.discard("loop", view[ROOM : ROOM + length])
                     continue
                 path = way.fallback if way.fallback is not None and is_fragment(buffer, ROOM) else way
                 if length > path.mtu and not path.fits(length):
@@ -150,15 +154,19 @@ class Worker:
             try:
                 datagram = decode(view[:length])
             except WireError as error:
-                count[error.reason] += 1
+                self.discard(error.reason, view[:length])
                 continue
             source, address = sender(view), mobile(datagram)[0]
             multicast = address >> 28 == MULTICAST >> 28
             if (source, MULTICAST if multicast else address) not in accepted:
-                count["refused"] += 1  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
+                origin = SOURCE(datagram)[0]
+                if (source, origin) in endpoint.delivered:
+                    self.relay(self.tunnels.mobiles[origin], bytes(datagram))
+                else:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
+                    self.discard("refused", view[:length])
                 continue
             if not datagram[8]:
-                count["ttl"] += 1
+                self.discard("ttl", view[:length])
                 continue
             try:
                 write(tun, datagram)
@@ -173,7 +181,42 @@ class Worker:
         count["decapsulated-bytes"] += size
         return more
 
+    def relay(self, paths: tuple[Path, ...], datagram: bytes) -> None:
+        """Send on what the mobile node itself has tunnelled to us (RFC 3024 §5.2)."""
+        self.count["decapsulated"] += 1
+        self.count["decapsulated-bytes"] += len(datagram)
+        try:
+            datagram = forwarded(datagram)
+        except WireError as error:
+            self.discard(error.reason, datagram)
+            if error.reason == "ttl":  # RFC 2003 §3.1
+                self.send_icmp(datagram, TIME_EXCEEDED, 0)
+            return
+        self.dispatch(paths, datagram)
+
+    def dispatch(self, paths: Iterable[Path], datagram: bytes) -> None:
+        """Send a datagram that did not come from the device into tunnels."""
+        length = len(datagram)
+        self.view[ROOM : ROOM + length] = datagram
+        for way in paths:
+            path = way.fallback if way.fallback is not None and is_fragment(self.buffer, ROOM) else way
+            if length > path.mtu and not path.fits(length):
+                self.too_big(length, path)
+                continue
+            try:
+                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
+            except OSError as error:
+                if not self.send_failed(error, length, path):
+                    continue
+            self.count["encapsulated"] += 1
+            self.count["encapsulated-bytes"] += length
+
     # -- what goes wrong on the way ----------------------------------------------------------------------
+
+    def discard(self, reason: str, packet: memoryview | bytes) -> None:
+        """Count a packet that is discarded silently, and keep a trace of it (RFC 5944 §1.7)."""
+        self.count[reason] += 1
+        self.traces.note(reason, packet)
 
     def send_failed(self, error: OSError, length: int, path: Path) -> bool:
         """Handle what `sendto` raised for the datagram in the buffer; True if it was sent after all."""
@@ -196,7 +239,9 @@ class Worker:
             self.count["too-big"] += 1
             self.send_icmp(bytes(self.view[ROOM : ROOM + length]), UNREACHABLE, TOO_BIG, path.mtu)
             return
-        path = path.fallback or path
+        if path.fallback is not None:
+            path.fallback.learn(path.mtu + path.fallback.overhead)
+            path = path.fallback
         try:
             path.endpoint.send_fragments(path, self.view, ROOM, length)
             self.count["fragmented"] += 1
@@ -246,7 +291,8 @@ class Worker:
         else:
             return
         self.count["relayed-errors"] += 1
-        self.send_icmp(bytes(datagram), UNREACHABLE, relayed, path.mtu if relayed == TOO_BIG else 0)
+        mtu = path.mtu if relayed == TOO_BIG else 0
+        self.send_icmp(bytes(datagram), UNREACHABLE, relayed, mtu)
 
     def send_icmp(self, datagram: bytes, kind: int, code: int, mtu: int = 0) -> None:
         """Send an ICMP error to the sender of `datagram`, where there may be one."""
@@ -281,111 +327,37 @@ class Worker:
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
-        """`set` a tunnel, `remove` the one of a mobile node, or report the `counters`.
+        """`set` a tunnel, `remove` the one of a mobile node, or report the `counters` and `discarded`.
 
-        `{"set": mobile, "local": …, "ends": […], "broadcasts": […], "former": […]}`, where an end is
+        `{"set": mobile, "local": …, "ends": […], "broadcasts": […], "former": […], "delivery": end or null}`,
+        as in `api.Tunnel`, where an end is
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
         its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
         `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
-            self.set(request["set"], request)
+            self.tunnels.set(request["set"], request)
         elif "remove" in request:
             self.finish()
-            self.remove(request["remove"])
+            self.tunnels.remove(request["remove"])
         elif "skip" in request:
-            self.skip(request["skip"])
+            self.tunnels.skip(request["skip"])
         elif "send" in request:
-            self.send(request["send"], request["remotes"], bytes.fromhex(request["datagram"]))
+            ways = self.tunnels.mobiles.get(number(request["send"]), ())
+            named = [way for way in ways if way.address[0] in request["remotes"]]
+            self.dispatch(named, bytes.fromhex(request["datagram"]))
         else:
-            reply.update(self.count)
-
-    def set(self, mobile: str, tunnel: dict[str, Any]) -> None:
-        """Set up or replace a tunnel; without `ends` take it down."""
-        local, ends, former = tunnel["local"], tunnel["ends"], tunnel.get("former", [])
-        if not ends:
-            self.remove(mobile)
-            return
-        locals_ = dict.fromkeys([local, *(end["local"] for end in former)])
-        places = {address: self.use(address, ends[0]["local_port"]) for address in locals_}
-        paths, accepting = [], []
-        for end in ends:
-            paths.append(places[local].path(end, end["encapsulations"][0]))
-        for end in (*ends, *former):
-            here = places[end.get("local", local)]
-            for endpoint in (here.endpoints[name] for name in end["encapsulations"]):
-                sender = endpoint.expected(endpoint.key(end))
-                accepting += [
-                    (endpoint, (sender, number(address))) for address in (mobile, *tunnel["broadcasts"])
-                ]
-        self.remove(mobile)
-        self.mobiles[number(mobile)] = tuple(paths)
-        self.accepting[number(mobile)] = [*places], accepting
-        for endpoint, pair in accepting:
-            endpoint.accepted.add(pair)
-
-    def send(self, mobile: str, remotes: list[str], datagram: bytes) -> None:
-        """Send a datagram that did not come from the device into tunnels of `mobile` (RFC 5944 §4.3)."""
-        length = len(datagram)
-        for way in self.mobiles.get(number(mobile), ()):
-            if way.address[0] not in remotes:
-                continue
-            self.view[ROOM : ROOM + length] = datagram
-            path = way.fallback if way.fallback is not None and is_fragment(self.buffer, ROOM) else way
-            try:
-                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
-            except OSError as error:
-                if not self.send_failed(error, length, path):
-                    continue
-            self.count["encapsulated"] += 1
-            self.count["encapsulated-bytes"] += length
-
-    def skip(self, sources: list[str]) -> None:
-        """Leave what comes from these tunnel ends to the kernel."""
-        self.skipped = sources
-        for here in self.locals.values():
-            here.skip(sources)
-
-    def use(self, local: str, port: int) -> Local:
-        """A local address, for one tunnel more; `port` is ours of tunnels in UDP."""
-        here = self.locals.get(local)
-        if here is None:
-            here = self.locals[local] = Local(local, port)
-            if self.skipped:
-                here.skip(self.skipped)
-            for endpoint in here.endpoints.values():
-                self.by_fd[endpoint.socket.fileno()] = endpoint
-                self.epoll.register(endpoint.socket.fileno(), select.EPOLLIN | select.EPOLLERR)
-        here.users += 1
-        return here
+            reply["discarded"], more = self.traces.take()
+            self.count["discards-not-reported"] += more
+            reply["counters"] = self.count
 
     def finish(self) -> None:
         """Move what has come so far: packets go another way now, and this would be lost with their tunnel."""
         for _ in range(LAST_BURSTS):
-            if not any([self.encapsulate(), *map(self.decapsulate, tuple(self.by_fd.values()))]):
+            endpoints = tuple(self.tunnels.by_fd.values())
+            if not any([self.encapsulate(), *map(self.decapsulate, endpoints)]):
                 break
-
-    def remove(self, mobile: str) -> None:
-        """Take a tunnel down, and with the last one its endpoints."""
-        paths = self.mobiles.pop(number(mobile), None)
-        if paths is None:
-            return
-        places, accepting = self.accepting.pop(number(mobile))
-        for endpoint, pair in accepting:
-            endpoint.accepted.discard(pair)
-        for path in paths:
-            self.locals[places[0]].release(path)
-        for local in places:
-            here = self.locals[local]
-            here.users -= 1
-            if here.users:
-                continue
-            del self.locals[local]
-            for endpoint in here.endpoints.values():
-                del self.by_fd[endpoint.socket.fileno()]
-                self.epoll.unregister(endpoint.socket.fileno())
-                endpoint.close()
 
 
 def main(arguments: list[str]) -> None:

@@ -12,11 +12,13 @@
 | RFC 3519 §3.1 to §3.3              | `udp_tunnel`           |
 | RFC 5944 §5.7.1                    | `identification`       |
 | RFC 791 §3.1, RFC 768              | `ipv4`                 |
+| RFC 2236, RFC 3376                 | `igmp`                 |
 | RFC 792, RFC 1071                  | `checksum`             |
 | RFC 5944 §4.1                      | `encapsulation`        |
 | RFC 2003                           | `ip_in_ip`             |
 | RFC 2784                           | `gre`                  |
 | RFC 2004                           | `minimal`              |
+| RFC 3519 §4.1 to §4.3              | `in_udp`               |
 """
 
 PORT = 434

@@ -1,7 +1,7 @@
 """The encapsulations that a registration may agree on (RFC 5944 §4.1, RFC 3519 §3.1).
 
-Those on IP itself have a class each, with one object for each way through a tunnel: `ip_in_ip`, `gre` and
-`minimal`. They work in a buffer of the process that carries datagrams, which copies as little as it can.
+Each has a class, with one object for each way through a tunnel: `ip_in_ip`, `gre`, `minimal`, and those in
+UDP in `in_udp`. They work in a buffer of the process that carries datagrams, which copies little.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ class Encapsulation(Enum):
     IP_IN_IP = "ip-in-ip"  # RFC 2003: every agent and mobile node has it
     GRE = "gre"  # RFC 2784, the G bit
     MINIMAL = "minimal"  # RFC 2004, the M bit
-    UDP = "udp"  # RFC 3519 §3.3: tunnel data messages (type 4) between UDP ports
+    # RFC 3519 §3.3: tunnel data messages (type 4) between UDP ports
+    UDP = "udp"  # IP in UDP: every agent and mobile node with tunnels in UDP has it
+    GRE_IN_UDP = "gre-in-udp"
+    MINIMAL_IN_UDP = "minimal-in-udp"
 
 
 OVERHEAD = {
@@ -32,6 +35,8 @@ OVERHEAD = {
     Encapsulation.GRE: 24,
     Encapsulation.MINIMAL: 20,  # as fragments are in IP in IP
     Encapsulation.UDP: 32,
+    Encapsulation.GRE_IN_UDP: 36,
+    Encapsulation.MINIMAL_IN_UDP: 32,
 }
 """Bytes by which a tunnel's MTU is below that of the link."""
 

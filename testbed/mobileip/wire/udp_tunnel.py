@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
+from ipaddress import IPv4Address
 from struct import Struct
 
+from testbed.mobileip.wire import ipv4
+from testbed.mobileip.wire.encapsulation import IP_HEADER
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension
+from testbed.mobileip.wire.gre import HEADER as GRE_HEADER
+from testbed.mobileip.wire.gre import Gre
+from testbed.mobileip.wire.minimal import Minimal
 from testbed.mobileip.wire.reader import unpack_fixed
 
 REQUEST, REPLY = 144, 44
@@ -98,6 +104,26 @@ class TunnelData:
 
     next_header: int
     payload: bytes
+
+    @classmethod
+    def around(cls, next_header: int, datagram: bytes) -> TunnelData:
+        """A message that carries `datagram`, which has no options where the encapsulation is minimal."""
+        if next_header == GRE:
+            return cls(next_header, GRE_HEADER + datagram)
+        if next_header == MINIMAL:
+            # With the source in it, as a NAT changes that of the outer header.
+            packet = Minimal(bytes(4), bytes(4)).encode(memoryview(datagram), 0, len(datagram))
+            return cls(next_header, packet[IP_HEADER:])
+        return cls(next_header, datagram)
+
+    def datagram(self, source: IPv4Address, destination: IPv4Address) -> bytes:
+        """What it carries, from and to these outer addresses; raises WireError."""
+        packet = memoryview(ipv4.datagram(self.payload, self.next_header, source, destination))
+        if self.next_header == GRE:
+            return bytes(Gre.decode(packet))
+        if self.next_header == MINIMAL:
+            return Minimal.decode(packet)
+        return self.payload
 
     def encode(self) -> bytes:
         """The UDP payload."""

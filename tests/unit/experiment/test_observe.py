@@ -338,7 +338,8 @@ def two_daemons(tmp_path):
     file.write_text(
         "name: two\ntitle: Two daemons\ninclude: [scenario-2.1.yaml]\nnodes:\n  ha:\n"
         "    roles: [home-agent, router, foreign-agent]\n"
-        "    settings: {home-network: home, visited: home, care-of: home}\n"
+        "    links: {hotspot: 198.51.100.5}\n"
+        "    settings: {home-network: home, visited: hotspot, care-of: home}\n"
     )
     lab = PlayedLab(str(file))
     lab.states["ha", "home-agent"] = {"counters": {"requests-received": 1, "replies-sent": 4}}

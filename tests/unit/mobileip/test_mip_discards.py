@@ -28,7 +28,7 @@ def test_reason_sender_and_content_are_reported():
     (trace,) = events(bench.ha.effects(), "discarded")
     assert trace == {
         "reason": "type",
-        "source": str(CARE_OF),
+        "sender": str(CARE_OF),
         "destination": str(HOME_AGENT),
         "interface": "internet",
         "ttl": 64,

@@ -203,7 +203,11 @@ def test_a_co_located_node_may_register_through_it():
         (77, {}, {"care_of_address": CARE_OF}),
         (77, {}, {"care_of_address": HOME_ADDRESS, "flags": RequestFlag.DECAPSULATION}),
         (77, {}, {"care_of_address": A("224.0.0.1"), "flags": RequestFlag.DECAPSULATION}),
-        (79, {}, {"flags": RequestFlag.REVERSE_TUNNEL, "trailer": encode_extensions([Extension(130)])}),
+        (
+            79,
+            {"encapsulating_delivery": False},
+            {"flags": RequestFlag.REVERSE_TUNNEL, "trailer": encode_extensions([Extension(130)])},
+        ),
         (96, {}, {"home_address": A("0.0.0.0")}),
         (194, {}, {"home_agent": FA_CARE_OF}),
         (194, {}, {"home_agent": A("224.0.0.1")}),

@@ -26,6 +26,7 @@ from mip_world import (
 
 from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVisitor, TunnelEnd, UseCoLocated
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.bindings import Binding
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.keepalive import Keepalives
@@ -106,7 +107,10 @@ class Home:
     def keepalive(
         self, source=PUBLIC, port: int = 40009, inner=HOME_ADDRESS, to=HOME_AGENT, kind: int = REQUEST
     ):
-        payload = TunnelData(IP_IN_IP, Echo(kind, 7, 1).datagram(inner, to)).encode()
+        self.tunnel_data(TunnelData(IP_IN_IP, Echo(kind, 7, 1).datagram(inner, to)), source, port)
+
+    def tunnel_data(self, message: TunnelData, source=PUBLIC, port: int = 40009):
+        payload = message.encode()
         self.at += 1.0
         self.ha.receive(Datagram(payload, source, port, HOME_AGENT, 434), self.at)
         self.effects = self.ha.effects()
@@ -172,14 +176,39 @@ def test_where_it_is_not_permitted_a_nat_means_129():
     assert home.ask(UdpTunnelRequest(force=True), care_of=CARE_OF, source=CARE_OF).code == Code.HA_PROHIBITED
 
 
+G, M = RequestFlag.GRE, RequestFlag.MINIMAL
+ALL, ONLY_GRE = (Encapsulation.GRE, Encapsulation.MINIMAL), (Encapsulation.GRE,)
+
+
 @pytest.mark.parametrize(
-    ("encapsulation", "flags", "code"),
+    ("encapsulation", "flags", "used"),
     [
-        (0, 0, 0), (IP_IN_IP, 0, 0), (GRE, 0, 142), (MINIMAL, 0, 142), (99, 0, 142),
+        (0, 0, IN_UDP),
+        (IP_IN_IP, 0, IN_UDP),
+        (IP_IN_IP, G, IN_UDP),  # §3.1.4: what the extension says goes before the bits
+        (GRE, 0, (Encapsulation.GRE_IN_UDP,)),
+        (0, G, (Encapsulation.GRE_IN_UDP,)),
+        (MINIMAL, 0, (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP)),
+        (0, M, (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP)),
+        (MINIMAL, G, (Encapsulation.MINIMAL_IN_UDP, Encapsulation.UDP)),
     ],
-)  # fmt: skip
-def test_another_encapsulation_in_udp_is_unavailable(encapsulation, flags, code):
-    assert Home().ask(UdpTunnelRequest(encapsulation=encapsulation), flags=D | T | flags).code == code
+)
+def test_the_encapsulation_in_udp_is_the_one_that_is_asked_for(encapsulation, flags, used):
+    home = Home()
+    reply = home.ask(UdpTunnelRequest(encapsulation=encapsulation), flags=D | T | flags)
+    assert (reply.code, home.ends) == (0, (TunnelEnd(PUBLIC, used, remote_port=40001),))
+    (binding,) = home.ha.state(home.at)["bindings"][0]["bindings"]
+    assert binding["encapsulation"] == used[0].value
+    known = home.ha._bindings.of(HOME_ADDRESS)
+    assert Binding.from_record(known[0].record(clock), clock, home.at) == known[0]
+
+
+@pytest.mark.parametrize(
+    ("encapsulation", "offered", "code"), [(99, ALL, 142), (MINIMAL, ONLY_GRE, 142), (GRE, ONLY_GRE, 0)]
+)
+def test_another_encapsulation_in_udp_is_unavailable(encapsulation, offered, code):
+    home = Home(encapsulations=offered)
+    assert home.ask(UdpTunnelRequest(encapsulation=encapsulation)).code == code
 
 
 def test_who_asks_must_be_the_end_of_the_tunnel():
@@ -289,12 +318,15 @@ def test_a_restart_keeps_the_tunnel():
 class Nat(World):
     """A mobile node behind a NAT whose mappings live for `lifetime` seconds after the last packet out."""
 
-    def __init__(self, udp_tunnel: UdpTunnel = UdpTunnel.NAT, keepalive: int = 0, **changes) -> None:
+    def __init__(
+        self, udp_tunnel: UdpTunnel = UdpTunnel.NAT, keepalive: int = 0, home=None, **changes
+    ) -> None:
         mn = MobileNode(
             mobile_node_config(udp_tunnel=udp_tunnel, reverse_tunnel=True, **changes), clock, Random(1)
         )
         tunnelling = UdpTunnelling(keepalive=keepalive, lifetime=600)
-        super().__init__(mn, HomeAgent(home_agent_config(udp_tunnel=tunnelling), clock, Random(2)), [])
+        config = home_agent_config(udp_tunnel=tunnelling, **(home or {}))
+        super().__init__(mn, HomeAgent(config, clock, Random(2)), [])
         self.public, self.lifetime = PUBLIC, 1e9
         self.port, self.used = 40000, -1e9
         self.ends: tuple[TunnelEnd, ...] = ()
@@ -323,9 +355,12 @@ class Nat(World):
         """The home agent's kernel answers echo requests that come out of the tunnel."""
         if not any((e.address, e.remote_port) == (datagram.source, datagram.source_port) for e in self.ends):
             return
-        source, destination, echo = Echo.from_datagram(TunnelData.decode(datagram.payload).payload)
+        message = TunnelData.decode(datagram.payload)
+        inner = message.datagram(datagram.source, datagram.destination)
+        source, destination, echo = Echo.from_datagram(inner)
         inner = replace(echo, type=REPLY).datagram(destination, source)
-        back = Datagram(TunnelData(4, inner).encode(), HOME_AGENT, 434, datagram.source, datagram.source_port)
+        answer = TunnelData.around(message.next_header, inner).encode()
+        back = Datagram(answer, HOME_AGENT, 434, datagram.source, datagram.source_port)
         self._post(lambda: self._deliver(self.ha, back))
 
     def works(self) -> bool:
@@ -460,6 +495,7 @@ def test_an_answer_from_elsewhere_does_not_count():
         replace(good, source=OTHER_PUBLIC),
         replace(good, source_port=435),
         replace(good, payload=TunnelData(47, inner).encode()),
+        replace(good, payload=TunnelData.around(47, inner).encode()),  # §3.3: not as was agreed on
         replace(good, payload=TunnelData(4, inner[:-1]).encode()),
         replace(good, payload=TunnelData(4, Echo(REPLY, 434, 9).datagram(HOME_AGENT, HOME_ADDRESS)).encode()),
     ):

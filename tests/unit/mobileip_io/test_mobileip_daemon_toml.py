@@ -7,7 +7,7 @@ import pytest
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.parameters import ReverseTunnel, UdpTunnel, UdpTunnelling
+from testbed.mobileip.core.parameters import Delivery, ReverseTunnel, UdpTunnel, UdpTunnelling
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table
@@ -74,6 +74,17 @@ def write(tmp_path: Path):
         return file
 
     return write
+
+
+def test_the_encapsulating_delivery_style(write):
+    asks = MOBILE_NODE.replace("reverse-tunnel = true", 'reverse-tunnel = true\ndelivery = "encapsulating"')
+    assert daemon_toml.mobile_node(write(asks)).core.delivery is Delivery.ENCAPSULATING
+    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.delivery is Delivery.DIRECT
+    with pytest.raises(ConfigError, match="encapsulating delivery is to a reverse tunnel"):
+        daemon_toml.mobile_node(write(asks.replace("reverse-tunnel = true", "reverse-tunnel = false")))
+    assert daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core.encapsulating_delivery
+    refuses = "encapsulating-delivery = false\n" + FOREIGN_AGENT
+    assert not daemon_toml.foreign_agent(write(refuses)).core.encapsulating_delivery
 
 
 def test_home_agent(write):

@@ -40,7 +40,7 @@ from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire.encapsulation import Encapsulation
 
 MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
-ROUTER = IPv4Address("192.0.2.1")
+ROUTER, GROUPS = IPv4Address("192.0.2.1"), IPv4Address("224.0.0.0")
 PREFIX = IPv4Network("192.0.2.0/24")
 MAC = bytes(range(6))
 AWAY, AT_HOME = IPv4Interface("192.0.2.100/32"), IPv4Interface("192.0.2.100/24")
@@ -116,6 +116,9 @@ class FakeKernel:
 
     def delete_route(self, destination, *, table=254):
         self.routes.pop((table, str(destination)), None)
+
+    def mtu(self, interface):
+        return 1500
 
     def gateways(self, table):
         return [(r[0], r[1]) for (t, _), r in self.routes.items() if t == table and r[1] is not None]
@@ -228,7 +231,7 @@ def test_it_starts_with_nothing_but_its_address(node, kernel):
 def test_co_located(node, kernel, plane):
     kernel.next_hop = Hop("ipsec0", None, 1400)
     node.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
-    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),))}
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),), (GROUPS,))}
     assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, MN)}
     assert kernel.rules == {Rule(200, 434)}
     assert kernel.links["mip0"] == 1380
@@ -293,7 +296,7 @@ def test_broadcasts_of_the_home_network_come_out_of_the_tunnel(kernel, plane):
     everybody = (IPv4Address("255.255.255.255"), PREFIX.broadcast_address)
     assert kernel.broadcasts == {MN: PREFIX.broadcast_address}  # or the kernel would forward what is for it
     role.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
-    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),), everybody)}
+    assert plane.tunnels == {MN: Tunnel(MN, COA, (TunnelEnd(HA),), (*everybody, GROUPS))}
     role.apply(UseForeignAgent("hotspot", FA, MAC, True, HA))
     assert plane.tunnels == {MN: Tunnel(MN, MN, (TunnelEnd(HA),), everybody)}  # nested, to the home address
     assert kernel.routes[(434, "0.0.0.0/0")] == ("hotspot", FA, MN)

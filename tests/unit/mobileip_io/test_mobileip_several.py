@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from test_mobileip_daemon_toml import FOREIGN_AGENT, HOME_AGENT, MOBILE_NODE
-from test_mobileip_roles import BOTH, COA, FA, HA, MAC, MN, FakeFilter, FakeKernel, FakePlane
+from test_mobileip_roles import BOTH, COA, FA, GROUPS, HA, MAC, MN, FakeFilter, FakeKernel, FakePlane
 from test_mobileip_worker import CN, Bench, inet
 from test_mobileip_worker import make as make_bench
 
@@ -208,7 +208,7 @@ def test_what_comes_to_a_former_care_of_address_comes_out(kernel):
     role = MobileNodeRole(config, Rule(200, 434), kernel, plane)
     role.start()
     role.apply(UseCoLocated("hotel", LATER, TunnelEnd(HA), True, FORMER))
-    assert plane.tunnels[MN] == Tunnel(MN, LATER, (TunnelEnd(HA),), former=FORMER)
+    assert plane.tunnels[MN] == Tunnel(MN, LATER, (TunnelEnd(HA),), (GROUPS,), FORMER)
     role.apply(UseForeignAgent("hotspot", FA, MAC, True, former=FORMER))
     assert plane.tunnels[MN] == Tunnel(MN, COA, (TunnelEnd(HA),))
     role.apply(UseForeignAgent("hotspot", FA, MAC, True))
@@ -224,9 +224,9 @@ def test_a_former_tunnel_of_the_process(make):
         assert bench.arrive(inet.IP(src=str(HA), dst=local) / inner, local)
     assert not bench.arrive(inet.IP(src=CN, dst=str(COA)) / inner, str(COA))
     bench.ask(**_set(Tunnel(IPv4Address(MN), LATER, (TunnelEnd(HA),))))
-    assert [*bench.worker.locals] == [str(LATER)]
+    assert [*bench.worker.tunnels.locals] == [str(LATER)]
     bench.ask(remove=str(MN))
-    assert not bench.worker.locals and not bench.worker.by_fd
+    assert not bench.worker.tunnels.locals and not bench.worker.tunnels.by_fd
 
 
 def test_a_former_tunnel_of_the_kernel(kernel, tmp_path):

@@ -24,7 +24,8 @@ while data := control.recv(65536):
             known[request["set"]] = request["ends"]
         elif "remove" in request:
             known.pop(request["remove"], None)
-        answers.append({"encapsulated": len(known)} if "counters" in request else {})
+        reply = {"counters": {"encapsulated": len(known)}, "discarded": [{"reason": "refused"}]}
+        answers.append(reply if "counters" in request else {})
     control.send(json.dumps(answers).encode())
 """
 
@@ -38,7 +39,7 @@ class Plane(tun.TunPlane):
 
     def known(self):
         """How many tunnels the process knows."""
-        return self._ask({"counters": True})["encapsulated"]
+        return self._ask({"counters": True})["counters"]["encapsulated"]
 
 
 @pytest.fixture
@@ -136,6 +137,12 @@ def test_a_process_that_hangs_for_good_is_replaced_on_a_starved_machine_too(plan
     plane._control = Late(plane._control)
     os.kill(plane.process, signal.SIGSTOP)
     assert plane.check()
+
+
+def test_what_the_process_discards_is_heard_of_once(plane):
+    plane.counters()
+    assert plane.discarded() == [{"reason": "refused"}]
+    assert plane.discarded() == []
 
 
 def test_counters_never_go_back(plane):

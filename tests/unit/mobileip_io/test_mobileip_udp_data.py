@@ -21,7 +21,8 @@ from testbed.mobileip.tunnel.endpoint import tunnel_data
 from testbed.mobileip.wire.encapsulation import ROOM
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.fragments import fragments
-from testbed.mobileip.wire.ip_in_udp import IpInUdp
+from testbed.mobileip.wire.in_udp import CARRIERS, IpInUdp
+from testbed.mobileip.wire.udp_tunnel import GRE, MINIMAL, TunnelData
 
 NAT = "203.0.113.50"
 PORT, OTHER = 40001, 40002
@@ -34,6 +35,11 @@ def udp_end(address: str, port: int) -> dict:
 
 def ask(bench, mobile: str, local: str, *ends: dict) -> None:
     bench.ask(set=mobile, local=local, ends=ends, broadcasts=[])
+
+
+def finished(packet: bytes) -> bytes:
+    """With the total length that the kernel writes."""
+    return packet[:2] + len(packet).to_bytes(2, "big") + packet[4:]
 
 
 def in_udp(packet, source=NAT, destination=HA, sport=PORT, dport=434, head=b"\4\4\0\0", **fields):
@@ -116,6 +122,52 @@ def test_what_is_no_ip_in_udp_is_dropped(home, packet):
 def test_reserved_bits_are_ignored(home):
     packet = bytes(inner(MN, CN))
     assert home.arrive(in_udp(packet, head=b"\4\4\xff\xff"), HA, "udp") == packet
+
+
+OTHERS = {"gre-in-udp": GRE, "minimal-in-udp": MINIMAL}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_encapsulations_in_udp_both_ways(make, name):  # noqa: F811
+    """§4.1, §3.3: the Next Header has to be that of the binding."""
+    home, visited = make(home_side=True), make(home_side=False)
+    encapsulations = [name, "udp"] if name == "minimal-in-udp" else [name]
+    ask(home, MN, HA, udp_end(NAT, PORT) | {"encapsulations": encapsulations})
+    ask(visited, MN, COA, udp_end(HA, 434) | {"encapsulations": encapsulations, "local_port": PORT})
+    packet = bytes(inner(ttl=9))
+    home.put(packet)
+    ((sent, to),) = home.raw(HA, "udp").sent
+    assert (to, sent[28:30]) == (NAT, bytes((4, OTHERS[name])))
+    translated = IP(finished(sent))
+    translated.dst = COA
+    del translated.chksum
+    assert visited.arrive(translated, COA, "udp") == packet
+    reverse = bytes(inner(MN, CN))
+    visited.put(reverse)
+    ((sent, _),) = visited.raw(COA, "udp").sent
+    translated = IP(finished(sent))
+    translated.src = NAT
+    del translated.chksum
+    assert home.arrive(translated, HA, "udp") == reverse
+    assert home.arrive(in_udp(reverse), HA, "udp") == (reverse if len(encapsulations) > 1 else None)
+    other = next(each for each in CARRIERS if each.next_header not in (4, OTHERS[name]))
+    assert home.arrive(in_udp(TunnelData.around(other.next_header, reverse).payload,
+                              head=bytes((4, other.next_header, 0, 0))), HA, "udp") is None  # fmt: skip
+    assert home.count["refused"] == (1 if len(encapsulations) > 1 else 2)
+
+
+def test_fragments_are_in_ip_in_udp_where_the_encapsulation_is_minimal(make):  # noqa: F811
+    """§4.1: "in the same cases as minimal encapsulation according to RFC 2004" (§3)."""
+    home = make(home_side=True)
+    ask(home, MN, HA, udp_end(NAT, PORT) | {"encapsulations": ["minimal-in-udp", "udp"]})
+    home.put(inner(flags="MF"))
+    home.end(HA, "udp").paths[NAT, 434, PORT, MINIMAL].learn(600)
+    home.put(inner(payload=bytes(1400), id=7))
+    sent = [data for data, _ in home.raw(HA, "udp").sent]
+    assert {data[29] for data in sent} == {4} and len(sent) > 3
+    assert all(len(data) <= 600 for data in sent)
+    pieces = [IP(bytes(IpInUdp.decode(memoryview(data)))) for data in sent[1:]]
+    assert bytes(defragment(pieces)[0].payload)[8:] == bytes(1400)
 
 
 def too_big(packet: bytes, mtu: int, origin: int = 2):
@@ -213,6 +265,20 @@ def echo(
     return bytes(UDP(sport=PORT, dport=434) / (head + bytes(packet)))
 
 
+def keepalive(encapsulation: int, kind: int, destination: str = HA, identifier: int = IDENTIFIER) -> bytes:
+    inner = bytes(IP(src=MN, dst=destination) / ICMP(type=kind, id=identifier))
+    return bytes(UDP(sport=PORT, dport=434)) + TunnelData.around(encapsulation, inner).encode()
+
+
+def from_home_agent(encapsulation: int) -> bytes:
+    """An answer as the home agent's data plane sends it, for minimal encapsulation without the source."""
+    inner = bytes(IP(src=HA, dst=MN) / ICMP(type=0, id=IDENTIFIER))
+    carrier = next(each for each in CARRIERS if each.next_header == encapsulation)
+    buffer = memoryview(bytearray(ROOM) + inner)
+    packet = carrier(inet_aton(HA), inet_aton(NAT), 434, PORT).encode(buffer, ROOM, len(inner))
+    return bytes(packet[20:])
+
+
 def test_the_daemon_is_handed_registrations_and_keepalives():
     """At UDP sockets a filter sees the UDP header first."""
     home = keepalives(IPv4Address(HA))
@@ -223,6 +289,14 @@ def test_the_daemon_is_handed_registrations_and_keepalives():
         assert not passes(program, bytes(UDP(dport=434) / b"\4\4\0\0"))
         assert not passes(program, echo(head=b"\4\x2f\0\0"))
         assert not passes(program, echo(flags="MF"))
+    for kind in (GRE, MINIMAL):  # in each encapsulation, and nothing but keepalives
+        assert passes(home, keepalive(kind, 8))
+        assert not passes(home, keepalive(kind, 8, CN))
+        assert not passes(home, keepalive(kind, 0))
+        assert passes(ANSWERS, keepalive(kind, 0))
+        assert not passes(ANSWERS, keepalive(kind, 0, identifier=1))
+        assert not passes(ANSWERS, keepalive(kind, 8))
+        assert passes(ANSWERS, from_home_agent(kind))
     assert passes(home, echo())
     assert not passes(home, echo(destination=CN))
     assert not passes(home, echo(kind=0, identifier=IDENTIFIER))

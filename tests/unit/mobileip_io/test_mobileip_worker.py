@@ -101,7 +101,7 @@ class Bench:
             return None
 
     def end(self, local, encapsulation="ip-in-ip"):
-        return self.worker.locals[local].endpoints[encapsulation]
+        return self.worker.tunnels.locals[local].endpoints[encapsulation]
 
     def raw(self, local, encapsulation="ip-in-ip"):
         return self.end(local, encapsulation).socket
@@ -248,14 +248,14 @@ def test_tunnels_come_and_go(home):
     assert not first.closed
     home.ask(remove="192.0.2.101")
     assert first.closed
-    assert not home.worker.locals
-    assert not home.worker.by_fd
+    assert not home.worker.tunnels.locals
+    assert not home.worker.tunnels.by_fd
     home.ask(remove=MN)
 
 
 def test_counters_are_told(home):
     home.put(inner())
-    reply = home.ask(counters=True)
+    reply = home.ask(counters=True)["counters"]
     assert reply["encapsulated"] == 1
     assert set(reply) == set(worker_module.COUNTERS)
 
@@ -497,7 +497,7 @@ def test_nothing_crashes_it(data, home_side, name):
         raw = bench.raw(HA, name)
         raw.errors.append((data, [(0, 11, icmp(4, 100))], 0, ("0.0.0.0", 0)))
         bench.worker.read_errors(bench.end(HA, name))
-        for endpoint in bench.worker.locals[HA].endpoints.values():
+        for endpoint in bench.worker.tunnels.locals[HA].endpoints.values():
             endpoint.close()
 
 

@@ -517,7 +517,7 @@ def test_tshark_agrees_on_tunnel_data(tmp_path: Path) -> None:
             )
         ),
         udp(bytes(TunnelData(47, b"\0\0\x08\0" + bytes(inner)).encode())),
-        udp(bytes(TunnelData(55, bytes(20)).encode())),
+        udp(bytes(TunnelData.around(55, bytes(inner)).encode())),
         udp(bytes(TunnelData(4, bytes(inner)[:10]).encode())),
     ]
     file = tmp_path / "data.pcap"
@@ -534,6 +534,6 @@ def test_tshark_agrees_on_tunnel_data(tmp_path: Path) -> None:
     assert texts[1].startswith(f"IP {HA}→{COA} | UDP 434 | MIP-UDP | IP {MN}→")
     assert texts[2].split(" | ")[2:] == ["MIP-UDP", f"IP {MN}→{GW}", "ESP 00000007 #1"]
     assert texts[3].split(" | ")[2:4] == ["MIP-UDP", "GRE"]
-    assert texts[4].split(" | ")[2:] == ["MIP-UDP", "data, 20 bytes"]
+    assert texts[4].split(" | ")[2:] == ["MIP-UDP", f"Min-Enc {MN}→192.0.2.10", "ICMP echo request #4"]
     assert isinstance(ours[5].layers[-1], Malformed)
     assert ["mip" in layers for layers in theirs] == [bool(packet.first(MipUdp)) for packet in ours]

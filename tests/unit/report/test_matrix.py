@@ -325,6 +325,8 @@ def test_the_probe_is_as_large_as_is_said() -> None:
         ("mip-only", "co-located", "IP | GRE", 24),
         ("mip-only", "co-located", "IP | Min-Enc", 12),
         ("mip-only", "co-located", "IP | MIP-UDP", 32),
+        ("mip-only", "co-located", "IP | MIP-UDP | GRE", 36),
+        ("mip-only", "co-located", "IP | MIP-UDP | Min-Enc", 24),
         ("ipsec-in-mip", "co-located", "IP | MIP-UDP | IP | ESP", 89),
         ("mip-in-ipsec", "co-located", "", 77),
         ("ipsec-in-mip", "foreign-agent", "", 57),

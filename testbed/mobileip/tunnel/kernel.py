@@ -11,7 +11,6 @@ rule: thousands would be slow. A device cannot send copies, so a mobile node has
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -118,8 +117,6 @@ class KernelPlane:
         self._names = devices
         self._devices: dict[_Key, _Device] = {}
         self._numbers = count(1)  # 0 is a TUN
-        self._own: Counter[IPv4Address] = Counter()
-        """How many devices have this local end."""
         self._free: list[int] = []
         """Numbers below those that are to come."""
         self._tunnels: dict[IPv4Address, tuple[_Key, ...]] = {}
@@ -176,15 +173,6 @@ class KernelPlane:
                 results.append(error)
         return results
 
-    @staticmethod
-    def _from(local: IPv4Address) -> Rule:
-        """What this node itself sends from a tunnel's local end goes past IPsec's rules (220).
-
-        A VPN gateway beside the home agent routes a mobile node's address into IPsec there. The reverse
-        path filter asks the rules as for such a packet: it would drop IKE and ESP out of the tunnel.
-        """
-        return Rule(ALLOW, MAIN, local, interface="lo")
-
     def _open(self, key: _Key) -> _Device:
         local, remote, encapsulation = key
         number = heappop(self._free) if self._free else next(self._numbers)
@@ -194,15 +182,12 @@ class KernelPlane:
             self._netlink.add_tunnel(KINDS[encapsulation], device.name, local, remote, mtu)
             self._netlink.filter_reverse_path(device.name, not device.by_rules)
             self._netlink.add_rule(device.refuse if device.by_rules else device.allow)
-            if self._side is Side.HOME and not self._own[local]:
-                self._netlink.add_rule(self._from(local))
             self._netlink.set_link(device.name, up=True)
         except NodeError:
             self._netlink.delete_link(device.name)
             heappush(self._free, number)
             raise
         self._devices[key] = device
-        self._own[local] += 1
         return device
 
     def _admit(self, mobile: IPv4Address, device: _Device, routed: bool) -> None:
@@ -254,9 +239,6 @@ class KernelPlane:
             self._netlink.delete_rule(device.refuse if device.by_rules else device.allow)
             self._netlink.delete_link(device.name)
             del self._devices[key]
-            self._own[key[0]] -= 1
-            if self._side is Side.HOME and not self._own[key[0]]:
-                self._netlink.delete_rule(self._from(key[0]))
             heappush(self._free, device.number)
 
     def _read(self, device: _Device) -> dict[str, int]:

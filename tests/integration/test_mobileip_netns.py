@@ -697,7 +697,7 @@ def test_events_reach_subscribers(world: World) -> None:
     mn.do("detach")
     event = line(4)
     assert event["event"] == "detached"
-    assert event["source"] == "inner"
+    assert event["source"] == "mobile-node"
     assert isinstance(event["monotonic"], float)
 
 

@@ -50,6 +50,8 @@ class Meaning(StrEnum):
     UDP_TUNNEL = "udp-tunnel"
     PEER = "peer"
     VISITED = "visited"
+    CARE_OF = "care-of"
+    REVOCATION = "revocation"
     PRIVATE = "private"
     TRANSLATES = "translates"
     DHCP_POOL = "dhcp-pool"
@@ -76,6 +78,8 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.ENCAPSULATION: ("enum", "how the tunnels of a mobile node carry packets"),
     Meaning.PEER: ("node", "the gateway that another builds a tunnel to"),
     Meaning.VISITED: ("network", "the link that mobile nodes visit"),
+    Meaning.CARE_OF: ("network", "the link whose address is a foreign agent's care-of address"),
+    Meaning.REVOCATION: ("bool", "whether a foreign agent revokes registrations and has them revoked"),
     Meaning.PRIVATE: ("network", "the link whose addresses a NAT hides from others"),
     Meaning.TRANSLATES: ("enum", "what a NAT translates: ports, of TCP, UDP and ICMP, or addresses"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),

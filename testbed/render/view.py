@@ -124,8 +124,7 @@ class NodeView:
     @property
     def agent_address(self) -> IPv4Address:
         """Where mobile nodes register, for a home agent: with MIPv4 inside IPsec on the Intranet side."""
-        asked = (self._loaded.meant(self.name, one) for one in (Meaning.AGENT_LINK, Meaning.HOME_NETWORK))
-        link = next((one for one in asked if one is not None), next(iter(self.links)))
+        link = self._loaded.agent_link(self.name)
         inside = {one.network: one.address for one in self.intranet_links}
         if inside and link not in inside and self._loaded.options.get("stack") == "mip-in-ipsec":
             return next(iter(inside.values()))

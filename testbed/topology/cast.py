@@ -143,6 +143,15 @@ class Cast:
         """The links that a foreign agent serves."""
         return _several(self.meant(name, Meaning.VISITED))
 
+    def care_of(self, name: str) -> tuple[str, ...]:
+        """The links whose addresses are the care-of addresses of a foreign agent."""
+        return _several(self.meant(name, Meaning.CARE_OF))
+
+    def agent_link(self, name: str) -> str:
+        """The link whose address mobile nodes register at, unless the stack keeps it to the Intranet."""
+        asked = (self.meant(name, one) for one in (Meaning.AGENT_LINK, Meaning.HOME_NETWORK))
+        return next((one for one in asked if one is not None), next(iter(self.topology.nodes[name].links)))
+
     def correspondent(self, name: str) -> str | None:
         """The node that a mobile node speaks to, to see that a hand-off has ended."""
         node: str | None = self.meant(name, Meaning.CORRESPONDENT)

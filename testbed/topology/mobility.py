@@ -28,6 +28,7 @@ def check_mobility(cast: Cast, owners: dict[IPv4Address, str], fail: _Fail, chec
     for name in cast.topology.nodes:
         if cast.acts_as(name, Function.HOME_AGENT):
             _check_home(cast, name, fail)
+            _check_revocation(cast, name, fail)
         _check_daemons(cast, name, fail)
         address, agent = cast.home_address(name), cast.home_agent(name)
         if address is None:
@@ -72,6 +73,21 @@ def _check_beside(cast: Cast, name: str, shared: set[str], fail: _Fail) -> None:
     intranet = {one for one, network in networks.items() if network.domain == "intranet"}
     if not shared & intranet:
         fail(path, f"expected a gateway on a network of the Intranet that {name} is on")
+
+
+def _check_revocation(cast: Cast, name: str, fail: _Fail) -> None:
+    """Where a home agent has the care-of address, its port 434 is its own, and revocations go there."""
+    if not cast.meant(name, Meaning.REVOCATION) or not cast.topology.nodes[name].links:
+        return
+    link = cast.agent_link(name)
+    if link in cast.care_of(name):
+        where = cast.written_as(name, Meaning.CARE_OF)
+        fail(
+            _setting_path(cast, name, Meaning.REVOCATION),
+            f"revocations for the foreign agent {name} would reach its home agent: both have port 434 of the "
+            f"address on {link} (RFC 3543 §3.3)",
+            f"give {where} another link, or give another node the role foreign-agent",
+        )
 
 
 def _check_other_agents(cast: Cast, name: str, home: IPv4Address, fail: _Fail) -> None:

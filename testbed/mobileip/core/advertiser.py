@@ -118,7 +118,7 @@ class Advertiser:
         self._last_multicast = now
         self.due = now + self._advertising.interval * self._rng.uniform(0.75, 1.0)
         self._counters["advertisements-sent"] += 1
-        challenge = self._challenges.for_all(self._solicited) if self._challenges else None
+        challenge = self._challenges.for_all(self.interface, self._solicited) if self._challenges else None
         self._solicited = False
         return [self._message(ALL_SYSTEMS, None, challenge)]
 
@@ -159,7 +159,7 @@ class Advertiser:
         return self._to(destination, link_address, advertisement)
 
     def _for_one(self, destination: IPv4Address) -> bytes | None:
-        return self._challenges.for_one(destination) if self._challenges else None
+        return self._challenges.for_one(self.interface, destination) if self._challenges else None
 
     def _message(
         self, destination: IPv4Address, link_address: bytes | None, challenge: bytes | None

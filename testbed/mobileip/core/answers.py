@@ -96,7 +96,7 @@ class Answers:
         With challenges the reply has one for the next request (RFC 4721 §3.3); `authentic` is whether the
         mobile node has proven itself.
         """
-        challenge = self._challenges.for_one(home_address, nai, authentic)
+        challenge = self._challenges.for_one(datagram.interface, home_address, nai, authentic)
         if challenge is not None:
             payload += Extension(CHALLENGE, challenge).encode()
         association = self._nodes.choose(self._nodes.known_as(home_address, nai))

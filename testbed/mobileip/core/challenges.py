@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
 
@@ -31,8 +31,8 @@ class _Record:
     given: bytes | None = None
     """For it alone, in a reply or a unicast advertisement, and not used yet."""
     used: bytes | None = None
-    advertised: bytes | None = None
-    """The last one that it used of those advertised to all."""
+    advertised: dict[str, bytes] = field(default_factory=dict)
+    """The last one that it used of those advertised to all on a link, by the interface of the link."""
 
 
 class Challenges:
@@ -46,33 +46,45 @@ class Challenges:
         self._nodes = nodes
         self._credentials = Credentials(config.aaa)
         self._rng = rng
-        self._window: deque[bytes] = deque(maxlen=config.challenge_window)
+        self._link = config.link
+        self._windows: dict[str, deque[bytes]] = {}
         self._enabled = config.challenge_window > 0
         self._records: OrderedDict[Peer, _Record] = OrderedDict()
         self._capacity = config.pending + config.visitors
-        if self._enabled:
-            self._window.append(self._new())  # whoever solicits may be first
+        for link in config.links if self._enabled else ():  # whoever solicits may be first
+            self._windows[link.interface] = deque((self._new(),), maxlen=config.challenge_window)
 
-    def for_all(self, solicited: bool) -> bytes | None:
-        """For a multicast advertisement: a new one, unless somebody's solicitation has made it due (§2.1)."""
-        if not self._enabled:
-            return None
-        if not solicited:
-            self._window.append(self._new())
-        return self._window[-1]
+    def for_all(self, interface: str, solicited: bool) -> bytes | None:
+        """For a multicast advertisement: a new one, unless somebody's solicitation has made it due (§2.1).
 
-    def for_one(
-        self, home_address: IPv4Address, nai: str | None = None, authentic: bool = False
-    ) -> bytes | None:
-        """One that this mobile node has not used, for a unicast advertisement or a reply (§2.1, §3.3).
-
-        Only for an `authentic` one, or one known from its requests, anything is stored (§3.2.1, §12).
+        Each link has a window of its own: advertisements on another make no challenge older.
         """
         if not self._enabled:
             return None
-        record = self._records.get(_node(home_address, nai))
-        if not authentic and (record is None or (record.given is None and self._unused(record))):
-            return self._window[-1]
+        window = self._windows[interface]
+        if not solicited:
+            window.append(self._new())
+        return window[-1]
+
+    def for_one(
+        self,
+        interface: str | None,
+        home_address: IPv4Address,
+        nai: str | None = None,
+        authentic: bool = False,
+    ) -> bytes | None:
+        """One that this mobile node has not used, for a unicast advertisement or a reply (§2.1, §3.3).
+
+        It is the last one advertised on the link of `interface`, or one for this mobile node alone. Only for
+        an `authentic` one, or one known from its requests, anything is stored (§3.2.1, §12).
+        """
+        if not self._enabled:
+            return None
+        link, record = self._link(interface).interface, self._records.get(_node(home_address, nai))
+        last = self._windows[link][-1]
+        unused = record is None or last not in (record.used, record.advertised.get(link))
+        if not authentic and unused and (record is None or record.given is None):
+            return last
         record = record or self._record(_node(home_address, nai))
         if record.given is None:
             record.given = self._new()
@@ -101,17 +113,18 @@ class Challenges:
         if any(each.nai == nai and _repeats(request, datagram, each) for each in pending):
             return
         record = self._records.get(_node(request.home_address, nai)) or _Record()
-        if value in (record.used, record.advertised):
+        link = self._link(datagram.interface).interface
+        last, window = record.advertised.get(link), list(self._windows[link])
+        if value in (record.used, last):
             raise Deny(Code.FA_STALE_CHALLENGE)
         if value == record.given:
             return
-        if value not in self._window:
+        if value not in window:
             raise Deny(Code.FA_UNKNOWN_CHALLENGE)
-        window = list(self._window)
-        if record.advertised in window and window.index(value) < window.index(record.advertised):
+        if last in window and window.index(value) < window.index(last):
             raise Deny(Code.FA_STALE_CHALLENGE, "advertised before the last one used")
 
-    def used(self, request: RegistrationRequest, nai: str | None) -> None:
+    def used(self, datagram: Datagram, request: RegistrationRequest, nai: str | None) -> None:
         """A request has passed all checks: its challenge may not be used again (§1.1)."""
         value = challenge(request.extensions)
         if value is None or not self._enabled:
@@ -120,8 +133,9 @@ class Challenges:
         record.used = value
         if value == record.given:
             record.given = None
-        if value in self._window:
-            record.advertised = value
+        link = self._link(datagram.interface).interface
+        if value in self._windows[link]:
+            record.advertised[link] = value
 
     def _record(self, node: Peer) -> _Record:
         record = self._records.pop(node, None) or _Record()
@@ -129,9 +143,6 @@ class Challenges:
         if len(self._records) > self._capacity:
             self._records.popitem(last=False)
         return record
-
-    def _unused(self, record: _Record) -> bool:
-        return self._window[-1] not in (record.used, record.advertised)
 
     def _new(self) -> bytes:
         return self._rng.getrandbits(_BITS).to_bytes(_BITS // 8, "big")

@@ -244,7 +244,7 @@ class ForeignAgent:
         pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
-        self._challenges.used(request, nai)
+        self._challenges.used(datagram, request, nai)
         self.counters["requests-relayed"] += 1
         extension = b"" if timestamp is None else self._revocation.extension(timestamp)
         self._out.add(SendDatagram(relayed(self.config, self._home_agents, datagram, request, extension)))

@@ -9,8 +9,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
-from testbed.mobileip.core.registration import Path
+from testbed.mobileip.core.registration import Path, Sent
 from testbed.mobileip.core.timers import Timers
+from testbed.mobileip.wire.code import Code
+from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.registration_request import RequestFlag
 
 TIMER = "drop"
 """When the next is to be given back."""
@@ -54,11 +57,32 @@ class FormerBindings:
             return False
         return bool(self) or present.care_of_address != path.care_of_address
 
-    def keep(self, path: Path, end: TunnelEnd | None, now: float) -> None:
-        """Keep what was registered over `path`; `end` is the home agent's of a tunnel to this node itself."""
-        self._paths[path.care_of_address] = path, end
-        if TIMER not in self._timers:
-            self._timers.set(TIMER, now + self._overlap)
+    def accepted(
+        self, sent: Sent, reply: RegistrationReply, present: Path | None, end: TunnelEnd | None, now: float
+    ) -> None:
+        """Note what the home agent has beside what it has granted by `reply`.
+
+        It was registered over `present`; `end` is the home agent's of a tunnel to this node itself.
+        """
+        if not sent.flags & RequestFlag.SIMULTANEOUS or reply.code == Code.ACCEPTED_NO_SIMULTANEOUS:
+            self.clear()
+            return
+        care_of = sent.path.care_of_address
+        if present is not None and present.care_of_address != care_of:
+            self._paths[present.care_of_address] = present, end
+            if TIMER not in self._timers:
+                self._timers.set(TIMER, now + self._overlap)
+        self.remove(care_of, now)
+
+    def revoked(self, care_of: IPv4Address) -> bool:
+        """The home agent has it no more (RFC 3543); whether it was kept.
+
+        One that is being given back awaits its reply all the same.
+        """
+        kept = self._paths.pop(care_of, None) is not None
+        if not self._paths:
+            self._timers.cancel(TIMER)
+        return kept
 
     def remove(self, care_of: IPv4Address, now: float) -> None:
         """It is registered anew, or given back."""

@@ -143,8 +143,8 @@ class MobileNode:
             self._keepalives.receive(datagram, now)
             return
         if datagram.payload[:1] == bytes((REVOCATION,)):
-            if self._requester.revocation.receive(datagram, now):
-                self._registrar.revoked(now)
+            if (revoked := self._requester.revocation.receive(datagram, now)) is not None:
+                self._registrar.revoked(revoked, now)
             return
         path, known = self._registrar.path, self._home.known
         code = self._registrar.receive(datagram, now)

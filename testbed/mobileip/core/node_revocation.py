@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -40,27 +41,32 @@ class NodeRevocation:
         self._stamps = Stamps(clock)
         self._ended = Ended()
         self._asked: int | None = None
-        self._agreed: tuple[BindingId, Terms] | None = None
+        self._agreed: dict[BindingId, Terms] = {}
+        """For what is registered, and for former care-of addresses beside it (RFC 5944 §3.6.1.2)."""
 
     def ask(self, direct: bool, now: float) -> tuple[Extension, ...]:
         """What the next request carries; nothing unless it goes `direct` to the home agent (§3.2)."""
         self._asked = self._stamps.next(now) if direct and self._config.revocation else None
         return () if self._asked is None else (RevocationSupport(self._asked, True).encode(),)
 
-    def answered(self, reply: RegistrationReply, care_of: IPv4Address) -> None:
-        """The request was accepted, for `care_of`. Raises WireError."""
-        self._agreed = None
+    def answered(
+        self, reply: RegistrationReply, care_of: IPv4Address, former: Collection[IPv4Address]
+    ) -> None:
+        """The request was accepted, for `care_of`, beside `former` care-of addresses. Raises WireError."""
         answer = support(reply.extensions, by_agent=False)
+        self._agreed = {one: terms for one, terms in self._agreed.items() if one.care_of in former}
         if answer is not None and self._asked is not None:
             binding = BindingId(reply.home_address, reply.home_agent, care_of)
-            self._agreed = binding, Terms(reply.home_agent, answer.inform, self._asked, answer.timestamp)
+            self._agreed[binding] = Terms(reply.home_agent, answer.inform, self._asked, answer.timestamp)
 
     def forget(self) -> None:
-        """The registration has ended."""
-        self._agreed = None
+        """The registration has ended, and what was beside it: of that revocations may still be under way."""
+        for binding, terms in self._agreed.items():
+            self._ended.note(binding, terms.theirs)
+        self._agreed.clear()
 
-    def receive(self, datagram: Datagram, now: float) -> bool:
-        """Take a revocation, and acknowledge it; whether it ends the registration."""
+    def receive(self, datagram: Datagram, now: float) -> IPv4Address | None:
+        """Take a revocation, and acknowledge it; the care-of address whose registration it ends."""
         self._counters["revocations-received"] += 1
         try:
             return self._receive(datagram)
@@ -68,17 +74,18 @@ class NodeRevocation:
             self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
             self._discards.datagram(str(discard), datagram, now)
-        return False
+        return None
 
-    def _receive(self, datagram: Datagram) -> bool:
+    def _receive(self, datagram: Datagram) -> IPv4Address | None:
         message = Revocation.decode(datagram.payload)
         peer = datagram.source if datagram.source in self._others else self._config.security.peer
         prove(datagram.payload, message.extensions, MOBILE_HOME, self._home, peer)
         if not message.by_home_agent:
             raise Discard("revocation-reflected")
-        binding, terms = self._agreed or (None, None)
-        known = binding == BindingId.of(message)
-        ends = self._ended.take(message, terms if known else None, known)
+        binding = BindingId.of(message)
+        terms = self._agreed.get(binding)
+        ends = self._ended.take(message, terms, terms is not None)
+        self._agreed.pop(binding, None)
         answer = acknowledge(datagram, message, True, MOBILE_HOME, self._home, peer).datagram
         self._out.add(SendDatagram(replace(answer, interface=datagram.interface)))
-        return ends
+        return binding.care_of if ends else None

@@ -299,6 +299,10 @@ class ForeignAgentConfig:
             not self.revocation or self.registration_required,
             "revocation needs the R bit: registration must be required",  # RFC 3543 §4.3.1
         )
+        _require(
+            not self.revocation or self.port == PORT,
+            f"revocation needs port {PORT}, not {self.port}: revocations are sent there",  # RFC 3543 §3.3
+        )
         _require_keepalive(self.keepalive)
         _require(
             self.challenge_window == 0 or 2 <= self.challenge_window <= 256,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import (
     Datagram,
@@ -25,7 +26,6 @@ from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RequestFlag
 
 PATIENCE = 3
 """Requests without a reply after which another home agent is asked, if there is one: seven seconds."""
@@ -242,10 +242,14 @@ class Registrar:
         self._counters["registrations-expired"] += 1
         self._end("registration-expired")
 
-    def revoked(self, now: float) -> None:
-        """The home agent has revoked the registration: ask for another (RFC 3543 §1)."""
-        self._end("registration-revoked")
-        self.start(now)
+    def revoked(self, care_of: IPv4Address, now: float) -> None:
+        """The home agent has revoked a registration: ask again, unless it is a former one (RFC 3543 §1)."""
+        if self.former.revoked(care_of):
+            self._out.event("care-of-revoked", care_of=str(care_of))
+            self._use_former()
+        elif self.registered is not None and self.registered.path.care_of_address == care_of:
+            self._end("registration-revoked")
+            self.start(now)
 
     def _end(self, event: str) -> None:
         """Nothing is registered any more; `event` reports why."""
@@ -302,9 +306,11 @@ class Registrar:
             return
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
-        self._note_former(sent, reply, now)
+        present = self.registered.path if self.registered else None
+        self.former.accepted(sent, reply, present, self._tunnel, now)
         self.registered, self.granted = sent, granted
-        self._requester.revocation.answered(reply, path.care_of_address)
+        former = self.former.care_of_addresses
+        self._requester.revocation.answered(reply, path.care_of_address, former)
         if granted == INFINITE_LIFETIME:
             self._timers.cancel("expire")
             self._timers.cancel("renew")
@@ -325,24 +331,18 @@ class Registrar:
             encapsulation=agreed(sent.flags)[0].value,
             lifetime=granted,
             renewal=renewal,
-            beside=len(self.former.care_of_addresses),
+            beside=len(former),
             requested=round(sent.at, 6),
         )
-
-    def _note_former(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
-        """What the home agent has beside what it granted just now."""
-        if not sent.flags & RequestFlag.SIMULTANEOUS or reply.code == Code.ACCEPTED_NO_SIMULTANEOUS:
-            self.former.clear()
-            return
-        present = self.registered
-        if present is not None and present.path.care_of_address != sent.path.care_of_address:
-            self.former.keep(present.path, self._tunnel, now)
-        self.former.remove(sent.path.care_of_address, now)
 
     def _dropped(self, path: Path, code: int, now: float) -> None:
         """Whatever the home agent says: it lets expire what it has not deleted."""
         self.former.remove(path.care_of_address, now)
         self._out.event("care-of-given-back", care_of=str(path.care_of_address), code=code)
+        self._use_former()
+
+    def _use_former(self) -> None:
+        """Tell the shell which former care-of addresses still have tunnels."""
         if isinstance(self._use, UseCoLocated | UseForeignAgent):
             self.use(replace(self._use, former=self.former.tunnels))
 

@@ -68,7 +68,10 @@ class Node:
 
     def heard(self, event: Message) -> None:
         """Take an event of the Mobile IP daemon: for the monitor, and whether the former link is used."""
-        if event["event"] in ("care-of-given-back", "deregistered") or event.get("beside") == 0:
+        if (
+            event["event"] in ("care-of-given-back", "care-of-revoked", "deregistered")
+            or event.get("beside") == 0
+        ):
             self.leave_former()
         if self.monitor is not None and self.network is not None:
             # IPsec inside MIPv4 is bound to the home address and is left out at home alone.

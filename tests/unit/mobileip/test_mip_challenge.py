@@ -38,6 +38,7 @@ from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Credential
 from testbed.mobileip.wire import agent_solicitation, nai
@@ -62,6 +63,7 @@ FA_HA = association(HOME_AGENT, 600, b"foreign and home")
 AAA = Credential(HOME_ADDRESS, 700, b"a key of the AAA server")
 CHAP = Credential(HOME_ADDRESS, 2, b"a key of the AAA server")
 OTHER = b"another challenge"
+LOUNGE = VisitedLink("lounge", A("192.0.2.65"), 26)
 
 
 class Hotspot:
@@ -82,6 +84,16 @@ class Hotspot:
             self.advertised += [each.challenge for each in self.advertisements()]
         return self.advertised[-1]
 
+    def advertise_on(self, interface: str, times: int = 1) -> bytes | None:
+        """The same on one of its links alone."""
+        for _ in range(times):
+            self.now += 1.0
+            for each in self.fa._advertisers.values():
+                each.due = self.now if each.interface == interface else float("inf")
+            self.fa.tick(self.now)
+            (advertisement,) = self.advertisements()
+        return advertisement.challenge
+
     def advertisements(self) -> list[AgentAdvertisement]:
         self.effects = self.fa.effects()
         return [
@@ -90,15 +102,15 @@ class Hotspot:
             if isinstance(each, SendAgentMessage)
         ]
 
-    def solicit(self, source=HOME_ADDRESS, link_address=MN_MAC) -> bytes | None:
+    def solicit(self, source=HOME_ADDRESS, link_address=MN_MAC, interface="visited") -> bytes | None:
         message = AgentMessage(
-            agent_solicitation.encode(), source, A("224.0.0.11"), "visited", 1, link_address
+            agent_solicitation.encode(), source, A("224.0.0.11"), interface, 1, link_address
         )
         self.fa.receive_agent_message(message, self.now)
         found = self.advertisements()
         return found[0].challenge if found else None
 
-    def ask(self, challenge=None, aaa=None, mobile_foreign=None, first=None, at=None, **fields):
+    def ask(self, challenge=None, aaa=None, mobile_foreign=None, first=None, at=None, on="visited", **fields):
         """Send a request; returns ("relay", payload) or ("deny", reply), None for a discarded one."""
         self.now = self.now + 0.01 if at is None else at
         fields = {
@@ -121,7 +133,7 @@ class Hotspot:
         if mobile_foreign is not None:
             payload = sign(payload, MOBILE_FOREIGN, mobile_foreign)
         source = fields["home_address"]
-        self.fa.receive(Datagram(payload, source, 434, FA_ADDRESS, 434, "visited", 255, MN_MAC), self.now)
+        self.fa.receive(Datagram(payload, source, 434, FA_ADDRESS, 434, on, 255, MN_MAC), self.now)
         return self._outcome()
 
     def answer(self, code=0, challenge=None, home_agents=None):
@@ -232,6 +244,33 @@ def test_the_window():
     assert code(hotspot.ask(old, AAA)) == Code.FA_UNKNOWN_CHALLENGE
     for value in valid:
         assert code(hotspot.ask(value, AAA)) == "relay"
+
+
+def test_each_link_has_a_window_of_its_own():
+    hotspot = Hotspot(other_links=(LOUNGE,))
+    old, here, there = (hotspot.advertise_on(each) for each in ("visited", "visited", "lounge"))
+    assert len({old, here, there}) == 3
+    there = hotspot.advertise_on("lounge", 3)
+    kind, reply = hotspot.ask(there, AAA)
+    assert (kind, reply.code) == ("deny", Code.FA_UNKNOWN_CHALLENGE) and offered(reply) == here
+    hotspot.now += 1.1
+    kind, reply = hotspot.ask(here, AAA, on="lounge")
+    assert (kind, reply.code) == ("deny", Code.FA_UNKNOWN_CHALLENGE) and offered(reply) == there
+    assert (hotspot.solicit(), hotspot.solicit(interface="lounge")) == (here, there)
+    for value in (old, here):  # whatever was advertised elsewhere meanwhile
+        assert code(hotspot.ask(value, AAA)) == "relay"
+
+
+def test_a_challenge_stays_used_when_one_of_another_link_was_used_in_between():
+    hotspot = Hotspot(other_links=(LOUNGE,))
+    here, there = hotspot.advertise_on("visited"), hotspot.advertise_on("lounge")
+    for value, on in ((here, "visited"), (there, "lounge")):
+        assert code(hotspot.ask(value, AAA, on=on)) == "relay"
+        hotspot.answer(129)
+    for value, on in ((here, "visited"), (there, "lounge")):
+        hotspot.now += 1.1
+        assert code(hotspot.ask(value, AAA, on=on)) == Code.FA_STALE_CHALLENGE
+        assert hotspot.solicit(interface=on) not in (here, there)
 
 
 def test_no_challenge_is_used_twice_nor_one_before_the_last():

@@ -28,7 +28,14 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import ClearBinding, ClearVisitor, Datagram, SendAgentMessage
+from testbed.mobileip.core.api import (
+    ClearBinding,
+    ClearVisitor,
+    Datagram,
+    SendAgentMessage,
+    SendDatagram,
+    UseCoLocated,
+)
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
@@ -164,6 +171,12 @@ def test_revocation_needs_the_r_bit_and_no_co_located_mobile_node():
     fa.receive(Datagram(payload, A("192.0.2.77"), 434, FA_ADDRESS, 434, "visited", 255, MN_MAC), 1.0)
     (denial,) = sent(fa.effects())
     assert RegistrationReply.decode(denial.payload).code == 65
+
+
+def test_revocation_needs_the_port_that_revocations_are_sent_to():
+    with pytest.raises(ValueError, match="revocation needs port 434, not 4434"):
+        foreign(port=4434)
+    assert foreign(port=4434, revocation=False).config.port == 4434
 
 
 def test_what_a_mobile_node_must_not_send_is_discarded():
@@ -578,6 +591,73 @@ def test_a_home_agent_revokes_what_a_mobile_node_has_registered_itself():
         payload = sign(message.encode(), MOBILE_HOME, association(HOME_AGENT))
         made.mn.receive(Datagram(payload, HOME_AGENT, 434, CARE_OF, 434), made.now)
         assert made.mn.counters[f"discarded-{reason}"] == 1 and made.reachable()
+
+
+ELSEWHERE = A("198.51.100.200")
+
+
+def beside() -> World:
+    """A mobile node that has registered where it is now beside where it was."""
+    mn = MobileNode(mobile_node_config(revocation=True, overlap=60.0), clock, Random(1))
+    made = World(mn, home(), [], now=0.25)
+    for network, care_of in (("hotel", CARE_OF), ("airport", ELSEWHERE)):
+        made.attach(network, care_of)
+        made.run(2.0)
+    assert made.bindings[HOME_ADDRESS] == (CARE_OF, ELSEWHERE)
+    made.wire.clear()
+    made.log.clear()
+    return made
+
+
+def pass_on(made: World, care_of) -> None:
+    """Bring the latest revocation to a care-of address of the mobile node, and back the acknowledgment."""
+    interface = "hotel" if care_of == CARE_OF else "airport"
+    payload = messages(made, REVOCATION)[-1]
+    made.mn.receive(Datagram(payload, HOME_AGENT, 434, care_of, 434, interface), made.now)
+    for effect in made.mn.effects():
+        made.log.append((made.now, made.mn, effect))
+        if isinstance(effect, SendDatagram) and effect.datagram.payload[0] == ACKNOWLEDGMENT:
+            assert (effect.datagram.source, effect.datagram.interface) == (care_of, interface)
+            made.ha.receive(replace(effect.datagram, interface=None), made.now)
+
+
+def test_the_revocation_of_a_former_care_of_address_leaves_the_registration():
+    made = beside()
+    made.ha.revoke(HOME_ADDRESS, CARE_OF, None, made.now)
+    made.run(1.5)
+    pass_on(made, CARE_OF)
+    assert happened(made, "care-of-revoked") == [{"care_of": str(CARE_OF)}]
+    assert made.ha.counters["revocations-acknowledged"] == 1 and not happened(made, "registration-revoked")
+    state = made.mn.state(made.now)
+    assert (state["state"], state["care_of"], state["former_care_of"]) == ("registered", str(ELSEWHERE), [])
+    (use,) = [each for _, _, each in made.log if isinstance(each, UseCoLocated)]
+    assert use.care_of_address == ELSEWHERE and use.former == ()
+    made.run(70.0)
+    assert not messages(made, 1) and made.bindings[HOME_ADDRESS] == (ELSEWHERE,)  # nothing to give back
+
+
+def test_the_revocation_of_the_present_one_of_two_lets_it_ask_again():
+    made = beside()
+    made.ha.revoke(HOME_ADDRESS, ELSEWHERE, None, made.now)
+    made.run(2.0)
+    assert len(happened(made, "registration-revoked")) == 1
+    assert made.ha.counters["revocations-acknowledged"] == 1
+    assert made.reachable() and made.bindings[HOME_ADDRESS] == (ELSEWHERE,)
+
+
+def test_all_care_of_addresses_are_revoked_and_each_is_acknowledged():
+    made = beside()
+    made.ha.revoke(HOME_ADDRESS, None, None, made.now)
+    made.run(2.0)
+    assert len(happened(made, "registration-revoked")) == 1
+    (last,) = {each.foreign_domain for each in revocations(made)} - {ELSEWHERE}
+    made.run(20.0)
+    assert revocations(made)[-1].foreign_domain == last == CARE_OF  # again and again, as none has arrived
+    pass_on(made, CARE_OF)
+    assert made.ha.counters["revocations-acknowledged"] == 2
+    assert not happened(made, "care-of-revoked") and made.mn.state(made.now)["state"] == "registered"
+    made.run(60.0)
+    assert made.reachable()
 
 
 def test_a_mobile_node_that_does_not_ask_is_not_asked():

@@ -332,6 +332,8 @@ def test_revocation_is_configured(write):
     for wrong, expected in (('inform-revoked = "ask"\n', "home-agent"), (text, "R bit")):
         with pytest.raises(ConfigError, match=expected):
             daemon_toml.foreign_agent(write(wrong + FOREIGN_AGENT))
+    with pytest.raises(ConfigError, match="revocation needs port 434, not 4434"):
+        daemon_toml.foreign_agent(write("port = 4434\n" + text + required))
 
 
 def test_challenges_and_aaa_keys_are_configured(write):

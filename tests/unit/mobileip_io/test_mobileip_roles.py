@@ -456,7 +456,7 @@ def test_a_home_address_comes_later_and_may_be_another(homeless, kernel, plane):
     homeless.apply(UseHomeAddress(other))
     homeless.apply(UseCoLocated("hotel", COA, TunnelEnd(HA), True))
     assert kernel.given == {hotel, ("mip0", IPv4Interface((other, 32)))}
-    assert plane.tunnels == {other: Tunnel(other, COA, (TunnelEnd(HA),))}
+    assert plane.tunnels == {other: Tunnel(other, COA, (TunnelEnd(HA),), (GROUPS,))}
     assert kernel.routes == {(434, "0.0.0.0/0"): ("mip0", None, other)}
     homeless.apply(UseHome("home", None))
     homeless.apply(UseHomeAddress(MN))

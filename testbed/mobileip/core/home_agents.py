@@ -11,20 +11,25 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 
 PATIENCE = 3
 """Requests without a reply after which the next home agent is tried: seven seconds."""
-_ASK_ANOTHER = frozenset(
+_UNREACHABLE = frozenset(
     (
         Code.FA_REGISTRATION_TIMEOUT,
         Code.FA_HOME_NETWORK_UNREACHABLE,
         Code.FA_HOME_AGENT_HOST_UNREACHABLE,
         Code.FA_HOME_AGENT_PORT_UNREACHABLE,
         Code.FA_HOME_AGENT_UNREACHABLE,
+    )
+)
+"""The home agent cannot be reached, as a foreign agent says (RFC 5944 §3.4)."""
+_UNWILLING = frozenset(
+    (
         Code.HA_REASON_UNSPECIFIED,
         Code.HA_PROHIBITED,
         Code.HA_INSUFFICIENT_RESOURCES,
         Code.HA_UNKNOWN_HOME_AGENT,
     )
 )
-"""The home agent cannot be reached, as a foreign agent says, or does not want to (RFC 5944 §3.4)."""
+"""The home agent says that it does not want to."""
 
 
 class HomeAgents:
@@ -49,7 +54,13 @@ class HomeAgents:
         self._asked = {self.current}
 
     def failed(self) -> bool:
-        """Go to the next of the list, round and round; says whether that is another one."""
+        """Go to the next of the list, as the current one cannot be reached; says whether that is another."""
+        another = self._next()
+        self.begin()  # or whom a broadcast has found once it would never find again
+        return another
+
+    def _next(self) -> bool:
+        """Go round and round the list."""
         at = self._list.index(self.current) + 1 if self.current in self._list else 0
         return self._use(self._list[at % len(self._list)])
 
@@ -63,7 +74,14 @@ class HomeAgents:
         referred = is_unicast(reply.home_agent) and reply.home_agent not in self._asked
         if reply.code in (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_REASON_UNSPECIFIED) and referred:
             return self._use(reply.home_agent)
-        return reply.code in _ASK_ANOTHER and self.failed()
+        if reply.code in _UNREACHABLE:
+            return self.failed()
+        if reply.code not in _UNWILLING:
+            return False
+        another = self._next()
+        if not another:
+            self.begin()  # each was asked, and may have changed its mind when the next request is due
+        return another
 
     def _use(self, address: IPv4Address) -> bool:
         another = address != self.current

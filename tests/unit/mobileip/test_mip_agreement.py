@@ -111,7 +111,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a denial makes a visitor": lambda patch: patch.setattr(foreign_agent, "accepted", lambda code: True),
     "an overtaken reply makes a visitor": lambda patch: patch.setattr(foreign_agent, "overtake", _nothing),
     "a registration outlives its lifetime": lambda patch: patch.setattr(
-        registrar.Registrar, "expired", _nothing
+        registrar.Registrar, "_expired", _nothing
     ),
     "a registration is not renewed": lambda patch: patch.setattr(MobileNode, "_renew", _nothing),
     "a clock is never corrected": lambda patch: patch.setattr(replay.Stamper, "replied", _nothing),

@@ -280,6 +280,7 @@ def test_neighbours_and_addresses(kernel):
 def test_tunnels(kernel, kind):
     link = Netlink()
     link.add_tunnel(kind, "mip1", HOME_AGENT, CARE_OF, 1480)
+    link.set_link("mip1", up=True)
     created, up = (message for each in kernel.messages for message in MarshalRtnl().parse(each))
     assert (created.get_attr("IFLA_IFNAME"), created.get_attr("IFLA_MTU")) == ("mip1", 1480)
     info = created.get_attr("IFLA_LINKINFO")

@@ -1,6 +1,6 @@
 """Several links and care-of addresses of a foreign agent; several bindings, home agents of a mobile node."""
 
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from random import Random
 
 import pytest
@@ -319,6 +319,18 @@ def test_two_that_refer_to_each_other_are_asked_once_each():
         bench.reply(code=136, home_agent=other)
         bench.run(bench.now + 70.0)
     assert len(bench.sent_at()) < 20
+
+
+def test_one_found_once_by_broadcast_is_found_again_after_a_silence():
+    broadcast = IPv4Address("192.0.2.255")
+    bench = MobileBench(home_agent=broadcast)
+    bench.attach()
+    bench.reply(code=136, home_agent=HOME_AGENT)
+    bench.run(20.0)  # it is silent, and so the broadcast is asked again
+    assert bench.request.home_agent == broadcast
+    bench.reply(code=136, home_agent=HOME_AGENT)
+    bench.run(bench.now + 2.0)
+    assert bench.request.home_agent == HOME_AGENT
 
 
 @pytest.mark.parametrize("code", [78, 80, 81, 82, 88])

@@ -10,6 +10,7 @@ hotel    fa           |
 from __future__ import annotations
 
 import json
+import re
 import signal
 import textwrap
 import time
@@ -198,7 +199,7 @@ class World:
     def tunnel(self, node: str) -> str:
         """The device of a node's tunnel: one of the kernel's where there is one, else that of the process."""
         links = (line.split()[1] for line in self.ip(node, "-o", "link").splitlines())
-        return max(link.rstrip(":").partition("@")[0] for link in links if link.startswith("mip"))
+        return max(re.findall(r"^mip\d+", "\n".join(links), re.MULTILINE))
 
     def only_up(self, link: str) -> None:
         script = 'for other in hotel hotspot home; do ip link set "$other" down; done; ip link set "$1" up'

@@ -75,6 +75,21 @@ def test_co_located(world: World) -> None:
     assert decode(capture, "_ws.malformed") == []
 
 
+@pytest.mark.kernel("esp")
+def test_what_the_kernel_has_for_ipsec_takes_ip_in_ip(world: World) -> None:
+    """Its interface at the home agent's address is offered tunnelled packets before a tunnel device is."""
+    world.ip("ha", "link", "add", "ipsec0", "type", "vti", "local", HOME_AGENT, "key", "66")
+    try:
+        world.ip("ha", "link", "set", "ipsec0", "up")
+        ha, mn = world.start("home-agent", "mobile-node")
+        world.to_hotel()
+        mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+        assert world.both_ways()
+        assert "tun" in ha.ask("state")["backend"]
+    finally:
+        world.ip("ha", "link", "delete", "ipsec0")
+
+
 def icmp(world: World, node: str, name: str) -> int:
     """A counter of the ICMP of a node's kernel."""
     lines = world.run(node, "cat", "/proc/net/snmp").splitlines()
@@ -595,7 +610,10 @@ def test_a_virtual_home_network(world: World) -> None:
     assert "unreachable" not in before
 
 
-def test_what_nobody_registered_is_dropped(world: World) -> None:
+@pytest.mark.parametrize("ipsec_here", [False, True])
+def test_what_nobody_registered_is_dropped(world: World, ipsec_here: bool) -> None:
+    if ipsec_here:
+        world.configure("home-agent", "ipsec-here = true\n" + textwrap.dedent(CONFIG["home-agent"]))
     ha, mn = world.start("home-agent", "mobile-node")
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
@@ -643,6 +661,20 @@ def test_what_nobody_registered_is_dropped(world: World) -> None:
     send("mn", CARE_OF_HOTEL, HOME_AGENT, HOME_ADDRESS, CN)  # what would have arrived
     time.sleep(0.1)
     assert icmp(world, "cn", "InEchos") == before[0] + 1
+    if not ipsec_here:
+        return
+    # As a VPN gateway has it whose client's address is the home address: what comes from there still arrives.
+    script = f'ip route "$1" {HOME_ADDRESS} dev home table 220; ip rule "$1" pref 220 lookup 220'
+    asked = icmp(world, "ha", "InEchos")
+    world.run("ha", "sh", "-c", script, "sh", "add")
+    try:
+        for destination in (HOME_AGENT, CN):
+            send("mn", CARE_OF_HOTEL, HOME_AGENT, HOME_ADDRESS, destination)
+        time.sleep(0.1)
+        assert icmp(world, "ha", "InEchos") == asked + 1
+        assert icmp(world, "cn", "InEchos") == before[0] + 2
+    finally:
+        world.run("ha", "sh", "-c", script, "sh", "delete")
 
 
 ATTACH = textwrap.dedent("""

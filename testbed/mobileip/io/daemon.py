@@ -90,7 +90,8 @@ class _Daemon:
 
     def plane(self, side: Side) -> DataPlane:
         """The data plane."""
-        return self._stack.enter_context(closing(probe(side, self.netlink, self.instance.devices)))
+        plane = probe(side, self.netlink, self.instance.devices, ipsec_here=self.settings.ipsec_here)
+        return self._stack.enter_context(closing(plane))
 
     def run(self, shell: Shell, role: Role, commands: Mapping[str, Command]) -> None:
         """Run until a signal; what the role sets up is removed whatever happens."""

@@ -17,6 +17,7 @@ gre = true                                   # whether mobile nodes may ask for 
 minimal = true                               # and for minimal encapsulation (RFC 2004)
 share-port = false                           # true: port 434 at other addresses and links is others'
 foreign-agents-here = []                     # care-of addresses of foreign agents in this node
+ipsec-here = false                           # true: IPsec in this node may have routes for home addresses
 inform-revoked = true                        # whether foreign agents shall inform mobile nodes (RFC 3543)
 [home]
 interface = "home"                           # absent: a virtual home network
@@ -164,6 +165,8 @@ class Settings(Generic[C]):
     attachment: Attachment | None = None
     state: Path | None = None
     """Where an agent keeps what outlives its process; None: beside its control socket, if it has one."""
+    ipsec_here: bool = False
+    """Whether IPsec in the node may route packets for a home address elsewhere than into its tunnel."""
 
 
 def _control(table: Table) -> Path | None:
@@ -231,7 +234,8 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             aaa=credentials(table),
         ),
     )
-    settings = Settings(core, _control(table), read_instance(table, "home-agent"), state=_state(table))
+    instance, ipsec_here = read_instance(table, "home-agent"), table.boolean("ipsec-here", False)
+    settings = Settings(core, _control(table), instance, state=_state(table), ipsec_here=ipsec_here)
     for part in (home, limits, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings

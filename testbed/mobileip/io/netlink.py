@@ -61,6 +61,7 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _INFO_KIND, _INFO_DATA = 3, 4, 18, 1, 2
 _TUNNEL = {"ipip": (2, 3, 4, 5, 10), "gre": (6, 7, 8, 9, 10)}
 """Local and remote end, TTL, TOS, path MTU discovery."""
 _IPTUN_LINK, _IPTUN_PROTO = 1, 9
+_VTI_LOCAL, _VTI_REMOTE = 4, 5
 _IFLA_AF_SPEC, _AF_INET, _INET_CONF, _DEVCONF_RP_FILTER = 26, 2, 1, 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 
@@ -173,6 +174,16 @@ class Netlink(Changes):
         except OSError as error:
             raise NodeError(f"link {interface}: {error_name(error.errno or 0)}") from error
         return integer(attributes(answer[LINK.size :])[_IFLA_MTU])
+
+    def ipsec_ends(self) -> list[tuple[IPv4Address, IPv4Address]]:
+        """Ours and theirs of every virtual tunnel interface of the kernel's IPsec (VTI); 0.0.0.0 is any."""
+        found = []
+        for each in self._dump("links", rtnetlink.GET_LINK, LINK.pack(0, 0, 0, 0, 0)):
+            info = attributes(attributes(each[LINK.size :]).get(_IFLA_LINKINFO, b""))
+            if info.get(_INFO_KIND, b"").rstrip(b"\0") == b"vti":
+                data = attributes(info[_INFO_DATA])
+                found.append((IPv4Address(data[_VTI_LOCAL]), IPv4Address(data[_VTI_REMOTE])))
+        return found
 
     def addresses(self) -> list[tuple[str, IPv4Interface]]:
         """Every IPv4 address of this node with its interface."""

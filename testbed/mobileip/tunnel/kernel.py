@@ -3,9 +3,10 @@
 The device of a pair takes only what its remote end sent. The other half of the check is the inner address. On
 the home side the kernel's reverse path filter checks it: what comes out of the device is accepted only from a
 mobile node whose packets are routed into it. A rule for each mobile node checks it on the visited side, and
-where a mobile node may use a device that packets for it are not routed into: what comes out is forwarded only
-to (visited side) or from (home side) a mobile node that is there. The kernel compares every packet with every
-rule: thousands would be slow. A device cannot send copies, so a mobile node has one care-of address here.
+where packets for a mobile node may be routed elsewhere than into a device that it may use: what comes out is
+forwarded only to (visited side) or from (home side) a mobile node that is there. The kernel compares every
+packet with every rule: thousands would be slow. A device cannot send copies, so a mobile node has one care-of
+address here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ETH_P_IP = 0x0800
 KINDS = {Encapsulation.IP_IN_IP: "ipip", Encapsulation.GRE: "gre"}
 """The devices that Linux may have."""
 ETHERNET = 1500
+ANY = IPv4Address(0)
 ALLOW, REFUSE = 150, 160
 """Preferences of the rules for what comes out of a tunnel."""
 STATISTICS = {
@@ -109,10 +111,20 @@ class KernelPlane:
         encapsulations: frozenset[Encapsulation],
         statistics: Path = Path("/sys/class/net"),
         devices: str = DEVICES,
+        ipsec_ends: Collection[tuple[IPv4Address, IPv4Address]] = (),
+        ipsec_here: bool = False,
     ) -> None:
+        """`ipsec_ends` are those of the virtual tunnel interfaces of the kernel's IPsec, ours and theirs.
+
+        `ipsec_here`: IPsec in this node may route packets for a mobile node elsewhere than into its tunnel.
+        A gateway does so once the home address is an address behind IPsec, as with IPsec inside MIPv4. The
+        reverse path filter would then drop IKE and ESP that come out of the tunnel.
+        """
         self._side = side
+        self._by_rules = ipsec_here or side is Side.VISITED
         self._netlink = netlink
         self._encapsulations = encapsulations
+        self._ipsec_ends = ipsec_ends
         self._statistics = statistics
         self._names = devices
         self._devices: dict[_Key, _Device] = {}
@@ -136,11 +148,27 @@ class KernelPlane:
         """Whether devices can be this tunnel: they send no copies, and forward nothing from one to another.
 
         A tunnel between two daemons of this node has the same ends for both, and two such devices cannot be.
+        Nor can a device be where IPsec in the kernel takes what is for it.
         """
         if len(tunnel.ends) != 1 or tunnel.ends[0].address == tunnel.local or tunnel.delivery is not None:
             return False
         ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
-        return all(self._encapsulations.issuperset(end.encapsulations) for end in ends)
+        if not all(self._encapsulations.issuperset(end.encapsulations) for end in ends):
+            return False
+        pairs = [(tunnel.local, end.address) for end in tunnel.ends]
+        pairs += [(former.care_of_address, former.home_agent.address) for former in tunnel.former]
+        return not any(self._taken_by_ipsec(*pair) for pair in pairs)
+
+    def _taken_by_ipsec(self, local: IPv4Address, remote: IPv4Address) -> bool:
+        """Whether a virtual tunnel interface of IPsec takes what comes from `remote` in IP in IP.
+
+        Linux offers it to them before tunnel devices (ip_vti.c), and they drop what is in no SA. A raw socket
+        has it all the same. One for any ends, the kernel's own, takes nothing.
+        """
+        return any(
+            {ours, theirs} != {ANY} and ours in (ANY, local) and theirs in (ANY, remote)
+            for ours, theirs in self._ipsec_ends
+        )
 
     def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
         source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
@@ -176,7 +204,7 @@ class KernelPlane:
     def _open(self, key: _Key) -> _Device:
         local, remote, encapsulation = key
         number = heappop(self._free) if self._free else next(self._numbers)
-        device = _Device(number, f"{self._names}{number}", self._side is Side.VISITED)
+        device = _Device(number, f"{self._names}{number}", self._by_rules)
         try:
             mtu = ETHERNET - OVERHEAD[encapsulation]
             self._netlink.add_tunnel(KINDS[encapsulation], device.name, local, remote, mtu)

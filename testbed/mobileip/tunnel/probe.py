@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
 
 
-def probe(side: Side, netlink: Netlink, devices: str = DEVICES) -> DataPlane:
+def probe(side: Side, netlink: Netlink, devices: str = DEVICES, *, ipsec_here: bool = False) -> DataPlane:
     """Kernel tunnels where they can be made, else the process on a TUN device; raises PlaneError if neither.
 
     With kernel tunnels the process runs for what these cannot do, from the first such tunnel on. The names of
-    all devices begin with `devices`.
+    all devices begin with `devices`. What `ipsec_here` is, KernelPlane says.
     """
 
     def start() -> TunPlane:
@@ -26,6 +26,14 @@ def probe(side: Side, netlink: Netlink, devices: str = DEVICES) -> DataPlane:
         return plane
 
     if encapsulations := kernel.available(netlink, devices):
-        return MixedPlane(kernel.KernelPlane(side, netlink, encapsulations, devices=devices), start)
+        tunnels = kernel.KernelPlane(
+            side,
+            netlink,
+            encapsulations,
+            devices=devices,
+            ipsec_ends=netlink.ipsec_ends(),
+            ipsec_here=ipsec_here,
+        )
+        return MixedPlane(tunnels, start)
     netlink.delete_link(f"{devices}0")  # a kernel tunnel that a killed predecessor left under our name
     return start()

@@ -10,6 +10,7 @@ from testbed.mobileip.core.api import (
     ClearBinding,
     ClearVisitor,
     Datagram,
+    FormerTunnel,
     ProxyArp,
     SetBinding,
     SetVisitor,
@@ -35,7 +36,7 @@ from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
-from testbed.mobileip.tunnel.kernel import REFUSE, KernelPlane, answer_again, available, silence
+from testbed.mobileip.tunnel.kernel import ANY, REFUSE, KernelPlane, answer_again, available, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire.encapsulation import Encapsulation
@@ -90,6 +91,9 @@ class FakeKernel:
         if "ipip" not in self.kinds:
             raise NodeError("EOPNOTSUPP")
         self.sinks.add(interface)
+
+    def ipsec_ends(self):
+        return []
 
     def delete_link(self, interface):
         self.devices.pop(interface, None)
@@ -645,6 +649,23 @@ def test_a_device_that_others_may_use_too_has_rules_for_all(kernel, tmp_path):
     assert not kernel.rules and not kernel.devices
 
 
+def test_beside_ipsec_no_reverse_path_is_asked_for(kernel, tmp_path):
+    """IPsec's rule (220) may lead to a mobile node's address elsewhere than into its tunnel."""
+    other = IPv4Address("192.0.2.101")
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path, ipsec_here=True)
+    for mobile in (MN, other):
+        plane.set(Tunnel(mobile, HA, (TunnelEnd(COA),)))
+    refuse, *allowed = [Rule(160, None, interface="mip1")] + [
+        Rule(150, 254, source=each, interface="mip1") for each in (MN, other)
+    ]
+    assert kernel.rules == {refuse, *allowed}
+    assert not kernel.filtered
+    plane.remove(other)
+    assert kernel.rules == {refuse, allowed[0]}
+    plane.close()
+    assert not kernel.rules and not kernel.devices
+
+
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):
     for name in ("mip1", "mip2"):
         statistics(tmp_path, name, 0)
@@ -669,6 +690,25 @@ def test_what_the_kernel_can_do(kernel, tmp_path):
     assert not plane.can(Tunnel(MN, HA, (TunnelEnd(COA), TunnelEnd(FA))))
     for other in (Encapsulation.GRE, Encapsulation.MINIMAL, Encapsulation.UDP):
         assert not plane.can(Tunnel(MN, HA, (TunnelEnd(COA, (other, Encapsulation.IP_IN_IP)),)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "can"),
+    [
+        (HA, ANY, False),  # a gateway's
+        (ANY, COA, False),  # a client's, of whom the other end of the tunnel is the gateway
+        (HA, COA, False),
+        (ANY, FA, True),
+        (FA, ANY, True),
+        (HA, FA, True),
+        (ANY, ANY, True),  # the kernel's own, which takes nothing
+    ],
+)
+def test_the_kernels_ipsec_takes_ip_in_ip_first(kernel, tmp_path, ours, theirs, can):
+    plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path, ipsec_ends=[(ours, theirs)])
+    assert plane.can(Tunnel(MN, HA, (TunnelEnd(COA),))) is can
+    former = (FormerTunnel(HA, TunnelEnd(COA)),)
+    assert plane.can(Tunnel(MN, MN, (TunnelEnd(IPv4Address("192.0.2.9")),), former=former)) is can
 
 
 # -- both kinds of tunnels --------------------------------------------------------------------------------

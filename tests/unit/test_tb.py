@@ -192,7 +192,7 @@ def test_the_suite_runs_in_two_parts_after_the_machine_was_prepared(checkout):
     assert calls[-3:] == [
         "testbed doctor --fix --tests",
         "python -m pytest -m not docker --numprocesses auto",
-        "python -m pytest -m docker --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10",
+        "python -m pytest -m docker --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10",
     ]
 
 

@@ -252,25 +252,26 @@ def test_each_link_has_a_window_of_its_own():
     assert len({old, here, there}) == 3
     there = hotspot.advertise_on("lounge", 3)
     kind, reply = hotspot.ask(there, AAA)
-    assert (kind, reply.code) == ("deny", Code.FA_UNKNOWN_CHALLENGE) and offered(reply) == here
+    assert kind == "deny" and reply.code == Code.FA_UNKNOWN_CHALLENGE and offered(reply) == here
     hotspot.now += 1.1
     kind, reply = hotspot.ask(here, AAA, on="lounge")
-    assert (kind, reply.code) == ("deny", Code.FA_UNKNOWN_CHALLENGE) and offered(reply) == there
+    assert kind == "deny" and reply.code == Code.FA_UNKNOWN_CHALLENGE and offered(reply) == there
     assert (hotspot.solicit(), hotspot.solicit(interface="lounge")) == (here, there)
     for value in (old, here):  # whatever was advertised elsewhere meanwhile
         assert code(hotspot.ask(value, AAA)) == "relay"
 
 
-def test_a_challenge_stays_used_when_one_of_another_link_was_used_in_between():
+@pytest.mark.parametrize("links", [("visited", "lounge"), ("lounge", "visited")])
+def test_a_challenge_stays_used_when_one_of_another_link_was_used_in_between(links):
     hotspot = Hotspot(other_links=(LOUNGE,))
-    here, there = hotspot.advertise_on("visited"), hotspot.advertise_on("lounge")
-    for value, on in ((here, "visited"), (there, "lounge")):
+    advertised = {each: hotspot.advertise_on(each) for each in links}
+    for on, value in advertised.items():
         assert code(hotspot.ask(value, AAA, on=on)) == "relay"
         hotspot.answer(129)
-    for value, on in ((here, "visited"), (there, "lounge")):
+    for on, value in advertised.items():
         hotspot.now += 1.1
         assert code(hotspot.ask(value, AAA, on=on)) == Code.FA_STALE_CHALLENGE
-        assert hotspot.solicit(interface=on) not in (here, there)
+        assert hotspot.solicit(interface=on) not in advertised.values()
 
 
 def test_no_challenge_is_used_twice_nor_one_before_the_last():

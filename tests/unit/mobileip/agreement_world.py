@@ -171,7 +171,8 @@ class Watch:
                 return
             if cause.payload[0] == registration_request.TYPE:
                 request = RegistrationRequest.decode(cause.payload)
-                key = daemon, request.home_address, request.identification
+                # The lower half is all that an agent knows a request by (§3.7.3.1), and it may come twice.
+                key = daemon, request.home_address, request.low_identification
                 self.asked[key] = next(self.order)
             else:
                 self._relayed(daemon, RegistrationReply.decode(cause.payload), effects)
@@ -199,7 +200,7 @@ class Watch:
 
     def _relayed(self, agent: Daemon, reply: RegistrationReply, effects: list[Effect]) -> None:
         key = agent, reply.home_address
-        number, stamp = self.asked.get((*key, reply.identification), -1), reply.identification
+        number, stamp = self.asked.get((*key, reply.low_identification), -1), reply.identification
         latest = self.relayed.get(key, (-1, -1))
         overtaken = number < latest[0] and stamp < latest[1]  # where requests, too, came in another order
         for effect in effects:

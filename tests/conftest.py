@@ -25,7 +25,8 @@ CI = os.environ.get("CI") == "true"
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others
-# How long an example takes is the machine's affair. What fails with CI fails again; new examples are for people to find.
+# How long an example takes is the machine's affair. What fails with CI fails again; new examples are found
+# by people.
 settings.register_profile("testbed", deadline=None, derandomize=CI)
 settings.load_profile("testbed")
 # No Debian is without them; Python itself calls uname.

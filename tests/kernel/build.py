@@ -59,7 +59,7 @@ def build(source: Path) -> None:
         )
         make = ["make", "--quiet", "ARCH=um", f"--jobs={os.cpu_count()}"]
         subprocess.run([*make, "defconfig"], cwd=place, check=True)
-        merge = ["scripts/kconfig/merge_config.sh", "-Q", ".config", str(CONFIG)]
+        merge = ["scripts/kconfig/merge_config.sh", ".config", str(CONFIG)]
         subprocess.run(
             merge, cwd=place, env={**os.environ, "ARCH": "um"}, stdout=subprocess.DEVNULL, check=True
         )

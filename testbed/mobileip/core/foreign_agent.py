@@ -242,6 +242,7 @@ class ForeignAgent:
             expires = min(expires, now + request.lifetime)
         timestamp = self._revocation.relaying(request, expires, now)
         pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
+        self._pending.pop(pending.key, None)  # in the order they came last
         self._pending[pending.key] = pending
         self._pending_timers.set(pending.key, expires)
         self._challenges.used(datagram, request, nai)

@@ -80,7 +80,9 @@ def overtake(requests: dict[PendingKey, Pending], granted: Pending) -> None:
     for key, each in tuple(requests.items()):
         if each is granted:
             return
-        if (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai):
+        same = (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai)
+        # A request that came before may all the same be later: the network repeats and reorders requests, too.
+        if same and each.request.identification < granted.request.identification:
             requests[key] = replace(each, overtaken=True)
 
 

@@ -398,6 +398,34 @@ def test_a_visitor_expires_without_a_word():
     assert bench.visitors == []
 
 
+def test_a_late_request_is_overtaken_by_one_that_was_repeated_since():
+    bench = Bench()
+    bench.ask(at=2.25, lifetime=200)
+    bench.ask(at=1.125, lifetime=100)  # the network has kept it until now
+    late = bench.request
+    bench.ask(at=2.25, lifetime=200)
+    bench.answer()
+    bench.request = late
+    bench.answer()
+    (visitor,) = bench.fa.state(bench.now)["visitors"]
+    assert visitor["lifetime"] == 200
+
+
+def test_a_later_request_is_not_overtaken_by_an_earlier_one_that_is_repeated():
+    bench = Bench()
+    bench.ask(at=1.125, lifetime=100)
+    earlier = bench.request
+    bench.ask(at=2.25, lifetime=200)
+    later = bench.request
+    bench.ask(at=1.125, lifetime=100)
+    bench.request = earlier
+    bench.answer()
+    bench.request = later
+    bench.answer()
+    (visitor,) = bench.fa.state(bench.now)["visitors"]
+    assert visitor["lifetime"] == 200
+
+
 def test_a_reply_that_was_overtaken_makes_nobody_a_visitor():
     """Nor does it bring back what the later request has replaced."""
     bench = Bench()  # requests are matched by the fraction of a second in their timestamps

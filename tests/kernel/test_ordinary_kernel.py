@@ -14,7 +14,7 @@ from namespaces import ROOT
 
 HERE = Path(__file__).resolve().parents[2]
 WITHIN = 240.0  # seconds; a quarter of that on a machine with nothing else to do
-TUNNELS = ["test_co_located", "kernel_has", "devices_of_linux", "switch_between"]
+TUNNELS = ["test_co_located", "kernel_has", "devices_of_linux"]
 """Tests in which the kernel's own tunnels carry data; others do too, and take longer."""
 
 

@@ -81,7 +81,7 @@ def overtake(requests: dict[PendingKey, Pending], granted: Pending) -> None:
         if each is granted:
             return
         same = (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai)
-        # A request that came before may all the same be later: the network repeats and reorders requests, too.
+        # A request that came before may be later all the same: the network reorders requests, too.
         if same and each.request.identification < granted.request.identification:
             requests[key] = replace(each, overtaken=True)
 

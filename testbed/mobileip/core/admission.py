@@ -12,13 +12,12 @@ from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.delivery import check_extension, is_encapsulating
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
+from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.nai import in_place, nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-
-_UNSPECIFIED = IPv4Address(0)
 
 
 def check_form(
@@ -29,13 +28,13 @@ def check_form(
     `home_agents` are those of `own` at which a home agent is registered with.
     """
     home_address = request.home_address
-    if home_address == _UNSPECIFIED and nai_of(request.extensions) is None:
+    if home_address == UNSPECIFIED and nai_of(request.extensions) is None:
         raise Deny(Code.FA_NONZERO_HOME_ADDRESS_REQUIRED)
     if not in_place(request.extensions):
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "an NAI is repeated or follows an authentication")
     if request.flags & RequestFlag.X:
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "reserved bit set")
-    possible = is_unicast(home_address) or home_address == _UNSPECIFIED
+    possible = is_unicast(home_address) or home_address == UNSPECIFIED
     if not possible or home_address == request.home_agent:
         raise Deny(Code.FA_POORLY_FORMED_REQUEST, "home address impossible")
     if not any(extension.type == MOBILE_HOME for extension in request.extensions):

@@ -12,6 +12,7 @@ from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.challenges import Challenges
 from testbed.mobileip.core.limits import OncePer
+from testbed.mobileip.core.links import BROADCAST
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.visitors import Pending
@@ -23,8 +24,6 @@ from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
-
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class Answers:
@@ -109,7 +108,7 @@ class Answers:
                     payload,
                     self.source(datagram),
                     PORT,
-                    home_address if is_unicast(home_address) else _BROADCAST,
+                    home_address if is_unicast(home_address) else BROADCAST,
                     datagram.source_port,
                     link.interface,
                     link_address=datagram.link_address,

@@ -29,7 +29,7 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.foreign_revocation import ForeignRevocation
 from testbed.mobileip.core.keepalive import Keepalives
-from testbed.mobileip.core.links import VisitedLink
+from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, offers, relayed
@@ -44,7 +44,6 @@ from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
-_UNSPECIFIED = IPv4Address(0)
 _BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
@@ -211,7 +210,7 @@ class ForeignAgent:
         if datagram.interface is not None and datagram.interface not in self._advertisers:
             raise Discard("not-from-link")
         if (
-            datagram.source == _UNSPECIFIED
+            datagram.source == UNSPECIFIED
             and is_unicast(datagram.destination)
             and datagram.destination not in self._own
         ):

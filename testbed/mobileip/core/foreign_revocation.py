@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import ForeignAgentConfig, Inform
 from testbed.mobileip.core.revocation import (
@@ -28,8 +29,6 @@ from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.revocation import ACKNOWLEDGMENT, SUPPORT, Revocation, RevocationSupport
-
-UNSPECIFIED = IPv4Address(0)
 
 
 class ForeignRevocation:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-_BROADCAST = IPv4Address("255.255.255.255")
+BROADCAST = IPv4Address("255.255.255.255")
+UNSPECIFIED = IPv4Address(0)
+"""Of who has no address yet, and in the place of one that is not known."""
 
 
 def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
@@ -15,7 +17,7 @@ def edges(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
 
 def broadcast_addresses(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
     """What a broadcast to the whole of a link may be sent to: the limited and the directed address."""
-    return (_BROADCAST,) if prefix.prefixlen >= 31 else (_BROADCAST, prefix.broadcast_address)
+    return (BROADCAST,) if prefix.prefixlen >= 31 else (BROADCAST, prefix.broadcast_address)
 
 
 @dataclass(frozen=True, slots=True)

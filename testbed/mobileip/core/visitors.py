@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
 from testbed.mobileip.core.delivery import Delivery, is_encapsulating
 from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import lifetime_left
@@ -18,7 +19,6 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 
 PendingKey = tuple[IPv4Address, str | None, int]
 """Home address, NAI if there is one, and the lower half of the identification."""
-UNSPECIFIED = IPv4Address(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 
+from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.io.bpf import JA, JEQ, JGE, LDB, LDH, LDW, RET, Instruction, attach_filter
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.packet import (
@@ -29,7 +30,6 @@ HATYPE = 0xFFFFF000 + 28
 """Where a filter finds the kind of the device (SKF_AD_HATYPE)."""
 TUNNELS = (0xFFFE, 768, 778)
 """Devices that a tunnel can have, by if_arp.h: a TUN, IP in IP, GRE."""
-_UNSPECIFIED = IPv4Address(0)
 
 ARP_PROBES: Sequence[Instruction] = (
     (LDH, 0, 0, 6),
@@ -92,7 +92,7 @@ class ProbeListener:
             target = IPv4Address(packet[24:28])
             if len(packet) >= 28 and target in addresses:
                 ours = self.socket.getsockname()[4]
-                reply = arp(ARP_REPLY, ours, target, sender, _UNSPECIFIED)
+                reply = arp(ARP_REPLY, ours, target, sender, UNSPECIFIED)
                 self.socket.sendto(reply, (self._interface, ETH_P_ARP, 0, 0, sender))
 
 

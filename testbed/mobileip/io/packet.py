@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import AgentMessage, Datagram
+from testbed.mobileip.core.links import BROADCAST, UNSPECIFIED
 from testbed.mobileip.io.bpf import (
     JEQ,
     JSET,
@@ -39,7 +40,6 @@ SO_RCVBUFFORCE = 33
 BURST = 64
 BUFFER = 4 << 20
 _BROADCAST = b"\xff" * 6
-_UNSPECIFIED, _LIMITED_BROADCAST = IPv4Address(0), IPv4Address(0xFFFFFFFF)
 # From linux/if_packet.h; struct tpacket_auxdata begins with its status.
 _SOL_PACKET, _PACKET_AUXDATA, _AUXDATA_SPACE, _CSUM_NOT_READY = 263, 8, 64, 8
 
@@ -177,7 +177,7 @@ def registration(packet: Packet, interface: str) -> Datagram | None:
     """The UDP datagram to port 434 that a packet of `interface` is; None for a broken one, or a broadcast."""
     segment = packet.payload
     port, _, length, _ = struct.unpack_from("!HHHH", segment.ljust(8, b"\0"))
-    if not 8 <= length <= len(segment) or packet.destination == _LIMITED_BROADCAST:
+    if not 8 <= length <= len(segment) or packet.destination == BROADCAST:
         return None
     checked = not packet.unfinished and segment[6:8] != b"\0\0"
     if checked and udp_checksum(packet.source, packet.destination, segment[:length]) != 0xFFFF:
@@ -236,7 +236,7 @@ class SenderWatch:
         for packet in packets(self.socket, self.CAPACITY):
             payload, source = packet.payload, packet.source
             port, _, length, _ = struct.unpack_from("!HHHH", payload.ljust(8, b"\0"))
-            if source == _UNSPECIFIED and not packet.destination.is_multicast:
+            if source == UNSPECIFIED and not packet.destination.is_multicast:
                 if (unheard := registration(packet, self.interface)) is not None:
                     self._unheard.append(unheard)
             else:

@@ -19,6 +19,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, Self
 
+from testbed.agreed import ROAM
 from testbed.engine import names
 from testbed.engine.api import Engine
 from testbed.engine.image import ensure_node_image
@@ -241,7 +242,8 @@ class Pool:
             access.open()
             actor = Performer(access, Observer(access, Captures(access, ()), access.log.mark()))
             for node in topology.mobile_nodes:
-                reset(actor, node)
+                if any(service.control == ROAM for service in topology.daemons(node)):
+                    reset(actor, node)
             lab.begin()
         except BaseException:
             lab.close()

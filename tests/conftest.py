@@ -21,6 +21,7 @@ from testbed.engine.image import ensure_node_image
 from testbed.lab.doctor import TEST_PROGRAMS, try_in_container
 
 CI = os.environ.get("CI") == "true"
+collect_ignore = ["projects"]  # of other people, so to speak: tests/integration runs them
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others

@@ -66,6 +66,17 @@ class RunFacts(Record):
     """What the machine was like; null where that is not known."""
 
 
+class Attempt(Record):
+    """An attempt at a claim that did not reproduce it, after which it was tried again."""
+
+    verdict: Verdict
+    """What it came to."""
+    reason: str = ""
+    """Why it is not reproduced."""
+    folder: str
+    """Where its runs are, by the same names as in the folder itself: `attempts/1`."""
+
+
 class Claim(Record):
     """One claim with its verdict and what decided it."""
 
@@ -95,6 +106,13 @@ class Claim(Record):
     """Every finding, those of the run first."""
     reason: str | None = None
     """Why it is not reproduced; empty if it is."""
+    attempts: list[Attempt] = Field(default_factory=list)
+    """Earlier attempts, in their order (`--retries`)."""
+
+    @property
+    def flaky(self) -> bool:
+        """Whether it was reproduced, but not at the first attempt."""
+        return self.verdict == "reproduced" and bool(self.attempts)
 
     def facts(self, side: Side) -> RunFacts | None:
         """What the run or the control came to."""

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -109,7 +110,8 @@ def run_seconds(experiment: Experiment) -> float:
 def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Sequence[str] = ()) -> Scenario:
     """The claims asked for, all of them by default, in the order of the file. Raises `UsageError`.
 
-    With `stacks` only those that speak of one of them, which may be none.
+    What is wanted is names and shell patterns (`2.1-fa-*`), each of which must meet a claim. With `stacks`
+    only those that speak of one of them, which may be none.
     """
     claims = loaded.topology.claims
     if not claims:
@@ -117,23 +119,26 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
         )
     for one in wanted:
-        if one not in claims:
+        if not any(_wanted(name, [one]) for name in claims):
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
     return Scenario(
         loaded,
         {
             name: claim
             for name, claim in claims.items()
-            if (not wanted or name in wanted)
+            if _wanted(name, wanted)
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )
 
 
-def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> list[Scenario]:
+def choose_scenarios(
+    names: Sequence[str] = (), stacks: Sequence[str] = (), claims: Sequence[str] = ()
+) -> list[Scenario]:
     """The scenarios asked for, all built-in ones by default, with those of their claims that are on a stack.
 
-    Raises `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
+    `claims` are names and shell patterns, each of which must meet a claim of some scenario. Raises
+    `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
     """
     known = get_args(Stack)
     for one in stacks:
@@ -147,10 +152,21 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
             raise UsageError(f"two of the scenarios are called {name}", hint="verify them one by one")
     if not names:
         loaded = [one for one in loaded if one.topology.claims]
-    chosen = [one for one in (choose_claims(each, (), stacks) for each in loaded) if one.claims]
-    if not chosen:
-        raise UsageError(f"no claim speaks of {' or '.join(stacks)}")
-    return chosen
+    every_claim = [name for one in loaded for name in one.topology.claims]
+    for one in claims:
+        if not any(_wanted(name, [one]) for name in every_claim):
+            raise UsageError(f"no scenario has a claim {one}", hint=did_you_mean(one, every_claim))
+    chosen = [
+        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if _wanted(name, claims)})
+        for one in (choose_claims(each, (), stacks) for each in loaded)
+    ]
+    if not any(one.claims for one in chosen):
+        raise UsageError(f"no claim {'asked for ' if claims else ''}speaks of {' or '.join(stacks)}")
+    return [one for one in chosen if one.claims]
+
+
+def _wanted(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, one) for one in patterns)
 
 
 def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) -> None:

@@ -161,6 +161,7 @@ class ClaimResult:
     shows: Shows | None = None  # what of the configuration, where reproduced: works, fails or costs
     problem: str | None = None
     drawback: str | None = None
+    attempts: tuple[written.Attempt, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -189,6 +190,7 @@ class ClaimResult:
             control=_facts(self.control),
             evidence=[one.record(kind) for kind, result in runs if result for one in result.findings],
             reason=self.reason,
+            attempts=list(self.attempts),
         )
 
 

@@ -6,7 +6,7 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,12 +19,12 @@ from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence import folder
 from testbed.evidence.folder import run_path
 from testbed.evidence.run import RunRecord
-from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
+from testbed.evidence.verdicts import Attempt, LabFacts, Verdicts, run_name
 from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.claims.perform import set_service
-from testbed.experiment.claims.plan import PlannedLab, PlannedRun, Scenario, Stage
+from testbed.experiment.claims.plan import PlannedLab, PlannedRun, Scenario, Stage, plan_stages, share_labs
 from testbed.experiment.claims.run import carry_out
-from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results, verdicts_of
+from testbed.experiment.claims.verdict import ClaimResult, RunKey, RunResult, claim_results, verdicts_of
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.pulse import Pulse
 from testbed.lab.access import LabAccess, Stopped
@@ -53,6 +53,8 @@ class Verification:
     templates: Path | None = None
     jobs: int = 2
     keep: bool = False  # leave the labs up
+    retries: int = 0  # how often a claim that is not reproduced is tried again
+    fail_fast: bool = False  # begin no run after the first that did not hold
     existing: str | None = None  # the name of a lab to use where it is what a run needs
     progress: Progress = field(default_factory=Silent)
 
@@ -78,12 +80,33 @@ class Verification:
     def _decide(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab], name: str) -> Verdicts:
         crew = _Crew(self, labs)
         crew.work()
-        verdicts = verdicts_of(name, crew.backends, list(claim_results(scenarios, crew.results)))
-        self.evidence.write(folder.VERSIONS, self._versions(crew))
+        backends, claims = crew.backends, {one.id: one for one in claim_results(scenarios, crew.results)}
+        for number in range(1, self.retries + 1):
+            again = _not_reproduced(scenarios, claims)
+            if not again:
+                break
+            attempts = {
+                name: (*claims[name].attempts, self._set_aside(claims[name], number))
+                for one in again
+                for name in one.claims
+            }
+            crew = _Crew(self, share_labs(plan_stages(again, self.templates), self.jobs), attempt=number + 1)
+            crew.work()
+            backends |= crew.backends
+            for one in claim_results(again, crew.results):
+                claims[one.id] = replace(one, attempts=attempts[one.id])
+        verdicts = verdicts_of(name, backends, list(claims.values()))
+        self.evidence.write(folder.VERSIONS, self._versions(crew.programs, backends))
         self.evidence.write_verdicts(verdicts)
         return verdicts
 
-    def _versions(self, crew: _Crew) -> Versions:
+    def _set_aside(self, claim: ClaimResult, number: int) -> Attempt:
+        """Keep what an attempt came to, and make place for the next."""
+        self.progress.say(f"{claim.id}: {claim.verdict} at attempt {number}: {claim.reason}; trying again")
+        where = self.evidence.set_aside(claim.id, number)
+        return Attempt(verdict=claim.verdict, reason=claim.reason, folder=where)
+
+    def _versions(self, programs: dict[str, str], backends: dict[str, LabFacts]) -> Versions:
         from importlib.metadata import version
 
         facts = self.engine.facts()
@@ -93,20 +116,23 @@ class Verification:
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
             keys=self.evidence.has_keys,
             image=self.image,
-            programs=crew.programs,
-            backends=crew.backends,
+            programs=programs,
+            backends=backends,
         )
 
 
 class _Crew:
     """Works off the labs in threads, `jobs` of them at once."""
 
-    def __init__(self, verification: Verification, labs: Sequence[PlannedLab]) -> None:
+    def __init__(self, verification: Verification, labs: Sequence[PlannedLab], *, attempt: int = 1) -> None:
         self._job = verification
+        self._attempt = attempt
         self._labs = labs
         self._lock = threading.Lock()
         self._open: set[LabAccess] = set()
         self._stopping = threading.Event()
+        self._futures: set[Future[None]] = set()
+        self._enough: str | None = None  # why the runs that are left do not take place
         self._token = secrets.token_hex(3)
         self.results: dict[RunKey, RunResult] = {}
         self.backends: dict[str, LabFacts] = {}
@@ -116,24 +142,28 @@ class _Crew:
         """Until all runs are done; the first error that is not a lab's own ends everything."""
         existing, labs = self._find_existing()
         threads = ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify")
-        futures: set[Future[None]] = set()
+        futures = self._futures
         try:
             if existing:  # whose runs come one after the other, like those of any lab
                 futures.add(threads.submit(self._lab, PlannedLab(existing), str(self._job.existing), True))
             for number, lab in enumerate(labs, 1):
                 futures.add(threads.submit(self._lab, lab, f"verify-{self._token}-{number}", False))
             for future in as_completed(futures):
-                future.result()
+                if not future.cancelled():
+                    future.result()
         except BaseException:
-            self._stop(futures)
+            self._stop()
             raise
         finally:
             self._end(threads)
+        for lab in self._labs if self._enough else ():
+            for stage in lab.stages:
+                self._fail(stage, self._enough or "")
 
-    def _stop(self, futures: set[Future[None]]) -> None:
+    def _stop(self) -> None:
         """Wake up every thread; each takes down its own lab before it ends."""
         self._stopping.set()
-        for future in futures:
+        for future in list(self._futures):
             future.cancel()
         with self._lock:
             for lab in self._open:
@@ -160,7 +190,7 @@ class _Crew:
         stages = [stage for lab in self._labs for stage in lab.stages]
         found = [stage for stage in stages if self._is(actual, stage.topology)]
         taken = {id(stage) for stage in found}
-        if not found:
+        if not found and self._attempt == 1:
             ways = [_up(stage.topology, job.existing) for stage in stages]
             raise UsageError(
                 f"no run can take place in lab {job.existing} as it is", hint=f"needed: {'; or '.join(ways)}"
@@ -253,15 +283,20 @@ class _Crew:
                 result = carry_out(access, label, pulse, planned, job.evidence)
                 if logged:
                     self._keep_session_keys(actual, stage.topology, planned)
-                with self._lock:
-                    self.results[planned.claim, planned.kind, planned.number] = result
                 job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
+                self._took_place(planned, result)
             if not last:
                 _leave(access)
         finally:
             with self._lock:
                 self._open.discard(access)
             access.stop()
+
+    def _took_place(self, planned: PlannedRun, result: RunResult) -> None:
+        with self._lock:
+            self.results[planned.claim, planned.kind, planned.number] = result
+        if self._job.fail_fast and result.verdict != "held":
+            self._end_early(f"not tried: --fail-fast, and {planned.claim} did not hold")
 
     def _keep_session_keys(self, lab: ActualLab, topology: LoadedTopology, run: PlannedRun) -> None:
         """Write the keys of every IKE and ESP association that the lab has had until the end of a run."""
@@ -277,8 +312,11 @@ class _Crew:
             self._job.progress.say(f"no session keys of {run.claim}: {error.message}")
 
     def _fail(self, stage: Stage, why: str) -> None:
+        """Write down for the runs of a stage that have not taken place why they decide nothing."""
         now = time.time()
         for planned in stage.runs:
+            if (planned.claim, planned.kind, planned.number) in self.results:
+                continue
             record = RunRecord(
                 claim=planned.claim,
                 run=run_name(planned.kind, planned.number),
@@ -292,7 +330,17 @@ class _Crew:
             self._job.evidence.write_run(folder, record)
             with self._lock:
                 self.results[planned.claim, planned.kind, planned.number] = RunResult(error=why)
-        self._job.progress.say(why)
+        if not self._enough:
+            self._job.progress.say(why)
+            if self._job.fail_fast:
+                self._end_early(f"not tried: --fail-fast, and {why}")
+
+    def _end_early(self, why: str) -> None:
+        """End the runs that take place elsewhere, too, and begin no other."""
+        with self._lock:
+            first, self._enough = self._enough is None, self._enough or why
+        if first and not self._stopping.is_set():
+            self._stop()
 
     def _describe(self, access: LabAccess, label: str) -> None:
         """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
@@ -322,6 +370,17 @@ class _Crew:
             self.programs = dict(
                 line.split(" ", 1) for line in done.text.splitlines() if line.count(" ") == 1
             )
+
+
+def _not_reproduced(scenarios: Sequence[Scenario], claims: Mapping[str, ClaimResult]) -> list[Scenario]:
+    """The scenarios with those of their claims that are not reproduced."""
+    left = [
+        replace(
+            one, claims={name: it for name, it in one.claims.items() if claims[name].verdict != "reproduced"}
+        )
+        for one in scenarios
+    ]
+    return [one for one in left if one.claims]
 
 
 def _leave(access: LabAccess) -> None:

@@ -27,7 +27,6 @@ from testbed.experiment.claims.plan import (
 from testbed.experiment.claims.verdict import Finding, RunResult
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
-from testbed.lab.access import LabAccess
 from testbed.lab.state import ActualLab
 from testbed.render import REDACTED, Secrets, render_lab
 from testbed.report.evidence import read_evidence

@@ -37,29 +37,20 @@ def evidence(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.zip"), key=lambda file: int(file.stem))
 
 
-def latest(folder: Path, stack: ExitStack) -> dict[str, EvidenceFolder]:
-    """Claim → the last evidence that decides it; it is there to be read until `stack` is closed."""
-    found: dict[str, EvidenceFolder] = {}
+def latest(folder: Path, stack: ExitStack) -> dict[str, tuple[Claim, EvidenceFolder]]:
+    """Each claim as it was decided last, and the evidence, to be read until `stack` is closed."""
+    found: dict[str, tuple[Claim, EvidenceFolder]] = {}
     for file in evidence(folder):
         read = EvidenceFolder(stack.enter_context(opened(file)))
-        found |= {claim.id: read for claim in verdicts(read)}
+        found |= {claim.id: (claim, read) for claim in (read.verdicts.claims if read.verdicts else ())}
     return found
-
-
-def verdicts(read: EvidenceFolder) -> Sequence[Claim]:
-    """The claims with their verdicts."""
-    return read.verdicts.claims if read.verdicts else ()
 
 
 def undecided(folder: Path) -> list[str]:
     """The claims whose last verdict is `inconclusive`."""
     with ExitStack() as stack:
-        return [
-            claim.id
-            for name, read in latest(folder, stack).items()
-            for claim in verdicts(read)
-            if claim.id == name and claim.verdict == "inconclusive"
-        ]
+        decided = latest(folder, stack)
+        return [name for name, (claim, _) in decided.items() if claim.verdict == "inconclusive"]
 
 
 def verify(topology: str, planes: str, folder: Path, within: float) -> None:
@@ -81,11 +72,17 @@ def verify(topology: str, planes: str, folder: Path, within: float) -> None:
 
 
 def pairs(folder: Path, stack: ExitStack) -> Iterator[ClaimPair]:
-    """Each claim of a topology with what both kinds of data planes have last."""
-    first, second = (latest(folder / planes, stack) for planes in inside.PLANES)
-    for name in first.keys() & second.keys():
-        found = compare(first[name], second[name])
-        yield from (claim for claim in found.claims if claim.id == name)
+    """Each claim of a topology as it was decided last with both kinds of data planes, or with one alone."""
+    both = [latest(folder / planes, stack) for planes in inside.PLANES]
+    for name in sorted(both[0].keys() | both[1].keys()):
+        found = [one[name] for one in both if name in one]
+        if len(found) == len(both):
+            (_, first), (_, second) = found
+            yield next(claim for claim in compare(first, second).claims if claim.id == name)
+        else:
+            verdicts = [one[name][0].verdict if name in one else None for one in both]
+            reasons = [one[name][0].reason if name in one else None for one in both]
+            yield ClaimPair(name, folder.name, (*verdicts,), (*reasons,), ())
 
 
 def carriers(folder: Path, planes: str, stack: ExitStack) -> str:
@@ -105,10 +102,11 @@ def state(folders: Sequence[Path]) -> bool:
     print("|---|---|---|---|---|")
     for folder in folders:
         with ExitStack() as stack:
-            for claim in sorted(pairs(folder, stack), key=lambda one: one.id):
+            for claim in pairs(folder, stack):
                 differing = [one for one in claim.findings if not one.decided_alike]
                 good = good and claim.verdicts == ("reproduced", "reproduced")
-                row = (folder.name, claim.id, *claim.verdicts, f"{len(differing)} of {len(claim.findings)}")
+                words = [verdict or "–" for verdict in claim.verdicts]
+                row = (folder.name, claim.id, *words, f"{len(differing)} of {len(claim.findings)}")
                 print(f"| {' | '.join(map(str, row))} |")
                 differences += [f"{claim.id}, {planes}: {why}" for planes, why in reasons(claim)]
                 for one in differing:
@@ -127,7 +125,7 @@ def state(folders: Sequence[Path]) -> bool:
 def reasons(claim: ClaimPair) -> Iterator[tuple[str, str]]:
     """Why it is not reproduced, on which data planes."""
     for planes, verdict, reason in zip(inside.PLANES, claim.verdicts, claim.reasons, strict=True):
-        if verdict != "reproduced":
+        if verdict not in ("reproduced", None):
             yield planes, f"{verdict}: {reason}"
 
 

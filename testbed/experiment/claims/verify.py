@@ -158,7 +158,8 @@ class _Crew:
             self._end(threads)
         for lab in self._labs if self._enough else ():
             for stage in lab.stages:
-                self._fail(stage, self._enough or "")
+                left = [run for run in stage.runs if (run.claim, run.kind, run.number) not in self.results]
+                self._fail(left, stage.topology, self._enough or "")
 
     def _stop(self) -> None:
         """Wake up every thread; each takes down its own lab before it ends."""
@@ -252,7 +253,7 @@ class _Crew:
                 session_keys=job.evidence.keys, stopping=self._stopping.is_set,
             )  # fmt: skip
         except TestbedError as error:
-            self._fail(stage, f"lab {label} did not come up: {error.message}")
+            self._fail(stage.runs, stage.topology, f"lab {label} did not come up: {error.message}")
             if not job.keep:
                 remove_labs(job.engine, name)
             return False
@@ -276,10 +277,17 @@ class _Crew:
                 return
             access.open()
             pulse = Pulse(access)
-            self._describe(access, label)
             for planned in stage.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {label}")
+                if label not in self.backends:
+                    try:
+                        self._describe(access, label)
+                    except StepError as error:  # the next run asks again
+                        self._fail(
+                            [planned], stage.topology, f"lab {label} could not be asked: {error.message}"
+                        )
+                        continue
                 result = carry_out(access, label, pulse, planned, job.evidence)
                 if logged:
                     self._keep_session_keys(actual, stage.topology, planned)
@@ -311,17 +319,15 @@ class _Crew:
         except EngineError as error:
             self._job.progress.say(f"no session keys of {run.claim}: {error.message}")
 
-    def _fail(self, stage: Stage, why: str) -> None:
-        """Write down for the runs of a stage that have not taken place why they decide nothing."""
+    def _fail(self, runs: Sequence[PlannedRun], topology: LoadedTopology, why: str) -> None:
+        """Take down that these runs decide nothing, and why."""
         now = time.time()
-        for planned in stage.runs:
-            if (planned.claim, planned.kind, planned.number) in self.results:
-                continue
+        for planned in runs:
             record = RunRecord(
                 claim=planned.claim,
                 run=run_name(planned.kind, planned.number),
                 lab="",
-                topology=self._job.evidence.keep_topology(stage.topology),
+                topology=self._job.evidence.keep_topology(topology),
                 began=now,
                 ended=now,
                 error=why,

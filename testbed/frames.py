@@ -18,4 +18,4 @@ STDOUT = 3
 STDERR = 4
 """Node → host: what it wrote."""
 EXIT = 5
-"""Node → host: it has ended, and all that it wrote was sent. The exit code in decimal; 128 + N for signal N."""
+"""Node → host: it has ended, and all that it wrote was sent. Then its exit code, or 128 + a signal's number."""

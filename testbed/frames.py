@@ -18,4 +18,4 @@ STDOUT = 3
 STDERR = 4
 """Node → host: what it wrote."""
 EXIT = 5
-"""Node → host: it has ended, and all that it wrote was sent. Then its exit code, or 128 + a signal's number."""
+"""Node → host: it has ended, and all that it wrote was sent. Its exit code, 128 + N by signal N."""

@@ -405,7 +405,8 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
     (one,) = stage.verification.verify(scenario, apart(labs)).claims
     assert one.verdict == "refuted" and one.reason == "run 2: b: missed"
-    came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None, "health": None}
+    came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "times": [1.0, 2.0]}
+    came |= {"notes": [], "error": None, "health": None}
     assert one.run.model_dump() == came
     assert [each.run for each in one.evidence] == ["main", "main-2", "control"]
     read = read_evidence(tmp_path / "evidence")

@@ -171,10 +171,9 @@ class Channel:
 
 
 class ChannelEngine:
-    """An engine (`api.Engine`) whose commands go through channels, from the second in a container on.
+    """An engine (`api.Engine`) whose commands go through channels, opened with the first in a container.
 
-    The first goes by itself: in many containers it remains the only one. A container whose image lacks the
-    channel's program gets each command from the engine.
+    A container whose image lacks the channel's program gets each command from the engine.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -271,15 +270,13 @@ class _Commands:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._number = 0
         self._channel: Channel | None = None
         self._lacking = False  # the program, or Python
 
     def channel(self, engine: Engine, id: str) -> Channel | None:
-        """Its channel, opened for the second command; None where it has none. Raises `EngineError`."""
+        """Its channel, opened where it is not yet; None where it has none. Raises `EngineError`."""
         with self._lock:
-            self._number += 1
-            if self._number == 1 or self._lacking:
+            if self._lacking:
                 return None
             if self._channel is None or not self._channel.alive:
                 self._channel = Channel(engine.execute(id, COMMAND, stdin=True))

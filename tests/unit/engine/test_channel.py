@@ -62,10 +62,7 @@ def inner():
 
 @pytest.fixture
 def engine(inner):
-    """One whose container c1 has had its first command."""
     through = ChannelEngine(inner)
-    through.execute("c1", ["true"])
-    inner.started.clear()
     yield through
     through.close()
 
@@ -151,20 +148,16 @@ def test_an_image_without_the_program_gets_each_command_from_the_engine():
     engine = ChannelEngine(inner)
     for _ in range(3):
         assert run(engine, "true") == (b"by the engine", b"", 0)
-    assert inner.started == [("true",), COMMAND, ("true",), ("true",)]
+    assert inner.started == [COMMAND, *[("true",)] * 3]
 
 
-def test_the_first_command_and_terminals_are_the_engines():
-    inner = Engine()
-    engine = ChannelEngine(inner)
-    assert run(engine, "true")[0] == b"by the engine"
+def test_a_command_with_a_terminal_is_the_engines(engine, inner):
     with engine.execute("c1", ["sh"], tty=True) as session:
         assert list(session) == [("stdout", b"by the engine")]
-    assert inner.started == [("true",), ("sh",)]
+    assert inner.started == [("sh",)]
 
 
 def test_a_container_that_is_gone(engine):
-    engine.execute("gone", ["true"])
     with pytest.raises(NotFoundError):
         engine.execute("gone", ["true"])
 

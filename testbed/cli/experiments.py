@@ -102,6 +102,7 @@ def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = Fal
     What is inside may be stopped by a signal as by Ctrl-C. Raises `UsageError` for what cannot be written,
     `junit` included, now and not when everything is decided.
     """
+    from testbed.engine.channel import ChannelEngine
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
     from testbed.evidence.archive import packed
@@ -119,8 +120,8 @@ def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = Fal
         evidence = Evidence(folder, keys=keys)
         with closing(reach_engine(note)) as engine:
             image = ensure_node_image(engine, note, detail=partial(note, level=1))
-            with narrated() as progress:
-                yield Laboratory(engine, image.name, pool, evidence, progress)
+            with closing(ChannelEngine(engine)) as through, narrated() as progress:
+                yield Laboratory(through, image.name, pool, evidence, progress)
 
 
 def of_shard(scenarios: Sequence[Scenario], shard: str | None) -> list[Scenario]:

@@ -237,7 +237,7 @@ def _node_files() -> list[_File]:
     programs = [_File(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")]
     files = [*_image_files("Dockerfile"), *programs]
     package = Path(testbed.__file__).parent
-    for module in ("__init__.py", "agreed.py"):
+    for module in ("__init__.py", "agreed.py", "frames.py"):
         files.append(_File(f"python/testbed/{module}", (package / module).read_bytes()))
     for part in ("mobileip", "node"):
         files += _tree(package / part, f"python/testbed/{part}")

@@ -57,7 +57,9 @@ class RunFacts(Record):
     lab: str = ""
     """The lab it took place in; of several runs, their labs."""
     seconds: float = 0.0
-    """How long it took, in s."""
+    """How long it took, in s; several runs together."""
+    times: list[float] = Field(default_factory=list)
+    """How long each of its runs took, in s, in the order of the file."""
     notes: list[str] = Field(default_factory=list)
     """What a reader has to know, such as what was emulated."""
     error: str | None = None

@@ -45,8 +45,10 @@ class Scenario:
 class _Made:
     """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
 
+    shape: str
+    """Its name, its networks, and which nodes are on them."""
     rest: str
-    """Its name, networks, and all nodes but the mobile ones."""
+    """The files of all nodes but the mobile ones, and whatever else of them may change."""
     mobile: str
     """Its mobile nodes, and the options chosen."""
 
@@ -237,15 +239,16 @@ def _twice(claim: str) -> UsageError:
 
 
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: stages that differ in mobile nodes alone take turns in one lab.
+    """Labs for all stages, the longest first: stages with the same nodes take turns in one lab.
 
-    Another router would not do: the others need seconds to find their ways through it. The longest lab is
-    split while that shortens the whole by at least one lab's up-and-down.
+    Those that differ in mobile nodes alone follow one another: other routers would have to find their ways
+    through a new one. The longest lab is split while that shortens the whole by at least one lab's
+    up-and-down.
     """
-    shared: dict[str, PlannedLab] = {}
+    shared: dict[str, dict[str, list[Stage]]] = {}
     for stage in stages:
-        shared.setdefault(stage.made.rest, PlannedLab([])).stages.append(stage)
-    labs = list(shared.values())
+        shared.setdefault(stage.made.shape, {}).setdefault(stage.made.rest, []).append(stage)
+    labs = [PlannedLab([one for group in groups.values() for one in group]) for groups in shared.values()]
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -270,8 +273,11 @@ def _made(topology: LoadedTopology) -> _Made:
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
+    links = {name: node.links for name, node in rendered.nodes.items()}
     return _Made(
-        _json([topology.name, topology.document["networks"], nodes]), _json([topology.options, mobile])
+        _json([topology.name, topology.document["networks"], links]),
+        _json(nodes),
+        _json([topology.options, mobile]),
     )
 
 

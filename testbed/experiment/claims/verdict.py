@@ -75,8 +75,8 @@ class RunResult:
     lab: str = ""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)  # such as: what was emulated
-
     health: Health | None = None  # None: it did not come so far as to be known
+    times: tuple[float, ...] = ()  # of each of several
 
     @property
     def verdict(self) -> RunVerdict:
@@ -123,6 +123,7 @@ def together(results: Sequence[RunResult | None]) -> RunResult | None:
         sum(one.seconds for one in done),
         list(dict.fromkeys(note for one in done for note in one.notes)),
         worst([one.health for one in done if one.health]),
+        tuple(one.seconds for one in done),
     )
 
 
@@ -201,6 +202,7 @@ def _facts(result: RunResult | None) -> written.RunFacts:
         verdict=result.verdict,
         lab=result.lab,
         seconds=round(result.seconds, 3),
+        times=[round(one, 3) for one in result.times],
         notes=result.notes,
         error=result.error,
         health=result.health,

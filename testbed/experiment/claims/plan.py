@@ -276,7 +276,7 @@ def _reference(loaded: LoadedTopology, topology: str | None, written: Source) ->
     """A built-in topology by name; a file relative to the file that names it, at `written`."""
     if topology is None:
         return loaded.file
-    if "/" in topology or topology.endswith(SUFFIXES):
+    if topology not in builtin_topologies() and ("/" in topology or topology.endswith(SUFFIXES)):
         return str(Path(written.file).parent / topology)
     return topology
 

@@ -38,7 +38,7 @@ from testbed.lab.session_keys import read_session_keys
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
-from testbed.topology.load import builtin_topologies
+from testbed.topology.load import builtin_name
 from testbed.topology.loaded import LoadedTopology
 
 
@@ -338,9 +338,8 @@ def _leave(access: LabAccess) -> None:
 
 def _up(topology: LoadedTopology, lab: str) -> str:
     """The command that makes a lab what a run needs, whether it differs or only a node of it has died."""
-    builtin = topology.file == str(builtin_topologies().get(topology.name))
     sets = [word for one in topology.sets for word in ("--set", one)]
-    return shlex.join(["testbed", "up", topology.name if builtin else topology.file, "--name", lab, *sets])
+    return shlex.join(["testbed", "up", builtin_name(topology.file) or topology.file, "--name", lab, *sets])
 
 
 _PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")

@@ -250,12 +250,13 @@ class _Crew:
             for planned in stage.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {label}")
-                result = carry_out(access, label, pulse, planned, job.evidence)
+                results = carry_out(access, label, pulse, planned, job.evidence)
                 if logged:
                     self._keep_session_keys(actual, stage.topology, planned)
-                with self._lock:
-                    self.results[planned.claim, planned.kind, planned.number] = result
-                job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
+                for one, result in zip(planned.all, results, strict=True):
+                    with self._lock:
+                        self.results[one.claim, one.kind, one.number] = result
+                    job.progress.say(f"{one.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
             if not last:
                 _leave(access)
         finally:
@@ -278,7 +279,7 @@ class _Crew:
 
     def _fail(self, stage: Stage, why: str) -> None:
         now = time.time()
-        for planned in stage.runs:
+        for planned in (one for run in stage.runs for one in run.all):
             record = RunRecord(
                 claim=planned.claim,
                 run=run_name(planned.kind, planned.number),

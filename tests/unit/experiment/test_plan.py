@@ -14,7 +14,7 @@ from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
 from testbed.evidence.folder import RunFolder, run_path
 from testbed.evidence.verdicts import Verdicts
-from testbed.experiment.claims import verify as verify_module
+from testbed.experiment.claims import crew as crew_module
 from testbed.experiment.claims.plan import (
     LAB_SECONDS,
     PlannedLab,
@@ -364,10 +364,10 @@ def stage(monkeypatch, tmp_path):
             key = one.claim, one.kind, one.number
             self.results[key] = played.results.get(key, good)
 
-    monkeypatch.setattr(verify_module, "bring_up", bring_up)
-    monkeypatch.setattr(verify_module, "remove_labs", lambda engine, name: played.down.append(name))
-    monkeypatch.setattr(verify_module._Crew, "_runs", runs)
-    monkeypatch.setattr(verify_module, "read_labs", lambda engine: {})
+    monkeypatch.setattr(crew_module, "bring_up", bring_up)
+    monkeypatch.setattr(crew_module, "remove_labs", lambda engine, name: played.down.append(name))
+    monkeypatch.setattr(crew_module.Crew, "_runs", runs)
+    monkeypatch.setattr(crew_module, "read_labs", lambda engine: {})
     played.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path))
     return played
 
@@ -405,7 +405,7 @@ def test_stages_of_a_lab_follow_one_another_in_it(stage, tmp_path):
 def test_a_stage_that_does_not_come_up_leaves_the_others_a_new_lab(stage, monkeypatch):
     scenario, stages = planned()
     (shared,) = [lab for lab in share_labs(stages, 1) if len(lab.stages) > 1]
-    bring_up = verify_module.bring_up
+    bring_up = crew_module.bring_up
     refused = shared.stages[1].topology
 
     def second_fails(engine, topology, **options):
@@ -413,7 +413,7 @@ def test_a_stage_that_does_not_come_up_leaves_the_others_a_new_lab(stage, monkey
             raise TestbedError("no room")
         bring_up(engine, topology, **options)
 
-    monkeypatch.setattr(verify_module, "bring_up", second_fails)
+    monkeypatch.setattr(crew_module, "bring_up", second_fails)
     stage.verification.verify(scenario, [shared])
     assert len(stage.up) == len(shared.stages) - 1 and len(stage.down) == 2
     assert len(stage.ran) == len(runs_of([shared])) - len(shared.stages[1].runs)
@@ -476,7 +476,7 @@ def tried(stage, tmp_path, outcomes, **options):
             held = outcomes.get((one.claim, one.kind), ())[self._attempt - 1 : self._attempt] != [False]
             self._took_place(one, RunResult([Finding("it is so", held, "seen")]))
 
-    stage.monkeypatch.setattr(verify_module._Crew, "_runs", runs)
+    stage.monkeypatch.setattr(crew_module.Crew, "_runs", runs)
     return verification
 
 
@@ -547,9 +547,9 @@ def test_runs_in_an_existing_lab_come_one_after_the_other(stage, monkeypatch):
         time.sleep(0.05)
         running.remove(label)
 
-    monkeypatch.setattr(verify_module._Crew, "_runs", runs)
-    monkeypatch.setattr(verify_module._Crew, "_is", lambda self, actual, topology: True)
-    monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
+    monkeypatch.setattr(crew_module.Crew, "_runs", runs)
+    monkeypatch.setattr(crew_module.Crew, "_is", lambda self, actual, topology: True)
+    monkeypatch.setattr(crew_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
     stage.verification.existing = "mine"
     stage.verification.verify(scenario, halves)
     assert most == [(1, "mine", True)] * 2  # and none of them takes anything down for the next
@@ -574,14 +574,14 @@ def test_interrupted_it_takes_down_what_it_brought_up(stage, monkeypatch):
         deadline = time.monotonic() + 10
         while not crew._stopping.is_set() and time.monotonic() < deadline:
             time.sleep(0.01)
-        raise verify_module.Stopped("told to stop")
+        raise crew_module.Stopped("told to stop")
 
     def interrupted(futures):
         going.wait(5)
         raise KeyboardInterrupt
 
     stage.hold = hold
-    monkeypatch.setattr(verify_module, "as_completed", interrupted)
+    monkeypatch.setattr(crew_module, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage.verification.verify(*planned_apart())
     assert stage.up and sorted(stage.down) == sorted(stage.up) and not stage.ran
@@ -603,8 +603,8 @@ def test_interrupted_while_a_lab_comes_up_it_does_not_wait_for_it(stage, monkeyp
         going.wait(5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify_module, "bring_up", bring_up)
-    monkeypatch.setattr(verify_module, "as_completed", interrupted)
+    monkeypatch.setattr(crew_module, "bring_up", bring_up)
+    monkeypatch.setattr(crew_module, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage.verification.verify(*planned_apart())
     assert stage.up and not stage.down and not stage.ran
@@ -644,7 +644,7 @@ def test_runs_name_repeated_nodes_of_their_own_lab(tmp_path):
 
 
 def test_a_lab_that_no_run_fits_and_what_would_make_it_fit(monkeypatch, tmp_path):
-    monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
+    monkeypatch.setattr(crew_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
     verification = Verification(None, "image", None, Evidence(tmp_path / "evidence"), existing="mine")
     with pytest.raises(UsageError, match="no run can take place in lab mine as it is") as caught:
         verification.verify(*planned_apart("2.1-colocated-registers"))

@@ -12,16 +12,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, Self
 
-from testbed.agreed import ROAM
+from testbed.agreed import ROAM, Op
 from testbed.engine import names
 from testbed.engine.api import Engine
+from testbed.engine.channel import ChannelEngine
 from testbed.engine.image import ensure_node_image
 from testbed.engine.labelled import labelled
 from testbed.engine.provision import reach_engine
@@ -32,6 +33,7 @@ from testbed.experiment.claims.reset import reset
 from testbed.lab.access import LabAccess
 from testbed.lab.addresses import choose_pool
 from testbed.lab.captures import Captures
+from testbed.lab.daemons import ask
 from testbed.lab.down import remove_labs
 from testbed.lab.plan import make_plan
 from testbed.lab.secrets import lab_secrets
@@ -124,6 +126,11 @@ class Pool:
         return engine if self._keep else labelled(engine, {names.SESSION: self.owner.label})
 
     @cached_property
+    def _through(self) -> ChannelEngine:
+        """The same engine, for the commands in labs."""
+        return ChannelEngine(self.engine)
+
+    @cached_property
     def image(self) -> str:
         """The name of the node image, built if it is not there. Raises `MachineError`."""
         # The wrapper passes on what the engine knows besides `Engine`.
@@ -148,14 +155,13 @@ class Pool:
         Where this process holds a lab already, it does not wait: two tests that each wait for the other's lab
         would wait for ever. Raises `TestbedError`, `KeyboardInterrupt` where the session has died.
         """
-        engine, key = self.engine, lab_key(topology)
+        key = lab_key(topology)
         slot = self._slot(topology.name, key)
         try:
             lab = self._ready(slot, topology, key)
         except BaseException:
             slot.close()
             raise
-        assert engine is lab.engine
         self._slots[lab] = slot
         self.lent.append(lab)
         return lab
@@ -182,6 +188,7 @@ class Pool:
         for lab in list(self.lent):
             self.give_back(lab)
         last = self.owner.session == self.owner.maker or self.owner.session.dead
+        self._through.close()
         problems = remove_session(self.engine, self.owner.session) if last and not self._keep else []
         self.engine.close()
         return problems
@@ -236,7 +243,7 @@ class Pool:
         assert actual is not None
         slot.write(State(actual.name, topology.name, slot.state.key))
         containers = {name: each.id for name, each in actual.nodes.items()}
-        access = LabAccess(self.engine, actual.name, topology, containers)
+        access = LabAccess(self._through, actual.name, topology, containers)
         lab = Lab(access, lend=self.lend, folder=self.evidence)
         try:
             access.open()
@@ -254,13 +261,16 @@ class Pool:
         self, slot: Slot, actual: ActualLab | None, topology: LoadedTopology, key: str
     ) -> ActualLab | None:
         """Make a lab from nothing, or from the slot's; if that fails, nothing of it is left."""
-        if actual and not self._takes_turns(actual, topology):
-            self._remove(slot)
+        if actual and slot.state.key != key:
+            if self._takes_turns(actual, topology):
+                self._take_leave(actual)
+            else:
+                self._remove(slot)
         name = slot.state.lab or f"pytest-{secrets.token_hex(4)}"
         slot.write(State(name, topology.name))
         try:
             bring_up(
-                self.engine, topology, lab=name, image=self.image, pool=self._addresses,
+                self._through, topology, lab=name, image=self.image, pool=self._addresses,
                 stopping=lambda: self.owner.orphaned,
             )  # fmt: skip
         except TestbedError:
@@ -277,11 +287,17 @@ class Pool:
         """
         if actual.topology != topology.name:
             return False
-        keys = lab_secrets(self.engine, actual.containers)
+        keys = lab_secrets(self._through, actual.containers)
         rendered = render_lab(topology, lab=actual.name, secrets=keys, templates=topology.templates)
         plan = make_plan(rendered, actual, self.image)
         replaced = {node.name for node in plan.create_nodes}
         return not plan.create_networks and not plan.remove_networks and replaced <= {*topology.mobile_nodes}
+
+    def _take_leave(self, actual: ActualLab) -> None:
+        """End what mobile nodes have with gateways, which would go on asking for a node that is replaced."""
+        for node in actual.mobile_nodes:
+            with suppress(TestbedError):  # what does not answer has nothing, or is mended
+                ask(self._through, actual.running_node(node), ROAM, {"op": Op.FORGET})
 
     def _actual(self, slot: Slot) -> ActualLab | None:
         name = slot.state.lab
@@ -289,5 +305,5 @@ class Pool:
 
     def _remove(self, slot: Slot) -> None:
         if slot.state.lab:
-            remove_labs(self.engine, slot.state.lab)
+            remove_labs(self._through, slot.state.lab)
         slot.write(State())

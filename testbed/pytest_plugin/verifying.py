@@ -42,8 +42,9 @@ def verify_claim(topology: LoadedTopology, claim: str, lend: Lend, folder: Path)
             label = f"{access.name}.{number}"  # one lab may have been lent for several stages
             pulse = Pulse(access)
             for planned in stage.runs:
-                result = carry_out(access, label, pulse, planned, evidence)
-                results[planned.claim, planned.kind, planned.number] = result
+                carried_out = carry_out(access, label, pulse, planned, evidence)
+                for one, result in zip(planned.all, carried_out, strict=True):
+                    results[one.claim, one.kind, one.number] = result
             facts = access.engine.facts()
         about = {
             "topology": stage.topology.name,

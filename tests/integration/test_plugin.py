@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from command_line import command
 
 from testbed.engine import names
 from testbed.engine.docker import DockerEngine
@@ -58,10 +59,14 @@ def left_of(engine: DockerEngine, project: Path) -> list[str]:
 
 
 def test_a_project_that_uses_the_plugin_alone(engine: DockerEngine, node_image: str, project: Path) -> None:
-    code = start(project, "-n", "2", "-v").wait(240)
+    code = start(project, "-n", "2", "-v", "--testbed-evidence", "evidence").wait(240)
     out = (project / "out").read_text()
     assert code == 0 and "9 passed" in out and "mine.yaml::at-home" in out, out
     assert left_of(engine, project) == []
+    folder = str(project / "evidence" / "mine.yaml-at-home")
+    assert command("judge", folder).returncode == 0
+    told = command("explain", "at-home", str(project / "mine.yaml"), "--evidence", folder)
+    assert "This evidence says: reproduced" in told.stdout, told
 
 
 def test_after_a_kill_the_next_session_starts_clean(

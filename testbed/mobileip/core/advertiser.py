@@ -12,14 +12,11 @@ from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
 from testbed.mobileip.core.challenges import Challenges
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import advertisement_bits
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.limits import TokenBucket
 from testbed.mobileip.core.links import VisitedLink
-from testbed.mobileip.core.parameters import (
-    Advertising,
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    ReverseTunnel,
-)
+from testbed.mobileip.core.parameters import Advertising, ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import (
     COMMON_TRAFFIC,

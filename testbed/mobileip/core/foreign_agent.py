@@ -27,11 +27,11 @@ from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.foreign_revocation import ForeignRevocation
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, offers, relayed
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers

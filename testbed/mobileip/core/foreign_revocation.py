@@ -9,9 +9,9 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig, Inform
 from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig, Inform
 from testbed.mobileip.core.revocation import (
     BindingId,
     Ended,

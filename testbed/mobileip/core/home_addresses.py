@@ -10,8 +10,9 @@ from itertools import chain, islice
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.core.parameters import HomeAgentConfig, Peer
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest

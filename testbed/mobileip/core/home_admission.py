@@ -11,7 +11,8 @@ from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import AuthenticationError
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
-from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
+from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.authentication import in_order
 from testbed.mobileip.wire.challenge import challenge
 from testbed.mobileip.wire.code import Code

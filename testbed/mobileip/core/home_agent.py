@@ -28,6 +28,7 @@ from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home_addresses import HomeAddresses
 from testbed.mobileip.core.home_admission import check_request, verify_for_aaa
 from testbed.mobileip.core.home_answers import returned_home, to_sender
@@ -35,9 +36,9 @@ from testbed.mobileip.core.home_authentication import HomeAuthentication
 from testbed.mobileip.core.home_multicast import HomeMulticast
 from testbed.mobileip.core.home_revocation import HomeRevocation
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig, Peer, SecurityAssociation
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.revocation import Terms
+from testbed.mobileip.core.security import Peer, SecurityAssociation
 from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
 from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME

@@ -10,8 +10,8 @@ from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.disposition import Discard
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig, Peer
 from testbed.mobileip.core.revocation import (
     BindingId,
     Ended,
@@ -22,6 +22,7 @@ from testbed.mobileip.core.revocation import (
     prove,
     support,
 )
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.core.udp_tunnel import through_agent
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME

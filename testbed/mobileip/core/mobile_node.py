@@ -24,9 +24,9 @@ from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.node_revocation import NodeRevocation
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.registrar import Registrar
 from testbed.mobileip.core.registration import CHALLENGED, Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left

@@ -15,8 +15,9 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed, request_bits
 from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.home_agents import HomeAgents
+from testbed.mobileip.core.mobile.config import MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.node_revocation import NodeRevocation
-from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
+from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME
 from testbed.mobileip.core.replay import Identifier, identifier
 from testbed.mobileip.core.responses import Responses
 from testbed.mobileip.core.udp_tunnel import answered

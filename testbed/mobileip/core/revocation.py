@@ -10,7 +10,7 @@ from testbed.mobileip.core.api import Clock, Datagram, Record, SendDatagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.disposition import Discard
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import Peer
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME

@@ -10,8 +10,8 @@ from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.echo import REPLY as ECHO_REPLY

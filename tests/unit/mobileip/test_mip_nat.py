@@ -28,10 +28,12 @@ from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVis
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.bindings import Binding
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.config import UdpTunnelling
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.mobile.config import UdpTunnel
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import ReverseTunnel, UdpTunnel, UdpTunnelling
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code

@@ -14,10 +14,12 @@ from mip_world import CARE_OF, HOME_ADDRESS, HOME_AGENT, KEY, A, association, ho
 from testbed.mobileip.core import counters
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.bindings import Binding, BindingTable
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
-from testbed.mobileip.core.parameters import Advertising, HomeAgentConfig, SecurityAssociation
+from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.core.replay import NonceReturner, Nonces, Stamper, Timestamps
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME

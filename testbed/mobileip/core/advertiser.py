@@ -9,9 +9,9 @@ from ipaddress import IPv4Address
 from random import Random
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
-from testbed.mobileip.core.challenges import Challenges
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import advertisement_bits
+from testbed.mobileip.core.foreign.challenges import Challenges
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.limits import TokenBucket

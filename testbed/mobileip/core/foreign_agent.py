@@ -8,9 +8,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.admission import check_form, check_proof, check_service
 from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
-from testbed.mobileip.core.answers import Answers
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearVisitor,
@@ -23,19 +21,28 @@ from testbed.mobileip.core.api import (
     SetVisitor,
 )
 from testbed.mobileip.core.association import Associations
-from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign.admission import check_form, check_proof, check_service
+from testbed.mobileip.core.foreign.answers import Answers
+from testbed.mobileip.core.foreign.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
-from testbed.mobileip.core.foreign_revocation import ForeignRevocation
+from testbed.mobileip.core.foreign.relaying import (
+    authorized_end,
+    check_reply,
+    lacking,
+    nai_in,
+    offers,
+    relayed,
+)
+from testbed.mobileip.core.foreign.revocation import ForeignRevocation
+from testbed.mobileip.core.foreign.visitors import Pending, PendingKey, Visitor, awaiting, overtake
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, offers, relayed
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting, overtake
 from testbed.mobileip.wire import registration_reply, registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable

@@ -23,18 +23,18 @@ from testbed.mobileip.core.api import (
     SetBinding,
 )
 from testbed.mobileip.core.association import Associations, sign, spi_of
-from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.counters import HOME_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
+from testbed.mobileip.core.home.addresses import HomeAddresses
+from testbed.mobileip.core.home.admission import check_request, verify_for_aaa
+from testbed.mobileip.core.home.answers import returned_home, to_sender
+from testbed.mobileip.core.home.authentication import HomeAuthentication
+from testbed.mobileip.core.home.bindings import Binding, BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
-from testbed.mobileip.core.home_addresses import HomeAddresses
-from testbed.mobileip.core.home_admission import check_request, verify_for_aaa
-from testbed.mobileip.core.home_answers import returned_home, to_sender
-from testbed.mobileip.core.home_authentication import HomeAuthentication
-from testbed.mobileip.core.home_multicast import HomeMulticast
-from testbed.mobileip.core.home_revocation import HomeRevocation
+from testbed.mobileip.core.home.multicast import HomeMulticast
+from testbed.mobileip.core.home.revocation import HomeRevocation
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.revocation import Terms

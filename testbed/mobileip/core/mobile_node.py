@@ -8,7 +8,6 @@ from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
 from testbed.mobileip.core.advertiser import is_unicast
-from testbed.mobileip.core.agents import Agent
 from testbed.mobileip.core.api import (
     AgentMessage,
     Clock,
@@ -20,15 +19,16 @@ from testbed.mobileip.core.api import (
 )
 from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discards import Discards
-from testbed.mobileip.core.discovery import Discovery
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
-from testbed.mobileip.core.home_address import HomeAddress
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.mobile.agents import Agent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
-from testbed.mobileip.core.node_revocation import NodeRevocation
+from testbed.mobileip.core.mobile.discovery import Discovery
+from testbed.mobileip.core.mobile.home_address import HomeAddress
+from testbed.mobileip.core.mobile.registrar import Registrar
+from testbed.mobileip.core.mobile.requests import CHALLENGED, Path, Requester
+from testbed.mobileip.core.mobile.revocation import NodeRevocation
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.registrar import Registrar
-from testbed.mobileip.core.registration import CHALLENGED, Path, Requester
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.code import Code, from_foreign_agent

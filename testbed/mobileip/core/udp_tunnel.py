@@ -7,9 +7,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
-from testbed.mobileip.core.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed
+from testbed.mobileip.core.home.bindings import Binding, BindingTable, UdpEnd
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME

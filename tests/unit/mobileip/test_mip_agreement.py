@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_network import Weather
 
-from testbed.mobileip.core import bindings, foreign_agent, registrar, replay, visitors
+from testbed.mobileip.core import foreign_agent, replay
 from testbed.mobileip.core.api import ClearVisitor, Remember
+from testbed.mobileip.core.foreign import visitors
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home import bindings
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile import registrar
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Advertising
 

@@ -28,9 +28,9 @@ from test_mip_mobile_node import Bench as NodeBench
 from testbed.mobileip.core.api import Datagram, SetVisitor, TunnelEnd, UseForeignAgent
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.foreign.visitors import Visitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.visitors import Visitor
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension, encode_extensions

@@ -26,8 +26,8 @@ from mip_world import (
 
 from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVisitor, TunnelEnd, UseCoLocated
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.bindings import Binding
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.bindings import Binding
 from testbed.mobileip.core.home.config import UdpTunnelling
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.keepalive import Keepalives

@@ -13,7 +13,7 @@ from mip_world import CARE_OF, HOME_ADDRESS, HOME_AGENT, KEY, A, association, ho
 
 from testbed.mobileip.core import counters
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.bindings import Binding, BindingTable
+from testbed.mobileip.core.home.bindings import Binding, BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket

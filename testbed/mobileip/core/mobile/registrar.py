@@ -17,12 +17,12 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.encapsulations import IN_UDP, agreed
-from testbed.mobileip.core.former import TIMER, FormerBindings
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.former import TIMER, FormerBindings
+from testbed.mobileip.core.mobile.requests import Path, Requester, Sent, asking_for_less
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
-from testbed.mobileip.core.registration import Path, Requester, Sent, asking_for_less
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe

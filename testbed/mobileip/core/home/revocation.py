@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
-from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.disposition import Discard
+from testbed.mobileip.core.home.bindings import Binding, BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.revocation import (

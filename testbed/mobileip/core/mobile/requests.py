@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
-from testbed.mobileip.core.agents import Agent
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed, request_bits
-from testbed.mobileip.core.home_address import HomeAddress
-from testbed.mobileip.core.home_agents import HomeAgents
+from testbed.mobileip.core.mobile.agents import Agent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig, UdpTunnel
-from testbed.mobileip.core.node_revocation import NodeRevocation
+from testbed.mobileip.core.mobile.home_address import HomeAddress
+from testbed.mobileip.core.mobile.home_agents import HomeAgents
+from testbed.mobileip.core.mobile.responses import Responses
+from testbed.mobileip.core.mobile.revocation import NodeRevocation
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME
 from testbed.mobileip.core.replay import Identifier, identifier
-from testbed.mobileip.core.responses import Responses
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order

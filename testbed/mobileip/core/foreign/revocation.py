@@ -10,6 +10,7 @@ from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig, Inform
+from testbed.mobileip.core.foreign.visitors import Pending, Visitor
 from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.revocation import (
@@ -22,7 +23,6 @@ from testbed.mobileip.core.revocation import (
     prove,
     support,
 )
-from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME
 from testbed.mobileip.wire.code import Code

@@ -8,7 +8,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
+from testbed.mobileip.core.advertiser import Advertiser
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearVisitor,
@@ -25,6 +25,7 @@ from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.foreign.admission import check_form, check_proof, check_service
+from testbed.mobileip.core.foreign.advertisement import foreign_agent_advertisement
 from testbed.mobileip.core.foreign.answers import Answers
 from testbed.mobileip.core.foreign.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
@@ -39,7 +40,7 @@ from testbed.mobileip.core.foreign.relaying import (
 from testbed.mobileip.core.foreign.revocation import ForeignRevocation
 from testbed.mobileip.core.foreign.visitors import Pending, PendingKey, Visitor, awaiting, overtake
 from testbed.mobileip.core.keepalive import Keepalives
-from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink
+from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink, is_unicast
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers

@@ -9,7 +9,7 @@ from random import Random, SystemRandom
 from typing import Any
 
 from testbed.mobileip.core.aaa import Credentials
-from testbed.mobileip.core.advertiser import Advertiser, home_agent_advertisement, is_unicast
+from testbed.mobileip.core.advertiser import Advertiser
 from testbed.mobileip.core.api import (
     AgentMessage,
     ClearBinding,
@@ -29,17 +29,19 @@ from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home.addresses import HomeAddresses
 from testbed.mobileip.core.home.admission import check_request, verify_for_aaa
+from testbed.mobileip.core.home.advertisement import home_agent_advertisement
 from testbed.mobileip.core.home.answers import returned_home, to_sender
 from testbed.mobileip.core.home.authentication import HomeAuthentication
 from testbed.mobileip.core.home.bindings import Binding, BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home.multicast import HomeMulticast
 from testbed.mobileip.core.home.revocation import HomeRevocation
+from testbed.mobileip.core.home.udp_tunnel import decide, take_keepalive, udp_end
+from testbed.mobileip.core.links import is_unicast
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.security import Peer, SecurityAssociation
-from testbed.mobileip.core.udp_tunnel import decide, take_keepalive, udp_end
 from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.challenge import CHALLENGE, challenge

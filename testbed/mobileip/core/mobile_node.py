@@ -7,7 +7,6 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import (
     AgentMessage,
     Clock,
@@ -21,6 +20,7 @@ from testbed.mobileip.core.counters import MOBILE_NODE
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.links import is_unicast
 from testbed.mobileip.core.mobile.agents import Agent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile.discovery import Discovery

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.links import is_unicast
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 

@@ -11,6 +11,7 @@ from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Discard
 from testbed.mobileip.core.home.bindings import Binding, BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.udp_tunnel import through_agent
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.revocation import (
     BindingId,
@@ -23,7 +24,6 @@ from testbed.mobileip.core.revocation import (
     support,
 )
 from testbed.mobileip.core.security import Peer
-from testbed.mobileip.core.udp_tunnel import through_agent
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from random import Random
 
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import AgentMessage
 from testbed.mobileip.core.discards import Discards
+from testbed.mobileip.core.links import is_unicast
 from testbed.mobileip.core.mobile.agents import Agent, AgentList
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile.home_address import HomeAddress

@@ -25,8 +25,10 @@ from testbed.mobileip.core.mobile.agents import Agent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile.discovery import Discovery
 from testbed.mobileip.core.mobile.home_address import HomeAddress
+from testbed.mobileip.core.mobile.path import Path
+from testbed.mobileip.core.mobile.refusals import CHALLENGED
 from testbed.mobileip.core.mobile.registrar import Registrar
-from testbed.mobileip.core.mobile.requests import CHALLENGED, Path, Requester
+from testbed.mobileip.core.mobile.requests import Requester
 from testbed.mobileip.core.mobile.revocation import NodeRevocation
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.timers import Timers, lifetime_left
@@ -80,9 +82,9 @@ class MobileNode:
         if path != self._registrar.path:
             self._leave(interface)
         self._interface, self._registrar.path = interface, path
-        self._registrar.tell_again()
+        self._registrar.usage.tell_again()
         self._registrar.deregistering = False
-        self._requester.moved()
+        self._requester.repetition.moved()
         self._registrar.start(now)
 
     def discover(self, interface: str, now: float, register: bool = True) -> None:
@@ -115,7 +117,7 @@ class MobileNode:
             raise ValueError("not attached: there is no way to reach the home agent")
         self._registrar.deregistering = True
         self._timers.cancel("renew")
-        self._requester.moved()
+        self._requester.repetition.moved()
         self._registrar.start(now)
 
     def renew(self, now: float) -> None:
@@ -369,7 +371,7 @@ class MobileNode:
             return self._registrar.start(now)
         advertised = (each for each in agent.routers if each in self.config.home_prefix)
         router = self.config.home_router or next(advertised, None)
-        self._registrar.use(UseHome(self._interface, router))
+        self._registrar.usage.use(UseHome(self._interface, router))
         self._out.event("at-home", agent=str(agent.address))
         self._arps.announce(GratuitousArp(address, self._interface), now)
         if self._register:

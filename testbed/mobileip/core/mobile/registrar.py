@@ -55,7 +55,9 @@ class Registrar:
         """The request whose registration holds."""
         self.granted = 0
         self.former = FormerBindings(config.overlap, timers)
+        """Care-of addresses that are kept beside the present one."""
         self.usage = Usage(config, requester.home_agents, self.former, out, keepalives)
+        """What the shell is to use."""
         self._requester = requester
         self._timers = timers
         self._out = out

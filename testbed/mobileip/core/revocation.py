@@ -243,6 +243,20 @@ class Revoker:
         raise Discard("acknowledgment-of-nothing")
 
 
+class RevocationEnd:
+    """What both ends of bindings have for that: timestamps, messages sent, and what has ended."""
+
+    def __init__(self, clock: Clock, out: Outbox, counters: Counter[str]) -> None:
+        self._out = out
+        self._counters = counters
+        self._stamps = Stamps(clock)
+        self._revoker = Revoker(self._stamps, out, counters)
+        self._ended = Ended()
+        self.deadline = self._revoker.deadline
+        self.tick = self._revoker.tick
+        self.clear = self._revoker.clear
+
+
 def prove(
     payload: bytes,
     extensions: tuple[Extension, ...],

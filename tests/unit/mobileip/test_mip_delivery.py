@@ -93,7 +93,7 @@ def test_a_restarted_agent_remembers_the_style():
     bench = AgentBench()
     bench.ask(flags=T, trailer=STYLE)
     bench.answer()
-    (visitor,) = bench.fa._visitors.values()
+    (visitor,) = bench.fa._visitors
     assert Visitor.from_record(HOME_ADDRESS, visitor.record(clock), clock, bench.now) == visitor
     successor = ForeignAgent(foreign_agent_config(), clock, Random(1))
     successor.restore({HOME_ADDRESS: visitor.record(clock)}, bench.now)

@@ -678,7 +678,7 @@ def test_what_was_negotiated_outlives_the_agents():
     made = world()
     remembered = []
     for core, make in ((made.ha, home), (made.fas[0], foreign)):
-        pictures = core._bindings.of(HOME_ADDRESS) if core is made.ha else core._visitors[HOME_ADDRESS]
+        pictures = core._bindings.of(HOME_ADDRESS) if core is made.ha else core._visitors.get(HOME_ADDRESS)
         record = (
             {"identification": 1, "bindings": [each.record(clock) for each in pictures]}
             if core is made.ha

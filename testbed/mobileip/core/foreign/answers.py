@@ -11,7 +11,7 @@ from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.foreign.challenges import Challenges
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
-from testbed.mobileip.core.foreign.visitors import Pending
+from testbed.mobileip.core.foreign.pending import Pending
 from testbed.mobileip.core.limits import OncePer
 from testbed.mobileip.core.links import BROADCAST, is_unicast
 from testbed.mobileip.core.outbox import Outbox

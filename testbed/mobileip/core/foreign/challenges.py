@@ -13,7 +13,7 @@ from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
-from testbed.mobileip.core.foreign.visitors import Pending
+from testbed.mobileip.core.foreign.pending import Pending
 from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.security import Peer
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN

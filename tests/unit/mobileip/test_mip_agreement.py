@@ -15,8 +15,7 @@ from virtual_network import Weather
 from testbed.mobileip.core import foreign_agent, replay
 from testbed.mobileip.core.api import ClearVisitor, Remember
 from testbed.mobileip.core.foreign import pending, visitors
-from testbed.mobileip.core.home import bindings
-from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.home import bindings, grants
 from testbed.mobileip.core.mobile import movement, registrar
 from testbed.mobileip.core.parameters import Advertising
 
@@ -99,7 +98,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         replay.Timestamps, "restore", _nothing
     ),
     "what was accepted is not remembered": lambda patch: patch.setattr(replay.Timestamps, "accept", _nothing),
-    "bindings are not remembered": lambda patch: patch.setattr(HomeAgent, "_remember", _nothing),
+    "bindings are not remembered": lambda patch: patch.setattr(grants.Grants, "remember", _nothing),
     "a new care-of address leaves the old one": lambda patch: patch.setattr(
         bindings.BindingTable, "add", _retaining(bindings.BindingTable.add)
     ),

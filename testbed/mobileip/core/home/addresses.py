@@ -48,6 +48,10 @@ class HomeAddresses:
     def __contains__(self, address: object) -> bool:
         return address in self._addresses or address in self._nodes
 
+    def serves(self, node: Peer) -> bool:
+        """Whether this is a mobile node of ours."""
+        return node in self._nodes
+
     def nai(self, home_address: IPv4Address) -> str | None:
         """The NAI of the mobile node that has an assigned address."""
         return self._by_address.get(home_address)

@@ -154,7 +154,7 @@ class Claim(Part):
     guideline: GuidelineId | None = Field(
         default=None,
         description="The guideline that it helps to decide (`solutions`): with `shows: works` what a "
-        "solution has to do to follow it, with `shows: costs` what it has to do all the same to follow it at a cost",
+        "solution has to do to follow it, with `shows: costs` what it has to do to follow it at a cost",
     )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
     control: Runs = Field(description="The nearby run in which the opposite must come out")

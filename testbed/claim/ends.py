@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.claim.sight import Facts
+from testbed.claim.echo import source_address
+from testbed.claim.sight import Facts, Lab
 from testbed.errors import StepError
 
 
@@ -31,3 +32,10 @@ def ends(facts: Facts, correspondent: str | None = None) -> Ends:
     if not isinstance(address, IPv4Address):
         raise StepError(f"{name} has no address")
     return Ends(str(facts.home_address(node)), name, str(address))
+
+
+def address_at(lab: Lab, tap: str) -> str:
+    """The address of a node on a network, NODE/NETWORK; a mobile node is asked. Raises `StepError`."""
+    node, _, network = tap.partition("/")
+    fixed = lab.facts.nodes[node].links.get(network)
+    return str(fixed) if fixed else source_address(lab, node, network)

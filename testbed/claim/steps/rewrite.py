@@ -8,7 +8,7 @@ from pydantic import Field
 
 from testbed.claim import background
 from testbed.claim.action import Actor, OfMobileNode
-from testbed.claim.ends import address_at
+from testbed.claim.ends import address_of
 from testbed.claim.names import Fail, Known, NodeName
 from testbed.document.marks import Path
 from testbed.document.values import Name
@@ -62,7 +62,7 @@ class Rewrite(OfMobileNode):
         routers = [name for name, one in facts.nodes.items() if self.on in one.links and facts.forwards(name)]
         if not routers:
             raise StepError(f"nobody on {self.on} forwards")
-        victim = address_at(lab, f"{node}/{self.on}")
+        victim = address_of(lab, f"{node}/{self.on}")
         router = str(facts.nodes[routers[0]].links[self.on])
         own = str(facts.nodes[self.from_].links[self.on])
         command = ["python3", "-m", "testbed.node.rewrite", "--device", self.on, "--own", own]

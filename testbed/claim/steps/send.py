@@ -10,8 +10,8 @@ from pydantic import Field
 
 from testbed.claim import background
 from testbed.claim.action import Action, Actor
-from testbed.claim.ends import address_at, ends
-from testbed.claim.names import Fail, Known, NodeName, PcapFilter, Tap
+from testbed.claim.ends import address_of, ends
+from testbed.claim.names import End, Fail, Known, NodeName, PcapFilter, Tap
 from testbed.claim.sight import Facts
 from testbed.document.marks import Path
 from testbed.document.part import Part
@@ -48,8 +48,8 @@ class Send(Part, Action):
     to an application is seen by `listen` and `received`. A `request` or `reply` is about the first mobile
     node's home address; `key: stolen` proves it with the key that this node shares with its home agent,
     `key: random` with another. The home agent is where a request goes and where a reply claims to come from.
-    A `reply` `answers` a captured request, or nothing that was asked. With `every` they go on until the end
-    of the run.
+    A `reply` `answers` a captured request, or nothing where none was captured. With `every` they go on until
+    the end of the run.
     """
 
     word = "send"
@@ -57,13 +57,13 @@ class Send(Part, Action):
     order = 90
 
     from_: NodeName = Field(alias="from", description="The node that sends")
-    to: Tap | None = Field(
-        default=None, description="Where they go: a node's address on a network (not for advertisements)"
+    to: End | None = Field(
+        default=None, description="Where they go: NODE, or its address on a network, NODE/NETWORK"
     )
-    as_: Tap | None = Field(
+    as_: End | None = Field(
         default=None,
         alias="as",
-        description="The address that they claim to come from: NODE/NETWORK (default: the sender's own)",
+        description="The address that they claim to come from: NODE or NODE/NETWORK (default: the sender's)",
     )
     through: Name | None = Field(
         default=None, description="The network that they leave by (default: as routes have it)"
@@ -77,7 +77,7 @@ class Send(Part, Action):
         description="ipip: the node the inner packet is for; it comes from the mobile node, and to that one "
         "from its correspondent",
     )
-    care_of: Tap | None = Field(
+    care_of: End | None = Field(
         default=None, alias="care-of", description="request: the care-of address (default: its source)"
     )
     key: Literal["random", "stolen"] = Field(
@@ -111,7 +111,7 @@ class Send(Part, Action):
             elif self.to is not None:
                 fail((*where, "to"), "an advertisement goes to all nodes of a link")
         elif self.to is None:
-            fail(where, f"{self.protocol} needs `to`", "to: NODE/NETWORK")
+            fail(where, f"{self.protocol} needs `to`", "to: NODE or NODE/NETWORK")
         if self.protocol == "ipip" and self.inner is None:
             fail(where, "ipip needs `inner`", "inner: the node that the inner packet is for")
         if self.from_ in known.nodes and self.through not in (None, *known.nodes[self.from_].networks):
@@ -123,8 +123,8 @@ class Send(Part, Action):
 
     def act(self, lab: Actor) -> str:
         """Send them with `testbed.node.inject`."""
-        source = address_at(lab, self.as_) if self.as_ else self._own(lab)
-        target = address_at(lab, self.to) if self.to else ALL_SYSTEMS
+        source = address_of(lab, self.as_) if self.as_ else self._own(lab)
+        target = address_of(lab, self.to) if self.to else ALL_SYSTEMS
         command = ["python3", "-m", "testbed.node.inject", self.protocol, source, target]
         command += [word for pair in self._options(lab) for word in pair]
         claimed = f"{source} (forged)" if self.as_ else source
@@ -159,15 +159,12 @@ class Send(Part, Action):
         if self.protocol in ("request", "reply"):
             agent = self.to if self.protocol == "request" else self.as_
             yield "--home", str(facts.home_address(mobile))
-            yield "--agent", address_at(lab, agent) if agent else self._own(lab)
+            yield "--agent", address_of(lab, agent) if agent else self._own(lab)
             if self.key == "stolen":
                 yield "--key", _stolen(lab, mobile)
         if self.care_of:
-            yield "--care-of", address_at(lab, self.care_of)
-        if self.answers:
-            heard = lab.captured(self.answers.at, self.answers.filter)
-            if not heard:
-                raise StepError(f"no packet at {self.answers.at} matches {self.answers.filter!r}")
+            yield "--care-of", address_of(lab, self.care_of)
+        if self.answers and (heard := lab.captured(self.answers.at, self.answers.filter)):
             yield "--answers", heard[-1].hex()
         if self.trusted:
             yield ("--trusted",)

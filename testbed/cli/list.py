@@ -12,12 +12,17 @@ def list_topologies(output: Output = Format.table) -> None:
     """List the built-in topologies."""
     from testbed.topology.load import builtin_topologies, load_topology
 
-    loaded = [load_topology(name) for name in builtin_topologies()]
+    loaded = {name: load_topology(name) for name in builtin_topologies()}
     if output is Format.json:
-        keys = {"name", "title", "source", "summary"}
+        keys = {"title", "source", "summary"}
         emit_json(
-            {"topologies": [one.topology.model_dump(include=keys) | {"file": one.file} for one in loaded]}
+            {
+                "topologies": [
+                    {"name": name, **one.topology.model_dump(include=keys), "file": one.file}
+                    for name, one in loaded.items()
+                ]
+            }
         )
     else:
-        rows = [(one.name, one.topology.title, one.topology.source) for one in loaded]
+        rows = [(name, one.topology.title, one.topology.source) for name, one in loaded.items()]
         emit_rows(("NAME", "TITLE", "SOURCE"), rows)

@@ -70,7 +70,9 @@ class Claim(Record):
     """One claim with its verdict and what decided it."""
 
     id: str
-    """The claim's name in the topology."""
+    """The claim's name; with several solutions that make the same claims, `SOLUTION.NAME`."""
+    name: str = ""
+    """The claim's name in the topology, where `id` has more."""
     scenario: str = ""
     """The topology that makes the claim."""
     verdict: Verdict
@@ -85,6 +87,8 @@ class Claim(Record):
     """What it shows of its configuration where it is reproduced."""
     problem: str | None = None
     """The RFC's name of the problem it shows."""
+    guideline: str | None = None
+    """The guideline that it helps to decide, by its section."""
     drawback: str | None = None
     """A cost that the RFC mentions but does not call a problem."""
     run: RunFacts | None = None

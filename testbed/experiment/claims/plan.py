@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -30,6 +30,20 @@ class PlannedRun:
     kind: Kind
     experiment: Experiment
     number: int = 1  # of several
+    also: tuple[PlannedRun, ...] = ()
+    """Runs of other claims that take the same steps in the same lab, and are carried out as one with it."""
+
+    @property
+    def all(self) -> tuple[PlannedRun, ...]:
+        """It, and those it is carried out as one with."""
+        return (self, *self.also)
+
+    @property
+    def whole(self) -> Experiment:
+        """Its steps, and what any of them expects, each expectation once."""
+        wanted = [one for run in self.all for one in run.experiment.expect]
+        once = [one for at, one in enumerate(wanted) if one not in wanted[:at]]
+        return self.experiment.model_copy(update={"expect": once})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,12 @@ class Scenario:
 
     loaded: LoadedTopology
     claims: Mapping[str, Claim]
+    prefix: str = ""
+    """What the evidence has before the names of its claims, where other topologies make the same ones."""
+
+    def id(self, claim: str) -> str:
+        """What the evidence calls a claim."""
+        return f"{self.prefix}{claim}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ class Stage:
     @property
     def seconds(self) -> float:
         """About how long its runs take, for the order of labs."""
-        return sum(run_seconds(run.experiment) for run in self.runs)
+        return sum(run_seconds(run.whole) for run in self.runs)
 
 
 @dataclass(slots=True)
@@ -171,11 +191,14 @@ def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) 
     )
 
 
-def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[Stage]:
+def plan_stages(
+    scenarios: Sequence[Scenario], templates: Path | None = None, *, share: bool = False
+) -> list[Stage]:
     """Sort the runs of all claims by the configuration they need; the longest stage comes first.
 
     Changes that the user asked for (`--set`) hold for the claims' own topology; what a run asks for comes
-    after them. Raises every error at once, each at its place in the claims' file.
+    after them. With `share` runs that take the same steps in the same lab are carried out as one. Raises
+    every error at once, each at its place in the claims' file.
     """
     stages: dict[_Made, Stage] = {}
     topologies: dict[tuple[str, tuple[str, ...]], tuple[LoadedTopology, _Made] | None] = {}
@@ -206,13 +229,21 @@ def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) ->
                 topology, made = found
                 errors += _names(loaded, topology, path, experiment)
                 stage = stages.setdefault(made, Stage(topology, made))
-                stage.runs.append(PlannedRun(name, kind, experiment, number))
+                _add(stage.runs, PlannedRun(scenario.id(name), kind, experiment, number), share=share)
     raise_errors(errors)
     return sorted(stages.values(), key=lambda stage: -stage.seconds)
 
 
+def _add(runs: list[PlannedRun], run: PlannedRun, *, share: bool) -> None:
+    for at, one in enumerate(runs if share else ()):
+        if one.experiment.steps == run.experiment.steps:
+            runs[at] = replace(one, also=(*one.also, run))
+            return
+    runs.append(run)
+
+
 def _claims_twice(scenarios: Sequence[Scenario]) -> list[str]:
-    counted = Counter(name for scenario in scenarios for name in scenario.claims)
+    counted = Counter(scenario.id(name) for scenario in scenarios for name in scenario.claims)
     return [name for name, times in counted.items() if times > 1]
 
 
@@ -276,7 +307,7 @@ def _reference(loaded: LoadedTopology, topology: str | None, written: Source) ->
     """A built-in topology by name; a file relative to the file that names it, at `written`."""
     if topology is None:
         return loaded.file
-    if "/" in topology or topology.endswith(SUFFIXES):
+    if topology not in builtin_topologies() and ("/" in topology or topology.endswith(SUFFIXES)):
         return str(Path(written.file).parent / topology)
     return topology
 

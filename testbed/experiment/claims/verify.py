@@ -38,7 +38,7 @@ from testbed.lab.session_keys import read_session_keys
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
-from testbed.topology.load import builtin_topologies
+from testbed.topology.load import builtin_name
 from testbed.topology.loaded import LoadedTopology
 
 
@@ -250,12 +250,13 @@ class _Crew:
             for planned in stage.runs:
                 run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
                 job.progress.show(f"{planned.claim}: {run} in {label}")
-                result = carry_out(access, label, pulse, planned, job.evidence)
+                results = carry_out(access, label, pulse, planned, job.evidence)
                 if logged:
                     self._keep_session_keys(actual, stage.topology, planned)
-                with self._lock:
-                    self.results[planned.claim, planned.kind, planned.number] = result
-                job.progress.say(f"{planned.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
+                for one, result in zip(planned.all, results, strict=True):
+                    with self._lock:
+                        self.results[one.claim, one.kind, one.number] = result
+                    job.progress.say(f"{one.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
             if not last:
                 _leave(access)
         finally:
@@ -278,7 +279,7 @@ class _Crew:
 
     def _fail(self, stage: Stage, why: str) -> None:
         now = time.time()
-        for planned in stage.runs:
+        for planned in (one for run in stage.runs for one in run.all):
             record = RunRecord(
                 claim=planned.claim,
                 run=run_name(planned.kind, planned.number),
@@ -338,9 +339,8 @@ def _leave(access: LabAccess) -> None:
 
 def _up(topology: LoadedTopology, lab: str) -> str:
     """The command that makes a lab what a run needs, whether it differs or only a node of it has died."""
-    builtin = topology.file == str(builtin_topologies().get(topology.name))
     sets = [word for one in topology.sets for word in ("--set", one)]
-    return shlex.join(["testbed", "up", topology.name if builtin else topology.file, "--name", lab, *sets])
+    return shlex.join(["testbed", "up", builtin_name(topology.file) or topology.file, "--name", lab, *sets])
 
 
 _PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")

@@ -15,11 +15,15 @@ killed, and prints `running` once it does.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import select
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
 
 from testbed.agreed import DISCARD_PORT, MADE_UP
 from testbed.mobileip.wire import ipv4
@@ -32,6 +36,7 @@ from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.node import knock
+from testbed.node.arp import ARP, answer
 from testbed.node.whole import send
 
 ESP = 50
@@ -152,15 +157,27 @@ def _maker(options: argparse.Namespace) -> Callable[[int], bytes]:
             return lambda _: datagram(ike(options.notify), (IKE, IKE))
 
 
-def _packets(make: Callable[[int], bytes], count: int, every: float) -> Iterator[bytes]:
-    number = 0
-    while every or number < count:
-        number += 1
+def _without_end(make: Callable[[int], bytes], pause: Callable[[], None]) -> Iterator[bytes]:
+    for number in itertools.count(1):
         yield make(number)
-        if every:
-            if number == 1:
-                print("running", flush=True)
-            time.sleep(every)
+        if number == 1:
+            print("running", flush=True)
+        pause()
+
+
+def _answering(device: str, owned: IPv4Network, every: float) -> Callable[[], None]:
+    """What to do for so many seconds: answer requests for the addresses of a network, to be taken for it."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ARP))
+    sock.bind((device, ARP))
+
+    def pause() -> None:
+        end = time.monotonic() + every
+        while select.select([sock], [], [], max(end - time.monotonic(), 0))[0]:
+            said = answer(sock.recv(2048), sock.getsockname()[4], owned)
+            if said is not None:
+                sock.send(said)
+
+    return pause
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -174,6 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", help="the interface that they leave by")
     parser.add_argument("--count", type=int, default=3)
     parser.add_argument("--every", type=float, default=0.0, help="milliseconds between two, for ever")
+    parser.add_argument("--owns", type=IPv4Network, help="a network for whose addresses it answers, too")
     parser.add_argument("--inner", nargs=2, metavar=("SOURCE", "DESTINATION"), help="of ipip")
     parser.add_argument("--home", help="the mobile node's home address, of request and reply")
     parser.add_argument("--agent", help="its home agent, of request and reply")
@@ -188,13 +206,20 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.protocol == "ipip") != (options.inner is not None):
         parser.error("ipip, and only ipip, needs --inner")
+    if options.owns and not (options.device and options.every):
+        parser.error("--owns needs --device and --every")
     named = options.home is not None and options.agent is not None
     if options.protocol == "request" and not named:
         parser.error("request needs --home and --agent")
     if options.protocol == "reply" and not (named or options.answers):
         parser.error("reply needs --answers, or --home and --agent")
     try:
-        send(_packets(_maker(options), options.count, options.every / 1000), options.device)
+        make, every = _maker(options), options.every / 1000
+        pause: Callable[[], None] = partial(time.sleep, every)
+        if options.owns:
+            pause = _answering(options.device, options.owns, every)
+        numbers = range(1, options.count + 1)
+        send(_without_end(make, pause) if every else map(make, numbers), options.device)
     except (OSError, ValueError) as error:
         parser.exit(1, f"cannot send: {error}\n")
 

@@ -15,23 +15,19 @@ import pathlib
 import select
 import signal
 import socket
-import struct
 import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from testbed.mobileip.wire.ipv4 import UDP
+from testbed.node.arp import IPV4, LINK, gratuitous
 from testbed.node.whole import mended
 
 EVERY = 0.1
 """Seconds between two lies."""
 PATIENCE = 3.0
 """Seconds in which neighbours have to be found."""
-IPV4, ARP = 0x0800, 0x0806
-"""EtherTypes."""
-_LINK = struct.Struct("!6s6sH")
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
-_REPLY, _COMPLETE = 2, 2
+_COMPLETE = 2
 NEIGHBOURS = pathlib.Path("/proc/net/arp")
 
 
@@ -55,21 +51,16 @@ class Path:
 
     def lie(self) -> bytes:
         """The frame by which the victim learns that the router has our link address."""
-        return self._claim(self.link)
+        return gratuitous(self.router, self.link, self.victim_link, self.link)
 
     def truth(self) -> bytes:
         """The frame by which it learns the router's own."""
-        return self._claim(self.router_link)
-
-    def _claim(self, link: bytes) -> bytes:
-        router = self.router.packed
-        arp = _ARP.pack(1, IPV4, 6, 4, _REPLY, link, router, link, router)
-        return _LINK.pack(self.victim_link, self.link, ARP) + arp
+        return gratuitous(self.router, self.router_link, self.victim_link, self.link)
 
     def forward(self, frame: bytes) -> bytes | None:
         """What becomes of a frame that arrived; None: it is none of the victim's."""
-        to, sender, kind = _LINK.unpack_from(frame)
-        packet = frame[_LINK.size :]
+        to, sender, kind = LINK.unpack_from(frame)
+        packet = frame[LINK.size :]
         if to != self.link or kind != IPV4 or len(packet) < 20:
             return None
         destination = IPv4Address(packet[16:20])
@@ -79,11 +70,11 @@ class Path:
             if whole_udp:
                 self.ports.add(int.from_bytes(packet[start : start + 2]))
                 packet = mended(packet, source=self.own)
-            return _LINK.pack(self.router_link, self.link, IPV4) + packet
+            return LINK.pack(self.router_link, self.link, IPV4) + packet
         answers = whole_udp and int.from_bytes(packet[start + 2 : start + 4]) in self.ports
         if destination == self.own and answers:
             packet = mended(packet, destination=self.victim)
-            return _LINK.pack(self.victim_link, self.link, IPV4) + packet
+            return LINK.pack(self.victim_link, self.link, IPV4) + packet
         return None
 
 

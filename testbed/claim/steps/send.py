@@ -89,7 +89,10 @@ class Send(Part, Action):
         description="reply: with the Trusted Networks Configured Extension (RFC 5265 §3.2.3)",
     )
     home_agent: bool = Field(
-        default=False, alias="home-agent", description="advertisement: of a home agent, not a foreign agent"
+        default=False,
+        alias="home-agent",
+        description="advertisement: of a home agent, not a foreign agent; with `as: NODE/NETWORK` and "
+        "`every` the sender answers ARP requests for all addresses of that network",
     )
     notify: int | None = Field(
         default=None, ge=0, le=65535, description="ike: the type of a notification in it (RFC 7296 §3.10)"
@@ -170,6 +173,8 @@ class Send(Part, Action):
             yield ("--trusted",)
         if self.home_agent:
             yield ("--home-agent",)
+            if self.every and self.as_ and "/" in self.as_:
+                yield "--owns", str(facts.networks[self.as_.partition("/")[2]].subnet)
         if self.notify is not None:
             yield "--notify", str(self.notify)
 

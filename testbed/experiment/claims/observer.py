@@ -21,7 +21,7 @@ from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
 from testbed.lab.inside import Done
-from testbed.packet.taps import TapFrames
+from testbed.packet.taps import TapFrames, match_taps
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.names import host_addresses
@@ -156,6 +156,12 @@ class Observer:
         """Take down that the whole captures count, which have ended."""
         now = time.time()
         self._keep(self._observation(where, expectation, now, {}))
+
+    def captured(self, tap: str, expression: str) -> Sequence[bytes]:
+        """The packets at a tap that a pcap filter matches so far. Raises `StepError`."""
+        hosts = host_addresses(self.lab.topology)
+        (matched,) = match_taps(self.captures.look([tap]), expression, hosts)
+        return matched.packets
 
     def _look(self, where: str, expectation: Expectation, bound: float) -> tuple[Observation, Decision]:
         part = expectation.part

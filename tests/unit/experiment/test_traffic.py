@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from testbed.agreed import PROBE_MARKER, READABLE
+from testbed.agreed import MADE_UP, PROBE_MARKER, READABLE
 from testbed.claim.probe import ProbeReport
 from testbed.node import inject, probe, session
 
@@ -57,7 +57,7 @@ def test_loss_is_told_by_direction():
 
 
 def test_markers_can_be_found():
-    for marker in (PROBE_MARKER, session.MARKER.encode(), inject.MARKER):
+    for marker in (PROBE_MARKER, session.MARKER.encode(), MADE_UP.encode()):
         assert READABLE.encode() in marker
 
 

@@ -192,6 +192,14 @@ class Reported(Protocol):
     def fields(self) -> Mapping[str, Any]:
         """The rest of the line."""
 
+    @property
+    def wall(self) -> float:
+        """When it arrived, in s since the epoch, by the engine's clock."""
+
+    @property
+    def monotonic(self) -> float | None:
+        """When it happened, in s of the clock that the nodes share."""
+
 
 class Wires(Protocol):
     """The captures of a run."""

@@ -18,10 +18,6 @@ from testbed.topology.routes import static_routes
 
 BASE_SYSCTLS = {"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0"}
 """Mobile IP routes by source address: strict reverse-path filtering would drop what the protocol needs."""
-ANNOUNCING = {"net.ipv4.conf.all.arp_notify": "1"}
-"""A link that comes up announces its address. A node that takes the place of another has its link address:
-until bridges hear from it, they would hand what is for it to every node of a network. A mobile node must not
-(RFC 5944 §4.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +127,7 @@ def _render_node(
         spec.path: file for role in roles for spec in role.files if (file := render(spec)).content.strip()
     }
     ready = ["init"]
-    sysctls = BASE_SYSCTLS | ({} if node.attaches else ANNOUNCING)
+    sysctls = dict(BASE_SYSCTLS)
     for role in roles:
         sysctls |= {key: templates.evaluate(value, context) for key, value in role.sysctls.items()}
         for name, service in role.services.items():

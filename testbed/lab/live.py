@@ -1,4 +1,4 @@
-"""Files that a running node takes a change of over: written anew where others come and go beside it."""
+"""Nodes that stay while others come and go beside them: what they have to learn of it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from testbed.lab.interrupt import Stopping, never
 from testbed.render import RenderedLab
 
 HOSTS: Final = "/etc/testbed/hosts"
-_NAMES: Final = f"cat {HOSTS} >/etc/hosts"  # as init does it
+# The names, as init does it. A node that takes the place of another has its link address: what knows that would
+# send at once, and bridges, which have not heard of the node yet, would hand it to everybody.
+_REST: Final = f"cat {HOSTS} >/etc/hosts; ip neighbour flush all"
 
 
-def write_live_files(
+def bring_up_to_date(
     engine: Engine, nodes: Mapping[str, Container], rendered: RenderedLab, stopping: Stopping = never
 ) -> None:
-    """Have these running nodes what is rendered for them now, as far as they need not be replaced for it.
+    """Give running nodes their `live` files as they are rendered now, and let them ask for their neighbours.
 
     Raises `NotReadyError` where a node does not take it, `KeyboardInterrupt` at once where `stopping`.
     """
@@ -27,7 +29,7 @@ def write_live_files(
     def write(name: str, container: Container) -> None:
         files = {path: file.content for path, file in rendered.nodes[name].files.items() if file.live}
         parts = [f"head -c {len(text.encode())} >{shlex.quote(path)}" for path, text in files.items()]
-        script = "; ".join([*parts, _NAMES])
+        script = "; ".join([*parts, _REST])
         done = run_inside(engine, container, ["sh", "-ec", script], stdin="".join(files.values()))
         if done.code:
             raise NotReadyError(

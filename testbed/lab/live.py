@@ -13,8 +13,8 @@ from testbed.lab.interrupt import Stopping, never
 from testbed.render import RenderedLab
 
 HOSTS: Final = "/etc/testbed/hosts"
-# The names, as init does it. A node that takes the place of another has its link address: what knows that would
-# send at once, and bridges, which have not heard of the node yet, would hand it to everybody.
+# The names, as init does it. A node that replaces another has its link address: who knows it sends at
+# once, and bridges that have not heard of the node yet hand that to everybody.
 _REST: Final = f"cat {HOSTS} >/etc/hosts; ip neighbour flush all"
 
 

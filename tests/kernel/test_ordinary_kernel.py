@@ -65,4 +65,4 @@ def test_tunnels_of_the_kernel(done):
 
 
 def test_esp_of_the_kernel(done):
-    assert len(done["esp"]) == 5 and not "".join(done["esp"].values())
+    assert len(done["esp"]) == 6 and not "".join(done["esp"].values())

@@ -162,6 +162,9 @@ class ClaimResult:
     shows: Shows | None = None  # what of the configuration, where reproduced: works, fails or costs
     problem: str | None = None
     drawback: str | None = None
+    guideline: str | None = None
+    name: str = ""  # in the topology, where the id has more
+    attempts: tuple[written.Attempt, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -186,10 +189,13 @@ class ClaimResult:
             shows=self.shows,
             problem=self.problem,
             drawback=self.drawback,
+            guideline=self.guideline,
+            name=self.name,
             run=_facts(self.run),
             control=_facts(self.control),
             evidence=[one.record(kind) for kind, result in runs if result for one in result.findings],
             reason=self.reason,
+            attempts=list(self.attempts),
         )
 
 
@@ -220,12 +226,15 @@ def claim_results(
             spoken = claim.configuration
             came = {
                 kind: together(
-                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
+                    [
+                        results.get((scenario.id(name), kind, number))
+                        for number, _ in enumerate(claim.experiments(kind), 1)
+                    ]
                 )
                 for kind in KINDS
             }
             yield ClaimResult(
-                name,
+                scenario.id(name),
                 claim.says,
                 claim.source,
                 spoken.model_dump(exclude_none=True) if spoken else {},
@@ -235,6 +244,8 @@ def claim_results(
                 claim.shows,
                 claim.problem,
                 claim.drawback,
+                claim.guideline,
+                name if scenario.id(name) != name else "",
             )
 
 

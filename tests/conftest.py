@@ -31,7 +31,7 @@ settings.register_profile("testbed", deadline=None, derandomize=CI)
 settings.load_profile("testbed")
 # No Debian is without them; Python itself calls uname.
 EVERYWHERE = {"sh", "bash", "apt-config", "uname"}
-EVERYWHERE |= {"mount", "chroot", "unshare", "nsenter", "taskset", "setpriv"}
+EVERYWHERE |= {"mount", "tar", "chroot", "unshare", "nsenter", "taskset", "setpriv"}
 SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true
 

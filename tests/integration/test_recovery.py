@@ -17,7 +17,7 @@ import pytest
 from testbed.errors import TestbedError
 from testbed.lab.daemons import ask
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.parameters import SecurityAssociation
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag

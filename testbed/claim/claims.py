@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -40,6 +40,44 @@ ClaimId = Annotated[
     BeforeValidator(_claim_id),
     WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9.-]*$", "maxLength": 60}),
 ]
+
+
+def _guideline_id(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value):
+        return value
+    hint = f'write "{value}": without quotes 5.10 is the number 5.1' if isinstance(value, float) else None
+    raise Expected('the number of a section in quotes, such as "5.6"', hint)
+
+
+GuidelineId = Annotated[
+    str,
+    BeforeValidator(_guideline_id),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+\\.[0-9]+$", "examples": ["5.6"]}),
+]
+
+
+def _guidelines(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Guidelines = Annotated[
+    list[GuidelineId],
+    BeforeValidator(_guidelines),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "examples": ["5.6"]}),
+]
+
+
+class Guideline(Part):
+    """A guideline by which solutions are judged: what claims with its number decide."""
+
+    title: str = Field(min_length=1, description="Its title in the document")
+    level: Literal["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"] = Field(
+        description="The strongest word of the document on it"
+    )
+    beside: Label | None = Field(
+        default=None,
+        description="The solution that others are compared with: its failures are not held against them",
+    )
 
 
 class Experiment(Part):
@@ -128,6 +166,12 @@ class Claim(Part):
     drawback: Label | None = Field(
         default=None, description="A cost that the RFC mentions but does not call a problem"
     )
+    guideline: Guidelines = Field(
+        default_factory=list,
+        description="The guideline, or several, that it helps to decide (`solutions`): with `shows: works` "
+        "what a solution has to do to follow it, with `shows: costs` all that it has to do to follow it at a "
+        "cost",
+    )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
     control: Runs = Field(description="The nearby run in which the opposite must come out")
 
@@ -149,6 +193,7 @@ def check_claims(topology: Known, fail: Fail) -> None:
     _check_deployed(topology, fail)
     for name, claim in topology.claims.items():
         _check_shown(claim, ("claims", name), fail)
+        _check_guideline(claim, ("claims", name), topology, fail)
         for kind in KINDS:
             for path, run in claim.experiments(kind):
                 counts = any(type(value) is int for value in run.options.values())
@@ -185,6 +230,19 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
             )
         if key == "problem" and claim.configuration is None:
             fail((*path, key), "`problem` requires a `configuration`", "configuration: {stack: …}")
+
+
+def _check_guideline(claim: Claim, path: Path, known: Known, fail: Fail) -> None:
+    """A claim on a guideline says which of its marks it is for."""
+    for one in claim.guideline:
+        if one not in known.guidelines:
+            hint = did_you_mean(one, known.guidelines) if known.guidelines else "write `guidelines`"
+            fail((*path, "guideline"), f"no guideline has the number {one}", hint)
+    if claim.guideline and claim.shows not in ("works", "costs"):
+        got = f"`{claim.shows}`" if claim.shows else "no `shows`"
+        fail(
+            (*path, "guideline"), f"`guideline` requires `shows: works` or `costs`, got {got}", "shows: works"
+        )
 
 
 def check_names(run: Experiment, path: Path, known: Known, fail: Fail) -> None:

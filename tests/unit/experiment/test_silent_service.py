@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from testbed.engine.fake import FakeEngine
-from testbed.experiment.claims import verify as verify_module
+from testbed.experiment.claims import crew as crew_module
 from testbed.experiment.claims.plan import choose_claims, plan_stages, share_labs
 from testbed.experiment.claims.verdict import Finding, RunResult
 from testbed.experiment.claims.verify import Verification
@@ -51,9 +51,9 @@ def verified(monkeypatch, tmp_path):
     """Verify with a home agent that `says` this before it answers."""
     monkeypatch.setattr("testbed.lab.down._STRAGGLERS", 0.0)
     monkeypatch.setattr(LabAccess, "state", partialmethod(LabAccess.state, within=BOUND))
-    monkeypatch.setattr(verify_module, "Pulse", lambda access: None)
+    monkeypatch.setattr(crew_module, "Pulse", lambda access: None)
     good = RunResult([Finding("it is so", True, "seen")])
-    monkeypatch.setattr(verify_module, "carry_out", lambda *_: good)
+    monkeypatch.setattr(crew_module, "carry_out", lambda *_: [good])
 
     def verify(*says):
         engine = FakeEngine(command=Nodes(list(says)))

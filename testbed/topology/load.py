@@ -19,9 +19,20 @@ from testbed.topology.roles import load_roles, role_files
 SUFFIXES = (".yaml", ".yml")
 
 
+SOLUTIONS = "solutions"
+"""The folder of the built-in topologies that are solutions, and how their names begin."""
+
+
 def builtin_topologies() -> dict[str, Path]:
-    """The topologies that come with the product, by name."""
-    return {file.stem: file for file in sorted(data_dir("topologies").glob("*.yaml"))}
+    """The topologies that come with the product, by name: `scenario-2.1`, `solutions/nothing`."""
+    folder = data_dir("topologies")
+    files = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob(f"{SOLUTIONS}/*.yaml"))]
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def builtin_name(file: str) -> str | None:
+    """What a built-in topology is called on the command line, by its file; None for another file."""
+    return next((name for name, path in builtin_topologies().items() if str(path) == file), None)
 
 
 def builtin_claims() -> dict[str, str]:
@@ -36,12 +47,12 @@ def builtin_claims() -> dict[str, str]:
 def find_topology(ref: str) -> Path:
     """The file that `ref` means: the name of a built-in topology, or the path of a file.
 
-    Anything with a slash or a `.yaml` ending is a path; raises `UsageError` with the nearest name.
+    Anything else with a slash or a `.yaml` ending is a path; raises `UsageError` with the nearest name.
     """
     builtin = builtin_topologies()
-    looks_like_path = "/" in ref or ref.endswith(SUFFIXES)
-    if ref in builtin and not looks_like_path:
+    if ref in builtin:
         return builtin[ref]
+    looks_like_path = "/" in ref or ref.endswith(SUFFIXES)
     path = Path(ref)
     try:
         is_dir, is_file = path.is_dir(), path.is_file()
@@ -51,7 +62,9 @@ def find_topology(ref: str) -> Path:
         raise UsageError(f"{path} is a directory", hint="name the topology file in it")
     if is_file:
         return path
-    near = get_close_matches(path.name.removesuffix(".yaml").removesuffix(".yml"), builtin, n=1, cutoff=0.5)
+    stem = path.name.removesuffix(".yaml").removesuffix(".yml")
+    within = f"{SOLUTIONS}/{stem}"
+    near = [within] if within in builtin else get_close_matches(stem, builtin, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"the built-in ones are {', '.join(builtin)}"
     if looks_like_path:
         raise UsageError(f"no such file: {ref}", hint=hint)

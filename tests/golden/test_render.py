@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from testbed.data import data_dir
 from testbed.errors import TopologyError
 from testbed.render import Secrets, render_lab
-from testbed.topology.load import load_topology
+from testbed.topology.load import builtin_topologies, load_topology
 
 HERE = Path(__file__).parent
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
-TOPOLOGIES = sorted(path.stem for path in data_dir("topologies").glob("*.yaml"))
+TOPOLOGIES = list(builtin_topologies())
 
 
 def rendered(name: str) -> dict[str, str]:

@@ -56,6 +56,8 @@ class Node:
             self.links.down(self.network)
         self.attachment = None
         self.network = network
+        if self.monitor is not None:
+            self.monitor.joins(network)
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
 

@@ -152,7 +152,7 @@ def test_the_document_that_is_left_loads_by_itself(name: str, tmp_path: Path) ->
     file.write_text(loaded.text())
     again = load_topology(str(file))
     assert again.topology == loaded.topology and again.text() == loaded.text()
-    assert file.read_text().startswith(f"name: {name}\n") and "include" not in again.document
+    assert file.read_text().startswith(f"name: {loaded.name}\n") and "include" not in again.document
 
 
 def test_the_document_that_is_left_has_what_was_chosen(tmp_path: Path) -> None:

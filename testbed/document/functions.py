@@ -56,6 +56,7 @@ class Meaning(StrEnum):
     TRANSLATES = "translates"
     DHCP_POOL = "dhcp-pool"
     NAI = "nai"
+    MOBIKE = "mobike"
     HOME_POOL = "home-pool"
 
 
@@ -82,6 +83,7 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.REVOCATION: ("bool", "whether a foreign agent revokes registrations and has them revoked"),
     Meaning.PRIVATE: ("network", "the link whose addresses a NAT hides from others"),
     Meaning.TRANSLATES: ("enum", "what a NAT translates: ports, of TCP, UDP and ICMP, or addresses"),
+    Meaning.MOBIKE: ("bool", "whether a VPN client keeps its IKE SA when its address changes (RFC 4555)"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
 }
 """Meaning → the type that such a setting must have, and in words what it is."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
-from testbed.document.functions import Meaning
+from testbed.document.functions import Function, Meaning
 from testbed.document.values import AddressRange
 from testbed.topology.loaded import LoadedTopology
 
@@ -162,6 +162,15 @@ class NodeView:
         """The VPN gateway of a client, or beside a home agent."""
         name = self._loaded.meant(self.name, Meaning.VPN_GATEWAY)
         return NodeView(self._loaded, name) if name is not None else None
+
+    @property
+    def mobike(self) -> bool:
+        """Whether a VPN client keeps its IKE SA on a move (RFC 4555), for a gateway: any of its clients."""
+        if self.acts_as(Function.VPN_GATEWAY):
+            views = [NodeView(self._loaded, name) for name in self._loaded.mobile_nodes]
+            return any(one.mobike for one in views if one.gateway and one.gateway.name == self.name)
+        inside_ipsec = self._loaded.options.get("stack") == "mip-in-ipsec"
+        return inside_ipsec and bool(self._loaded.meant(self.name, Meaning.MOBIKE))
 
     @property
     def virtual_home(self) -> IPv4Network | None:

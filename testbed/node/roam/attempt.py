@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -13,9 +14,15 @@ from testbed.node.roam.links import Lease, Links
 from testbed.node.roam.mobile_ip import Message, MobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.move import Move, Outcome
-from testbed.node.roam.registration import Registration, Target
+from testbed.node.roam.registration import Registration, Target, standing
 from testbed.node.roam.roam_toml import Bounds, RoamConfig
 from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
+
+ALIVE = 2.0
+"""Seconds in which a gateway that was out of reach shows that it has kept the security association.
+
+Its own dead peer detection may have deleted that; time for one retransmission.
+"""
 
 
 @dataclass
@@ -35,6 +42,10 @@ class Node:
     attachment: Attachment | None = None
     former: str | None = None
     """The link that the last move left, while it stays up."""
+    inner: IPv4Address | None = None
+    """The inner address of the VPN, while it is registered."""
+    used: bool = False
+    """Whether the security association was in use on the link that the last move led to."""
 
     def join(self, network: str) -> None:
         """Leave the present link with all that was obtained on it, and join another (or the same anew).
@@ -56,6 +67,8 @@ class Node:
             self.links.down(self.network)
         self.attachment = None
         self.network = network
+        if self.vpn is not None and self.kept is not None:
+            self.vpn.leave()
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
 
@@ -66,8 +79,19 @@ class Node:
             self.links.drop_former()
             self.links.down(former)
 
+    @property
+    def kept(self) -> Tunnel | None:
+        """The security association that outlives a move, where MOBIKE has it follow."""
+        return self.vpn.tunnel if self.vpn is not None and self.vpn.follows else None
+
     def heard(self, event: Message) -> None:
         """Take an event of the Mobile IP daemon: for the monitor, and whether the former link is used."""
+        match event["event"]:
+            case "registered":
+                inner = self.vpn.tunnel.inner if self.vpn is not None and self.vpn.tunnel else None
+                self.inner = inner if event.get("care_of") == str(inner) else None
+            case "detached" | "deregistered" | "registration-expired" | "registration-revoked":
+                self.inner = None
         if (
             event["event"] in ("care-of-given-back", "care-of-revoked", "deregistered")
             or event.get("beside") == 0
@@ -89,6 +113,7 @@ class Attempt:
         self._bounds = bounds
         self._patient = patient
         self._registration = Registration(node.mobile_ip)
+        self._used = node.used
 
     async def run(self, fresh: bool) -> Outcome:
         """Carry out the steps; unless `fresh` what still holds of the link, address and tunnel is kept.
@@ -109,12 +134,19 @@ class Attempt:
         inside_ipsec = node.config.stack == "mip-in-ipsec" and node.ipsec and not trusted
         discarded: asyncio.Task[None] | None = None
         if fresh:
+            self._used, node.used = node.used, False
             node.join(move.network)
             move.reached("link")
-            if node.vpn is not None and node.config.stack == "mip-in-ipsec":
+            if node.kept is not None:
+                self._steer(node.kept, inside_ipsec)
+            elif node.vpn is not None and node.config.stack == "mip-in-ipsec":
                 # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
                 discarded = asyncio.create_task(node.vpn.destroy())
-        if not isinstance(node.attachment, Lease):
+        if not isinstance(node.attachment, Lease) and inside_ipsec and node.kept is not None:
+            node.attachment = await self._lease()
+            if node.attachment is None:
+                return Outcome("unregistered", "no-address: no DHCP server answered")
+        elif not isinstance(node.attachment, Lease):
             discovery = Discovery(
                 node.mobile_ip,
                 node.dhcp,
@@ -139,6 +171,19 @@ class Attempt:
             return await self._protect_home_address(outcome, node.ipsec and not at_home)
         return outcome
 
+    async def _lease(self) -> Lease | None:
+        """An address, which is all that the security association needs; no agent is asked.
+
+        What is registered is the inner address, and stays.
+        """
+        node = self._node
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._bounds.address):
+                lease = await node.dhcp.lease(self._move.network)
+                node.links.use_lease(lease)
+                return lease
+        return None
+
     async def _register(self, attachment: Attachment) -> Outcome:
         if isinstance(attachment, Lease):
             return await self._register_address(attachment.interface, attachment.address.ip)
@@ -149,10 +194,16 @@ class Attempt:
         node = self._node
         local = attachment.address.ip if isinstance(attachment, Lease) else node.config.home_address
         tunnel = node.vpn.tunnel if node.vpn else None
+        kept = node.kept is not None
+        if kept:
+            tunnel = await self._follow(local)
         if tunnel is None or tunnel.local != local:
             tunnel = await self._negotiate(local, None)
         assert tunnel.inner is not None
         node.links.use_inner(tunnel.inner)
+        node.used = True
+        if kept and tunnel.inner == node.inner:
+            return standing(tunnel.inner)
         # Not the access link: advertisements there say nothing about the link the inner address is on.
         return await self._register_address(IPSEC_DEVICE, tunnel.inner)
 
@@ -183,12 +234,29 @@ class Attempt:
             self._move.tell("ike-failed", reason=str(error))
             raise
         if vpn.in_kernel:
-            assert self._node.config.ipsec is not None
-            source = tunnel.inner or local
-            self._node.links.steer(self._node.config.ipsec.protects, source, into_ipsec=True)
+            self._steer(tunnel, True)
         lent = str(tunnel.inner) if tunnel.inner else None
         self._move.reached("ike", local=str(local), inner=lent)
         return tunnel
+
+    async def _follow(self, local: IPv4Address) -> Tunnel | None:
+        """MOBIKE: wait until the security association is bound to another address; None where it is not."""
+        vpn = self._node.vpn
+        assert vpn is not None
+        self._move.tell("mobike-started", local=str(local))
+        try:
+            tunnel = await vpn.follow(local, self._bounds.ike if self._used else ALIVE)
+        except VpnError as error:
+            self._move.tell("ike-failed", reason=str(error))
+            return None
+        self._steer(tunnel, True)  # charon has taken its routes away, and puts them back 100 ms later
+        self._move.reached("ike", local=str(local), inner=str(tunnel.inner))
+        return tunnel
+
+    def _steer(self, tunnel: Tunnel, into_ipsec: bool) -> None:
+        ipsec = self._node.config.ipsec
+        assert ipsec is not None
+        self._node.links.steer(ipsec.protects, tunnel.inner or tunnel.local, into_ipsec=into_ipsec)
 
     async def _register_address(self, interface: str, care_of: IPv4Address) -> Outcome:
         await self._node.mobile_ip.request("attach", interface=interface, care_of=str(care_of))

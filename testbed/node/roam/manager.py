@@ -52,6 +52,8 @@ class Manager:
         """Serve for ever; the supervisor gets `ready` when the first attachment has settled."""
         node = self._node
         node.links.reset(node.config.trusted)
+        if node.vpn is not None and node.vpn.follows:
+            node.links.keep_ike_outside()
         node.dhcp.watch(self._lease_lost)
         if node.monitor is not None:
             node.monitor.watch(self._overdue)
@@ -60,7 +62,7 @@ class Manager:
                 group.create_task(node.mobile_ip.run(lambda: self._repair("the Mobile IP daemon restarted")))
                 if node.vpn is not None:
                     await node.vpn.destroy()
-                    group.create_task(node.vpn.run(lambda: self._repair("the IPsec tunnel was lost")))
+                    group.create_task(node.vpn.run(self._tunnel_lost))
                 if node.config.attach is not None:
                     await asyncio.wait({self._begin(node.config.attach, "start", patience=START_PATIENCE)})
                 self.journal.tell(READY)
@@ -213,6 +215,12 @@ class Manager:
         tunnelled = node.vpn is not None and node.ipsec and not node.config.trusted[move.network]
         late = self._state != "unregistered" and not (tunnelled and node.vpn and node.vpn.tunnel is None)
         return late or (move.outcome is not None and move.outcome.complete)
+
+    def _tunnel_lost(self) -> None:
+        """Inside, what MOBIKE keeps for later is not missed."""
+        node = self._node
+        if not (node.network and node.config.trusted[node.network] and node.vpn and node.vpn.follows):
+            self._repair("the IPsec tunnel was lost")
 
     def _lease_lost(self) -> None:
         try:

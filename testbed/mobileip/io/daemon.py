@@ -14,8 +14,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import broadcast_addresses
-from testbed.mobileip.core.parameters import ForeignAgentConfig, HomeAgentConfig
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.changes import Rule

@@ -115,18 +115,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig, Inform
+from testbed.mobileip.core.home.config import HomeAgentConfig, UdpTunnelling
 from testbed.mobileip.core.links import VisitedLink
-from testbed.mobileip.core.parameters import (
-    ALTERNATIVES,
-    Advertising,
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    Inform,
-    MobileNodeConfig,
-    ReverseTunnel,
-    UdpTunnel,
-    UdpTunnelling,
-)
+from testbed.mobileip.core.mobile.config import MobileNodeConfig, UdpTunnel
+from testbed.mobileip.core.parameters import ALTERNATIVES, Advertising, ReverseTunnel
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, MOBILE_NODE_TABLE, Instance, read_instance
 from testbed.mobileip.io.security_toml import (
     association,

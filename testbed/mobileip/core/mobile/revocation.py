@@ -11,8 +11,8 @@ from testbed.mobileip.core.api import Clock, Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Discard
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import MobileNodeConfig
 from testbed.mobileip.core.revocation import BindingId, Ended, Stamps, Terms, acknowledge, prove, support
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.error import WireError

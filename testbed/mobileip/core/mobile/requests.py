@@ -3,130 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Address
 from random import Random
 
-from testbed.mobileip.core.agents import Agent
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
-from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.encapsulations import NUMBERS, agreed, request_bits
-from testbed.mobileip.core.home_address import HomeAddress
-from testbed.mobileip.core.home_agents import HomeAgents
-from testbed.mobileip.core.node_revocation import NodeRevocation
-from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME, MobileNodeConfig, UdpTunnel
+from testbed.mobileip.core.mobile.config import MobileNodeConfig, UdpTunnel
+from testbed.mobileip.core.mobile.home_address import HomeAddress
+from testbed.mobileip.core.mobile.home_agents import HomeAgents
+from testbed.mobileip.core.mobile.path import Path, Sent
+from testbed.mobileip.core.mobile.refusals import repairable
+from testbed.mobileip.core.mobile.repetition import MAXIMUM_INTERVAL, Repetition
+from testbed.mobileip.core.mobile.responses import Responses
+from testbed.mobileip.core.mobile.revocation import NodeRevocation
 from testbed.mobileip.core.replay import Identifier, identifier
-from testbed.mobileip.core.responses import Responses
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.challenge import error_status, offered
 from testbed.mobileip.wire.code import Code, from_foreign_agent
-from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelRequest
-
-MINIMUM_INTERVAL = 1.0
-"""Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
-HELD_BACK = 3.0
-"""Seconds a request may wait for its next hop before it is taken for lost: three ARP requests long."""
-MAXIMUM_INTERVAL = 60.0
-"""Time-outs double up to this, or to the lifetime asked for if that is shorter."""
-
-CHALLENGED = (Code.FA_UNKNOWN_CHALLENGE, Code.FA_MISSING_CHALLENGE, Code.FA_STALE_CHALLENGE)
-"""Another challenge helps, which is in the reply or has to be asked for (RFC 4721 §3.5)."""
-_REPAIRABLE = frozenset(
-    (
-        Code.HA_IDENTIFICATION_MISMATCH,
-        Code.HA_UNKNOWN_HOME_AGENT,
-        Code.FA_LIFETIME_TOO_LONG,
-        *CHALLENGED,
-    )
-)
-_ENCAPSULATION_UNAVAILABLE = frozenset(
-    (
-        Code.FA_ENCAPSULATION_UNAVAILABLE,
-        Code.HA_ENCAPSULATION_UNAVAILABLE,
-        Code.HA_UDP_ENCAPSULATION_UNAVAILABLE,
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """How requests go and what they register: decided by where the mobile node is attached."""
-
-    mode: str
-    """co-located, foreign-agent or home."""
-    interface: str
-    source: IPv4Address = field(compare=False)
-    """Of requests with a co-located care-of address; of all others the home address, once it is known."""
-    care_of_address: IPv4Address
-    agent: IPv4Address | None = None
-    """The foreign agent that relays; None: directly to the home agent."""
-    agent_link_address: bytes | None = None
-    lifetime_limit: int = INFINITE_LIFETIME
-    """What the agent accepts."""
-    encapsulations: tuple[Encapsulation, ...] = field(default=ALTERNATIVES, compare=False)
-    """What may be asked for beside IP in IP: what the agent offers, and nobody has refused."""
-    agent_behind_nat: bool = False
-    """The U bit of its advertisements (RFC 3519 §3.4)."""
-    encapsulating: bool = field(default=False, compare=False)
-    """Whether the Encapsulating Delivery Style is asked for (RFC 3024 §3.3): nobody has refused it."""
-    local: tuple[IPv4Network, ...] = field(default=(), compare=False)
-    """The prefixes of the visited link, as far as the agent advertises them."""
-
-    @classmethod
-    def through(
-        cls, interface: str, home_address: IPv4Address, agent: Agent, index: int, delivery: Delivery
-    ) -> Path:
-        """With a care-of address of a foreign agent, chosen by `index`."""
-        addresses = agent.mobility.care_of_addresses
-        return cls(
-            "foreign-agent",
-            interface,
-            home_address,
-            addresses[index % len(addresses)],
-            agent.address,
-            agent.link_address,
-            agent.mobility.registration_lifetime,
-            agent.encapsulations,
-            encapsulating=delivery is Delivery.ENCAPSULATING,
-            local=tuple(sorted(agent.prefixes)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The most recent request: what a reply must match (§3.6)."""
-
-    path: Path
-    low_identification: int
-    lifetime: int
-    """As asked for; 0 in a deregistration."""
-    at: float
-    flags: int
-    udp_tunnel: int
-    """The encapsulation asked for in UDP (RFC 3519 §3.1.4); 0: no tunnel in UDP is."""
-    home_address: IPv4Address
-    """As the request had it: zero, if it was not known (RFC 2794)."""
-    drop: Path | None = None
-    """Whose care-of address alone is given back; None: the request is about `path`."""
-
-    @property
-    def alternative(self) -> bool:
-        """Whether another encapsulation than IP in IP was asked for."""
-        return agreed(self.flags) != agreed(0)
-
-    @property
-    def encapsulating(self) -> bool:
-        """Whether the Encapsulating Delivery Style was asked for."""
-        return self.path.encapsulating and bool(self.flags & RequestFlag.REVERSE_TUNNEL)
 
 
 class _NoMatch(Exception):
@@ -151,8 +54,7 @@ class Requester:
         self.home_agents = HomeAgents(config)
         self.sent: Sent | None = None
         """The request that awaits its reply."""
-        self.unanswered = 0
-        """Requests since the last reply or `begin`."""
+        self.repetition = Repetition()
         self._config = config
         self._clock = clock
         self._counters = counters
@@ -165,9 +67,6 @@ class Requester:
         self._home = Associations((config.security, *config.other_home_agents))
         self._agents = Associations(config.foreign_agents)
         self.responses = Responses(self._agents, config.aaa)
-        self._last_sent: float | None = None
-        self._interval = MINIMUM_INTERVAL
-        self._first_timeout = self._timeout = MINIMUM_INTERVAL
         self._failures = 0
 
     @property
@@ -188,34 +87,8 @@ class Requester:
     def begin(self) -> None:
         """There is something new to ask: forget what went wrong before, and what was asked before."""
         self.sent = None
-        self.unanswered = self._failures = 0
-        self._timeout = self._first_timeout
-
-    def moved(self) -> None:
-        """The link layer reports a move: the next request may be sent at once, its round trip is unknown."""
-        self._last_sent = None
-        self._first_timeout = MINIMUM_INTERVAL
-
-    def earliest(self, now: float) -> float:
-        """When the next request may be sent; without a move not within a second of the last (§3.6.3)."""
-        return now if self._last_sent is None else max(now, self._last_sent + MINIMUM_INTERVAL)
-
-    def departed(self, now: float) -> float | None:
-        """The last request left this node at `now`, and the link may have made it wait until then.
-
-        Returns when to send the next if no reply comes; None when no request since a move has been sent.
-        """
-        if self._last_sent is None:
-            return None
-        self._last_sent = max(self._last_sent, now)
-        return self._last_sent + self._interval
-
-    def held_back(self) -> float | None:
-        """The last request waits for its next hop: another would leave together with it.
-
-        Returns when to send the next all the same; None as for `departed`.
-        """
-        return None if self._last_sent is None else self._last_sent + max(HELD_BACK, self._interval)
+        self._failures = 0
+        self.repetition.begin()
 
     def request(
         self, path: Path, deregister: bool, now: float, *, beside: bool = False, drop: Path | None = None
@@ -261,13 +134,7 @@ class Requester:
             payload += Extension(ENCAPSULATING_DELIVERY).encode()
         payload = self.responses.sign(payload, path.agent)
         self.sent = sent
-        self._last_sent = now
-        self.unanswered += 1
         self._counters["requests-sent"] += 1
-        self._interval = self._timeout
-        repeat = now + self._interval
-        limit = float(min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL)
-        self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
         datagram = Datagram(
             payload,
             path.source if path.mode == "co-located" else self.home.address,
@@ -278,7 +145,7 @@ class Requester:
             255,  # RFC 3024 §3.2, whether or not a reverse tunnel is asked for
             path.agent_link_address,
         )
-        return datagram, repeat
+        return datagram, self.repetition.sent(lifetime, now)
 
     def _identified(self, request: RegistrationRequest, now: float) -> tuple[RegistrationRequest, float]:
         """`request` with its identification, and when it was first sent, from when its lifetime counts."""
@@ -311,11 +178,7 @@ class Requester:
             self._identifier.replied(reply.identification, self._clock(now), mismatch)
             self._counters["resynchronisations"] += mismatch
         self.sent = None
-        self.unanswered = 0
-        # "at least an additional 100 milliseconds" above twice the round trip (§3.6.3)
-        round_trip = now - sent.at  # with nonces, since it was first sent
-        self._first_timeout = max(MINIMUM_INTERVAL, min(2 * round_trip + 0.1, MAXIMUM_INTERVAL))
-        self._timeout = self._first_timeout
+        self.repetition.answered(now - sent.at)  # with nonces, since it was first sent
         # RFC 4636: what the foreign agent cannot go along with, whatever the home agent says.
         return sent, replace(reply, code=error_status(reply.extensions) or reply.code)
 
@@ -355,7 +218,7 @@ class Requester:
         """
         self.home.refused(reply.code)
         failures, self._failures = self._failures, self._failures + 1
-        if failures == 0 and (reply.code in _REPAIRABLE or asking_for_less(sent, reply) is not None):
+        if failures == 0 and repairable(sent, reply):
             return 0.0
         return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
 
@@ -363,17 +226,3 @@ class Requester:
 def _content(request: RegistrationRequest) -> tuple[RegistrationRequest, list[int]]:
     """What is asked for; the timestamp of an extension does not matter."""
     return replace(request, identification=0, extensions=()), [each.type for each in request.extensions]
-
-
-def asking_for_less(sent: Sent, reply: RegistrationReply) -> Path | None:
-    """The way of a request with which what `reply` refuses is not asked for any more (RFC 3024 §4.1.2).
-
-    None where a refusal is not about that.
-    """
-    if reply.code == Code.FA_LIFETIME_TOO_LONG and 0 < reply.lifetime < sent.lifetime:
-        return replace(sent.path, lifetime_limit=reply.lifetime)
-    if sent.alternative and reply.code in _ENCAPSULATION_UNAVAILABLE:
-        return replace(sent.path, encapsulations=())
-    if sent.encapsulating and reply.code == Code.FA_DELIVERY_STYLE_NOT_SUPPORTED:
-        return replace(sent.path, encapsulating=False)
-    return None

@@ -10,8 +10,9 @@ from itertools import chain, islice
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.core.parameters import HomeAgentConfig, Peer
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.nai import nai_of
 from testbed.mobileip.wire.registration_request import RegistrationRequest
@@ -46,6 +47,10 @@ class HomeAddresses:
 
     def __contains__(self, address: object) -> bool:
         return address in self._addresses or address in self._nodes
+
+    def serves(self, node: Peer) -> bool:
+        """Whether this is a mobile node of ours."""
+        return node in self._nodes
 
     def nai(self, home_address: IPv4Address) -> str | None:
         """The NAI of the mobile node that has an assigned address."""

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import (
     Datagram,
     SendDatagram,
     TunnelEnd,
-    UseCoLocated,
-    UseForeignAgent,
-    UseHome,
     UseHomeAddress,
     UseNothing,
 )
-from testbed.mobileip.core.encapsulations import IN_UDP, agreed
-from testbed.mobileip.core.former import TIMER, FormerBindings
+from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.former import TIMER, FormerBindings
+from testbed.mobileip.core.mobile.path import Path, Sent
+from testbed.mobileip.core.mobile.refusals import asking_for_less
+from testbed.mobileip.core.mobile.requests import Requester
+from testbed.mobileip.core.mobile.usage import Usage
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import INFINITE_LIFETIME, MobileNodeConfig
-from testbed.mobileip.core.registration import Path, Requester, Sent, asking_for_less
+from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 
@@ -31,8 +30,6 @@ PATIENCE = 3
 """Requests without a reply after which another home agent is asked, if there is one: seven seconds."""
 FAILED_AFTER = 5
 """Requests without a reply before `registration-failed` is reported; requests go on."""
-
-Use = UseCoLocated | UseForeignAgent | UseHome | UseNothing
 
 
 class Registrar:
@@ -58,16 +55,14 @@ class Registrar:
         """The request whose registration holds."""
         self.granted = 0
         self.former = FormerBindings(config.overlap, timers)
-        self._tunnel: TunnelEnd | None = None  # the home agent's, of the tunnel to this node that is in use
+        """Care-of addresses that are kept beside the present one."""
+        self.usage = Usage(config, requester.home_agents, self.former, out, keepalives)
+        """What the shell is to use."""
         self._requester = requester
-        self._reverse_tunnel, self._broadcasts = config.reverse_tunnel, config.broadcasts
-        self._port = config.port
         self._timers = timers
         self._out = out
         self._counters = counters
         self._keepalives = keepalives
-        self._agent: TunnelEnd | None = None  # where delivery is encapsulating
-        self._use: Use | None = UseNothing()  # what the shell got last; None: report it again
 
     @property
     def asking(self) -> bool:
@@ -95,7 +90,7 @@ class Registrar:
 
     def _begin(self, now: float) -> None:
         self._requester.begin()
-        earliest = self._requester.earliest(now)
+        earliest = self._requester.repetition.earliest(now)
         if earliest <= now:
             self.send(now)
         else:
@@ -126,13 +121,13 @@ class Registrar:
         """The attachment was left: nothing holds any more, unless the way `to` another interface overlaps."""
         present, path = self.registered, self.path
         self.suspend()
-        self._requester.moved()
+        self._requester.repetition.moved()
         keep = to is not None and self.former.overlaps and not self.deregistering
         at_home = path is not None and path.mode == "home"
         if keep and present is not None and present.path.interface != to and not at_home:
             self._timers.cancel("renew")
             return
-        self.use(UseNothing())
+        self.usage.use(UseNothing())
         self.deregistering = False
         self.forget()
 
@@ -184,11 +179,11 @@ class Registrar:
 
     def departed(self, now: float) -> None:
         """The last request left this node at `now`: what follows is counted from there on (§3.6.3)."""
-        self._postpone(self._requester.departed(now))
+        self._postpone(self._requester.repetition.departed(now))
 
     def held_back(self) -> None:
         """The last request still waits inside this node for its next hop's link address."""
-        self._postpone(self._requester.held_back())
+        self._postpone(self._requester.repetition.held_back())
 
     def _postpone(self, repeat: float | None) -> None:
         if repeat is not None and self._requester.sent is not None:
@@ -199,13 +194,13 @@ class Registrar:
         if self._requester.sent is None:
             return False
         self._counters["requests-timed-out"] += 1
-        if self._requester.unanswered >= PATIENCE:
+        if self._requester.repetition.unanswered >= PATIENCE:
             if self._requester.sent.drop is not None:
                 self.former.clear()  # the home agent lets them expire
             elif self._requester.home_agents.failed():
                 self._ask_another("timeout")
                 return False
-        if self._requester.unanswered % FAILED_AFTER:
+        if self._requester.repetition.unanswered % FAILED_AFTER:
             return False
         self._out.event("registration-failed", reason="timeout", code=None)
         return True
@@ -224,7 +219,7 @@ class Registrar:
             return None
         if self._requester.home.take(reply):
             self._out.add(UseHomeAddress(reply.home_address))
-            self.tell_again()
+            self.usage.tell_again()
             self._out.event("home-address", home_address=str(reply.home_address))
         if not accepted(reply.code) or reply.lifetime == 0 < sent.lifetime:
             if self._refused(sent, reply, now):
@@ -232,9 +227,7 @@ class Registrar:
         elif sent.lifetime == 0:
             self._deregistered(sent)
         else:
-            # RFC 3024 §5.2: the agent's address is the source of its reply.
-            self._agent = TunnelEnd(datagram.source, agreed(sent.flags)) if sent.encapsulating else None
-            self._accepted(sent, reply, now)
+            self._accepted(sent, reply, datagram.source, now)
         return reply.code
 
     def _expired(self) -> None:
@@ -246,7 +239,7 @@ class Registrar:
         """The home agent has revoked a registration: ask again, unless it is a former one (RFC 3543 §1)."""
         if self.former.revoked(care_of):
             self._out.event("care-of-revoked", care_of=str(care_of))
-            self._use_former()
+            self.usage.former_changed()
         elif self.registered is not None and self.registered.path.care_of_address == care_of:
             self._end("registration-revoked")
             self.start(now)
@@ -255,59 +248,26 @@ class Registrar:
         """Nothing is registered any more; `event` reports why."""
         self.forget()
         self._out.event(event)
-        use, path = self._use, self.path
-        if isinstance(use, UseForeignAgent) and path is not None and path.agent == use.agent:
-            use = replace(use, registered=False, broadcasts_from=None, former=(), tunnel=None, local=())
-            self.use(use)
-        elif not isinstance(self._use, UseHome):
-            self.use(UseNothing())
-
-    def use(self, use: Use) -> None:
-        """Tell the shell which way packets go, unless it knows."""
-        if use != self._use:
-            self._use = use
-            self._out.add(use)
+        self.usage.ended(self.path)
 
     def use_agent(self, path: Path, registered: bool) -> None:
         """Tell the shell to use the foreign agent of `path`; not before it has registered us if that is not
         to interrupt what is registered.
         """
-        if not registered and self._beside(path):
-            return
-        assert path.agent is not None
-        assert path.agent_link_address is not None
-        tunnel = self._agent if registered else None
-        nested = registered and (self._broadcasts or tunnel is not None)
-        self._tunnel = None
-        self.use(
-            UseForeignAgent(
-                path.interface,
-                path.agent,
-                path.agent_link_address,
-                registered,
-                self._requester.home_agent if nested else None,
-                self.former.tunnels,
-                tunnel,
-                path.local if tunnel is not None else (),
-            )
-        )
+        if registered or not self._beside(path):
+            self.usage.agent(path, registered)
 
-    def tell_again(self) -> None:
-        """Report to the shell next time even what it knows: the link may have lost it."""
-        if self._use != UseNothing():
-            self._use = None
-
-    def _accepted(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
+    def _accepted(self, sent: Sent, reply: RegistrationReply, source: IPv4Address, now: float) -> None:
         """§3.6.2.2: the lifetime counts from the request on."""
         self._requester.granted()
         granted = min(reply.lifetime, sent.lifetime)
         if granted != INFINITE_LIFETIME and sent.at + granted <= now:  # asked for long ago, and over
-            self._timers.set("request", self._requester.earliest(now))
+            self._timers.set("request", self._requester.repetition.earliest(now))
             return
         path = sent.path
         renewal = self.registered is not None and self.registered.path == path
         present = self.registered.path if self.registered else None
-        self.former.accepted(sent, reply, present, self._tunnel, now)
+        self.former.accepted(sent, reply, present, self.usage.tunnel, now)
         self.registered, self.granted = sent, granted
         former = self.former.care_of_addresses
         self._requester.revocation.answered(reply, path.care_of_address, former)
@@ -317,11 +277,11 @@ class Registrar:
         else:
             margin = min(granted / 2, max(granted / 10, 7.0))  # time for a few repetitions
             self._timers.set("expire", sent.at + granted)
-            self._timers.set("renew", max(sent.at + granted - margin, self._requester.earliest(now)))
-        if path.mode == "co-located":
-            self._use_co_located(sent, reply, now)
-        elif path.agent is not None and path.agent_link_address is not None:
-            self.use_agent(path, registered=True)
+            earliest = self._requester.repetition.earliest(now)
+            self._timers.set("renew", max(sent.at + granted - margin, earliest))
+        # RFC 3024 §5.2: the agent's address is the source of its reply.
+        agent = TunnelEnd(source, agreed(sent.flags)) if sent.encapsulating else None
+        self.usage.accepted(sent, reply, agent, now)
         self._out.event(
             "registered",
             mode=path.mode,
@@ -339,40 +299,13 @@ class Registrar:
         """Whatever the home agent says: it lets expire what it has not deleted."""
         self.former.remove(path.care_of_address, now)
         self._out.event("care-of-given-back", care_of=str(path.care_of_address), code=code)
-        self._use_former()
-
-    def _use_former(self) -> None:
-        """Tell the shell which former care-of addresses still have tunnels."""
-        if isinstance(self._use, UseCoLocated | UseForeignAgent):
-            self.use(replace(self._use, former=self.former.tunnels))
-
-    def _use_co_located(self, sent: Sent, reply: RegistrationReply, now: float) -> None:
-        path, end = sent.path, TunnelEnd(reply.home_agent, agreed(sent.flags))
-        # RFC 3519 §3.1.1: without an assenting answer to what was asked there is no tunnel in UDP.
-        answer = answered(reply, to_agent=False) if sent.udp_tunnel else None
-        in_udp = answer is not None and answer.assents
-        interval = 0.0
-        if answer is not None and in_udp:
-            end = TunnelEnd(reply.home_agent, IN_UDP[sent.udp_tunnel], self._port)
-            ends = (path.source, reply.home_agent, path.interface)
-            interval = self._keepalives.keep(
-                reply.home_address, ends, answer.keepalive, sent.at, sent.udp_tunnel
-            )
-            if path.agent is not None:
-                self._keepalives.probe(reply.home_address, now)
-        else:
-            self._keepalives.clear()
-        self._tunnel = end
-        reverse, former = self._reverse_tunnel or in_udp, self.former.tunnels
-        self.use(UseCoLocated(path.interface, path.care_of_address, end, reverse, former))
-        if answer is not None and in_udp:
-            self._out.event("udp-tunnel", forced=answer.forced, keepalive=interval)
+        self.usage.former_changed()
 
     def _deregistered(self, sent: Sent) -> None:
         self._requester.granted()
         self.forget()
         if sent.path.mode != "home":
-            self.use(UseNothing())
+            self.usage.use(UseNothing())
         self._out.event("deregistered", mode=sent.path.mode, requested=round(sent.at, 6))
 
     def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> bool:
@@ -388,7 +321,7 @@ class Registrar:
         self.path = asking_for_less(sent, reply) or self.path
         if code == Code.HA_TOO_MANY_BINDINGS:
             self.former.refused = True
-        self._timers.set("request", max(self._requester.earliest(now), now + delay))
+        self._timers.set("request", max(self._requester.repetition.earliest(now), now + delay))
         another = self._requester.home_agents.refused(reply)
         if another:
             self._ask_another(describe(code))

@@ -7,7 +7,7 @@ from collections import Counter
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.disposition import Deny, Discard
-from testbed.mobileip.core.parameters import Peer
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_request import RegistrationRequest

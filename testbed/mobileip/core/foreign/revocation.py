@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig, Inform
+from testbed.mobileip.core.foreign.pending import Pending
+from testbed.mobileip.core.foreign.visitors import VisitorList
 from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig, Inform
 from testbed.mobileip.core.revocation import (
     BindingId,
-    Ended,
-    Revoker,
-    Stamps,
+    RevocationEnd,
     Terms,
     acknowledge,
     prove,
     support,
 )
-from testbed.mobileip.core.visitors import Pending, Visitor
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME
 from testbed.mobileip.wire.code import Code
@@ -31,34 +30,25 @@ from testbed.mobileip.wire.registration_request import RegistrationRequest, Requ
 from testbed.mobileip.wire.revocation import ACKNOWLEDGMENT, SUPPORT, Revocation, RevocationSupport
 
 
-class ForeignRevocation:
+class ForeignRevocation(RevocationEnd):
     """Negotiates revocation, revokes visitors, and lets home agents revoke them."""
 
     def __init__(
         self,
         config: ForeignAgentConfig,
         clock: Clock,
-        visitors: Mapping[IPv4Address, Visitor],
+        visitors: VisitorList,
         home_agents: Associations,
         out: Outbox,
         counters: Counter[str],
-        clear: Callable[[IPv4Address, str], None],
         inform: Callable[[IPv4Address, bytes, bool], None],
     ) -> None:
-        """`clear` forgets a visitor with an event; `inform` sends it an advertisement, as of a busy agent."""
+        """`inform` sends a visitor an advertisement, as of a busy agent."""
+        super().__init__(clock, out, counters)
         self._config = config
         self._visitors = visitors
         self._home_agents = home_agents
-        self._out = out
-        self._counters = counters
-        self._clear = clear
         self._inform = inform
-        self._stamps = Stamps(clock)
-        self._revoker = Revoker(self._stamps, out, counters)
-        self._ended = Ended()
-        self.deadline = self._revoker.deadline
-        self.tick = self._revoker.tick
-        self.clear = self._revoker.clear
 
     def check(self, request: RegistrationRequest) -> None:
         """Whether the request may be relayed. Raises Deny and Discard."""
@@ -111,7 +101,7 @@ class ForeignRevocation:
         if visitor is None:
             raise ValueError(f"{home_address} is no visitor")
         terms = visitor.revocation
-        self._clear(home_address, "visitor-revoked")
+        self._visitors.clear(home_address, "visitor-revoked")
         asks = terms is not None and terms.inform
         if terms is not None:
             one = BindingId(home_address, visitor.home_agent, visitor.care_of_address)
@@ -160,7 +150,7 @@ class ForeignRevocation:
             acknowledge(datagram, message, inform, FOREIGN_HOME, self._home_agents, message.home_domain)
         )
         if visitor is not None and ends:
-            self._clear(message.home_address, "visitor-revoked")
+            self._visitors.clear(message.home_address, "visitor-revoked")
             if inform:
                 self._inform(message.home_address, visitor.link_address, False)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.advertiser import is_unicast
-from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.core.parameters import MobileNodeConfig
+from testbed.mobileip.core.links import UNSPECIFIED, is_unicast
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.wire.code import Code, accepted
 from testbed.mobileip.wire.extension import Extension
 from testbed.mobileip.wire.nai import encode, nai_of

@@ -6,12 +6,13 @@ from collections.abc import Container
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.aaa import Credentials
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import AuthenticationError
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
-from testbed.mobileip.core.parameters import HomeAgentConfig, ReverseTunnel
+from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.links import is_unicast
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.authentication import in_order
 from testbed.mobileip.wire.challenge import challenge
 from testbed.mobileip.wire.code import Code

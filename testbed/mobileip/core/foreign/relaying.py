@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.core.parameters import ForeignAgentConfig
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT, udp_tunnel
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME, in_order

@@ -12,9 +12,10 @@ from testbed.mobileip.core.aaa import Credentials, is_mobile_aaa
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.disposition import Deny, Discard
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.pending import Pending
 from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.core.parameters import ForeignAgentConfig, Peer
-from testbed.mobileip.core.visitors import Pending
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import CHALLENGE, challenge
 from testbed.mobileip.wire.code import Code

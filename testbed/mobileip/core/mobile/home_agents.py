@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.advertiser import is_unicast
-from testbed.mobileip.core.parameters import MobileNodeConfig, SecurityAssociation
+from testbed.mobileip.core.links import is_unicast
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import Associations, AuthenticationError
 from testbed.mobileip.core.delivery import check_extension, is_encapsulating
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.encapsulations import available
-from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.core.parameters import ForeignAgentConfig, ReverseTunnel
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.links import UNSPECIFIED, is_unicast
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.nai import in_place, nai_of

@@ -1,89 +1,24 @@
-"""What a foreign agent remembers of requests and visitors (RFC 5944 §3.7.1)."""
+"""A foreign agent's visitor list (RFC 5944 §3.7.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Clock, Datagram, Record, TunnelEnd
+from testbed.mobileip.core.api import ClearVisitor, Clock, Record, Records, Remember, SetVisitor, TunnelEnd
 from testbed.mobileip.core.delivery import Delivery, is_encapsulating
 from testbed.mobileip.core.encapsulations import agreed
-from testbed.mobileip.core.links import UNSPECIFIED
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.pending import Pending
+from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.revocation import Terms
-from testbed.mobileip.core.timers import lifetime_left
+from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
-from testbed.mobileip.wire.registration_reply import RegistrationReply
-from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
-
-PendingKey = tuple[IPv4Address, str | None, int]
-"""Home address, NAI if there is one, and the lower half of the identification."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A request relayed to its home agent: the request as it came and the datagram that brought it."""
-
-    request: RegistrationRequest
-    datagram: Datagram
-    link_address: bytes
-    expires: float
-    timestamp: int | None = None
-    """Of the Revocation Support Extension; None: the request went without."""
-    nai: str | None = None
-    """The mobile node's, if it gave one (RFC 2794)."""
-    overtaken: bool = False
-    """Whether a later request of the mobile node was granted meanwhile: what this one asked for is over."""
-
-    @property
-    def key(self) -> PendingKey:
-        """What a reply is matched by (§3.7.3.1, RFC 2794 §3)."""
-        return self.request.home_address, self.nai, self.request.low_identification
-
-    def picture(self, now: float) -> dict[str, object]:
-        """What `state` reports of it."""
-        return {
-            "home_address": str(self.request.home_address),
-            "nai": self.nai,
-            "home_agent": str(self.request.home_agent),
-            "lifetime": self.request.lifetime,
-            "time_left": lifetime_left(self.expires, now),
-        }
-
-
-def awaiting(
-    requests: Mapping[PendingKey, Pending], reply: RegistrationReply, nai: str | None
-) -> Pending | None:
-    """The request that a reply with `nai` answers.
-
-    The home address of the reply was not known where the request had zero (RFC 2794 §3). A reply that lacks
-    what it must have, home address or NAI, is matched by the rest.
-    """
-    low = reply.low_identification
-    if (exact := requests.get((reply.home_address, nai, low))) is not None:
-        return exact
-    for each in requests.values():
-        asked = each.request.home_address
-        same = asked in (reply.home_address, UNSPECIFIED) or reply.home_address == UNSPECIFIED
-        if each.request.low_identification == low and same and (nai is None or each.nai in (nai, None)):
-            return each
-    return None
-
-
-def overtake(requests: dict[PendingKey, Pending], granted: Pending) -> None:
-    """Note, among `requests` in the order they came, those of its mobile node that `granted` has overtaken.
-
-    The network may reorder replies: when the reply to a registration comes after the reply to the
-    deregistration that followed it, the mobile node is no visitor any more.
-    """
-    for key, each in tuple(requests.items()):
-        if each is granted:
-            return
-        same = (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai)
-        # A request that came before may be later all the same: the network reorders requests, too.
-        if same and each.request.identification < granted.request.identification:
-            requests[key] = replace(each, overtaken=True)
+from testbed.mobileip.wire.registration_request import RequestFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +148,112 @@ class Visitor:
             Terms.from_record(record.get("revocation")),
             record.get("nai"),
             None if record.get("delivers_to") is None else IPv4Address(record["delivers_to"]),
+        )
+
+
+class VisitorList:
+    """Registered mobile nodes; asks the shell to forward for them, and keeps their tunnels alive."""
+
+    def __init__(self, config: ForeignAgentConfig, clock: Clock, out: Outbox, counters: Counter[str]) -> None:
+        self.keepalives = Keepalives(config.keepalive, counters, config.port)
+        self._config = config
+        self._clock = clock
+        self._out = out
+        self._counters = counters
+        self._visitors: dict[IPv4Address, Visitor] = {}
+        self._timers: Timers[IPv4Address] = Timers()
+
+    def __contains__(self, home_address: object) -> bool:
+        return home_address in self._visitors
+
+    def __iter__(self) -> Iterator[Visitor]:
+        return iter(self._visitors.values())
+
+    def get(self, home_address: IPv4Address) -> Visitor | None:
+        """The visitor with this home address."""
+        return self._visitors.get(home_address)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is room for no more."""
+        return len(self._visitors) >= self._config.visitors
+
+    def grant(self, visitor: Visitor, now: float) -> None:
+        """A home agent has granted, or renewed, a registration."""
+        self._set(visitor, now)
+        self._out.add(Remember(visitor.home_address, visitor.record(self._clock)))
+        self._out.event("visitor", home_address=str(visitor.home_address), lifetime=visitor.lifetime)
+
+    def withdraw(self, home_address: IPv4Address, before: Visitor | None, now: float, undo: bool) -> None:
+        """A grant has failed: the list is what it was `before`; `undo` what the kernel did for it."""
+        if before is not None:
+            (self._set(before, now) if undo else self._note(before))
+        elif self._visitors.pop(home_address, None):
+            self._timers.cancel(home_address)
+            self.keepalives.cease(home_address)
+            if undo:
+                self._out.add(ClearVisitor(home_address))
+        self._out.add(Remember(home_address, before.record(self._clock) if before else None))
+
+    def clear(self, home_address: IPv4Address, event: str) -> None:
+        """A registration has ended; `event` reports why."""
+        del self._visitors[home_address]
+        self._timers.cancel(home_address)
+        self.keepalives.cease(home_address)
+        self._out.add(ClearVisitor(home_address), Remember(home_address, None))
+        self._out.event(event, home_address=str(home_address))
+
+    def restore(self, records: Records, now: float) -> None:
+        """Take up what a predecessor asked to remember; see `ForeignAgent.restore`."""
+        for home_address, record in records.items():
+            if not isinstance(home_address, IPv4Address):
+                raise ValueError(f"{home_address} is no home address")
+            visitor = Visitor.from_record(home_address, record, self._clock, now)
+            over = visitor.expires is not None and visitor.expires <= now
+            offered = visitor.care_of_address in self._config.care_of_addresses
+            if over or not (visitor.co_located or offered):
+                self._out.add(Remember(home_address, None))
+                continue
+            self._set(visitor, now)
+            self._out.event("visitor-restored", home_address=str(home_address))
+
+    def tick(self, now: float) -> None:
+        """Expire registrations, send keepalives."""
+        for home_address in self._timers.pop_due(now):
+            self._counters["visitors-expired"] += 1
+            self.clear(home_address, "visitor-expired")
+        keepalives, lost = self.keepalives.tick(now)
+        self._out.add(*keepalives)
+        for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
+            self._out.event("mapping-lost", home_address=str(home_address))
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do next."""
+        due = (self._timers.next(), self.keepalives.deadline())
+        return min((when for when in due if when is not None), default=None)
+
+    def _note(self, visitor: Visitor) -> None:
+        self._visitors[visitor.home_address] = visitor
+        if visitor.expires is None:
+            self._timers.cancel(visitor.home_address)
+        else:
+            self._timers.set(visitor.home_address, visitor.expires)
+
+    def _set(self, visitor: Visitor, now: float) -> None:
+        self._note(visitor)
+        if visitor.keepalive is None:
+            self.keepalives.cease(visitor.home_address)
+        else:
+            ends = (visitor.care_of_address, visitor.home_agent, None)
+            self.keepalives.keep(visitor.home_address, ends, visitor.keepalive, now)
+        self._out.add(
+            SetVisitor(
+                visitor.home_address,
+                replace(visitor.end, local_port=self._config.port),
+                visitor.care_of_address,
+                visitor.interface,
+                visitor.link_address,
+                visitor.reverse_tunnel,
+                visitor.delivery,
+            )
         )

@@ -7,15 +7,14 @@ from collections.abc import Container
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.advertiser import is_unicast
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.association import Associations, sign
-from testbed.mobileip.core.challenges import Challenges
+from testbed.mobileip.core.foreign.challenges import Challenges
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.pending import Pending
 from testbed.mobileip.core.limits import OncePer
-from testbed.mobileip.core.links import BROADCAST
+from testbed.mobileip.core.links import BROADCAST, is_unicast
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig
-from testbed.mobileip.core.visitors import Pending
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import CHALLENGE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
-from testbed.mobileip.core.registration import Path, Sent
+from testbed.mobileip.core.mobile.path import Path, Sent
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_reply import RegistrationReply

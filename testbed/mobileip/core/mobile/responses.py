@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.aaa import prove
 from testbed.mobileip.core.association import Associations, sign
-from testbed.mobileip.core.parameters import Credential
+from testbed.mobileip.core.security import Credential
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN
 from testbed.mobileip.wire.challenge import CHALLENGE
 from testbed.mobileip.wire.extension import Extension

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from random import Random
 
-from testbed.mobileip.core.advertiser import is_unicast
-from testbed.mobileip.core.agents import Agent, AgentList
 from testbed.mobileip.core.api import AgentMessage
 from testbed.mobileip.core.discards import Discards
-from testbed.mobileip.core.home_address import HomeAddress
-from testbed.mobileip.core.parameters import MobileNodeConfig
+from testbed.mobileip.core.links import is_unicast
+from testbed.mobileip.core.mobile.agents import Agent, AgentList
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.home_address import HomeAddress
 from testbed.mobileip.wire import agent_advertisement, agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentFlag
 from testbed.mobileip.wire.error import WireError

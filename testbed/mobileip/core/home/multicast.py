@@ -10,10 +10,10 @@ from collections import Counter
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Record, SendOnHomeLink, SetGroups
-from testbed.mobileip.core.bindings import Binding, BindingTable
-from testbed.mobileip.core.broadcasts import Broadcasts
+from testbed.mobileip.core.home.bindings import Binding, BindingTable
+from testbed.mobileip.core.home.broadcasts import Broadcasts
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import igmp
 from testbed.mobileip.wire.error import WireError

@@ -8,21 +8,20 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations
-from testbed.mobileip.core.bindings import Binding, BindingTable
 from testbed.mobileip.core.disposition import Discard
+from testbed.mobileip.core.home.bindings import Binding, BindingTable
+from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.udp_tunnel import through_agent
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import HomeAgentConfig, Peer
 from testbed.mobileip.core.revocation import (
     BindingId,
-    Ended,
-    Revoker,
-    Stamps,
+    RevocationEnd,
     Terms,
     acknowledge,
     prove,
     support,
 )
-from testbed.mobileip.core.udp_tunnel import through_agent
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
@@ -30,7 +29,7 @@ from testbed.mobileip.wire.revocation import ACKNOWLEDGMENT, SUPPORT, Revocation
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply
 
 
-class HomeRevocation:
+class HomeRevocation(RevocationEnd):
     """Negotiates revocation, revokes bindings of the table, and lets foreign agents revoke them."""
 
     def __init__(
@@ -50,19 +49,12 @@ class HomeRevocation:
 
         `changed` is called with a home address whose bindings have changed.
         """
+        super().__init__(clock, out, counters)
         self._config = config
         self._bindings = bindings
         self._nodes, self._agents = associations
         self._owner = owner
-        self._out = out
-        self._counters = counters
         self._changed = changed
-        self._stamps = Stamps(clock)
-        self._revoker = Revoker(self._stamps, out, counters)
-        self._ended = Ended()
-        self.deadline = self._revoker.deadline
-        self.tick = self._revoker.tick
-        self.clear = self._revoker.clear
 
     def terms(
         self, datagram: Datagram, request: RegistrationRequest, answer: UdpTunnelReply | None, now: float

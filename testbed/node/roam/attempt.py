@@ -4,104 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.agreed import IPSEC_DEVICE
 from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
-from testbed.node.roam.dhcp import Dhcp
-from testbed.node.roam.links import Lease, Links
-from testbed.node.roam.mobile_ip import Message, MobileIp
-from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.links import Lease
 from testbed.node.roam.move import Move, Outcome
+from testbed.node.roam.node import Node
 from testbed.node.roam.registration import Registration, Target, standing
-from testbed.node.roam.roam_toml import Bounds, RoamConfig
-from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
+from testbed.node.roam.roam_toml import Bounds
+from testbed.node.roam.vpn import Tunnel, VpnError
 
 ALIVE = 2.0
 """Seconds in which a gateway that was out of reach shows that it has kept the security association.
 
 Its own dead peer detection may have deleted that; time for one retransmission.
 """
-
-
-@dataclass
-class Node:
-    """What a mobile node consists of, and where it stands."""
-
-    config: RoamConfig
-    links: Links
-    dhcp: Dhcp
-    mobile_ip: MobileIp
-    vpn: Vpn | None
-    monitor: Monitor | None
-    """Of what may pass unprotected; where there is a `vpn`."""
-    ipsec: bool
-    """The policy: IPsec is used on networks that are not trusted."""
-    network: str | None = None
-    attachment: Attachment | None = None
-    former: str | None = None
-    """The link that the last move left, while it stays up."""
-    inner: IPv4Address | None = None
-    """The inner address of the VPN, while it is registered."""
-    used: bool = False
-    """Whether the security association was in use on the link that the last move led to."""
-
-    def join(self, network: str) -> None:
-        """Leave the present link with all that was obtained on it, and join another (or the same anew).
-
-        Raises LinkError.
-        """
-        if self.monitor is not None:
-            self.monitor.left()
-        self.dhcp.stop()
-        self.leave_former()
-        if (
-            self.config.simultaneous
-            and isinstance(self.attachment, Lease | Agent)
-            and self.network != network
-        ):
-            self.former = self.network
-            self.links.keep_lease()
-        elif self.network is not None:
-            self.links.down(self.network)
-        self.attachment = None
-        self.network = network
-        if self.vpn is not None and self.kept is not None:
-            self.vpn.leave()
-        self.links.up(network)  # comes up while what was obtained on the other is cleared away
-        self.links.drop_lease(routes=False)
-
-    def leave_former(self) -> None:
-        """Leave the link that the last move has left up. Raises LinkError."""
-        former, self.former = self.former, None
-        if former is not None:
-            self.links.drop_former()
-            self.links.down(former)
-
-    @property
-    def kept(self) -> Tunnel | None:
-        """The security association that outlives a move, where MOBIKE has it follow."""
-        return self.vpn.tunnel if self.vpn is not None and self.vpn.follows else None
-
-    def heard(self, event: Message) -> None:
-        """Take an event of the Mobile IP daemon: for the monitor, and whether the former link is used."""
-        match event["event"]:
-            case "registered":
-                inner = self.vpn.tunnel.inner if self.vpn is not None and self.vpn.tunnel else None
-                self.inner = inner if event.get("care_of") == str(inner) else None
-            case "detached" | "deregistered" | "registration-expired" | "registration-revoked":
-                self.inner = None
-        if (
-            event["event"] in ("care-of-given-back", "care-of-revoked", "deregistered")
-            or event.get("beside") == 0
-        ):
-            self.leave_former()
-        if self.monitor is not None and self.network is not None:
-            # IPsec inside MIPv4 is bound to the home address and is left out at home alone.
-            at_home = event.get("mode") == "home"
-            inside = self.config.trusted[self.network] and (self.config.stack == "mip-in-ipsec" or at_home)
-            self.monitor.heard(event, inside)
 
 
 class Attempt:
@@ -160,7 +78,7 @@ class Attempt:
         attachment = node.attachment
         if attachment is None:
             return Outcome("unregistered", "no-address: neither a DHCP server nor an agent answered")
-        _tell_address(move, attachment)
+        tell_address(move, attachment)
         if discarded is not None:
             await discarded
         if inside_ipsec and not isinstance(attachment, Home):
@@ -258,12 +176,15 @@ class Attempt:
         assert ipsec is not None
         self._node.links.steer(ipsec.protects, tunnel.inner or tunnel.local, into_ipsec=into_ipsec)
 
-    async def _register_address(self, interface: str, care_of: IPv4Address) -> Outcome:
+    async def _register_address(
+        self, interface: str, care_of: IPv4Address, bound: float | None = None
+    ) -> Outcome:
         await self._node.mobile_ip.request("attach", interface=interface, care_of=str(care_of))
-        return await self._answer(care_of)
+        return await self._answer(care_of, bound)
 
-    async def _answer(self, target: Target) -> Outcome:
-        outcome = await self._registration.outcome(target, self._bounds.registration, self._patient)
+    async def _answer(self, target: Target, bound: float | None = None) -> Outcome:
+        bound = self._bounds.registration if bound is None else bound
+        outcome = await self._registration.outcome(target, bound, self._patient)
         if outcome.complete:
             mode = "foreign-agent" if isinstance(target, Agent) else "co-located"
             mode = "home" if isinstance(target, Home) else mode
@@ -271,7 +192,8 @@ class Attempt:
         return outcome
 
 
-def _tell_address(move: Move, attachment: Attachment) -> None:
+def tell_address(move: Move, attachment: Attachment) -> None:
+    """Report how a network is to be used."""
     match attachment:
         case Lease(address=address, router=router):
             gateway = str(router) if router else None

@@ -11,11 +11,11 @@ import pytest
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.roam import manager as manager_module
-from testbed.node.roam.attempt import Node
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.node import Node
 from testbed.node.roam.roam_toml import load
 from testbed.node.roam.vpn import Tunnel, VpnError
 from testbed.node.serving import serve

@@ -128,6 +128,7 @@ class Detection:
             inside=granted and is_trusted(reply.extensions),
             mode=path.mode,
             care_of=str(path.care_of_address),
+            agent=str(path.agent) if path.agent else None,
             code=reply.code,
             reason=describe(reply.code),
         )

@@ -61,6 +61,7 @@ class Meaning(StrEnum):
     TRUSTED = "trusted"
     OUTER_HOME_AGENT = "outer-home-agent"
     OUTER_HOME_ADDRESS = "outer-home-address"
+    OUTER_UDP_TUNNEL = "outer-udp-tunnel"
     HOME_POOL = "home-pool"
 
 
@@ -92,6 +93,7 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.TRUSTED: ("prefix", "where a home agent trusts requests from (RFC 5265 §4.3)"),
     Meaning.OUTER_HOME_AGENT: ("node", "a mobile node's home agent outside, of two (x-HA of RFC 5265)"),
     Meaning.OUTER_HOME_ADDRESS: ("address", "a mobile node's home address outside (x-HoA)"),
+    Meaning.OUTER_UDP_TUNNEL: ("enum", "when a mobile node asks that home agent for a tunnel in UDP"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
 }
 """Meaning → the type that such a setting must have, and in words what it is."""

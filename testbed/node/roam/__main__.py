@@ -24,7 +24,7 @@ from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.node import Node
 from testbed.node.roam.policy import EmulatedPolicy, KernelPolicy
 from testbed.node.roam.roam_toml import RoamConfig, load
-from testbed.node.roam.vpn import Vpn
+from testbed.node.roam.vpn import KEPT_LIVENESS, LIVENESS, Vpn
 from testbed.node.serving import serve as serve_requests
 
 
@@ -39,7 +39,7 @@ async def serve(config: RoamConfig) -> None:
         links=Links(config.home_address),
         dhcp=Dhcp(config.trusted),
         mobile_ip=mobile_ip,
-        vpn=Vpn(ipsec, in_kernel) if ipsec else None,
+        vpn=Vpn(ipsec, in_kernel, KEPT_LIVENESS if config.stack == DUAL else LIVENESS) if ipsec else None,
         monitor=Monitor(policy, mobile_ip, config.home_address, config.monitor) if ipsec else None,
         ipsec=ipsec is not None,
         outer=MobileIp(config.outer.control) if config.outer and config.stack == DUAL else None,

@@ -30,6 +30,8 @@ LIVENESS = 5.0
 A gateway that was restarted knows nothing of what it negotiated, and nothing it could say of that would be
 proven; so its silence is waited for: at most this long and the 12.8 s of `retransmit_*` in strongswan.conf.
 """
+KEPT_LIVENESS = 30.0
+"""The same where inside nothing reaches the gateway, as long as the gateway itself waits (swanctl.conf)."""
 PROPOSALS = ["aes128gcm16-prfsha256-x25519", "default"]
 ESP_PROPOSALS = ["aes128gcm16", "default"]
 
@@ -53,9 +55,10 @@ class Tunnel:
 class Vpn:
     """Negotiates with the gateway and knows whether a security association stands."""
 
-    def __init__(self, config: Ipsec, in_kernel: bool = False) -> None:
+    def __init__(self, config: Ipsec, in_kernel: bool = False, liveness: float = LIVENESS) -> None:
         """`in_kernel`: the kernel carries ESP, and charon leaves routes to us."""
         self._config = config
+        self._liveness = liveness
         self.in_kernel = in_kernel
         self.tunnel: Tunnel | None = None
         self._following: Following | None = None
@@ -193,7 +196,7 @@ class Vpn:
             "remote_addrs": [str(config.gateway)],
             "proposals": PROPOSALS,
             "mobike": "yes" if config.mobike else "no",
-            "dpd_delay": f"{LIVENESS:g}s",
+            "dpd_delay": f"{self._liveness:g}s",
             "local": {"auth": "psk", "id": config.local_id},
             "remote": {"auth": "psk", "id": config.remote_id},
             "children": {NAME: child},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -40,6 +40,29 @@ ClaimId = Annotated[
     BeforeValidator(_claim_id),
     WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9.-]*$", "maxLength": 60}),
 ]
+
+
+def _guideline_id(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value):
+        return value
+    hint = f'write "{value}": without quotes 5.10 is the number 5.1' if isinstance(value, float) else None
+    raise Expected('the number of a section in quotes, such as "5.6"', hint)
+
+
+GuidelineId = Annotated[
+    str,
+    BeforeValidator(_guideline_id),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+\\.[0-9]+$", "examples": ["5.6"]}),
+]
+
+
+class Guideline(Part):
+    """A guideline by which solutions are judged: what claims with its number decide."""
+
+    title: str = Field(min_length=1, description="Its title in the document")
+    level: Literal["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"] = Field(
+        description="The strongest word of the document on it"
+    )
 
 
 class Experiment(Part):
@@ -128,6 +151,11 @@ class Claim(Part):
     drawback: Label | None = Field(
         default=None, description="A cost that the RFC mentions but does not call a problem"
     )
+    guideline: GuidelineId | None = Field(
+        default=None,
+        description="The guideline that it helps to decide (`solutions`): with `shows: works` what a "
+        "solution has to do to follow it, with `shows: costs` what it has to do all the same to follow it at a cost",
+    )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
     control: Runs = Field(description="The nearby run in which the opposite must come out")
 
@@ -149,6 +177,7 @@ def check_claims(topology: Known, fail: Fail) -> None:
     _check_deployed(topology, fail)
     for name, claim in topology.claims.items():
         _check_shown(claim, ("claims", name), fail)
+        _check_guideline(claim, ("claims", name), topology, fail)
         for kind in KINDS:
             for path, run in claim.experiments(kind):
                 counts = any(type(value) is int for value in run.options.values())
@@ -185,6 +214,20 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
             )
         if key == "problem" and claim.configuration is None:
             fail((*path, key), "`problem` requires a `configuration`", "configuration: {stack: …}")
+
+
+def _check_guideline(claim: Claim, path: Path, known: Known, fail: Fail) -> None:
+    """A claim on a guideline says which of its marks it is for."""
+    if claim.guideline is None:
+        return
+    if claim.guideline not in known.guidelines:
+        hint = did_you_mean(claim.guideline, known.guidelines) if known.guidelines else "write `guidelines`"
+        fail((*path, "guideline"), f"no guideline has the number {claim.guideline}", hint)
+    if claim.shows not in ("works", "costs"):
+        got = f"`{claim.shows}`" if claim.shows else "no `shows`"
+        fail(
+            (*path, "guideline"), f"`guideline` requires `shows: works` or `costs`, got {got}", "shows: works"
+        )
 
 
 def check_names(run: Experiment, path: Path, known: Known, fail: Fail) -> None:

@@ -34,6 +34,7 @@ class Known(Protocol):
     nodes: dict[str, Any]
     options: dict[str, Any]
     claims: dict[str, Any]
+    guidelines: dict[str, Any]
     configurations: list[Any]
     deployed: list[Stack]
 

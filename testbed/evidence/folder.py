@@ -24,6 +24,8 @@ MARK: Final = ".testbed-evidence"
 VERDICTS: Final = "verdicts.json"
 OLD_VERDICTS: Final = "verdicts.old.json"
 """The verdicts of an earlier verification, where a later one was interrupted before it had its own."""
+ATTEMPTS: Final = "attempts"
+"""The folder of the earlier attempts at claims that were tried again."""
 HANDOFF: Final = "handoff.json"
 ROLES: Final = "roles"
 """The folder of the manifests of roles."""
@@ -39,6 +41,11 @@ CAPTURES: Final = "captures"
 def run_path(claim: str, kind: Kind, number: int = 1) -> str:
     """The folder of a run, relative to the evidence folder, with a slash at its end."""
     return f"claims/{claim}/{run_name(kind, number)}/"
+
+
+def attempt_path(number: int) -> str:
+    """The folder of the runs of an earlier attempt, which have the names there that `run_path` gives."""
+    return f"{ATTEMPTS}/{number}"
 
 
 def topology_path(name: str | None = None) -> str:
@@ -70,6 +77,12 @@ class RunFolder:
     folder: Path
 
     @cached_property
+    def recording(self) -> Path:
+        """The folder with captures, events and steps: its own, or that of the run it shares them with."""
+        shared = self.record.recorded if self.record else ""
+        return self.folder.parents[2] / shared if shared and is_inside(shared) else self.folder
+
+    @cached_property
     def record(self) -> RunRecord | None:
         """run.json."""
         return read_record(RunRecord, self.folder / RUN)
@@ -77,7 +90,7 @@ class RunFolder:
     @cached_property
     def captured(self) -> CaptureRecord | None:
         """captures.json."""
-        return read_record(CaptureRecord, self.folder / CAPTURED)
+        return read_record(CaptureRecord, self.recording / CAPTURED)
 
     @cached_property
     def observations(self) -> list[Observation]:
@@ -87,7 +100,7 @@ class RunFolder:
     @cached_property
     def arrived(self) -> list[EventRecord]:
         """Every event of the nodes, in the order of arrival."""
-        return list(read_lines(EventRecord, self.folder / EVENTS))
+        return list(read_lines(EventRecord, self.recording / EVENTS))
 
     @cached_property
     def events(self) -> list[EventRecord]:
@@ -97,21 +110,21 @@ class RunFolder:
     @cached_property
     def steps(self) -> list[StepRecord]:
         """The steps taken."""
-        return list(read_lines(StepRecord, self.folder / STEPS))
+        return list(read_lines(StepRecord, self.recording / STEPS))
 
     def frames(self, file: str) -> list[Frame]:
         """The frames of one capture, by its path in this folder. Raises `CaptureError`, also for a part."""
         if not is_inside(file):
             raise CaptureError(f"{file!r} is no file of the evidence")
-        return read_capture(self.folder / file, whole=True)
+        return read_capture(self.recording / file, whole=True)
 
     def linktype(self, file: str) -> int:
         """The link type of one capture, by its path in this folder. Raises `CaptureError`."""
-        return read_linktype(self.folder / file)
+        return read_linktype(self.recording / file)
 
     def captures(self) -> Iterator[tuple[Path, list[Frame] | CaptureError]]:
         """The file (NODE-NETWORK.pcap) and the frames of every capture, or why it cannot be read."""
-        for file in sorted(self.folder.glob(f"{CAPTURES}/*.pcap*")):
+        for file in sorted(self.recording.glob(f"{CAPTURES}/*.pcap*")):
             try:
                 yield file, read_capture(file)
             except CaptureError as error:

@@ -103,6 +103,9 @@ class RunRecord(Record):
     """Which of its runs; main-2 is the second of several."""
     lab: str
     """The lab it took place in."""
+    recorded: str = ""
+    """The folder with its captures, events and steps, relative to the evidence folder, where it shares them
+    with the run of another claim; empty: its own."""
     topology: str = ""
     """The file of the lab's topology, relative to the evidence folder."""
     began: float

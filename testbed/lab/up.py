@@ -28,6 +28,7 @@ from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, Plan, make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.ready import NodeWatch
+from testbed.lab.routes import await_routes
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab, endpoints, find_lab, group
 from testbed.lab.tasks import Task, run_tasks
@@ -141,13 +142,15 @@ def bring_up(
             except Exception:
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
+            deadline = time.monotonic() + timeout
             try:
-                watch.wait(time.monotonic() + timeout, stopping)
+                watch.wait(deadline, stopping)
             except MachineError:  # nothing of it is worth looking at
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
             made = find_lab(engine, lab)
             fresh = {node.name for node in plan.create_nodes}
+            await_routes(engine, made, topology, fresh, deadline, progress, stopping)
             wires = Wires(engine, made)
             try:
                 treated = wires.bring_into_force(topology, earlier, fresh)

@@ -215,6 +215,7 @@ class Named:
         self.nodes: dict[str, Any] = {**cast.topology.nodes}
         self.options: dict[str, Any] = {**cast.topology.options}
         self.claims: dict[str, Any] = {**cast.topology.claims}
+        self.guidelines: dict[str, Any] = {**cast.topology.guidelines}
         self.configurations: list[Any] = [*cast.topology.configurations]
         self.deployed = cast.topology.deployed
         self.with_role = cast.with_role

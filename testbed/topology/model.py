@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from testbed.claim.claims import Claim, ClaimId
+from testbed.claim.claims import Claim, ClaimId, Guideline, GuidelineId
 from testbed.document.part import Attachment as Attachment
 from testbed.document.part import Part as Part
 from testbed.document.part import Stack as Stack
@@ -160,6 +160,9 @@ class Topology(Part):
         default_factory=list, description="The stacks that the document deploys here: their problems count"
     )
     selection: Selection | None = Field(default=None, description="What the document says on choosing it")
+    guidelines: dict[GuidelineId, Guideline] = Field(
+        default_factory=dict, description="What solutions are judged by (`solutions`), by its section"
+    )
     claims: dict[ClaimId, Claim] = Field(
         default_factory=dict,
         max_length=MOST_CLAIMS,

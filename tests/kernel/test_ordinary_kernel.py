@@ -59,4 +59,4 @@ def test_esp_of_the_kernel(root, tmp_path):
         pytest.skip(f"this kernel lacks {reason}")
     done = run(tmp_path, root, "tests/kernel/esp.py")
     assert done.code == 0, f"{done.output}\n{done.console}"
-    assert done.output.splitlines()[-1].startswith("5 passed")
+    assert done.output.splitlines()[-1].startswith("6 passed")

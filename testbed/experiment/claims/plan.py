@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -30,6 +31,20 @@ class PlannedRun:
     kind: Kind
     experiment: Experiment
     number: int = 1  # of several
+    also: tuple[PlannedRun, ...] = ()
+    """Runs of other claims that take the same steps in the same lab, and are carried out as one with it."""
+
+    @property
+    def all(self) -> tuple[PlannedRun, ...]:
+        """It, and those it is carried out as one with."""
+        return (self, *self.also)
+
+    @property
+    def whole(self) -> Experiment:
+        """Its steps, and what any of them expects, each expectation once."""
+        wanted = [one for run in self.all for one in run.experiment.expect]
+        once = [one for at, one in enumerate(wanted) if one not in wanted[:at]]
+        return self.experiment.model_copy(update={"expect": once})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +53,22 @@ class Scenario:
 
     loaded: LoadedTopology
     claims: Mapping[str, Claim]
+    prefix: str = ""
+    """What the evidence has before the names of its claims, where other topologies make the same ones."""
+
+    def id(self, claim: str) -> str:
+        """What the evidence calls a claim."""
+        return f"{self.prefix}{claim}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
     """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
 
+    shape: str
+    """Its name, its networks, and which nodes are on them."""
     rest: str
-    """Its name, networks, and all nodes but the mobile ones."""
+    """The files of all nodes but the mobile ones, and whatever else of them may change."""
     mobile: str
     """Its mobile nodes, and the options chosen."""
 
@@ -61,7 +84,7 @@ class Stage:
     @property
     def seconds(self) -> float:
         """About how long its runs take, for the order of labs."""
-        return sum(run_seconds(run.experiment) for run in self.runs)
+        return sum(run_seconds(run.whole) for run in self.runs)
 
 
 @dataclass(slots=True)
@@ -109,7 +132,8 @@ def run_seconds(experiment: Experiment) -> float:
 def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Sequence[str] = ()) -> Scenario:
     """The claims asked for, all of them by default, in the order of the file. Raises `UsageError`.
 
-    With `stacks` only those that speak of one of them, which may be none.
+    What is wanted is names and shell patterns (`2.1-fa-*`), each of which must meet a claim. With `stacks`
+    only those that speak of one of them, which may be none.
     """
     claims = loaded.topology.claims
     if not claims:
@@ -117,23 +141,26 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
         )
     for one in wanted:
-        if one not in claims:
+        if not any(_wanted(name, [one]) for name in claims):
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
     return Scenario(
         loaded,
         {
             name: claim
             for name, claim in claims.items()
-            if (not wanted or name in wanted)
+            if _wanted(name, wanted)
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )
 
 
-def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> list[Scenario]:
+def choose_scenarios(
+    names: Sequence[str] = (), stacks: Sequence[str] = (), claims: Sequence[str] = ()
+) -> list[Scenario]:
     """The scenarios asked for, all built-in ones by default, with those of their claims that are on a stack.
 
-    Raises `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
+    `claims` are names and shell patterns, each of which must meet a claim of some scenario. Raises
+    `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
     """
     known = get_args(Stack)
     for one in stacks:
@@ -147,10 +174,21 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
             raise UsageError(f"two of the scenarios are called {name}", hint="verify them one by one")
     if not names:
         loaded = [one for one in loaded if one.topology.claims]
-    chosen = [one for one in (choose_claims(each, (), stacks) for each in loaded) if one.claims]
-    if not chosen:
-        raise UsageError(f"no claim speaks of {' or '.join(stacks)}")
-    return chosen
+    every_claim = [name for one in loaded for name in one.topology.claims]
+    for one in claims:
+        if not any(_wanted(name, [one]) for name in every_claim):
+            raise UsageError(f"no scenario has a claim {one}", hint=did_you_mean(one, every_claim))
+    chosen = [
+        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if _wanted(name, claims)})
+        for one in (choose_claims(each, (), stacks) for each in loaded)
+    ]
+    if not any(one.claims for one in chosen):
+        raise UsageError(f"no claim {'asked for ' if claims else ''}speaks of {' or '.join(stacks)}")
+    return [one for one in chosen if one.claims]
+
+
+def _wanted(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, one) for one in patterns)
 
 
 def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) -> None:
@@ -171,11 +209,14 @@ def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) 
     )
 
 
-def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) -> list[Stage]:
+def plan_stages(
+    scenarios: Sequence[Scenario], templates: Path | None = None, *, share: bool = False
+) -> list[Stage]:
     """Sort the runs of all claims by the configuration they need; the longest stage comes first.
 
     Changes that the user asked for (`--set`) hold for the claims' own topology; what a run asks for comes
-    after them. Raises every error at once, each at its place in the claims' file.
+    after them. With `share` runs that take the same steps in the same lab are carried out as one. Raises
+    every error at once, each at its place in the claims' file.
     """
     stages: dict[_Made, Stage] = {}
     topologies: dict[tuple[str, tuple[str, ...]], tuple[LoadedTopology, _Made] | None] = {}
@@ -206,13 +247,21 @@ def plan_stages(scenarios: Sequence[Scenario], templates: Path | None = None) ->
                 topology, made = found
                 errors += _names(loaded, topology, path, experiment)
                 stage = stages.setdefault(made, Stage(topology, made))
-                stage.runs.append(PlannedRun(name, kind, experiment, number))
+                _add(stage.runs, PlannedRun(scenario.id(name), kind, experiment, number), share=share)
     raise_errors(errors)
     return sorted(stages.values(), key=lambda stage: -stage.seconds)
 
 
+def _add(runs: list[PlannedRun], run: PlannedRun, *, share: bool) -> None:
+    for at, one in enumerate(runs if share else ()):
+        if one.experiment.steps == run.experiment.steps:
+            runs[at] = replace(one, also=(*one.also, run))
+            return
+    runs.append(run)
+
+
 def _claims_twice(scenarios: Sequence[Scenario]) -> list[str]:
-    counted = Counter(name for scenario in scenarios for name in scenario.claims)
+    counted = Counter(scenario.id(name) for scenario in scenarios for name in scenario.claims)
     return [name for name, times in counted.items() if times > 1]
 
 
@@ -221,15 +270,16 @@ def _twice(claim: str) -> UsageError:
 
 
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: stages that differ in mobile nodes alone take turns in one lab.
+    """Labs for all stages, the longest first: stages with the same nodes take turns in one lab.
 
-    Another router would not do: the others need seconds to find their ways through it. The longest lab is
-    split while that shortens the whole by at least one lab's up-and-down.
+    Those that differ in mobile nodes alone follow one another: other routers would have to find their ways
+    through a new one. The longest lab is split while that shortens the whole by at least one lab's
+    up-and-down.
     """
-    shared: dict[str, PlannedLab] = {}
+    shared: dict[str, dict[str, list[Stage]]] = {}
     for stage in stages:
-        shared.setdefault(stage.made.rest, PlannedLab([])).stages.append(stage)
-    labs = list(shared.values())
+        shared.setdefault(stage.made.shape, {}).setdefault(stage.made.rest, []).append(stage)
+    labs = [PlannedLab([one for group in groups.values() for one in group]) for groups in shared.values()]
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -254,8 +304,11 @@ def _made(topology: LoadedTopology) -> _Made:
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
+    links = {name: node.links for name, node in rendered.nodes.items()}
     return _Made(
-        _json([topology.name, topology.document["networks"], nodes]), _json([topology.options, mobile])
+        _json([topology.name, topology.document["networks"], links]),
+        _json(nodes),
+        _json([topology.options, mobile]),
     )
 
 

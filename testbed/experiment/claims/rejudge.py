@@ -107,15 +107,19 @@ class _Judge:
         scenario = stored.scenario or self.verdicts.scenario
         own = topology_path(None if scenario == self.verdicts.scenario else scenario)
         loaded = self._topology(own)
-        claim: Claim | None = loaded.topology.claims.get(stored.id)
+        claim: Claim | None = loaded.topology.claims.get(stored.name or stored.id)
         if claim is None:
-            raise UsageError(f"{own} has no claim {stored.id}, but the evidence has a verdict on it")
+            raise UsageError(
+                f"{own} has no claim {stored.name or stored.id}, but the evidence has a verdict on it"
+            )
         results: dict[RunKey, RunResult] = {
             (stored.id, kind, number): self._run(stored.id, kind, number, experiment)
             for kind in KINDS
             for number, (_, experiment) in enumerate(claim.experiments(kind), 1)
         }
-        (result,) = claim_results([Scenario(loaded, {stored.id: claim})], results)
+        name = stored.name or stored.id
+        prefix = stored.id.removesuffix(name)
+        (result,) = claim_results([Scenario(loaded, {name: claim}, prefix)], results)
         return Rejudged(stored, result.record())
 
     def _run(self, claim: str, kind: Kind, number: int, experiment: Experiment) -> RunResult:
@@ -125,7 +129,9 @@ class _Judge:
         if record is None:
             return RunResult(error=f"{path}run.json is missing")
         loaded = self._topology(record.topology)
-        return judge_run(experiment, Recording(folder, record, path, loaded, host_addresses(loaded)))
+        return judge_run(
+            experiment, Recording(folder, record, record.recorded or path, loaded, host_addresses(loaded))
+        )
 
     def _topology(self, path: str) -> LoadedTopology:
         if path not in self.loaded:

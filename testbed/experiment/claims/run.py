@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from testbed.claim.claims import Experiment, place
@@ -11,9 +11,9 @@ from testbed.claim.steps import Step
 from testbed.errors import StepError, TestbedError
 from testbed.evidence.folder import CAPTURES, RunFolder, run_path
 from testbed.evidence.health import Health
-from testbed.evidence.run import RunRecord, StepRecord
+from testbed.evidence.run import Observation, RunRecord, StepRecord
 from testbed.evidence.verdicts import run_name
-from testbed.experiment.claims.judge import Recording, judge_run
+from testbed.experiment.claims.judge import Recording, begin_of, judge_run
 from testbed.experiment.claims.observer import Observer, Traffic
 from testbed.experiment.claims.perform import Performer
 from testbed.experiment.claims.plan import PlannedRun
@@ -26,13 +26,15 @@ from testbed.lab.captures import Captures
 from testbed.topology.names import host_addresses
 
 
-def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evidence: Evidence) -> RunResult:
-    """Carry out one run, write its evidence and judge it. Errors of the lab are in the result.
+def carry_out(
+    lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evidence: Evidence
+) -> list[RunResult]:
+    """Carry out one run, write its evidence and judge it, for each claim that shares it (`planned.all`).
 
-    `label` is what the evidence calls the lab. Raises `Stopped`.
+    Errors of the lab are in the results. `label` is what the evidence calls the lab. Raises `Stopped`.
     """
     began, clock = time.time(), time.monotonic()
-    experiment = planned.experiment
+    experiment = planned.whole
     folder = evidence.run_folder(planned.claim, planned.kind, planned.number)
     captures = Captures(lab, run_taps(lab, experiment))
     observer = Observer(lab, captures, lab.log.mark())
@@ -71,14 +73,35 @@ def carry_out(lab: LabAccess, label: str, pulse: Pulse, planned: PlannedRun, evi
         error=error or lost,
         notes=performer.notes,
     )
-    evidence.write_run(folder, record)
     evidence.write_steps(folder, steps)
     evidence.write_events(folder, map(event_record, lab.log.since(observer.mark)))
-    evidence.write_observations(folder, observer.observations.values())
     evidence.write_captured(folder, captures.record())
     path = run_path(planned.claim, planned.kind, planned.number)
     hosts = host_addresses(lab.topology)
-    return judge_run(experiment, Recording(RunFolder(folder), record, path, lab.topology, hosts))
+    results = []
+    for run in planned.all:
+        own = folder if run is planned else evidence.run_folder(run.claim, run.kind, run.number)
+        shared = "" if run is planned else path
+        facts = {"claim": run.claim, "run": run_name(run.kind, run.number), "recorded": shared}
+        its = record.model_copy(update=facts)
+        evidence.write_run(own, its)
+        evidence.write_observations(own, looks_of(run.experiment, experiment, observer.observations))
+        results.append(judge_run(run.experiment, Recording(RunFolder(own), its, path, lab.topology, hosts)))
+    return results
+
+
+def looks_of(
+    one: Experiment, whole: Experiment, observations: Mapping[str, Observation]
+) -> Iterator[Observation]:
+    """The looks that decide one of several runs carried out as one, at the places that it has for them."""
+    own = [(place(("expect", whole.expect.index(each))), number) for number, each in enumerate(one.expect)]
+    for where, look in observations.items():
+        if where.startswith("steps/"):
+            yield look
+        for there, number in own:
+            if where in (there, begin_of(there)):
+                here = place(("expect", number))
+                yield look.model_copy(update={"place": here + where.removeprefix(there)})
 
 
 def run_taps(lab: LabAccess, experiment: Experiment) -> Iterator[str]:

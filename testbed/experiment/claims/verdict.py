@@ -75,8 +75,8 @@ class RunResult:
     lab: str = ""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)  # such as: what was emulated
-
     health: Health | None = None  # None: it did not come so far as to be known
+    times: tuple[float, ...] = ()  # of each of several
 
     @property
     def verdict(self) -> RunVerdict:
@@ -123,6 +123,7 @@ def together(results: Sequence[RunResult | None]) -> RunResult | None:
         sum(one.seconds for one in done),
         list(dict.fromkeys(note for one in done for note in one.notes)),
         worst([one.health for one in done if one.health]),
+        tuple(one.seconds for one in done),
     )
 
 
@@ -161,6 +162,9 @@ class ClaimResult:
     shows: Shows | None = None  # what of the configuration, where reproduced: works, fails or costs
     problem: str | None = None
     drawback: str | None = None
+    guideline: str | None = None
+    name: str = ""  # in the topology, where the id has more
+    attempts: tuple[written.Attempt, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -185,10 +189,13 @@ class ClaimResult:
             shows=self.shows,
             problem=self.problem,
             drawback=self.drawback,
+            guideline=self.guideline,
+            name=self.name,
             run=_facts(self.run),
             control=_facts(self.control),
             evidence=[one.record(kind) for kind, result in runs if result for one in result.findings],
             reason=self.reason,
+            attempts=list(self.attempts),
         )
 
 
@@ -199,6 +206,7 @@ def _facts(result: RunResult | None) -> written.RunFacts:
         verdict=result.verdict,
         lab=result.lab,
         seconds=round(result.seconds, 3),
+        times=[round(one, 3) for one in result.times],
         notes=result.notes,
         error=result.error,
         health=result.health,
@@ -218,12 +226,15 @@ def claim_results(
             spoken = claim.configuration
             came = {
                 kind: together(
-                    [results.get((name, kind, number)) for number, _ in enumerate(claim.experiments(kind), 1)]
+                    [
+                        results.get((scenario.id(name), kind, number))
+                        for number, _ in enumerate(claim.experiments(kind), 1)
+                    ]
                 )
                 for kind in KINDS
             }
             yield ClaimResult(
-                name,
+                scenario.id(name),
                 claim.says,
                 claim.source,
                 spoken.model_dump(exclude_none=True) if spoken else {},
@@ -233,6 +244,8 @@ def claim_results(
                 claim.shows,
                 claim.problem,
                 claim.drawback,
+                claim.guideline,
+                name if scenario.id(name) != name else "",
             )
 
 

@@ -103,7 +103,7 @@ def recorded(tmp_path_factory):
             lab = Lab(str(file))
             lab.states["ha", "home-agent"]["counters"] = {"requests-accepted": 7}
             planned = PlannedRun("mine", kind, experiment)
-            results["mine", kind, 1] = carry_out(lab, lab.name, PlayedPulse(), planned, evidence)
+            (results["mine", kind, 1],) = carry_out(lab, lab.name, PlayedPulse(), planned, evidence)
     evidence.write("verdicts.json", verdicts_of("own", {}, list(claim_results([scenario], results))))
     return evidence.root
 

@@ -237,9 +237,9 @@ def experiment(steps, expect):
 
 
 def carry(lab, evidence, steps, expect, health=None):
-    return carry_out(
-        lab, lab.name, PlayedPulse(health), PlannedRun("x", "run", experiment(steps, expect)), evidence
-    )
+    planned = PlannedRun("x", "run", experiment(steps, expect))
+    (result,) = carry_out(lab, lab.name, PlayedPulse(health), planned, evidence)
+    return result
 
 
 ABSENT = {"binding": {"agent": "ha", "present": False}}

@@ -160,6 +160,10 @@ class Policy:
     def __init__(self):
         self.inside, self.until = set(), 0.0
         self.problem = None
+        self.links = []
+
+    def join(self, link):
+        self.links.append(link)
 
     def admit(self, addresses, seconds):
         self.inside = {str(address) for address in addresses}

@@ -107,6 +107,12 @@ READABLE: Final = "readable by anybody on this link"
 """Text in every packet of probe and session, to be looked for in captures."""
 PROBE_MARKER: Final = f"testbed probe: {READABLE}".encode()
 """What the probe's packets end with."""
+MADE_UP: Final = f"testbed made this up: {READABLE}"
+"""What the datagrams of the step `send` carry."""
+DISCARD_PORT: Final = 9
+"""Where they go (RFC 863)."""
+RECEIVED: Final = f"{RUN}/received"
+"""What came there to a node that listens, one datagram after the other."""
 
 
 def control_socket(service: str) -> str:

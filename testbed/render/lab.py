@@ -166,5 +166,5 @@ def _node_files(topology: LoadedTopology, node: NodeView) -> dict[str, RenderedF
     return {
         "/etc/testbed/links": RenderedFile(links),
         "/etc/testbed/routes": RenderedFile(routes),
-        "/etc/testbed/hosts": RenderedFile(hosts),
+        "/etc/testbed/hosts": RenderedFile(hosts, live=True),
     }

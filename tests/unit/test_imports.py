@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": {*_LAB, "lab"},
     "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
+    "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.
     "mobileip": set(),

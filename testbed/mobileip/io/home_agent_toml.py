@@ -68,8 +68,7 @@ def read(file: Path) -> Settings[HomeAgentConfig]:
         table.tables("security"), "mobile-node", "foreign-agent", registers=True
     )
     interface = home.string("interface", None)
-    how = advertising(advertisement)
-    trusted = table.table("trusted")
+    how, trusted = advertising(advertisement), table.table("trusted")
     core = build(
         table,
         lambda: HomeAgentConfig(

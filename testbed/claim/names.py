@@ -150,6 +150,8 @@ NodeNames = Annotated[list[NodeName], BeforeValidator(_one_or_more), _list_schem
 Taps = Annotated[list[Tap], BeforeValidator(_one_or_more), _list_schema(examples=["mn/hotel"])]
 Several = Annotated[list[Name], BeforeValidator(_one_or_more), _list_schema()]
 """Names of something that no general check knows, one or a list."""
+Patterns = Annotated[list[str], BeforeValidator(_one_or_more), _list_schema()]
+"""Shell patterns, one or a list."""
 Changes = Annotated[list[str], BeforeValidator(_one_or_more), _list_schema()]
 """Changes to the topology as `--set` takes them, one or a list."""
 

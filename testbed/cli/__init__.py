@@ -21,7 +21,7 @@ COMPLETE = "_TESTBED_COMPLETE"
 
 COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
-    *("verify", "matrix", "judge", "measure", "explain", "vocabulary", "report", "compare"),
+    *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
     *("list", "show", "validate", "render", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

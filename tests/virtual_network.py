@@ -43,7 +43,7 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import Peer
+from testbed.mobileip.core.security import Peer
 
 EPOCH = 1_790_000_000.0
 """Unix time when virtual time begins."""

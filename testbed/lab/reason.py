@@ -31,10 +31,15 @@ class _Row:
 
 _ROWS: Final = (
     _Row(
+        "no-address: no DHCP server answered",
+        "no DHCP server answered {address}, and MOBIKE needs an address (RFC 2131 §4.4.1, RFC 4555 §3.5)",
+    ),
+    _Row(
         "no-address.*",
         "no DHCP server and no foreign agent answered {address} (RFC 2131 §4.4.1, RFC 5944 §2.4)",
     ),
     _Row("ike-timeout", "{gateway} did not answer IKE {ike} ({silence})"),
+    _Row("mobike-timeout", "{gateway} did not answer MOBIKE {ike} (RFC 4555 §3.5)"),
     _Row("ike-failed: charon: (?P<what>.*)", "charon of {node} failed: {what}", _LOGS),
     _Row(
         "ike-failed: (?P<what>.*)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,11 @@ class Secrets:
     """The pre-shared key of IKEv2 between VPN clients and gateways."""
     mobility_key: str
     """The key of the mobility security associations (RFC 5944 §5.1): 16 octets in hexadecimal."""
+
+    @property
+    def outer_key(self) -> str:
+        """That of a home agent outside, of two (RFC 5265): from it nobody learns the other."""
+        return blake2b(b"outer", key=self.mobility_key.encode(), digest_size=16).hexdigest()
 
 
 REDACTED: Final = Secrets(ike_psk="<redacted>", mobility_key="<redacted>")

@@ -193,7 +193,7 @@ ALSO_AT = f"""
 import socket, time
 from ipaddress import IPv4Address
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.parameters import SecurityAssociation
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
 agent, home, care_of = map(IPv4Address, ("{HOME_AGENT}", "{HOME_ADDRESS}", "198.51.100.99"))

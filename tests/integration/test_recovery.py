@@ -20,7 +20,7 @@ from testbed.lab.daemons import ask
 from testbed.lab.move import move
 from testbed.lab.state import ActualLab
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.parameters import SecurityAssociation
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag

@@ -82,7 +82,7 @@ def test_programs_inside_nodes_need_little(file: Path) -> None:
 def test_the_core_knows_no_clock_and_no_socket() -> None:
     forbidden = {"time", "socket", "asyncio", "select", "selectors", "threading", "datetime"}
     for folder in ("wire", "core"):
-        for file in (PACKAGE / "mobileip" / folder).glob("*.py"):
+        for file in (PACKAGE / "mobileip" / folder).rglob("*.py"):
             tops = {module.split(".")[0] for module in imports(file)}
             assert not tops & forbidden, f"{file.relative_to(PACKAGE)} imports {tops & forbidden}"
 

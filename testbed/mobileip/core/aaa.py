@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Iterable
 
 from testbed.mobileip.core.association import AuthenticationError
-from testbed.mobileip.core.parameters import Credential, Peer
+from testbed.mobileip.core.security import Credential, Peer
 from testbed.mobileip.wire.authentication import CHAP_SPI, MOBILE_AAA, Authentication, long_header, protected
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION, Extension

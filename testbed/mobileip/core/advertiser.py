@@ -7,26 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random
+from typing import Protocol
 
 from testbed.mobileip.core.api import AgentMessage, SendAgentMessage
-from testbed.mobileip.core.challenges import Challenges
 from testbed.mobileip.core.discards import Discards
-from testbed.mobileip.core.encapsulations import advertisement_bits
 from testbed.mobileip.core.limits import TokenBucket
-from testbed.mobileip.core.links import VisitedLink
-from testbed.mobileip.core.parameters import (
-    Advertising,
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    ReverseTunnel,
-)
+from testbed.mobileip.core.links import is_unicast
+from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import (
-    COMMON_TRAFFIC,
-    NO_COMMON_TRAFFIC,
     AgentAdvertisement,
     AgentFlag,
-    MobilityAgentExtension,
 )
 from testbed.mobileip.wire.error import WireError
 
@@ -43,42 +34,14 @@ def next_sequence(sequence: int) -> int:
     return sequence + 1 if sequence < 0xFFFF else FIRST_AFTER_ROLLOVER
 
 
-def home_agent_advertisement(config: HomeAgentConfig, sequence: int) -> AgentAdvertisement:
-    """What a home agent says of itself on its home link (RFC 5944 §2.1.1)."""
-    assert config.advertising is not None
-    return AgentAdvertisement(
-        config.advertising.lifetime,
-        ((config.advertised_address or config.address, 0),),
-        MobilityAgentExtension(
-            sequence, config.lifetime, AgentFlag.HOME_AGENT | advertisement_bits(config.encapsulations)
-        ),
-        (config.home_prefix.prefixlen,),
-    )
+class ChallengeSource(Protocol):
+    """Where the challenges come from that a foreign agent advertises (RFC 4721 §2)."""
 
+    def for_all(self, interface: str, solicited: bool) -> bytes | None:
+        """The challenge of a multicast advertisement."""
 
-def foreign_agent_advertisement(
-    config: ForeignAgentConfig, link: VisitedLink, sequence: int, busy: bool
-) -> AgentAdvertisement:
-    """What a foreign agent says of itself on a link (RFC 5944 §2.1.1)."""
-    flags = AgentFlag.FOREIGN_AGENT | advertisement_bits(config.encapsulations)
-    if config.registration_required:
-        flags |= AgentFlag.REGISTRATION_REQUIRED
-    if config.reverse_tunnel is not ReverseTunnel.REFUSED:
-        flags |= AgentFlag.REVERSE_TUNNEL
-    if config.udp_tunnel:
-        flags |= AgentFlag.UDP_TUNNEL
-    if config.revocation:
-        flags |= AgentFlag.REVOCATION
-    if busy:
-        flags |= AgentFlag.BUSY
-    return AgentAdvertisement(
-        config.advertising.lifetime,
-        ((link.address, 0),),
-        MobilityAgentExtension(sequence, config.registration_lifetime, flags, config.care_of_addresses),
-        None if link.prefix_length is None else (link.prefix_length,),
-        # Where nobody has to register, neighbours on the link may use us as any router (§2.1).
-        NO_COMMON_TRAFFIC if config.registration_required else COMMON_TRAFFIC,
-    )
+    def for_one(self, interface: str, destination: IPv4Address) -> bytes | None:
+        """That of an advertisement to one node."""
 
 
 class Advertiser:
@@ -93,7 +56,7 @@ class Advertiser:
         counters: Counter[str],
         discards: Discards,
         rng: Random,
-        challenges: Challenges | None = None,
+        challenges: ChallengeSource | None = None,
     ) -> None:
         self.interface = interface
         self.due = 0.0
@@ -175,9 +138,3 @@ class Advertiser:
         return SendAgentMessage(
             AgentMessage(payload, self._source, destination, self.interface, 1, link_address)
         )
-
-
-def is_unicast(address: IPv4Address) -> bool:
-    """Whether a host may have `address`: not 0/8, 127/8, multicast, reserved or the limited broadcast."""
-    first = int(address) >> 24
-    return 0 < first < 224 and first != 127

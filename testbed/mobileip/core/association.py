@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.parameters import Peer, SecurityAssociation
+from testbed.mobileip.core.security import Peer, SecurityAssociation
 from testbed.mobileip.wire.algorithm import AUTHENTICATOR_SIZE
 from testbed.mobileip.wire.authentication import Authentication, header, protected
 from testbed.mobileip.wire.error import WireError

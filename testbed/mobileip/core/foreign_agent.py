@@ -8,34 +8,37 @@ from functools import partial
 from ipaddress import IPv4Address
 from random import Random, SystemRandom
 
-from testbed.mobileip.core.admission import check_form, check_proof, check_service
-from testbed.mobileip.core.advertiser import Advertiser, foreign_agent_advertisement, is_unicast
-from testbed.mobileip.core.answers import Answers
+from testbed.mobileip.core.advertiser import Advertiser
 from testbed.mobileip.core.api import (
     AgentMessage,
-    ClearVisitor,
     Clock,
     Datagram,
     Effect,
     Records,
-    Remember,
     SendDatagram,
-    SetVisitor,
 )
 from testbed.mobileip.core.association import Associations
-from testbed.mobileip.core.challenges import Challenges, wrong_challenge
 from testbed.mobileip.core.counters import FOREIGN_AGENT
 from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.disposition import Deny, Discard
-from testbed.mobileip.core.foreign_revocation import ForeignRevocation
-from testbed.mobileip.core.keepalive import Keepalives
-from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink
+from testbed.mobileip.core.foreign.admission import check_form, check_proof, check_service
+from testbed.mobileip.core.foreign.advertisement import foreign_agent_advertisement
+from testbed.mobileip.core.foreign.answers import Answers
+from testbed.mobileip.core.foreign.challenges import Challenges, wrong_challenge
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.pending import PENDING_TIME, Pending, PendingList
+from testbed.mobileip.core.foreign.relaying import (
+    authorized_end,
+    check_reply,
+    lacking,
+    nai_in,
+    relayed,
+)
+from testbed.mobileip.core.foreign.revocation import ForeignRevocation
+from testbed.mobileip.core.foreign.visitors import Visitor, VisitorList
+from testbed.mobileip.core.links import UNSPECIFIED, VisitedLink, is_unicast
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import ForeignAgentConfig
-from testbed.mobileip.core.relaying import authorized_end, check_reply, lacking, nai_in, offers, relayed
 from testbed.mobileip.core.revocation import Terms
-from testbed.mobileip.core.timers import Timers
-from testbed.mobileip.core.visitors import Pending, PendingKey, Visitor, awaiting, overtake
 from testbed.mobileip.wire import registration_reply, registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.challenge import foreign_agent_error
 from testbed.mobileip.wire.code import Code, accepted, from_unreachable
@@ -45,10 +48,6 @@ from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 
 _BY_ANY_HOME_AGENT = (Code.HA_UNKNOWN_HOME_AGENT, Code.HA_IDENTIFICATION_MISMATCH)
-PENDING_TIME = 7.0
-"""Seconds a request may await its reply (§3.7.1)."""
-PENDING_PER_NODE = 5
-"""So that one node cannot fill the list."""
 
 
 class ForeignAgent:
@@ -67,11 +66,8 @@ class ForeignAgent:
         self._nodes = Associations(config.mobile_nodes)
         self._home_agents = Associations(config.home_agents)
         self._own = config.addresses
-        self._pending: dict[PendingKey, Pending] = {}
-        self._visitors: dict[IPv4Address, Visitor] = {}
-        self._pending_timers: Timers[PendingKey] = Timers()
-        self._visitor_timers: Timers[IPv4Address] = Timers()
-        self._keepalives = Keepalives(config.keepalive, self.counters, config.port)
+        self._pending = PendingList(config.pending)
+        self._visitors = VisitorList(config, clock, self._out, self.counters)
         rng = rng or SystemRandom()
         self._challenges = Challenges(config, self._nodes, rng)
         self._answers = Answers(config, self._nodes, self._own, self._out, self.counters, self._challenges)
@@ -83,7 +79,6 @@ class ForeignAgent:
             self._home_agents,
             self._out,
             self.counters,
-            self._clear_visitor,
             lambda *node: self._out.add(*(each.reset(*node) for each in self._advertisers.values())),
         )
         self.revoke = self._revocation.revoke
@@ -93,7 +88,7 @@ class ForeignAgent:
             link.interface,
             link.address,
             self.config.advertising,
-            lambda sequence: foreign_agent_advertisement(self.config, link, sequence, self._busy()),
+            lambda sequence: foreign_agent_advertisement(self.config, link, sequence, self._visitors.full),
             self.counters,
             self._discards,
             rng,
@@ -104,7 +99,7 @@ class ForeignAgent:
         """Take a UDP datagram that arrived at port 434."""
         kind = datagram.payload[0] if datagram.payload else None
         if kind == udp_tunnel.DATA:
-            self._keepalives.receive(datagram, now)
+            self._visitors.keepalives.receive(datagram, now)
             return
         try:
             if kind == registration_request.TYPE:
@@ -133,16 +128,15 @@ class ForeignAgent:
     def unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
         """ICMP Destination Unreachable with `icmp_code` came back for a request relayed to `home_agent`."""
         code = from_unreachable(icmp_code)
-        for pending in [each for each in self._pending.values() if each.request.home_agent == home_agent]:
-            self._forget(pending)
+        for pending in [each for each in self._pending if each.request.home_agent == home_agent]:
+            self._pending.remove(pending)
             self._answers.deny(pending.datagram, pending.request, code, now)
 
     def flush(self) -> None:
         """Forget every request and visitor, without a message to anybody."""
-        for pending in tuple(self._pending.values()):
-            self._forget(pending)
-        for home_address in tuple(self._visitors):
-            self._clear_visitor(home_address, "visitor-removed")
+        self._pending.clear()
+        for visitor in tuple(self._visitors):
+            self._visitors.clear(visitor.home_address, "visitor-removed")
         self._revocation.clear()
 
     def restore(self, records: Records, now: float) -> None:
@@ -152,38 +146,22 @@ class ForeignAgent:
         (§2.4.4): what they have asked for meanwhile no agent has heard. Raises ValueError, KeyError or
         TypeError for records that no foreign agent has made.
         """
-        for home_address, record in records.items():
-            if not isinstance(home_address, IPv4Address):
-                raise ValueError(f"{home_address} is no home address")
-            visitor = Visitor.from_record(home_address, record, self._clock, now)
-            over = visitor.expires is not None and visitor.expires <= now
-            if over or not (visitor.co_located or offers(self.config, visitor.care_of_address)):
-                self._out.add(Remember(home_address, None))
-                continue
-            self._set_visitor(visitor, now)
-            self._out.event("visitor-restored", home_address=str(home_address))
+        self._visitors.restore(records, now)
 
     def tick(self, now: float) -> None:
         """Time out requests, expire visitors, advertise."""
-        for key in self._pending_timers.pop_due(now):
-            pending = self._pending.pop(key)
+        for pending in self._pending.time_out(now):
             self._answers.deny(pending.datagram, pending.request, Code.FA_REGISTRATION_TIMEOUT, now)
-        for home_address in self._visitor_timers.pop_due(now):
-            self.counters["visitors-expired"] += 1
-            self._clear_visitor(home_address, "visitor-expired")
-        keepalives, lost = self._keepalives.tick(now)
-        self._out.add(*keepalives)
-        for home_address in lost:  # only its own next registration helps the visitor (RFC 3519 §4.10)
-            self._out.event("mapping-lost", home_address=str(home_address))
+        self._visitors.tick(now)
         self._revocation.tick(now)
         for advertiser in self._advertisers.values():
             self._out.add(*advertiser.tick(now))
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do."""
-        due = (self._pending_timers.next(), self._visitor_timers.next(), self._keepalives.deadline())
-        more = (self._revocation.deadline(), *(each.due for each in self._advertisers.values()))
-        return min(when for when in (*due, *more) if when is not None)
+        due = (self._pending.deadline(), self._visitors.deadline(), self._revocation.deadline())
+        advertisements = (each.due for each in self._advertisers.values())
+        return min(when for when in (*due, *advertisements) if when is not None)
 
     def effects(self) -> list[Effect]:
         """Drain the effects since the last call, in order."""
@@ -198,9 +176,9 @@ class ForeignAgent:
             "care_of": str(self.config.care_of),
             "links": {link.interface: str(link.address) for link in self.config.links},
             "care_of_addresses": [str(address) for address in self.config.care_of_addresses],
-            "busy": self._busy(),
-            "visitors": [visitor.picture(now) for visitor in self._visitors.values()],
-            "pending": [pending.picture(now) for pending in self._pending.values()],
+            "busy": self._visitors.full,
+            "visitors": [visitor.picture(now) for visitor in self._visitors],
+            "pending": [pending.picture(now) for pending in self._pending],
             "counters": dict(sorted(self.counters.items())),
         }
 
@@ -231,8 +209,8 @@ class ForeignAgent:
             check_proof(self._nodes, datagram, request, nai, self.counters)
             check_service(self.config, datagram, request)
             self._revocation.check(request)
-            self._challenges.check(datagram, request, nai, self._pending.values())
-            self._check_resources(request, nai)
+            self._challenges.check(datagram, request, nai, self._pending)
+            self._check_room(request, nai)
         except Deny as denial:
             self._answers.deny(datagram, request, denial.code, now, denial.why)
             return
@@ -241,30 +219,24 @@ class ForeignAgent:
             expires = min(expires, now + request.lifetime)
         timestamp = self._revocation.relaying(request, expires, now)
         pending = Pending(request, datagram, datagram.link_address, expires, timestamp, nai)
-        self._pending.pop(pending.key, None)  # in the order they came last
-        self._pending[pending.key] = pending
-        self._pending_timers.set(pending.key, expires)
+        self._pending.add(pending)
         self._challenges.used(datagram, request, nai)
         self.counters["requests-relayed"] += 1
         extension = b"" if timestamp is None else self._revocation.extension(timestamp)
         self._out.add(SendDatagram(relayed(self.config, self._home_agents, datagram, request, extension)))
 
-    def _check_resources(self, request: RegistrationRequest, nai: str | None) -> None:
-        home_address = request.home_address
-        if (home_address, nai, request.low_identification) in self._pending:
+    def _check_room(self, request: RegistrationRequest, nai: str | None) -> None:
+        if self._pending.has(request, nai):
             return  # a repetition takes no more room
-        if len(self._pending) >= self.config.pending:
-            raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
-        if sum(key[:2] == (home_address, nai) for key in self._pending) >= PENDING_PER_NODE:
-            raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
-        if request.lifetime and self._busy() and home_address not in self._visitors:
+        self._pending.check_room(request, nai)
+        if request.lifetime and self._visitors.full and request.home_address not in self._visitors:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "visitor list full")
 
     # Replies, from the home agent to the mobile node.
 
     def _receive_reply(self, datagram: Datagram, now: float) -> None:
         reply = RegistrationReply.decode_fixed(datagram.payload)
-        pending = awaiting(self._pending, reply, nai_in(datagram.payload))
+        pending = self._pending.awaiting(reply, nai_in(datagram.payload))
         if pending is None:
             raise Discard("no-pending-request")
         request = pending.request
@@ -275,11 +247,11 @@ class ForeignAgent:
         try:
             reply, answer = check_reply(self.config, self._home_agents, datagram, request, self.counters)
         except Deny as denial:
-            self._forget(pending)
+            self._pending.remove(pending)
             self._answers.deny(pending.datagram, request, denial.code, now)
             raise Discard(denial.why) from denial
         if (lack := lacking(request, reply)) is not None:
-            self._forget(pending)
+            self._pending.remove(pending)
             self._answers.recode(pending, reply, lack)
             return
         home = replace(pending, request=replace(request, home_address=reply.home_address))
@@ -288,8 +260,8 @@ class ForeignAgent:
         holds = granted and not pending.overtaken
         terms = self._revocation.accepted(home, reply, now) if holds else None
         if granted:
-            overtake(self._pending, pending)
-        self._forget(pending)
+            self._pending.overtake(pending)
+        self._pending.remove(pending)
         pending = home  # known from now on, if it was not
         start, before = len(self._out), self._visitors.get(reply.home_address)
         if holds:
@@ -312,15 +284,7 @@ class ForeignAgent:
 
     def _withdraw(self, pending: Pending, before: Visitor | None, now: float, why: str, undo: bool) -> None:
         """Deny what the home agent granted: "insufficient resources" (§3.4); nobody has heard of it yet."""
-        home_address = pending.request.home_address
-        if before is not None:
-            (self._set_visitor(before, now) if undo else self._note_visitor(before))
-        elif self._visitors.pop(home_address, None):
-            self._visitor_timers.cancel(home_address)
-            self._keepalives.cease(home_address)
-            if undo:
-                self._out.add(ClearVisitor(home_address))
-        self._out.add(Remember(home_address, before.record(self._clock) if before else None))
+        self._visitors.withdraw(pending.request.home_address, before, now, undo)
         self.counters["replies-relayed"] -= 1
         self._answers.deny(pending.datagram, pending.request, Code.FA_INSUFFICIENT_RESOURCES, now, why)
 
@@ -340,51 +304,9 @@ class ForeignAgent:
             visitor = self._visitors.get(home_address)
             # The care-of address may be that of another agent, which the mobile node ends through us.
             if visitor and request.care_of_address in (home_address, visitor.care_of_address):
-                self._clear_visitor(home_address, "visitor-deregistered")
+                self._visitors.clear(home_address, "visitor-deregistered")
             return
         interface = self.config.link(pending.datagram.interface).interface
         answered_from = self._answers.source(pending.datagram)
         visitor = Visitor.granted(pending, interface, lifetime, keepalive, terms, answered_from, now)
-        self._set_visitor(visitor, now)
-        self._out.add(Remember(home_address, visitor.record(self._clock)))
-        self._out.event("visitor", home_address=str(home_address), lifetime=lifetime)
-
-    def _note_visitor(self, visitor: Visitor) -> None:
-        self._visitors[visitor.home_address] = visitor
-        if visitor.expires is None:
-            self._visitor_timers.cancel(visitor.home_address)
-        else:
-            self._visitor_timers.set(visitor.home_address, visitor.expires)
-
-    def _set_visitor(self, visitor: Visitor, now: float) -> None:
-        self._note_visitor(visitor)
-        if visitor.keepalive is None:
-            self._keepalives.cease(visitor.home_address)
-        else:
-            ends = (visitor.care_of_address, visitor.home_agent, None)
-            self._keepalives.keep(visitor.home_address, ends, visitor.keepalive, now)
-        self._out.add(
-            SetVisitor(
-                visitor.home_address,
-                replace(visitor.end, local_port=self.config.port),
-                visitor.care_of_address,
-                visitor.interface,
-                visitor.link_address,
-                visitor.reverse_tunnel,
-                visitor.delivery,
-            )
-        )
-
-    def _forget(self, pending: Pending) -> None:
-        del self._pending[pending.key]
-        self._pending_timers.cancel(pending.key)
-
-    def _clear_visitor(self, home_address: IPv4Address, event: str) -> None:
-        del self._visitors[home_address]
-        self._visitor_timers.cancel(home_address)
-        self._keepalives.cease(home_address)
-        self._out.add(ClearVisitor(home_address), Remember(home_address, None))
-        self._out.event(event, home_address=str(home_address))
-
-    def _busy(self) -> bool:
-        return len(self._visitors) >= self.config.visitors
+        self._visitors.grant(visitor, now)

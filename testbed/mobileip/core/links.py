@@ -39,3 +39,9 @@ class VisitedLink:
         if self.prefix_length is None:
             return None
         return IPv4Network((self.address, self.prefix_length), strict=False)
+
+
+def is_unicast(address: IPv4Address) -> bool:
+    """Whether a host may have `address`: not 0/8, 127/8, multicast, reserved or the limited broadcast."""
+    first = int(address) >> 24
+    return 0 < first < 224 and first != 127

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from testbed.mobileip.core.parameters import Peer, ReplayProtection
+from testbed.mobileip.core.security import Peer, ReplayProtection
 from testbed.mobileip.wire.identification import FIELD, LOW, SECOND, from_unix, unwrap
 
 _RANDOM_BITS = 10  # low bits of a count of 2**-32 s that a clock in floating point seconds leaves 0

@@ -10,7 +10,7 @@ from testbed.mobileip.core.api import Clock, Datagram, Record, SendDatagram
 from testbed.mobileip.core.association import Associations, AuthenticationError, sign
 from testbed.mobileip.core.disposition import Discard
 from testbed.mobileip.core.outbox import Outbox
-from testbed.mobileip.core.parameters import Peer
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
@@ -241,6 +241,20 @@ class Revoker:
                 inform = pending.message.inform and acknowledgment.inform  # §3.4
                 return pending.message, inform, pending.link_address
         raise Discard("acknowledgment-of-nothing")
+
+
+class RevocationEnd:
+    """What both ends of bindings have for that: timestamps, messages sent, and what has ended."""
+
+    def __init__(self, clock: Clock, out: Outbox, counters: Counter[str]) -> None:
+        self._out = out
+        self._counters = counters
+        self._stamps = Stamps(clock)
+        self._revoker = Revoker(self._stamps, out, counters)
+        self._ended = Ended()
+        self.deadline = self._revoker.deadline
+        self.tick = self._revoker.tick
+        self.clear = self._revoker.clear
 
 
 def prove(

@@ -36,6 +36,8 @@ accept = true                                # false: behind a NAT nobody who as
 forced = true                                # also where there is no NAT, when asked for
 keepalive = 0                                # seconds that mobile nodes are asked for; 0: none
 lifetime = 60                                # seconds; the longest registration granted with it
+[trusted]                                    # absent: requests may come from anywhere (RFC 5265)
+networks = ["10.0.0.0/8"]                    # from anywhere else they are discarded; default: none is trusted
 [replay]
 tolerance = 7                                # seconds that timestamps may be off
 [[security]]
@@ -115,18 +117,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig, Inform
+from testbed.mobileip.core.home.config import HomeAgentConfig, UdpTunnelling
 from testbed.mobileip.core.links import VisitedLink
-from testbed.mobileip.core.parameters import (
-    ALTERNATIVES,
-    Advertising,
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    Inform,
-    MobileNodeConfig,
-    ReverseTunnel,
-    UdpTunnel,
-    UdpTunnelling,
-)
+from testbed.mobileip.core.mobile.config import MobileNodeConfig, UdpTunnel
+from testbed.mobileip.core.parameters import ALTERNATIVES, Advertising, ReverseTunnel
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE, MOBILE_NODE_TABLE, Instance, read_instance
 from testbed.mobileip.io.security_toml import (
     association,
@@ -212,6 +207,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     )
     interface = home.string("interface", None)
     advertising = _advertising(advertisement)
+    trusted = table.table("trusted")
     core = build(
         table,
         lambda: HomeAgentConfig(
@@ -227,6 +223,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
             reverse_tunnel=_reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
             inform_revoked=table.boolean("inform-revoked", True),
+            trusted=trusted.networks("networks", ()) if table.has("trusted") else None,
             encapsulations=_encapsulations(table),
             foreign_agents_here=frozenset(table.addresses("foreign-agents-here")),
             mobile_nodes=mobile_nodes,
@@ -236,7 +233,7 @@ def home_agent(file: Path) -> Settings[HomeAgentConfig]:
     )
     instance, ipsec_here = read_instance(table, "home-agent"), table.boolean("ipsec-here", False)
     settings = Settings(core, _control(table), instance, state=_state(table), ipsec_here=ipsec_here)
-    for part in (home, limits, replay, advertisement, udp_tunnel, table):
+    for part in (home, limits, trusted, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings
 

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
-from testbed.mobileip.core.parameters import ForeignAgentConfig
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.io.changes import DEFAULT, MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE

@@ -17,7 +17,7 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.links import broadcast_addresses
-from testbed.mobileip.core.parameters import MobileNodeConfig
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink

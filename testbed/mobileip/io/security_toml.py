@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from testbed.mobileip.core.parameters import Credential, Peer, ReplayProtection, SecurityAssociation
+from testbed.mobileip.core.security import Credential, Peer, ReplayProtection, SecurityAssociation
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.wire.algorithm import Algorithm
 

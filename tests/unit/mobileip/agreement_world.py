@@ -27,15 +27,13 @@ from testbed.mobileip.core.api import (
     UseForeignAgent,
     UseHome,
 )
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import (
-    Advertising,
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    MobileNodeConfig,
-)
+from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import registration_request
 from testbed.mobileip.wire.code import accepted
 from testbed.mobileip.wire.registration_reply import RegistrationReply

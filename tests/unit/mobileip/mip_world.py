@@ -27,18 +27,14 @@ from testbed.mobileip.core.api import (
     UseHome,
     UseNothing,
 )
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import (
-    Advertising,
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    MobileNodeConfig,
-    Peer,
-    ReplayProtection,
-    SecurityAssociation,
-)
+from testbed.mobileip.core.parameters import Advertising
+from testbed.mobileip.core.security import Peer, ReplayProtection, SecurityAssociation
 from testbed.mobileip.wire.algorithm import Algorithm
 
 A = IPv4Address

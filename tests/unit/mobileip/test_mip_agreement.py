@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_network import Weather
 
-from testbed.mobileip.core import bindings, foreign_agent, registrar, replay, visitors
+from testbed.mobileip.core import foreign_agent, replay
 from testbed.mobileip.core.api import ClearVisitor, Remember
-from testbed.mobileip.core.foreign_agent import ForeignAgent
-from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.mobile_node import MobileNode
+from testbed.mobileip.core.foreign import pending, visitors
+from testbed.mobileip.core.home import bindings, grants
+from testbed.mobileip.core.mobile import movement, registrar
 from testbed.mobileip.core.parameters import Advertising
 
 BAD = Weather(loss=0.05, duplication=0.05, late=0.03, latest=12.0)
@@ -70,10 +70,10 @@ def _nothing(*arguments, **keywords):
 def _clears_too_little(*effects):
     """A foreign agent that ends a visit with these effects alone."""
 
-    def clear(agent, home_address, event):
-        del agent._visitors[home_address]
-        agent._visitor_timers.cancel(home_address)
-        agent._out.add(*(each(home_address) for each in effects))
+    def clear(visits, home_address, event):
+        del visits._visitors[home_address]
+        visits._timers.cancel(home_address)
+        visits._out.add(*(each(home_address) for each in effects))
 
     return clear
 
@@ -98,22 +98,24 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         replay.Timestamps, "restore", _nothing
     ),
     "what was accepted is not remembered": lambda patch: patch.setattr(replay.Timestamps, "accept", _nothing),
-    "bindings are not remembered": lambda patch: patch.setattr(HomeAgent, "_remember", _nothing),
+    "bindings are not remembered": lambda patch: patch.setattr(grants.Grants, "remember", _nothing),
     "a new care-of address leaves the old one": lambda patch: patch.setattr(
         bindings.BindingTable, "add", _retaining(bindings.BindingTable.add)
     ),
     "a visitor who left is forwarded for": lambda patch: patch.setattr(
-        ForeignAgent, "_clear_visitor", _clears_too_little(lambda home: Remember(home, None))
+        visitors.VisitorList, "clear", _clears_too_little(lambda home: Remember(home, None))
     ),
     "a visitor who left comes back with a restart": lambda patch: patch.setattr(
-        ForeignAgent, "_clear_visitor", _clears_too_little(ClearVisitor)
+        visitors.VisitorList, "clear", _clears_too_little(ClearVisitor)
     ),
     "a denial makes a visitor": lambda patch: patch.setattr(foreign_agent, "accepted", lambda code: True),
-    "an overtaken reply makes a visitor": lambda patch: patch.setattr(foreign_agent, "overtake", _nothing),
+    "an overtaken reply makes a visitor": lambda patch: patch.setattr(
+        pending.PendingList, "overtake", _nothing
+    ),
     "a registration outlives its lifetime": lambda patch: patch.setattr(
         registrar.Registrar, "_expired", _nothing
     ),
-    "a registration is not renewed": lambda patch: patch.setattr(MobileNode, "_renew", _nothing),
+    "a registration is not renewed": lambda patch: patch.setattr(movement.Movement, "renew", _nothing),
     "a clock is never corrected": lambda patch: patch.setattr(replay.Stamper, "replied", _nothing),
 }
 

@@ -9,7 +9,7 @@ from test_mip_mobile_node import USES, at_foreign_agent
 from test_mip_mobile_node import Bench as MobileNodeBench
 
 from testbed.mobileip.core.api import TunnelDatagram, UseForeignAgent
-from testbed.mobileip.core.broadcasts import AT_ONCE
+from testbed.mobileip.core.home.broadcasts import AT_ONCE
 from testbed.mobileip.wire.registration_request import RequestFlag
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")

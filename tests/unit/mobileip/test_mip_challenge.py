@@ -40,7 +40,7 @@ from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import Credential
+from testbed.mobileip.core.security import Credential
 from testbed.mobileip.wire import agent_solicitation, nai
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME

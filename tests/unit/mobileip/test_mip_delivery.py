@@ -28,9 +28,9 @@ from test_mip_mobile_node import Bench as NodeBench
 from testbed.mobileip.core.api import Datagram, SetVisitor, TunnelEnd, UseForeignAgent
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.foreign.visitors import Visitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.visitors import Visitor
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import ENCAPSULATING_DELIVERY, Extension, encode_extensions
@@ -93,7 +93,7 @@ def test_a_restarted_agent_remembers_the_style():
     bench = AgentBench()
     bench.ask(flags=T, trailer=STYLE)
     bench.answer()
-    (visitor,) = bench.fa._visitors.values()
+    (visitor,) = bench.fa._visitors
     assert Visitor.from_record(HOME_ADDRESS, visitor.record(clock), clock, bench.now) == visitor
     successor = ForeignAgent(foreign_agent_config(), clock, Random(1))
     successor.restore({HOME_ADDRESS: visitor.record(clock)}, bench.now)

@@ -25,7 +25,8 @@ from mip_world import (
 
 from testbed.mobileip.core.api import ClearVisitor, Datagram, SendAgentMessage, SetVisitor, TunnelEnd
 from testbed.mobileip.core.association import Associations, sign
-from testbed.mobileip.core.foreign_agent import PENDING_PER_NODE, ForeignAgent
+from testbed.mobileip.core.foreign.pending import PENDING_PER_NODE
+from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.encapsulation import Encapsulation

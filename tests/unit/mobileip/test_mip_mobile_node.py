@@ -24,7 +24,6 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.agents import MAX_AGENTS
 from testbed.mobileip.core.api import (
     AgentMessage,
     Datagram,
@@ -37,6 +36,7 @@ from testbed.mobileip.core.api import (
     UseNothing,
 )
 from testbed.mobileip.core.association import Associations, sign
+from testbed.mobileip.core.mobile.agents import MAX_AGENTS
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.identification import SECOND, from_unix

@@ -15,8 +15,8 @@ from scapy.utils import checksum
 from test_mip_home_agent import Bench
 
 from testbed.mobileip.core.api import Remember, SendOnHomeLink, SetGroups, TunnelDatagram
+from testbed.mobileip.core.home.multicast import GROUPS_PER_NODE, MEMBERSHIP, QUERY_INTERVAL
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.home_multicast import GROUPS_PER_NODE, MEMBERSHIP, QUERY_INTERVAL
 from testbed.mobileip.wire import igmp
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.registration_request import RequestFlag

@@ -26,12 +26,14 @@ from mip_world import (
 
 from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVisitor, TunnelEnd, UseCoLocated
 from testbed.mobileip.core.association import sign
-from testbed.mobileip.core.bindings import Binding
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.bindings import Binding
+from testbed.mobileip.core.home.config import UdpTunnelling
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.keepalive import Keepalives
+from testbed.mobileip.core.mobile.config import UdpTunnel
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import ReverseTunnel, UdpTunnel, UdpTunnelling
+from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.code import Code
@@ -404,9 +406,9 @@ def test_it_asks_for_the_tunnel_with_t_and_uses_that_whatever_else_it_does():
 
 def test_without_an_answer_there_is_no_tunnel_in_udp(monkeypatch):
     """§3.1.1: a home agent that does not know the extension."""
-    from testbed.mobileip.core import home_agent
+    from testbed.mobileip.core.home import requests
 
-    monkeypatch.setattr(home_agent, "decide", lambda *_: None)
+    monkeypatch.setattr(requests, "decide", lambda *_: None)
     world = Nat(UdpTunnel.FORCED)
     world.attach("cafe", PRIVATE)
     world.run(1)
@@ -417,9 +419,9 @@ def test_without_an_answer_there_is_no_tunnel_in_udp(monkeypatch):
 
 
 def test_what_it_did_not_ask_for_it_does_not_use(monkeypatch):
-    from testbed.mobileip.core import home_agent
+    from testbed.mobileip.core.home import requests
 
-    monkeypatch.setattr(home_agent, "decide", lambda *_: UdpTunnelReply())
+    monkeypatch.setattr(requests, "decide", lambda *_: UdpTunnelReply())
     world = Nat(UdpTunnel.OFF)
     world.attach("cafe", PRIVATE)
     world.run(1)

@@ -24,7 +24,7 @@ from mip_world import (
 from testbed.mobileip.core.api import Datagram, Remember
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import ReplayProtection
+from testbed.mobileip.core.security import ReplayProtection
 from testbed.mobileip.wire.identification import LOW
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest

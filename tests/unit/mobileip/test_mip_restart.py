@@ -118,7 +118,7 @@ def test_a_home_agent_that_was_killed_accepts_no_replay_and_has_its_bindings():
 def test_what_a_home_agent_denies_for_other_reasons_is_no_more_accepted_after_a_restart():
     memory = home_agent()
     denied = request(0.0, flags=RequestFlag.GRE)
-    memory.core.config = replace(memory.core.config, encapsulations=())
+    memory.core = HomeAgent(home_agent_config(advertising=None, encapsulations=()), clock)
     memory.core.receive(denied, 0.0)
     assert code(memory.effects()) == Code.HA_ENCAPSULATION_UNAVAILABLE
     memory.restart(1.0)

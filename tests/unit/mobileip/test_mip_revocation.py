@@ -37,10 +37,10 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
 )
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.foreign.config import Inform
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
-from testbed.mobileip.core.parameters import Inform
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME
 from testbed.mobileip.wire.extension import Extension
@@ -678,7 +678,7 @@ def test_what_was_negotiated_outlives_the_agents():
     made = world()
     remembered = []
     for core, make in ((made.ha, home), (made.fas[0], foreign)):
-        pictures = core._bindings.of(HOME_ADDRESS) if core is made.ha else core._visitors[HOME_ADDRESS]
+        pictures = core._bindings.of(HOME_ADDRESS) if core is made.ha else core._visitors.get(HOME_ADDRESS)
         record = (
             {"identification": 1, "bindings": [each.record(clock) for each in pictures]}
             if core is made.ha

@@ -7,15 +7,12 @@ import pytest
 
 from testbed.mobileip.core.api import Datagram, SendDatagram
 from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.foreign.config import Inform
+from testbed.mobileip.core.home.config import UdpTunnelling
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.parameters import (
-    Credential,
-    Inform,
-    ReplayProtection,
-    ReverseTunnel,
-    UdpTunnel,
-    UdpTunnelling,
-)
+from testbed.mobileip.core.mobile.config import UdpTunnel
+from testbed.mobileip.core.parameters import ReverseTunnel
+from testbed.mobileip.core.security import Credential, ReplayProtection
 from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table

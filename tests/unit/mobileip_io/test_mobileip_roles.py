@@ -22,12 +22,10 @@ from testbed.mobileip.core.api import (
     UseHomeAddress,
     UseNothing,
 )
-from testbed.mobileip.core.parameters import (
-    ForeignAgentConfig,
-    HomeAgentConfig,
-    MobileNodeConfig,
-    SecurityAssociation,
-)
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.io import foreign_agent, home_agent
 from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.errors import NodeError

@@ -19,12 +19,10 @@ from testbed.mobileip.core.api import (
     UseCoLocated,
     UseForeignAgent,
 )
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.links import VisitedLink
-from testbed.mobileip.core.parameters import (
-    ForeignAgentConfig,
-    MobileNodeConfig,
-    SecurityAssociation,
-)
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.io import daemon_toml, foreign_agent
 from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole

@@ -11,11 +11,11 @@ import pytest
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.roam import manager as manager_module
-from testbed.node.roam.attempt import Node
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.node import Node
 from testbed.node.roam.roam_toml import load
 from testbed.node.roam.vpn import Tunnel, VpnError
 from testbed.node.serving import serve
@@ -84,6 +84,9 @@ class Links:
             raise LinkError(f"no interface {self.gone[0]}")
         self.done.append("drop")
 
+    def keep_ike_outside(self):
+        self.done.append("keep")
+
     def use_inner(self, address):
         self.inner = str(address) if address else None
 
@@ -120,6 +123,9 @@ class Vpn:
         self.negotiated = []
         self.destroyed = 0
         self.problem = None
+        self.follows = False
+        self.followed = []
+        self.stays = False  # where it does not follow
 
     async def run(self, lost):
         self.lost = lost
@@ -135,6 +141,16 @@ class Vpn:
     async def destroy(self):
         self.tunnel = None
         self.destroyed += 1
+
+    def leave(self):
+        self.followed.append("leave")
+
+    async def follow(self, local, bound):
+        self.followed.append(str(local))
+        if self.stays:
+            raise VpnError("mobike-timeout")
+        self.tunnel = Tunnel(local, self.tunnel.inner)
+        return self.tunnel
 
 
 class Policy:

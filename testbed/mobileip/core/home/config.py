@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.core.links import broadcast_addresses, edges
@@ -15,9 +14,10 @@ from testbed.mobileip.core.parameters import (
 )
 from testbed.mobileip.core.security import Credential, SecurityAssociation
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UdpTunnelling:
     """How a home agent tunnels in UDP (RFC 3519)."""
 
@@ -33,7 +33,7 @@ class UdpTunnelling:
         require_lifetime("the lifetime of a tunnel in UDP", self.lifetime)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HomeAgentConfig:
     """A home agent (RFC 5944 §3.8.1)."""
 
@@ -65,6 +65,11 @@ class HomeAgentConfig:
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
     inform_revoked: bool = True
     """Whether mobile nodes are to be informed of revocations, where that is left to it (RFC 3543 §3.2)."""
+    trusted: tuple[IPv4Network, ...] | None = None
+    """Where requests may come from; all others are discarded silently, and replies say so (RFC 5265 §4.3).
+
+    None: a request may come from anywhere, and a reply says nothing.
+    """
     pool: tuple[IPv4Network, ...] = ()
     """What home addresses are assigned from to those known by their NAI (RFC 2794), within `home_prefix`."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
@@ -90,20 +95,24 @@ class HomeAgentConfig:
         named = any(isinstance(each.peer, str) for each in self.mobile_nodes)
         require(bool(self.pool) or not named, "mobile nodes known by their NAI need a pool")
 
+    def hears(self, source: IPv4Address) -> bool:
+        """Whether a request from this address is looked at."""
+        return self.trusted is None or any(source in prefix for prefix in self.trusted)
+
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""
         prefix = self.home_prefix
         return address in prefix and address != self.address and address not in edges(prefix)
 
-    def is_never_care_of(self, address: IPv4Address) -> bool:
-        """Whether, as far as this node knows its links, no other node can have this address."""
-        own = self.own_addresses
-        return address not in self.foreign_agents_here and (
-            address == self.address
-            or address in edges(self.home_prefix)
-            or any(address == each.ip or address in edges(each.network) for each in own)
-        )
+    @property
+    def never_care_of(self) -> frozenset[IPv4Address]:
+        """The addresses that, as far as this node knows its links, no other node can have."""
+        ours = {self.address, *edges(self.home_prefix)}
+        for each in self.own_addresses:
+            ours |= {each.ip, *edges(each.network)}
+        return frozenset(ours - self.foreign_agents_here)
 
-    def is_broadcast(self, address: IPv4Address) -> bool:
-        """Whether this is a broadcast address on the home link."""
-        return address in broadcast_addresses(self.home_prefix)
+    @property
+    def broadcasts(self) -> frozenset[IPv4Address]:
+        """The broadcast addresses of the home link."""
+        return frozenset(broadcast_addresses(self.home_prefix))

@@ -48,6 +48,9 @@ ESP_TRIAL: Final = "; ".join(
     )
 )
 """Commands of a shell that succeed where the kernel has all that ESP takes; they leave nothing behind."""
+WIREGUARD_DEVICE: Final = "wg0"
+"""The interface of WireGuard, on a mobile node with the home address."""
+WIREGUARD_PORT: Final = 51820
 ESP_REMEDY: Final = "load the modules esp4, xfrm_user and ip_vti on the engine's host"
 HUB_TABLE: Final = 436
 HUB_PREFERENCE: Final = 430
@@ -83,9 +86,16 @@ class Impairment:
         return any((self.delay_ms, self.jitter_ms, self.loss, self.rate))
 
 
-Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip"]
+Stack = Literal["mip-only", "mip-in-ipsec", "ipsec-in-mip", "mip-in-ipsec-in-mip"]
 STACKS: Final[tuple[Stack, ...]] = get_args(Stack)
-"""Mobile IPv4 alone, inside IPsec, and with IPsec inside it (RFC 4093 §2)."""
+"""Mobile IPv4 alone, inside IPsec, with IPsec inside it (RFC 4093 §2), and both (RFC 5265)."""
+DUAL: Final[Stack] = "mip-in-ipsec-in-mip"
+MIP_IN_IPSEC: Final = frozenset({"mip-in-ipsec", DUAL})
+"""The stacks with Mobile IPv4 inside IPsec: a gateway lends the care-of address."""
+OUTER: Final = "x-mobile-node"
+"""The service of the Mobile IPv4 that is outside of IPsec (x-MIP of RFC 5265), and its control socket."""
+OUTER_DEVICES: Final = "xmip"
+"""What the names of its tunnel devices begin with."""
 
 STEPS: Final[Mapping[str, str]] = {
     "link": "link",
@@ -100,6 +110,12 @@ READABLE: Final = "readable by anybody on this link"
 """Text in every packet of probe and session, to be looked for in captures."""
 PROBE_MARKER: Final = f"testbed probe: {READABLE}".encode()
 """What the probe's packets end with."""
+MADE_UP: Final = f"testbed made this up: {READABLE}"
+"""What the datagrams of the step `send` carry."""
+DISCARD_PORT: Final = 9
+"""Where they go (RFC 863)."""
+RECEIVED: Final = f"{RUN}/received"
+"""What came there to a node that listens, one datagram after the other."""
 
 
 def control_socket(service: str) -> str:

@@ -45,6 +45,12 @@ class Actor(Lab, Protocol):
     def observe(self, expectation: Expectation, within: float | None = None) -> Decision:
         """Look until an expectation holds, at most for its own bound or `within` (ms). It is recorded."""
 
+    def captured(self, tap: str, expression: str) -> Sequence[bytes]:
+        """The packets that a pcap filter matches among those captured so far at a tap of the run's.
+
+        They are whole, from the IP header on.
+        """
+
     # Traffic
 
     def start_session(self, source: str, address: str) -> None:

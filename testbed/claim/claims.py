@@ -45,7 +45,7 @@ ClaimId = Annotated[
 def _guideline_id(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value):
         return value
-    hint = f'write "{value}": without quotes 5.10 is the number 5.1' if isinstance(value, float) else None
+    hint = "write it in quotes: without them 5.10 is the number 5.1" if isinstance(value, float) else None
     raise Expected('the number of a section in quotes, such as "5.6"', hint)
 
 
@@ -56,12 +56,27 @@ GuidelineId = Annotated[
 ]
 
 
+def _guidelines(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Guidelines = Annotated[
+    list[GuidelineId],
+    BeforeValidator(_guidelines),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "examples": ["5.6"]}),
+]
+
+
 class Guideline(Part):
     """A guideline by which solutions are judged: what claims with its number decide."""
 
     title: str = Field(min_length=1, description="Its title in the document")
     level: Literal["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"] = Field(
         description="The strongest word of the document on it"
+    )
+    beside: Label | None = Field(
+        default=None,
+        description="The solution that others are compared with: its failures are not held against them",
     )
 
 
@@ -151,10 +166,11 @@ class Claim(Part):
     drawback: Label | None = Field(
         default=None, description="A cost that the RFC mentions but does not call a problem"
     )
-    guideline: GuidelineId | None = Field(
-        default=None,
-        description="The guideline that it helps to decide (`solutions`): with `shows: works` what a "
-        "solution has to do to follow it, with `shows: costs` what it has to do all the same to follow it at a cost",
+    guideline: Guidelines = Field(
+        default_factory=list,
+        description="The guideline, or several, that it helps to decide (`solutions`): with `shows: works` "
+        "what a solution has to do to follow it, with `shows: costs` all that it has to do to follow it at a "
+        "cost",
     )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
     control: Runs = Field(description="The nearby run in which the opposite must come out")
@@ -218,12 +234,11 @@ def _check_shown(claim: Claim, path: Path, fail: Fail) -> None:
 
 def _check_guideline(claim: Claim, path: Path, known: Known, fail: Fail) -> None:
     """A claim on a guideline says which of its marks it is for."""
-    if claim.guideline is None:
-        return
-    if claim.guideline not in known.guidelines:
-        hint = did_you_mean(claim.guideline, known.guidelines) if known.guidelines else "write `guidelines`"
-        fail((*path, "guideline"), f"no guideline has the number {claim.guideline}", hint)
-    if claim.shows not in ("works", "costs"):
+    for one in claim.guideline:
+        if one not in known.guidelines:
+            hint = did_you_mean(one, known.guidelines) if known.guidelines else "write `guidelines`"
+            fail((*path, "guideline"), f"no guideline has the number {one}", hint)
+    if claim.guideline and claim.shows not in ("works", "costs"):
         got = f"`{claim.shows}`" if claim.shows else "no `shows`"
         fail(
             (*path, "guideline"), f"`guideline` requires `shows: works` or `costs`, got {got}", "shows: works"

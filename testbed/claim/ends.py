@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from testbed.claim.sight import Facts
+from testbed.claim.echo import source_address
+from testbed.claim.sight import Facts, Lab
 from testbed.errors import StepError
 
 
@@ -31,3 +32,13 @@ def ends(facts: Facts, correspondent: str | None = None) -> Ends:
     if not isinstance(address, IPv4Address):
         raise StepError(f"{name} has no address")
     return Ends(str(facts.home_address(node)), name, str(address))
+
+
+def address_of(lab: Lab, end: str) -> str:
+    """The address that an end is (`names.End`); a mobile node on a network is asked. Raises `StepError`."""
+    node, _, network = end.partition("/")
+    links = lab.facts.nodes[node].links
+    fixed = links.get(network) if network else lab.facts.primary_address(node)
+    if fixed is None and not network:
+        raise StepError(f"{node} has no address")
+    return str(fixed) if fixed else source_address(lab, node, network)

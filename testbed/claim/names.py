@@ -87,6 +87,10 @@ def _tap(tap: str, known: Known) -> Iterator[Problem]:
         yield f"{node} is not on {network}", did_you_mean(network, known.nodes[node].networks)
 
 
+def _end(end: str, known: Known) -> Iterator[Problem]:
+    yield from (_tap if "/" in end else _node)(end, known)
+
+
 def _hosts(text: str, known: Known) -> Iterator[Problem]:
     for host in filter_hosts(text):
         yield from _node(host, known)
@@ -97,6 +101,12 @@ def _parse_tap(value: Any) -> str:
         return value
     hint = f"{value}/NETWORK" if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9-]*", value) else None
     raise Expected("a tap, written NODE/NETWORK, such as mn/hotel", hint)
+
+
+def _parse_end(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9-]*(/[a-z][a-z0-9-]*)?", value):
+        return value
+    raise Expected("a node, or its address on a network: NODE/NETWORK")
 
 
 def _parse_filter(value: Any) -> Any:
@@ -127,12 +137,21 @@ Tap = Annotated[
     Names(_tap),
 ]
 """Where to capture, NODE/NETWORK; the node has an interface on the network."""
+End = Annotated[
+    str,
+    BeforeValidator(_parse_end),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9-]*(/[a-z][a-z0-9-]*)?$"}),
+    Names(_end),
+]
+"""An address: NODE for the one that it is known by (a mobile node's home address), or NODE/NETWORK."""
 PcapFilter = Annotated[str, BeforeValidator(_parse_filter), Names(_hosts)]
 """A pcap filter as tcpdump takes it, whose hosts are nodes or addresses."""
 NodeNames = Annotated[list[NodeName], BeforeValidator(_one_or_more), _list_schema()]
 Taps = Annotated[list[Tap], BeforeValidator(_one_or_more), _list_schema(examples=["mn/hotel"])]
 Several = Annotated[list[Name], BeforeValidator(_one_or_more), _list_schema()]
 """Names of something that no general check knows, one or a list."""
+Patterns = Annotated[list[str], BeforeValidator(_one_or_more), _list_schema()]
+"""Shell patterns, one or a list."""
 Changes = Annotated[list[str], BeforeValidator(_one_or_more), _list_schema()]
 """Changes to the topology as `--set` takes them, one or a list."""
 

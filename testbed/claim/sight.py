@@ -21,6 +21,7 @@ from testbed.packet.taps import Matched
 class Machine(Protocol):
     """A node of the topology (`model.Node`, which is built on this room)."""
 
+    roles: list[str]
     links: dict[str, IPv4Address]
     attaches: list[str]
 
@@ -155,6 +156,19 @@ class Looker(Lab, Protocol):
     def session(self, within: float) -> dict[str, Any] | None:
         """Whether data that the TCP session sends now comes back in so many seconds; None without one."""
 
+    def printed(self, node: str) -> Sequence[str]:
+        """What the daemons of a node wrote to standard error since the run began, in lines."""
+
+    def other(self, topology: str) -> Facts:
+        """Another topology, a built-in one, with this one's options as far as it has them."""
+
+    def differences(self, node: str, topology: str, other: str, what: str) -> Mapping[str, Any]:
+        """What of a node is not as of the node `other` of another topology, a built-in one.
+
+        Of its `configuration`, file → changed lines; of its `services`, service → how; of its `software`,
+        image or file → how.
+        """
+
     def refusal(self, changes: Sequence[str]) -> str:
         """Why the run's topology with these changes is refused; empty where it is accepted."""
 
@@ -177,6 +191,14 @@ class Reported(Protocol):
     @property
     def fields(self) -> Mapping[str, Any]:
         """The rest of the line."""
+
+    @property
+    def wall(self) -> float:
+        """When it arrived, in s since the epoch, by the engine's clock."""
+
+    @property
+    def monotonic(self) -> float | None:
+        """When it happened, in s of the clock that the nodes share."""
 
 
 class Wires(Protocol):

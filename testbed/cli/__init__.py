@@ -21,8 +21,8 @@ COMPLETE = "_TESTBED_COMPLETE"
 
 COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
-    *("verify", "matrix", "judge", "measure", "explain", "vocabulary", "report", "compare"),
-    *("list", "show", "validate", "render", "graph", "schema"),
+    *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
+    *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )
 """The command files, in the order of `--help`; each registers itself."""

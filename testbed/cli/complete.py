@@ -89,6 +89,27 @@ def complete_claim_anywhere(incomplete: str) -> list[str]:
     return [one for one in builtin_claims() if one.startswith(incomplete)]
 
 
+def complete_solution(incomplete: str) -> list[str]:
+    """Complete the name of a built-in solution, with or without its folder, or the path of a YAML file."""
+    from testbed.topology.load import SOLUTIONS, SUFFIXES, builtin_topologies
+
+    names = [name for name in builtin_topologies() if name.startswith(f"{SOLUTIONS}/")]
+    short = [name.removeprefix(f"{SOLUTIONS}/") for name in names]
+    known = [name for name in (*short, *names) if incomplete and name.startswith(incomplete)] or (
+        [] if incomplete else short
+    )
+    return known + (_paths(incomplete, tuple(SUFFIXES)) if incomplete else [])
+
+
+def complete_guideline(incomplete: str) -> list[str]:
+    """Complete the number of a guideline of the built-in solutions."""
+    from testbed.topology.load import SOLUTIONS, builtin_topologies, load_topology
+
+    names = (name for name in builtin_topologies() if name.startswith(f"{SOLUTIONS}/"))
+    guidelines = dict.fromkeys(one for name in names for one in load_topology(name).topology.guidelines)
+    return [one for one in guidelines if one.startswith(incomplete)]
+
+
 def complete_any_stack(incomplete: str) -> list[str]:
     """Complete a stack where no topology is named."""
     from testbed.topology.model import Stack

@@ -131,7 +131,7 @@ def _print(document: HandOffs) -> None:
     rows, steps = [], []
     for run in document.runs:
         these, moves = spread(run.outages), run.moves
-        head = (run.stack, " ↔ ".join(run.between), _ms(run.rtt_ms))
+        head = (run.series, " ↔ ".join(run.between), _ms(run.rtt_ms))
         numbers = (these.median, these.p95, these.least, these.most) if these else (None,) * 4
         counts = [
             f"{fmean(numbers):.1f} / {fmean(octets):.0f}"
@@ -180,9 +180,9 @@ def _print(document: HandOffs) -> None:
     budgets = {run.budget_ms for run in document.runs if run.budget_ms is not None}
     for budget in sorted(budgets):
         emit(f"the mobile node's own reaction may take {budget:.0f} ms")
-    for stack, fit in document.fit.items():
+    for series, fit in document.fit.items():
         if not fit.marks:
-            emit(f"{stack}: outage = {fit.k:.2f} × RTT + {fit.constant_ms:.0f} ms")
+            emit(f"{series}: outage = {fit.k:.2f} × RTT + {fit.constant_ms:.0f} ms")
     for mark in document.marks:
         emit(f"! {mark}")
 

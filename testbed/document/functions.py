@@ -56,6 +56,12 @@ class Meaning(StrEnum):
     TRANSLATES = "translates"
     DHCP_POOL = "dhcp-pool"
     NAI = "nai"
+    MOBIKE = "mobike"
+    WHEREABOUTS = "whereabouts"
+    TRUSTED = "trusted"
+    OUTER_HOME_AGENT = "outer-home-agent"
+    OUTER_HOME_ADDRESS = "outer-home-address"
+    OUTER_UDP_TUNNEL = "outer-udp-tunnel"
     HOME_POOL = "home-pool"
 
 
@@ -82,6 +88,12 @@ MEANINGS: Final[dict[Meaning, tuple[SettingType, str]]] = {
     Meaning.REVOCATION: ("bool", "whether a foreign agent revokes registrations and has them revoked"),
     Meaning.PRIVATE: ("network", "the link whose addresses a NAT hides from others"),
     Meaning.TRANSLATES: ("enum", "what a NAT translates: ports, of TCP, UDP and ICMP, or addresses"),
+    Meaning.MOBIKE: ("bool", "whether a VPN client keeps its IKE SA when its address changes (RFC 4555)"),
+    Meaning.WHEREABOUTS: ("enum", "how a VPN client knows which networks are inside"),
+    Meaning.TRUSTED: ("prefix", "where a home agent trusts requests from (RFC 5265 §4.3)"),
+    Meaning.OUTER_HOME_AGENT: ("node", "a mobile node's home agent outside, of two (x-HA of RFC 5265)"),
+    Meaning.OUTER_HOME_ADDRESS: ("address", "a mobile node's home address outside (x-HoA)"),
+    Meaning.OUTER_UDP_TUNNEL: ("enum", "when a mobile node asks that home agent for a tunnel in UDP"),
     Meaning.DHCP_POOL: ("address-range", "addresses that a DHCP server hands out"),
 }
 """Meaning → the type that such a setting must have, and in words what it is."""

@@ -100,8 +100,8 @@ class Claim(Record):
     """What it shows of its configuration where it is reproduced."""
     problem: str | None = None
     """The RFC's name of the problem it shows."""
-    guideline: str | None = None
-    """The guideline that it helps to decide, by its section."""
+    guideline: list[str] = Field(default_factory=list)
+    """The guidelines that it helps to decide, by their sections."""
     drawback: str | None = None
     """A cost that the RFC mentions but does not call a problem."""
     run: RunFacts | None = None

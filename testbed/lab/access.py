@@ -48,6 +48,16 @@ class Entry:
         """The rest of the line."""
         return self.event.fields
 
+    @property
+    def wall(self) -> float:
+        """When it arrived, in s since the epoch."""
+        return self.event.time
+
+    @property
+    def monotonic(self) -> float | None:
+        """When it happened, in s of the clock that the nodes share."""
+        return self.event.fields.get("monotonic")
+
 
 class EventLog:
     """All events of all nodes since the log was opened; several threads may read it."""

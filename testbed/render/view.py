@@ -8,7 +8,8 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
-from testbed.document.functions import Meaning
+from testbed.agreed import DUAL, MIP_IN_IPSEC
+from testbed.document.functions import Function, Meaning
 from testbed.document.values import AddressRange
 from testbed.topology.loaded import LoadedTopology
 
@@ -126,7 +127,7 @@ class NodeView:
         """Where mobile nodes register, for a home agent: with MIPv4 inside IPsec on the Intranet side."""
         link = self._loaded.agent_link(self.name)
         inside = {one.network: one.address for one in self.intranet_links}
-        if inside and link not in inside and self._loaded.options.get("stack") == "mip-in-ipsec":
+        if inside and link not in inside and self._loaded.options.get("stack") in MIP_IN_IPSEC:
             return next(iter(inside.values()))
         return self.links[link]
 
@@ -162,6 +163,38 @@ class NodeView:
         """The VPN gateway of a client, or beside a home agent."""
         name = self._loaded.meant(self.name, Meaning.VPN_GATEWAY)
         return NodeView(self._loaded, name) if name is not None else None
+
+    @property
+    def mobike(self) -> bool:
+        """Whether a VPN client keeps its IKE SA on a move (RFC 4555), for a gateway: any of its clients."""
+        if self.acts_as(Function.VPN_GATEWAY):
+            views = [NodeView(self._loaded, name) for name in self._loaded.mobile_nodes]
+            return any(one.mobike for one in views if one.gateway and one.gateway.name == self.name)
+        inside_ipsec = self._loaded.options.get("stack") == "mip-in-ipsec"
+        return inside_ipsec and bool(self._loaded.meant(self.name, Meaning.MOBIKE))
+
+    @property
+    def detects(self) -> bool:
+        """Whether a mobile node finds out by itself which networks are inside (RFC 5265 §3)."""
+        stack, asked = self._loaded.options.get("stack"), self._loaded.meant(self.name, Meaning.WHEREABOUTS)
+        return stack == DUAL or (stack in MIP_IN_IPSEC and asked == "detected")
+
+    @property
+    def outer_home_agent(self) -> NodeView | None:
+        """The home agent of a mobile node outside, where it has two (x-HA of RFC 5265)."""
+        name = self._loaded.meant(self.name, Meaning.OUTER_HOME_AGENT)
+        return NodeView(self._loaded, name) if name is not None else None
+
+    @property
+    def outer_home_address(self) -> IPv4Address | None:
+        """Its home address there (x-HoA)."""
+        address: IPv4Address | None = self._loaded.meant(self.name, Meaning.OUTER_HOME_ADDRESS)
+        return address
+
+    @property
+    def home_network_prefix(self) -> IPv4Network | None:
+        """The prefix of the home network that a home agent serves, real or virtual."""
+        return self._loaded.home_prefix(self.name)
 
     @property
     def virtual_home(self) -> IPv4Network | None:

@@ -38,6 +38,10 @@ STACKS: Final = {
     "there, and ESP is the outermost header",
     "ipsec-in-mip": "IPsec inside MIPv4. The mobile node registers first. It negotiates IKE from its home "
     "address, through the MIPv4 tunnel, whose header is the outermost",
+    "mip-in-ipsec-in-mip": "MIPv4 inside IPsec inside MIPv4 (RFC 5265). The mobile node registers with its "
+    "home agent outside, and negotiates IKE from its home address there. The address that the gateway lends "
+    "it is the care-of address that it registers with its home agent inside. Inside the Intranet the latter "
+    "alone is used",
 }
 ATTACHMENTS: Final = {
     "co-located": "co-located. The network has DHCP; the care-of address is the mobile node's own, or the "

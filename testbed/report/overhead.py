@@ -205,6 +205,12 @@ def compute(stack: str, attachment: str, headers: str = "") -> tuple[int | None,
         case "mip-in-ipsec", "co-located":
             length, how = esp(INNER + 20, natt)
             return length, f"{_TUNNELS['IP'][1]}, and around it {how}"
+        case "mip-in-ipsec-in-mip", _:  # `fvc` and `cvc` of RFC 5265 §5.2
+            length, how = esp(INNER + 20, natt)
+            how = f"{_TUNNELS['IP'][1]} inside, and around it {how}"
+            if attachment == "foreign-agent":
+                return length, how
+            return length + tunnel, f"{how}; around it {its}"
         case "ipsec-in-mip", "foreign-agent":
             return esp(INNER, natt)
         case "ipsec-in-mip", "co-located":

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from testbed.agreed import DUAL
 from testbed.claim.action import OfMobileNode
 from testbed.claim.claims import Experiment
 from testbed.claim.steps.carry import Carry
@@ -178,6 +179,8 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
         stops = [node, gateway, home_agent, correspondent]
         request = _chain(stops[:-1], [(ESP,)])
         return Place(node, network, _chain(stops, [(ESP, mip), (mip,)]), request=request)
+    if stack == DUAL and not inside:
+        return _through_both(loaded, node, network, [gateway, home_agent, correspondent])
     through = [agent] if agent else []
     request = _chain([node, *through, home_agent])
     guarded = bool(gateway) and not ipsec and not inside and loaded.options.get("stack") != "mip-only"
@@ -199,6 +202,18 @@ def _place(loaded: LoadedTopology, node: str, network: str, *, ipsec: bool) -> P
         headers = [(), *([(), (ESP,)] if adapted else []), (mip, *inner), *([inner] * len(through))]
         back = _chain([correspondent, home_agent, *detour, *through, node], headers)
     return Place(node, network, legs, back, request)
+
+
+def _through_both(loaded: LoadedTopology, node: str, network: str, protected: list[str]) -> Place:
+    """Through the home agent outside first, then out of IPsec at the gateway (RFC 5265)."""
+    agent, outer = _agent(loaded, network), str(loaded.meant(node, Meaning.OUTER_HOME_AGENT))
+    behind = _nat(loaded, network) is not None and loaded.meant(node, Meaning.OUTER_UDP_TUNNEL) != "off"
+    tunnel, mip = TUNNELS["udp" if behind else "ip-in-ip"], TUNNELS["ip-in-ip"]
+    stops = [node, *([agent] if agent else []), outer, *protected]
+    to_agent = [(ESP, mip)] if agent else []
+    data = [*to_agent, (tunnel, ESP, mip), (ESP, mip), (mip,)]
+    asked = [headers[:-1] for headers in data[:-1]]
+    return Place(node, network, _chain(stops, data), request=_chain(stops[:-1], asked))
 
 
 def _encapsulation(loaded: LoadedTopology, node: str, network: str) -> str:

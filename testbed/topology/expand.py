@@ -46,7 +46,9 @@ class Block(Part):
 
     networks: dict[str, Any] = Field(default_factory=dict, description="Networks, with $n in their names")
     nodes: dict[str, Any] = Field(
-        default_factory=dict, description="Nodes with $n in their names, and additions to other nodes"
+        default_factory=dict,
+        description="Nodes with $n in their names, and additions to other nodes; with `like: NODE` a node "
+        "has all of another that it does not write itself",
     )
 
 
@@ -137,7 +139,30 @@ def _repeat(
     for one in range(1, number + 1):
         written = Marks(marks.file)
         block = graft(data["repeat"][name], at, marks, (), written, partial(_numbered, str(one)))
+        for node in block["nodes"] if isinstance(block.get("nodes"), dict) else ():
+            _be_like(data, marks, block, written, node, at, errors)
         merge(data, marks, block, written, grow=True)
+
+
+def _be_like(
+    data: dict[str, Any], marks: Marks, block: dict[str, Any], written: Marks, node: str, at: Path,
+    errors: list[TestbedError],
+) -> None:  # fmt: skip
+    """Give a node of a block what the node has that it is said to be like, unless it says something else."""
+    own, here = block["nodes"][node], ("nodes", node)
+    if not isinstance(own, dict) or "like" not in own:
+        return
+    model, known = own.pop("like"), data.get("nodes")
+    if not isinstance(known, dict) or model not in known:
+        hint = did_you_mean(str(model), known if isinstance(known, dict) else {})
+        where = written.value((*here, "like"))
+        errors.append(TopologyError(f"{dotted(at)}: unknown node {model}", hint=hint, source=where))
+        return
+    made = Marks(marks.file)
+    copy = graft(known[model], ("nodes", model), marks, here, made)
+    merge(copy, made, own, written, here, grow=False)
+    block["nodes"][node] = copy
+    written.at.update(made.at)
 
 
 def _numbered(number: str, text: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Protocol
 from testbed.document.functions import Function, Meaning
 from testbed.document.marks import Path
 from testbed.topology.cast import Cast
+from testbed.topology.clients import check_clients
 from testbed.topology.homes import check_homes
 from testbed.topology.roles import Service
 
@@ -25,6 +26,8 @@ def check_mobility(cast: Cast, owners: dict[IPv4Address, str], fail: _Fail, chec
     """Check every node; `owners` are the nodes by the addresses of their links."""
     for where, why, hint in check_homes(cast):
         fail(where, why, hint, key=len(where) == 2)
+    for where, why, hint in check_clients(cast):
+        fail(where, why, hint)
     for name in cast.topology.nodes:
         if cast.acts_as(name, Function.HOME_AGENT):
             _check_home(cast, name, fail)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from pydantic import Field
 
 from testbed.agreed import ROAM, STEPS, Op
 from testbed.claim.action import Actor, OfMobileNode
-from testbed.claim.names import Fail, Several
+from testbed.claim.names import Fail, Known, NodeNames, Several
 from testbed.claim.sight import Facts
 from testbed.claim.steps.carry import carried
 from testbed.document.marks import Path
@@ -30,10 +31,24 @@ class Move(OfMobileNode):
 
     SHORT = "to"
     to: Several = Field(min_length=1, description="The network, or several, one after the other")
+    nodes: NodeNames | None = Field(
+        default=None, min_length=1, description="Several mobile nodes in place of `node`, all at once"
+    )
     times: int = Field(default=1, ge=1, le=1000, description="How often to go through the list")
     reaches: Literal["link", "address", "ike", "registered", "data"] | None = Field(
         default=None, description="What every move has to reach, or else the run is inconclusive"
     )
+
+    def check(self, where: Path, known: Known, fail: Fail) -> None:
+        """The nodes are mobile ones, and attach to the networks of this step."""
+        if self.nodes is None:
+            super().check(where, known, fail)
+            return
+        if self.node is not None:
+            fail((*where, "nodes"), "a move is of `node` or of `nodes`, not of both", "leave one of them out")
+        for index, one in enumerate(self.nodes):
+            alone = self.model_copy(update={"node": one, "nodes": None})
+            alone.check((*where, "nodes", index), known, fail)
 
     def check_attachable(self, who: str, networks: Sequence[str], where: Path, fail: Fail) -> None:
         """The mobile node attaches to all of them."""
@@ -45,7 +60,8 @@ class Move(OfMobileNode):
     def phrase(self) -> str:
         """What is done, as a line."""
         times = f", {self.times} times" if self.times > 1 else ""
-        who = f" of {self.node}" if self.node else ""
+        named = self.nodes or ([self.node] if self.node else [])
+        who = f" of {', '.join(named)}" if named else ""
         return f"move{who} to {', '.join(self.to)}{times}"
 
     def condition(self) -> str | None:
@@ -53,19 +69,30 @@ class Move(OfMobileNode):
         return f"a move to {', '.join(self.to)} does not reach: {self.reaches}" if self.reaches else None
 
     def taps(self, facts: Facts) -> list[str]:
-        """The links that the mobile node joins."""
-        return [f"{self.who(facts)}/{network}" for network in self.to]
+        """The links that the mobile node joins; of several at once none."""
+        return [f"{self.who(facts)}/{network}" for network in self.to] if self.nodes is None else []
 
     def act(self, lab: Actor) -> str:
-        """Ask the connection manager for one move after the other."""
-        node = self.who(lab.facts)
+        """Ask the connection manager for one move after the other; of several nodes, all at once."""
+        nodes = self.nodes or [self.who(lab.facts)]
+        for node in nodes:
+            self._prepare(lab, node)
+        if len(nodes) == 1:
+            return self._move(lab, nodes[0])
+        with ThreadPoolExecutor(len(nodes), thread_name_prefix="move") as threads:
+            results = list(threads.map(lambda node: self._move(lab, node), nodes))
+        return "\n".join(f"{node}: {result}" for node, result in zip(nodes, results, strict=True))
+
+    def _prepare(self, lab: Actor, node: str) -> None:
         lab.leave(carried(node))  # undone later, it would take down the link moved to
-        results, reached = [], {event: step for step, event in STEPS.items()}
         back = f"{node} back"  # of the first each run says where it is to begin
         if node != lab.facts.mobile_nodes[0] and not lab.is_changed(back):
             was = {"op": Op.MOVE, "network": lab.state(node, ROAM).get("network")}
             if was["network"]:
                 lab.at_end(back, lambda: lab.settle(node, was))
+
+    def _move(self, lab: Actor, node: str) -> str:
+        results, reached = [], {event: step for step, event in STEPS.items()}
         for network in self.to * self.times:
             settled = lab.settle(node, {"op": Op.MOVE, "network": network})
             timeline: Mapping[str, Any] = settled.get("timeline") or {}

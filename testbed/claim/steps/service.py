@@ -24,7 +24,10 @@ class Service(Part, Action):
 
     def act(self, lab: Actor) -> str:
         """Ask the node's supervisor for it."""
+        change = f"{self.name} of {self.node} up"
         if self.state == "down":
-            lab.at_end(f"{self.name} up", lambda: lab.set_service(self.node, self.name, "up"))
+            lab.at_end(change, lambda: lab.set_service(self.node, self.name, "up"))
         lab.set_service(self.node, self.name, self.state)
+        if self.state == "up":
+            lab.leave(change)  # a service that runs would not become ready a second time
         return self.state

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from testbed.claim.expect import Expectation
 from testbed.claim.probe import ProbeReport
 from testbed.claim.sight import Decision, Facts
+from testbed.engine.api import EngineError
 from testbed.errors import ErrorGroup, StepError, TopologyError
 from testbed.evidence.run import Observation
+from testbed.experiment.claims.differences import node_differences, other_topology
 from testbed.experiment.claims.judge import begin_of, decide_look
 from testbed.experiment.traffic import Probe, TcpSession
 from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
 from testbed.lab.inside import Done
-from testbed.packet.taps import TapFrames
+from testbed.packet.taps import TapFrames, match_taps
 from testbed.topology.load import load_topology
+from testbed.topology.loaded import LoadedTopology
 from testbed.topology.names import host_addresses
 
 PAUSE: Final = 0.25
@@ -42,6 +46,8 @@ class LabLooker:
     lab: LabAccess
     traffic: Traffic = field(default_factory=Traffic)
     bound: float = 0.0
+    since: float = 0.0
+    """When the run began, in s since the epoch."""
 
     @property
     def facts(self) -> Facts:
@@ -68,6 +74,22 @@ class LabLooker:
         """Whether data that the TCP session sends now comes back. Raises `StepError`."""
         return self.traffic.session.check(within) if self.traffic.session else None
 
+    def printed(self, node: str) -> list[str]:
+        """What the daemons of a node wrote to standard error since the run began. Raises `StepError`."""
+        try:
+            with closing(self.lab.engine.logs(self.lab.container(node), stdout=False)) as stream:
+                return [line.text for line in stream if line.time >= self.since]
+        except EngineError as error:
+            raise StepError(f"the log of {node} cannot be read: {error.message}") from error
+
+    def other(self, topology: str) -> LoadedTopology:
+        """Another topology with this one's options. Raises `StepError`."""
+        return other_topology(self.lab.topology, topology)
+
+    def differences(self, node: str, topology: str, other: str, what: str) -> Mapping[str, Any]:
+        """What of a node is not as of a node of another topology. Raises `StepError`."""
+        return node_differences(self.lab, node, self.other(topology), other, what)
+
     def refusal(self, changes: Sequence[str]) -> str:
         """Why the topology with these changes is refused; empty where it is accepted.
 
@@ -91,6 +113,7 @@ class Observer:
     captures: Captures
     mark: int  # where the run began in the event log
     traffic: Traffic = field(default_factory=Traffic)
+    began: float = field(default_factory=time.time)
     observations: dict[str, Observation] = field(default_factory=dict)  # by place: the last one counts
 
     @property
@@ -101,7 +124,7 @@ class Observer:
     def begin(self, where: str, expectation: Expectation) -> None:
         """Take down what an expectation needs to know of the beginning of the run. Raises `StepError`."""
         began = time.time()
-        seen = expectation.part.begin(LabLooker(self.lab, self.traffic))
+        seen = expectation.part.begin(LabLooker(self.lab, self.traffic, since=self.began))
         if seen is not None:
             self._keep(self._observation(begin_of(where), expectation, began, {}, seen=_plain(seen)))
 
@@ -134,6 +157,12 @@ class Observer:
         now = time.time()
         self._keep(self._observation(where, expectation, now, {}))
 
+    def captured(self, tap: str, expression: str) -> Sequence[bytes]:
+        """The packets at a tap that a pcap filter matches so far. Raises `StepError`."""
+        hosts = host_addresses(self.lab.topology)
+        (matched,) = match_taps(self.captures.look([tap]), expression, hosts)
+        return matched.packets
+
     def _look(self, where: str, expectation: Expectation, bound: float) -> tuple[Observation, Decision]:
         part = expectation.part
         began = time.time()
@@ -141,7 +170,7 @@ class Observer:
         error: str | None = None
         frames: dict[str, TapFrames] = {}
         try:
-            seen = _plain(part.look(LabLooker(self.lab, self.traffic, bound)))
+            seen = _plain(part.look(LabLooker(self.lab, self.traffic, bound, self.began)))
             frames = {tap.name: tap for tap in self.captures.look(part.taps(self.lab.topology))}
         except StepError as failed:
             error = failed.message

@@ -116,6 +116,10 @@ class Performer:
         """Look until an expectation holds, and take that down for the place of this step."""
         return self._observer.observe(self._place, expectation, within)
 
+    def captured(self, tap: str, expression: str) -> Sequence[bytes]:
+        """What a pcap filter matches of what has been captured at a tap."""
+        return self._observer.captured(tap, expression)
+
     def start_session(self, source: str, address: str) -> None:
         """Start the TCP session from the mobile node, in the place of another."""
         self.stop_session()

@@ -162,7 +162,7 @@ class ClaimResult:
     shows: Shows | None = None  # what of the configuration, where reproduced: works, fails or costs
     problem: str | None = None
     drawback: str | None = None
-    guideline: str | None = None
+    guideline: tuple[str, ...] = ()
     name: str = ""  # in the topology, where the id has more
     attempts: tuple[written.Attempt, ...] = ()
 
@@ -189,7 +189,7 @@ class ClaimResult:
             shows=self.shows,
             problem=self.problem,
             drawback=self.drawback,
-            guideline=self.guideline,
+            guideline=list(self.guideline),
             name=self.name,
             run=_facts(self.run),
             control=_facts(self.control),
@@ -244,7 +244,7 @@ def claim_results(
                 claim.shows,
                 claim.problem,
                 claim.drawback,
-                claim.guideline,
+                tuple(claim.guideline),
                 name if scenario.id(name) != name else "",
             )
 

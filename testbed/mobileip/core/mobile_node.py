@@ -17,6 +17,7 @@ from testbed.mobileip.core.discards import Discards
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.links import is_unicast
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.detection import Detection
 from testbed.mobileip.core.mobile.discovery import Discovery
 from testbed.mobileip.core.mobile.home_address import HomeAddress
 from testbed.mobileip.core.mobile.movement import Movement
@@ -55,6 +56,11 @@ class MobileNode:
         )
         where = self._home, lambda: self._requester.home_agent
         self._discovery = Discovery(config, *where, self.counters, discards, rng)
+        beside = Requester(
+            config, self._home, clock, self.counters, discards, rng, revocation, self._requester.identifiers
+        )
+        there = Discovery(config, *where, self.counters, discards, rng)
+        self._detection = Detection(config, self._home, beside, there, self._out)
         self._movement = Movement(
             config, self._home, self._discovery, self._registrar, self._timers, self._out, self.counters
         )
@@ -112,6 +118,18 @@ class MobileNode:
             raise ValueError("there is no registration to renew")
         self._movement.renew(now)
 
+    def detect(self, interface: str, now: float, care_of: IPv4Address | None = None) -> None:
+        """Find out whether another link is inside (RFC 5265 §3.3); what is registered stays.
+
+        Asks from `care_of`, or without it through an agent. Raises ValueError for an address that cannot be
+        a care-of address.
+        """
+        self._detection.begin(interface, care_of, now)
+
+    def rest(self) -> None:
+        """Ask no more whether a link is inside; an answer that comes late is still heard."""
+        self._detection.rest()
+
     # What becomes of requests, what arrives, what is due, what is reported.
 
     def departed(self, now: float) -> None:
@@ -131,6 +149,8 @@ class MobileNode:
             if (revoked := self._requester.revocation.receive(datagram, now)) is not None:
                 self._registrar.revoked(revoked, now)
             return
+        if self._detection.receive(datagram, now):
+            return
         path, known = self._registrar.path, self._home.known
         code = self._registrar.receive(datagram, now)
         if self._home.known > known and path is not None and path.mode == "home":
@@ -145,6 +165,10 @@ class MobileNode:
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Take an advertisement."""
+        if message.interface == self._detection.interface:
+            self._detection.receive_agent_message(message, now)
+            if message.interface != self._movement.interface:
+                return
         if message.interface != self._movement.interface:
             self.counters["agent-messages-ignored"] += 1
             return
@@ -172,6 +196,7 @@ class MobileNode:
                 self._movement.agent_silent(now)
             else:
                 self._movement.solicit(now)
+        self._detection.tick(now)
         self._movement.arps.tick(now)
         keepalives, lost = self._keepalives.tick(now)
         self._out.add(*keepalives)
@@ -182,7 +207,8 @@ class MobileNode:
 
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
-        due = (self._timers.next(), self._movement.arps.next(), self._keepalives.deadline())
+        due = [self._timers.next(), self._movement.arps.next(), self._keepalives.deadline()]
+        due.append(self._detection.deadline())
         return min((when for when in due if when is not None), default=None)
 
     def effects(self) -> list[Effect]:

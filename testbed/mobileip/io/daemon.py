@@ -239,6 +239,12 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
             shell.listen(interface)
             core.attach(interface, care_of, now)
 
+        def detect(request: Mapping[str, Any], now: float) -> None:
+            interface = _string(request, "interface")
+            care_of = _address(request, "care_of") if "care_of" in request else None
+            shell.listen(interface)
+            core.detect(interface, now, care_of)
+
         def discover(request: Mapping[str, Any], now: float) -> None:
             interface, register = _string(request, "interface"), _boolean(request, "register")
             shell.listen(interface)
@@ -255,6 +261,8 @@ def run_mobile_node(file: Path, control: Path | None) -> None:
         commands: dict[str, Command] = {
             "attach": attach,
             "discover": discover,
+            "detect": detect,
+            "rest": lambda _, now: core.rest(),
             "detach": lambda request, now: core.detach(now, _boolean(request, "moving") or False),
             "deregister": lambda _, now: core.deregister(now),
             "renew": lambda _, now: core.renew(now),

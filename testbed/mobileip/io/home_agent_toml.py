@@ -28,6 +28,8 @@ accept = true                                # false: behind a NAT nobody who as
 forced = true                                # also where there is no NAT, when asked for
 keepalive = 0                                # seconds that mobile nodes are asked for; 0: none
 lifetime = 60                                # seconds; the longest registration granted with it
+[trusted]                                    # absent: requests may come from anywhere (RFC 5265)
+networks = ["10.0.0.0/8"]                    # from anywhere else they are discarded; default: none is trusted
 [replay]
 tolerance = 7                                # seconds that timestamps may be off
 [[security]]
@@ -66,7 +68,7 @@ def read(file: Path) -> Settings[HomeAgentConfig]:
         table.tables("security"), "mobile-node", "foreign-agent", registers=True
     )
     interface = home.string("interface", None)
-    how = advertising(advertisement)
+    how, trusted = advertising(advertisement), table.table("trusted")
     core = build(
         table,
         lambda: HomeAgentConfig(
@@ -82,6 +84,7 @@ def read(file: Path) -> Settings[HomeAgentConfig]:
             reverse_tunnel=reverse_tunnel(table),
             udp_tunnel=_udp_tunnel(udp_tunnel),
             inform_revoked=table.boolean("inform-revoked", True),
+            trusted=trusted.networks("networks", ()) if table.has("trusted") else None,
             encapsulations=encapsulations(table),
             foreign_agents_here=frozenset(table.addresses("foreign-agents-here")),
             mobile_nodes=mobile_nodes,
@@ -91,7 +94,7 @@ def read(file: Path) -> Settings[HomeAgentConfig]:
     )
     instance, ipsec_here = read_instance(table, "home-agent"), table.boolean("ipsec-here", False)
     settings = Settings(core, control(table), instance, state=state(table), ipsec_here=ipsec_here)
-    for part in (home, limits, replay, advertisement, udp_tunnel, table):
+    for part in (home, limits, trusted, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings
 

@@ -14,24 +14,24 @@ import signal
 import sys
 from pathlib import Path
 
-from testbed.agreed import ESP_KERNEL, ESP_PLANE
+from testbed.agreed import DUAL, ESP_KERNEL, ESP_PLANE
 from testbed.mobileip.io.errors import ConfigError, NodeError
-from testbed.node.roam.attempt import Node
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import LinkError, Links
 from testbed.node.roam.manager import Manager
-from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.mobile_ip import MobileIp, NoMobileIp
 from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.node import Node
 from testbed.node.roam.policy import EmulatedPolicy, KernelPolicy
 from testbed.node.roam.roam_toml import RoamConfig, load
-from testbed.node.roam.vpn import Vpn
+from testbed.node.roam.vpn import KEPT_LIVENESS, LIVENESS, Vpn
 from testbed.node.serving import serve as serve_requests
 
 
 async def serve(config: RoamConfig) -> None:
     """Manage connections until SIGTERM or SIGINT."""
     ipsec = config.ipsec if config.stack != "mip-only" else None
-    mobile_ip = MobileIp(config.mobile_ip)
+    mobile_ip = MobileIp(config.mobile_ip) if config.roaming is None else NoMobileIp()
     in_kernel = ipsec is not None and Path(ESP_PLANE).read_text().strip() == ESP_KERNEL
     policy = KernelPolicy(config.trusted, config.registering) if in_kernel else EmulatedPolicy()
     node = Node(
@@ -39,9 +39,10 @@ async def serve(config: RoamConfig) -> None:
         links=Links(config.home_address),
         dhcp=Dhcp(config.trusted),
         mobile_ip=mobile_ip,
-        vpn=Vpn(ipsec, in_kernel) if ipsec else None,
+        vpn=Vpn(ipsec, in_kernel, KEPT_LIVENESS if config.stack == DUAL else LIVENESS) if ipsec else None,
         monitor=Monitor(policy, mobile_ip, config.home_address, config.monitor) if ipsec else None,
         ipsec=ipsec is not None,
+        outer=MobileIp(config.outer.control) if config.outer and config.stack == DUAL else None,
     )
     manager = Manager(node)
     server = serve_requests(config.control, manager.journal, manager.handle)

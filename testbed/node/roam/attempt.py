@@ -3,83 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from testbed.agreed import IPSEC_DEVICE
 from testbed.node.roam.attachment import Agent, Attachment, Discovery, Home
-from testbed.node.roam.dhcp import Dhcp
-from testbed.node.roam.links import Lease, Links
-from testbed.node.roam.mobile_ip import Message, MobileIp
-from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.links import Lease
 from testbed.node.roam.move import Move, Outcome
-from testbed.node.roam.registration import Registration, Target
-from testbed.node.roam.roam_toml import Bounds, RoamConfig
-from testbed.node.roam.vpn import Tunnel, Vpn, VpnError
+from testbed.node.roam.node import Node
+from testbed.node.roam.registration import Registration, Target, standing
+from testbed.node.roam.roam_toml import Bounds
+from testbed.node.roam.vpn import Tunnel, VpnError
 
+ALIVE = 2.0
+"""Seconds in which a gateway that was out of reach shows that it has kept the security association.
 
-@dataclass
-class Node:
-    """What a mobile node consists of, and where it stands."""
-
-    config: RoamConfig
-    links: Links
-    dhcp: Dhcp
-    mobile_ip: MobileIp
-    vpn: Vpn | None
-    monitor: Monitor | None
-    """Of what may pass unprotected; where there is a `vpn`."""
-    ipsec: bool
-    """The policy: IPsec is used on networks that are not trusted."""
-    network: str | None = None
-    attachment: Attachment | None = None
-    former: str | None = None
-    """The link that the last move left, while it stays up."""
-
-    def join(self, network: str) -> None:
-        """Leave the present link with all that was obtained on it, and join another (or the same anew).
-
-        Raises LinkError.
-        """
-        if self.monitor is not None:
-            self.monitor.left()
-        self.dhcp.stop()
-        self.leave_former()
-        if (
-            self.config.simultaneous
-            and isinstance(self.attachment, Lease | Agent)
-            and self.network != network
-        ):
-            self.former = self.network
-            self.links.keep_lease()
-        elif self.network is not None:
-            self.links.down(self.network)
-        self.attachment = None
-        self.network = network
-        if self.monitor is not None:
-            self.monitor.joins(network)
-        self.links.up(network)  # comes up while what was obtained on the other is cleared away
-        self.links.drop_lease(routes=False)
-
-    def leave_former(self) -> None:
-        """Leave the link that the last move has left up. Raises LinkError."""
-        former, self.former = self.former, None
-        if former is not None:
-            self.links.drop_former()
-            self.links.down(former)
-
-    def heard(self, event: Message) -> None:
-        """Take an event of the Mobile IP daemon: for the monitor, and whether the former link is used."""
-        if (
-            event["event"] in ("care-of-given-back", "care-of-revoked", "deregistered")
-            or event.get("beside") == 0
-        ):
-            self.leave_former()
-        if self.monitor is not None and self.network is not None:
-            # IPsec inside MIPv4 is bound to the home address and is left out at home alone.
-            at_home = event.get("mode") == "home"
-            inside = self.config.trusted[self.network] and (self.config.stack == "mip-in-ipsec" or at_home)
-            self.monitor.heard(event, inside)
+Its own dead peer detection may have deleted that; time for one retransmission.
+"""
 
 
 class Attempt:
@@ -91,6 +31,7 @@ class Attempt:
         self._bounds = bounds
         self._patient = patient
         self._registration = Registration(node.mobile_ip)
+        self._used = node.used
 
     async def run(self, fresh: bool) -> Outcome:
         """Carry out the steps; unless `fresh` what still holds of the link, address and tunnel is kept.
@@ -111,12 +52,21 @@ class Attempt:
         inside_ipsec = node.config.stack == "mip-in-ipsec" and node.ipsec and not trusted
         discarded: asyncio.Task[None] | None = None
         if fresh:
+            self._used, node.used = node.used, False
             node.join(move.network)
             move.reached("link")
-            if node.vpn is not None and node.config.stack == "mip-in-ipsec":
+            if node.kept is not None:
+                self._steer(node.kept, inside_ipsec)
+            elif node.vpn is not None and node.config.stack == "mip-in-ipsec":
                 # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
                 discarded = asyncio.create_task(node.vpn.destroy())
-        if not isinstance(node.attachment, Lease):
+        if node.config.roaming is not None:
+            return await self._roam(node.config.roaming)
+        if not isinstance(node.attachment, Lease) and inside_ipsec and node.kept is not None:
+            node.attachment = await self._lease()
+            if node.attachment is None:
+                return Outcome("unregistered", "no-address: no DHCP server answered")
+        elif not isinstance(node.attachment, Lease):
             discovery = Discovery(
                 node.mobile_ip,
                 node.dhcp,
@@ -130,7 +80,7 @@ class Attempt:
         attachment = node.attachment
         if attachment is None:
             return Outcome("unregistered", "no-address: neither a DHCP server nor an agent answered")
-        _tell_address(move, attachment)
+        tell_address(move, attachment)
         if discarded is not None:
             await discarded
         if inside_ipsec and not isinstance(attachment, Home):
@@ -140,6 +90,29 @@ class Attempt:
             at_home = trusted and outcome.state == "at-home"
             return await self._protect_home_address(outcome, node.ipsec and not at_home)
         return outcome
+
+    async def _roam(self, device: str) -> Outcome:
+        """Without Mobile IP: an address is all that a VPN needs that follows it by itself."""
+        node = self._node
+        if not isinstance(node.attachment, Lease):
+            node.attachment = await self._lease()
+        if node.attachment is None:
+            return Outcome("unregistered", "no-address: no DHCP server answered")
+        tell_address(self._move, node.attachment)
+        return Outcome("connected", f"{node.config.home_address} through {device}", complete=True)
+
+    async def _lease(self) -> Lease | None:
+        """An address, which is all that the security association needs; no agent is asked.
+
+        What is registered is the inner address, and stays.
+        """
+        node = self._node
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._bounds.address):
+                lease = await node.dhcp.lease(self._move.network)
+                node.links.use_lease(lease)
+                return lease
+        return None
 
     async def _register(self, attachment: Attachment) -> Outcome:
         if isinstance(attachment, Lease):
@@ -151,10 +124,16 @@ class Attempt:
         node = self._node
         local = attachment.address.ip if isinstance(attachment, Lease) else node.config.home_address
         tunnel = node.vpn.tunnel if node.vpn else None
+        kept = node.kept is not None
+        if kept:
+            tunnel = await self._follow(local)
         if tunnel is None or tunnel.local != local:
             tunnel = await self._negotiate(local, None)
         assert tunnel.inner is not None
         node.links.use_inner(tunnel.inner)
+        node.used = True
+        if kept and tunnel.inner == node.inner:
+            return standing(tunnel.inner)
         # Not the access link: advertisements there say nothing about the link the inner address is on.
         return await self._register_address(IPSEC_DEVICE, tunnel.inner)
 
@@ -185,19 +164,39 @@ class Attempt:
             self._move.tell("ike-failed", reason=str(error))
             raise
         if vpn.in_kernel:
-            assert self._node.config.ipsec is not None
-            source = tunnel.inner or local
-            self._node.links.steer(self._node.config.ipsec.protects, source, into_ipsec=True)
+            self._steer(tunnel, True)
         lent = str(tunnel.inner) if tunnel.inner else None
         self._move.reached("ike", local=str(local), inner=lent)
         return tunnel
 
-    async def _register_address(self, interface: str, care_of: IPv4Address) -> Outcome:
-        await self._node.mobile_ip.request("attach", interface=interface, care_of=str(care_of))
-        return await self._answer(care_of)
+    async def _follow(self, local: IPv4Address) -> Tunnel | None:
+        """MOBIKE: wait until the security association is bound to another address; None where it is not."""
+        vpn = self._node.vpn
+        assert vpn is not None
+        self._move.tell("mobike-started", local=str(local))
+        try:
+            tunnel = await vpn.follow(local, self._bounds.ike if self._used else ALIVE)
+        except VpnError as error:
+            self._move.tell("ike-failed", reason=str(error))
+            return None
+        self._steer(tunnel, True)  # charon has taken its routes away, and puts them back 100 ms later
+        self._move.reached("ike", local=str(local), inner=str(tunnel.inner))
+        return tunnel
 
-    async def _answer(self, target: Target) -> Outcome:
-        outcome = await self._registration.outcome(target, self._bounds.registration, self._patient)
+    def _steer(self, tunnel: Tunnel, into_ipsec: bool) -> None:
+        ipsec = self._node.config.ipsec
+        assert ipsec is not None
+        self._node.links.steer(ipsec.protects, tunnel.inner or tunnel.local, into_ipsec=into_ipsec)
+
+    async def _register_address(
+        self, interface: str, care_of: IPv4Address, bound: float | None = None
+    ) -> Outcome:
+        await self._node.mobile_ip.request("attach", interface=interface, care_of=str(care_of))
+        return await self._answer(care_of, bound)
+
+    async def _answer(self, target: Target, bound: float | None = None) -> Outcome:
+        bound = self._bounds.registration if bound is None else bound
+        outcome = await self._registration.outcome(target, bound, self._patient)
         if outcome.complete:
             mode = "foreign-agent" if isinstance(target, Agent) else "co-located"
             mode = "home" if isinstance(target, Home) else mode
@@ -205,7 +204,8 @@ class Attempt:
         return outcome
 
 
-def _tell_address(move: Move, attachment: Attachment) -> None:
+def tell_address(move: Move, attachment: Attachment) -> None:
+    """Report how a network is to be used."""
     match attachment:
         case Lease(address=address, router=router):
             gateway = str(router) if router else None

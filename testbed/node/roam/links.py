@@ -1,9 +1,10 @@
 """Access links, addresses and policy routing of the mobile node, through rtnetlink.
 
 What is ours: the state of the access links, their addresses except the home address, table 100 and the rules
-at preference 50 (from the care-of address) and 60 (from the inner address of the VPN).  charon owns table
-220; its routes through `ipsec0` are only put back here when the kernel dropped them with a moved address.
-With ESP in the kernel charon has none, and they are put there here.
+at preference 40 and 41 (what charon sends, where it follows moves by itself), 50 (from the care-of address)
+and 60 (from the inner address of the VPN). charon owns table 220; its routes through `ipsec0` are only put
+back here when the kernel dropped them with a moved address. With ESP in the kernel charon has none, and they
+are put there here.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from testbed.agreed import IPSEC_DEVICE
+from testbed.agreed import ESP_MARK, IPSEC_DEVICE
 
 VISITED_TABLE = 100
 FORMER_TABLE = 101
 """In turn with the other one, where a lease outlives the move to the next."""
+IKE_PREFERENCE, NO_IKE_PREFERENCE = 40, 41
 VISITED_PREFERENCE = 50
 INNER_PREFERENCE = 60
 IPSEC_TABLE = 220
@@ -69,7 +71,7 @@ class Links:
 
     def reset(self, interfaces: Iterable[str]) -> None:
         """Undo what a predecessor may have left: access links down and without address, no rules of ours."""
-        for preference in (VISITED_PREFERENCE, INNER_PREFERENCE):
+        for preference in (IKE_PREFERENCE, NO_IKE_PREFERENCE, VISITED_PREFERENCE, INNER_PREFERENCE):
             with _quietly():
                 self._kernel.flush_rules(family=socket.AF_INET, priority=preference)
         for table in (VISITED_TABLE, FORMER_TABLE):
@@ -157,6 +159,16 @@ class Links:
                 address=address,
                 prefixlen=lease.address.network.prefixlen,
             )
+
+    def keep_ike_outside(self) -> None:
+        """Let charon find no way but that of the care-of address, and no address but that.
+
+        It would take the home address, which the tunnel of Mobile IP has, for a way to the gateway.
+        """
+        with _quietly():
+            self._kernel.rule("add", fwmark=ESP_MARK, table=VISITED_TABLE, priority=IKE_PREFERENCE)
+        with _quietly():
+            self._kernel.rule("add", fwmark=ESP_MARK, action="unreachable", priority=NO_IKE_PREFERENCE)
 
     def use_inner(self, address: IPv4Address | None) -> None:
         """Send packets from the VPN's inner address into IPsec; None: there is none any more."""

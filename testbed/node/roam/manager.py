@@ -13,11 +13,13 @@ from testbed.agreed import MOVE_STARTED, READY, ROAM, Op
 from testbed.mobileip.io.control import Connection, RequestError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.roam.attachment import Agent, Attachment, Home
-from testbed.node.roam.attempt import Attempt, Node
+from testbed.node.roam.attempt import Attempt
+from testbed.node.roam.detecting import DetectingAttempt
 from testbed.node.roam.echo import first_reply
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.mobile_ip import Message, MobileIpError
 from testbed.node.roam.move import Move, Outcome, State
+from testbed.node.roam.node import Node, is_inside, is_without_proof
 from testbed.node.roam.roam_toml import Bounds
 from testbed.node.roam.vpn import VpnError
 
@@ -46,21 +48,27 @@ class Manager:
         self._move: Move | None = None
         self._task: asyncio.Task[None] | None = None
         self._broken: str | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self.journal = Journal(ROAM)
 
     async def run(self) -> None:
         """Serve for ever; the supervisor gets `ready` when the first attachment has settled."""
         node = self._node
         node.links.reset(node.config.trusted)
+        if node.config.roaming or (node.vpn is not None and node.vpn.follows):
+            node.links.keep_ike_outside()
         node.dhcp.watch(self._lease_lost)
         if node.monitor is not None:
             node.monitor.watch(self._overdue)
         with node.mobile_ip.listening(self._heard):
             async with asyncio.TaskGroup() as group:
                 group.create_task(node.mobile_ip.run(lambda: self._repair("the Mobile IP daemon restarted")))
+                if node.outer is not None:
+                    restarted = "the Mobile IP daemon for outside restarted"
+                    group.create_task(node.outer.run(lambda: self._repair(restarted)))
                 if node.vpn is not None:
                     await node.vpn.destroy()
-                    group.create_task(node.vpn.run(lambda: self._repair("the IPsec tunnel was lost")))
+                    group.create_task(node.vpn.run(self._tunnel_lost))
                 if node.config.attach is not None:
                     await asyncio.wait({self._begin(node.config.attach, "start", patience=START_PATIENCE)})
                 self.journal.tell(READY)
@@ -162,11 +170,28 @@ class Manager:
     def _heard(self, message: Message) -> None:
         """Between moves, follow the Mobile IP daemon: registrations expire, and succeed late."""
         self._node.heard(message)
+        if message["event"] == "detected":
+            self._detected(message)
         state = _STATES.get(str(message["event"]))
         if state is None or state == self._state or self._move is None or self._move.outcome is None:
             return
         self._state = state
         self._move.tell("state", state=state)
+
+    def _detected(self, message: Message) -> None:
+        """The home agent inside has answered over the network itself, after what seemed to be outside."""
+        node, move = self._node, self._move
+        settled = move is not None and move.outcome is not None  # else the move under way hears it
+        if settled and node.network is not None and is_inside(message, node.network):
+            node.inside = node.network
+            self._begin(node.network, "the home agent inside has answered", fresh=False)
+        elif is_without_proof(message):
+            # It tunnels to this network now, in clear: at once through the VPN as before.
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        with suppress(MobileIpError):  # nothing has been registered
+            await self._node.mobile_ip.request("renew")
 
     # Moves, one at a time.
 
@@ -210,9 +235,16 @@ class Manager:
     def _works(self, move: Move) -> bool:
         """Whether the last move has reached all, or what it lacked has come later."""
         node = self._node
-        tunnelled = node.vpn is not None and node.ipsec and not node.config.trusted[move.network]
+        tunnelled = node.vpn is not None and node.ipsec and not node.trusts(move.network)
         late = self._state != "unregistered" and not (tunnelled and node.vpn and node.vpn.tunnel is None)
         return late or (move.outcome is not None and move.outcome.complete)
+
+    def _tunnel_lost(self) -> None:
+        """Inside, what is kept for later is not missed."""
+        node = self._node
+        keeps = node.outer is not None or (node.vpn is not None and node.vpn.follows)
+        if not (keeps and node.network is not None and node.trusts(node.network)):
+            self._repair("the IPsec tunnel was lost")
 
     def _lease_lost(self) -> None:
         try:
@@ -275,7 +307,8 @@ class Manager:
 
     async def _attempt(self, move: Move, bounds: Bounds, fresh: bool, patient: bool) -> Outcome:
         try:
-            return await Attempt(self._node, move, bounds, patient).run(fresh)
+            kind = Attempt if self._node.config.detection is None else DetectingAttempt
+            return await kind(self._node, move, bounds, patient).run(fresh)
         except (MobileIpError, VpnError, LinkError) as error:
             return Outcome("unregistered", str(error))
         except Exception as error:

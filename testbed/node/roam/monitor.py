@@ -64,13 +64,18 @@ class Monitor:
         self._attached = False
         self._close()
 
+    def arrived(self) -> None:
+        """What is heard from now on speaks of the present link."""
+        self._attached = True
+        with _complaining():
+            self._close()
+
     def heard(self, event: Message, inside: bool) -> None:
         """Take an event of the Mobile IP daemon; `inside`: what is granted on this link is granted inside."""
         with _complaining():
             match event["event"], event.get("mode"):
                 case "detached", _:
-                    self._attached = True
-                    self._close()
+                    self.arrived()
                 case ("registered", _) | ("deregistered", "home") if self._attached and inside:
                     self._granted(event)
 

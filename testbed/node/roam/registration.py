@@ -53,6 +53,16 @@ class Registration:
         return Outcome("at-home" if at_home else "unregistered", problem)
 
 
+def standing(care_of: IPv4Address) -> Outcome:
+    """Of a co-located care-of address that has been registered before."""
+    detail = _co_located(care_of)
+    return Outcome("registered", detail, complete=True)
+
+
+def _co_located(care_of: IPv4Address) -> str:
+    return f"co-located, care-of {care_of}"
+
+
 def _success(event: Message, target: Target) -> str | None:
     name, mode = event["event"], event.get("mode")
     match target:
@@ -63,4 +73,4 @@ def _success(event: Message, target: Target) -> str | None:
             return f"through {event.get('agent')}, care-of {event.get('care_of')}" if through else None
         case _:
             mine = name == "registered" and event.get("care_of") == str(target)
-            return f"co-located, care-of {target}" if mine else None
+            return _co_located(target) if mine else None

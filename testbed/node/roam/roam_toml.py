@@ -2,10 +2,13 @@
 
 ```toml
 control = "/run/testbed/roam.sock"   # default: this
-stack = "mip-in-ipsec"               # mip-only | mip-in-ipsec | ipsec-in-mip
+stack = "mip-in-ipsec"               # mip-only | mip-in-ipsec | ipsec-in-mip | mip-in-ipsec-in-mip
 attach = "hotel"                     # network joined at start; absent: none, wait for a `move`
 home-address = "10.0.1.100"
 monitor = 60                         # default: this; seconds from a registration inside until data stops
+detection = 0                        # absent: `trusted` says what is inside; else the home agent's answer
+                                     # does, for which IKE waits so many seconds outside (RFC 5265)
+roaming-vpn = "wg0"                  # absent: Mobile IP; else the VPN that follows moves in its place
 probe = "10.0.4.10"                  # echo destination that ends the timeline; absent: no data step
 
 [networks.hotel]                     # one table per access network; the name is the interface's name
@@ -16,6 +19,10 @@ registrations = true                 # default: false; they pass unprotected the
 
 [mobile-ip]                          # the Mobile IP daemon of this node
 control = "/run/testbed/mobile-node.sock"   # default: this
+
+[outer]                              # required by stack = "mip-in-ipsec-in-mip": the Mobile IP outside
+control = "/run/testbed/x-mobile-node.sock"   # default: this
+home-address = "198.51.100.200"
 
 [ipsec]                              # required unless stack = "mip-only"
 gateway = "203.0.113.2"
@@ -42,7 +49,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import cast
 
-from testbed.agreed import ROAM, STACKS, Stack, control_socket
+from testbed.agreed import DUAL, OUTER, ROAM, STACKS, Stack, control_socket
 from testbed.mobileip.io.table import Table
 
 
@@ -85,6 +92,14 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Outer:
+    """The Mobile IP outside of IPsec (x-MIP of RFC 5265)."""
+
+    control: str
+    home_address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
 class RoamConfig:
     """All that `roam.toml` says."""
 
@@ -102,6 +117,11 @@ class RoamConfig:
     mobile_ip: str
     ipsec: Ipsec | None
     bounds: Bounds
+    outer: Outer | None = None
+    detection: float | None = None
+    """Seconds for which IKE waits for an answer of the home agent inside; None: `trusted` is known."""
+    roaming: str | None = None
+    """The device of a VPN that follows moves by itself and has the home address; Mobile IP is left out."""
     simultaneous: bool = False
     """Whether the link that a move leaves stays up while its care-of address is registered (the S bit)."""
 
@@ -126,6 +146,8 @@ def load(path: Path) -> RoamConfig:
     ike = bounds.amount("ike", 6.0)
     if stack != "mip-only" and not root.has("ipsec"):
         raise root.error("ipsec", f"missing table, needed by stack = {stack!r}")
+    if stack == DUAL and not (root.has("outer") and root.has("detection")):
+        raise root.error("outer", f"stack = {stack!r} needs this table, and `detection`")
     config = RoamConfig(
         control=root.string("control", control_socket(ROAM)),
         stack=stack,
@@ -144,11 +166,20 @@ def load(path: Path) -> RoamConfig:
             registration=bounds.amount("registration", 4.0),
             data=bounds.amount("data", 2.0),
         ),
+        outer=_outer(root.table("outer")) if root.has("outer") else None,
+        detection=root.amount("detection", 0.0) if root.has("detection") else None,
+        roaming=root.string("roaming-vpn", None),
         simultaneous=root.boolean("simultaneous", False),
     )
     for table in (mobile_ip, bounds, root):
         table.finish()
     return config
+
+
+def _outer(table: Table) -> Outer:
+    outer = Outer(table.string("control", control_socket(OUTER)), table.address("home-address"))
+    table.finish()
+    return outer
 
 
 def _ipsec(table: Table) -> Ipsec:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from vici.protocol import Message, Packet
 
 from testbed.agreed import ESP_MARK
+from testbed.node.roam.mobike import EVENTS, Following
 from testbed.node.roam.roam_toml import Ipsec
 
 NAME = "vpn"
@@ -29,6 +30,8 @@ LIVENESS = 5.0
 A gateway that was restarted knows nothing of what it negotiated, and nothing it could say of that would be
 proven; so its silence is waited for: at most this long and the 12.8 s of `retransmit_*` in strongswan.conf.
 """
+KEPT_LIVENESS = 30.0
+"""The same where inside nothing reaches the gateway, as long as the gateway itself waits (swanctl.conf)."""
 PROPOSALS = ["aes128gcm16-prfsha256-x25519", "default"]
 ESP_PROPOSALS = ["aes128gcm16", "default"]
 
@@ -52,11 +55,38 @@ class Tunnel:
 class Vpn:
     """Negotiates with the gateway and knows whether a security association stands."""
 
-    def __init__(self, config: Ipsec, in_kernel: bool = False) -> None:
+    def __init__(self, config: Ipsec, in_kernel: bool = False, liveness: float = LIVENESS) -> None:
         """`in_kernel`: the kernel carries ESP, and charon leaves routes to us."""
         self._config = config
+        self._liveness = liveness
         self.in_kernel = in_kernel
         self.tunnel: Tunnel | None = None
+        self._following: Following | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether a security association outlives a move, because charon moves it (MOBIKE)."""
+        return self._config.mobike
+
+    def leave(self) -> None:
+        """The address goes; what charon reports from now on is about the next."""
+        assert self.tunnel is not None
+        self._following = Following(self.tunnel.local, self.in_kernel)
+
+    async def follow(self, local: IPv4Address, bound: float) -> Tunnel:
+        """Wait until charon has moved the security association to `local`, at most `bound` seconds.
+
+        Raises VpnError where it does not: the security association is of no use any more.
+        """
+        assert self._following is not None
+        arrived = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(bound):
+                arrived = await self._following.arrived(local)
+        if self.tunnel is None or not arrived:
+            raise VpnError("mobike-timeout")
+        self.tunnel = replace(self.tunnel, local=local)
+        return self.tunnel
 
     async def establish(
         self, local: IPv4Address, inner: IPv4Address | None, bound: float, answer: float
@@ -124,19 +154,28 @@ class Vpn:
         while True:
             try:
                 async with self._charon(wait=False) as charon:
-                    charon.follow("ike-updown")
+                    for event in ("ike-updown", *(EVENTS if self.follows else ())):
+                        charon.follow(event)
                     while True:
-                        _, message = await charon.receive()
-                        if NAME in message and message.get("up") != b"yes":
-                            self._gone(lost, message[NAME].get("uniqueid"))
+                        _, event, message = await charon.receive()
+                        if NAME in message:
+                            self._heard(event, message, lost)
             except (OSError, EOFError):
                 self._gone(lost)
             await asyncio.sleep(IDLE_RETRY)
+
+    def _heard(self, event: str, message: dict[str, Any], lost: Callable[[], None]) -> None:
+        if event == "ike-updown" and message.get("up") != b"yes":
+            self._gone(lost, message[NAME].get("uniqueid"))
+        elif event in EVENTS and self._following is not None:
+            self._following.heard(event, message)
 
     def _gone(self, lost: Callable[[], None], number: bytes | None = None) -> None:
         """The end of an SA that was replaced may be heard of when the new one stands."""
         if self.tunnel is not None and number in (None, self.tunnel.number):
             self.tunnel = None
+            if self._following is not None:
+                self._following.end()
             lost()
 
     def _secret(self) -> dict[str, Any]:
@@ -157,7 +196,7 @@ class Vpn:
             "remote_addrs": [str(config.gateway)],
             "proposals": PROPOSALS,
             "mobike": "yes" if config.mobike else "no",
-            "dpd_delay": f"{LIVENESS:g}s",
+            "dpd_delay": f"{self._liveness:g}s",
             "local": {"auth": "psk", "id": config.local_id},
             "remote": {"auth": "psk", "id": config.remote_id},
             "children": {NAME: child},
@@ -201,13 +240,14 @@ class _Charon:
     def _send(self, packet: bytes) -> None:
         self._writer.write(len(packet).to_bytes(4) + packet)
 
-    async def receive(self) -> tuple[int, dict[str, Any]]:
-        """The next packet: its type and message; raises EOFError when charon is gone."""
+    async def receive(self) -> tuple[int, str, dict[str, Any]]:
+        """The next packet: type, name (of an event) and message; raises EOFError when charon is gone."""
         packet = Packet.parse(
             await self._reader.readexactly(int.from_bytes(await self._reader.readexactly(4)))
         )
         has_message = packet.response_type in (Packet.EVENT, Packet.CMD_RESPONSE)
-        return packet.response_type, Message.deserialize(packet.payload) if has_message else {}
+        event = packet.event_type.decode() if packet.response_type == Packet.EVENT else ""
+        return packet.response_type, event, Message.deserialize(packet.payload) if has_message else {}
 
     def follow(self, event: str) -> None:
         """Have the events of a name sent on this connection, after a packet that confirms it."""
@@ -222,10 +262,10 @@ class _Charon:
             self._send(Packet.request(command, Message.serialize(message)))
         events: list[dict[str, Any]] = []
         for _ in requests:
-            kind, answer = await self.receive()
+            kind, _, answer = await self.receive()
             while kind in (Packet.EVENT, Packet.EVENT_CONFIRM):
                 events.append(answer)
-                kind, answer = await self.receive()
+                kind, _, answer = await self.receive()
             if answer.get("success", b"yes") != b"yes":
                 reason = answer.get("errmsg", b"?").decode(errors="replace")
                 timeout = "not established after" in reason

@@ -12,6 +12,7 @@ import importlib
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
 
@@ -81,6 +82,7 @@ TYPES = {
     "revocation.ACKNOWLEDGMENT": "mip.type",
     "revocation.REVOCATION": "mip.type",
     "revocation.SUPPORT": "mip.ext.type",
+    "trusted.TRUSTED_NETWORKS": "mip.ext.type",
     "udp_tunnel.DATA": "mip.type",
     "udp_tunnel.GRE": "mip.ext.utrq.encaptype",
     "udp_tunnel.IP_IN_IP": "mip.nattt.nexthdr",
@@ -153,7 +155,12 @@ def proven() -> World:
             Random(1),
         ),
         ha=HomeAgent(
-            home_agent_config(foreign_agents=(association(FA_CARE_OF, 600, foreign_home),)), clock, Random(2)
+            home_agent_config(
+                foreign_agents=(association(FA_CARE_OF, 600, foreign_home),),
+                trusted=(IPv4Network(FA_CARE_OF),),
+            ),
+            clock,
+            Random(2),
         ),
         fas=[
             ForeignAgent(

@@ -8,14 +8,15 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
+from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.roam import manager as manager_module
-from testbed.node.roam.attempt import Node
 from testbed.node.roam.links import Lease, LinkError
 from testbed.node.roam.manager import Manager
 from testbed.node.roam.mobile_ip import MobileIp
 from testbed.node.roam.monitor import Monitor
+from testbed.node.roam.node import Node
 from testbed.node.roam.roam_toml import load
 from testbed.node.roam.vpn import Tunnel, VpnError
 from testbed.node.serving import serve
@@ -84,6 +85,9 @@ class Links:
             raise LinkError(f"no interface {self.gone[0]}")
         self.done.append("drop")
 
+    def keep_ike_outside(self):
+        self.done.append("keep")
+
     def use_inner(self, address):
         self.inner = str(address) if address else None
 
@@ -120,6 +124,9 @@ class Vpn:
         self.negotiated = []
         self.destroyed = 0
         self.problem = None
+        self.follows = False
+        self.followed = []
+        self.stays = False  # where it does not follow
 
     async def run(self, lost):
         self.lost = lost
@@ -135,6 +142,16 @@ class Vpn:
     async def destroy(self):
         self.tunnel = None
         self.destroyed += 1
+
+    def leave(self):
+        self.followed.append("leave")
+
+    async def follow(self, local, bound):
+        self.followed.append(str(local))
+        if self.stays:
+            raise VpnError("mobike-timeout")
+        self.tunnel = Tunnel(local, self.tunnel.inner)
+        return self.tunnel
 
 
 class Policy:
@@ -165,6 +182,7 @@ class MobileIpDaemon:
         self.path, self.requests = str(path), []
         self.journal = Journal("mobile-node")
         self.grants = True
+        self.inside, self.trusted, self.where, self.registered = (), True, None, None
 
     def start(self):
         self.server = serve(self.path, self.journal, self.handle)
@@ -179,17 +197,26 @@ class MobileIpDaemon:
                 self.tell("registered", mode="co-located", care_of=INNER, requested=time.monotonic())
                 self.tell("detached")
             case "attach":
+                self.where = request["interface"]
                 self.answer("co-located", request["care_of"], None)
             case "discover":
                 self.discover(request["interface"], request["register"])
             case "renew":
+                if self.registered is None:
+                    raise RequestError("there is no registration to renew")
                 self.answer(*self.registered)
+            case "detect":
+                self.detect(request["interface"], request.get("care_of"))
+            case "deregister":
+                self.tell("deregistered", mode="co-located", requested=time.monotonic())
         self.requests.append(tuple(value for value in request.values()))
         return {}
 
     def discover(self, interface, register):
-        if interface == "hotspot":
-            agent, care_of = "198.51.100.1", "203.0.113.10"
+        self.where = interface
+        agents = {"hotspot": ("198.51.100.1", "203.0.113.10"), "office": ("10.0.2.1", "10.0.0.4")}
+        if interface in agents:
+            agent, care_of = agents[interface]
             self.tell("agent-advertisement", agent=agent, care_of=care_of, foreign_agent=True, busy=False)
             if register:
                 self.tell("request-sent", mode="foreign-agent", care_of=care_of, destination=agent)
@@ -197,12 +224,28 @@ class MobileIpDaemon:
         elif interface == "home":
             self.tell("agent-advertisement", agent="10.0.1.2", care_of=None, foreign_agent=False, busy=False)
             self.tell("at-home", agent="10.0.1.2")
-            self.tell("deregistered", mode="home", requested=time.monotonic())
+            proof = {"interface": interface, "trusted": True, "requested": time.monotonic()}
+            self.tell("deregistered", mode="home", **proof)
+
+    def detect(self, interface, care_of):
+        """What the home agent inside answers over the network itself; INSIDE is where it does."""
+        modes = {"home": "home", "office": "foreign-agent"} if care_of is None else {interface: "co-located"}
+        if interface in self.inside and interface in modes:
+            self.tell(
+                "detected",
+                interface=interface,
+                inside=self.trusted,
+                mode=modes[interface],
+                care_of=care_of,
+                agent="10.0.2.1",
+                code=0,
+            )
 
     def answer(self, mode, care_of, agent):
         self.registered = mode, care_of, agent
         if self.grants:
-            self.tell("registered", mode=mode, care_of=care_of, agent=agent, requested=time.monotonic())
+            proof = {"interface": self.where, "trusted": True, "requested": time.monotonic()}
+            self.tell("registered", mode=mode, care_of=care_of, agent=agent, **proof)
         elif self.grants is False:
             self.tell("registration-failed", code=131, reason="mobile node failed authentication")
 

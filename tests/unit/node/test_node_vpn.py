@@ -1,6 +1,7 @@
 """The VPN client against a charon that is played by the test."""
 
 import asyncio
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -68,12 +69,9 @@ class Charon:
             writer.close()
 
 
-def client(path):
-    return Vpn(
-        Ipsec(
-            IPv4Address("203.0.113.2"), (IPv4Network("10.0.0.0/8"),), "secret", "mn", "gw", False, str(path)
-        )
-    )
+def client(path, mobike=False):
+    gateway, protected = IPv4Address("203.0.113.2"), (IPv4Network("10.0.0.0/8"),)
+    return Vpn(Ipsec(gateway, protected, "secret", "mn", "gw", mobike, str(path)))
 
 
 def test_a_lent_inner_address(tmp_path):
@@ -232,6 +230,67 @@ def test_what_we_end_ourselves_is_not_a_loss(tmp_path):
             await asyncio.sleep(0.05)
             assert not lost.is_set()
             assert charon.requests[-1] == TERMINATED
+            watching.cancel()
+
+    asyncio.run(run())
+
+
+AIRPORT = IPv4Address("198.51.100.140")
+
+
+def update(charon, local):
+    charon.event(charon.watchers[0], "ike-update", {"local-host": str(local), "vpn": {"uniqueid": "7"}})
+
+
+def rekey(charon):
+    charon.event(charon.watchers[0], "child-rekey", {"vpn": {"uniqueid": "7"}})
+
+
+@pytest.mark.parametrize("in_kernel", [False, True])
+@pytest.mark.parametrize("local", [AIRPORT, COA])
+@pytest.mark.parametrize("told", [(), (update,), (rekey,), (update, rekey), (rekey, update)])
+def test_charon_moves_a_security_association(tmp_path, in_kernel, local, told):
+    """With ESP in userspace it needs a CHILD_SA that is newer than its address, which need not be another."""
+
+    async def run():
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path, mobike=True)
+            vpn.in_kernel = in_kernel
+            watching = asyncio.create_task(vpn.run(lambda: None))
+            while not charon.watchers:
+                await asyncio.sleep(0.01)
+            before = await vpn.establish(COA, None, 1.0, 1.0)
+            assert charon.requests[1][1]["vpn"]["mobike"] == b"yes"
+            vpn.leave()
+            following = asyncio.create_task(vpn.follow(local, 0.1))
+            for event in told:
+                event(charon, *([local] if event is update else []))
+            moved = local == COA or update in told
+            if moved and (in_kernel or (told and told[-1] is rekey)):
+                assert await following == replace(before, local=local) == vpn.tunnel
+            else:
+                with pytest.raises(VpnError, match="mobike-timeout"):
+                    await following
+            watching.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_security_association_that_ends_is_not_waited_for(tmp_path):
+    async def run():
+        lost = asyncio.Event()
+        async with Charon(tmp_path / "vici") as charon:
+            vpn = client(charon.path, mobike=True)
+            watching = asyncio.create_task(vpn.run(lost.set))
+            while not charon.watchers:
+                await asyncio.sleep(0.01)
+            await vpn.establish(COA, None, 1.0, 1.0)
+            vpn.leave()
+            following = asyncio.create_task(vpn.follow(AIRPORT, 9.0))
+            charon.event(charon.watchers[0], "ike-updown", {"vpn": {"uniqueid": "7"}})
+            with pytest.raises(VpnError, match="mobike-timeout"):
+                await asyncio.wait_for(following, 1)
+            assert lost.is_set() and vpn.tunnel is None
             watching.cancel()
 
     asyncio.run(run())

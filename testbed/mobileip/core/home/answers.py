@@ -16,6 +16,7 @@ from testbed.mobileip.wire.extension import Extension, encode_extensions
 from testbed.mobileip.wire.nai import TYPE as NAI
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.mobileip.wire.trusted import trusted_networks_configured
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply
 
 
@@ -48,7 +49,8 @@ class Answers:
         # RFC 2794 §3: whoever gives an NAI finds it in the reply.
         nai = tuple([each for each in request.extensions if each.type == NAI][:1])
         fixed = (code, lifetime, request.home_address, self._config.address, identification)
-        reply = RegistrationReply(*fixed, nai)
+        trusted = () if self._config.trusted is None else (trusted_networks_configured(),)
+        reply = RegistrationReply(*fixed, (*nai, *trusted))
         extension = encode_extensions([each.encode() for each in (answer, terms) if each is not None])
         if request.flags & RequestFlag.DECAPSULATION:
             payload = sign(reply.encode() + extension, MOBILE_HOME, association)

@@ -65,6 +65,11 @@ class HomeAgentConfig:
     """None: behind a NAT nobody who asks for a tunnel in UDP is registered (code 129)."""
     inform_revoked: bool = True
     """Whether mobile nodes are to be informed of revocations, where that is left to it (RFC 3543 §3.2)."""
+    trusted: tuple[IPv4Network, ...] | None = None
+    """Where requests may come from; all others are discarded silently, and replies say so (RFC 5265 §4.3).
+
+    None: a request may come from anywhere, and a reply says nothing.
+    """
     pool: tuple[IPv4Network, ...] = ()
     """What home addresses are assigned from to those known by their NAI (RFC 2794), within `home_prefix`."""
     mobile_nodes: tuple[SecurityAssociation, ...] = ()
@@ -89,6 +94,10 @@ class HomeAgentConfig:
         require(not outside, f"of the pool {outside} is not within the home prefix {self.home_prefix}")
         named = any(isinstance(each.peer, str) for each in self.mobile_nodes)
         require(bool(self.pool) or not named, "mobile nodes known by their NAI need a pool")
+
+    def hears(self, source: IPv4Address) -> bool:
+        """Whether a request from this address is looked at."""
+        return self.trusted is None or any(source in prefix for prefix in self.trusted)
 
     def serves(self, address: IPv4Address) -> bool:
         """Whether a mobile node may have this home address."""

@@ -72,6 +72,8 @@ class Requests:
         if datagram.payload[:1] != _TYPE:
             raise Discard("type")
         request = RegistrationRequest.decode(datagram.payload)
+        if not self._config.hears(datagram.source):
+            raise Discard("untrusted-source")
         node, datagram, request = self._homes.resolve(datagram, request)
         if not is_unicast(datagram.source) or datagram.source_port == 0:
             raise Discard("unanswerable")

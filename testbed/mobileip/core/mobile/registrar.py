@@ -25,6 +25,7 @@ from testbed.mobileip.core.parameters import INFINITE_LIFETIME
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.registration_reply import RegistrationReply
+from testbed.mobileip.wire.trusted import is_trusted
 
 PATIENCE = 3
 """Requests without a reply after which another home agent is asked, if there is one: seven seconds."""
@@ -225,7 +226,7 @@ class Registrar:
             if self._refused(sent, reply, now):
                 return None
         elif sent.lifetime == 0:
-            self._deregistered(sent)
+            self._deregistered(sent, reply)
         else:
             self._accepted(sent, reply, datagram.source, now)
         return reply.code
@@ -292,7 +293,7 @@ class Registrar:
             lifetime=granted,
             renewal=renewal,
             beside=len(former),
-            requested=round(sent.at, 6),
+            **_proof(sent, reply),
         )
 
     def _dropped(self, path: Path, code: int, now: float) -> None:
@@ -301,12 +302,12 @@ class Registrar:
         self._out.event("care-of-given-back", care_of=str(path.care_of_address), code=code)
         self.usage.former_changed()
 
-    def _deregistered(self, sent: Sent) -> None:
+    def _deregistered(self, sent: Sent, reply: RegistrationReply) -> None:
         self._requester.granted()
         self.forget()
         if sent.path.mode != "home":
             self.usage.use(UseNothing())
-        self._out.event("deregistered", mode=sent.path.mode, requested=round(sent.at, 6))
+        self._out.event("deregistered", mode=sent.path.mode, **_proof(sent, reply))
 
     def _refused(self, sent: Sent, reply: RegistrationReply, now: float) -> bool:
         """§3.6.2.3: repair what can be repaired, and ask again, ever less often.
@@ -331,3 +332,12 @@ class Registrar:
         """The home agent is another from now on."""
         self._requester.begin()
         self._out.event("home-agent", home_agent=str(self._requester.home_agent), reason=why)
+
+
+def _proof(sent: Sent, reply: RegistrationReply) -> dict[str, str | float | bool]:
+    """When and where a request went that has shown something, and whether the answer says it is inside."""
+    return {
+        "interface": sent.path.interface,
+        "trusted": is_trusted(reply.extensions),
+        "requested": round(sent.at, 6),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random
@@ -20,6 +21,7 @@ from testbed.mobileip.core.mobile.repetition import MAXIMUM_INTERVAL, Repetition
 from testbed.mobileip.core.mobile.responses import Responses
 from testbed.mobileip.core.mobile.revocation import NodeRevocation
 from testbed.mobileip.core.replay import Identifier, identifier
+from testbed.mobileip.core.security import Peer
 from testbed.mobileip.core.udp_tunnel import answered
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME, in_order
@@ -48,7 +50,9 @@ class Requester:
         discards: Discards,
         rng: Random,
         revocation: NodeRevocation,
+        identifiers: Mapping[Peer, Identifier] | None = None,
     ) -> None:
+        """`identifiers` are those of another requester, beside which this one asks the same home agents."""
         self.revocation = revocation
         self.home = home
         self.home_agents = HomeAgents(config)
@@ -59,10 +63,11 @@ class Requester:
         self._clock = clock
         self._counters = counters
         self._discards = discards
-        self._identifiers = {
+        self.identifiers = identifiers or {
             association.peer: identifier(association.replay, rng)
             for association in (config.security, *config.other_home_agents)
         }
+        """What makes the identifications for each home agent."""
         self._unanswered: RegistrationRequest | None = None
         self._home = Associations((config.security, *config.other_home_agents))
         self._agents = Associations(config.foreign_agents)
@@ -77,7 +82,7 @@ class Requester:
     @property
     def _identifier(self) -> Identifier:
         """Makes the identifications for the current home agent."""
-        return self._identifiers[self.home_agents.security.peer]
+        return self.identifiers[self.home_agents.security.peer]
 
     @property
     def clock_offset(self) -> float:

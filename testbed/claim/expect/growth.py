@@ -1,0 +1,150 @@
+"""How the cost of moves grows with the number of mobile nodes that move at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar, Final, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
+
+from testbed.agreed import MOVE_STARTED, ROAM, SETTLED
+from testbed.claim.names import PcapFilter, Taps
+from testbed.claim.seen import PATIENCE, Seen
+from testbed.claim.sight import Decision, Facts, Reported, Sight
+from testbed.document.values import Expected
+
+LATER: Final = 0.5
+"""Seconds after a move in which what is captured is still of it, unless the next node has left home."""
+_HOME: Final = "at-home"
+_SIZES: Final = 3
+"""How many different numbers of nodes make a slope."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """A time in which the same nodes were away from home, and all of them moved; in s since the epoch."""
+
+    nodes: frozenset[str]
+    began: float
+    ended: float
+
+
+class Growth(Seen):
+    """The exponent with which packets grow with the number of mobile nodes that are away, and move.
+
+    Packets are counted so long as the same mobile nodes are away from home, and each of them moves. The
+    exponent is the slope of their number against the number of these nodes, both as logarithms: 1 is linear,
+    2 quadratic.
+    """
+
+    word = "growth"
+    title = "How the cost of moves grows with their number"
+    order = 170
+    BY_CAPTURES: ClassVar[bool] = True
+    TOO_LITTLE: ClassVar[float | None] = PATIENCE
+    TOO_MUCH: ClassVar[float | None] = PATIENCE
+
+    at: Taps = Field(min_length=1, description="Where packets are captured: NODE/NETWORK, one or a list")
+    filter: PcapFilter = Field(min_length=1, description="Which packets: a pcap filter")
+    at_most: float | None = Field(
+        default=None, alias="at-most", ge=0, description="The exponent is not above this"
+    )
+    over: float | None = Field(default=None, ge=0, description="The exponent is above this")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        if (made.at_most is None) == (made.over is None):
+            raise Expected("one of at-most and over", "for example at-most: 1.1")
+        return made
+
+    @property
+    def _wanted(self) -> str:
+        return f"at most {self.at_most:g}" if self.at_most is not None else f"over {self.over:g}"
+
+    def phrase(self) -> str:
+        """What is expected, as a line."""
+        what = f"packets at {', '.join(self.at)} matching {self.filter!r}"
+        return f"{what} grow with the number of mobile nodes by an exponent of {self._wanted}"
+
+    def taps(self, facts: Facts) -> list[str]:
+        """Where it counts."""
+        return self.at
+
+    def judge(self, sight: Sight) -> Decision:
+        """Count packets in each of the moves, and fit the exponent."""
+        matches = sight.wires.match_all(self.at, self.filter)
+        broken = [match.tap for match in matches if not match.alive or match.dropped]
+        if broken:
+            return Decision(None, f"the capture at {', '.join(broken)} is not whole")
+        times = [time for match in matches for time in match.times]
+        sizes = {len(phase.nodes): phase for phase in phases(sight.events)}
+        if len(sizes) < _SIZES:
+            numbers = ", ".join(map(str, sizes)) or "no"
+            return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
+        counts = {
+            size: sum(phase.began <= time <= phase.ended for time in times)
+            for size, phase in sorted(sizes.items())
+        }
+        text = ", ".join(f"{size}: {count}" for size, count in counts.items())
+        if 0 in counts.values():
+            if any(counts.values()):
+                return Decision(None, f"packets by number of nodes {text}: without any no slope is known")
+            slope = 0.0
+        else:
+            slope = exponent(list(counts.items()))
+        high = slope > (self.at_most if self.at_most is not None else self.over or 0.0)
+        held = high == (self.over is not None)
+        return Decision(held, f"packets by number of nodes {text}: exponent {slope:.2f}", high)
+
+
+def phases(events: Iterable[Reported]) -> list[_Phase]:
+    """From when so many nodes are away from home until the next leaves it or one returns, if all moved in it.
+
+    Nodes stamp what happens by a clock of their own, which they share; the event that arrived soonest after
+    it happened says what time of day that clock began at.
+    """
+    stamped = [
+        (float(one.monotonic), one)
+        for one in events
+        if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED) and one.monotonic is not None
+    ]
+    if not stamped:
+        return []
+    offset = min(one.wall - monotonic for monotonic, one in stamped)
+    away: set[str] = set()
+    joining: set[str] = set()
+    moved: set[str] = set()
+    began = ended = 0.0
+    found: list[_Phase] = []
+    for monotonic, one in sorted(stamped, key=lambda each: each[0]):
+        time = offset + monotonic
+        if one.name == MOVE_STARTED:
+            if one.node in away:
+                moved.add(one.node)
+                continue
+            if away and moved == away:
+                found.append(_Phase(frozenset(away), began, min(ended + LATER, time)))
+            joining.add(one.node)
+            moved = set()
+            continue
+        ended = time
+        before = set(away)
+        (away.discard if one.fields.get("state") == _HOME else away.add)(one.node)
+        joining.discard(one.node)
+        if away != before:
+            moved, began = set(), time
+    if away and moved == away and not joining:
+        found.append(_Phase(frozenset(away), began, ended + LATER))
+    return found
+
+
+def exponent(counts: Sequence[tuple[int, int]]) -> float:
+    """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
+    points = [(log(size), log(count)) for size, count in counts]
+    x = sum(a for a, _ in points) / len(points)
+    y = sum(b for _, b in points) / len(points)
+    return float(sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points))

@@ -24,6 +24,7 @@ from testbed.lab.drift import Drift, find_drift, start_services
 from testbed.lab.impairments import Wires, wanted
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
+from testbed.lab.live import bring_up_to_date
 from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, Plan, make_plan
 from testbed.lab.progress import Progress, Silent
@@ -150,6 +151,8 @@ def bring_up(
                 raise
             made = find_lab(engine, lab)
             fresh = {node.name for node in plan.create_nodes}
+            if not plan.empty:
+                bring_up_to_date(engine, {name: made.running_node(name) for name in kept}, rendered, stopping)
             await_routes(engine, made, topology, fresh, deadline, progress, stopping)
             wires = Wires(engine, made)
             try:

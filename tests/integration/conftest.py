@@ -1,7 +1,8 @@
-"""Verification of claims, for the tests of claims and of sabotage, labs to share, and a bare container."""
+"""Verification of claims, for the tests of claims and of sabotage; nodes to start daemons on."""
 
 import os
 import shutil
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -9,33 +10,41 @@ from uuid import uuid4
 import namespaces
 import pytest
 from claims_world import CLAIMS, scenario
-from mobileip_world import World, topology
+from mobileip_world import DAEMONS, World, topology
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
+from testbed.engine.channel import ChannelEngine
 from testbed.evidence.record import write_record
 from testbed.experiment.claims.plan import choose_claims, plan_stages, share_labs
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
 from testbed.lab.addresses import choose_pool
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
 from testbed.render.lab import REDACTED, render_lab
 from testbed.topology.load import load_topology
 
 JOBS = 4  # labs at once: most of what they do is waiting
 
 
+@pytest.fixture(scope="session")
+def connected(engine):
+    """The engine, with one connection a node for all commands in it, as experiments have it."""
+    if namespaces.ROOT in os.environ:
+        yield engine
+        return
+    with closing(ChannelEngine(engine)) as connected:
+        yield connected
+
+
 @pytest.fixture(scope="module")
-def verify(engine, node_image, tmp_path_factory):
+def verify(connected, node_image, tmp_path_factory):
     """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
 
     def run(ref, claims=(), sets=(), existing=None, keys=False):
         chosen = choose_claims(load_topology(str(ref), sets=sets), claims)
         folder = tmp_path_factory.mktemp("evidence")
         evidence = Evidence(folder, keys=keys)
-        verification = Verification(engine, node_image, choose_pool(), evidence, jobs=2, existing=existing)
+        verification = Verification(connected, node_image, choose_pool(), evidence, jobs=2, existing=existing)
         return verification.verify(chosen, share_labs(plan_stages([chosen]), 2)), folder
 
     return run
@@ -50,7 +59,7 @@ class Verified:
 
 
 @pytest.fixture(scope="module")
-def verified(engine, node_image, tmp_path_factory):
+def verified(connected, node_image, tmp_path_factory):
     """Verify everything as one: sabotages take turns in the labs of the claims, and cost few of their own."""
     prefixes = {what: f"sabotage-{number}." for number, what in enumerate(SABOTAGES, 1)}
     folder = tmp_path_factory.mktemp("evidence")
@@ -59,7 +68,7 @@ def verified(engine, node_image, tmp_path_factory):
         for what, one in SABOTAGES.items()
     ]
     scenarios += [choose_claims(load_topology(name)) for name in CLAIMS]
-    verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
+    verification = Verification(connected, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
     document = verification.verify_all(scenarios, share_labs(plan_stages(scenarios), JOBS))
     claims = document.claims
     own = [one for one in claims if not one.id.startswith("sabotage-")]
@@ -91,25 +100,6 @@ def sabotaged(sabotage, prefix, folder):
     )
 
 
-@pytest.fixture(scope="session")
-def shared_lab(engine, node_image):
-    """Brings up a lab of a topology with changes: the one that another file left, where there is one.
-
-    `up` makes it what is asked for; where the mobile node is, the tests of a file have to say.
-    """
-    labs = {}
-
-    def up(topology, *sets):
-        name = labs.setdefault(topology, f"test-{uuid4().hex[:8]}")
-        loaded = load_topology(topology, sets=sets)
-        bring_up(engine, loaded, lab=name, image=node_image, pool=choose_pool())
-        return find_lab(engine, name)
-
-    yield up
-    for name in labs.values():
-        remove_labs(engine, name)
-
-
 @pytest.fixture(scope="module")
 def bare_node(engine, node_image):
     """A container of the node image with loopback alone; its id."""
@@ -125,26 +115,21 @@ def bare_node(engine, node_image):
 
 
 @pytest.fixture(scope="module")
-def nodes(request, engine):
+def nodes(request):
     """Nodes without daemons, for all tests of a file: a lab's, or namespaces where there is no engine."""
     if root := os.environ.get(namespaces.ROOT):
         rendered = render_lab(topology(), lab="test", secrets=REDACTED)
         with namespaces.nodes(rendered, Path(root)) as made:
             yield made
         return
-    node_image = request.getfixturevalue("node_image")
-    lab = f"test-{uuid4().hex[:8]}"
-    try:
-        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
-        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
-    finally:
-        remove_labs(engine, lab)
+    lab = request.getfixturevalue("testbed_lab")(DAEMONS, templates=DAEMONS.parent)
+    yield {name: node.id for name, node in lab.actual.nodes.items()}
 
 
 @pytest.fixture
-def world(engine, nodes, tmp_path):
+def world(connected, nodes, tmp_path):
     """The nodes as they were when they started, without a daemon."""
-    made = World(engine, nodes, tmp_path)
+    made = World(connected, nodes, tmp_path)
     try:
         yield made
     finally:

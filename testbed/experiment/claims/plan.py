@@ -62,11 +62,25 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
+class _Shape:
+    """The networks of a lab, and which nodes are on them."""
+
+    topology: str
+    networks: frozenset[tuple[str, str]]
+    links: frozenset[tuple[str, str, str]]
+
+    def grows_into(self, other: _Shape) -> bool:
+        """Whether the other has all of this, and perhaps more."""
+        return (
+            self.topology == other.topology and self.networks <= other.networks and self.links <= other.links
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Made:
     """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
 
-    shape: str
-    """Its name, its networks, and which nodes are on them."""
+    shape: _Shape
     rest: str
     """The files of all nodes but the mobile ones, and whatever else of them may change."""
     mobile: str
@@ -270,16 +284,22 @@ def _twice(claim: str) -> UsageError:
 
 
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: stages with the same nodes take turns in one lab.
+    """Labs for all stages, the longest first: those with the same nodes take turns in a lab, which may grow.
 
     Those that differ in mobile nodes alone follow one another: other routers would have to find their ways
     through a new one. The longest lab is split while that shortens the whole by at least one lab's
     up-and-down.
     """
-    shared: dict[str, dict[str, list[Stage]]] = {}
+    alike: dict[tuple[_Shape, str], list[Stage]] = {}
     for stage in stages:
-        shared.setdefault(stage.made.shape, {}).setdefault(stage.made.rest, []).append(stage)
-    labs = [PlannedLab([one for group in groups.values() for one in group]) for groups in shared.values()]
+        alike.setdefault((stage.made.shape, stage.made.rest), []).append(stage)
+    labs: list[PlannedLab] = []
+    for (shape, _), group in sorted(alike.items(), key=lambda each: len(each[0][0].links)):
+        found = next((lab for lab in labs if lab.stages[-1].made.shape.grows_into(shape)), None)
+        if found is None:
+            labs.append(PlannedLab(group))
+        else:
+            found.stages.extend(group)
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -304,9 +324,17 @@ def _made(topology: LoadedTopology) -> _Made:
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
-    links = {name: node.links for name, node in rendered.nodes.items()}
+    shape = _Shape(
+        topology.name,
+        frozenset((name, _json(network)) for name, network in topology.document["networks"].items()),
+        frozenset(
+            (name, network, str(address))
+            for name, node in rendered.nodes.items()
+            for network, address in node.links.items()
+        ),
+    )
     return _Made(
-        _json([topology.name, topology.document["networks"], links]),
+        shape,
         _json(nodes),
         _json([topology.options, mobile]),
     )

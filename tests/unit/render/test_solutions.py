@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testbed.render import Secrets, render_lab
+from testbed.render.lab import REDACTED
 from testbed.topology.load import load_topology
 
 SECRETS = Secrets("psk", "0123456789abcdef" * 2)
@@ -47,6 +48,19 @@ def test_the_home_agent_outside_does_not_know_the_key_of_the_other():
              if "home-agent" in node.functions}  # fmt: skip
     assert {name: SECRETS.mobility_key in text for name, text in texts.items()} == {"ha": True, "x-ha": False}
     assert {name: SECRETS.outer_key in text for name, text in texts.items()} == {"ha": False, "x-ha": True}
+
+
+def test_no_key_is_shown_where_others_may_read():
+    lab = render_lab(load_topology("solutions/dual-ha"), lab="lab", secrets=REDACTED)
+    texts = [
+        file.content
+        for node in lab.nodes.values()
+        for path, file in node.files.items()
+        if "/mobileip/" in path
+    ]
+    assert {line for text in texts for line in text.splitlines() if line.startswith("key =")} == {
+        'key = "<redacted>"'
+    }
 
 
 def test_what_is_inside_is_not_known_where_it_is_to_be_found_out():

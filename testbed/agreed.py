@@ -48,6 +48,9 @@ ESP_TRIAL: Final = "; ".join(
     )
 )
 """Commands of a shell that succeed where the kernel has all that ESP takes; they leave nothing behind."""
+WIREGUARD_DEVICE: Final = "wg0"
+"""The interface of WireGuard, on a mobile node with the home address."""
+WIREGUARD_PORT: Final = 51820
 ESP_REMEDY: Final = "load the modules esp4, xfrm_user and ip_vti on the engine's host"
 HUB_TABLE: Final = 436
 HUB_PREFERENCE: Final = 430

@@ -21,7 +21,7 @@ _ATTEMPTS: Final = 3  # echo requests until the path counts as broken
 _SETTLES: Final = 20.0  # seconds that a move takes at most, by the bounds of its steps
 _PAUSE: Final = 0.2
 _QUIET: Final = 30.0  # seconds without an event after which a repair counts as lost
-_ATTACHED: Final = ("registered", "at-home")
+_ATTACHED: Final = ("registered", "at-home", "connected")
 
 
 def see_data(

@@ -32,7 +32,7 @@ class _Row:
 _ROWS: Final = (
     _Row(
         "no-address: no DHCP server answered",
-        "no DHCP server answered {address}, and MOBIKE needs an address (RFC 2131 §4.4.1, RFC 4555 §3.5)",
+        "no DHCP server answered {address}, and the VPN needs an address (RFC 2131 §4.4.1)",
     ),
     _Row(
         "no-address.*",

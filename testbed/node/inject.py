@@ -151,7 +151,7 @@ def _maker(options: argparse.Namespace) -> Callable[[int], bytes]:
             return lambda _: datagram(payload, (MOBILE_IP, port))
         case "advertisement":
             return lambda number: ipv4.datagram(
-                advertisement(source, number, options.home_agent), ipv4.ICMP, *ends, ttl=1
+                advertisement(source, number, options.as_home), ipv4.ICMP, *ends, ttl=1
             )
         case _:
             return lambda _: datagram(ike(options.notify), (IKE, IKE))
@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trusted", action="store_true", help="a reply from a trusted network")
     parser.add_argument("--key", metavar="HEX", help="of request and reply (default: a random key)")
     parser.add_argument("--spi", type=int, default=256)
-    parser.add_argument("--home-agent", action="store_true", help="an advertisement of a home agent")
+    parser.add_argument("--as-home", action="store_true", help="an advertisement of a home agent")
     parser.add_argument("--notify", type=int, help="of ike: a notification's type")
     options = parser.parse_args(arguments)
     if (options.protocol == "ipip") != (options.inner is not None):

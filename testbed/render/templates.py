@@ -18,6 +18,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from testbed import agreed
 from testbed.data import data_dir
 from testbed.errors import Source, TopologyError
+from testbed.render import wireguard
 
 
 def _seconds(milliseconds: float) -> int | float:
@@ -37,6 +38,8 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
         autoescape=False,  # configuration files, not HTML
     )
     environment.filters["seconds"] = _seconds
+    environment.filters["wireguard_private"] = wireguard.private_key
+    environment.filters["wireguard_public"] = wireguard.public_key
     environment.globals["agreed"] = agreed
     return environment
 

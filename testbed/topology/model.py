@@ -10,7 +10,7 @@ import re
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from testbed.claim.claims import Claim, ClaimId, Guideline, GuidelineId
 from testbed.document.part import Attachment as Attachment
@@ -89,6 +89,10 @@ class Network(Part):
         return bool(self.delay or self.jitter or self.loss or self.rate)
 
 
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 class Node(Part):
     """A machine: its roles, where it is linked, and what its roles need to know."""
 
@@ -100,8 +104,9 @@ class Node(Part):
         default_factory=list,
         description="Networks a mobile node can attach to, one at a time and without address",
     )
-    settings: dict[Name, Any] = Field(
-        default_factory=dict, description="Values for the settings of its roles"
+    settings: Annotated[dict[Name, Any], AfterValidator(_given)] = Field(
+        default_factory=dict,
+        description="Values for the settings of its roles; null takes away what an included file says",
     )
     routes: dict[RoutePrefix, Address] = Field(
         default_factory=dict, description="Prefix (or `default`) → next hop; overrides the computed route"

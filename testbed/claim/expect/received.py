@@ -23,6 +23,7 @@ class Received(Counted):
     title = "Made-up datagrams that an application got"
     order = 185
     SEEN: ClassVar[Any] = int
+    TOO_MUCH: ClassVar[float | None] = None  # no slowness sends a datagram twice
 
     node: NodeName = Field(description="The node")
 

@@ -32,21 +32,23 @@ class Rewrite(OfMobileNode):
     SHORT = "state"
     state: Literal["start", "stop"] = Field(description="On the path, or off it again")
     from_: NodeName | None = Field(default=None, alias="from", description="start: the node that does it")
-    on: Name | None = Field(default=None, description="start: the network where both are")
+    network: Name | None = Field(default=None, description="start: the network where both are")
 
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """Both have an address there, and somebody is its router."""
         super().check(where, known, fail)
         if self.state == "stop":
             return
-        for key, value in (("from", self.from_), ("on", self.on)):
+        for key, value in (("from", self.from_), ("network", self.network)):
             if value is None:
                 fail(where, f"`start` needs `{key}`")
-        if self.from_ in known.nodes and self.on is not None:
+        if self.from_ in known.nodes and self.network is not None:
             links = known.nodes[self.from_].links
-            if self.on not in links:
+            if self.network not in links:
                 fail(
-                    (*where, "on"), f"{self.from_} has no address on {self.on}", did_you_mean(self.on, links)
+                    (*where, "network"),
+                    f"{self.from_} has no address on {self.network}",
+                    did_you_mean(self.network, links),
                 )
 
     def act(self, lab: Actor) -> str:
@@ -57,15 +59,17 @@ class Rewrite(OfMobileNode):
             lab.leave(_CHANGE)
             return "off the path"
         assert self.from_ is not None
-        assert self.on is not None
+        assert self.network is not None
         node, facts = self.who(lab.facts), lab.facts
-        routers = [name for name, one in facts.nodes.items() if self.on in one.links and facts.forwards(name)]
+        routers = [
+            name for name, one in facts.nodes.items() if self.network in one.links and facts.forwards(name)
+        ]
         if not routers:
-            raise StepError(f"nobody on {self.on} forwards")
-        victim = address_of(lab, f"{node}/{self.on}")
-        router = str(facts.nodes[routers[0]].links[self.on])
-        own = str(facts.nodes[self.from_].links[self.on])
-        command = ["python3", "-m", "testbed.node.rewrite", "--device", self.on, "--own", own]
+            raise StepError(f"nobody on {self.network} forwards")
+        victim = address_of(lab, f"{node}/{self.network}")
+        router = str(facts.nodes[routers[0]].links[self.network])
+        own = str(facts.nodes[self.from_].links[self.network])
+        command = ["python3", "-m", "testbed.node.rewrite", "--device", self.network, "--own", own]
         command += ["--victim", victim, "--router", router]
         background.start(lab, self.from_, _CHANGE, command)
         said = f"{self.from_} poses as {router} to {victim}, and sends its UDP on as {own}"

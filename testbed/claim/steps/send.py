@@ -28,7 +28,7 @@ _OF: Final = {
     "key": ("request", "reply"),
     "answers": ("reply",),
     "trusted": ("reply",),
-    "home-agent": ("advertisement",),
+    "home": ("advertisement",),
     "notify": ("ike",),
 }
 """Keys that belong to some protocols alone."""
@@ -88,9 +88,8 @@ class Send(Part, Action):
         default=False,
         description="reply: with the Trusted Networks Configured Extension (RFC 5265 §3.2.3)",
     )
-    home_agent: bool = Field(
+    home: bool = Field(
         default=False,
-        alias="home-agent",
         description="advertisement: of a home agent, not a foreign agent; with `as: NODE/NETWORK` and "
         "`every` the sender answers ARP requests for all addresses of that network",
     )
@@ -171,8 +170,8 @@ class Send(Part, Action):
             yield "--answers", heard[-1].hex()
         if self.trusted:
             yield ("--trusted",)
-        if self.home_agent:
-            yield ("--home-agent",)
+        if self.home:
+            yield ("--as-home",)
             if self.every and self.as_ and "/" in self.as_:
                 yield "--owns", str(facts.networks[self.as_.partition("/")[2]].subnet)
         if self.notify is not None:

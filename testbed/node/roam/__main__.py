@@ -19,7 +19,7 @@ from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.node.roam.dhcp import Dhcp
 from testbed.node.roam.links import LinkError, Links
 from testbed.node.roam.manager import Manager
-from testbed.node.roam.mobile_ip import MobileIp
+from testbed.node.roam.mobile_ip import MobileIp, NoMobileIp
 from testbed.node.roam.monitor import Monitor
 from testbed.node.roam.node import Node
 from testbed.node.roam.policy import EmulatedPolicy, KernelPolicy
@@ -31,7 +31,7 @@ from testbed.node.serving import serve as serve_requests
 async def serve(config: RoamConfig) -> None:
     """Manage connections until SIGTERM or SIGINT."""
     ipsec = config.ipsec if config.stack != "mip-only" else None
-    mobile_ip = MobileIp(config.mobile_ip)
+    mobile_ip = MobileIp(config.mobile_ip) if config.roaming is None else NoMobileIp()
     in_kernel = ipsec is not None and Path(ESP_PLANE).read_text().strip() == ESP_KERNEL
     policy = KernelPolicy(config.trusted, config.registering) if in_kernel else EmulatedPolicy()
     node = Node(

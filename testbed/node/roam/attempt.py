@@ -60,6 +60,8 @@ class Attempt:
             elif node.vpn is not None and node.config.stack == "mip-in-ipsec":
                 # Bound to the address that is gone; its end is not waited for, the gateway cannot be reached.
                 discarded = asyncio.create_task(node.vpn.destroy())
+        if node.config.roaming is not None:
+            return await self._roam(node.config.roaming)
         if not isinstance(node.attachment, Lease) and inside_ipsec and node.kept is not None:
             node.attachment = await self._lease()
             if node.attachment is None:
@@ -88,6 +90,16 @@ class Attempt:
             at_home = trusted and outcome.state == "at-home"
             return await self._protect_home_address(outcome, node.ipsec and not at_home)
         return outcome
+
+    async def _roam(self, device: str) -> Outcome:
+        """Without Mobile IP: an address is all that a VPN needs that follows it by itself."""
+        node = self._node
+        if not isinstance(node.attachment, Lease):
+            node.attachment = await self._lease()
+        if node.attachment is None:
+            return Outcome("unregistered", "no-address: no DHCP server answered")
+        tell_address(self._move, node.attachment)
+        return Outcome("connected", f"{node.config.home_address} through {device}", complete=True)
 
     async def _lease(self) -> Lease | None:
         """An address, which is all that the security association needs; no agent is asked.

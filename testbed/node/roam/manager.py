@@ -55,7 +55,7 @@ class Manager:
         """Serve for ever; the supervisor gets `ready` when the first attachment has settled."""
         node = self._node
         node.links.reset(node.config.trusted)
-        if node.vpn is not None and node.vpn.follows:
+        if node.config.roaming or (node.vpn is not None and node.vpn.follows):
             node.links.keep_ike_outside()
         node.dhcp.watch(self._lease_lost)
         if node.monitor is not None:

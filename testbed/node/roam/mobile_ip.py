@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from testbed.mobileip.io.journal import encode
+from testbed.agreed import ROAM
+from testbed.mobileip.io.journal import Journal, encode
 
 RETRY = 0.02
 """Seconds between attempts to reach a daemon that is not there."""
@@ -115,3 +116,21 @@ class MobileIp:
             reply = self._awaited.popleft()
             if not reply.done():
                 reply.set_result(json.loads(line))
+
+
+class NoMobileIp(MobileIp):
+    """In the place of the daemon where a VPN follows moves by itself: never registered, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self._journal = Journal(ROAM)
+
+    async def request(self, op: str, **fields: str | bool) -> Message:
+        """Nothing is to be done; that it is detached is reported as the daemon would."""
+        if op == "detach":
+            self._journal.tell("detached")
+        return {"ok": True}
+
+    async def run(self, returned: Callable[[], None]) -> None:
+        """Nothing restarts."""
+        await asyncio.Event().wait()

@@ -10,7 +10,8 @@ from typing import Literal
 from testbed.agreed import SETTLED, STEPS
 from testbed.mobileip.io.control import Connection
 
-State = Literal["registered", "at-home", "unregistered"]
+State = Literal["registered", "at-home", "connected", "unregistered"]
+"""`connected`: by a VPN that follows moves by itself, without Mobile IP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ home-address = "10.0.1.100"
 monitor = 60                         # default: this; seconds from a registration inside until data stops
 detection = 0                        # absent: `trusted` says what is inside; else the home agent's answer
                                      # does, for which IKE waits so many seconds outside (RFC 5265)
+roaming-vpn = "wg0"                  # absent: Mobile IP; else the VPN that follows moves in its place
 probe = "10.0.4.10"                  # echo destination that ends the timeline; absent: no data step
 
 [networks.hotel]                     # one table per access network; the name is the interface's name
@@ -119,6 +120,8 @@ class RoamConfig:
     outer: Outer | None = None
     detection: float | None = None
     """Seconds for which IKE waits for an answer of the home agent inside; None: `trusted` is known."""
+    roaming: str | None = None
+    """The device of a VPN that follows moves by itself and has the home address; Mobile IP is left out."""
     simultaneous: bool = False
     """Whether the link that a move leaves stays up while its care-of address is registered (the S bit)."""
 
@@ -165,6 +168,7 @@ def load(path: Path) -> RoamConfig:
         ),
         outer=_outer(root.table("outer")) if root.has("outer") else None,
         detection=root.amount("detection", 0.0) if root.has("detection") else None,
+        roaming=root.string("roaming-vpn", None),
         simultaneous=root.boolean("simultaneous", False),
     )
     for table in (mobile_ip, bounds, root):

@@ -41,7 +41,7 @@ WORDS = [
     ({"session": "alive", "within": "20s"}, 1000, None),
     ({"reachable": PATH}, 1000, None),
     ({"unreachable": PATH}, 1000, None),
-    ({"received": {"node": "cn", "exactly": 1}}, 1000, 1000),
+    ({"received": {"node": "cn", "exactly": 1}}, 1000, None),
     ({"received": {"node": "cn", "none": True}}, 1000, None),
     ({"hops": PATH}, 1000, None),
 ]

@@ -94,7 +94,9 @@ def test_changed_code_rebuilds_the_thin_layer_alone(monkeypatch):
     before = image.ensure_node_image(builder, quiet)
     builder.did.clear()
     files = image._node_files()
-    monkeypatch.setattr(image, "_node_files", lambda: [*files, image._File("python/testbed/new.py", b"")])
+    monkeypatch.setattr(
+        image, "_node_files", lambda: [*files, image.ContextFile("python/testbed/new.py", b"")]
+    )
     after = image.ensure_node_image(builder, quiet)
     assert builder.did == ["build testbed-node"] and after.name != before.name
 

@@ -86,10 +86,10 @@ def test_registration_messages_are_forged_with_or_without_the_key(lab, captures,
 def test_advertisements_go_on_until_the_end_of_the_run(lab, performer):
     lab.outputs["inject"] = Done(0, b"77\n", b"")
     send = {"from": "attacker", "protocol": "advertisement", "through": "hotel", "as": "ha/home"}
-    text = do(performer, send={**send, "home-agent": True, "every": "5ms"})
+    text = do(performer, send={**send, "home": True, "every": "5ms"})
     assert text == "advertisement from 192.0.2.1 (forged) to 224.0.0.1 every 5 ms"
     command = last(lab)[1]
-    assert "--device hotel --home-agent --owns 192.0.2.0/24 --every 5 >" in command and "running" in command
+    assert "--device hotel --as-home --owns 192.0.2.0/24 --every 5 >" in command and "running" in command
     assert performer.undo() == [] and "kill 77" in last(lab)[1]
 
 
@@ -121,7 +121,7 @@ def test_the_path_is_entered_and_left(lab, performer):
     with pytest.raises(StepError, match="no node is on the path"):
         do(performer, rewrite="stop")
     lab.outputs["testbed.node.rewrite"] = Done(0, b"88\n", b"")
-    do(performer, rewrite={"state": "start", "from": "attacker", "on": "hotel"})
+    do(performer, rewrite={"state": "start", "from": "attacker", "network": "hotel"})
     command = last(lab)[1]
     assert "--device hotel --own 198.51.100.126 --victim 198.51.100.90 --router 198.51.100.65" in command
     assert do(performer, rewrite="stop") == "off the path" and "kill 88" in last(lab)[1]
@@ -167,8 +167,8 @@ WRONG = [
     ("send: {from: attacker, protocol: udp, to: cn/airport}", "cn is not on airport"),
     ("send: {from: attacker, protocol: udp, to: cn, as: haa}", "unknown node haa"),
     ("replay: {from: attacker, at: mn/hotel, filter: ip, through: home}", "attacker is not on home"),
-    ("rewrite: {state: start, on: hotel}", "`start` needs `from`"),
-    ("rewrite: {state: start, from: attacker, on: airport}", "attacker has no address on airport"),
+    ("rewrite: {state: start, network: hotel}", "`start` needs `from`"),
+    ("rewrite: {state: start, from: attacker, network: airport}", "attacker has no address on airport"),
     ("listen: nobody", "unknown node nobody"),
 ]
 

@@ -213,9 +213,9 @@ def test_commands(lab, performer):
 
 
 def test_made_up_packets_are_noted(lab, performer):
-    send = {"from": "gw", "to": "fa-hotspot", "network": "internet", "protocol": "esp"}
-    assert do(performer, send=send) == "3 packets from 203.0.113.2 to 203.0.113.10"
-    assert performer.notes == ["made up: 3 esp packets from 203.0.113.2 to 203.0.113.10"]
+    send = {"from": "gw", "to": "fa-hotspot/internet", "protocol": "esp"}
+    assert do(performer, send=send) == "3 esp packets from 203.0.113.2 to 203.0.113.10"
+    assert performer.notes == ["made up by gw: 3 esp packets from 203.0.113.2 to 203.0.113.10"]
 
 
 def test_flush_asks_only_those_who_remember_something(lab, performer):

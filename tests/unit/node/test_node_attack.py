@@ -50,7 +50,7 @@ def test_tshark_reads_what_is_made_up(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("reply", HA, MN, *named): ["3", "32", "0x00000100", "", "", "", "", ""],
         ("reply", HA, MN, *named, "--trusted"): ["3", "149,32", "0x00000100", "", "", "", "", ""],
         advertised: ["", "", "", "1", "0x9100", ROUTER, "", ""],
-        (*advertised, "--home-agent"): ["", "", "", "1", "0x2100", "", "", ""],
+        (*advertised, "--as-home"): ["", "", "", "1", "0x2100", "", "", ""],
         ("ike", ATTACKER, HA, "--notify", "40961"): ["", "", "", "", "", "", "34", "40961"],
         ("ike", ATTACKER, HA): ["", "", "", "", "", "", "34", ""],
     }

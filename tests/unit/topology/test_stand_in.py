@@ -26,8 +26,9 @@ from testbed.topology.summary import summarize
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
 FACTS = "/etc/testbed/node.json"
 CASES = [
-    *((role, "scenario-2.2") for role in builtin_roles() if role not in ("firewall", "nat")),
+    *((role, "scenario-2.2") for role in builtin_roles() if role not in ("firewall", "nat", "attacker")),
     ("firewall", "scenario-2.5"),
+    ("attacker", "attacked"),
     ("nat", "nat-vpn"),
     ("mobile-node", "nat-vpn"),
     ("home-agent", "plain-mip"),

@@ -49,7 +49,7 @@ class Builder:
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(bootstrap, "host_mirror", lambda: "http://mirror.example/debian")
+    monkeypatch.setattr(bootstrap, "host_mirror", lambda **_: "http://mirror.example/debian")
 
     def make(mirror, packages, archive, **_):
         assert "bird2" in packages and all(not name.startswith("#") for name in packages)
@@ -138,7 +138,7 @@ def test_a_chosen_base_that_no_registry_has_is_an_error():
 
 
 def test_neither_registry_nor_mirror(monkeypatch):
-    monkeypatch.setattr(bootstrap, "host_mirror", lambda: None)
+    monkeypatch.setattr(bootstrap, "host_mirror", lambda **_: None)
     with pytest.raises(MachineError) as caught:
         image.ensure_node_image(Builder(), quiet)
     assert "--mirror" in caught.value.hint and "--base" in caught.value.hint

@@ -21,6 +21,7 @@ from testbed.lab.state import ActualLab
 
 NO_DELAY: Final = "network.internet.delay=0ms"
 PLAIN: Final = "plain routing"
+BY_HAND: Final = "ESP by `ip xfrm` by hand"
 ENCAPSULATIONS: Final = ("ip-in-ip", "gre", "minimal")
 Round = dict[str, tuple[float, float]]
 """What each way carried, in bit/s: sent and received by the mobile node."""
@@ -62,17 +63,25 @@ class Meter:
         return up, down
 
 
-def rows(rounds: list[Round]) -> list[list[str]]:
-    """A row for each way: the median rates, and the medians of their ratios to plain routing."""
-    table = []
+def table(title: str, rounds: list[Round]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, head and a row for each way: the median rates, and the medians of their ratios.
+
+    Ratios are to plain routing, and to ESP by hand where that was measured.
+    """
+    baselines = {PLAIN: "to plain", BY_HAND: "to ESP by hand"}
+    measured = [way for way in baselines if way in rounds[0]]
+    words = [baselines[way] for way in measured]
+    rows = []
     for way in rounds[0]:
         row = [way]
         for direction in (0, 1):
             rate = median(each[way][direction] for each in rounds)
-            ratios = [each[way][direction] / each[PLAIN][direction] for each in rounds]
-            row += [f"{rate / 1e6:,.0f} Mbit/s", f"{median(ratios):.3f}"]
-        table.append(row)
-    return table
+            row.append(f"{rate / 1e6:,.0f} Mbit/s")
+            for baseline in measured:
+                ratios = [each[way][direction] / each[baseline][direction] for each in rounds]
+                row.append(f"{median(ratios):.3f}")
+        rows.append(row)
+    return title, ["", "MN → CN", *words, "CN → MN", *words], rows
 
 
 def main() -> None:
@@ -81,8 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="of each transfer (default: 5)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     options = parser.parse_args()
-    head = ["", "MN → CN", "to plain", "CN → MN", "to plain"]
-    tables: list[tuple[str, list[list[str]]]] = []
+    tables = []
     with engine_and_image() as (engine, image):
         for encapsulation in ENCAPSULATIONS:
             sets = [NO_DELAY, "attach=hotel", f"node.mn.encapsulation={encapsulation}"]
@@ -91,18 +99,19 @@ def main() -> None:
                 state = meter.state("mn", "roam")
                 ways = {PLAIN: state["address"].split("/")[0], f"Mobile IP, {encapsulation}": "192.0.2.100"}
                 found = meter.rounds(options.rounds, ways)
-                tables.append((f"{encapsulation}, carried by: {meter.plane()}", rows(found)))
+                tables.append(table(f"{encapsulation}, carried by: {meter.plane()}", found))
         with lab(engine, image, "scenario-2.1", "bench-ipsec", [NO_DELAY, "attach=hotel"]) as secure:
             meter = Meter(engine, secure, options.seconds)
             state = meter.state("mn", "roam")
             esp = run(engine, meter.mobile, "cat", ESP_PLANE).strip()
             inner, care_of = state["ipsec"]["inner"], state["address"].split("/")[0]
-            ways = {PLAIN: PastIpsec(engine, secure, esp == ESP_KERNEL, care_of, inner).open()}
+            past = PastIpsec(engine, secure, esp == ESP_KERNEL, care_of, inner)
+            ways = {PLAIN: past.open()} | ({BY_HAND: past.by_hand()} if esp == ESP_KERNEL else {})
             ways |= {"IPsec alone": inner, "Mobile IP inside IPsec": "10.0.1.100"}
             found = meter.rounds(options.rounds, ways)
-            tables.append((f"ESP, carried by: {esp}; Mobile IP by: {meter.plane()}", rows(found)))
-        for title, table in tables:
-            print_table(title, head, table, markdown=options.markdown)
+            tables.append(table(f"ESP, carried by: {esp}; Mobile IP by: {meter.plane()}", found))
+        for title, head, rows in tables:
+            print_table(title, head, rows, markdown=options.markdown)
         print(f"\n{options.rounds} rounds of {options.seconds} s")
         print_machine(engine)
 

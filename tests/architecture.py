@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
@@ -27,7 +28,8 @@ MODULES = {module_name(file) for file in FILES}
 _DRAWN = re.compile(r"(?<=<!-- drawn by tests/architecture.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-def imports(file: Path) -> set[str]:
+@cache
+def imports(file: Path) -> frozenset[str]:
     """Every module that a file imports, wherever in it, with relative imports resolved."""
     package = file.relative_to(PACKAGE.parent).parent.parts
     found: set[str] = set()
@@ -40,7 +42,7 @@ def imports(file: Path) -> set[str]:
             found |= {
                 full if (full := f"{module}.{alias.name}") in MODULES else module for alias in node.names
             }
-    return found
+    return frozenset(found)
 
 
 def room(file: Path) -> str:

@@ -1,6 +1,6 @@
 """Fixtures for tests that need a container engine: tests/integration, and what is marked `docker`.
 
-Where no engine answers such tests are skipped, and the summary says so. With CI=true a skip is a failure,
+Where no engine answers the plugin of testbed skips such tests, and says so. With CI=true a skip is a failure,
 unless the kernel lacks what a test is marked with: `@pytest.mark.kernel("ipip")`.
 """
 
@@ -16,12 +16,12 @@ import namespaces
 import pytest
 from hypothesis import settings
 
-from testbed.engine import provision
-from testbed.engine.api import EngineError, InUseError
+from testbed.engine.api import InUseError
 from testbed.engine.image import ensure_node_image
 from testbed.lab.doctor import TEST_PROGRAMS, try_in_container
 
 CI = os.environ.get("CI") == "true"
+collect_ignore = ["projects"]  # of other people, so to speak: tests/integration runs them
 os.environ["COLUMNS"] = "200"  # tables wrap at the width of the terminal, which is nobody's business here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it, to themselves and to others
@@ -31,10 +31,9 @@ settings.register_profile("testbed", deadline=None, derandomize=CI)
 settings.load_profile("testbed")
 # No Debian is without them; Python itself calls uname.
 EVERYWHERE = {"sh", "bash", "apt-config", "uname"}
-EVERYWHERE |= {"mount", "chroot", "unshare", "nsenter", "taskset", "setpriv"}
+EVERYWHERE |= {"mount", "tar", "chroot", "unshare", "nsenter", "taskset", "setpriv"}
 SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 KERNEL_LACKS = "this kernel lacks"  # the one reason to skip a test with CI=true
-_missing = pytest.StashKey[str]()
 
 
 def _no_other_program(event, arguments):
@@ -68,17 +67,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def engine(request):
-    """The engine that answers here."""
+    """The engine that answers here: the plugin's, which labels what it makes."""
     if namespaces.ROOT in os.environ:
         yield namespaces.Namespaces()
         return
-    try:
-        engine = provision.reach_engine(print)
-    except EngineError as error:
-        request.config.stash[_missing] = str(error)
-        pytest.skip(f"NO CONTAINER ENGINE: {error.message}")
-    yield engine
-    engine.close()
+    yield request.getfixturevalue("testbed_engine")
 
 
 @pytest.fixture(scope="session")
@@ -134,10 +127,3 @@ def owned(engine):
             engine.remove_network(network.id)
         except InUseError as error:
             pytest.fail(f"a test left a container without its labels: {error}")
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    reason = config.stash.get(_missing, None)
-    if reason:
-        terminalreporter.section("NO CONTAINER ENGINE: the integration tests did not run", red=True)
-        terminalreporter.line(reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +15,21 @@ import typer
 
 from testbed.cli.complete import complete_evidence
 from testbed.cli.labs import narrated
-from testbed.cli.output import note
-from testbed.errors import writing
+from testbed.cli.options import reading
+from testbed.cli.output import emit, note
+from testbed.errors import ExitCode, UsageError, writing
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from testbed.engine.api import Engine
-    from testbed.evidence.verdicts import Verdicts
+    from testbed.evidence.folder import EvidenceFolder
+    from testbed.evidence.handoff import HandOffs
+    from testbed.evidence.verdicts import Claim, Verdicts
+    from testbed.experiment.claims.plan import Scenario
     from testbed.experiment.evidence import Evidence
     from testbed.lab.progress import Progress
+    from testbed.report.baseline import Worse
 
 EvidenceTarget = Annotated[
     Path | None,
@@ -43,6 +48,33 @@ Keys = Annotated[
         "--keys",
         help="Keep the labs' keys (IKE, Mobile IP) in the rendered files; else they are redacted. Also write "
         "the session keys of IKE and ESP of each run for Wireshark.",
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option(
+        "--retries",
+        min=0,
+        max=9,
+        help="Try a claim that is not reproduced again, so many times; one that needed it is called flaky.",
+    ),
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first run that does not hold; the rest is not tried.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="N/M", help="Only the Nth of M parts of the claims, for M machines side by side."
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline",
+        metavar="EVIDENCE",
+        help="Exit with 1 only where this earlier evidence had something better.",
+        autocompletion=complete_evidence,
     ),
 ]
 JUnitFile = Annotated[
@@ -70,6 +102,7 @@ def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = Fal
     What is inside may be stopped by a signal as by Ctrl-C. Raises `UsageError` for what cannot be written,
     `junit` included, now and not when everything is decided.
     """
+    from testbed.engine.channel import ChannelEngine
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
     from testbed.evidence.archive import packed
@@ -87,8 +120,89 @@ def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = Fal
         evidence = Evidence(folder, keys=keys)
         with closing(reach_engine(note)) as engine:
             image = ensure_node_image(engine, note, detail=partial(note, level=1))
-            with narrated() as progress:
-                yield Laboratory(engine, image.name, pool, evidence, progress)
+            with closing(ChannelEngine(engine)) as through, narrated() as progress:
+                yield Laboratory(through, image.name, pool, evidence, progress)
+
+
+def of_shard(scenarios: Sequence[Scenario], shard: str | None) -> list[Scenario]:
+    """The claims that `--shard` leaves. Raises `UsageError`, also where it leaves none."""
+    from testbed.experiment.claims.shard import Shard
+
+    if shard is None:
+        return list(scenarios)
+    left = Shard.parse(shard).take(scenarios)
+    if not left:
+        claims = sum(len(one.claims) for one in scenarios)
+        raise UsageError(
+            f"--shard {shard}: no claim is in this part", hint=f"there are {claims} claims in all"
+        )
+    return left
+
+
+def earlier_verdicts(baseline: Path | None) -> Verdicts | None:
+    """The verdicts of `--baseline`, read now: it may be where the new evidence goes. Raises `UsageError`."""
+    if baseline is None:
+        return None
+    found = _read(baseline).verdicts
+    if found is None:
+        raise UsageError(f"{baseline} has no verdicts", hint="name evidence of verify or matrix")
+    return found
+
+
+def earlier_handoffs(baseline: Path | None) -> HandOffs | None:
+    """The hand-offs of `--baseline`, read now. Raises `UsageError`."""
+    if baseline is None:
+        return None
+    found = _read(baseline).handoffs
+    if found is None:
+        raise UsageError(f"{baseline} has no hand-offs", hint="name evidence of measure")
+    return found
+
+
+def _read(evidence: Path) -> EvidenceFolder:
+    from testbed.evidence.folder import EvidenceFolder
+
+    with reading(evidence) as folder:
+        found = EvidenceFolder(folder)
+        found.check()
+        _ = found.verdicts, found.handoffs  # kept after the folder is gone
+    return found
+
+
+def end_by_verdicts(verdicts: Verdicts, baseline: Verdicts | None) -> None:
+    """Exit with 1 unless all claims are reproduced; with a baseline, where it had a better verdict."""
+    from testbed.report.baseline import worse_verdicts
+
+    if baseline is not None:
+        end_if_worse(worse_verdicts(verdicts, baseline))
+    elif any(one.verdict != "reproduced" for one in verdicts.claims):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def end_if_worse(worse: Sequence[Worse]) -> None:
+    """Name what was better in the baseline; exit with 1 if anything was."""
+    for one in worse:
+        note(f"worse: {one}")
+    if worse:
+        raise typer.Exit(ExitCode.FAILED)
+    note("nothing is worse than in the baseline")
+
+
+def verdict_word(claim: Claim) -> str:
+    """A verdict as tables have it."""
+    return f"{claim.verdict} (flaky)" if claim.flaky else claim.verdict
+
+
+def emit_troubles(claims: Sequence[Claim]) -> None:
+    """Why claims are not reproduced, what earlier attempts came to, and how many are reproduced."""
+    for one in claims:
+        if one.reason:
+            emit(f"\n{one.id} is {one.verdict}: {one.reason}")
+        for number, attempt in enumerate(one.attempts, 1):
+            emit(f"\n{one.id} was {attempt.verdict} at attempt {number}: {attempt.reason}")
+    good = sum(one.verdict == "reproduced" for one in claims)
+    flaky = sum(one.flaky for one in claims)
+    emit(f"\n{good} of {len(claims)} reproduced" + (f", {flaky} of them flaky" if flaky else ""))
 
 
 def write_junit(verdicts: Verdicts, file: Path | None) -> None:

@@ -12,10 +12,25 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_any_stack, complete_topology
-from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.experiments import (
+    Baseline,
+    EvidenceTarget,
+    FailFast,
+    JUnitFile,
+    Keys,
+    Retries,
+    ShardOption,
+    earlier_verdicts,
+    emit_troubles,
+    end_by_verdicts,
+    laboratory,
+    of_shard,
+    say_where,
+    write_junit,
+)
 from testbed.cli.options import one_of
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text
-from testbed.errors import ExitCode, Source
+from testbed.errors import Source
 
 if TYPE_CHECKING:
     from testbed.evidence.verdicts import Verdicts
@@ -51,6 +66,18 @@ def matrix(
             autocompletion=complete_any_stack,
         ),
     ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--claim",
+            metavar="ID",
+            help="Only this claim, or those that a pattern meets (*-fa-*); may be given several times.",
+        ),
+    ] = None,
+    retries: Retries = 0,
+    fail_fast: FailFast = False,
+    shard: ShardOption = None,
+    baseline: Baseline = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
@@ -67,13 +94,15 @@ def matrix(
 ) -> None:
     """Decide the claims of all scenarios, and show what each configuration comes to.
 
-    Labs that several scenarios need are brought up once. Exit code 1 unless all claims are reproduced.
+    Labs that several scenarios need are brought up once. Exit code 1 unless all claims are reproduced; with
+    --baseline only where one was better before.
     """
     from testbed.experiment.claims.plan import choose_scenarios, plan_stages, share_labs
     from testbed.experiment.claims.verify import Verification
     from testbed.report.grid import grid
 
-    chosen = choose_scenarios(scenario or (), stack or ())
+    before = earlier_verdicts(baseline)
+    chosen = of_shard(choose_scenarios(scenario or (), stack or (), claim or ()), shard)
     labs = share_labs(plan_stages(chosen), jobs)
     with laboratory(evidence, junit, keys=keys) as at:
         verdicts = Verification(
@@ -82,6 +111,8 @@ def matrix(
             pool=at.pool,
             evidence=at.evidence,
             jobs=jobs,
+            retries=retries,
+            fail_fast=fail_fast,
             progress=at.progress,
         ).verify_all(chosen, labs)
     rows = grid(verdicts, {one.loaded.name: one.loaded.topology for one in chosen})
@@ -89,13 +120,12 @@ def matrix(
         case MatrixFormat.json:
             emit_json(verdicts.document)
         case MatrixFormat.github:
-            _github(verdicts, rows, chosen)
+            _github(verdicts, rows, chosen, before)
         case _:
             _table(verdicts, rows)
     say_where(evidence)
     write_junit(verdicts, junit)
-    if any(one.verdict != "reproduced" for one in verdicts.claims):
-        raise typer.Exit(ExitCode.FAILED)
+    end_by_verdicts(verdicts, before)
 
 
 def _table(verdicts: Verdicts, rows: Sequence[Row]) -> None:
@@ -112,20 +142,20 @@ def _table(verdicts: Verdicts, rows: Sequence[Row]) -> None:
     emit_rows((*keep, "CLAIMS"), lines, keep=keep)
     emit()
     emit(" · ".join(f"{sign} {state}" for state, sign in SIGNS.items()))
-    for claim in verdicts.claims:
-        if claim.verdict != "reproduced":
-            emit(f"\n{claim.id} is {claim.verdict}: {claim.reason}")
-    good = sum(claim.verdict == "reproduced" for claim in verdicts.claims)
-    emit(f"\n{good} of {len(verdicts.claims)} reproduced")
+    emit_troubles(verdicts.claims)
 
 
-def _github(verdicts: Verdicts, rows: Sequence[Row], scenarios: Sequence[Scenario]) -> None:
+def _github(
+    verdicts: Verdicts, rows: Sequence[Row], scenarios: Sequence[Scenario], baseline: Verdicts | None
+) -> None:
+    from testbed.report.baseline import worse_verdicts
     from testbed.report.github import commands, summary
 
     emit_text(summary(verdicts, rows))
     # The runner reads both streams; like this the summary is a plain `>> "$GITHUB_STEP_SUMMARY"`.
     sources = {name: _here(one.loaded.source("claims", name)) for one in scenarios for name in one.claims}
-    for line in commands(verdicts, sources):
+    worse = None if baseline is None else [one.what for one in worse_verdicts(verdicts, baseline)]
+    for line in commands(verdicts, sources, worse):
         print(line, file=sys.stderr, flush=True)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_between, complete_evidence, complete_stack
-from testbed.cli.experiments import laboratory, say_where
+from testbed.cli.experiments import Baseline, earlier_handoffs, end_if_worse, laboratory, say_where
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, argument_of, as_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode, UsageError
@@ -71,16 +71,19 @@ def measure(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where something speaks against the numbers.")
     ] = False,
+    baseline: Baseline = None,
     output: Output = Format.table,
 ) -> None:
     """Move a mobile node to and fro and measure how long each move interrupts traffic, and why.
 
     A lab for each stack; the round-trip time is changed while it runs. What speaks against the numbers is
     marked: a busy machine, a reaction over its budget, outages that fit no line. Exit code 1 if after some
-    move traffic did not come back.
+    move traffic did not come back; with --baseline only where less was lost, or a budget was kept, before.
     """
     from testbed.experiment.handoff.measure import Measurement, plan_stacks
+    from testbed.report.baseline import worse_handoffs
 
+    before = earlier_handoffs(baseline)
     rtts = parse_rtts(rtt)
     places = [one.strip() for one in between.split(",")] if between else []
     with as_typed(sets):
@@ -97,6 +100,9 @@ def measure(
     if keep:
         note(f"left up: {', '.join(measurement.labs)}")
     say_where(evidence)
+    if before is not None:
+        end_if_worse(worse_handoffs(document, before))
+        return
     lost = any(move.outage_ms is None for run in document.runs for move in run.moves)
     if lost or (strict and any(document.marks)):
         raise typer.Exit(ExitCode.FAILED)
@@ -125,7 +131,7 @@ def _print(document: HandOffs) -> None:
     rows, steps = [], []
     for run in document.runs:
         these, moves = spread(run.outages), run.moves
-        head = (run.stack, " ↔ ".join(run.between), _ms(run.rtt_ms))
+        head = (run.series, " ↔ ".join(run.between), _ms(run.rtt_ms))
         numbers = (these.median, these.p95, these.least, these.most) if these else (None,) * 4
         counts = [
             f"{fmean(numbers):.1f} / {fmean(octets):.0f}"
@@ -174,9 +180,9 @@ def _print(document: HandOffs) -> None:
     budgets = {run.budget_ms for run in document.runs if run.budget_ms is not None}
     for budget in sorted(budgets):
         emit(f"the mobile node's own reaction may take {budget:.0f} ms")
-    for stack, fit in document.fit.items():
+    for series, fit in document.fit.items():
         if not fit.marks:
-            emit(f"{stack}: outage = {fit.k:.2f} × RTT + {fit.constant_ms:.0f} ms")
+            emit(f"{series}: outage = {fit.k:.2f} × RTT + {fit.constant_ms:.0f} ms")
     for mark in document.marks:
         emit(f"! {mark}")
 

@@ -8,11 +8,26 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_claim
-from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
+from testbed.cli.experiments import (
+    Baseline,
+    EvidenceTarget,
+    FailFast,
+    JUnitFile,
+    Keys,
+    Retries,
+    ShardOption,
+    earlier_verdicts,
+    emit_troubles,
+    end_by_verdicts,
+    laboratory,
+    of_shard,
+    say_where,
+    verdict_word,
+    write_junit,
+)
 from testbed.cli.labs import complete_lab
 from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
-from testbed.cli.output import Format, emit, emit_json, emit_rows, note
-from testbed.errors import ExitCode
+from testbed.cli.output import Format, emit_json, emit_rows, note
 
 if TYPE_CHECKING:
     from testbed.evidence.verdicts import Verdicts
@@ -26,7 +41,7 @@ def verify(
         typer.Option(
             "--claim",
             metavar="ID",
-            help="Only this claim; may be given several times.",
+            help="Only this claim, or those that a pattern meets (2.1-fa-*); may be given several times.",
             autocompletion=complete_claim,
         ),
     ] = None,
@@ -46,17 +61,23 @@ def verify(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the labs up.")] = False,
+    retries: Retries = 0,
+    fail_fast: FailFast = False,
+    shard: ShardOption = None,
+    baseline: Baseline = None,
     output: Output = Format.table,
 ) -> None:
     """Bring up the labs that the claims of a topology need, try each claim and its control, and decide.
 
     A claim is `reproduced`, `refuted`, or `inconclusive` when the run could not decide or its control did
-    not come out. Exit code 1 unless all claims asked for are reproduced.
+    not come out. Exit code 1 unless all claims asked for are reproduced; with --baseline only where one was
+    better before.
     """
     from testbed.experiment.claims.plan import PlannedLab, choose_claims, plan_stages, share_labs
     from testbed.experiment.claims.verify import Verification
 
-    chosen = choose_claims(load_typed(topology, sets, templates), claim or ())
+    before = earlier_verdicts(baseline)
+    chosen = of_shard([choose_claims(load_typed(topology, sets, templates), claim or ())], shard)[0]
     stages = plan_stages([chosen], templates)
     # A lab that is kept is left as its runs needed it.
     labs = [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
@@ -69,6 +90,8 @@ def verify(
             templates=templates,
             jobs=jobs,
             keep=keep,
+            retries=retries,
+            fail_fast=fail_fast,
             existing=lab,
             progress=at.progress,
         ).verify(chosen, labs)
@@ -80,17 +103,12 @@ def verify(
         note(f"left up: {', '.join(verdicts.backends)}")
     say_where(evidence)
     write_junit(verdicts, junit)
-    if any(one.verdict != "reproduced" for one in verdicts.claims):
-        raise typer.Exit(ExitCode.FAILED)
+    end_by_verdicts(verdicts, before)
 
 
 def _print(verdicts: Verdicts) -> None:
     emit_rows(
         ("CLAIM", "VERDICT", "SOURCE", "SAYS"),
-        [(one.id, one.verdict, one.source, one.says) for one in verdicts.claims],
+        [(one.id, verdict_word(one), one.source, one.says) for one in verdicts.claims],
     )
-    for one in verdicts.claims:
-        if one.reason:
-            emit(f"\n{one.id} is {one.verdict}: {one.reason}")
-    good = sum(one.verdict == "reproduced" for one in verdicts.claims)
-    emit(f"\n{good} of {len(verdicts.claims)} reproduced")
+    emit_troubles(verdicts.claims)

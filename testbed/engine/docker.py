@@ -6,12 +6,9 @@ Uses the SDK's low-level client: one HTTP request per call, no object is fetched
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, ip_network
-from pathlib import Path
 from typing import Any, Final
 
 import docker
@@ -31,6 +28,7 @@ from testbed.engine.api import (
     NetworkSpec,
     NotFoundError,
 )
+from testbed.engine.docker_images import DockerImages
 from testbed.engine.streams import DockerExec, DockerLog
 from testbed.engine.translate import errors, only_file, raise_for_status
 
@@ -90,11 +88,11 @@ def _reach_hint(reason: str) -> str:
     return "testbed doctor says how to get one" if unreachable else reason
 
 
-class DockerEngine:
+class DockerEngine(DockerImages):
     """The calls of `api.Engine` and `image.Builder`; safe to share between threads."""
 
     def __init__(self, api: docker.APIClient, address: str) -> None:
-        self._api = api
+        super().__init__(api)
         self.address = address
 
     def facts(self) -> EngineFacts:
@@ -292,85 +290,6 @@ class DockerEngine:
                 self._api.exec_resize(exec_id, height=rows, width=columns)
 
         return DockerExec(response, tty=tty, inspect=inspect, resize=resize)
-
-    # Images
-
-    def has_image(self, name: str) -> bool:
-        """Say whether the engine has this image; never pulls."""
-        try:
-            with errors(f"look for image {name}"):
-                self._inspect_image(name)
-        except NotFoundError:
-            return False
-        return True
-
-    def image_labels(self, name: str) -> dict[str, str]:
-        """Return an image's labels. Raises `NotFoundError`."""
-        with errors(f"look for image {name}"):
-            return dict(self._inspect_image(name)["Config"]["Labels"] or {})
-
-    def offers_image(self, name: str) -> bool:
-        """Say whether a registry offers this image to the engine; fetches nothing."""
-        try:
-            with errors(f"ask the registry for {name}"):
-                self._api.inspect_distribution(name)  # type: ignore[no-untyped-call]
-        except EngineError:
-            return False
-        return True
-
-    def pull_image(self, name: str) -> None:
-        """Fetch an image from its registry. Raises `EngineError` when no registry answers or has it."""
-        repository, tag = docker.utils.parse_repository_tag(name)
-        with errors(f"pull {name}"):
-            for message in self._api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-                if "error" in message:
-                    raise EngineError(f"cannot pull {name}: {message['error']}")
-
-    def build_image(
-        self,
-        context: Path,
-        *,
-        tag: str,
-        dockerfile: str,
-        arguments: Mapping[str, str],
-        labels: Mapping[str, str],
-        say: Callable[[str], None],
-    ) -> None:
-        """Build from a tar file that holds the context; each line of output goes to `say`."""
-        with errors(f"build {tag}"), context.open("rb") as file:
-            output = self._api.build(
-                fileobj=file,
-                custom_context=True,
-                dockerfile=dockerfile,
-                tag=tag,
-                buildargs=dict(arguments),
-                labels=dict(labels),
-                rm=True,
-                forcerm=True,
-                decode=True,
-            )
-            last: deque[str] = deque(maxlen=10)  # what a step that fails has to say for itself
-            for message in output:
-                if "error" in message:
-                    raise EngineError("\n  ".join([f"cannot build {tag}: {message['error'].strip()}", *last]))
-                for line in message.get("stream", "").splitlines():
-                    if line.strip():
-                        last.append(line)
-                        say(line)
-
-    def import_image(self, archive: Path, *, tag: str, changes: Sequence[str]) -> None:
-        """Make an image of a root file system in a tar file; `changes` are Dockerfile instructions."""
-        repository, _, version = tag.partition(":")
-        with errors(f"import {tag}"):
-            answer = self._api.import_image_from_file(
-                str(archive), repository=repository, tag=version, changes=list(changes)
-            )
-        for line in str(answer).splitlines():
-            if "error" in (message := json.loads(line)):
-                raise EngineError(f"cannot import {tag}: {message['error']}")
-
-    def _inspect_image(self, name: str) -> dict[str, Any]:
-        return dict(self._api.inspect_image(name))  # type: ignore[no-untyped-call]
 
     def _url(self, path: str) -> str:
         return f"{self._api.base_url}/v{self._api.api_version}{path}"

@@ -71,6 +71,18 @@ class Builder(Protocol):
         ...
 
 
+class Loader(Protocol):
+    """What loading takes from an engine; all raise `EngineError`."""
+
+    def has_image(self, name: str) -> bool:
+        """Say whether the engine has this image; never pulls."""
+        ...
+
+    def load_image(self, file: Path) -> None:
+        """Take the images of a tar file."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NodeImage:
     """The image that nodes run."""
@@ -159,6 +171,24 @@ def ensure_node_image(
     return NodeImage(name, origin, built=True)
 
 
+def load_node_image(engine: Loader, file: Path) -> str:
+    """Take the node image out of a file that `save_image` wrote; return its name.
+
+    Raises `UsageError` where the file does not have the image that nodes would run now.
+    """
+    name = node_image_name()
+    if not file.is_file():
+        raise UsageError(f"there is no file {file}", hint="testbed build --save FILE writes it")
+    if not engine.has_image(name):
+        engine.load_image(file)
+        if not engine.has_image(name):
+            raise UsageError(
+                f"{file} does not hold {name}",
+                hint="it was saved by another version; testbed build --save FILE",
+            )
+    return name
+
+
 def _build_base(
     builder: Builder,
     name: str,
@@ -237,7 +267,7 @@ def _node_files() -> list[_File]:
     programs = [_File(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")]
     files = [*_image_files("Dockerfile"), *programs]
     package = Path(testbed.__file__).parent
-    for module in ("__init__.py", "agreed.py"):
+    for module in ("__init__.py", "agreed.py", "frames.py"):
         files.append(_File(f"python/testbed/{module}", (package / module).read_bytes()))
     for part in ("mobileip", "node"):
         files += _tree(package / part, f"python/testbed/{part}")

@@ -25,6 +25,7 @@ RUN: Final = "org.testbed.run"  # which `up` made it
 OWNER: Final = "org.testbed.owner"  # USER@HOST, whose lab it is
 FACTS: Final = "org.testbed.facts"  # JSON for `status`: links of a node, subnet of a network
 CHOICES: Final = "org.testbed.choices"  # JSON: what `up` was given when a container was made
+SESSION: Final = "org.testbed.session"  # of tests: the process that it must not outlive, and its maker
 
 # Containers
 NODE: Final = "org.testbed.node"

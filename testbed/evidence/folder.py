@@ -24,6 +24,8 @@ MARK: Final = ".testbed-evidence"
 VERDICTS: Final = "verdicts.json"
 OLD_VERDICTS: Final = "verdicts.old.json"
 """The verdicts of an earlier verification, where a later one was interrupted before it had its own."""
+ATTEMPTS: Final = "attempts"
+"""The folder of the earlier attempts at claims that were tried again."""
 HANDOFF: Final = "handoff.json"
 ROLES: Final = "roles"
 """The folder of the manifests of roles."""
@@ -39,6 +41,11 @@ CAPTURES: Final = "captures"
 def run_path(claim: str, kind: Kind, number: int = 1) -> str:
     """The folder of a run, relative to the evidence folder, with a slash at its end."""
     return f"claims/{claim}/{run_name(kind, number)}/"
+
+
+def attempt_path(number: int) -> str:
+    """The folder of the runs of an earlier attempt, which have the names there that `run_path` gives."""
+    return f"{ATTEMPTS}/{number}"
 
 
 def topology_path(name: str | None = None) -> str:

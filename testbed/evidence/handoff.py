@@ -48,6 +48,8 @@ class HandOffRun(Record):
     """The stack of the mobile node."""
     topology: str = ""
     """Where it was measured; empty: in the scenario itself."""
+    solution: str = ""
+    """The solution that was measured, where the topology is one."""
     between: list[str] = Field(default_factory=list)
     """The two networks."""
     rtt_ms: float
@@ -68,6 +70,11 @@ class HandOffRun(Record):
     """What speaks against its numbers."""
     moves: list[HandOff]
     """The moves, in order."""
+
+    @property
+    def series(self) -> str:
+        """What is compared with others: a solution, else a stack."""
+        return self.solution or self.stack
 
     @property
     def places(self) -> str:
@@ -113,14 +120,14 @@ class HandOffs(Versioned):
     runs: list[HandOffRun]
     """The runs, by stack and round-trip time."""
     fit: dict[str, Fit] = Field(default_factory=dict)
-    """Stack → the line through its runs."""
+    """Solution or stack → the line through its runs."""
 
     @property
     def marks(self) -> Iterator[str]:
         """Every mark, with what it is on."""
         for run in self.runs:
             for mark in run.marks:
-                yield f"{run.stack}, RTT {run.rtt_ms:g} ms: {mark}"
-        for stack, fit in self.fit.items():
+                yield f"{run.series}, RTT {run.rtt_ms:g} ms: {mark}"
+        for series, fit in self.fit.items():
             for mark in fit.marks:
-                yield f"{stack}, line: {mark}"
+                yield f"{series}, line: {mark}"

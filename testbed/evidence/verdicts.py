@@ -57,13 +57,26 @@ class RunFacts(Record):
     lab: str = ""
     """The lab it took place in; of several runs, their labs."""
     seconds: float = 0.0
-    """How long it took, in s."""
+    """How long it took, in s; several runs together."""
+    times: list[float] = Field(default_factory=list)
+    """How long each of its runs took, in s, in the order of the file."""
     notes: list[str] = Field(default_factory=list)
     """What a reader has to know, such as what was emulated."""
     error: str | None = None
     """Why a step or an observation could not be carried out."""
     health: Health | None = None
     """What the machine was like; null where that is not known."""
+
+
+class Attempt(Record):
+    """An attempt at a claim that did not reproduce it, after which it was tried again."""
+
+    verdict: Verdict
+    """What it came to."""
+    reason: str = ""
+    """Why it is not reproduced."""
+    folder: str
+    """Where its runs are, by the same names as in the folder itself: `attempts/1`."""
 
 
 class Claim(Record):
@@ -99,6 +112,13 @@ class Claim(Record):
     """Every finding, those of the run first."""
     reason: str | None = None
     """Why it is not reproduced; empty if it is."""
+    attempts: list[Attempt] = Field(default_factory=list)
+    """Earlier attempts, in their order (`--retries`)."""
+
+    @property
+    def flaky(self) -> bool:
+        """Whether it was reproduced, but not at the first attempt."""
+        return self.verdict == "reproduced" and bool(self.attempts)
 
     def facts(self, side: Side) -> RunFacts | None:
         """What the run or the control came to."""

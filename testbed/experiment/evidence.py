@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -115,6 +116,19 @@ class Evidence:
         with writing(old):
             if old.is_file():
                 old.replace(self.root / names.OLD_VERDICTS)
+        attempts = self.root / names.ATTEMPTS
+        with writing(attempts):
+            if attempts.is_dir():
+                shutil.rmtree(attempts)
+
+    def set_aside(self, claim: str, number: int) -> str:
+        """Make place for another attempt at a claim; return the folder that has the runs of this one."""
+        path = names.attempt_path(number)
+        runs = Path("claims", claim)
+        with writing(self.root / path):
+            (self.root / path / runs).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / runs).replace(self.root / path / runs)
+        return path
 
     def write_verdicts(self, verdicts: Verdicts) -> None:
         """The verdicts, whole or not at all, in the place of those of an earlier verification."""

@@ -252,7 +252,7 @@ class LabAccess:
     def _answer(self, dialogue: Dialogue, request: Mapping[str, Any], within: float) -> dict[str, Any]:
         try:
             with cut_after(dialogue.session, within + GRACE):
-                return next(dialogue.ask(request))
+                return next(dialogue.ask(request, within))
         except TestbedError as error:
             if self._stopped:
                 raise Stopped("stopped") from error

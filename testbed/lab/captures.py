@@ -38,13 +38,13 @@ _READ = f'[ "$3" = fixed ] || ({INTERFACES}); echo; exec tail -c "+$1" "$2"'
 
 
 class Capture:
-    """One tcpdump in a node and its file; `network` None watches every interface."""
+    """One tcpdump in a node and its file, in a folder there; `network` None watches every interface."""
 
-    def __init__(self, lab: LabAccess, node: str, network: str | None) -> None:
+    def __init__(self, lab: LabAccess, node: str, network: str | None, folder: str = FOLDER) -> None:
         self.node, self.network = node, network
         self.place = f"{node}/{network or 'any'}"
         self._lab = lab
-        self._file = f"{FOLDER}/{network or 'any'}.pcap"
+        self._file = f"{folder}/{network or 'any'}.pcap"
         self._tcpdump = Tcpdump(
             lambda command: lab.session(node, command, stdin=True),
             ["-s", str(OCTETS), "-B", "16384", "-i", network or "any"],
@@ -144,9 +144,9 @@ class Capture:
 
 
 class Captures:
-    """All captures of one run."""
+    """All captures of one run; those that run at the same time in one lab need folders of their own."""
 
-    def __init__(self, lab: LabAccess, taps: Iterable[str]) -> None:
+    def __init__(self, lab: LabAccess, taps: Iterable[str], folder: str = FOLDER) -> None:
         self.taps = tuple(dict.fromkeys(taps))
         self._captures: dict[str, Capture] = {}
         self._of: dict[str, Capture] = {}
@@ -155,7 +155,9 @@ class Captures:
             node, _, network = tap.partition("/")
             roaming = bool(lab.topology.node(node).attaches)
             key = node if roaming else tap
-            self._of[tap] = self._captures.setdefault(key, Capture(lab, node, None if roaming else network))
+            if key not in self._captures:
+                self._captures[key] = Capture(lab, node, None if roaming else network, folder)
+            self._of[tap] = self._captures[key]
         self._stopped = False
 
     def start(self) -> None:

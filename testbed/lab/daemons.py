@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from testbed.agreed import ESP_PLANE, IMPAIRMENTS, Op, control_socket
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, ExecSession
-from testbed.errors import TestbedError
+from testbed.errors import NotReadyError, TestbedError
 from testbed.lab.inside import run_inside
 
 _ANSWERS = 10.0  # seconds in which a service answers, if it does at all
@@ -43,11 +44,12 @@ def converse(
     """Send one request to a service of a node and yield what it answers and sends after that, until it ends.
 
     The first message is the answer. Close the iterator to hang up; after `quiet` seconds without a message it
-    ends by itself. Raises `TestbedError` when nobody answers or the answer is an error.
+    ends by itself. Raises `TestbedError` when nobody answers or the answer is an error, `NotReadyError` when
+    there is none in that time.
     """
     node = container.labels.get(names.NODE, container.name)
     with engine.execute(container.id, asking(service, quiet), stdin=True) as session:
-        yield from Dialogue(session, node, service).ask(request)
+        yield from Dialogue(session, node, service).ask(request, quiet)
 
 
 def asking(service: str, quiet: float | None = None) -> list[str]:
@@ -66,8 +68,12 @@ class Dialogue:
         self._frames = iter(session)
         self._rest = self._complaint = b""
 
-    def ask(self, request: Mapping[str, object]) -> Generator[dict[str, Any]]:
-        """Send one request and yield the answer and what follows it. Raises `TestbedError` as `converse`."""
+    def ask(self, request: Mapping[str, object], within: float | None = None) -> Generator[dict[str, Any]]:
+        """Send one request and yield the answer and what follows it. Raises `TestbedError` as `converse`.
+
+        A session that ends without an answer after `within` seconds or more was ended because of the silence.
+        """
+        asked = time.monotonic()
         self.session.send(json.dumps(request).encode() + b"\n")
         answered = False
         for line in self._lines():
@@ -77,9 +83,17 @@ class Dialogue:
                 raise TestbedError(f"{self.service} of {self.node} refuses {request['op']}: {why}")
             answered = True
             yield message
-        if not answered:
-            why = self._complaint.decode(errors="replace").strip() or "it hung up"
-            raise TestbedError(f"{self.service} of {self.node} does not answer: {why}")
+        if answered:
+            return
+        if complaint := self._complaint.decode(errors="replace").strip():
+            raise TestbedError(f"{self.service} of {self.node} does not answer: {complaint}")
+        waited = time.monotonic() - asked
+        if within is not None and waited >= within:
+            raise NotReadyError(
+                f"{self.service} of {self.node} did not answer within {waited:.3g} s: "
+                "it hangs, or this machine is too busy"
+            )
+        raise TestbedError(f"{self.service} of {self.node} does not answer: it hung up")
 
     def _lines(self) -> Iterator[bytes]:
         while True:
@@ -97,7 +111,7 @@ class Dialogue:
 
 
 def ask(engine: Engine, container: Container, service: str, request: Mapping[str, object]) -> dict[str, Any]:
-    """Send one request to a service of a node and return its answer. Raises `TestbedError`."""
+    """Send one request to a service of a node and return its answer. Raises as `converse`."""
     with closing(converse(engine, container, service, request, quiet=_ANSWERS)) as messages:
         return next(messages)
 

@@ -39,6 +39,14 @@ _ROWS: Final = (
         "no DHCP server and no foreign agent answered {address} (RFC 2131 §4.4.1, RFC 5944 §2.4)",
     ),
     _Row("ike-timeout", "{gateway} did not answer IKE {ike} ({silence})"),
+    _Row(
+        "outside: registration-timeout",
+        "the home agent outside did not reply {registration} (RFC 5265 §3.3, RFC 5944 §3.6.3)",
+    ),
+    _Row(
+        "outside: (?P<what>.*)",
+        "the home agent outside did not register the mobile node: {what} (RFC 5265 §3.3)",
+    ),
     _Row("mobike-timeout", "{gateway} did not answer MOBIKE {ike} (RFC 4555 §3.5)"),
     _Row("ike-failed: charon: (?P<what>.*)", "charon of {node} failed: {what}", _LOGS),
     _Row(

@@ -25,10 +25,12 @@ from testbed.lab.drift import Drift, find_drift, start_services
 from testbed.lab.impairments import Wires, wanted
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
+from testbed.lab.live import bring_up_to_date
 from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, Plan, make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.ready import NodeWatch
+from testbed.lab.routes import await_routes
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab, endpoints, find_lab, group
 from testbed.lab.tasks import Task, run_tasks
@@ -143,13 +145,17 @@ def bring_up(
             except Exception:
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
+            deadline = time.monotonic() + timeout
             try:
-                watch.wait(time.monotonic() + timeout, stopping)
+                watch.wait(deadline, stopping)
             except MachineError:  # nothing of it is worth looking at
                 _clean_up(engine, lab, builder.run, new, progress)
                 raise
             made = find_lab(engine, lab)
             fresh = {node.name for node in plan.create_nodes}
+            if not plan.empty:
+                bring_up_to_date(engine, {name: made.running_node(name) for name in kept}, rendered, stopping)
+            await_routes(engine, made, topology, fresh, deadline, progress, stopping)
             wires = Wires(engine, made)
             try:
                 treated = wires.bring_into_force(topology, earlier, fresh)

@@ -21,6 +21,9 @@ BASE_SYSCTLS = {"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_fi
 """Mobile IP routes by source address: strict reverse-path filtering would drop what the protocol needs."""
 
 
+_HIDDEN: Final = "<redacted>"
+
+
 @dataclass(frozen=True, slots=True)
 class Secrets:
     """The secrets of one lab; every lab has its own."""
@@ -33,10 +36,12 @@ class Secrets:
     @property
     def outer_key(self) -> str:
         """That of a home agent outside, of two (RFC 5265): from it nobody learns the other."""
+        if self.mobility_key == _HIDDEN:
+            return _HIDDEN
         return blake2b(b"outer", key=self.mobility_key.encode(), digest_size=16).hexdigest()
 
 
-REDACTED: Final = Secrets(ike_psk="<redacted>", mobility_key="<redacted>")
+REDACTED: Final = Secrets(ike_psk=_HIDDEN, mobility_key=_HIDDEN)
 """In the place of a lab's secrets where files are shown that others may read."""
 
 
@@ -166,5 +171,5 @@ def _node_files(topology: LoadedTopology, node: NodeView) -> dict[str, RenderedF
     return {
         "/etc/testbed/links": RenderedFile(links),
         "/etc/testbed/routes": RenderedFile(routes),
-        "/etc/testbed/hosts": RenderedFile(hosts),
+        "/etc/testbed/hosts": RenderedFile(hosts, live=True),
     }

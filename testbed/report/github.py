@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from testbed.errors import Source
 from testbed.evidence.verdicts import Verdicts
@@ -26,19 +26,33 @@ def summary(verdicts: Verdicts, rows: Iterable[Row]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", " · ".join(f"{sign} {state}" for state, sign in SIGNS.items()), ""]
     lines += [f"- **`{claim.id}` {claim.verdict}**: {_cell(claim.reason or claim.says)}" for claim in wrong]
+    for claim in verdicts.claims:
+        for number, attempt in enumerate(claim.attempts, 1):
+            text = f"{attempt.verdict} at attempt {number}: {attempt.reason}"
+            lines.append(f"- `{claim.id}` {'flaky' if claim.flaky else 'tried again'}: {_cell(text)}")
     return "\n".join(lines).rstrip()
 
 
-def commands(verdicts: Verdicts, sources: Mapping[str, Source]) -> Iterator[str]:
-    """A workflow command for each claim that is not reproduced, at its place in the topology file."""
+def commands(
+    verdicts: Verdicts, sources: Mapping[str, Source], worse: Collection[str] | None = None
+) -> Iterator[str]:
+    """A workflow command for each claim that is not reproduced or flaky, at its place in the topology file.
+
+    `worse` names the claims that were better in a baseline: then the others are but warnings.
+    """
     for claim in verdicts.claims:
-        if claim.verdict == "reproduced":
+        if claim.verdict == "reproduced" and not claim.flaky:
             continue
         source = sources.get(claim.id)
         place = {"file": source.file, "line": source.line} if source else {}
-        properties = {**place, "title": f"{claim.id} is {claim.verdict}"}
+        word: str = claim.verdict
+        reason = claim.reason or claim.says
+        if claim.flaky:
+            word, reason = "flaky", f"{claim.attempts[0].verdict} at attempt 1: {claim.attempts[0].reason}"
+        level = "warning" if claim.flaky or (worse is not None and claim.id not in worse) else "error"
+        properties = {**place, "title": f"{claim.id} is {word}"}
         text = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items() if value)
-        yield f"::error {text}::{_data(claim.reason or claim.says)}"
+        yield f"::{level} {text}::{_data(reason)}"
 
 
 def _cell(text: str) -> str:

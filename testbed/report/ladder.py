@@ -89,6 +89,10 @@ class Ladder:
     unreadable: dict[str, str]  # captures that cannot be read, and why
 
 
+EMPTY = Ladder((), (), {}, 0.0, 0, {})
+"""Of a run that is shown elsewhere."""
+
+
 def build_ladder(
     run: RunFolder,
     topology: Topology | None,

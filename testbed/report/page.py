@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from testbed.evidence.folder import RunFolder
@@ -15,11 +15,16 @@ from testbed.evidence.versions import Versions
 from testbed.report.drawing import Drawing, draw
 from testbed.report.evidence import Evidence
 from testbed.report.grid import SIGNS, grid
-from testbed.report.ladder import Ladder, build_ladder
+from testbed.report.judged import groups, moves
+from testbed.report.ladder import EMPTY, Ladder, build_ladder
 from testbed.report.overhead import INNER, overheads
 from testbed.report.plots import distributions, plot, timelines
 from testbed.report.selection import select
+from testbed.report.solutions import SIGNS as SOLUTION_SIGNS
+from testbed.report.solutions import Row as Solution
+from testbed.report.solutions import rows as judged
 from testbed.report.templates import environment
+from testbed.topology.load import SOLUTIONS, builtin_topologies
 from testbed.topology.model import Topology
 
 VERDICTS = ("reproduced", "refuted", "inconclusive")
@@ -44,6 +49,8 @@ class RunView:
     ladder: Ladder
     path: tuple[str, ...]  # networks
     drawings: tuple[Drawing, ...]  # with the path; none if the mobile node went nowhere
+    folder: str  # of its captures, relative to the evidence, with a slash at its end
+    same: str = ""  # the claim that shows it, where it was carried out as one with that claim's
 
 
 @dataclass(frozen=True)
@@ -71,25 +78,30 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     several = verdicts is not None and not verdicts.scenario
     topology = None if several else evidence.topology
     scenarios = list(_scenarios(evidence, verdicts)) if verdicts else []
+    solutions = judged(verdicts, evidence.scenarios) if verdicts else []
     cost = overheads(evidence)
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            heading=_heading(verdicts, handoffs),
+            heading=_heading(verdicts, handoffs, solutions),
             when=_when(evidence),
-            contents=_contents(scenarios, handoffs, several=several, overhead=bool(cost)),
+            contents=_contents(scenarios, handoffs, solutions, several=several, overhead=bool(cost)),
             topology=topology,
             drawings=_drawings(evidence, topology, []),
             several=several,
             scenarios=scenarios,
             titles={one.name: one.topology.title if one.topology else "" for one in scenarios},
-            grid=grid(verdicts, evidence.scenarios) if verdicts else [],
+            solutions={one.name: one for one in solutions},
+            solution_signs=SOLUTION_SIGNS,
+            groups=groups(verdicts, solutions) if verdicts else [],
+            moves=moves(evidence, verdicts, solutions) if verdicts else [],
+            grid=grid(verdicts, evidence.scenarios) if verdicts and not solutions else [],
             grid_signs=SIGNS,
             selection=select(verdicts, evidence.scenarios) if verdicts and several else None,
             overheads=cost,
             inner=INNER,
-            counts={v: sum(c.verdict == v for c in verdicts.claims) for v in VERDICTS} if verdicts else {},
+            counts=_counts(verdicts, solutions),
             backends=_backends(verdicts.backends if verdicts else {}),
             versions=_versions(evidence.versions),
             handoffs=handoffs,
@@ -103,8 +115,20 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     )
 
 
-def _heading(verdicts: Verdicts | None, handoffs: HandOffs | None) -> str:
+def _counts(verdicts: Verdicts | None, solutions: Sequence[Solution]) -> dict[str, int]:
+    """How many claims came to each verdict; of solutions, how many cells of their grid to each mark."""
+    if solutions:
+        cells = [cell.state for row in solutions for cell in row.cells]
+        return {str(state): cells.count(state) for state in reversed(list(SOLUTION_SIGNS))}
+    return {v: sum(c.verdict == v for c in verdicts.claims) for v in VERDICTS} if verdicts else {}
+
+
+def _heading(verdicts: Verdicts | None, handoffs: HandOffs | None, solutions: Sequence[Solution]) -> str:
     """What was found, in one line."""
+    if solutions:
+        guidelines = len({cell.guideline for row in solutions for cell in row.cells})
+        some = f"{len(solutions)} solution{'s' * (len(solutions) != 1)}"
+        return f"{some} judged by {guidelines} guideline{'s' * (guidelines != 1)} of section 5"
     if verdicts is None:
         return f"Hand-offs in {handoffs.scenario if handoffs else ''}"
     good = sum(one.verdict == "reproduced" for one in verdicts.claims)
@@ -121,20 +145,32 @@ def _when(evidence: Evidence) -> str:
 
 
 def _contents(
-    scenarios: Sequence[ScenarioView], handoffs: HandOffs | None, *, several: bool, overhead: bool
+    scenarios: Sequence[ScenarioView],
+    handoffs: HandOffs | None,
+    solutions: Sequence[Solution],
+    *,
+    several: bool,
+    overhead: bool,
 ) -> list[dict[str, Any]]:
     """Anchors, titles and claims of the page's parts; none where it has only one."""
     parts: list[dict[str, Any]] = []
-    if scenarios:
+    if solutions:
+        titles = {
+            "grid": "Solutions and guidelines",
+            "compared": "Claims by guideline",
+            "moves": "One move each",
+        }
+        parts += [{"anchor": anchor, "title": title, "claims": ()} for anchor, title in titles.items()]
+    elif scenarios:
         parts.append({"anchor": "grid", "title": "What works, what fails, what it costs", "claims": ()})
-    if several:
+    if several and not solutions:
         title = "Which scenarios need solving? (RFC 4093 §3, computed)"
         parts.append({"anchor": "selection", "title": title, "claims": ()})
     if scenarios and overhead:
         parts.append({"anchor": "overhead", "title": "Header overhead per packet", "claims": ()})
     for one in scenarios:
         title = f"{one.name}: {one.topology.title}" if one.topology else one.name
-        claims = tuple(view.claim for view in one.claims)
+        claims = () if solutions else tuple(view.claim for view in one.claims)
         parts.append({"anchor": one.name if several else "verdicts", "title": title, "claims": claims})
     if handoffs:
         parts.append({"anchor": "handoffs", "title": "Hand-offs", "claims": ()})
@@ -150,8 +186,13 @@ def write_report(evidence: Evidence, path: Path) -> None:
 def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]:
     for name, claims in verdicts.by_scenario.items():
         topology = evidence.scenarios.get(name)
-        views = tuple(_claim(evidence, name, claim) for claim in claims)
+        views = tuple(_claim(evidence, _reference(name), claim) for claim in claims)
         yield ScenarioView(name, topology, _drawings(evidence, topology, []), views)
+
+
+def _reference(name: str) -> str:
+    """What a topology is called on the command line, a built-in solution with its folder."""
+    return f"{SOLUTIONS}/{name}" if f"{SOLUTIONS}/{name}" in builtin_topologies() else name
 
 
 def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
@@ -160,16 +201,19 @@ def _claim(evidence: Evidence, scenario: str, claim: Claim) -> ClaimView:
         facts = claim.facts(side)
         runs = (_run(evidence, claim, side, name, run) for name, run in evidence.runs(claim.id, side))
         sides.append(SideView(side, facts, tuple(runs)))
-    command = ["testbed", "verify", scenario, "--claim", claim.id, "--evidence", "evidence"]
+    command = ["testbed", "verify", scenario, "--claim", claim.name or claim.id, "--evidence", "evidence"]
     return ClaimView(claim, tuple(sides), shlex.join(command))
 
 
 def _run(evidence: Evidence, claim: Claim, side: Side, name: str, run: RunFolder) -> RunView:
+    shared = run.record.recorded if run.record else ""
+    if shared:
+        return RunView(name, EMPTY, (), (), shared, PurePosixPath(shared).parent.name)
     facts = claim.facts(side)
     topology = evidence.topology_of_run(run, facts.lab if facts else "")
     drawings = _drawings(evidence, topology, run.path) if run.path else ()
     ladder = build_ladder(run, topology, _counted(claim, side, name), evidence.roles)
-    return RunView(name, ladder, tuple(run.path), drawings)
+    return RunView(name, ladder, tuple(run.path), drawings, f"claims/{claim.id}/{name}/")
 
 
 def _counted(claim: Claim, side: Side, run: str) -> dict[tuple[str, str], set[int]]:
@@ -205,7 +249,7 @@ def _measure_commands(handoffs: HandOffs) -> list[str]:
     return [
         shlex.join(
             [
-                *("testbed", "measure", "handoff", topology or handoffs.scenario),
+                *("testbed", "measure", "handoff", _reference(topology or handoffs.scenario)),
                 *("--stack", stack, "--between", places),
                 *("--moves", str(max(moves for _, moves in runs))),
                 *("--rtt", ",".join(f"{rtt:g}" for rtt in dict.fromkeys(rtt for rtt, _ in runs)) + "ms"),

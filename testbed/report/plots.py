@@ -1,4 +1,4 @@
-"""Hand-offs in numbers and as a plot: outage against round-trip time, with the line fitted to each stack."""
+"""Hand-offs in numbers and as a plot: outage against round-trip time, with the lines fitted."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Series:
-    """One stack: its number (which gives it a colour and a shape), points and line, in the plot's pixels."""
+    """A solution or stack: its number (which gives it colour and shape), points and line, in pixels."""
 
     number: int
-    stack: str
+    name: str
     points: tuple[tuple[float, float], ...]
     line: tuple[float, float, float, float] | None
     model: str
@@ -101,9 +101,9 @@ def ticks(most: float, wanted: int = 5) -> list[float]:
     return [step * i for i in range(ceil(most / step - 1e-9) + 1)]
 
 
-def stacks(handoffs: HandOffs) -> list[str]:
-    """The stacks measured, in the order of the file."""
-    return list(dict.fromkeys(run.stack for run in handoffs.runs))
+def measured(handoffs: HandOffs) -> list[str]:
+    """The solutions or stacks measured, in the order of the file."""
+    return list(dict.fromkeys(run.series for run in handoffs.runs))
 
 
 def plot(handoffs: HandOffs) -> Plot | None:
@@ -121,12 +121,12 @@ def plot(handoffs: HandOffs) -> Plot | None:
     def y(outage: float) -> float:
         return HEIGHT - _BOTTOM - outage / y_values[-1] * up
 
-    names = stacks(handoffs)
+    names = measured(handoffs)
     series = []
-    for number, stack in enumerate(names):
-        beside = (number - (len(names) - 1) / 2) * 5  # stacks side by side where their RTTs are the same
-        points = [(x(r.rtt_ms) + beside, y(v)) for r in handoffs.runs if r.stack == stack for v in r.outages]
-        fit = handoffs.fit.get(stack)
+    for number, name in enumerate(names):
+        beside = (number - (len(names) - 1) / 2) * 5  # side by side where their RTTs are the same
+        points = [(x(r.rtt_ms) + beside, y(v)) for r in handoffs.runs if r.series == name for v in r.outages]
+        fit = handoffs.fit.get(name)
         line, model = None, ""
         if fit:
             end = x_values[-1]
@@ -136,7 +136,7 @@ def plot(handoffs: HandOffs) -> Plot | None:
             model = f"{fit.k:.2g} × RTT + {fit.constant_ms:.0f} ms"
         if fit and fit.marks:  # drawn, it would look as if it meant something
             line, model = None, f"no line ({'; '.join(fit.marks)})"
-        series.append(Series(number, stack, tuple(points), line, model))
+        series.append(Series(number, name, tuple(points), line, model))
     return Plot(
         tuple(Tick(x(value), f"{value:g}") for value in x_values),
         tuple(Tick(y(value), f"{value:g}") for value in y_values),
@@ -146,7 +146,7 @@ def plot(handoffs: HandOffs) -> Plot | None:
 
 def distributions(handoffs: HandOffs) -> list[Distribution]:
     """One for each run with an outage, in the order of the file."""
-    numbers = {stack: number for number, stack in enumerate(stacks(handoffs))}
+    numbers = {name: number for number, name in enumerate(measured(handoffs))}
     found = []
     for run in handoffs.runs:
         values, moves = run.outages, len(run.moves)
@@ -154,7 +154,7 @@ def distributions(handoffs: HandOffs) -> list[Distribution]:
             continue
         found.append(
             Distribution(
-                number=numbers[run.stack],
+                number=numbers[run.series],
                 run=run,
                 moves=moves,
                 median=median(values),

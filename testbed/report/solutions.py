@@ -80,19 +80,32 @@ class Row:
 
 
 def rows(verdicts: Verdicts, topologies: Mapping[str, Topology], wanted: Sequence[str] = ()) -> list[Row]:
-    """A row for each topology of the verdicts that has guidelines; with `wanted` only these guidelines."""
+    """A row for each topology of the verdicts that has guidelines; with `wanted` only these guidelines.
+
+    A guideline whose claims were left out of all solutions has no cell.
+    """
     decided = verdicts.by_scenario
-    found = []
-    for name, claims in decided.items():
-        topology = topologies.get(name)
-        if topology is not None and topology.guidelines:
-            cells = [
-                _cell(number, about, topology, claims, decided.get(about.beside or ""))
-                for number, about in topology.guidelines.items()
-                if not wanted or number in wanted
-            ]
-            found.append(Row(name, topology.title, tuple(cells)))
-    return found
+    judged = {name: one for name in decided if (one := topologies.get(name)) and one.guidelines}
+    tried = {number for claim in verdicts.claims for number in claim.guideline}
+    written = {
+        number for one in judged.values() for claim in one.claims.values() for number in claim.guideline
+    }
+    return [
+        Row(
+            name,
+            topology.title,
+            tuple(
+                _cell(number, about, topology, decided[name], decided.get(about.beside or ""))
+                for number, about in sorted(topology.guidelines.items(), key=_in_order)
+                if (number in wanted if wanted else number in tried or number not in written)
+            ),
+        )
+        for name, topology in judged.items()
+    ]
+
+
+def _in_order(one: tuple[str, Guideline]) -> tuple[int, ...]:
+    return tuple(map(int, one[0].split(".")))
 
 
 def _cell(
@@ -108,7 +121,7 @@ def _cell(
     if not written:
         return Cell(number, about, "undecided", "no claim decides it", ())
     if missing := [name for name in written if name not in decided]:
-        return Cell(number, about, "undecided", f"{', '.join(missing)} was not tried", ())
+        return Cell(number, about, "undecided", f"not tried: {', '.join(missing)}", ())
     works = [decided[name] for name, claim in written.items() if claim.shows == "works"]
     costs = [decided[name] for name, claim in written.items() if claim.shows == "costs"]
 

@@ -1,4 +1,4 @@
-"""Verification of claims, for the tests of claims and of sabotage, labs to share, and a bare container."""
+"""Verification of claims, for the tests of claims and of sabotage; nodes to start daemons on."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from uuid import uuid4
 import namespaces
 import pytest
 from claims_world import CLAIMS, scenario
-from mobileip_world import World, topology
+from mobileip_world import DAEMONS, World, topology
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
@@ -18,9 +18,6 @@ from testbed.experiment.claims.plan import choose_claims, plan_stages, share_lab
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
 from testbed.lab.addresses import choose_pool
-from testbed.lab.down import remove_labs
-from testbed.lab.state import find_lab
-from testbed.lab.up import bring_up
 from testbed.render.lab import REDACTED, render_lab
 from testbed.topology.load import load_topology
 
@@ -91,25 +88,6 @@ def sabotaged(sabotage, prefix, folder):
     )
 
 
-@pytest.fixture(scope="session")
-def shared_lab(engine, node_image):
-    """Brings up a lab of a topology with changes: the one that another file left, where there is one.
-
-    `up` makes it what is asked for; where the mobile node is, the tests of a file have to say.
-    """
-    labs = {}
-
-    def up(topology, *sets):
-        name = labs.setdefault(topology, f"test-{uuid4().hex[:8]}")
-        loaded = load_topology(topology, sets=sets)
-        bring_up(engine, loaded, lab=name, image=node_image, pool=choose_pool())
-        return find_lab(engine, name)
-
-    yield up
-    for name in labs.values():
-        remove_labs(engine, name)
-
-
 @pytest.fixture(scope="module")
 def bare_node(engine, node_image):
     """A container of the node image with loopback alone; its id."""
@@ -125,20 +103,15 @@ def bare_node(engine, node_image):
 
 
 @pytest.fixture(scope="module")
-def nodes(request, engine):
+def nodes(request):
     """Nodes without daemons, for all tests of a file: a lab's, or namespaces where there is no engine."""
     if root := os.environ.get(namespaces.ROOT):
         rendered = render_lab(topology(), lab="test", secrets=REDACTED)
         with namespaces.nodes(rendered, Path(root)) as made:
             yield made
         return
-    node_image = request.getfixturevalue("node_image")
-    lab = f"test-{uuid4().hex[:8]}"
-    try:
-        bring_up(engine, topology(), lab=lab, image=node_image, pool=choose_pool())
-        yield {name: node.id for name, node in find_lab(engine, lab).nodes.items()}
-    finally:
-        remove_labs(engine, lab)
+    lab = request.getfixturevalue("testbed_lab")(DAEMONS, templates=DAEMONS.parent)
+    yield {name: node.id for name, node in lab.actual.nodes.items()}
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from testbed.engine.api import Engine
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 
-FOLDER = Path(__file__).parent / "mobileip"
+DAEMONS = Path(__file__).parent / "mobileip" / "daemons.yaml"
 KEY = "00112233445566778899aabbccddeeff"
 HOME_ADDRESS, HOME_AGENT, CN = "192.0.2.100", "203.0.113.2", "192.0.2.10"
 FA, CARE_OF_FA, CARE_OF_HOTEL = "198.51.100.1", "203.0.113.6", "198.51.100.70"
@@ -74,7 +74,7 @@ rm -f /run/testbed/*
 
 
 def topology() -> LoadedTopology:
-    return load_topology(str(FOLDER / "daemons.yaml"), templates=FOLDER)
+    return load_topology(str(DAEMONS), templates=DAEMONS.parent)
 
 
 class Daemon:

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from uuid import uuid4
 
 import pytest
 
@@ -19,6 +20,7 @@ from testbed.engine.api import (
     NotFoundError,
     SubnetOverlapError,
 )
+from testbed.errors import UsageError
 from testbed.lab.addresses import SubnetPool, choose_pool, endpoint_addresses, taken_subnets
 
 
@@ -318,3 +320,25 @@ class TestNodeImage:
         script = "cd /usr/lib/python3/dist-packages; ls testbed/__pycache__ testbed/mobileip/__pycache__"
         text, code = output(engine, running(), "sh", "-c", script)
         assert code == 0 and "__init__.cpython-313.pyc" in text
+
+    def test_an_image_is_saved_and_loaded_whole(self, engine, tmp_path):
+        name, root = f"testbed-test:{uuid4().hex[:12]}", tmp_path / "root.tar"
+        with tarfile.open(root, "w") as archive:
+            archive.addfile(tarfile.TarInfo("etc"))
+        engine.import_image(root, tag=name, changes=['LABEL org.testbed.test="saved"'])
+        try:
+            engine.save_image(name, tmp_path / "image.tar")
+        finally:
+            engine._api.remove_image(name)
+        assert not engine.has_image(name)
+        engine.load_image(tmp_path / "image.tar")
+        try:
+            assert engine.image_labels(name) == {"org.testbed.test": "saved"}
+        finally:
+            engine._api.remove_image(name)
+        assert [one.name for one in tmp_path.iterdir() if "image" in one.name] == ["image.tar"]
+        with pytest.raises(UsageError, match="cannot write"):
+            engine.save_image(name, tmp_path / "no" / "image.tar")
+        with pytest.raises(EngineError, match="cannot save"):
+            engine.save_image(name, tmp_path / "other.tar")
+        assert not (tmp_path / "other.tar").exists()

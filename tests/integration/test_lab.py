@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +22,9 @@ from testbed.engine.docker import DockerEngine
 from testbed.lab.addresses import choose_pool
 from testbed.lab.daemons import ask
 from testbed.lab.down import remove_labs
-from testbed.lab.state import ActualLab, find_lab, read_labs
+from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
+from testbed.pytest_plugin import Lab, LabFactory
 from testbed.topology.load import load_topology
 
 CLI = [sys.executable, "-c", "import sys; from testbed.cli import main; sys.exit(main())"]
@@ -48,20 +49,23 @@ def name(engine: DockerEngine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def lab(shared_lab: Callable[..., ActualLab]) -> ActualLab:
-    """Scenario 2.1, up."""
-    return shared_lab("scenario-2.1")
+def lab(testbed_lab: LabFactory) -> Lab:
+    """Scenario 2.1, up; the mobile node is registered from the hotel."""
+    lab = testbed_lab("scenario-2.1")
+    lab.changed = True  # by commands, as users type them
+    assert lab.move("mn", "hotel").state == "registered"
+    return lab
 
 
-def test_the_mobile_node_is_registered_through_the_gateway(engine: DockerEngine, lab: ActualLab) -> None:
-    state = ask(engine, lab.nodes["mn"], "roam", {"op": "state"})
-    assert (state["network"], state["state"]) == ("hotel", "registered"), state
+def test_the_mobile_node_is_registered_through_the_gateway(lab: Lab) -> None:
+    state = lab.node("mn").state()["roam"]
+    assert state and (state["network"], state["state"]) == ("hotel", "registered"), state
     assert state["ipsec"]["up"], state
-    bindings = ask(engine, lab.nodes["ha"], "home-agent", {"op": "state"})["bindings"]
-    assert [binding["home_address"] for binding in bindings] == ["10.0.1.100"]
+    agent = lab.node("ha").state()["home-agent"]
+    assert agent and [binding["home_address"] for binding in agent["bindings"]] == ["10.0.1.100"]
 
 
-def test_commands_in_nodes(lab: ActualLab) -> None:
+def test_commands_in_nodes(lab: Lab) -> None:
     ping = cli("exec", lab.name, "mn", "--", "ping", "-c", "3", "-i", "0.2", "-I", "10.0.1.100", "cn")
     assert ping.returncode == 0 and " 0% packet loss" in ping.stdout, ping
     assert cli("exec", lab.name, "mn", "--", "sh", "-c", "exit 7").returncode == 7
@@ -72,7 +76,7 @@ def test_commands_in_nodes(lab: ActualLab) -> None:
     assert (shell.stdout, shell.returncode) == ("gw\n", 3)
 
 
-def test_an_interrupted_command_ends_in_the_node_too(engine: DockerEngine, lab: ActualLab) -> None:
+def test_an_interrupted_command_ends_in_the_node_too(engine: DockerEngine, lab: Lab) -> None:
     ping = subprocess.Popen(
         [*CLI, "exec", lab.name, "mn", "--", "ping", "-i", "0.2", "gw"],
         stdout=subprocess.PIPE,
@@ -84,10 +88,10 @@ def test_an_interrupted_command_ends_in_the_node_too(engine: DockerEngine, lab: 
     out, _ = ping.communicate(timeout=20)
     assert ping.returncode == 130
     assert "packets transmitted" in out
-    assert execute(engine, lab.nodes["mn"].id, "pgrep", "-x", "ping").returncode == 1
+    assert execute(engine, lab.node("mn").container, "pgrep", "-x", "ping").returncode == 1
 
 
-def test_status_and_logs(lab: ActualLab, kernel: dict[str, str]) -> None:
+def test_status_and_logs(lab: Lab, kernel: dict[str, str]) -> None:
     status = data("status", lab.name)
     assert status["running"] == len(status["nodes"]) == 11
     assert status["backends"]["core"]["relay"] in ("netem", "relay")
@@ -103,7 +107,7 @@ def test_status_and_logs(lab: ActualLab, kernel: dict[str, str]) -> None:
     assert any(line.get("event") == "settled" for line in lines)
 
 
-def test_moving_about(lab: ActualLab) -> None:
+def test_moving_about(lab: Lab) -> None:
     for network, state in (("airport", "registered"), ("campus", "registered"), ("home", "at-home")):
         moved = data("move", lab.name, "mn", network)
         assert (moved["network"], moved["state"]) == (network, state), moved
@@ -113,25 +117,27 @@ def test_moving_about(lab: ActualLab) -> None:
     assert wrong.returncode == 2 and "did you mean airport?" in wrong.stderr
 
 
-def test_up_again_is_a_no_op(engine: DockerEngine, lab: ActualLab, node_image: str) -> None:
+def test_up_again_is_a_no_op(engine: DockerEngine, lab: Lab, node_image: str) -> None:
+    before = lab.actual
     again = bring_up(
         engine, load_topology("scenario-2.1"), lab=lab.name, image=node_image, pool=choose_pool()
     )
     assert not again.changed
-    now = find_lab(engine, lab.name)
-    assert {each.id for each in now.containers} == {each.id for each in lab.containers}
-    assert {each.id for each in now.networks} == {each.id for each in lab.networks}
+    now = lab.actual
+    assert {each.id for each in now.containers} == {each.id for each in before.containers}
+    assert {each.id for each in now.networks} == {each.id for each in before.networks}
 
 
-def test_two_labs_side_by_side(engine: DockerEngine, lab: ActualLab, node_image: str, name: str) -> None:
-    bring_up(engine, load_topology("scenario-2.1"), lab=name, image=node_image, pool=choose_pool())
-    assert data("move", lab.name, "mn", "hotel")["state"] == "registered"
-    for each in (lab, find_lab(engine, name)):
-        ping = execute(engine, each.nodes["mn"].id, "ping", "-c", "3", "-i", "0.2", "cn")
-        assert " 0% packet loss" in ping.stdout, ping
-    done = command("down", name)
-    assert done.returncode == 0 and left_of(engine, name) == []
-    assert find_lab(engine, lab.name).nodes.keys() == lab.nodes.keys()
+def test_two_labs_side_by_side(engine: DockerEngine, lab: Lab, testbed_lab: LabFactory) -> None:
+    other = testbed_lab("scenario-2.1")
+    for each in (lab, other):
+        assert each.move("mn", "hotel").state == "registered"
+    for each in (lab, other):
+        ping = each.exec("mn", "ping", "-c", "3", "-i", "0.2", "cn")
+        assert " 0% packet loss" in ping.text, ping
+    done = command("down", other.name)
+    assert done.returncode == 0 and left_of(engine, other.name) == []
+    assert lab.actual.nodes.keys() == lab.topology.nodes.keys()
 
 
 def test_a_daemon_that_cannot_start_is_told_with_its_words(name: str, tmp_path: Any) -> None:
@@ -200,7 +206,9 @@ def test_two_ups_of_one_lab_at_once(engine: DockerEngine, node_image: str, name:
     assert codes in ([0, 2], [0, 0]), errors  # or the second came when the first was done
     if codes == [0, 2]:
         assert any("another testbed is bringing up lab" in error for error in errors)
-    assert find_lab(engine, name).nodes.keys() == load_topology("plain-mip").topology.nodes.keys()
+    nodes = find_lab(engine, name).nodes
+    assert nodes.keys() == load_topology("plain-mip").topology.nodes.keys()
+    assert ask(engine, nodes["mn"], "roam", {"op": "state"})["state"] == "registered"
 
 
 def test_no_trace_outside_the_engine(engine: DockerEngine, name: str, tmp_path: Any) -> None:

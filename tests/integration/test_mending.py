@@ -16,8 +16,8 @@ from command_line import command
 from node_programs import execute
 
 from testbed.engine.docker import DockerEngine
-from testbed.lab.move import move
-from testbed.lab.state import ActualLab, find_lab
+from testbed.lab.state import find_lab
+from testbed.pytest_plugin import LabFactory
 
 CLI = [sys.executable, "-c", "import sys; from testbed.cli import main; sys.exit(main())"]
 Inside = Callable[[str, str], str]
@@ -50,11 +50,12 @@ def fastest(inside: Inside, options: str = "-c 3 -i 0.02") -> float:
 
 
 @pytest.fixture(scope="module")
-def lab(engine: DockerEngine, shared_lab: Callable[..., ActualLab]) -> str:
+def lab(testbed_lab: LabFactory) -> str:
     """Plain Mobile IP, up; the mobile node is registered through the hotspot's foreign agent."""
-    lab = shared_lab("plain-mip")
-    *_, settled = move(engine, lab, "mn", "hotspot")
-    assert settled["state"] == "registered", settled
+    lab = testbed_lab("plain-mip")
+    lab.changed = True  # by commands, as users type them
+    moved = lab.move("mn", "hotspot")
+    assert moved.state == "registered", moved
     return lab.name
 
 

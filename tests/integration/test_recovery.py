@@ -14,16 +14,14 @@ from typing import Any
 
 import pytest
 
-from testbed.engine.docker import DockerEngine
 from testbed.errors import TestbedError
 from testbed.lab.daemons import ask
-from testbed.lab.move import move
-from testbed.lab.state import ActualLab
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag
+from testbed.pytest_plugin import Lab, LabFactory
 
 BOUND = 15.0
 """Seconds until the data path is back; on a quiet machine it is two."""
@@ -41,23 +39,24 @@ raw.sendto(header + udp, (sys.argv[3], 0))
 
 
 @pytest.fixture(scope="module")
-def lab(shared_lab: Callable[..., ActualLab]) -> ActualLab:
+def lab(testbed_lab: LabFactory) -> Lab:
     """Plain Mobile IPv4, up."""
-    return shared_lab("plain-mip")
+    return testbed_lab("plain-mip")
 
 
 @pytest.fixture(scope="module")
-def intranet(shared_lab: Callable[..., ActualLab]) -> ActualLab:
+def intranet(testbed_lab: LabFactory) -> Lab:
     """Scenario 2.1, up, with a delay on the Internet."""
-    return shared_lab("scenario-2.1", "network.internet.delay=40ms")
+    return testbed_lab("scenario-2.1", "network.internet.delay=40ms")
 
 
 class Node:
     """One node of a lab, for tests."""
 
-    def __init__(self, engine: DockerEngine, lab: ActualLab, name: str) -> None:
-        self._engine = engine
-        self.container = lab.nodes[name]
+    def __init__(self, lab: Lab, name: str) -> None:
+        lab.changed = True  # by what is killed
+        self._engine = lab.engine
+        self.container = lab.actual.nodes[name]
 
     def sh(self, command: str) -> str:
         """Run a shell command; what it printed."""
@@ -104,9 +103,9 @@ def answered(
     return took
 
 
-def attach(engine: DockerEngine, lab: ActualLab, network: str) -> None:
-    *_, settled = move(engine, lab, "mn", network)
-    assert settled["state"] == "registered", settled
+def attach(lab: Lab, network: str) -> None:
+    moved = lab.move("mn", network)
+    assert moved.state == "registered", moved
 
 
 @pytest.mark.parametrize("hit", ["daemon killed", "worker killed", "worker stopped"])
@@ -118,13 +117,11 @@ def attach(engine: DockerEngine, lab: ActualLab, network: str) -> None:
         ("mn", "mobile-node", "hotel"),
     ],
 )
-def test_a_mobile_ip_daemon(
-    engine: DockerEngine, lab: ActualLab, name: str, service: str, network: str, hit: str
-) -> None:
-    node, mn, cn = Node(engine, lab, name), Node(engine, lab, "mn"), Node(engine, lab, "cn")
+def test_a_mobile_ip_daemon(lab: Lab, name: str, service: str, network: str, hit: str) -> None:
+    node, mn, cn = Node(lab, name), Node(lab, "mn"), Node(lab, "cn")
     if hit != "daemon killed" and node.state(service)["backend"] == "kernel":
         return  # the tunnel is the kernel's, and no process can die
-    attach(engine, lab, network)
+    attach(lab, network)
     answered(mn, "192.0.2.100", "192.0.2.10")
     before = node.kernel()
     pid = node.pid(service) if hit == "daemon killed" else node.worker(service)
@@ -137,9 +134,9 @@ def test_a_mobile_ip_daemon(
     until(lambda: pid not in (node.pid(service), node.worker(service)) and node.kernel() == before)
 
 
-def test_a_home_agent_accepts_no_replay_after_it_was_killed(engine: DockerEngine, lab: ActualLab) -> None:
-    ha, router = Node(engine, lab, "ha"), Node(engine, lab, "hotel-router")
-    attach(engine, lab, "hotel")
+def test_a_home_agent_accepts_no_replay_after_it_was_killed(lab: Lab) -> None:
+    ha, router = Node(lab, "ha"), Node(lab, "hotel-router")
+    attach(lab, "hotel")
     (binding,) = bindings(ha)
     (security,) = tomllib.loads(ha.sh("cat /etc/mobileip/home-agent.toml"))["security"]
     home_address = IPv4Address("192.0.2.100")
@@ -191,11 +188,9 @@ def until(true: Callable[[], bool]) -> None:
     ("name", "service", "bound"),
     [("mn", "charon", 15.0), ("gw", "charon", 60.0), ("r1", "bird", 30.0), ("hotel-router", "dnsmasq", 15.0)],
 )
-def test_other_daemons(
-    engine: DockerEngine, intranet: ActualLab, name: str, service: str, bound: float
-) -> None:
-    node, mn, cn = (Node(engine, intranet, each) for each in (name, "mn", "cn"))
-    attach(engine, intranet, "hotel")
+def test_other_daemons(intranet: Lab, name: str, service: str, bound: float) -> None:
+    node, mn, cn = (Node(intranet, each) for each in (name, "mn", "cn"))
+    attach(intranet, "hotel")
     answered(mn, "10.0.1.100", "10.0.4.10")
     pid = node.pid(service)
     began = time.monotonic()
@@ -204,5 +199,5 @@ def test_other_daemons(
     back = answered(cn, "10.0.4.10", "10.0.1.100", began, bound)
     print(f"\n{service} of {name} killed: back after {there:.2f} s, the other way {back:.2f} s")
     until(lambda: node.pid(service) != pid)
-    attach(engine, intranet, "airport")
-    attach(engine, intranet, "hotel")
+    attach(intranet, "airport")
+    attach(intranet, "hotel")

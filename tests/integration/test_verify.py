@@ -11,11 +11,7 @@ from claims_world import reasons, scenario, verdicts
 
 from testbed.engine import names
 from testbed.errors import UsageError
-from testbed.lab.addresses import choose_pool
-from testbed.lab.down import remove_labs
 from testbed.lab.state import read_labs
-from testbed.lab.up import bring_up
-from testbed.topology.load import load_topology
 
 AT_HOME = """\
 name: at-home
@@ -42,20 +38,16 @@ claims:
 """
 
 
-def test_a_lab_that_is_up_is_used_and_stays(verify, engine, node_image, tmp_path):
+def test_a_lab_that_is_up_is_used_and_stays(verify, engine, testbed_lab, tmp_path):
     file = tmp_path / "at-home.yaml"
     file.write_text(AT_HOME)
-    name = "test-claims-existing"
-    try:
-        bring_up(engine, load_topology(str(file)), lab=name, image=node_image, pool=choose_pool())
-        result = verify(file, existing=name)
-        assert verdicts(result) == {"at-home": "reproduced"}, reasons(result)
-        assert list(result[0].backends) == [name]
-        assert name in read_labs(engine)
-        with pytest.raises(UsageError, match="no run can take place"):
-            verify("scenario-2.1", ["fig10-trusted-fa"], existing=name)
-    finally:
-        remove_labs(engine, name)
+    lab = testbed_lab(file)
+    result = verify(file, existing=lab.name)
+    assert verdicts(result) == {"at-home": "reproduced"}, reasons(result)
+    assert list(result[0].backends) == [lab.name]
+    assert lab.name in read_labs(engine)
+    with pytest.raises(UsageError, match="no run can take place"):
+        verify("scenario-2.1", ["fig10-trusted-fa"], existing=lab.name)
 
 
 def test_interrupted_nothing_is_left(engine, node_image, tmp_path):

@@ -7,10 +7,8 @@ import pytest
 
 from testbed.claim.steps import Step
 from testbed.experiment.claims.perform import Performer, set_service, settle
-from testbed.lab.access import LabAccess
 from testbed.lab.captures import Captures
 from testbed.packet.taps import match_taps
-from testbed.topology.load import load_topology
 
 MONITOR = 3.0
 CLEAR = "ip and dst net 10.0.0.0/8 and not dst host 10.0.1.100"
@@ -26,14 +24,10 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def lab(engine, shared_lab):
-    sets = ["option.stack=mip-in-ipsec", "option.attach=hotel", f"node.mn.monitor={MONITOR:g}s"]
-    lab = shared_lab("scenario-2.1", *sets)
-    containers = {node: each.id for node, each in lab.nodes.items()}
-    access = LabAccess(engine, lab.name, load_topology("scenario-2.1", sets=sets), containers)
-    access.open()
-    yield access
-    access.stop()
+def lab(testbed_lab):
+    lab = testbed_lab("scenario-2.1", f"node.mn.monitor={MONITOR:g}s", stack="mip-in-ipsec", attach="hotel")
+    lab.changed = True  # by what fails, and is misrouted
+    return lab.access
 
 
 @contextmanager

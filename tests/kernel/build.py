@@ -19,7 +19,7 @@ from pathlib import Path
 
 CONFIG = Path(__file__).with_name("config")
 SOURCES = Path("/usr/src")
-PACKAGES = "linux-source gcc make flex bison bc xz-utils"
+PACKAGES = "linux-source gcc make flex bison bc libelf-dev xz-utils"
 
 
 def cache() -> Path:

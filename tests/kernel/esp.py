@@ -46,7 +46,7 @@ from testbed.node.roam.roam_toml import load
 from testbed.node.roam.vpn import Vpn
 
 config = load(Path("/etc/testbed/roam.toml"))
-links, policy = Links(config.home_address), KernelPolicy(config.trusted)
+links, policy = Links(config.home_address), KernelPolicy(config.trusted, config.registering)
 policy.close()
 vpn = Vpn(replace(config.ipsec, mobike=True), in_kernel=True)
 
@@ -63,6 +63,8 @@ for line in sys.stdin:
             steer()
         case ["admit", address]:
             policy.admit([IPv4Address(address)], 60)
+        case ["join", link]:
+            policy.join(link)
         case ["close"]:
             policy.close()
     print("done", flush=True)
@@ -162,6 +164,21 @@ def test_what_came_in_clear_is_refused_by_the_policy_of_the_kernel(nodes):
         assert nodes.ping("gw", f"-I {PROTECTED} {INNER}") == 0
     finally:
         nodes.run("gw", "ip rule delete preference 9")
+
+
+def test_registration_replies_come_in_unprotected_on_links_that_may_be_inside_alone(nodes):
+    heard = nodes.start("mn", "socat", "-u", "UDP4-RECV:5353", "STDOUT")
+    answer = f"echo reply | socat - UDP4-SENDTO:{CARE_OF}:5353,bind={PROTECTED}:434"
+    nodes.manage("join", "wlan")
+    before = nodes.count("XfrmInPolBlock")
+    nodes.run("gw", answer)
+    assert nodes.count("XfrmInPolBlock") == before + 1 and not heard.lines
+    nodes.manage("join", "desks")
+    nodes.run("gw", answer)
+    assert heard.until(lambda: len(heard.lines) == 1)
+    nodes.manage("join", "wlan")
+    nodes.run("gw", answer)
+    assert nodes.count("XfrmInPolBlock") == before + 2 and len(heard.lines) == 1
 
 
 def test_nothing_leaves_in_clear(nodes):

@@ -1,10 +1,10 @@
 """Runs a command under an ordinary kernel of our own that has a Docker engine of its own inside.
 
-    python tests/kernel/inside.py [--out DIR] [--within SECONDS] COMMAND …
+    python tests/kernel/inside.py [--out DIR] [--within SECONDS] [--planes kernel|userspace] COMMAND …
 
 COMMAND finds the machine's files, read only, and this checkout's testbed first in its PATH. What it writes
 to /run/out stays in DIR, as does its output (DIR/log). Labs there have what this machine's kernel may lack:
-ipip, gre, esp, netem.
+ipip, gre, esp, netem. With `--planes userspace` that kernel lacks them, and processes take their place.
 """
 
 from __future__ import annotations
@@ -27,9 +27,18 @@ DISK = 8 << 30
 """Bytes that the engine's disk has; a sparse file."""
 
 
-def within_engine(disk: str, command: list[str], out: Path, within: float) -> boot.Ended:
+PLANES = {
+    "kernel": [],
+    "userspace": ["initcall_blacklist=ipip_init,ipgre_init,fou_init,esp4_init,vti_init,netem_module_init"],
+}
+"""What the kernel is given so that it, or processes, carry packets: it can be started without parts of it."""
+
+
+def within_engine(
+    disk: str, command: list[str], out: Path, within: float, planes: str = "kernel"
+) -> boot.Ended:
     """Run a command beside an engine whose data is on `disk`, FILE or CHANGES,FILE."""
-    line = [str(build.kernel()), f"mem={MEMORY}", "seccomp=on", f"ubd0={disk}"]
+    line = [str(build.kernel()), f"mem={MEMORY}", "seccomp=on", f"ubd0={disk}", *PLANES[planes]]
     environment = {"PATH": f"{HERE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     inside = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(HERE), str(ENGINE), *command]
     return boot.run(inside, out, within=within, environment=environment, kernel=line)
@@ -60,25 +69,37 @@ def loaded() -> Path:
     return disk
 
 
+def run(command: list[str], out: Path, within: float, planes: str = "kernel") -> boot.Ended:
+    """Run a command; what it writes to /run/out stays in `out`.
+
+    Raises RuntimeError, CalledProcessError where there is no disk for the engine, FileNotFoundError without a
+    kernel.
+    """
+    if not build.kernel().exists():
+        raise FileNotFoundError(f"no kernel yet\n  hint: python {Path(build.__file__).relative_to(HERE)}")
+    out.mkdir(parents=True, exist_ok=True)
+    changes = out / "changes"
+    changes.unlink(missing_ok=True)
+    (out / "code").unlink(missing_ok=True)
+    try:
+        return within_engine(f"{changes},{loaded()}", command, out, within, planes)
+    finally:
+        changes.unlink(missing_ok=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("kernel-out"), help="default: kernel-out")
     parser.add_argument("--within", type=float, default=3600, help="seconds; default: 3600")
+    parser.add_argument("--planes", choices=PLANES, default="kernel", help="default: kernel")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    if not build.kernel().exists():
-        sys.exit(f"no kernel yet\n  hint: python {Path(build.__file__).relative_to(HERE)}")
-    out = options.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    for left in ("changes", "code"):
-        (out / left).unlink(missing_ok=True)
     try:
-        done = within_engine(f"{out / 'changes'},{loaded()}", options.command, out, options.within)
-    except (RuntimeError, subprocess.CalledProcessError) as error:
+        done = run(options.command, options.out.resolve(), options.within, options.planes)
+    except (FileNotFoundError, RuntimeError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
-    (out / "changes").unlink(missing_ok=True)
     print(done.output, end="")
     if done.code is None:
         sys.exit(f"the kernel ended first\n{done.console}")

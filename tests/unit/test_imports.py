@@ -16,21 +16,23 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "data": set(),
     "agreed": set(),
+    "frames": set(),
     "document": {"errors", "data", "agreed"},
     "packet": {"errors"},
     "evidence": {"errors", "agreed", "packet"},
     "claim": {"errors", "agreed", "document", "packet", "evidence"},
     "topology": _TOPOLOGY,
     "render": {*_TOPOLOGY, "topology"},
-    "engine": {"errors", "data"},
+    "engine": {"errors", "data", "frames"},
     "lab": _LAB,
     "experiment": {*_LAB, "lab"},
     "report": {*_TOPOLOGY, "topology"},
     "cli": {*_LAB, "lab", "experiment", "report"},
+    "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
-    # What runs inside the nodes: the image has no more of testbed than these two and `agreed`.
+    # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.
     "mobileip": set(),
-    "node": {"agreed", "mobileip"},
+    "node": {"agreed", "frames", "mobileip"},
 }
 """Room → the rooms it may import."""
 
@@ -39,6 +41,7 @@ READS_THE_WIRE = {"packet", "report"}
 
 INSIDE_NODES: dict[str, dict[str, set[str]]] = {
     "agreed": {},
+    "frames": {},
     "mobileip": {},
     "node": {"": {"pyroute2", "vici"}},
 }

@@ -13,9 +13,6 @@ from testbed.claim.seen import Counted
 from testbed.claim.sight import Decision, Looker, Sight
 from testbed.document.values import Name
 
-_SHOWN = 4
-"""Lines of configuration that are quoted, at most."""
-
 
 class Changed(Counted):
     """What of a node is not as in another topology: lines of its files, services, or software.
@@ -63,10 +60,9 @@ class Changed(Counted):
             if any(fnmatchcase(name, pattern) for pattern in self.only)
         }
         if self.what == "configuration":
-            lines = [f"{name}: {line.strip()}" for name, changes in found.items() for line in changes]
-            more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-            text = f"{len(lines)} lines" + (f": {'; '.join(lines[:_SHOWN])}{more}" if lines else "")
-            number = len(lines)
+            lines = {name: len(changes) for name, changes in found.items()}
+            number = sum(lines.values())
+            text = f"{number} lines" + "".join(f"; {name} {count}" for name, count in lines.items())
         else:
             number = len(found)
             text = "; ".join(f"{name} {how}" for name, how in found.items()) or "none"

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -61,11 +62,27 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
+class _Shape:
+    """The networks of a lab, and which nodes are on them."""
+
+    topology: str
+    networks: frozenset[tuple[str, str]]
+    links: frozenset[tuple[str, str, str]]
+
+    def grows_into(self, other: _Shape) -> bool:
+        """Whether the other has all of this, and perhaps more."""
+        return (
+            self.topology == other.topology and self.networks <= other.networks and self.links <= other.links
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Made:
     """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
 
+    shape: _Shape
     rest: str
-    """Its name, networks, and all nodes but the mobile ones."""
+    """The files of all nodes but the mobile ones, and whatever else of them may change."""
     mobile: str
     """Its mobile nodes, and the options chosen."""
 
@@ -129,7 +146,8 @@ def run_seconds(experiment: Experiment) -> float:
 def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Sequence[str] = ()) -> Scenario:
     """The claims asked for, all of them by default, in the order of the file. Raises `UsageError`.
 
-    With `stacks` only those that speak of one of them, which may be none.
+    What is wanted is names and shell patterns (`2.1-fa-*`), each of which must meet a claim. With `stacks`
+    only those that speak of one of them, which may be none.
     """
     claims = loaded.topology.claims
     if not claims:
@@ -137,23 +155,26 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
         )
     for one in wanted:
-        if one not in claims:
+        if not any(_wanted(name, [one]) for name in claims):
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
     return Scenario(
         loaded,
         {
             name: claim
             for name, claim in claims.items()
-            if (not wanted or name in wanted)
+            if _wanted(name, wanted)
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )
 
 
-def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> list[Scenario]:
+def choose_scenarios(
+    names: Sequence[str] = (), stacks: Sequence[str] = (), claims: Sequence[str] = ()
+) -> list[Scenario]:
     """The scenarios asked for, all built-in ones by default, with those of their claims that are on a stack.
 
-    Raises `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
+    `claims` are names and shell patterns, each of which must meet a claim of some scenario. Raises
+    `UsageError`, also where nothing is left, and where two of them have one name in the evidence.
     """
     known = get_args(Stack)
     for one in stacks:
@@ -167,10 +188,21 @@ def choose_scenarios(names: Sequence[str] = (), stacks: Sequence[str] = ()) -> l
             raise UsageError(f"two of the scenarios are called {name}", hint="verify them one by one")
     if not names:
         loaded = [one for one in loaded if one.topology.claims]
-    chosen = [one for one in (choose_claims(each, (), stacks) for each in loaded) if one.claims]
-    if not chosen:
-        raise UsageError(f"no claim speaks of {' or '.join(stacks)}")
-    return chosen
+    every_claim = [name for one in loaded for name in one.topology.claims]
+    for one in claims:
+        if not any(_wanted(name, [one]) for name in every_claim):
+            raise UsageError(f"no scenario has a claim {one}", hint=did_you_mean(one, every_claim))
+    chosen = [
+        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if _wanted(name, claims)})
+        for one in (choose_claims(each, (), stacks) for each in loaded)
+    ]
+    if not any(one.claims for one in chosen):
+        raise UsageError(f"no claim {'asked for ' if claims else ''}speaks of {' or '.join(stacks)}")
+    return [one for one in chosen if one.claims]
+
+
+def _wanted(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, one) for one in patterns)
 
 
 def _check_selections(loaded: Sequence[LoadedTopology], builtin: Sequence[str]) -> None:
@@ -252,15 +284,22 @@ def _twice(claim: str) -> UsageError:
 
 
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: stages that differ in mobile nodes alone take turns in one lab.
+    """Labs for all stages, the longest first: those with the same nodes take turns in a lab, which may grow.
 
-    Another router would not do: the others need seconds to find their ways through it. The longest lab is
-    split while that shortens the whole by at least one lab's up-and-down.
+    Those that differ in mobile nodes alone follow one another: other routers would have to find their ways
+    through a new one. The longest lab is split while that shortens the whole by at least one lab's
+    up-and-down.
     """
-    shared: dict[str, PlannedLab] = {}
+    alike: dict[tuple[_Shape, str], list[Stage]] = {}
     for stage in stages:
-        shared.setdefault(stage.made.rest, PlannedLab([])).stages.append(stage)
-    labs = list(shared.values())
+        alike.setdefault((stage.made.shape, stage.made.rest), []).append(stage)
+    labs: list[PlannedLab] = []
+    for (shape, _), group in sorted(alike.items(), key=lambda each: len(each[0][0].links)):
+        found = next((lab for lab in labs if lab.stages[-1].made.shape.grows_into(shape)), None)
+        if found is None:
+            labs.append(PlannedLab(group))
+        else:
+            found.stages.extend(group)
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -285,8 +324,19 @@ def _made(topology: LoadedTopology) -> _Made:
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
+    shape = _Shape(
+        topology.name,
+        frozenset((name, _json(network)) for name, network in topology.document["networks"].items()),
+        frozenset(
+            (name, network, str(address))
+            for name, node in rendered.nodes.items()
+            for network, address in node.links.items()
+        ),
+    )
     return _Made(
-        _json([topology.name, topology.document["networks"], nodes]), _json([topology.options, mobile])
+        shape,
+        _json(nodes),
+        _json([topology.options, mobile]),
     )
 
 

@@ -10,13 +10,15 @@ from testbed.errors import StepError
 from testbed.experiment.claims.perform import RESTART_WITHIN
 
 
-def reset(lab: Actor) -> None:
+def reset(lab: Actor, node: str | None = None) -> None:
     """The defined state a run begins from: the mobile node registered nowhere, its agents' lists empty.
+
+    Without `node` it is the lab's first mobile node.
 
     No IKE SA either: charon would count how long the gateway was silent while nobody was registered, and
     could give it up in the middle of the run.
     """
-    node = lab.facts.mobile_nodes[0]
+    node = node or lab.facts.mobile_nodes[0]
     mark = lab.mark()
     lab.control(node, ROAM, {"op": Op.FORGET})
     # What the log has yet to bring of the run before must not count as seen in this one.

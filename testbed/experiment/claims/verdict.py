@@ -75,8 +75,8 @@ class RunResult:
     lab: str = ""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)  # such as: what was emulated
-
     health: Health | None = None  # None: it did not come so far as to be known
+    times: tuple[float, ...] = ()  # of each of several
 
     @property
     def verdict(self) -> RunVerdict:
@@ -123,6 +123,7 @@ def together(results: Sequence[RunResult | None]) -> RunResult | None:
         sum(one.seconds for one in done),
         list(dict.fromkeys(note for one in done for note in one.notes)),
         worst([one.health for one in done if one.health]),
+        tuple(one.seconds for one in done),
     )
 
 
@@ -163,6 +164,7 @@ class ClaimResult:
     drawback: str | None = None
     guideline: tuple[str, ...] = ()
     name: str = ""  # in the topology, where the id has more
+    attempts: tuple[written.Attempt, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -193,6 +195,7 @@ class ClaimResult:
             control=_facts(self.control),
             evidence=[one.record(kind) for kind, result in runs if result for one in result.findings],
             reason=self.reason,
+            attempts=list(self.attempts),
         )
 
 
@@ -203,6 +206,7 @@ def _facts(result: RunResult | None) -> written.RunFacts:
         verdict=result.verdict,
         lab=result.lab,
         seconds=round(result.seconds, 3),
+        times=[round(one, 3) for one in result.times],
         notes=result.notes,
         error=result.error,
         health=result.health,

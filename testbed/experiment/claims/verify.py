@@ -1,60 +1,21 @@
-"""A whole verification: the labs, several at once; their runs, one after the other; the verdicts."""
+"""A whole verification: runs carried out, again where that was asked for, and the verdicts."""
 
 from __future__ import annotations
 
-import secrets
-import shlex
-import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from ipaddress import IPv4Network
-from pathlib import Path
 
-from testbed.engine.api import Engine, EngineError
-from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence import folder
-from testbed.evidence.folder import run_path
-from testbed.evidence.run import RunRecord
-from testbed.evidence.verdicts import LabFacts, Verdicts, run_name
+from testbed.evidence.verdicts import Attempt, LabFacts, Verdicts
 from testbed.evidence.versions import EngineFacts, Versions
-from testbed.experiment.claims.perform import set_service
-from testbed.experiment.claims.plan import PlannedLab, PlannedRun, Scenario, Stage
-from testbed.experiment.claims.run import carry_out
-from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results, verdicts_of
-from testbed.experiment.evidence import Evidence
-from testbed.experiment.pulse import Pulse
-from testbed.lab.access import LabAccess, Stopped
-from testbed.lab.down import remove_labs
-from testbed.lab.impairments import Wires
-from testbed.lab.interrupt import Interrupted
-from testbed.lab.plan import make_plan
-from testbed.lab.progress import Progress, Silent
-from testbed.lab.secrets import lab_secrets
-from testbed.lab.session_keys import read_session_keys
-from testbed.lab.state import ActualLab, find_lab, read_labs
-from testbed.lab.up import bring_up
-from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
-from testbed.topology.load import builtin_name
-from testbed.topology.loaded import LoadedTopology
+from testbed.experiment.claims.crew import Crew, Surroundings
+from testbed.experiment.claims.plan import PlannedLab, Scenario, plan_stages, share_labs
+from testbed.experiment.claims.verdict import ClaimResult, claim_results, verdicts_of
 
 
-@dataclass
-class Verification:
-    """What a verification needs to know of its surroundings."""
-
-    engine: Engine
-    image: str
-    pool: IPv4Network
-    evidence: Evidence
-    templates: Path | None = None
-    jobs: int = 2
-    keep: bool = False  # leave the labs up
-    existing: str | None = None  # the name of a lab to use where it is what a run needs
-    progress: Progress = field(default_factory=Silent)
+class Verification(Surroundings):
+    """Decides claims."""
 
     def verify(self, scenario: Scenario, labs: Sequence[PlannedLab]) -> Verdicts:
         """Carry out every run and return what verdicts.json says; the evidence is written on the way.
@@ -76,14 +37,32 @@ class Verification:
         return self._decide(scenarios, labs, "")
 
     def _decide(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab], name: str) -> Verdicts:
-        crew = _Crew(self, labs)
+        crew = Crew(self, labs)
         crew.work()
-        verdicts = verdicts_of(name, crew.backends, list(claim_results(scenarios, crew.results)))
-        self.evidence.write(folder.VERSIONS, self._versions(crew))
+        backends, claims = crew.backends, {one.id: one for one in claim_results(scenarios, crew.results)}
+        for number in range(1, self.retries + 1):
+            again = _not_reproduced(scenarios, claims)
+            if not again:
+                break
+            ids = [one.id(name) for one in again for name in one.claims]
+            attempts = {id: (*claims[id].attempts, self._set_aside(claims[id], number)) for id in ids}
+            crew = Crew(self, share_labs(plan_stages(again, self.templates), self.jobs), attempt=number + 1)
+            crew.work()
+            backends |= crew.backends
+            for one in claim_results(again, crew.results):
+                claims[one.id] = replace(one, attempts=attempts[one.id])
+        verdicts = verdicts_of(name, backends, list(claims.values()))
+        self.evidence.write(folder.VERSIONS, self._versions(crew.programs, backends))
         self.evidence.write_verdicts(verdicts)
         return verdicts
 
-    def _versions(self, crew: _Crew) -> Versions:
+    def _set_aside(self, claim: ClaimResult, number: int) -> Attempt:
+        """Keep what an attempt came to, and make place for the next."""
+        self.progress.say(f"{claim.id}: {claim.verdict} at attempt {number}: {claim.reason}; trying again")
+        where = self.evidence.set_aside(claim.id, number)
+        return Attempt(verdict=claim.verdict, reason=claim.reason, folder=where)
+
+    def _versions(self, programs: dict[str, str], backends: dict[str, LabFacts]) -> Versions:
         from importlib.metadata import version
 
         facts = self.engine.facts()
@@ -93,254 +72,15 @@ class Verification:
             engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
             keys=self.evidence.has_keys,
             image=self.image,
-            programs=crew.programs,
-            backends=crew.backends,
+            programs=programs,
+            backends=backends,
         )
 
 
-class _Crew:
-    """Works off the labs in threads, `jobs` of them at once."""
-
-    def __init__(self, verification: Verification, labs: Sequence[PlannedLab]) -> None:
-        self._job = verification
-        self._labs = labs
-        self._lock = threading.Lock()
-        self._open: set[LabAccess] = set()
-        self._stopping = threading.Event()
-        self._token = secrets.token_hex(3)
-        self.results: dict[RunKey, RunResult] = {}
-        self.backends: dict[str, LabFacts] = {}
-        self.programs: dict[str, str] = {}
-
-    def work(self) -> None:
-        """Until all runs are done; the first error that is not a lab's own ends everything."""
-        existing, labs = self._find_existing()
-        threads = ThreadPoolExecutor(self._job.jobs, thread_name_prefix="verify")
-        futures: set[Future[None]] = set()
-        try:
-            if existing:  # whose runs come one after the other, like those of any lab
-                futures.add(threads.submit(self._lab, PlannedLab(existing), str(self._job.existing), True))
-            for number, lab in enumerate(labs, 1):
-                futures.add(threads.submit(self._lab, lab, f"verify-{self._token}-{number}", False))
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            self._stop(futures)
-            raise
-        finally:
-            self._end(threads)
-
-    def _stop(self, futures: set[Future[None]]) -> None:
-        """Wake up every thread; each takes down its own lab before it ends."""
-        self._stopping.set()
-        for future in futures:
-            future.cancel()
-        with self._lock:
-            for lab in self._open:
-                lab.stop()
-        self._job.progress.say("taking down the labs")
-
-    def _end(self, threads: ThreadPoolExecutor) -> None:
-        """Wait for the threads; asked to stop once more, say what is left."""
-        try:
-            threads.shutdown()
-        except KeyboardInterrupt:
-            mine = [name for name in read_labs(self._job.engine) if name.startswith(f"verify-{self._token}-")]
-            raise Interrupted(
-                f"interrupted again; left behind: {', '.join(mine) or 'nothing'}",
-                hint="; ".join(f"testbed down {name}" for name in mine) or None,
-            ) from None
-
-    def _find_existing(self) -> tuple[list[Stage], list[PlannedLab]]:
-        """The stages that the user's existing lab is equal to (topology, options, changes), and the rest."""
-        job = self._job
-        if job.existing is None:
-            return [], list(self._labs)
-        actual = find_lab(job.engine, job.existing)
-        stages = [stage for lab in self._labs for stage in lab.stages]
-        found = [stage for stage in stages if self._is(actual, stage.topology)]
-        taken = {id(stage) for stage in found}
-        if not found:
-            ways = [_up(stage.topology, job.existing) for stage in stages]
-            raise UsageError(
-                f"no run can take place in lab {job.existing} as it is", hint=f"needed: {'; or '.join(ways)}"
-            )
-        left = [PlannedLab([one for one in lab.stages if id(one) not in taken]) for lab in self._labs]
-        return found, [lab for lab in left if lab.stages]
-
-    def _is(self, actual: ActualLab, topology: LoadedTopology) -> bool:
-        """Whether a lab is what a topology says."""
-        if topology.name != actual.topology:
-            return False
-        engine = self._job.engine
-        rendered = self._rendered(topology, actual.name, lab_secrets(engine, actual.containers))
-        same = make_plan(rendered, actual, self._job.image).empty
-        return same and not Wires(engine, actual).differing(topology)
-
-    def _rendered(
-        self, topology: LoadedTopology, name: str, keys: Secrets, *, session_keys: bool = False
-    ) -> RenderedLab:
-        templates = self._job.templates
-        return render_lab(topology, lab=name, secrets=keys, templates=templates, session_keys=session_keys)
-
-    def _lab(self, lab: PlannedLab, name: str, existing: bool) -> None:
-        """Bring one lab up, carry out the runs of each stage, take it down.
-
-        An existing lab is what each of its stages needs, and stays as it is.
-        """
-        job = self._job
-        there = existing
-        try:
-            for number, stage in enumerate(lab.stages, 1):
-                if self._stopping.is_set():
-                    return
-                label = name if existing or number == 1 else f"{name}.{number}"
-                if not existing:
-                    try:
-                        there = self._ready(stage, name, label)
-                    except KeyboardInterrupt:  # stopping, it has removed what it made of a new lab
-                        return
-                if there:
-                    self._runs(stage, name, label, last=existing or stage is lab.stages[-1])
-        except Stopped:
-            pass
-        finally:
-            if there and not existing and not job.keep:
-                remove_labs(job.engine, name)
-
-    def _ready(self, stage: Stage, name: str, label: str) -> bool:
-        """Make a lab what a stage needs, from nothing or from what the stage before needed.
-
-        Where that fails its runs decide nothing, and the lab is removed unless labs are kept: the next stage
-        begins with another.
-        """
-        job = self._job
-        job.progress.show(f"bringing up {stage.topology.name} as {label}")
-        try:
-            bring_up(
-                job.engine, stage.topology, lab=name, image=job.image, pool=job.pool,
-                session_keys=job.evidence.keys, stopping=self._stopping.is_set,
-            )  # fmt: skip
-        except TestbedError as error:
-            self._fail(stage, f"lab {label} did not come up: {error.message}")
-            if not job.keep:
-                remove_labs(job.engine, name)
-            return False
-        return True
-
-    def _runs(self, stage: Stage, name: str, label: str, *, last: bool) -> None:
-        """Carry out the runs of a stage, which the evidence calls `label`."""
-        job = self._job
-        actual = find_lab(job.engine, name)
-        access = LabAccess(
-            job.engine, name, stage.topology, {node: each.id for node, each in actual.nodes.items()}
-        )
-        keys = lab_secrets(job.engine, actual.containers) if job.evidence.keys else REDACTED
-        logged = job.evidence.keys and name != job.existing
-        rendered = self._rendered(stage.topology, name, keys, session_keys=logged)
-        job.evidence.write_rendered(replace(rendered, name=label))
-        with self._lock:
-            self._open.add(access)
-        try:
-            if self._stopping.is_set():
-                return
-            access.open()
-            pulse = Pulse(access)
-            self._describe(access, label)
-            for planned in stage.runs:
-                run = planned.kind + (f" {planned.number}" if planned.number > 1 else "")
-                job.progress.show(f"{planned.claim}: {run} in {label}")
-                results = carry_out(access, label, pulse, planned, job.evidence)
-                if logged:
-                    self._keep_session_keys(actual, stage.topology, planned)
-                for one, result in zip(planned.all, results, strict=True):
-                    with self._lock:
-                        self.results[one.claim, one.kind, one.number] = result
-                    job.progress.say(f"{one.claim}: {run} {result.verdict} after {result.seconds:.1f} s")
-            if not last:
-                _leave(access)
-        finally:
-            with self._lock:
-                self._open.discard(access)
-            access.stop()
-
-    def _keep_session_keys(self, lab: ActualLab, topology: LoadedTopology, run: PlannedRun) -> None:
-        """Write the keys of every IKE and ESP association that the lab has had until the end of a run."""
-        nodes = {
-            name: container
-            for name, container in lab.nodes.items()
-            if any(service.ike_sas for service in topology.daemons(name))
-        }
-        folder = self._job.evidence.root / run_path(run.claim, run.kind, run.number)
-        try:
-            self._job.evidence.write_session_keys(folder, read_session_keys(self._job.engine, nodes))
-        except EngineError as error:
-            self._job.progress.say(f"no session keys of {run.claim}: {error.message}")
-
-    def _fail(self, stage: Stage, why: str) -> None:
-        now = time.time()
-        for planned in (one for run in stage.runs for one in run.all):
-            record = RunRecord(
-                claim=planned.claim,
-                run=run_name(planned.kind, planned.number),
-                lab="",
-                topology=self._job.evidence.keep_topology(stage.topology),
-                began=now,
-                ended=now,
-                error=why,
-            )
-            folder = self._job.evidence.run_folder(planned.claim, planned.kind, planned.number)
-            self._job.evidence.write_run(folder, record)
-            with self._lock:
-                self.results[planned.claim, planned.kind, planned.number] = RunResult(error=why)
-        self._job.progress.say(why)
-
-    def _describe(self, access: LabAccess, label: str) -> None:
-        """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
-        backends: dict[str, str] = {}
-        for node in access.topology.topology.nodes:
-            for service in access.topology.reporting(node, "backend"):
-                backend = access.state(node, str(service.control)).get("backend")
-                if backend is not None:
-                    backends[f"{node}/{service.control}"] = str(backend)
-            for role in access.topology.node_roles(node):
-                for what, carriers in role.carriers.items():
-                    for carrier in carriers:
-                        if carrier.when is None or access.execute(node, ["sh", "-c", carrier.when]).code == 0:
-                            backends[f"{node}/{what}"] = carrier.by
-                            break
-        about = {
-            "topology": access.topology.name,
-            "sets": " ".join(access.topology.sets),
-            "file": self._job.evidence.keep_topology(access.topology),
-        }
-        with self._lock:
-            self.backends[label] = LabFacts.model_validate(backends | about)
-        if not self.programs:
-            done = access.execute(
-                access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]
-            )
-            self.programs = dict(
-                line.split(" ", 1) for line in done.text.splitlines() if line.count(" ") == 1
-            )
-
-
-def _leave(access: LabAccess) -> None:
-    """End the mobile node's IPsec sessions before the next stage, which may replace it: a gateway that still
-    has them would go on asking for a peer that is no more, and be seen doing so in the runs of that stage.
-    """
-    node = access.mobile_node
-    for role in access.topology.node_roles(node):
-        for name, service in role.services.items():
-            if service.ike_sas:
-                with suppress(StepError):  # `up` replaces the node, or starts the service again
-                    set_service(access, node, name, "down")
-
-
-def _up(topology: LoadedTopology, lab: str) -> str:
-    """The command that makes a lab what a run needs, whether it differs or only a node of it has died."""
-    sets = [word for one in topology.sets for word in ("--set", one)]
-    return shlex.join(["testbed", "up", builtin_name(topology.file) or topology.file, "--name", lab, *sets])
-
-
-_PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")
+def _not_reproduced(scenarios: Sequence[Scenario], claims: Mapping[str, ClaimResult]) -> list[Scenario]:
+    """The scenarios with those of their claims that are not reproduced."""
+    left = []
+    for one in scenarios:
+        wanting = [name for name in one.claims if claims[one.id(name)].verdict != "reproduced"]
+        left.append(replace(one, claims={name: one.claims[name] for name in wanting}))
+    return [one for one in left if one.claims]

@@ -37,6 +37,11 @@ class StackPlan:
     between: tuple[str, str]
     topology: LoadedTopology
 
+    @property
+    def solution(self) -> str:
+        """The solution that is measured; empty where the topology is none."""
+        return self.topology.name if self.topology.topology.guidelines else ""
+
 
 def plan_stacks(
     ref: str,
@@ -152,7 +157,7 @@ class Measurement:
                 remove_labs(self.engine, lab)
 
     def _run(self, access: LabAccess, pulse: Pulse, plan: StackPlan, rtt: float, moves: int) -> HandOffRun:
-        what = f"{plan.stack}, RTT {rtt:g} ms"
+        what = f"{plan.solution or plan.stack}, RTT {rtt:g} ms"
         counter = iter(range(1, moves + 1))
         self.progress.show(f"{what}: first of {moves} moves")
         backend = set_rtt(access, rtt, self.progress)
@@ -161,7 +166,7 @@ class Measurement:
             access,
             plan.between,
             moves,
-            self.evidence.root / "handoff" / plan.stack / f"{rtt:g}ms",
+            self.evidence.root / "handoff" / (plan.solution or plan.stack) / f"{rtt:g}ms",
             lambda move: self.progress.show(f"{what}: {next(counter)} of {moves}, now at {move.target}"),
         )
         health = pulse.end().model_copy(update={"dropped": dropped})
@@ -188,6 +193,7 @@ def run_record(
     return HandOffRun(
         stack=plan.stack,
         topology=plan.topology.name,
+        solution=plan.solution,
         between=list(plan.between),
         rtt_ms=rtt,
         delay=backend,
@@ -207,31 +213,32 @@ def read_handoffs(file: Path, scenario: str) -> HandOffs:
 
 
 def merged(document: HandOffs, runs: Sequence[HandOffRun]) -> HandOffs:
-    """The document with runs added; they replace those of the same stack at the same round-trip time.
+    """The document with runs added; they replace those of the same solution or stack at the same RTT.
 
-    Runs of the same stack elsewhere go as well: a line through both would say nothing.
+    Its runs elsewhere go as well: a line through both would say nothing.
     """
-    where = {run.stack: (run.topology, run.between) for run in runs}
-    new = {(run.stack, run.rtt_ms) for run in runs}
+    where = {run.series: (run.topology, run.between) for run in runs}
+    new = {(run.series, run.rtt_ms) for run in runs}
     kept = [
         run
         for run in document.runs
-        if (run.stack, run.rtt_ms) not in new and where.get(run.stack) in (None, (run.topology, run.between))
+        if (run.series, run.rtt_ms) not in new
+        and where.get(run.series) in (None, (run.topology, run.between))
     ]
-    every = sorted([*kept, *runs], key=lambda run: (run.stack, run.rtt_ms))
+    every = sorted([*kept, *runs], key=lambda run: (run.series, run.rtt_ms))
     return HandOffs(scenario=document.scenario, runs=every, fit=fits(every))
 
 
 def fits(runs: Sequence[HandOffRun]) -> dict[str, Fit]:
-    """The line of each stack that was measured at two round-trip times at least.
+    """The line of each solution or stack that was measured at two round-trip times at least.
 
     It goes through the medians: a machine that was busy for a moment does not bend it.
     """
     found = {}
-    for stack in dict.fromkeys(run.stack for run in runs):
-        measured = [run for run in runs if run.stack == stack and run.outages]
+    for series in dict.fromkeys(run.series for run in runs):
+        measured = [run for run in runs if run.series == series and run.outages]
         if line := fit_line([(run.rtt_ms, median(run.outages)) for run in measured]):
-            found[stack] = Fit(
+            found[series] = Fit(
                 k=round(line.k, 4),
                 constant_ms=round(line.constant, 3),
                 r2=round(line.r2, 4),

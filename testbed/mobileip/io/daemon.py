@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import broadcast_addresses
-from testbed.mobileip.io import daemon_toml
 from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.changes import Rule
 from testbed.mobileip.io.control import RequestError
@@ -115,9 +114,10 @@ class _Daemon:
 def run_home_agent(file: Path, control: Path | None) -> None:
     """Run a home agent until a signal; raises ConfigError, NodeError or PlaneError."""
     from testbed.mobileip.core.home_agent import HomeAgent
+    from testbed.mobileip.io import home_agent_toml
     from testbed.mobileip.io.home_agent import HomeAgentRole
 
-    settings = daemon_toml.home_agent(file)
+    settings = home_agent_toml.read(file)
     with _Daemon(settings, control) as daemon:
         config = _on_home_link(settings.core, daemon.netlink)
         core = HomeAgent(config, unix_time)
@@ -167,9 +167,10 @@ def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
 def run_foreign_agent(file: Path, control: Path | None) -> None:
     """Run a foreign agent until a signal; raises ConfigError, NodeError or PlaneError."""
     from testbed.mobileip.core.foreign_agent import ForeignAgent
+    from testbed.mobileip.io import foreign_agent_toml
     from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 
-    settings = daemon_toml.foreign_agent(file)
+    settings = foreign_agent_toml.read(file)
     with _Daemon(settings, control) as daemon:
         config = _on_visited_link(settings.core, daemon.netlink)
         core = ForeignAgent(config, unix_time)
@@ -213,9 +214,10 @@ def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgent
 def run_mobile_node(file: Path, control: Path | None) -> None:
     """Run a mobile node until a signal; raises ConfigError, NodeError or PlaneError."""
     from testbed.mobileip.core.mobile_node import MobileNode
+    from testbed.mobileip.io import mobile_node_toml
     from testbed.mobileip.io.mobile_node import MobileNodeRole
 
-    settings = daemon_toml.mobile_node(file)
+    settings = mobile_node_toml.read(file)
     config = settings.core
     core = MobileNode(config, unix_time)
     with _Daemon(settings, control) as daemon:

@@ -28,6 +28,7 @@ from testbed.mobileip.io.bpf import (
     Instruction,
     attach_filter,
 )  # fmt: skip
+from testbed.mobileip.io.buffers import enlarge
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire import PORT
@@ -36,9 +37,7 @@ from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp, ud
 
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
 PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
-SO_RCVBUFFORCE = 33
 BURST = 64
-BUFFER = 4 << 20
 _BROADCAST = b"\xff" * 6
 # From linux/if_packet.h; struct tpacket_auxdata begins with its status.
 _SOL_PACKET, _PACKET_AUXDATA, _AUXDATA_SPACE, _CSUM_NOT_READY = 263, 8, 64, 8
@@ -86,8 +85,7 @@ def open_listener(interface: str, protocol: int, program: Sequence[Instruction])
         sock.bind((interface, protocol))
     except OSError as error:
         raise NodeError(f"cannot listen on interface {interface!r}: {error.strerror}") from error
-    with suppress(PermissionError):  # the default size does, with more drops in a flood
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    enlarge(sock)
     return sock
 
 

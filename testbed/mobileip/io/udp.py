@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
 from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.buffers import enlarge
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire.ipv4 import ICMP
@@ -28,9 +29,7 @@ EXTENDED_ERROR = struct.Struct("=IBBBxII")
 ORIGIN_ICMP, ORIGIN_TIMESTAMP, UNREACHABLE = 2, 4, 3
 SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
 """A time stamp in the error queue when a datagram goes to its link, after ARP (TX_SCHED)."""
-SO_RCVBUFFORCE = 33
 BURST = 64
-BUFFER = 4 << 20
 
 
 _DATA_AT = 12
@@ -146,8 +145,7 @@ class RegistrationSocket:
             with suppress(OSError):  # a kernel without: then all is taken to leave at once
                 self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMP_DEPARTURES)
                 self.stamps = True
-        with suppress(PermissionError):  # the default size does, with more drops in a flood
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        enlarge(self.socket)
         attach_filter(self.socket, program)
         try:
             if place.address or place.interface:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, Instruction, attach_filter
+from testbed.mobileip.io.buffers import SO_RCVBUFFORCE, SO_SNDBUFFORCE, enlarge
 from testbed.mobileip.wire import in_udp
 from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM, Carrier, Encapsulation, header_size
 from testbed.mobileip.wire.fragments import fragments
@@ -17,7 +17,6 @@ from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
 from testbed.mobileip.wire.minimal import Minimal
 
-BUFFER = 4 << 20
 CARRIERS: dict[str, type[Carrier]] = {
     Encapsulation.IP_IN_IP.value: IpInIp,
     Encapsulation.GRE.value: Gre,
@@ -38,11 +37,10 @@ FOR_FRAGMENTS = {
 PMTU_LIFETIME = 600.0
 """Seconds until a learnt path MTU is forgotten and found anew (RFC 1191 §6.3)."""
 
-# From linux/in.h and asm-generic/socket.h, which the socket module does not name.
+# From linux/in.h, which the socket module does not name.
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
 IP_RECVERR = 11
 IP_FREEBIND = 15
-SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 
 Key = tuple[str, int, int, int]
@@ -119,9 +117,7 @@ class Endpoint:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self.carrier.protocol)
         # The care-of address may be a moment away from being configured, or already be gone.
         raw.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
-            with contextlib.suppress(PermissionError):  # the default size does, with more drops in bursts
-                raw.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+        enlarge(raw, SO_SNDBUFFORCE, SO_RCVBUFFORCE)
         raw.bind((self.local, 0))
         return raw
 

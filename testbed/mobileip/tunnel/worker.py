@@ -7,7 +7,6 @@ control socket closes. Datagrams are handled in place, in bursts, at one unpack 
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import os
@@ -19,12 +18,11 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from testbed.mobileip.tunnel import icmp
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
-from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED, UNREACHABLE, open_icmp
-from testbed.mobileip.tunnel.traces import Traces
+from testbed.mobileip.tunnel.failures import Failures
+from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED
 from testbed.mobileip.tunnel.tunnels import Tunnels
-from testbed.mobileip.wire.encapsulation import IP_HEADER, ROOM
+from testbed.mobileip.wire.encapsulation import ROOM
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.forwarding import forwarded
 from testbed.mobileip.wire.minimal import is_fragment
@@ -35,14 +33,6 @@ CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
-
-ERROR = struct.Struct("=IBBBxII")
-"""struct sock_extended_err: errno, origin, type, code, info, data."""
-IP_RECVERR = 11
-ORIGIN_ICMP = 2
-NET_UNREACHABLE, HOST_UNREACHABLE, PROTOCOL_UNREACHABLE, TOO_BIG = 0, 1, 2, 4
-HOST_GONE = frozenset({(UNREACHABLE, HOST_UNREACHABLE), (UNREACHABLE, PROTOCOL_UNREACHABLE)})
-DONT_FRAGMENT = 0x40
 
 COUNTERS = (
     "encapsulated", "encapsulated-bytes", "decapsulated", "decapsulated-bytes", "unknown", "refused",
@@ -64,8 +54,7 @@ class Worker:
         self.mobile = struct.Struct("!12xI" if home_side else "!16xI").unpack_from
         self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
-        self.icmp = open_icmp()
-        self.traces = Traces()
+        self.failures = Failures(self.buffer, self.count)
         self.epoll = select.epoll()
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
@@ -83,7 +72,7 @@ class Worker:
                         return
                 elif endpoint := self.tunnels.by_fd.get(fd):
                     if events & select.EPOLLERR:
-                        self.read_errors(endpoint)
+                        self.failures.read_errors(endpoint)
                     self.decapsulate(endpoint)
 
     # -- datagrams ---------------------------------------------------------------------------------------
@@ -92,7 +81,7 @@ class Worker:
         """Send a burst of datagrams from the device into their tunnels; returns whether there may be more."""
         buffer, view, count = self.buffer, self.view, self.count
         inner, mobile_at, find = self.inner, self.mobile_at, self.tunnels.mobiles.get
-        tun, into = self.tun, (view[ROOM:],)
+        tun, into, send, discard = self.tun, (view[ROOM:],), self.send, self.failures.discard
         readv = os.readv
         packets = size = 0
         more = False
@@ -110,26 +99,14 @@ class Worker:
                 count["unknown"] += 1
                 continue
             if paths is None:
-                self.discard("unknown", view[ROOM : ROOM + length])
+                discard("unknown", view[ROOM : ROOM + length])
                 continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
-                self.discard("ttl", view[ROOM : ROOM + length])
+                discard("ttl", view[ROOM : ROOM + length])
                 continue
-            for way in paths:
-                if addresses[0] == way.remote:  # RFC 2003 §3.2, RFC 5944 §4.2.3
-                    self.discard("loop", view[ROOM : ROOM + length])
-                    continue
-                path = way.fallback if way.fallback is not None and is_fragment(buffer, ROOM) else way
-                if length > path.mtu and not path.fits(length):
-                    self.too_big(length, path)
-                    continue
-                try:
-                    path.socket.sendto(path.encode(view, ROOM, length), path.address)
-                except OSError as error:
-                    if not self.send_failed(error, length, path):
-                        continue
-                packets += 1
-                size += length
+            sent = send(paths, length, addresses[0])
+            packets += sent
+            size += sent * length
         else:
             more = True
         count["encapsulated"] += packets
@@ -149,12 +126,12 @@ class Worker:
             except BlockingIOError:
                 break
             except OSError:  # what an ICMP message said about an earlier packet
-                self.read_errors(endpoint)
+                self.failures.read_errors(endpoint)
                 continue
             try:
                 datagram = decode(view[:length])
             except WireError as error:
-                self.discard(error.reason, view[:length])
+                self.failures.discard(error.reason, view[:length])
                 continue
             source, address = sender(view), mobile(datagram)[0]
             multicast = address >> 28 == MULTICAST >> 28
@@ -163,10 +140,10 @@ class Worker:
                 if (source, origin) in endpoint.delivered:
                     self.relay(self.tunnels.mobiles[origin], bytes(datagram))
                 else:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
-                    self.discard("refused", view[:length])
+                    self.failures.discard("refused", view[:length])
                 continue
             if not datagram[8]:
-                self.discard("ttl", view[:length])
+                self.failures.discard("ttl", view[:length])
                 continue
             try:
                 write(tun, datagram)
@@ -188,9 +165,9 @@ class Worker:
         try:
             datagram = forwarded(datagram)
         except WireError as error:
-            self.discard(error.reason, datagram)
+            self.failures.discard(error.reason, datagram)
             if error.reason == "ttl":  # RFC 2003 §3.1
-                self.send_icmp(datagram, TIME_EXCEEDED, 0)
+                self.failures.send_icmp(datagram, TIME_EXCEEDED, 0)
             return
         self.dispatch(paths, datagram)
 
@@ -198,110 +175,31 @@ class Worker:
         """Send a datagram that did not come from the device into tunnels."""
         length = len(datagram)
         self.view[ROOM : ROOM + length] = datagram
+        sent = self.send(paths, length, None)
+        self.count["encapsulated"] += sent
+        self.count["encapsulated-bytes"] += sent * length
+
+    def send(self, paths: Iterable[Path], length: int, source: int | None) -> int:
+        """Send the datagram in the buffer into tunnels; returns into how many.
+
+        A datagram from `source` does not go into a tunnel to that (RFC 2003 §3.2, RFC 5944 §4.2.3).
+        """
+        sent, view, failures = 0, self.view, self.failures
         for way in paths:
+            if way.remote == source:
+                failures.discard("loop", view[ROOM : ROOM + length])
+                continue
             path = way.fallback if way.fallback is not None and is_fragment(self.buffer, ROOM) else way
             if length > path.mtu and not path.fits(length):
-                self.too_big(length, path)
+                failures.too_big(length, path)
                 continue
             try:
-                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
+                path.socket.sendto(path.encode(view, ROOM, length), path.address)
             except OSError as error:
-                if not self.send_failed(error, length, path):
+                if not failures.send_failed(error, length, path):
                     continue
-            self.count["encapsulated"] += 1
-            self.count["encapsulated-bytes"] += length
-
-    # -- what goes wrong on the way ----------------------------------------------------------------------
-
-    def discard(self, reason: str, packet: memoryview | bytes) -> None:
-        """Count a packet that is discarded silently, and keep a trace of it (RFC 5944 §1.7)."""
-        self.count[reason] += 1
-        self.traces.note(reason, packet)
-
-    def send_failed(self, error: OSError, length: int, path: Path) -> bool:
-        """Handle what `sendto` raised for the datagram in the buffer; True if it was sent after all."""
-        if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
-            self.read_errors(path.endpoint)
-            if length > path.mtu:
-                self.too_big(length, path)
-                return False
-            try:  # the error may have been about an earlier packet
-                path.socket.sendto(path.encode(self.view, ROOM, length), path.address)
-                return True
-            except OSError:
-                pass
-        self.count["failed"] += 1
-        return False
-
-    def too_big(self, length: int, path: Path) -> None:
-        """Refuse the datagram in the buffer, or send it in fragments (RFC 2003 §5.1)."""
-        if self.buffer[ROOM + 6] & DONT_FRAGMENT:
-            self.count["too-big"] += 1
-            self.send_icmp(bytes(self.view[ROOM : ROOM + length]), UNREACHABLE, TOO_BIG, path.mtu)
-            return
-        if path.fallback is not None:
-            path.fallback.learn(path.mtu + path.fallback.overhead)
-            path = path.fallback
-        try:
-            path.endpoint.send_fragments(path, self.view, ROOM, length)
-            self.count["fragmented"] += 1
-        except OSError:
-            self.count["failed"] += 1
-
-    def read_errors(self, endpoint: Endpoint) -> None:
-        """Read what ICMP said about packets from `endpoint`: learn from it and relay it (RFC 2003 §4)."""
-        while True:
-            try:
-                quote, ancillary, _, address = endpoint.socket.recvmsg(1024, 256, socket.MSG_ERRQUEUE)
-            except OSError:
-                return
-            for level, kind, data in ancillary:
-                if level == socket.IPPROTO_IP and kind == IP_RECVERR:
-                    for path in endpoint.quoted(address[0], memoryview(quote)):
-                        self.learn(path, memoryview(quote), *ERROR.unpack_from(data))
-
-    def learn(
-        self,
-        path: Path,
-        quote: memoryview,
-        number: int,
-        origin: int,
-        kind: int,
-        code: int,
-        info: int,
-        _data: int,
-    ) -> None:
-        """Take one entry of an error queue."""
-        if number == errno.EMSGSIZE:
-            path.learn(info)
-        if origin != ORIGIN_ICMP:
-            return
-        try:
-            datagram = path.endpoint.carrier.decode(quote)
-        except WireError:
-            datagram = b""
-        if len(datagram) < IP_HEADER + 8:
-            return  # the router quoted too little of the datagram to find its sender
-        if kind == UNREACHABLE and code == TOO_BIG and not datagram[6] & DONT_FRAGMENT:
-            return  # the tunnel's doing, not the sender's; the next one is sent in fragments
-        if kind == UNREACHABLE and code in (NET_UNREACHABLE, TOO_BIG):
-            relayed = code
-        elif kind == TIME_EXCEEDED or (kind, code) in HOST_GONE:
-            relayed = HOST_UNREACHABLE
-        else:
-            return
-        self.count["relayed-errors"] += 1
-        mtu = path.mtu if relayed == TOO_BIG else 0
-        self.send_icmp(bytes(datagram), UNREACHABLE, relayed, mtu)
-
-    def send_icmp(self, datagram: bytes, kind: int, code: int, mtu: int = 0) -> None:
-        """Send an ICMP error to the sender of `datagram`, where there may be one."""
-        if (message := icmp.error(datagram, kind, code, mtu)) is None:
-            return
-        try:
-            self.icmp.sendto(message, (socket.inet_ntoa(datagram[12:16]), 0))
-        except OSError:
-            self.count["failed"] += 1
+            sent += 1
+        return sent
 
     # -- commands ----------------------------------------------------------------------------------------
 
@@ -348,8 +246,7 @@ class Worker:
             named = [way for way in ways if way.address[0] in request["remotes"]]
             self.dispatch(named, bytes.fromhex(request["datagram"]))
         else:
-            reply["discarded"], more = self.traces.take()
-            self.count["discards-not-reported"] += more
+            reply["discarded"] = self.failures.take()
             reply["counters"] = self.count
 
     def finish(self) -> None:

@@ -33,7 +33,7 @@ async def serve(config: RoamConfig) -> None:
     ipsec = config.ipsec if config.stack != "mip-only" else None
     mobile_ip = MobileIp(config.mobile_ip) if config.roaming is None else NoMobileIp()
     in_kernel = ipsec is not None and Path(ESP_PLANE).read_text().strip() == ESP_KERNEL
-    policy = KernelPolicy(config.trusted) if in_kernel else EmulatedPolicy()
+    policy = KernelPolicy(config.trusted, config.registering) if in_kernel else EmulatedPolicy()
     node = Node(
         config=config,
         links=Links(config.home_address),

@@ -52,6 +52,10 @@ class Monitor:
         self._overdue = overdue
         self._policy.close()
 
+    def joins(self, link: str) -> None:
+        """The mobile node has left its link, and `link` comes up next. Raises LinkError."""
+        self._policy.join(link)
+
     def left(self) -> None:
         """The link changes: data stops at once, and what is still heard speaks of the link before.
 

@@ -70,6 +70,8 @@ class Node:
             self.goodbye.cancel()
         if self.vpn is not None and self.kept is not None:
             self.vpn.leave()
+        if self.monitor is not None:
+            self.monitor.joins(network)
         self.links.up(network)  # comes up while what was obtained on the other is cleared away
         self.links.drop_lease(routes=False)
 

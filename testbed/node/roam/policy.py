@@ -1,4 +1,4 @@
-"""The IPsec policy of the mobile node, as far as it changes: the addresses that are inside.
+"""The IPsec policy of the mobile node, as far as it changes: its link, and the addresses that are inside.
 
 Its rules drop what IPsec protects wherever it would leave, or has come in, unprotected, except from and to
 the addresses inside.  An address is let in with the time for which it may stay; the kernel ends that even if
@@ -12,7 +12,7 @@ import ctypes
 import socket
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -21,10 +21,15 @@ from testbed.node.roam.links import LinkError
 
 LIBRARY = "libnftables.so.1"
 SET = "inet vpn-client inside"
+REGISTRATIONS = INSIDE_PRIORITY + 1
+"""The priority of the policy that lets registration replies in."""
 
 
 class Policy(Protocol):
     """What the monitor of the mobile node's whereabouts opens and closes; raises LinkError."""
+
+    def join(self, link: str) -> None:
+        """From now on packets come from `link` alone."""
 
     def admit(self, addresses: Iterable[IPv4Address], seconds: float) -> None:
         """Let packets from and to `addresses`, and no others, pass unprotected for this long."""
@@ -50,6 +55,9 @@ class EmulatedPolicy:
         self._context = ctypes.c_void_p(library.nft_ctx_new(ctypes.c_uint32(0)))
         library.nft_ctx_buffer_error(self._context)
 
+    def join(self, link: str) -> None:
+        """Do nothing: the rules of nftables know links."""
+
     def admit(self, addresses: Iterable[IPv4Address], seconds: float) -> None:
         """Let packets from and to `addresses`, and no others, pass unprotected for this long."""
         timeout = f"timeout {max(1, round(seconds * 1000))}ms"
@@ -69,12 +77,26 @@ class EmulatedPolicy:
 class KernelPolicy:
     """The kernel's own policy database (RFC 4301 §4.4.1); raises LinkError where it cannot be changed."""
 
-    def __init__(self, links: Iterable[str]) -> None:
-        """Of what comes in, the kernel judges what comes from `links`, and not what came out of ESP."""
+    def __init__(self, links: Iterable[str], registering: Collection[str] = ()) -> None:
+        """Of what comes in, the kernel judges what comes from `links`, and not what came out of ESP.
+
+        On links that are `registering` registration replies come in unprotected.
+        """
+        self._registering = registering
+        self._replies = None if registering else False
+        """Whether they come in now; None: as a predecessor left it."""
         for link in links:
             _judge(link, True)
         _judge(IPSEC_DEVICE, False)
         self._admitted: tuple[IPv4Address, ...] = ()
+
+    def join(self, link: str) -> None:
+        """From now on packets come from `link` alone; what the kernel judges them by knows no link."""
+        replies = link in self._registering
+        if replies is not self._replies:
+            allowed = f"update dir in proto udp sport 434 priority {REGISTRATIONS} action allow"
+            self._run(allowed if replies else f"deleteall dir in priority {REGISTRATIONS}")
+            self._replies = replies
 
     def admit(self, addresses: Iterable[IPv4Address], seconds: float) -> None:
         """Let packets from and to `addresses`, and no others, pass unprotected for this long.

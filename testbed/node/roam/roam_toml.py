@@ -15,6 +15,7 @@ probe = "10.0.4.10"                  # echo destination that ends the timeline; 
 trusted = false                      # true: inside the protected network, no IPsec there
 [networks.campus]
 trusted = true
+registrations = true                 # default: false; they pass unprotected there, whatever IPsec protects
 
 [mobile-ip]                          # the Mobile IP daemon of this node
 control = "/run/testbed/mobile-node.sock"   # default: this
@@ -111,6 +112,8 @@ class RoamConfig:
     probe: IPv4Address | None
     trusted: Mapping[str, bool]
     """Every access network by name, and whether it is inside the protected network."""
+    registering: frozenset[str]
+    """Access networks on which registrations pass unprotected, where there is IPsec."""
     mobile_ip: str
     ipsec: Ipsec | None
     bounds: Bounds
@@ -129,8 +132,11 @@ def load(path: Path) -> RoamConfig:
     stack = cast(Stack, root.choice("stack", STACKS))
     networks = root.table("networks")
     trusted = {}
+    registering = set()
     for name, table in networks.each().items():
         trusted[name] = table.boolean("trusted")
+        if table.boolean("registrations", False):
+            registering.add(name)
         table.finish()
     attach = root.string("attach", None)
     if attach is not None and attach not in trusted:
@@ -150,6 +156,7 @@ def load(path: Path) -> RoamConfig:
         monitor=root.amount("monitor", 60.0),
         probe=root.address("probe", None),
         trusted=trusted,
+        registering=frozenset(registering),
         mobile_ip=mobile_ip.string("control", control_socket("mobile-node")),
         ipsec=_ipsec(root.table("ipsec")) if root.has("ipsec") else None,
         bounds=Bounds(

@@ -10,7 +10,7 @@ from testbed.cli import COMMANDS, main
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["list", "-o", "xml"], "--output xml: choose table or json"),
+        (["list", "-o", "xml"], "--output xml: choose table, json or github"),
         (["matrix", "-o", "xml"], "--output xml: choose table, json or github"),
         (["graph", "plain-mip", "--format", "gif"], "--format gif: choose svg, png, pdf, mermaid or dot"),
         (["completion", "tcsh"], "tcsh: choose bash, zsh or fish"),

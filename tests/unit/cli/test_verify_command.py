@@ -133,3 +133,32 @@ def test_an_interrupted_verification_can_be_run_again_into_the_same_folder(
     Path(strange, "topology.yaml").touch()
     assert main(["verify", "scenario-2.1", "--evidence", str(strange)]) == 2
     assert "holds no evidence" in capsys.readouterr().err
+
+
+def test_with_a_baseline_only_what_is_worse_counts(decided, capsys, tmp_path):
+    before = tmp_path / "before"
+    before.mkdir()
+    decided["2.1-fa-mn-deaf"] = BAD
+    assert main(["verify", "scenario-2.1", "-o", "json"]) == 1
+    (before / "verdicts.json").write_text(capsys.readouterr().out)
+    assert main(["verify", "scenario-2.1", "--baseline", str(before)]) == 0
+    assert "nothing is worse than in the baseline" in capsys.readouterr().err
+    decided["2.1-gateway-guards"] = RunResult(error="the lab fell over")
+    assert main(["verify", "scenario-2.1", "--baseline", str(before)]) == 1
+    line = "worse: 2.1-gateway-guards is inconclusive; in the baseline it is reproduced"
+    assert line in capsys.readouterr().err
+    assert main(["verify", "scenario-2.1", "--baseline", str(tmp_path / "none.zip")]) == 2
+    (tmp_path / "handoff.json").write_text('{"schema_version": 1, "scenario": "s", "runs": []}')
+    assert main(["verify", "scenario-2.1", "--baseline", str(tmp_path)]) == 2
+    assert "has no verdicts" in capsys.readouterr().err
+
+
+def test_parts_for_several_machines(decided, capsys):
+    decided["2.1-fa-mn-deaf"] = BAD
+    codes, found = [], []
+    for part in ("1/3", "2/3", "3/3"):
+        codes.append(main(["verify", "scenario-2.1", "--shard", part, "-o", "json"]))
+        found += [one["id"] for one in json.loads(capsys.readouterr().out)["claims"]]
+    assert sorted(codes) == [0, 0, 1] and len(found) == len(set(found)) == 14
+    assert main(["verify", "scenario-2.1", "--claim", "2.1-fa-mn-deaf", "--shard", "3/3"]) == 2
+    assert "no claim is in this part" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed.cli import main
 from testbed.engine import bootstrap, image
 from testbed.engine.api import EngineError
 from testbed.errors import MachineError, UsageError
@@ -185,3 +186,38 @@ def test_two_at_once_build_once():
     assert sorted(each.built for each in results) == [False, True]
     assert builder.did.count("build testbed-node") == 1
     assert "waiting" in said[0]
+
+
+def test_the_name_changes_with_what_goes_in_and_needs_no_engine(capsys):
+    assert main(["build", "--name"]) == 0
+    assert capsys.readouterr().out.strip() == image.node_image_name()
+
+
+class Loading(Builder):
+    """An engine, and a file that holds an image."""
+
+    def __init__(self, holds):
+        super().__init__()
+        self.holds = holds
+
+    def load_image(self, file):
+        self.did.append("load")
+        self.images[self.holds] = {}
+
+
+def test_an_image_out_of_a_file(tmp_path):
+    file = tmp_path / "image.tar"
+    file.touch()
+    name = image.node_image_name()
+    engine = Loading(name)
+    assert image.load_node_image(engine, file) == image.load_node_image(engine, file) == name
+    assert engine.did == ["load"]  # once is enough
+    with pytest.raises(UsageError, match=f"does not hold {name}"):
+        image.load_node_image(Loading("testbed-node:of-another-version"), file)
+    with pytest.raises(UsageError, match="there is no file"):
+        image.load_node_image(engine, tmp_path / "none.tar")
+
+
+def test_loading_and_building_are_not_asked_for_at_once(capsys):
+    assert main(["build", "--load", "image.tar", "--force"]) == 2
+    assert "no other option goes with it" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from testbed.evidence.record import read_record
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import Verdicts
 from testbed.evidence.versions import Versions
-from testbed.experiment.claims import verify as verify_module
+from testbed.experiment.claims import crew as crew_module
 from testbed.experiment.claims.plan import choose_claims
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
@@ -40,7 +40,7 @@ def test_an_interrupted_verification_leaves_no_verdicts_of_the_one_before(used, 
         assert not (used / "verdicts.json").exists()  # from before the first run on
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify_module._Crew, "work", interrupted)
+    monkeypatch.setattr(crew_module.Crew, "work", interrupted)
     scenario = choose_claims(load_topology("scenario-2.1"), ["2.1-gateway-guards"])
     for _ in range(2):
         verification = Verification(SimpleNamespace(), "image", None, Evidence(used))

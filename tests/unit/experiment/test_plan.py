@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +14,9 @@ from experiment_world import PlayedLab
 from testbed.claim.claims import Claim
 from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
-from testbed.evidence.folder import run_path
+from testbed.evidence.folder import RunFolder, run_path
 from testbed.evidence.verdicts import Verdicts
-from testbed.experiment.claims import verify as verify_module
+from testbed.experiment.claims import crew as crew_module
 from testbed.experiment.claims.plan import (
     LAB_SECONDS,
     PlannedLab,
@@ -22,8 +24,10 @@ from testbed.experiment.claims.plan import (
     choose_claims,
     choose_scenarios,
     plan_stages,
+    run_seconds,
     share_labs,
 )
+from testbed.experiment.claims.shard import Shard
 from testbed.experiment.claims.verdict import Finding, RunResult
 from testbed.experiment.claims.verify import Verification
 from testbed.experiment.evidence import Evidence
@@ -37,6 +41,13 @@ BOUND = {"binding": {"agent": "ha"}}
 
 
 def planned(*wanted, ref="scenario-2.1", sets=()):
+    """The claims wanted and their stages, which tests leave as they are: made once, where no file changes."""
+    plan = _planned if ref == "scenario-2.1" else _planned.__wrapped__
+    return plan(wanted, ref, tuple(sets))
+
+
+@cache
+def _planned(wanted, ref, sets):
     scenario = choose_claims(load_topology(str(ref), sets=sets), wanted)
     return scenario, plan_stages([scenario])
 
@@ -160,6 +171,47 @@ def test_labs_are_the_same_however_they_are_asked_for(tmp_path):
     assert [run.claim for run in shared.runs] == ["c0", "c1"]  # mip-in-ipsec is the default
 
 
+def test_claims_by_pattern():
+    loaded = load_topology("scenario-2.1")
+    chosen = choose_claims(loaded, ["2.1-fa-*", "2.1-gateway-guards"]).claims
+    assert {name.startswith("2.1-fa-") for name in chosen if name != "2.1-gateway-guards"} == {True}
+    assert "2.1-gateway-guards" in chosen and len(chosen) < len(loaded.topology.claims)
+    with pytest.raises(UsageError, match=r"scenario-2\.1 has no claim 2\.2-\*"):
+        choose_claims(loaded, ["2.2-*"])
+    scenarios = choose_scenarios(claims=["2.[23]-*"])
+    assert [one.loaded.name for one in scenarios] == ["scenario-2.2", "scenario-2.3"]
+    with pytest.raises(UsageError, match="no scenario has a claim 9-x"):
+        choose_scenarios(claims=["9-x"])
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7, 40])
+def test_parts_are_disjoint_and_whole(of):
+    scenarios = choose_scenarios()
+    every = [name for one in scenarios for name in one.claims]
+    parts = [Shard.parse(f"{number}/{of}").take(scenarios) for number in range(1, of + 1)]
+    assert [name for part in parts for one in part for name in one.claims] == every
+    if of < 10:
+        lengths = seconds_of_claims()
+        seconds = [sum(lengths[name] for one in part for name in one.claims) for part in parts]
+        assert max(seconds) < 1.5 * sum(seconds) / of
+
+
+@cache
+def seconds_of_claims():
+    """About how long the runs of each claim take, as they are planned."""
+    found = Counter()
+    for stage in plan_stages(choose_scenarios()):
+        for run in stage.runs:
+            found[run.claim] += run_seconds(run.whole)
+    return found
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", ""])
+def test_a_part_that_is_none(text):
+    with pytest.raises(UsageError, match="expected NUMBER/OF"):
+        Shard.parse(text)
+
+
 def test_two_claims_of_one_name_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"two of the scenarios have a claim 2\.1-fa-mn-deaf"):
         plan_stages(two(tmp_path, "2.1-fa-mn-deaf"))
@@ -207,24 +259,28 @@ def runs_of(labs):
     return sorted((run.claim, run.kind) for lab in labs for stage in lab.stages for run in stage.runs)
 
 
-def test_stages_that_differ_in_the_mobile_node_take_turns_in_one_lab():
+def test_stages_with_the_same_nodes_take_turns_in_one_lab():
     _, stages = planned()
     labs = share_labs(stages, 1)
     (shared,) = [lab for lab in labs if len(lab.stages) > 1]
-    assert {stage.topology.name for stage in shared.stages} == {"scenario-2.1"} and len(shared.stages) == 4
+    assert {stage.topology.name for stage in shared.stages} == {"scenario-2.1"} and len(shared.stages) == 5
     first, *others = [render_lab(stage.topology, lab="x", secrets=REDACTED).nodes for stage in shared.stages]
-    assert all({name for name in first if first[name] != other[name]} == {"mn"} for other in others)
+    differ = [{name for name in first if first[name] != other[name]} for other in others]
+    assert differ[:3] == [{"mn"}] * 3 and "gw" in differ[3]  # another gateway comes once, at the end
     assert runs_of(labs) == runs_of([PlannedLab(stages)])
 
 
-@pytest.mark.parametrize("change", ["network.internet.delay=20ms", "node.fa-hotspot.lifetime=20s"])
-def test_other_networks_or_another_router_are_another_lab(change):
+@pytest.mark.parametrize(
+    ("change", "labs"),
+    [("network.internet.delay=20ms", 2), ("node.fa-hotspot.lifetime=20s", 1), ("option.attach=hotel", 1)],
+)
+def test_other_networks_are_another_lab(change, labs):
     claim = {"says": "x", "source": "x", "control": {"steps": [{"move": "hotel"}], "expect": [BOUND]}}
     runs = [{"sets": sets, "steps": [{"move": "hotel"}], "expect": [BOUND]} for sets in ([], [change])]
     scenario = Scenario(load_topology("plain-mip"), {"x": Claim.model_validate({**claim, "run": runs})})
     stages = plan_stages([scenario])
     assert [len(stage.runs) for stage in stages] == [2, 1]  # the control needs what one of the runs needs
-    assert len(share_labs(stages, 1)) == 2
+    assert len(share_labs(stages, 1)) == labs
 
 
 def test_a_lab_that_is_busy_for_long_is_divided_where_that_ends_earlier():
@@ -313,6 +369,7 @@ def stage(monkeypatch, tmp_path):
     """Labs that come up at once; `stage.results` decides what the runs come to."""
 
     played = SimpleNamespace(up=[], down=[], ran=[], results={}, refused=(), hold=None)
+    played.monkeypatch = monkeypatch
 
     def bring_up(engine, topology, *, lab, **_):
         if topology.name in played.refused:
@@ -328,10 +385,10 @@ def stage(monkeypatch, tmp_path):
             key = one.claim, one.kind, one.number
             self.results[key] = played.results.get(key, good)
 
-    monkeypatch.setattr(verify_module, "bring_up", bring_up)
-    monkeypatch.setattr(verify_module, "remove_labs", lambda engine, name: played.down.append(name))
-    monkeypatch.setattr(verify_module._Crew, "_runs", runs)
-    monkeypatch.setattr(verify_module, "read_labs", lambda engine: {})
+    monkeypatch.setattr(crew_module, "bring_up", bring_up)
+    monkeypatch.setattr(crew_module, "remove_labs", lambda engine, name: played.down.append(name))
+    monkeypatch.setattr(crew_module.Crew, "_runs", runs)
+    monkeypatch.setattr(crew_module, "read_labs", lambda engine: {})
     played.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path))
     return played
 
@@ -369,7 +426,7 @@ def test_stages_of_a_lab_follow_one_another_in_it(stage, tmp_path):
 def test_a_stage_that_does_not_come_up_leaves_the_others_a_new_lab(stage, monkeypatch):
     scenario, stages = planned()
     (shared,) = [lab for lab in share_labs(stages, 1) if len(lab.stages) > 1]
-    bring_up = verify_module.bring_up
+    bring_up = crew_module.bring_up
     refused = shared.stages[1].topology
 
     def second_fails(engine, topology, **options):
@@ -377,7 +434,7 @@ def test_a_stage_that_does_not_come_up_leaves_the_others_a_new_lab(stage, monkey
             raise TestbedError("no room")
         bring_up(engine, topology, **options)
 
-    monkeypatch.setattr(verify_module, "bring_up", second_fails)
+    monkeypatch.setattr(crew_module, "bring_up", second_fails)
     stage.verification.verify(scenario, [shared])
     assert len(stage.up) == len(shared.stages) - 1 and len(stage.down) == 2
     assert len(stage.ran) == len(runs_of([shared])) - len(shared.stages[1].runs)
@@ -401,7 +458,8 @@ def test_several_runs_of_a_claim_must_all_hold(stage, tmp_path):
     stage.verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"))
     (one,) = stage.verification.verify(scenario, apart(labs)).claims
     assert one.verdict == "refuted" and one.reason == "run 2: b: missed"
-    came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "notes": [], "error": None, "health": None}
+    came = {"verdict": "failed", "lab": "x, y", "seconds": 3.0, "times": [1.0, 2.0]}
+    came |= {"notes": [], "error": None, "health": None}
     assert one.run.model_dump() == came
     assert [each.run for each in one.evidence] == ["main", "main-2", "control"]
     read = read_evidence(tmp_path / "evidence")
@@ -424,6 +482,64 @@ def test_several_scenarios_are_decided_together(stage, tmp_path):
         "scenario-2.1.yaml",
     }
     assert not (tmp_path / "evidence" / "topology.yaml").exists()
+
+
+def tried(stage, tmp_path, outcomes, **options):
+    """A verification in which the runs of a claim come to what `outcomes` says, attempt by attempt."""
+    verification = Verification(PlayedEngine(), "image", None, Evidence(tmp_path / "evidence"), **options)
+
+    def runs(self, stage, name, label, *, last):
+        for one in stage.runs:
+            if self._stopping.is_set():
+                return
+            folder = verification.evidence.run_folder(one.claim, one.kind, one.number)
+            (folder / "run.json").write_text(f"attempt {self._attempt}")
+            held = outcomes.get((one.claim, one.kind), ())[self._attempt - 1 : self._attempt] != [False]
+            self._took_place(one, RunResult([Finding("it is so", held, "seen")]))
+
+    stage.monkeypatch.setattr(crew_module.Crew, "_runs", runs)
+    return verification
+
+
+def test_a_claim_that_is_reproduced_at_the_second_attempt_is_flaky(stage, tmp_path):
+    outcomes = {("2.1-fa-mn-deaf", "run"): [False, True], ("2.1-inside-mobility", "run"): [False] * 3}
+    scenario, labs = planned_apart()
+    verdicts = tried(stage, tmp_path, outcomes, retries=2).verify(scenario, labs)
+    found = {one.id: one for one in verdicts.claims}
+    assert [*found] == [*scenario.claims]
+    flaky, refuted = found["2.1-fa-mn-deaf"], found["2.1-inside-mobility"]
+    assert flaky.flaky and flaky.verdict == "reproduced"
+    assert [(one.verdict, one.folder) for one in flaky.attempts] == [("refuted", "attempts/1")]
+    assert not refuted.flaky and refuted.verdict == "refuted"
+    assert [one.folder for one in refuted.attempts] == ["attempts/1", "attempts/2"]
+    assert not any(one.attempts for one in verdicts.claims if one not in (flaky, refuted))
+    folder = tmp_path / "evidence"
+    kept = [(folder / at / run_path("2.1-fa-mn-deaf", "run") / "run.json") for at in ("attempts/1", ".")]
+    assert [file.read_text() for file in kept] == ["attempt 1", "attempt 2"]
+    assert verdicts == read_evidence(folder).verdicts
+    again = tried(stage, tmp_path, {}).verify(*planned_apart("2.1-fa-mn-deaf"))
+    assert not again.claims[0].attempts and not (folder / "attempts").exists()
+
+
+def test_without_retries_nothing_is_tried_again(stage, tmp_path):
+    outcomes = {("2.1-fa-mn-deaf", "run"): [False, True]}
+    verdicts = tried(stage, tmp_path, outcomes).verify(*planned_apart("2.1-fa-mn-deaf"))
+    assert [one.verdict for one in verdicts.claims] == ["refuted"]
+
+
+def test_fail_fast_leaves_the_rest_untried(stage, tmp_path):
+    scenario, stages = planned()
+    first = stages[0].runs[0]
+    outcomes = {(first.claim, first.kind): [False]}
+    verification = tried(stage, tmp_path, outcomes, fail_fast=True, jobs=1)
+    verdicts = verification.verify(scenario, apart(stages))
+    assert not any(one.verdict == "reproduced" for one in verdicts.claims)
+    why = f"not tried: --fail-fast, and {first.claim} did not hold"
+    others = [one for one in verdicts.claims if one.id != first.claim]
+    assert others and all(why in one.reason for one in others)
+    assert stage.up == stage.down == [stage.up[0]]
+    record = RunFolder(tmp_path / "evidence" / run_path(stages[-1].runs[0].claim, "run")).record
+    assert record.error == why
 
 
 def test_keep_leaves_the_labs(stage):
@@ -452,9 +568,9 @@ def test_runs_in_an_existing_lab_come_one_after_the_other(stage, monkeypatch):
         time.sleep(0.05)
         running.remove(label)
 
-    monkeypatch.setattr(verify_module._Crew, "_runs", runs)
-    monkeypatch.setattr(verify_module._Crew, "_is", lambda self, actual, topology: True)
-    monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
+    monkeypatch.setattr(crew_module.Crew, "_runs", runs)
+    monkeypatch.setattr(crew_module.Crew, "_is", lambda self, actual, topology: True)
+    monkeypatch.setattr(crew_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
     stage.verification.existing = "mine"
     stage.verification.verify(scenario, halves)
     assert most == [(1, "mine", True)] * 2  # and none of them takes anything down for the next
@@ -479,14 +595,14 @@ def test_interrupted_it_takes_down_what_it_brought_up(stage, monkeypatch):
         deadline = time.monotonic() + 10
         while not crew._stopping.is_set() and time.monotonic() < deadline:
             time.sleep(0.01)
-        raise verify_module.Stopped("told to stop")
+        raise crew_module.Stopped("told to stop")
 
     def interrupted(futures):
         going.wait(5)
         raise KeyboardInterrupt
 
     stage.hold = hold
-    monkeypatch.setattr(verify_module, "as_completed", interrupted)
+    monkeypatch.setattr(crew_module, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage.verification.verify(*planned_apart())
     assert stage.up and sorted(stage.down) == sorted(stage.up) and not stage.ran
@@ -508,8 +624,8 @@ def test_interrupted_while_a_lab_comes_up_it_does_not_wait_for_it(stage, monkeyp
         going.wait(5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify_module, "bring_up", bring_up)
-    monkeypatch.setattr(verify_module, "as_completed", interrupted)
+    monkeypatch.setattr(crew_module, "bring_up", bring_up)
+    monkeypatch.setattr(crew_module, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage.verification.verify(*planned_apart())
     assert stage.up and not stage.down and not stage.ran
@@ -549,7 +665,7 @@ def test_runs_name_repeated_nodes_of_their_own_lab(tmp_path):
 
 
 def test_a_lab_that_no_run_fits_and_what_would_make_it_fit(monkeypatch, tmp_path):
-    monkeypatch.setattr(verify_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
+    monkeypatch.setattr(crew_module, "find_lab", lambda engine, name: ActualLab(name, (), ()))
     verification = Verification(None, "image", None, Evidence(tmp_path / "evidence"), existing="mine")
     with pytest.raises(UsageError, match="no run can take place in lab mine as it is") as caught:
         verification.verify(*planned_apart("2.1-colocated-registers"))

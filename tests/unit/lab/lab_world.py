@@ -83,6 +83,7 @@ class Daemons:
         default_factory=list
     )  # node, op of a request or program of a command
     files: dict[tuple[str, str], str] = field(default_factory=dict)  # what was written
+    live: dict[str, str] = field(default_factory=dict)  # node → what it was given while it ran
 
     def __call__(self, box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
         """Carry out a command."""
@@ -103,6 +104,8 @@ class Daemons:
         if tuple(command[:3]) == ("python3", "-m", "testbed.node.impair"):
             values = dict(word.removeprefix("--").replace("-", "_").split("=") for word in command[4:])
             self.files[node, f"/run/testbed/impairments/{command[3]}.json"] = json.dumps(values)
+        if program == "sh" and command[-1].startswith("head -c"):
+            self.live[node] = stdin.decode()
         if program == "sh" and (written := command[2].partition("cat >")[2]):
             self.files[node, written] = stdin.decode()
         return b"", b"", 0

@@ -183,12 +183,12 @@ def test_changed_files_and_images_are_named(engine: FakeEngine, up: Up, told: To
     engine.images.add("other:1")
     up(
         load(
-            SMALL.replace("10.1.0.2", "10.1.0.9").replace(
-                "left: 10.1.0.9}", "left: 10.1.0.9}, image: other:1"
+            SMALL.replace("10.1.0.1", "10.1.0.9").replace(
+                "left: 10.1.0.2}", "left: 10.1.0.2}, image: other:1"
             )
         )
     )
-    assert told.said[1:] == ["  east, middle: hosts changed", "  west: image testbed-node:test → other:1"]
+    assert told.said[1:] == ["  middle: links changed", "  west: image testbed-node:test → other:1"]
 
 
 # Choices stay
@@ -473,4 +473,4 @@ def test_labels_say_what_a_lab_was_made_with(engine: FakeEngine, mobile: Up) -> 
     mobile("attach=hotel")
     labels = read_labs(engine)["mip"].containers[0].labels
     assert json.loads(labels[names.CHOICES])["sets"] == ["attach=hotel"]
-    assert "/etc/testbed/hosts" in json.loads(labels[names.FILES])
+    assert "/etc/testbed/links" in json.loads(labels[names.FILES])

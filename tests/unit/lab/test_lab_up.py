@@ -68,15 +68,18 @@ def test_again_does_nothing(engine: FakeEngine, up: Up, told: Told) -> None:
     assert engine.calls == {"networks": 2, "containers": 2, "logs": 3, "execute": 4}
 
 
-def test_only_what_has_changed_is_replaced(engine: FakeEngine, up: Up, load: Load) -> None:
+def test_only_what_has_changed_is_replaced(engine: FakeEngine, up: Up, load: Load, daemons: Daemons) -> None:
     up()
     before = {node: container.id for node, container in read_labs(engine)["small"].nodes.items()}
     done = up(load(SMALL.replace("links: {left: 10.1.0.2}", "links: {left: 10.1.0.9}")))
     lab = read_labs(engine)["small"]
     after = {node: container.id for node, container in lab.nodes.items()}
-    # Every node has every name and address in its hosts file; that of a node alone changes only the others'.
-    assert done.removed == done.created == 3
-    assert before.keys() == after.keys()
+    assert done.removed == done.created == 1
+    assert {node for node in after if after[node] != before[node]} == {"west"}
+    # Every node has every name and address in its hosts file: those that stay get the new one.
+    hosts = engine.box("west").file("/etc/testbed/hosts")
+    assert "10.1.0.9 west\n" in hosts
+    assert {node: daemons.live[node] for node in daemons.live} == {"east": hosts, "middle": hosts}
 
 
 def test_a_replaced_node_gets_the_keys_that_the_others_have(engine: FakeEngine, up: Up, load: Load) -> None:

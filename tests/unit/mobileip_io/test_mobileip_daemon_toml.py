@@ -13,10 +13,14 @@ from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile.config import UdpTunnel
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.core.security import Credential, ReplayProtection
-from testbed.mobileip.io import daemon_toml
+from testbed.mobileip.io import daemon_toml, foreign_agent_toml, home_agent_toml, mobile_node_toml
+from testbed.mobileip.io.daemon_toml import Attachment
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.wire.encapsulation import Encapsulation
+
+READERS = (home_agent_toml, foreign_agent_toml, mobile_node_toml)
+READ = dict(zip(("home_agent", "foreign_agent", "mobile_node"), (each.read for each in READERS), strict=True))
 
 HOME_AGENT = """
 control = "/run/ha.sock"
@@ -82,17 +86,17 @@ def write(tmp_path: Path):
 
 def test_the_encapsulating_delivery_style(write):
     asks = MOBILE_NODE.replace("reverse-tunnel = true", 'reverse-tunnel = true\ndelivery = "encapsulating"')
-    assert daemon_toml.mobile_node(write(asks)).core.delivery is Delivery.ENCAPSULATING
-    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.delivery is Delivery.DIRECT
+    assert mobile_node_toml.read(write(asks)).core.delivery is Delivery.ENCAPSULATING
+    assert mobile_node_toml.read(write(MOBILE_NODE)).core.delivery is Delivery.DIRECT
     with pytest.raises(ConfigError, match="encapsulating delivery is to a reverse tunnel"):
-        daemon_toml.mobile_node(write(asks.replace("reverse-tunnel = true", "reverse-tunnel = false")))
-    assert daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core.encapsulating_delivery
+        mobile_node_toml.read(write(asks.replace("reverse-tunnel = true", "reverse-tunnel = false")))
+    assert foreign_agent_toml.read(write(FOREIGN_AGENT)).core.encapsulating_delivery
     refuses = "encapsulating-delivery = false\n" + FOREIGN_AGENT
-    assert not daemon_toml.foreign_agent(write(refuses)).core.encapsulating_delivery
+    assert not foreign_agent_toml.read(write(refuses)).core.encapsulating_delivery
 
 
 def test_home_agent(write):
-    settings = daemon_toml.home_agent(write(HOME_AGENT))
+    settings = home_agent_toml.read(write(HOME_AGENT))
     core = settings.core
     assert settings.control == Path("/run/ha.sock")
     assert (core.home_interface, core.lifetime, core.simultaneous, core.bindings) == ("home", 300, 2, 10_000)
@@ -105,13 +109,13 @@ def test_home_agent(write):
 
 def test_virtual_home(write):
     text = HOME_AGENT.replace('interface = "home"\n', "").replace("advertise = true\n", "")
-    core = daemon_toml.home_agent(write(text)).core
+    core = home_agent_toml.read(write(text)).core
     assert core.home_interface is None
     assert core.advertising is None
 
 
 def test_foreign_agent(write):
-    settings = daemon_toml.foreign_agent(write(FOREIGN_AGENT))
+    settings = foreign_agent_toml.read(write(FOREIGN_AGENT))
     core = settings.core
     assert settings.control is None
     assert core.advertising.interval == 0.5
@@ -122,11 +126,11 @@ def test_foreign_agent(write):
 
 
 def test_mobile_node(write):
-    settings = daemon_toml.mobile_node(write(MOBILE_NODE))
+    settings = mobile_node_toml.read(write(MOBILE_NODE))
     assert settings.rule_preference == 200
-    assert settings.attachment == daemon_toml.Attachment("eth1", IPv4Address("198.51.100.70"))
+    assert settings.attachment == Attachment("eth1", IPv4Address("198.51.100.70"))
     assert settings.core.security.key == b"\0\xff"
-    assert daemon_toml.mobile_node(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
+    assert mobile_node_toml.read(write(MOBILE_NODE.split("[attachment]")[0])).attachment is None
 
 
 def test_mobile_nodes_by_nai(write):
@@ -134,64 +138,67 @@ def test_mobile_nodes_by_nai(write):
         'mobile-node = "10.0.1.100"', 'mobile-node = "mn@example.net"\nreplay = "nonces"'
     )
     text = text.replace("advertise = true", 'pool = ["10.0.1.192/26", "10.0.1.100"]')
-    core = daemon_toml.home_agent(write(text)).core
+    core = home_agent_toml.read(write(text)).core
     assert [(each.peer, each.replay) for each in core.mobile_nodes] == [
         ("mn@example.net", ReplayProtection.NONCES)
     ]
     assert core.pool == (IPv4Network("10.0.1.192/26"), IPv4Network("10.0.1.100/32"))
     text = MOBILE_NODE.replace('home-address = "10.0.1.100"', 'nai = "mn@example.net"')
-    core = daemon_toml.mobile_node(write(text)).core
+    core = mobile_node_toml.read(write(text)).core
     assert (core.home_address, core.nai) == (None, "mn@example.net")
     text = FOREIGN_AGENT.replace('home-agent = "10.0.1.2"', 'mobile-node = "mn@example.net"')
-    assert [each.peer for each in daemon_toml.foreign_agent(write(text)).core.mobile_nodes] == [
+    assert [each.peer for each in foreign_agent_toml.read(write(text)).core.mobile_nodes] == [
         "mn@example.net"
     ]
 
 
 def test_encapsulations(write):
     gre, minimal = Encapsulation.GRE, Encapsulation.MINIMAL
-    assert daemon_toml.home_agent(write(HOME_AGENT)).core.encapsulations == (gre, minimal)
-    assert daemon_toml.home_agent(write("gre = false\n" + HOME_AGENT)).core.encapsulations == (minimal,)
+    assert home_agent_toml.read(write(HOME_AGENT)).core.encapsulations == (gre, minimal)
+    assert home_agent_toml.read(write("gre = false\n" + HOME_AGENT)).core.encapsulations == (minimal,)
     text = FOREIGN_AGENT.replace("interval = 0.5", "minimal = false")
-    assert daemon_toml.foreign_agent(write(text)).core.encapsulations == (gre,)
-    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.encapsulation is Encapsulation.IP_IN_IP
+    assert foreign_agent_toml.read(write(text)).core.encapsulations == (gre,)
+    assert mobile_node_toml.read(write(MOBILE_NODE)).core.encapsulation is Encapsulation.IP_IN_IP
     text = 'encapsulation = "minimal"\n' + MOBILE_NODE
-    assert daemon_toml.mobile_node(write(text)).core.encapsulation is minimal
+    assert mobile_node_toml.read(write(text)).core.encapsulation is minimal
     with pytest.raises(
         ConfigError, match=r":1: encapsulation: expected one of ip-in-ip, gre, minimal, got 'udp'"
     ):
-        daemon_toml.mobile_node(write(text.replace("minimal", "udp")))
+        mobile_node_toml.read(write(text.replace("minimal", "udp")))
 
 
 def test_tunnels_in_udp(write):
-    ha = daemon_toml.home_agent(write(HOME_AGENT)).core
+    ha = home_agent_toml.read(write(HOME_AGENT)).core
     assert ha.udp_tunnel == UdpTunnelling(keepalive=0, forced=True, lifetime=60)
     table = "[udp-tunnel]\nkeepalive = 20\nforced = false\nlifetime = 90\n"
-    ha = daemon_toml.home_agent(write(HOME_AGENT + table)).core
+    ha = home_agent_toml.read(write(HOME_AGENT + table)).core
     assert ha.udp_tunnel == UdpTunnelling(20, False, 90)
-    assert daemon_toml.home_agent(write(HOME_AGENT + table + "accept = false")).core.udp_tunnel is None
-    fa = daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core
+    assert home_agent_toml.read(write(HOME_AGENT + table + "accept = false")).core.udp_tunnel is None
+    fa = foreign_agent_toml.read(write(FOREIGN_AGENT)).core
     assert (fa.udp_tunnel, fa.keepalive) == (False, 110)
-    fa = daemon_toml.foreign_agent(write("behind-nat = true\nkeepalive = 30\n" + FOREIGN_AGENT)).core
+    fa = foreign_agent_toml.read(write("behind-nat = true\nkeepalive = 30\n" + FOREIGN_AGENT)).core
     assert (fa.udp_tunnel, fa.keepalive) == (True, 30)
-    mn = daemon_toml.mobile_node(write(MOBILE_NODE)).core
+    mn = mobile_node_toml.read(write(MOBILE_NODE)).core
     assert (mn.udp_tunnel, mn.keepalive) == (UdpTunnel.OFF, 110)
-    mn = daemon_toml.mobile_node(write('udp-tunnel = "forced"\nkeepalive = 30\n' + MOBILE_NODE)).core
+    mn = mobile_node_toml.read(write('udp-tunnel = "forced"\nkeepalive = 30\n' + MOBILE_NODE)).core
     assert (mn.udp_tunnel, mn.keepalive) == (UdpTunnel.FORCED, 30)
     for wrong in ('udp-tunnel = "on"\n', "keepalive = 9\n"):
         with pytest.raises(ConfigError):
-            daemon_toml.mobile_node(write(wrong + MOBILE_NODE))
+            mobile_node_toml.read(write(wrong + MOBILE_NODE))
     with pytest.raises(ConfigError, match="keepalive"):
-        daemon_toml.home_agent(write(HOME_AGENT + table.replace("20", "-1")))
+        home_agent_toml.read(write(HOME_AGENT + table.replace("20", "-1")))
 
 
-def test_the_module_documents_files_that_can_be_read(write):
-    documented = re.search(r"```toml\n(.*?)```", daemon_toml.__doc__, re.DOTALL).group(1)
-    parts = re.split(r"^# (home agent|foreign agent|mobile node)$", documented, flags=re.MULTILINE)
-    texts = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert daemon_toml.home_agent(write(texts["home agent"])).core.simultaneous == 4
-    assert daemon_toml.foreign_agent(write(texts["foreign agent"])).core.visitors == 1000
-    assert daemon_toml.mobile_node(write(texts["mobile node"].replace('"…"', '"00"'))).rule_preference == 230
+def test_the_modules_document_files_that_can_be_read(write):
+    def documented(module):
+        return re.search(r"```toml\n(.*?)```", module.__doc__, re.DOTALL).group(1)
+
+    general = documented(daemon_toml)
+    texts = {module: general + documented(module) for module in READERS}
+    texts[home_agent_toml] = re.sub(r"^table .*\n.*\n", "", texts[home_agent_toml], flags=re.MULTILINE)
+    assert home_agent_toml.read(write(texts[home_agent_toml])).core.simultaneous == 4
+    assert foreign_agent_toml.read(write(texts[foreign_agent_toml])).core.visitors == 1000
+    assert mobile_node_toml.read(write(texts[mobile_node_toml].replace('"…"', '"00"'))).rule_preference == 230
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_errors_name_file_and_key(write, read, text, change, message):
     assert change[0] in text
     file = write(text.replace(*change, 1))
     with pytest.raises(ConfigError) as caught:
-        getattr(daemon_toml, read)(file)
+        READ[read](file)
     assert str(caught.value).startswith(f"{file}:")
     assert message in str(caught.value)
 
@@ -289,14 +296,14 @@ def test_errors_have_the_line_on_which_a_statement_begins(write, text, message):
 
 def test_a_key_is_never_quoted(write):
     with pytest.raises(ConfigError) as caught:
-        daemon_toml.mobile_node(write(MOBILE_NODE.replace("00ff", "secret")))
+        mobile_node_toml.read(write(MOBILE_NODE.replace("00ff", "secret")))
     assert "secret" not in str(caught.value)
     assert "security.key" in str(caught.value)
 
 
 def test_no_file(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
-        daemon_toml.home_agent(tmp_path / "absent.toml")
+        home_agent_toml.read(tmp_path / "absent.toml")
 
 
 def test_the_benchmark_of_registrations_may_sign_long_before_it_sends(tmp_path, monkeypatch):
@@ -305,7 +312,7 @@ def test_the_benchmark_of_registrations_may_sign_long_before_it_sends(tmp_path, 
     benchmark = importlib.import_module("benchmarks.registrations")
     file = tmp_path / "home-agent.toml"
     file.write_text(benchmark.CONFIGURATION + benchmark.security(1))
-    agent = HomeAgent(daemon_toml.home_agent(file).core, lambda now: now)
+    agent = HomeAgent(home_agent_toml.read(file).core, lambda now: now)
     care_of, address = IPv4Address(client.SELF), IPv4Address(client.AGENT)
     signed = 1.7e9
     asked = client.request(benchmark.FIRST, care_of, bytes.fromhex(benchmark.KEY), signed)
@@ -316,38 +323,38 @@ def test_the_benchmark_of_registrations_may_sign_long_before_it_sends(tmp_path, 
 
 def test_revocation_is_configured(write):
     """RFC 3543."""
-    assert daemon_toml.home_agent(write(HOME_AGENT)).core.inform_revoked is True
-    assert daemon_toml.home_agent(write("inform-revoked = false\n" + HOME_AGENT)).core.inform_revoked is False
-    fa = daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core
+    assert home_agent_toml.read(write(HOME_AGENT)).core.inform_revoked is True
+    assert home_agent_toml.read(write("inform-revoked = false\n" + HOME_AGENT)).core.inform_revoked is False
+    fa = foreign_agent_toml.read(write(FOREIGN_AGENT)).core
     assert (fa.revocation, fa.inform) == (False, Inform.HOME_AGENT)
     required = FOREIGN_AGENT.replace("required = false", "required = true")
     text = 'revocation = true\ninform-revoked = "never"\n'
-    fa = daemon_toml.foreign_agent(write(text + required)).core
+    fa = foreign_agent_toml.read(write(text + required)).core
     assert (fa.revocation, fa.inform) == (True, Inform.NEVER)
-    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.revocation is False
-    assert daemon_toml.mobile_node(write("revocation = true\n" + MOBILE_NODE)).core.revocation is True
+    assert mobile_node_toml.read(write(MOBILE_NODE)).core.revocation is False
+    assert mobile_node_toml.read(write("revocation = true\n" + MOBILE_NODE)).core.revocation is True
     for wrong, expected in (('inform-revoked = "ask"\n', "home-agent"), (text, "R bit")):
         with pytest.raises(ConfigError, match=expected):
-            daemon_toml.foreign_agent(write(wrong + FOREIGN_AGENT))
+            foreign_agent_toml.read(write(wrong + FOREIGN_AGENT))
     with pytest.raises(ConfigError, match="revocation needs port 434, not 4434"):
-        daemon_toml.foreign_agent(write("port = 4434\n" + text + required))
+        foreign_agent_toml.read(write("port = 4434\n" + text + required))
 
 
 def test_challenges_and_aaa_keys_are_configured(write):
     """RFC 4721."""
     key = '\n[[aaa]]\nmobile-node = "10.0.1.100"\nspi = 700\nkey = "0a0b"\n'
     credential = Credential(IPv4Address("10.0.1.100"), 700, b"\n\x0b")
-    assert daemon_toml.home_agent(write(HOME_AGENT)).core.aaa == ()
-    assert daemon_toml.home_agent(write(HOME_AGENT + key)).core.aaa == (credential,)
-    assert daemon_toml.foreign_agent(write(FOREIGN_AGENT)).core.challenge_window == 0
-    fa = daemon_toml.foreign_agent(write("challenge-window = 3\n" + FOREIGN_AGENT + key)).core
+    assert home_agent_toml.read(write(HOME_AGENT)).core.aaa == ()
+    assert home_agent_toml.read(write(HOME_AGENT + key)).core.aaa == (credential,)
+    assert foreign_agent_toml.read(write(FOREIGN_AGENT)).core.challenge_window == 0
+    fa = foreign_agent_toml.read(write("challenge-window = 3\n" + FOREIGN_AGENT + key)).core
     assert (fa.challenge_window, fa.aaa) == (3, (credential,))
-    assert daemon_toml.mobile_node(write(MOBILE_NODE)).core.aaa is None
+    assert mobile_node_toml.read(write(MOBILE_NODE)).core.aaa is None
     own = '\n[aaa]\nspi = 700\nkey = "0a0b"\n'
-    assert daemon_toml.mobile_node(write(MOBILE_NODE + own)).core.aaa == credential
+    assert mobile_node_toml.read(write(MOBILE_NODE + own)).core.aaa == credential
     for wrong, expected in (
         ("challenge-window = 1\n" + FOREIGN_AGENT, "window of challenges"),
         (FOREIGN_AGENT + key.replace("700", "3"), "SPI of an AAA key"),
     ):
         with pytest.raises(ConfigError, match=expected):
-            daemon_toml.foreign_agent(write(wrong))
+            foreign_agent_toml.read(write(wrong))

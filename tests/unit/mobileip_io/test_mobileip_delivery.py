@@ -93,7 +93,7 @@ def test_a_datagram_at_the_end_of_its_life_is_answered(agent):
     """RFC 2003 §3.1."""
     agent.arrive(delivered(inner(NODE, CN, ttl=1)), AGENT)
     assert agent.raw(COA).sent == []
-    ((message, to),) = agent.worker.icmp.sent
+    ((message, to),) = agent.worker.failures.icmp.sent
     assert to == NODE
     assert (ICMP(message).type, ICMP(message).code) == (11, 0)
 
@@ -121,10 +121,10 @@ def test_too_large_for_the_way_on(agent):
     (path,) = agent.end(COA).paths.values()
     path.learn(600)
     agent.arrive(delivered(inner(NODE, CN, flags="DF", payload=bytes(900))), AGENT)
-    ((message, to),) = agent.worker.icmp.sent
+    ((message, to),) = agent.worker.failures.icmp.sent
     assert (to, ICMP(message).nexthopmtu) == (NODE, 580)
     agent.arrive(delivered(inner(NODE, "239.1.2.3", flags="DF", payload=bytes(900))), AGENT)
-    assert len(agent.worker.icmp.sent) == 1  # RFC 1122 §3.2.2: never about a datagram to a group
+    assert len(agent.worker.failures.icmp.sent) == 1  # RFC 1122 §3.2.2: never about a datagram to a group
 
 
 # The mobile node

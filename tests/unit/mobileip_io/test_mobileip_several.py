@@ -6,7 +6,7 @@ import uuid
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from test_mobileip_daemon_toml import FOREIGN_AGENT, HOME_AGENT, MOBILE_NODE
+from test_mobileip_daemon_toml import FOREIGN_AGENT, HOME_AGENT, MOBILE_NODE, READ
 from test_mobileip_roles import BOTH, COA, FA, GROUPS, HA, MAC, MN, FakeFilter, FakeKernel, FakePlane
 from test_mobileip_worker import CN, Bench, inet
 from test_mobileip_worker import make as make_bench
@@ -23,7 +23,7 @@ from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.security import SecurityAssociation
-from testbed.mobileip.io import daemon_toml, foreign_agent
+from testbed.mobileip.io import foreign_agent
 from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.instance import Claims, Instance
@@ -95,7 +95,7 @@ def read(tmp_path):
     def read(kind, text):
         file = tmp_path / "daemon.toml"
         file.write_text(text)
-        return getattr(daemon_toml, kind)(file)
+        return READ[kind](file)
 
     return read
 

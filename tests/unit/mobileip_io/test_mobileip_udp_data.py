@@ -201,11 +201,11 @@ def test_an_error_is_about_the_path_to_its_port(home):
     home.put(inner(flags="DF"))
     ((packet, _),) = home.raw(HA, "udp").sent
     home.raw(HA, "udp").errors = [too_big(packet, 1000)]
-    home.worker.read_errors(home.end(HA, "udp"))
+    home.worker.failures.read_errors(home.end(HA, "udp"))
     assert (paths[PORT].mtu, paths[OTHER].mtu) == (1000 - 32, 0xFFFF - 32)
     assert home.count["relayed-errors"] == 1
     home.raw(HA, "udp").errors = [too_big(bytes(in_udp(inner(), HA, NAT, 434, PORT)), 900)]
-    home.worker.read_errors(home.end(HA, "udp"))
+    home.worker.failures.read_errors(home.end(HA, "udp"))
     assert paths[PORT].mtu == 900 - 32
     assert home.count["relayed-errors"] == 1  # the sender did not forbid fragments, the tunnel did
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scapy.utils import checksum
 
 from testbed.mobileip.tunnel import endpoint as endpoint_module
+from testbed.mobileip.tunnel import failures
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
 from testbed.mobileip.wire.checksum import internet_checksum
@@ -119,7 +120,7 @@ class Bench:
 @pytest.fixture
 def make(monkeypatch):
     monkeypatch.setattr(endpoint_module.Endpoint, "_open", Raw)
-    monkeypatch.setattr(worker_module, "open_icmp", Raw)
+    monkeypatch.setattr(failures, "open_icmp", Raw)
     return Bench
 
 
@@ -267,7 +268,7 @@ def icmp(code, info=0, kind=3, origin=2, number=errno.EHOSTUNREACH):
 def report(bench, quote, data):
     raw = bench.raw(HA)
     raw.errors.append((bytes(quote), [(socket.IPPROTO_IP, 11, data)], 0, (COA, 0)))
-    bench.worker.read_errors(bench.end(HA))
+    bench.worker.failures.read_errors(bench.end(HA))
 
 
 def test_a_narrow_path_is_learnt_and_told(home):
@@ -278,11 +279,11 @@ def test_a_narrow_path_is_learnt_and_told(home):
     home.put(packet)
     assert len(home.raw(HA).sent) == 1
     assert home.count["too-big"] == 1
-    assert [to for _, to in home.worker.icmp.sent] == [CN, CN]
-    for data, _ in home.worker.icmp.sent:
+    assert [to for _, to in home.worker.failures.icmp.sent] == [CN, CN]
+    for data, _ in home.worker.failures.icmp.sent:
         message = inet.ICMP(data)
         assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380)
-    sent = home.worker.icmp.sent[0][0]
+    sent = home.worker.failures.icmp.sent[0][0]
     assert internet_checksum(sent) == 0
     assert sent[8:] == bytes(packet)[:28]
 
@@ -312,7 +313,7 @@ def test_a_learnt_mtu_is_forgotten(home, monkeypatch):
 def test_errors_from_within_the_tunnel(home, kind, code, relayed):
     """RFC 2003 §4."""
     report(home, tunnelled(inner(), HA, COA), icmp(code, kind=kind))
-    assert [data[1] for data, _ in home.worker.icmp.sent] == ([] if relayed is None else [relayed])
+    assert [data[1] for data, _ in home.worker.failures.icmp.sent] == ([] if relayed is None else [relayed])
 
 
 def test_no_error_about_an_error(home):
@@ -321,7 +322,7 @@ def test_no_error_about_an_error(home):
     report(home, tunnelled(inner(frag=2), HA, COA), icmp(1))
     report(home, tunnelled(inner("224.0.0.5"), HA, COA), icmp(1))
     report(home, tunnelled(inner(), HA, COA), icmp(1, origin=1))
-    assert home.worker.icmp.sent == []
+    assert home.worker.failures.icmp.sent == []
 
 
 def test_an_old_error_does_not_cost_a_packet(home):
@@ -426,11 +427,11 @@ def test_every_encapsulation_learns_how_narrow_its_path_is(make, name, overhead)
     quote = {"ip-in-ip": tunnelled, "gre": gre, "minimal": in_minimal}[name](packet, HA, COA)
     error = icmp(4, 1400, number=errno.EMSGSIZE)
     raw.errors.append((bytes(quote)[:80], [(socket.IPPROTO_IP, 11, error)], 0, (COA, 0)))
-    home.worker.read_errors(home.end(HA, name))
+    home.worker.failures.read_errors(home.end(HA, name))
     home.put(packet)
     assert len(raw.sent) == 1
-    assert [inet.ICMP(data).nexthopmtu for data, _ in home.worker.icmp.sent] == [1400 - overhead] * 2
-    told = inet.IP(home.worker.icmp.sent[0][0][8:])
+    assert [inet.ICMP(data).nexthopmtu for data, _ in home.worker.failures.icmp.sent] == [1400 - overhead] * 2
+    told = inet.IP(home.worker.failures.icmp.sent[0][0][8:])
     assert (told.src, told.dst, told.proto, told.len) == (CN, MN, 17, len(packet))
     home.put(inner(payload=bytes(1400)))
     ((part, _),) = home.end(HA, "ip-in-ip" if name == "minimal" else name).fragmenter.sent
@@ -489,14 +490,14 @@ def test_broadcasts_and_multicast_where_they_are_wanted(make):
 def test_nothing_crashes_it(data, home_side, name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoint_module.Endpoint, "_open", Raw)
-        patch.setattr(worker_module, "open_icmp", Raw)
+        patch.setattr(failures, "open_icmp", Raw)
         bench = Bench(home_side)
         bench.set("0.0.0.0", HA, "0.0.0.0", encapsulations=(name, "ip-in-ip"))
         bench.put(data)
         bench.arrive(data, HA, name)
         raw = bench.raw(HA, name)
         raw.errors.append((data, [(0, 11, icmp(4, 100))], 0, ("0.0.0.0", 0)))
-        bench.worker.read_errors(bench.end(HA, name))
+        bench.worker.failures.read_errors(bench.end(HA, name))
         for endpoint in bench.worker.tunnels.locals[HA].endpoints.values():
             endpoint.close()
 

@@ -56,6 +56,19 @@ def test_closing_takes_away_what_a_predecessor_let_in_too(kernel):
     assert anew.startswith("update dir out dev lo")  # so that sockets look for their way again
 
 
+def test_registration_replies_come_in_where_the_link_may_be_inside(kernel):
+    asked = policy.KernelPolicy([], {"campus", "home"})
+    for link in ("hotel", "campus", "home", "airport", "hotel"):
+        asked.join(link)
+    gone, let_in = "deleteall dir in priority 900001", "update dir in proto udp sport 434 priority 900001"
+    assert kernel[1:] == [[gone], [f"{let_in} action allow"], [gone]]  # first of all a predecessor's
+
+
+def test_where_no_link_is_inside_there_is_nothing_to_change(kernel):
+    policy.KernelPolicy([]).join("hotel")
+    assert kernel == [("ipsec0", False)]
+
+
 def test_what_cannot_be_changed_is_said(kernel):
     with pytest.raises(LinkError, match=r"^IPsec policy: RTNETLINK answers: No$"):
         policy.KernelPolicy([]).admit([IPv4Address("9.9.9.9")], 1.0)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
+from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.errors import ConfigError
 from testbed.mobileip.io.journal import Journal
 from testbed.node.roam import manager as manager_module
@@ -159,6 +160,10 @@ class Policy:
     def __init__(self):
         self.inside, self.until = set(), 0.0
         self.problem = None
+        self.links = []
+
+    def join(self, link):
+        self.links.append(link)
 
     def admit(self, addresses, seconds):
         self.inside = {str(address) for address in addresses}
@@ -177,6 +182,7 @@ class MobileIpDaemon:
         self.path, self.requests = str(path), []
         self.journal = Journal("mobile-node")
         self.grants = True
+        self.inside, self.trusted, self.where, self.registered = (), True, None, None
 
     def start(self):
         self.server = serve(self.path, self.journal, self.handle)
@@ -191,17 +197,26 @@ class MobileIpDaemon:
                 self.tell("registered", mode="co-located", care_of=INNER, requested=time.monotonic())
                 self.tell("detached")
             case "attach":
+                self.where = request["interface"]
                 self.answer("co-located", request["care_of"], None)
             case "discover":
                 self.discover(request["interface"], request["register"])
             case "renew":
+                if self.registered is None:
+                    raise RequestError("there is no registration to renew")
                 self.answer(*self.registered)
+            case "detect":
+                self.detect(request["interface"], request.get("care_of"))
+            case "deregister":
+                self.tell("deregistered", mode="co-located", requested=time.monotonic())
         self.requests.append(tuple(value for value in request.values()))
         return {}
 
     def discover(self, interface, register):
-        if interface == "hotspot":
-            agent, care_of = "198.51.100.1", "203.0.113.10"
+        self.where = interface
+        agents = {"hotspot": ("198.51.100.1", "203.0.113.10"), "office": ("10.0.2.1", "10.0.0.4")}
+        if interface in agents:
+            agent, care_of = agents[interface]
             self.tell("agent-advertisement", agent=agent, care_of=care_of, foreign_agent=True, busy=False)
             if register:
                 self.tell("request-sent", mode="foreign-agent", care_of=care_of, destination=agent)
@@ -209,12 +224,28 @@ class MobileIpDaemon:
         elif interface == "home":
             self.tell("agent-advertisement", agent="10.0.1.2", care_of=None, foreign_agent=False, busy=False)
             self.tell("at-home", agent="10.0.1.2")
-            self.tell("deregistered", mode="home", requested=time.monotonic())
+            proof = {"interface": interface, "trusted": True, "requested": time.monotonic()}
+            self.tell("deregistered", mode="home", **proof)
+
+    def detect(self, interface, care_of):
+        """What the home agent inside answers over the network itself; INSIDE is where it does."""
+        modes = {"home": "home", "office": "foreign-agent"} if care_of is None else {interface: "co-located"}
+        if interface in self.inside and interface in modes:
+            self.tell(
+                "detected",
+                interface=interface,
+                inside=self.trusted,
+                mode=modes[interface],
+                care_of=care_of,
+                agent="10.0.2.1",
+                code=0,
+            )
 
     def answer(self, mode, care_of, agent):
         self.registered = mode, care_of, agent
         if self.grants:
-            self.tell("registered", mode=mode, care_of=care_of, agent=agent, requested=time.monotonic())
+            proof = {"interface": self.where, "trusted": True, "requested": time.monotonic()}
+            self.tell("registered", mode=mode, care_of=care_of, agent=agent, **proof)
         elif self.grants is False:
             self.tell("registration-failed", code=131, reason="mobile node failed authentication")
 

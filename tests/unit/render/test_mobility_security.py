@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from testbed.mobileip.io import daemon_toml
+from testbed.mobileip.io import foreign_agent_toml, home_agent_toml, mobile_node_toml
 from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
 
 READ = {
-    "home-agent": daemon_toml.home_agent,
-    "foreign-agent": daemon_toml.foreign_agent,
-    "mobile-node": daemon_toml.mobile_node,
+    "home-agent": home_agent_toml.read,
+    "foreign-agent": foreign_agent_toml.read,
+    "mobile-node": mobile_node_toml.read,
 }
 
 

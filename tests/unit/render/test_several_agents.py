@@ -4,9 +4,11 @@ import tomllib
 
 import pytest
 
-from testbed.mobileip.io import daemon_toml
+from testbed.mobileip.io import foreign_agent_toml, home_agent_toml, mobile_node_toml
 from testbed.render import Secrets, render_lab
 from testbed.topology.load import load_topology
+
+READ = {"home-agent": home_agent_toml, "foreign-agent": foreign_agent_toml, "mobile-node": mobile_node_toml}
 
 TOPOLOGY = """
 name: two-agents
@@ -50,7 +52,7 @@ def read(files, tmp_path):
     def read(node, daemon, *sets):
         file = tmp_path / f"{daemon}.toml"
         file.write_text(files(*sets)[node].files[f"/etc/mobileip/{daemon}.toml"].content)
-        return getattr(daemon_toml, daemon.replace("-", "_"))(file)
+        return READ[daemon].read(file)
 
     return read
 

@@ -43,6 +43,19 @@ def test_registrations_pass_inside_alone_unless_split_tunnelling_is_asked_for():
     assert "    udp dport 434 accept" in rules and "    udp sport 434 accept" in rules
 
 
+def test_registrations_pass_inside_by_the_link_and_with_split_tunnelling_everywhere():
+    """The kernel's policies for what comes in know no link: the connection manager changes them."""
+    come_in = "dir in proto udp sport 434 priority 1000000 action allow"
+    for sets, static, links in (
+        ((), False, {"office", "campus", "home"}),
+        (("stack=ipsec-in-mip",), False, {"office", "campus", "home"}),
+        (("node.mn.passes=registrations",), True, set()),
+    ):
+        roam = tomllib.loads(files("scenario-2.1", *sets)["/etc/testbed/roam.toml"])
+        assert {name for name, link in roam["networks"].items() if link.get("registrations")} == links
+        assert (come_in in policies(*sets)) == static
+
+
 def test_a_client_that_is_never_inside(tmp_path):
     file = tmp_path / "outside.yaml"
     included = data_dir("topologies") / "figure-7.yaml"

@@ -310,6 +310,44 @@ def test_annotations_for_github(decided: Decided) -> None:
     ]
 
 
+def tried_again(verdict: str) -> Verdicts:
+    attempt = {"verdict": "refuted", "reason": "it leaks", "folder": "attempts/1"}
+    claim = {"id": "x", "scenario": "s", "verdict": verdict, "reason": "", "attempts": [attempt]}
+    finding = {"run": "main", "expectation": "e", "held": True, "observed": "o", "files": ["c/mn-hotel.pcap"]}
+    claim |= {"evidence": [finding], "configuration": {"stack": "mip-only", "attachment": None}}
+    return Verdicts.model_validate({"claims": [claim]})
+
+
+def test_a_flaky_claim_is_a_warning() -> None:
+    flaky = tried_again("reproduced")
+    assert [*github.commands(flaky, {})] == ["::warning title=x is flaky::refuted at attempt 1: it leaks"]
+    assert github.summary(flaky, []).endswith("- `x` flaky: refuted at attempt 1: it leaks")
+    (case,) = ET.fromstring(junit(flaky).encode()).iter("testcase")
+    (failure,) = case.iter("flakyFailure")
+    assert (failure.get("message"), failure.text) == ("it leaks", "attempts/1")
+    assert case.find("failure") is None
+    refuted = tried_again("refuted")
+    (case,) = ET.fromstring(junit(refuted).encode()).iter("testcase")
+    assert case.find("failure") is not None and case.find("rerunFailure") is not None
+    assert case.find("flakyFailure") is None
+    assert [one.split()[0] for one in github.commands(refuted, {})] == ["::error"]
+
+
+def test_a_test_case_names_its_captures() -> None:
+    (case,) = ET.fromstring(junit(tried_again("refuted")).encode()).iter("testcase")
+    properties = [(one.get("name"), one.get("value")) for one in case.iter("property")]
+    assert ("stack", "mip-only") in properties and ("capture", "c/mn-hotel.pcap") in properties
+    failure = case.find("failure")
+    assert failure is not None and "main: e: held: o\n  captured in c/mn-hotel.pcap" in (failure.text or "")
+
+
+def test_what_the_baseline_had_no_better_is_but_a_warning(decided: Decided) -> None:
+    found = decided({"2.2-fa": "refuted", "2.4-works": "inconclusive"}).verdicts
+    assert found is not None
+    levels = [line.split()[0] for line in github.commands(found, {}, ["2.4-works"])]
+    assert levels == ["::warning", "::error"]
+
+
 # Header overhead
 
 
@@ -330,6 +368,9 @@ def test_the_probe_is_as_large_as_is_said() -> None:
         ("ipsec-in-mip", "co-located", "IP | MIP-UDP | IP | ESP", 89),
         ("mip-in-ipsec", "co-located", "", 77),
         ("ipsec-in-mip", "foreign-agent", "", 57),
+        ("mip-in-ipsec-in-mip", "foreign-agent", "", 77),
+        ("mip-in-ipsec-in-mip", "co-located", "IP | IP | ESP", 97),
+        ("mip-in-ipsec-in-mip", "co-located", "IP | MIP-UDP | IP | ESP", 109),
         ("ipsec-in-mip", "co-located", "", 77),
         ("ipsec-in-mip", "co-located", "IP | UDP | ESP", 85),
     ],

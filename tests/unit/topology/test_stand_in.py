@@ -25,11 +25,18 @@ from testbed.topology.summary import summarize
 
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
 FACTS = "/etc/testbed/node.json"
+ELSEWHERE = {
+    "firewall": "scenario-2.5",
+    "attacker": "attacked",
+    "nat": "nat-vpn",
+    "x-mobile-node": "solutions/dual-ha",
+    "wg-client": "solutions/wireguard",
+    "wg-gateway": "solutions/wireguard",
+}
+"""The roles that scenario 2.2 has not, and who has them."""
 CASES = [
-    *((role, "scenario-2.2") for role in builtin_roles() if role not in ("firewall", "nat", "attacker")),
-    ("firewall", "scenario-2.5"),
-    ("attacker", "attacked"),
-    ("nat", "nat-vpn"),
+    *((role, "scenario-2.2") for role in builtin_roles() if role not in ELSEWHERE),
+    *ELSEWHERE.items(),
     ("mobile-node", "nat-vpn"),
     ("home-agent", "plain-mip"),
     ("home-agent", "scenario-2.1"),

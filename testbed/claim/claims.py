@@ -45,7 +45,7 @@ ClaimId = Annotated[
 def _guideline_id(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value):
         return value
-    hint = f'write "{value}": without quotes 5.10 is the number 5.1' if isinstance(value, float) else None
+    hint = "write it in quotes: without them 5.10 is the number 5.1" if isinstance(value, float) else None
     raise Expected('the number of a section in quotes, such as "5.6"', hint)
 
 

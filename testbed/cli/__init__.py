@@ -22,7 +22,7 @@ COMPLETE = "_TESTBED_COMPLETE"
 COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
-    *("list", "show", "validate", "render", "graph", "schema"),
+    *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )
 """The command files, in the order of `--help`; each registers itself."""

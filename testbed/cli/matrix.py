@@ -78,7 +78,7 @@ def matrix(
     fail_fast: FailFast = False,
     shard: ShardOption = None,
     baseline: Baseline = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 4,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,

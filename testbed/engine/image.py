@@ -24,6 +24,7 @@ import testbed
 from testbed.data import data_dir
 from testbed.engine import bootstrap
 from testbed.engine.api import EngineError
+from testbed.engine.channel import ChannelEngine
 from testbed.errors import MachineError, UsageError
 
 PUBLIC_BASE: Final = f"debian:{bootstrap.SUITE}-slim"
@@ -104,15 +105,16 @@ def resolve(image: str) -> str:
 
 def ensure_others(engine: object, images: Iterable[str | None], say: Say) -> None:
     """Build those of `OTHER_SUITES` that nodes are to run, where the engine can build. Raises as the next."""
+    builder = engine.bare if isinstance(engine, ChannelEngine) else engine
     for image in sorted(OTHER_SUITES.keys() & set(images)):
-        if isinstance(engine, Builder):
-            ensure_node_image(engine, say, suite=OTHER_SUITES[image])
+        if isinstance(builder, Builder):
+            ensure_node_image(builder, say, suite=OTHER_SUITES[image])
 
 
 def base_image_name(suite: str = bootstrap.SUITE) -> str:
     """Return the name that the base has for the package list and recipe as they are now."""
     files = _image_files("base.Dockerfile", "dpkg.cfg")
-    packages = _File("packages", "\n".join(_packages(suite)).encode())
+    packages = ContextFile("packages", "\n".join(_packages(suite)).encode())
     recipe = bootstrap.RECIPE.replace(bootstrap.SUITE, suite)
     return f"testbed-base:{_hash([*files, packages], recipe)}"
 
@@ -189,6 +191,16 @@ def load_node_image(engine: Loader, file: Path) -> str:
     return name
 
 
+def standalone_context() -> list[ContextFile]:
+    """The context that builds the node image in one go, from Debian's public image."""
+    files = {file.path: file for file in (*_node_files(), *_image_files("dpkg.cfg", "packages.txt"))}
+    recipes = [file.content.decode() for file in _image_files("base.Dockerfile", "Dockerfile")]
+    base = recipes[0].replace("ARG DEBIAN\nFROM ${DEBIAN}", f"FROM {PUBLIC_BASE} AS base")
+    node = recipes[1].replace("ARG BASE\nFROM ${BASE}", "FROM base")
+    whole = ContextFile("Dockerfile", f"{base}\n{node}".encode())
+    return [*(files | {"Dockerfile": whole}).values()]
+
+
 def _build_base(
     builder: Builder,
     name: str,
@@ -204,7 +216,7 @@ def _build_base(
         refusal = _fetch(builder, public, say)
         if refusal is None:
             say(f"building {name} from {public} (packages of images/packages.txt)")
-            packages = _File("packages.txt", "".join(f"{one}\n" for one in _packages(suite)).encode())
+            packages = ContextFile("packages.txt", "".join(f"{one}\n" for one in _packages(suite)).encode())
             with _context([*_image_files("base.Dockerfile", "dpkg.cfg"), packages]) as context:
                 builder.build_image(
                     context,
@@ -252,23 +264,27 @@ def _fetch(builder: Builder, image: str, say: Say) -> EngineError | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class ContextFile:
+    """A file of a build context."""
+
     path: str  # in the context
     content: bytes
     mode: int = 0o644
 
 
-def _image_files(*names: str) -> list[_File]:
+def _image_files(*names: str) -> list[ContextFile]:
     folder = data_dir("images")
-    return [_File(name, (folder / name).read_bytes()) for name in names]
+    return [ContextFile(name, (folder / name).read_bytes()) for name in names]
 
 
-def _node_files() -> list[_File]:
-    programs = [_File(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")]
+def _node_files() -> list[ContextFile]:
+    programs = [
+        ContextFile(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")
+    ]
     files = [*_image_files("Dockerfile"), *programs]
     package = Path(testbed.__file__).parent
     for module in ("__init__.py", "agreed.py", "frames.py"):
-        files.append(_File(f"python/testbed/{module}", (package / module).read_bytes()))
+        files.append(ContextFile(f"python/testbed/{module}", (package / module).read_bytes()))
     for part in ("mobileip", "node"):
         files += _tree(package / part, f"python/testbed/{part}")
     spec = importlib.util.find_spec("vici")
@@ -278,9 +294,9 @@ def _node_files() -> list[_File]:
     return files
 
 
-def _tree(folder: Path, prefix: str) -> list[_File]:
+def _tree(folder: Path, prefix: str) -> list[ContextFile]:
     return [
-        _File(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        ContextFile(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     ]
@@ -293,11 +309,11 @@ def _packages(suite: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _node_name(files: Sequence[_File], suite: str) -> str:
+def _node_name(files: Sequence[ContextFile], suite: str) -> str:
     return f"testbed-node:{_hash(files, base_image_name(suite))}"
 
 
-def _hash(files: Sequence[_File], *more: str) -> str:
+def _hash(files: Sequence[ContextFile], *more: str) -> str:
     digest = hashlib.sha256()
     for part in (*more, *(f"{file.path} {file.mode:o} {len(file.content)}" for file in files)):
         digest.update(part.encode() + b"\0")
@@ -307,7 +323,7 @@ def _hash(files: Sequence[_File], *more: str) -> str:
 
 
 @contextlib.contextmanager
-def _context(files: Sequence[_File]) -> Iterator[Path]:
+def _context(files: Sequence[ContextFile]) -> Iterator[Path]:
     """Put a build context into a tar file; the same files give the same bytes, for the engine's cache."""
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:
         with tarfile.open(fileobj=file, mode="w") as archive:

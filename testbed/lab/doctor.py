@@ -35,6 +35,7 @@ LABEL: Final = "org.testbed.doctor"
 TEST_PROGRAMS: Final = {
     "tshark": (("tshark",), "decodes the captures of tests"),
     "mergecap": (("wireshark-common",), "joins the captures of tests"),
+    "docker-compose": (("docker-compose",), "runs labs that tests export"),
     "linux.uml": (("user-mode-linux",), "gives tests an ordinary kernel, for what this machine's may lack"),
     "busybox": (("busybox-static",), "loads the modules of that kernel"),
 }

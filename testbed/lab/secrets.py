@@ -16,9 +16,14 @@ from testbed.engine.api import Container, Engine, NotFoundError
 from testbed.render import RenderedFile, Secrets
 
 
+def new_secrets() -> Secrets:
+    """Return secrets that nothing else has."""
+    return Secrets(ike_psk=secrets.token_hex(32), mobility_key=secrets.token_hex(16))
+
+
 def lab_secrets(engine: Engine, containers: Iterable[Container]) -> Secrets:
     """Return the secrets that a lab's containers hold, running or not, and new ones for what none holds."""
-    found = {"ike_psk": secrets.token_hex(32), "mobility_key": secrets.token_hex(16)}
+    found = asdict(new_secrets())
     missing = set(found)
     for container in containers:
         if missing.isdisjoint(container.labels.get(names.SECRETS, "").split()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class ClaimItem(pytest.Item):
             last = folder / run_path(self.name, "run")
             if RunFolder(last).record:
                 self.add_report_section("call", *ladder_section(last, self.topology))
-            raise NotReproduced("\n".join(_words(decided, folder)))
+            raise NotReproduced("\n".join(_words(decided, self.path, folder)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The message alone, where there is one for people."""
@@ -69,11 +70,11 @@ class ClaimItem(pytest.Item):
         return self.path, None if line is None else line - 1, self.name
 
 
-def _words(claim: Claim, folder: Path) -> Iterator[str]:
+def _words(claim: Claim, file: Path, folder: Path) -> Iterator[str]:
     yield f"{claim.id} is {claim.verdict}: {claim.reason}"
     yield f"  {claim.says} ({claim.source})"
     for one in claim.evidence:
         if one.held is not True:
             found = "undecided" if one.held is None else "not so"
             yield f"  {one.run}: {one.expectation}: {found}: {one.observed}"
-    yield f"  hint: testbed explain {claim.id} --evidence {folder}"
+    yield f"  hint: {shlex.join(['testbed', 'explain', claim.id, str(file), '--evidence', str(folder)])}"

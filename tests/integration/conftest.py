@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ from mobileip_world import DAEMONS, World, topology
 from sabotages import SABOTAGES
 
 from testbed.engine.api import ContainerSpec
+from testbed.engine.channel import ChannelEngine
 from testbed.evidence.record import write_record
 from testbed.experiment.claims.plan import choose_claims, plan_stages, share_labs
 from testbed.experiment.claims.verify import Verification
@@ -24,15 +26,25 @@ from testbed.topology.load import load_topology
 JOBS = 4  # labs at once: most of what they do is waiting
 
 
+@pytest.fixture(scope="session")
+def connected(engine):
+    """The engine, with one connection a node for all commands in it, as experiments have it."""
+    if namespaces.ROOT in os.environ:
+        yield engine
+        return
+    with closing(ChannelEngine(engine)) as connected:
+        yield connected
+
+
 @pytest.fixture(scope="module")
-def verify(engine, node_image, tmp_path_factory):
+def verify(connected, node_image, tmp_path_factory):
     """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
 
     def run(ref, claims=(), sets=(), existing=None, keys=False):
         chosen = choose_claims(load_topology(str(ref), sets=sets), claims)
         folder = tmp_path_factory.mktemp("evidence")
         evidence = Evidence(folder, keys=keys)
-        verification = Verification(engine, node_image, choose_pool(), evidence, jobs=2, existing=existing)
+        verification = Verification(connected, node_image, choose_pool(), evidence, jobs=2, existing=existing)
         return verification.verify(chosen, share_labs(plan_stages([chosen]), 2)), folder
 
     return run
@@ -47,7 +59,7 @@ class Verified:
 
 
 @pytest.fixture(scope="module")
-def verified(engine, node_image, tmp_path_factory):
+def verified(connected, node_image, tmp_path_factory):
     """Verify everything as one: sabotages take turns in the labs of the claims, and cost few of their own."""
     prefixes = {what: f"sabotage-{number}." for number, what in enumerate(SABOTAGES, 1)}
     folder = tmp_path_factory.mktemp("evidence")
@@ -56,7 +68,7 @@ def verified(engine, node_image, tmp_path_factory):
         for what, one in SABOTAGES.items()
     ]
     scenarios += [choose_claims(load_topology(name)) for name in CLAIMS]
-    verification = Verification(engine, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
+    verification = Verification(connected, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
     document = verification.verify_all(scenarios, share_labs(plan_stages(scenarios), JOBS))
     claims = document.claims
     own = [one for one in claims if not one.id.startswith("sabotage-")]
@@ -115,9 +127,9 @@ def nodes(request):
 
 
 @pytest.fixture
-def world(engine, nodes, tmp_path):
+def world(connected, nodes, tmp_path):
     """The nodes as they were when they started, without a daemon."""
-    made = World(engine, nodes, tmp_path)
+    made = World(connected, nodes, tmp_path)
     try:
         yield made
     finally:

@@ -69,7 +69,7 @@ done </etc/testbed/links
 ip route flush type unreachable
 ip -batch /etc/testbed/routes
 ip rule del pref 50 2>/dev/null
-rm -f /run/testbed/*
+find /run/testbed -maxdepth 1 ! -type d -delete
 """
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from command_line import command
 
 from testbed.engine import names
 from testbed.engine.docker import DockerEngine
 
+pytestmark = pytest.mark.timeout(600)
 PROJECT = Path(__file__).parents[1] / "projects" / "plugin"
 KILLS = int(os.environ.get("KILLS", "3"))
 CLEAN = """
@@ -58,10 +60,14 @@ def left_of(engine: DockerEngine, project: Path) -> list[str]:
 
 
 def test_a_project_that_uses_the_plugin_alone(engine: DockerEngine, node_image: str, project: Path) -> None:
-    code = start(project, "-n", "2", "-v").wait(240)
+    code = start(project, "-n", "2", "-v", "--testbed-evidence", "evidence").wait(400)
     out = (project / "out").read_text()
     assert code == 0 and "9 passed" in out and "mine.yaml::at-home" in out, out
     assert left_of(engine, project) == []
+    folder = str(project / "evidence" / "mine.yaml-at-home")
+    assert command("judge", folder).returncode == 0
+    told = command("explain", "at-home", str(project / "mine.yaml"), "--evidence", folder)
+    assert "This evidence says: reproduced" in told.stdout, told
 
 
 def test_after_a_kill_the_next_session_starts_clean(
@@ -80,7 +86,7 @@ def test_after_a_kill_the_next_session_starts_clean(
         session.kill()
         session.wait(20)  # not for its workers, which notice later
         left.append(len(left_of(engine, project)))
-    code = start(project, "-n", "2", *tests).wait(240)
+    code = start(project, "-n", "2", *tests).wait(400)
     out = (project / "out").read_text()
     assert code == 0 and "2 passed" in out, out
     assert left_of(engine, project) == []

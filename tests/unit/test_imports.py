@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "lab": _LAB,
     "experiment": {*_LAB, "lab"},
     "report": {*_TOPOLOGY, "topology"},
-    "cli": {*_LAB, "lab", "experiment", "report"},
+    "export": {*_LAB, "lab"},
+    "cli": {*_LAB, "lab", "experiment", "report", "export"},
     "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.

@@ -51,6 +51,9 @@ class Credentials:
                 raise ValueError(f"two AAA keys of {credential.node} have SPI {credential.spi}")
             known[credential.spi] = credential
 
+    def __bool__(self) -> bool:
+        return bool(self._by_node)
+
     def verify(
         self, payload: bytes, request: RegistrationRequest, nai: str | None, challenge: bytes | None
     ) -> None:

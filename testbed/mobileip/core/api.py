@@ -8,18 +8,19 @@ with), carries out the effects that `effects()` drains, and calls `tick(now)` no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
 
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 Clock = Callable[[float], float]
 """Maps the monotonic `now` to Unix time in seconds: the time of day of identifications (RFC 5944 §5.7.1)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Datagram:
     """A UDP datagram of the registration protocol (RFC 5944 §3), received or to be sent."""
 
@@ -35,7 +36,7 @@ class Datagram:
     """Link-layer source (received) or destination (to be sent), where known and needed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AgentMessage:
     """An ICMP message of agent discovery (RFC 5944 §2): the ICMP bytes, checksum included."""
 
@@ -47,7 +48,7 @@ class AgentMessage:
     link_address: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TunnelEnd:
     """The other end of a tunnel, and how datagrams are carried to it and from it."""
 
@@ -59,7 +60,7 @@ class TunnelEnd:
     """The UDP ports of `Encapsulation.UDP`: ours, and the other end's as a NAT shows it to us."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FormerTunnel:
     """Mobile node: a tunnel to an earlier care-of address, out of which datagrams still come (S bit)."""
 
@@ -70,21 +71,21 @@ class FormerTunnel:
 # Effects: what a core asks its shell to do, in order.
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendDatagram:
     """Send a registration message."""
 
     datagram: Datagram
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendAgentMessage:
     """Send an agent advertisement or solicitation."""
 
     message: AgentMessage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetBinding:
     """Home agent: tunnel packets for `home_address` to each end, a care-of address; replaces what was set."""
 
@@ -93,14 +94,14 @@ class SetBinding:
     reverse_tunnel: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClearBinding:
     """Home agent: the mobile node has no binding any more."""
 
     home_address: IPv4Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TunnelDatagram:
     """Home agent: send `datagram`, which is not to `home_address` itself, into its tunnels to some ends."""
 
@@ -109,21 +110,21 @@ class TunnelDatagram:
     datagram: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendOnHomeLink:
     """Home agent: put a datagram to everybody or to a group on the home link, as it is."""
 
     datagram: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetGroups:
     """Home agent: be a member of these groups on the home link, and of no others (RFC 5944 §4.4)."""
 
     groups: frozenset[IPv4Address]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProxyArp:
     """Home agent: answer ARP for `home_address` on the home link, or cease to (RFC 5944 §4.6)."""
 
@@ -131,7 +132,7 @@ class ProxyArp:
     enabled: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GratuitousArp:
     """Broadcast a gratuitous ARP for `address` (RFC 5944 §4.6) once; the core itself repeats it."""
 
@@ -142,7 +143,7 @@ class GratuitousArp:
     """The hardware address announced; None: this node's own on that link."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetVisitor:
     """Foreign agent: deliver to and forward for a registered mobile node (RFC 5944 §3.7, §4.2.2)."""
 
@@ -157,21 +158,21 @@ class SetVisitor:
     reverse-tunnelled (RFC 3024 §5.2); None: delivery is direct."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClearVisitor:
     """Foreign agent: forward nothing for this mobile node any more."""
 
     home_address: IPv4Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UseHomeAddress:
     """Mobile node: `home_address` is the home address from now on, in place of any before (RFC 2794)."""
 
     home_address: IPv4Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UseCoLocated:
     """Mobile node: registered with a co-located care-of address on `interface`."""
 
@@ -182,7 +183,7 @@ class UseCoLocated:
     former: tuple[FormerTunnel, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UseForeignAgent:
     """Mobile node: use the agent as default router on `interface` (RFC 5944 §4.2.1).
 
@@ -202,7 +203,7 @@ class UseForeignAgent:
     """Destinations that are delivered directly all the same, and so not reverse-tunnelled (RFC 3024 §5.4)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UseHome:
     """Mobile node: at home on `interface`, no mobility services (RFC 5944 §4.2.1 end, §4.6)."""
 
@@ -210,12 +211,12 @@ class UseHome:
     router: IPv4Address | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UseNothing:
     """Mobile node: no registration holds; take the tunnel and its routes down."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReportEvent:
     """Something an observer wants to know, e.g. `registered`, `reply-code`, `binding-expired`."""
 
@@ -230,7 +231,7 @@ Records = Mapping[IPv4Address | str, Record]
 """Records by what the mobile nodes are known by: home addresses, or NAIs (RFC 2794)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Remember:
     """Keep `record` beyond the end of this process, in place of what was kept before; None: nothing.
 

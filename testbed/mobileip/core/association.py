@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.security import Peer, SecurityAssociation
 from testbed.mobileip.wire.algorithm import AUTHENTICATOR_SIZE
-from testbed.mobileip.wire.authentication import Authentication, header, protected
+from testbed.mobileip.wire.authentication import Authentication, header, protected, spi_in
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension
 
@@ -27,9 +27,10 @@ def sign(message: bytes, kind: int, association: SecurityAssociation) -> bytes:
     return covered + association.algorithm.authenticator(association.key, covered)
 
 
-def verify(payload: bytes, extension: Extension, association: SecurityAssociation) -> bool:
-    """Whether the authenticator of `extension`, read from `payload`, is the one `association` makes."""
-    authenticator = Authentication.from_extension(extension).authenticator
+def verify(
+    payload: bytes, extension: Extension, authenticator: bytes, association: SecurityAssociation
+) -> bool:
+    """Whether the `authenticator` of `extension`, read from `payload`, is the one `association` makes."""
     expected = association.algorithm.authenticator(association.key, protected(payload, extension))
     return hmac.compare_digest(authenticator, expected)
 
@@ -39,7 +40,7 @@ def spi_of(extensions: Iterable[Extension], kind: int) -> int | None:
     for extension in extensions:
         if extension.type == kind:
             try:
-                return Authentication.from_extension(extension).spi
+                return spi_in(extension)
             except WireError:
                 return None
     return None
@@ -92,12 +93,12 @@ class Associations:
         if len(found) > 1:
             raise AuthenticationError("repeated-authentication")
         try:
-            spi = Authentication.from_extension(found[0]).spi
+            proof = Authentication.from_extension(found[0])
         except WireError as error:
             raise AuthenticationError("bad-authenticator") from error
-        association = self._by_peer.get(peer, {}).get(spi)
+        association = self._by_peer.get(peer, {}).get(proof.spi)
         if association is None:
             raise AuthenticationError("unknown-spi")
-        if not verify(payload, found[0], association):
+        if not verify(payload, found[0], proof.authenticator, association):
             raise AuthenticationError("bad-authenticator")
         return association

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 
 from testbed.mobileip.wire import udp_tunnel
@@ -43,9 +43,10 @@ def agreed(flags: int) -> tuple[Encapsulation, ...]:
     return (*asked, Encapsulation.IP_IN_IP)
 
 
-def available(flags: int, offered: Iterable[Encapsulation]) -> bool:
+def available(flags: int, offered: Collection[Encapsulation]) -> bool:
     """Whether all that a request with these flags asks for is `offered`, by an agent or its advertisement."""
-    return set(agreed(flags)) <= {*offered, Encapsulation.IP_IN_IP}
+    *asked, _ = agreed(flags)
+    return all(each in offered for each in asked)
 
 
 def advertised(flags: int) -> tuple[Encapsulation, ...]:

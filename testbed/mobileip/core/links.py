@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+
+from testbed.mobileip.wire.value import value
 
 BROADCAST = IPv4Address("255.255.255.255")
 UNSPECIFIED = IPv4Address(0)
@@ -20,7 +21,7 @@ def broadcast_addresses(prefix: IPv4Network) -> tuple[IPv4Address, ...]:
     return (BROADCAST,) if prefix.prefixlen >= 31 else (BROADCAST, prefix.broadcast_address)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VisitedLink:
     """A link that mobile nodes visit, and the foreign agent's address there."""
 

@@ -7,10 +7,10 @@ cannot work raises ValueError with a message that names it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 INFINITE_LIFETIME = 0xFFFF
 ALTERNATIVES = (Encapsulation.GRE, Encapsulation.MINIMAL)
@@ -46,7 +46,7 @@ class ReverseTunnel(Enum):
     REQUIRED = "required"  # codes 75, 138
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Advertising:
     """How agent advertisements are sent on one link (RFC 5944 §2.3, RFC 1256 §4.1)."""
 

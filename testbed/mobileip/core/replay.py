@@ -201,27 +201,22 @@ class ReplayGuard:
     """Both methods: which of them a request is judged by, its security association says (§5.7)."""
 
     def __init__(self, tolerance: float, rng: Random) -> None:
-        self._guards: dict[ReplayProtection, Guard] = {
-            ReplayProtection.TIMESTAMPS: Timestamps(tolerance),
-            ReplayProtection.NONCES: Nonces(rng),
-        }
+        self._timestamps, self._nonces = Timestamps(tolerance), Nonces(rng)
+        self._by_key: dict[str, Guard] = {"identification": self._timestamps, "nonce": self._nonces}
 
     def by(self, method: ReplayProtection) -> Guard:
         """The guard of a method."""
-        return self._guards[method]
+        return self._timestamps if method is ReplayProtection.TIMESTAMPS else self._nonces
 
     def record(self, node: Peer) -> dict[str, int | None]:
         """What `restore` takes after a restart of the home agent, in JSON's terms."""
-        return {_KEYS[method]: guard.record(node) for method, guard in self._guards.items()}
+        return {"identification": self._timestamps.record(node), "nonce": self._nonces.record(node)}
 
     def restore(self, node: Peer, record: Mapping[str, Any]) -> None:
         """Take up what `record` gave before a restart; raises ValueError or TypeError for nonsense."""
-        for method, guard in self._guards.items():
-            if (value := record.get(_KEYS[method])) is not None:
+        for key, guard in self._by_key.items():
+            if (value := record.get(key)) is not None:
                 guard.restore(node, int(value))
-
-
-_KEYS = {ReplayProtection.TIMESTAMPS: "identification", ReplayProtection.NONCES: "nonce"}
 
 
 def _other(rng: Random, than: tuple[int | None, ...]) -> int:

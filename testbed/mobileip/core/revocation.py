@@ -24,6 +24,7 @@ from testbed.mobileip.wire.revocation import (
     RevocationSupport,
     later,
 )
+from testbed.mobileip.wire.value import value
 
 INTERVAL = 1.0
 """Seconds between two messages about one binding at least (§3.3); also the first time-out."""
@@ -31,7 +32,7 @@ _LONGEST = 16  # doublings of the time-out, of a binding that never ends
 _REMEMBERED = 4096  # bindings that have ended
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BindingId:
     """What a message is about (§3.3)."""
 
@@ -45,7 +46,7 @@ class BindingId:
         return cls(message.home_address, message.home_domain, message.foreign_domain)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Terms:
     """What the last registration of a binding has negotiated (§4.2.1)."""
 
@@ -184,6 +185,10 @@ class Revoker:
         spoken = self._spoken.get(message.home_address)
         self._timers.set(binding, now if spoken is None else max(now, spoken + INTERVAL))
         self.tick(now)
+
+    def revokes(self, home_address: IPv4Address) -> bool:
+        """Whether a message about this mobile node is not acknowledged yet."""
+        return home_address in self._pending
 
     def cancel(self, binding: BindingId) -> None:
         """There is a new registration: a revocation would end that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from ipaddress import IPv4Address
 
@@ -10,6 +10,7 @@ from testbed.mobileip.core.parameters import require
 from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import CHAP_SPI
 from testbed.mobileip.wire.nai import check as check_nai
+from testbed.mobileip.wire.value import value
 
 Peer = IPv4Address | str
 """Who shares a security association: an address, or a mobile node's NAI (RFC 2794)."""
@@ -22,7 +23,7 @@ class ReplayProtection(Enum):
     NONCES = "nonces"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SecurityAssociation:
     """One security context shared with `peer` (RFC 5944 §1.6): found by the peer and the SPI.
 
@@ -48,7 +49,7 @@ class SecurityAssociation:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Credential:
     """What a mobile node and AAA share (RFC 4721 §6); an agent that has it verifies in the place of AAA."""
 

@@ -58,11 +58,14 @@ class Timers(Generic[Key]):
             due = self._due.get(key)
             if due == when:
                 return when
-            heapq.heappop(heap)
-            if self._queued.get(key) == when:  # else an entry that an earlier one has replaced
+            if self._queued.get(key) != when:  # an entry that an earlier one has replaced
+                heapq.heappop(heap)
+            elif due is None:
+                heapq.heappop(heap)
                 del self._queued[key]
-                if due is not None:
-                    self._push(key, due)
+            else:
+                heapq.heapreplace(heap, (due, next(self._order), key))
+                self._queued[key] = due
         return None
 
     def pop_due(self, now: float) -> list[Key]:

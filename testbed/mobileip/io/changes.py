@@ -10,7 +10,6 @@ import errno
 import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.io import rtnetlink
@@ -25,6 +24,7 @@ from testbed.mobileip.io.rtnetlink import (
     error_name,
     packed,
 )
+from testbed.mobileip.wire.value import value
 
 PROTOCOL = 143
 """`proto` of a daemon's routes and rules, by default: one of those left to routing daemons (rtnetlink(7))."""
@@ -49,7 +49,7 @@ FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 1, 2, 3, 
 NDA_DST, _NDA_LLADDR = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rule:
     """A rule of the routing policy; `table` None means blackhole."""
 
@@ -69,7 +69,7 @@ def index(interface: str) -> int:
         raise NodeError(f"there is no interface {interface!r}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """One change, and which refusals are none."""
 

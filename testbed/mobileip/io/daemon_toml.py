@@ -13,7 +13,6 @@ table = 434                                  # mobile node: its routing table
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -23,12 +22,13 @@ from testbed.mobileip.io.instance import Instance
 from testbed.mobileip.io.security_toml import build
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 C = TypeVar("C")
 DEFAULT_PREFERENCE = 230
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attachment:
     """What a mobile node on its own attaches to when it starts."""
 
@@ -37,7 +37,7 @@ class Attachment:
     """None: look for an agent."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settings(Generic[C]):
     """What a file says: to the core, and to the shell around it."""
 

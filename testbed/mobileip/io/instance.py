@@ -7,12 +7,12 @@ import socket
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from testbed.mobileip.io.changes import PROTOCOL
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.tunnel.api import DEVICES
+from testbed.mobileip.wire.value import value
 
 LONGEST_DEVICES = 9
 """Characters of `devices`: the name of an interface has at most 15, and `probe0` follows in the longest."""
@@ -26,7 +26,7 @@ _WAITING = 64
 _CREDENTIALS = struct.Struct("=iII")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Instance:
     """What distinguishes a daemon from the others of its node."""
 

@@ -46,8 +46,9 @@ class Journal:
             self._held.append(line)
         else:
             self._write(line)
-        for listener in {**self._listeners, **dict.fromkeys(also)}:
-            listener(line)
+        if self._listeners or also:
+            for listener in {**self._listeners, **dict.fromkeys(also)}:
+                listener(line)
 
     def _write(self, lines: bytes) -> None:
         with suppress(OSError):  # nobody reads stdout any more

@@ -8,7 +8,6 @@ import fcntl
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.io import rtnetlink
@@ -51,6 +50,7 @@ from testbed.mobileip.io.rtnetlink import (
     integer,
     packed,
 )  # fmt: skip
+from testbed.mobileip.wire.value import value
 
 _UP = 1
 _ZEROS = (0,) * 8
@@ -77,7 +77,7 @@ def _checksum_in_software(interface: str) -> None:
             raise NodeError(f"checksums of {interface}: {error.strerror}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hop:
     """Where packets to some address leave this node."""
 

@@ -11,7 +11,6 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import AgentMessage, Datagram
@@ -34,6 +33,7 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.checksum import valid
 from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp, udp_checksum
+from testbed.mobileip.wire.value import value
 
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
 PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
@@ -108,7 +108,7 @@ def add_checksum_state(sock: socket.socket) -> None:
     sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Packet:
     """An IPv4 datagram with a valid header, as it arrived on a link."""
 

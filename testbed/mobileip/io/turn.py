@@ -19,6 +19,7 @@ from testbed.mobileip.io.store import Store
 
 MESSAGES = (ReportEvent, SendDatagram, SendAgentMessage, SendOnHomeLink, GratuitousArp)
 """Effects that change nothing in this node."""
+_UNCHANGING = frozenset((*MESSAGES, Remember))
 Failed = Callable[[str, Exception], None]
 """Called with the name of an effect that could not be carried out, and why."""
 
@@ -36,8 +37,8 @@ def settle(
             effects, failure = store.keep(effects, refused)
             if failure is not None:
                 failed(Remember.__name__, failure)
-        changes = {at: each for at, each in enumerate(effects) if not isinstance(each, (*MESSAGES, Remember))}
-        refusals = role.carry_out(changes)
+        changes = {at: each for at, each in enumerate(effects) if type(each) not in _UNCHANGING}
+        refusals = role.carry_out(changes) if changes else {}
         for at, error in refusals.items():
             failed(type(effects[at]).__name__, error)
         instead: list[Effect] = []

@@ -7,7 +7,6 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
@@ -19,12 +18,14 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.wire.ipv4 import ICMP
 from testbed.mobileip.wire.reader import address
 from testbed.mobileip.wire.udp_tunnel import DATA, GRE, IP_IN_IP, MINIMAL
+from testbed.mobileip.wire.value import value
 
 # From linux/in.h: not all of them are in the socket module.
 IP_TTL, IP_PKTINFO, IP_RECVERR, IP_RECVTTL = 2, 8, 11, 12
 MSG_ERRQUEUE = 0x2000
 IN_PKTINFO = struct.Struct("=I4s4s")
 """struct in_pktinfo: interface index, local address, destination address of the header."""
+INT = struct.Struct("=i")
 EXTENDED_ERROR = struct.Struct("=IBBBxII")
 ORIGIN_ICMP, ORIGIN_TIMESTAMP, UNREACHABLE = 2, 4, 3
 SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
@@ -83,9 +84,9 @@ def registrations(echo: int, address: IPv4Address | None = None) -> Sequence[Ins
             last = (((LDW, 0, 0, destination),), int(address))
         way = ((((LDB, 0, 0, 9),), next_header), *tests, (((LDB, 0, 0, icmp),), echo), last)
         left = sum(len(loads) + 1 for loads, _ in way) + 1
-        for loads, value in way:
+        for loads, expected in way:
             left -= len(loads) + 1
-            program += [*loads, (JEQ, 0, left, value)]
+            program += [*loads, (JEQ, 0, left, expected)]
         program.append(_ACCEPT)
     return (*program, _REJECT)
 
@@ -99,7 +100,7 @@ ANSWERS = registrations(0)
 """At the other end: registrations, and answers to keepalives."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unreachable:
     """ICMP Destination Unreachable came back for a datagram we sent."""
 
@@ -107,7 +108,7 @@ class Unreachable:
     code: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Place:
     """A UDP port: at every address of this node, or at one address or on one link, which others may be at."""
 
@@ -180,12 +181,11 @@ class RegistrationSocket:
                 if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
                     number, _, header = IN_PKTINFO.unpack_from(data)
                     destination = _address(header)
-                    with suppress(OSError):
-                        interface = names.get(number) or names.setdefault(
-                            number, socket.if_indextoname(number)
-                        )
+                    if (interface := names.get(number)) is None:
+                        with suppress(OSError):
+                            interface = names[number] = socket.if_indextoname(number)
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
-                    (ttl,) = struct.unpack_from("=i", data)
+                    (ttl,) = INT.unpack_from(data)
             sender = _address(socket.inet_aton(source))
             yield Datagram(payload, sender, source_port, destination, self.place.port, interface, ttl)
 
@@ -213,9 +213,9 @@ class RegistrationSocket:
         local = IN_PKTINFO.pack(number, datagram.source.packed, bytes(4))
         ancillary = [
             (socket.IPPROTO_IP, IP_PKTINFO, local),
-            (socket.IPPROTO_IP, IP_TTL, struct.pack("=i", datagram.ttl)),
+            (socket.IPPROTO_IP, IP_TTL, INT.pack(datagram.ttl)),
         ]
-        destination = (socket.inet_ntoa(datagram.destination.packed), datagram.destination_port)
+        destination = (str(datagram.destination), datagram.destination_port)
         try:
             try:
                 self.socket.sendmsg([datagram.payload], ancillary, 0, destination)

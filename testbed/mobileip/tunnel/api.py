@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
 from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
+from testbed.mobileip.wire.value import value
 
 DEVICES = "mip"
 """What the names of a daemon's devices begin with, unless it has another: a TUN device is `mip0`, and `mip1`
@@ -25,7 +25,7 @@ class Side(Enum):
     VISITED = "visited"  # foreign agent and mobile node: the other way round
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tunnel:
     """The tunnel of one mobile node.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address, IPv4Network
 from struct import Struct
@@ -12,6 +11,7 @@ from testbed.mobileip.wire.challenge import ADVERTISED
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.reader import Reader
+from testbed.mobileip.wire.value import value
 
 TYPE = 9
 COMMON_TRAFFIC = 0
@@ -42,7 +42,7 @@ class AgentFlag(IntFlag):
     REGIONAL = 0x0020
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MobilityAgentExtension:
     """The extension that makes a router advertisement an agent's (§2.1.1); `flags` holds all sixteen bits."""
 
@@ -69,7 +69,7 @@ class MobilityAgentExtension:
         return cls(sequence, lifetime, high << 8 | low, addresses)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AgentAdvertisement:
     """An advertisement; `routers` pairs addresses with their preference levels (RFC 1256 §3)."""
 

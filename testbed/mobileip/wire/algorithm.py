@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 AUTHENTICATOR_SIZE = 16
 """Bytes of an authenticator, whichever algorithm makes it."""
@@ -24,8 +28,23 @@ class Algorithm(Enum):
 
     def authenticator(self, key: bytes, data: bytes) -> bytes:
         """The `AUTHENTICATOR_SIZE` bytes that prove `data` to those with the same key."""
-        if self is Algorithm.HMAC_MD5:
-            return hmac.digest(key, data, "md5")
         if self is Algorithm.KEYED_MD5:
             return hashlib.md5(key + data + key, usedforsecurity=False).digest()
-        return hmac.digest(key, data, "sha256")[:AUTHENTICATOR_SIZE]  # RFC 4868 §2.3
+        inner, outer = _keyed("md5" if self is Algorithm.HMAC_MD5 else "sha256", key)
+        inner, outer = inner.copy(), outer.copy()
+        inner.update(data)
+        outer.update(inner.digest())
+        return outer.digest()[:AUTHENTICATOR_SIZE]  # RFC 4868 §2.3
+
+
+@lru_cache(maxsize=0x4000)
+def _keyed(name: str, key: bytes) -> tuple[_Hash, _Hash]:
+    """The hashes of HMAC once they have taken the key: most of the work for a short message (RFC 2104 §4)."""
+    inner = hashlib.new(name, usedforsecurity=False)
+    outer = inner.copy()
+    block = (key if len(key) <= inner.block_size else hashlib.new(name, key).digest()).ljust(
+        inner.block_size, b"\0"
+    )
+    inner.update(bytes(each ^ 0x36 for each in block))
+    outer.update(bytes(each ^ 0x5C for each in block))
+    return inner, outer

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from struct import Struct
 
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import GENERALIZED_AUTHENTICATION, Extension
+from testbed.mobileip.wire.value import value
 
 MOBILE_HOME = 32
 MOBILE_FOREIGN = 33
 FOREIGN_HOME = 34
 AUTHENTICATION_TYPES = frozenset((MOBILE_HOME, MOBILE_FOREIGN, FOREIGN_HOME))
+_ALL_TYPES = AUTHENTICATION_TYPES | {GENERALIZED_AUTHENTICATION}
 MOBILE_AAA = 1
 """Subtype of the Generalized Authentication Extension by which a mobile node proves itself to AAA (§6)."""
 CHAP_SPI = 2
@@ -23,7 +24,7 @@ _LONG_HEADER = Struct("!BBHI")
 _SPI = Struct("!I")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Authentication:
     """One of the three; the authenticator covers all that precedes it in the UDP payload."""
 
@@ -34,9 +35,14 @@ class Authentication:
     @classmethod
     def from_extension(cls, extension: Extension) -> Authentication:
         """Read the SPI and the authenticator; raises WireError("truncated") without an SPI."""
-        if len(extension.data) < _SPI.size:
-            raise WireError("truncated", f"authentication extension {extension.type} without SPI")
-        return cls(extension.type, _SPI.unpack_from(extension.data)[0], extension.data[_SPI.size :])
+        return cls(extension.type, spi_in(extension), extension.data[_SPI.size :])
+
+
+def spi_in(extension: Extension) -> int:
+    """The SPI of an authentication extension; raises WireError("truncated") without."""
+    if len(extension.data) < _SPI.size:
+        raise WireError("truncated", f"authentication extension {extension.type} without SPI")
+    return int.from_bytes(extension.data[: _SPI.size], "big")
 
 
 def header(kind: int, spi: int, authenticator_length: int) -> bytes:
@@ -57,6 +63,5 @@ def protected(payload: bytes, extension: Extension) -> bytes:
 
 def in_order(extensions: Iterable[Extension]) -> bool:
     """Whether no other authentication precedes the Mobile-Home Authentication Extension (§3.2)."""
-    authentications = {*AUTHENTICATION_TYPES, GENERALIZED_AUTHENTICATION}
-    kinds = [extension.type for extension in extensions if extension.type in authentications]
+    kinds = [extension.type for extension in extensions if extension.type in _ALL_TYPES]
     return MOBILE_HOME not in kinds[1:] or kinds[0] == MOBILE_HOME

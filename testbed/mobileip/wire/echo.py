@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from struct import Struct
 
 from testbed.mobileip.wire import checksum, ipv4
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.value import value
 
 REQUEST, REPLY = 8, 0
 _MESSAGE = Struct("!BBHHH")
 _FRAGMENT = 0x3FFF
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Echo:
     """An echo request or reply."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from struct import Struct
 
 from testbed.mobileip.wire.error import WireError
+from testbed.mobileip.wire.value import value
 
 PADDING = 0
 GENERALIZED_AUTHENTICATION = 36
@@ -18,7 +19,7 @@ ENCAPSULATING_DELIVERY = 130
 _LONG = Struct("!BBH")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Extension:
     """One extension; `offset` is where its Type stands in the message it was read from."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from struct import Struct
 
@@ -12,13 +12,14 @@ from testbed.mobileip.wire.challenge import FOREIGN_AGENT_ERROR
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.identification import LOW
 from testbed.mobileip.wire.reader import unpack_fixed
+from testbed.mobileip.wire.value import value
 
 TYPE = 3
 _FIXED = Struct("!BBHIIQ")
 _KNOWN = AUTHENTICATION_TYPES | {udp_tunnel.REPLY, FOREIGN_AGENT_ERROR}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegistrationReply:
     """A reply; `code` is a plain number, as nobody promises that it is one of `Code`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address
 from struct import Struct
@@ -16,6 +15,7 @@ from testbed.mobileip.wire.extension import (
 )
 from testbed.mobileip.wire.identification import LOW
 from testbed.mobileip.wire.reader import address, unpack_fixed
+from testbed.mobileip.wire.value import value
 
 TYPE = 1
 _FIXED = Struct("!BBHIIIQ")
@@ -43,7 +43,7 @@ class RequestFlag(IntFlag):
     __rand__ = int.__rand__  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegistrationRequest:
     """A request; `flags` is the plain byte, to be tested against `RequestFlag`."""
 

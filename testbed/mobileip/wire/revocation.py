@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from struct import Struct
 
@@ -10,6 +10,7 @@ from testbed.mobileip.wire.authentication import AUTHENTICATION_TYPES
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.extension import Extension, decode_extensions, encode_extensions
 from testbed.mobileip.wire.reader import unpack_fixed
+from testbed.mobileip.wire.value import value
 
 SUPPORT = 137
 """Type of the Revocation Support Extension."""
@@ -31,7 +32,7 @@ def later(stamp: int, than: int) -> bool:
     return 0 < (stamp - than) % STAMPS < _HALF
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RevocationSupport:
     """The Revocation Support Extension (§3.2)."""
 
@@ -53,7 +54,7 @@ class RevocationSupport:
         return cls(timestamp, bool(flags & _HIGHEST))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Revocation:
     """The Registration Revocation Message (§3.3)."""
 
@@ -93,7 +94,7 @@ class Revocation:
         return replace(fixed, extensions=decode_extensions(payload, _REVOCATION.size, AUTHENTICATION_TYPES))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RevocationAcknowledgment:
     """The Registration Revocation Acknowledgment Message (§3.4)."""
 

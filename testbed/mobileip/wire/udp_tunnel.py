@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address
 from struct import Struct
@@ -15,6 +14,7 @@ from testbed.mobileip.wire.gre import HEADER as GRE_HEADER
 from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.minimal import Minimal
 from testbed.mobileip.wire.reader import unpack_fixed
+from testbed.mobileip.wire.value import value
 
 REQUEST, REPLY = 144, 44
 """Types of the extensions: the one may be skipped, the other may not."""
@@ -40,7 +40,7 @@ class TunnelFlag(IntFlag):
     """R: a co-located care-of address is registered through a foreign agent, as that requires."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UdpTunnelRequest:
     """The UDP Tunnel Request Extension (§3.1)."""
 
@@ -69,7 +69,7 @@ class UdpTunnelRequest:
         return cls(bool(flags & TunnelFlag.FORCE), bool(flags & TunnelFlag.THROUGH_AGENT), encapsulation)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UdpTunnelReply:
     """The UDP Tunnel Reply Extension (§3.2); `keepalive` is in seconds, 0 leaves it to the other end."""
 
@@ -98,7 +98,7 @@ class UdpTunnelReply:
         return cls(code, bool(flags >> 8 & TunnelFlag.FORCE), keepalive)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TunnelData:
     """The tunnel data message (§3.3): `payload` begins with the header that `next_header` names."""
 

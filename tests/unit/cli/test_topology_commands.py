@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from testbed.cli import main
 from testbed.cli.app import app
+from testbed.cli.output import console
 from testbed.topology.load import builtin_topologies, load_topology
 
 ERRORS = Path(__file__).parents[2] / "errors"
@@ -347,11 +348,17 @@ def test_a_wrong_set_is_a_wrong_command_line(
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100])
 @pytest.mark.parametrize("name", ["scenario-2.1", "scenario-2.5"])
-def test_words_and_addresses_stay_whole(name: str, columns: int) -> None:
-    environment = {**os.environ, "COLUMNS": str(columns)}
-    command = [sys.executable, "-m", "testbed", "show", name]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    words = set(re.split(r"[\s,()]+", done.stdout))
+def test_words_and_addresses_stay_whole(
+    name: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console.cache_clear()  # it has the width that the terminal had
+    try:
+        code, out, _ = run(capsys, "show", name)
+    finally:
+        console.cache_clear()
+    assert code == 0 and columns - 10 < max(map(len, out.splitlines())) < columns + 10
+    words = set(re.split(r"[\s,()]+", out))
     topology = load_topology(name).topology
     assert {*topology.networks, *topology.nodes, *topology.claims} <= words
     assert {role for node in topology.nodes.values() for role in node.roles} <= words

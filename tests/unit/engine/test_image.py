@@ -8,6 +8,7 @@ import pytest
 from testbed.cli import main
 from testbed.engine import bootstrap, image
 from testbed.engine.api import EngineError
+from testbed.engine.channel import ChannelEngine
 from testbed.errors import MachineError, UsageError
 
 
@@ -94,7 +95,9 @@ def test_changed_code_rebuilds_the_thin_layer_alone(monkeypatch):
     before = image.ensure_node_image(builder, quiet)
     builder.did.clear()
     files = image._node_files()
-    monkeypatch.setattr(image, "_node_files", lambda: [*files, image._File("python/testbed/new.py", b"")])
+    monkeypatch.setattr(
+        image, "_node_files", lambda: [*files, image.ContextFile("python/testbed/new.py", b"")]
+    )
     after = image.ensure_node_image(builder, quiet)
     assert builder.did == ["build testbed-node"] and after.name != before.name
 
@@ -221,3 +224,17 @@ def test_an_image_out_of_a_file(tmp_path):
 def test_loading_and_building_are_not_asked_for_at_once(capsys):
     assert main(["build", "--load", "image.tar", "--force"]) == 2
     assert "no other option goes with it" in capsys.readouterr().err
+
+
+def test_another_release_has_an_image_of_its_own():
+    builder = Builder(registry=["debian:bookworm-slim"])
+    wrapped = ChannelEngine(builder)
+    for engine in (wrapped, wrapped, object()):  # the last cannot build
+        image.ensure_others(engine, [None, "testbed-node:bookworm", "other:1"], quiet)
+    assert builder.did == ["pull debian:bookworm-slim", "build testbed-base", "build testbed-node"]
+    name = image.resolve("testbed-node:bookworm")
+    assert name in builder.images and name != image.node_image_name()
+    assert image.base_image_name("bookworm") != image.base_image_name()
+    assert image.resolve("other:1") == "other:1"
+    more = set(image._packages("bookworm")) - set(image._packages("trixie"))
+    assert more == {"libstrongswan-standard-plugins"}

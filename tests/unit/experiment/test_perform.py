@@ -1,6 +1,7 @@
 """Steps, and whole runs, in a played lab."""
 
 import json
+import threading
 
 import pytest
 from experiment_world import PlayedCaptures, PlayedLab, PlayedPulse
@@ -54,6 +55,27 @@ def test_moves_go_round_the_list(lab, performer):
     networks = ["hotel", "airport", "hotel", "airport"]
     assert [one["network"] for one in requests(lab)] == networks
     assert text.splitlines()[0] == "hotel: registered (co-located); ms: link 1, data 9"
+
+
+def test_several_mobile_nodes_move_at_once_and_all_but_the_first_move_back(lab, performer, monkeypatch):
+    lab.states["mn-1", "roam"] = {"network": "home"}
+    lab.topology = load_topology("solutions/nothing", sets=["others=1"])
+    together = threading.Barrier(2, timeout=5)  # none of them waits for another
+    control = lab.control
+    moves = []
+
+    def controlled(node, service, request, **more):
+        if request["op"] == "move" and len(moves) < 2:
+            moves.append((node, request["network"]))
+            together.wait()
+        return control(node, service, request, **more)
+
+    monkeypatch.setattr(lab, "control", controlled)
+    text = do(performer, move={"nodes": ["mn", "mn-1"], "to": "hotel"})
+    assert sorted(moves) == [("mn", "hotel"), ("mn-1", "hotel")]
+    assert text.splitlines()[0].startswith("mn: hotel: registered") and "\nmn-1: hotel: " in text
+    assert performer.undo() == []
+    assert [(node, one["network"]) for node, _, one in lab.asked[2:]] == [("mn-1", "home")]
 
 
 def test_a_move_that_settles_without_everything_is_fine_unless_it_is_a_condition(lab, performer):

@@ -270,6 +270,14 @@ def test_stages_with_the_same_nodes_take_turns_in_one_lab():
     assert runs_of(labs) == runs_of([PlannedLab(stages)])
 
 
+def test_a_lab_grows_for_stages_with_more_nodes():
+    _, stages = planned("2.5-perimeter-grows", ref="scenario-2.5")
+    for order in (stages, stages[::-1]):
+        (grows,) = [lab for lab in share_labs(order, 1) if lab.stages[0].topology.name == "scenario-2.5"]
+        nodes = [set(stage.topology.topology.nodes) for stage in grows.stages]
+        assert [len(each) for each in nodes] == [11, 13, 17] and nodes[0] < nodes[1] < nodes[2]
+
+
 @pytest.mark.parametrize(
     ("change", "labs"),
     [("network.internet.delay=20ms", 2), ("node.fa-hotspot.lifetime=20s", 1), ("option.attach=hotel", 1)],

@@ -1,6 +1,7 @@
 """A service that is asked and says nothing: the run concerned is undecided, and the verification goes on."""
 
 import json
+import re
 import time
 from functools import partialmethod
 from pathlib import PurePosixPath
@@ -18,7 +19,7 @@ from testbed.lab.addresses import DEFAULT_POOL
 from testbed.lab.state import read_labs
 from testbed.topology.load import load_topology
 
-BOUND = 0.05  # seconds
+BOUND = 0.5  # seconds
 ANSWER = {"ok": True, "backend": "kernel", "state": "registered", "timeline": {"data": 9.0}, "delay_ms": 10}
 ANSWER |= {"jitter_ms": 0, "loss": 0, "rate": 0}
 
@@ -71,7 +72,7 @@ def test_silence_leaves_one_run_undecided(verified):
     verdicts = verified(silence)
     first, *others = sorted(verdicts.claims, key=lambda claim: claim.verdict)
     assert [claim.verdict for claim in (first, *others)] == ["inconclusive", "reproduced"]
-    assert "home-agent of ha did not answer within 0.05" in first.reason
+    assert re.search(r"home-agent of ha did not answer within \d", first.reason)
     assert "it hangs, or this machine is too busy" in first.reason
     assert any("ha/home-agent" in lab.carriers for lab in verdicts.backends.values())
 

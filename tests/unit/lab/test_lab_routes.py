@@ -76,3 +76,19 @@ def test_a_router_without_its_routes_is_named(lab):
     with pytest.raises(NotReadyError, match="r3 does not find its ways through r1") as caught:
         lab()
     assert caught.value.hint == "testbed logs x r3"
+
+
+def test_a_node_that_does_not_take_its_files_is_named(lab, tmp_path):
+    lab()
+    lab.engine.box("r1").stop()
+    before = lab.engine.command
+    refuses = (b"", b"sh: 1: cannot create /etc/hosts: Read-only file system\n", 2)
+    lab.engine.command = lambda box, words, stdin: (
+        refuses
+        if box.spec.hostname == "host" and "ip neighbour flush all" in words[-1]
+        else before(box, words, stdin)
+    )
+    with pytest.raises(
+        NotReadyError, match=r"host does not take /etc/testbed/hosts: .* Read-only file system"
+    ):
+        lab()

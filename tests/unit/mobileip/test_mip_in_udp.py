@@ -18,7 +18,7 @@ from test_mip_encapsulation import addresses, carried, datagrams, few, finished
 from test_mip_nat import PUBLIC, Home, Nat
 
 from testbed.mobileip.core.api import UseCoLocated
-from testbed.mobileip.core.home import requests
+from testbed.mobileip.core.home.admission import Admission
 from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.echo import REQUEST, Echo
 from testbed.mobileip.wire.encapsulation import ROOM, Encapsulation
@@ -154,7 +154,7 @@ def test_a_home_agent_without_it_is_asked_for_ip_in_udp(code, monkeypatch):
     """RFC 3519 §4.1: "the mobile node MAY choose to send a new Registration Request"."""
     world = Nat(encapsulation=Encapsulation.GRE, home={"encapsulations": ()})
     if code == 142:  # it does have GRE, only not in UDP
-        monkeypatch.setattr(requests, "check_request", lambda *_: None)
+        monkeypatch.setattr(Admission, "check", lambda *_: None)
     world.attach("hotel", CARE_OF)
     world.run(2.5)
     assert world.mn.counters[f"denied-{code}"] == 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from plugin_world import CLAIMS, Nodes, recorded
 from testbed.engine import names
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeEngine
+from testbed.lab.down import remove_labs
 
 pytest_plugins = "pytester"
 
@@ -302,6 +304,16 @@ def test_a_lab_that_does_not_come_up_is_an_error_for_people(run: Run, engine: Fa
     assert not engine.network_specs
 
 
+def test_what_cannot_be_removed_is_a_warning(run: Run, engine: FakeEngine) -> None:
+    engine.failures["remove_network"] = lambda name: EngineError("the engine has miscounted")
+    remove = partial(remove_labs, patience=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("testbed.pytest_plugin.leftovers.remove_labs", remove)
+        result = run(SHARED)
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*testbed: could not remove testbed-pytest-*: the engine has miscounted*"])
+
+
 # Claims
 
 
@@ -339,6 +351,7 @@ def test_a_claim_passes_where_it_is_reproduced(
             "two is refuted: mn is at home: mn is registered",
             "  It is so (§1)",
             "  main: mn is at home: not so: mn is registered",
+            "  hint: testbed explain two *mine.yaml --evidence */mine.yaml-two",
         ]
     )
     assert "Traceback" not in result.stdout.str()

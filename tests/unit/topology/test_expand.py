@@ -163,3 +163,32 @@ def test_the_document_that_is_left_has_what_was_chosen(tmp_path: Path) -> None:
         and "fa-4" in again.topology.nodes
         and "$n" not in text
     )
+
+
+LIKE = """\
+name: crowd
+title: Mobile nodes that are like another
+include: [plain-mip.yaml]
+options: {others: {default: 0}}
+nodes: {mn: {settings: {lifetime: 90s}}}
+repeat:
+  others:
+    nodes:
+      mn-$n: {like: mn, settings: {home-address: 192.0.2.11$n, udp-tunnel: nat}}
+"""
+
+
+def test_a_node_may_be_like_another_but_for_what_it_says_itself(tmp_path: Path) -> None:
+    loaded = load(tmp_path, LIKE, "others=2")
+    mn, other = loaded.topology.nodes["mn"], loaded.topology.nodes["mn-2"]
+    assert (other.roles, other.attaches) == (mn.roles, mn.attaches)
+    assert other.settings == {**mn.settings, "home-address": "192.0.2.112", "udp-tunnel": "nat"}
+    assert loaded.source("nodes", "mn-2", "settings", "lifetime").line == 5  # where mn says it
+    assert loaded.source("nodes", "mn-2", "settings", "udp-tunnel").line == 9
+    assert "like:" not in loaded.text() and list(loaded.mobile_nodes) == ["mn", "mn-1", "mn-2"]
+
+
+def test_a_node_is_like_another_that_there_is(tmp_path: Path) -> None:
+    with pytest.raises(TestbedError, match="unknown node mm") as caught:
+        load(tmp_path, LIKE.replace("like: mn", "like: mm"), "others=1")
+    assert caught.value.source and caught.value.source.line == 9 and "did you mean mn?" in str(caught.value)

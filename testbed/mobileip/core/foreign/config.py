@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from ipaddress import IPv4Address
 
@@ -19,6 +19,7 @@ from testbed.mobileip.core.parameters import (
 from testbed.mobileip.core.security import Credential, SecurityAssociation
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 MOST_CARE_OF = 62
 """Care-of addresses that the Length of the Mobility Agent Advertisement Extension has room for (§2.1.1)."""
@@ -32,7 +33,7 @@ class Inform(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ForeignAgentConfig:
     """A foreign agent on one visited link, or on several (RFC 5944 §3.7.1)."""
 

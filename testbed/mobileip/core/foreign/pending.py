@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
@@ -13,6 +13,7 @@ from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.code import Code
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.mobileip.wire.value import value
 
 PENDING_TIME = 7.0
 """Seconds a request may await its reply (§3.7.1)."""
@@ -23,7 +24,7 @@ PendingKey = tuple[IPv4Address, str | None, int]
 """Home address, NAI if there is one, and the lower half of the identification."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pending:
     """A request relayed to its home agent: the request as it came and the datagram that brought it."""
 

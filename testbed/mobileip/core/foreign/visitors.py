@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import ClearVisitor, Clock, Record, Records, Remember, SetVisitor, TunnelEnd
@@ -19,9 +19,10 @@ from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RequestFlag
+from testbed.mobileip.wire.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Visitor:
     """A registered mobile node."""
 

@@ -42,11 +42,18 @@ class HomeAddresses:
         self._pool = tuple(islice(_unique(config, nodes), len(nais)))  # as many as can ever be needed
         self._addresses = frozenset(self._pool)
         self._preferred = dict(zip(nais, self._pool, strict=False))
+        known = [peer for peer in nodes if not isinstance(peer, str)]
+        self._all = self._addresses.union(known)
+        self._supported = frozenset(each for each in self._all if config.serves(each))
         self._by_nai: dict[str, IPv4Address] = {}  # the longest unused first
         self._by_address: dict[IPv4Address, str] = {}
 
     def __contains__(self, address: object) -> bool:
-        return address in self._addresses or address in self._nodes
+        return address in self._all
+
+    def supports(self, home_address: IPv4Address) -> bool:
+        """Whether a mobile node that is known here may have this home address."""
+        return home_address in self._supported
 
     def serves(self, node: Peer) -> bool:
         """Whether this is a mobile node of ours."""

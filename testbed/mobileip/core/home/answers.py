@@ -25,32 +25,12 @@ def returned_home(datagram: Datagram, request: RegistrationRequest) -> bool:
     return request.lifetime == 0 and request.care_of_address == request.home_address == datagram.source
 
 
-def to_sender(
-    config: HomeAgentConfig, datagram: Datagram, request: RegistrationRequest, payload: bytes
-) -> SendDatagram:
-    """`payload` for where `request` came from; on the home link to the sender's link address (§3.8.3.1)."""
-    source = datagram.destination
-    if not is_unicast(source) or config.is_broadcast(source):
-        source = config.address
-    at_home = returned_home(datagram, request)
-    return SendDatagram(
-        Datagram(
-            payload,
-            source,
-            datagram.destination_port,
-            datagram.source,
-            datagram.source_port,
-            config.home_interface if at_home else None,
-            link_address=datagram.link_address if at_home else None,
-        )
-    )
-
-
 class Answers:
     """Replies to requests; `agents` are the associations with foreign agents."""
 
     def __init__(self, config: HomeAgentConfig, agents: Associations, out: Outbox) -> None:
         self._config = config
+        self._broadcasts = config.broadcasts
         self._agents = agents
         self._out = out
 
@@ -67,18 +47,39 @@ class Answers:
     ) -> None:
         """§3.8.3; what is for the other end of the tunnel is in what proves the reply to that."""
         # RFC 2794 §3: whoever gives an NAI finds it in the reply.
-        nai = tuple(each for each in request.extensions if each.type == NAI)[:1]
+        nai = tuple([each for each in request.extensions if each.type == NAI][:1])
         fixed = (code, lifetime, request.home_address, self._config.address, identification)
         trusted = () if self._config.trusted is None else (trusted_networks_configured(),)
         reply = RegistrationReply(*fixed, (*nai, *trusted))
-        extension = encode_extensions(each.encode() for each in (answer, terms) if each is not None)
+        extension = encode_extensions([each.encode() for each in (answer, terms) if each is not None])
         if request.flags & RequestFlag.DECAPSULATION:
             payload = sign(reply.encode() + extension, MOBILE_HOME, association)
         else:
             payload = sign(reply.encode(), MOBILE_HOME, association) + extension
         if (value := challenge(request.extensions)) is not None:  # RFC 4721 §3.4
             payload += Extension(CHALLENGE, value).encode()
-        agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
-        if agent is not None and request.lifetime != 0:  # §3.5.4: never on deregistrations
-            payload = sign(payload, FOREIGN_HOME, agent)
-        self._out.add(to_sender(self._config, datagram, request, payload))
+        if datagram.source in self._agents and request.lifetime != 0:  # §3.5.4: never on deregistrations
+            agent = self._agents.choose(datagram.source, spi_of(request.extensions, FOREIGN_HOME))
+            if agent is not None:
+                payload = sign(payload, FOREIGN_HOME, agent)
+        self._to_sender(datagram, request, payload)
+
+    def _to_sender(self, datagram: Datagram, request: RegistrationRequest, payload: bytes) -> None:
+        """Send to where `request` came from; on the home link to the sender's link address (§3.8.3.1)."""
+        source = datagram.destination
+        if not is_unicast(source) or source in self._broadcasts:
+            source = self._config.address
+        at_home = returned_home(datagram, request)
+        self._out.add(
+            SendDatagram(
+                Datagram(
+                    payload,
+                    source,
+                    datagram.destination_port,
+                    datagram.source,
+                    datagram.source_port,
+                    self._config.home_interface if at_home else None,
+                    link_address=datagram.link_address if at_home else None,
+                )
+            )
+        )

@@ -24,7 +24,7 @@ class HomeAuthentication:
     def mobile_node(self, datagram: Datagram, request: RegistrationRequest, node: Peer) -> None:
         """§3.8.2.1 a and d. Raises Deny and Discard."""
         agent_known = datagram.source in self._agents
-        if not agent_known and any(extension.type == FOREIGN_HOME for extension in request.extensions):
+        if not agent_known and FOREIGN_HOME in [extension.type for extension in request.extensions]:
             raise Discard("foreign-home-without-association")
         try:
             self._nodes.authenticate(datagram.payload, request.extensions, MOBILE_HOME, node)

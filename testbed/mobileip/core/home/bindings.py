@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Clock, Record, TunnelEnd
@@ -13,9 +12,10 @@ from testbed.mobileip.core.revocation import Terms
 from testbed.mobileip.core.timers import Timers, lifetime_left
 from testbed.mobileip.wire.registration_request import RequestFlag
 from testbed.mobileip.wire.udp_tunnel import IP_IN_IP
+from testbed.mobileip.wire.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UdpEnd:
     """The other end of a tunnel in UDP (RFC 3519)."""
 
@@ -51,7 +51,7 @@ class UdpEnd:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Binding:
     """One care-of address of one mobile node."""
 
@@ -66,6 +66,11 @@ class Binding:
     """None: the tunnel is not in UDP."""
     revocation: Terms | None = None
     """None: neither end may revoke it by a message."""
+
+    @property
+    def way(self) -> tuple[IPv4Address, int, UdpEnd | None]:
+        """What decides about its tunnel: bindings that are alike in this have the same."""
+        return self.care_of_address, self.flags, self.udp
 
     @property
     def expires(self) -> float | None:
@@ -136,6 +141,12 @@ class Binding:
         )
 
 
+def tunnels(bindings: Iterable[Binding]) -> tuple[tuple[TunnelEnd, ...], bool]:
+    """Where the tunnels of a mobile node go, and whether any of its bindings has a reverse tunnel."""
+    ends = [end for binding in bindings if (end := binding.end) is not None]
+    return tuple(ends), any(binding.reverse_tunnel for binding in bindings)
+
+
 class BindingTable:
     """Bindings by home address and care-of address, and when they expire."""
 
@@ -166,10 +177,6 @@ class BindingTable:
         """The care-of addresses of a mobile node."""
         return tuple(binding.care_of_address for binding in self.of(home_address))
 
-    def ends(self, home_address: IPv4Address) -> tuple[TunnelEnd, ...]:
-        """Where the tunnels of a mobile node go."""
-        return tuple(end for binding in self.of(home_address) if (end := binding.end) is not None)
-
     def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
         """What `state` reports of a mobile node; a `lifetime_left` of null never ends."""
         bindings = self.of(home_address)
@@ -190,7 +197,7 @@ class BindingTable:
     def add(self, home_address: IPv4Address, binding: Binding, retain: bool) -> None:
         """Add or renew a binding; delete all others of the mobile node unless they are to be retained."""
         before, care_of = self.of(home_address), binding.care_of_address
-        others = {each.care_of_address for each in before} - {care_of}
+        others = [each.care_of_address for each in before if each.care_of_address != care_of]
         if retain and others:
             renewed = [binding if each.care_of_address == care_of else each for each in before]
             self._keep(home_address, renewed if binding in renewed else [*renewed, binding])
@@ -198,10 +205,10 @@ class BindingTable:
             for each in others:
                 self._timers.cancel((home_address, each))
             self._keep(home_address, (binding,))
-        if binding.expires is None:
-            self._timers.cancel((home_address, binding.care_of_address))
+        if (expires := binding.expires) is None:
+            self._timers.cancel((home_address, care_of))
         else:
-            self._timers.set((home_address, binding.care_of_address), binding.expires)
+            self._timers.set((home_address, care_of), expires)
 
     def remove(self, home_address: IPv4Address, care_of: IPv4Address | None = None) -> None:
         """Delete one binding of the mobile node, or all; those that do not exist are not missed.
@@ -229,7 +236,7 @@ class BindingTable:
 
     def _keep(self, home_address: IPv4Address, bindings: Iterable[Binding]) -> None:
         self._nodes[home_address] = kept = tuple(bindings)
-        if any(binding.broadcasts for binding in kept):
+        if True in [binding.broadcasts for binding in kept]:
             self._broadcasts[home_address] = None
         elif self._broadcasts:
             self._broadcasts.pop(home_address, None)

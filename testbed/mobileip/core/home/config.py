@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testbed.mobileip.core.links import broadcast_addresses, edges
@@ -15,9 +14,10 @@ from testbed.mobileip.core.parameters import (
 )
 from testbed.mobileip.core.security import Credential, SecurityAssociation
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UdpTunnelling:
     """How a home agent tunnels in UDP (RFC 3519)."""
 
@@ -33,7 +33,7 @@ class UdpTunnelling:
         require_lifetime("the lifetime of a tunnel in UDP", self.lifetime)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HomeAgentConfig:
     """A home agent (RFC 5944 §3.8.1)."""
 
@@ -104,15 +104,15 @@ class HomeAgentConfig:
         prefix = self.home_prefix
         return address in prefix and address != self.address and address not in edges(prefix)
 
-    def is_never_care_of(self, address: IPv4Address) -> bool:
-        """Whether, as far as this node knows its links, no other node can have this address."""
-        own = self.own_addresses
-        return address not in self.foreign_agents_here and (
-            address == self.address
-            or address in edges(self.home_prefix)
-            or any(address == each.ip or address in edges(each.network) for each in own)
-        )
+    @property
+    def never_care_of(self) -> frozenset[IPv4Address]:
+        """The addresses that, as far as this node knows its links, no other node can have."""
+        ours = {self.address, *edges(self.home_prefix)}
+        for each in self.own_addresses:
+            ours |= {each.ip, *edges(each.network)}
+        return frozenset(ours - self.foreign_agents_here)
 
-    def is_broadcast(self, address: IPv4Address) -> bool:
-        """Whether this is a broadcast address on the home link."""
-        return address in broadcast_addresses(self.home_prefix)
+    @property
+    def broadcasts(self) -> frozenset[IPv4Address]:
+        """The broadcast addresses of the home link."""
+        return frozenset(broadcast_addresses(self.home_prefix))

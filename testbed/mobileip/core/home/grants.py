@@ -23,7 +23,7 @@ from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home.addresses import HomeAddresses
 from testbed.mobileip.core.home.answers import returned_home
-from testbed.mobileip.core.home.bindings import Binding, BindingTable
+from testbed.mobileip.core.home.bindings import Binding, BindingTable, tunnels
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home.multicast import HomeMulticast
 from testbed.mobileip.core.home.udp_tunnel import udp_end
@@ -74,32 +74,30 @@ class Grants:
         """
         home_address, care_of = request.home_address, request.care_of_address
         code = Code.ACCEPTED if self._config.simultaneous > 1 else Code.ACCEPTED_NO_SIMULTANEOUS
-        had_bindings = home_address in self._bindings
         if request.lifetime == 0:
             self._deregister(datagram, request, now)
             return code, 0
+        before = self._bindings.of(home_address)
         retain = bool(request.flags & RequestFlag.SIMULTANEOUS) and self._config.simultaneous > 1
-        if not had_bindings and len(self._bindings) >= self._config.bindings:
+        if not before and len(self._bindings) >= self._config.bindings:
             raise Deny(Code.HA_INSUFFICIENT_RESOURCES)
         lifetime, udp = min(request.lifetime, self._config.lifetime), None
         if answer is not None and answer.assents and self._config.udp_tunnel is not None:
-            care_of, udp = datagram.source, udp_end(datagram, request, self._bindings.of(home_address))
+            care_of, udp = datagram.source, udp_end(datagram, request, before)
             lifetime = min(lifetime, self._config.udp_tunnel.lifetime)
-        others = {*self._bindings.care_of_addresses(home_address)} - {care_of}
-        if retain and len(others) >= self._config.simultaneous:
+        if retain and sum(each.care_of_address != care_of for each in before) >= self._config.simultaneous:
             raise Deny(Code.HA_TOO_MANY_BINDINGS)
-        before = self._bindings.ends(home_address)
-        reverse_before = self._reverse_tunnel(home_address)
         binding = Binding(care_of, request.identification, request.flags, lifetime, now, udp, terms)
         self._bindings.add(home_address, binding, retain)
         also = {"port": udp.port} if udp is not None else {}
         self._out.event(
             "binding", home_address=str(home_address), care_of=str(care_of), lifetime=lifetime, **also
         )
-        after = self._bindings.ends(home_address)
-        if after != before or reverse_before != self._reverse_tunnel(home_address):
+        after = self._bindings.of(home_address)
+        renewed = [each.way for each in before] == [each.way for each in after]
+        if not renewed and tunnels(before) != tunnels(after):
             self._changed(home_address)
-        if not had_bindings:
+        if not before:
             self.arps.stand_in(home_address, self._config.home_interface, now)
         return code, lifetime
 
@@ -153,16 +151,12 @@ class Grants:
     def _changed(self, home_address: IPv4Address) -> None:
         self._multicast.changed(home_address)
         if home_address in self._bindings:
-            ends = self._bindings.ends(home_address)
-            self._out.add(SetBinding(home_address, ends, self._reverse_tunnel(home_address)))
+            self._out.add(SetBinding(home_address, *tunnels(self._bindings.of(home_address))))
             return
         self._out.add(ClearBinding(home_address))
         if self._config.home_interface is not None:
             self._out.add(ProxyArp(home_address, False))
         self.arps.cancel(home_address)
-
-    def _reverse_tunnel(self, home_address: IPv4Address) -> bool:
-        return any(binding.reverse_tunnel for binding in self._bindings.of(home_address))
 
     # What outlives this process.
 
@@ -170,14 +164,13 @@ class Grants:
         """Keep what was accepted last from a mobile node, and its bindings."""
         home_address = self._homes.of(node)
         bindings = self._bindings.of(home_address) if home_address is not None else ()
-        record: dict[str, Any] = {
-            **self._replay.record(node),
-            "bindings": [each.record(self._clock) for each in bindings],
-        }
+        record: dict[str, Any] = {**self._replay.record(node)}
+        record["bindings"] = [each.record(self._clock) for each in bindings]
         if isinstance(node, str):
             record["home_address"] = None if home_address is None else str(home_address)
-        more = self._multicast.record(home_address) if home_address is not None else {}
-        self._out.add(Remember(node, {**record, **more}))
+        if home_address is not None:
+            record.update(self._multicast.record(home_address))
+        self._out.add(Remember(node, record))
 
     def restore(self, records: Records, now: float) -> None:
         """Take up what a predecessor asked to remember; see `HomeAgent.restore`."""

@@ -10,7 +10,7 @@ from testbed.mobileip.core.api import Clock, Datagram
 from testbed.mobileip.core.association import Associations, spi_of
 from testbed.mobileip.core.disposition import Deny, Discard
 from testbed.mobileip.core.home.addresses import HomeAddresses
-from testbed.mobileip.core.home.admission import check_request, verify_for_aaa
+from testbed.mobileip.core.home.admission import Admission, verify_for_aaa
 from testbed.mobileip.core.home.answers import Answers
 from testbed.mobileip.core.home.authentication import HomeAuthentication
 from testbed.mobileip.core.home.bindings import Binding, BindingTable
@@ -28,6 +28,8 @@ from testbed.mobileip.wire.authentication import MOBILE_HOME
 from testbed.mobileip.wire.code import Code, accepted, describe
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.mobileip.wire.udp_tunnel import UdpTunnelReply
+
+_TYPE = bytes((registration_request.TYPE,))
 
 
 class Requests:
@@ -55,6 +57,7 @@ class Requests:
         self._nodes, agents = associations
         self._authentication = HomeAuthentication(self._nodes, agents, counters)
         self._credentials = Credentials(config.aaa)
+        self._admission = Admission(config, homes)
         self._bindings = bindings
         self._homes = homes
         self._replay = replay
@@ -66,7 +69,7 @@ class Requests:
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Take a registration request. Raises WireError and Discard for what is discarded silently."""
-        if datagram.payload[:1] != bytes((registration_request.TYPE,)):
+        if datagram.payload[:1] != _TYPE:
             raise Discard("type")
         request = RegistrationRequest.decode(datagram.payload)
         if not self._config.hears(datagram.source):
@@ -92,7 +95,7 @@ class Requests:
             guard.accept(node, request.identification, unix_time)
             fresh = True
             self._homes.check(node, request.home_address)
-            check_request(self._config, datagram, request, self._homes)
+            self._admission.check(datagram, request)
             answer = decide(self._config, datagram, request, self._homes)
             terms = self._revocation.terms(datagram, request, answer, now)
             code, lifetime = self._grants.grant(datagram, request, answer, terms, now)

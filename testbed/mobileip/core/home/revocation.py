@@ -78,7 +78,7 @@ class HomeRevocation(RevocationEnd):
 
     def replied(self, request: RegistrationRequest, now: float) -> None:
         """A reply leaves; revocations of this mobile node keep their distance (§3.3)."""
-        if any(extension.type == SUPPORT for extension in request.extensions):
+        if SUPPORT in [extension.type for extension in request.extensions]:
             self._revoker.spoke(request.home_address, now)
 
     def accepted(
@@ -94,10 +94,13 @@ class HomeRevocation(RevocationEnd):
         What is registered anew must not be revoked any more; the agents that the mobile node has left are
         informed, but need not inform it (§1, §4.2.2.1).
         """
+        revocable = [binding for binding in before if binding.revocation is not None]
+        if not revocable and not self._revoker.revokes(request.home_address):
+            return
         remaining = {self._id(request.home_address, binding) for binding in after}
         for one in remaining:
             self._revoker.cancel(one)
-        for binding in before:
+        for binding in revocable:
             terms = binding.revocation
             if terms is None or binding.co_located or terms.peer == datagram.source:
                 continue  # whoever relays the request learns from the reply

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.api import AgentMessage
@@ -14,6 +13,7 @@ from testbed.mobileip.wire.agent_advertisement import (
     MobilityAgentExtension,
 )
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.value import value
 
 MAX_AGENTS = 32
 """Agents remembered at once, so that a flood of advertisements takes no room."""
@@ -21,7 +21,7 @@ MAX_AGENTS = 32
 _FIRST_AFTER_ROLLOVER = 256
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Agent:
     """An agent as its latest advertisement shows it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
@@ -12,6 +11,7 @@ from testbed.mobileip.core.security import Credential, SecurityAssociation
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.nai import check as check_nai
+from testbed.mobileip.wire.value import value
 
 
 class UdpTunnel(Enum):
@@ -22,7 +22,7 @@ class UdpTunnel(Enum):
     FORCED = "forced"  # the F bit: in any case
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MobileNodeConfig:
     """A mobile node (RFC 5944 §3.6)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.core.delivery import Delivery
@@ -11,9 +11,10 @@ from testbed.mobileip.core.mobile.agents import Agent
 from testbed.mobileip.core.parameters import ALTERNATIVES, INFINITE_LIFETIME
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RequestFlag
+from testbed.mobileip.wire.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Path:
     """How requests go and what they register: decided by where the mobile node is attached."""
 
@@ -57,7 +58,7 @@ class Path:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sent:
     """The most recent request: what a reply must match (§3.6)."""
 

@@ -1,0 +1,115 @@
+"""How messages grow with mobile nodes: in what time all that are away move, and the exponent."""
+
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from testbed.claim.expect.growth import LATER, Growth, exponent, phases
+from testbed.claim.sight import Sight
+from testbed.packet.taps import Matched
+
+
+def event(time, node, name, state="registered", late=0.25):
+    return SimpleNamespace(
+        node=node, name=name, source="roam", monotonic=time, wall=1000 + time + late, fields={"state": state}
+    )
+
+
+def move(begin, node, state="registered", lasts=1.0, late=0.25):
+    return [
+        event(begin, node, "move-started", late=late),
+        event(begin + lasts, node, "settled", state, late=late),
+    ]
+
+
+def of(*moves):
+    return [(sorted(one.nodes), one.began, one.ended) for one in phases(chain(*moves))]
+
+
+def test_packets_count_from_when_a_node_is_away_until_the_next_leaves_home() -> None:
+    join, alone, other, both = move(1, "a"), move(3, "a"), move(4.2, "b"), move(8, "a") + move(8.1, "b")
+    # Clocks: the event that arrived soonest, 0.25 s after it happened, gives the time of day.
+    assert of(join, alone, other, both) == [
+        (["a"], 1002.25, 1004.45),
+        (["a", "b"], pytest.approx(1005.45), pytest.approx(1009.35 + LATER)),
+    ]
+
+
+def test_the_event_that_arrived_soonest_gives_the_time_of_day() -> None:
+    assert of(move(1, "a", late=9.0), move(3, "a", late=0.5), move(5, "a", late=2.0))[0][1] == 1002.5
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        [],
+        [move(1, "a")],  # joined, and never moved
+        [move(1, "a", "at-home"), move(3, "a", "at-home")],
+        [move(1, "a"), move(2, "b"), move(4, "a")],  # b stays where it is
+        [move(1, "a"), move(3, "a"), move(5, "a", "at-home")][2:],
+    ],
+)
+def test_what_is_no_move_of_all_that_are_away(moves) -> None:
+    assert of(*moves) == []
+
+
+def test_a_node_that_returns_home_counts_no_more() -> None:
+    gone = [move(1, "a"), move(1, "b"), move(4, "b", "at-home"), move(6, "a")]
+    assert [nodes for nodes, _, _ in of(*gone)] == [["a"]]
+
+
+@given(st.floats(0, 4), st.lists(st.integers(1, 64), min_size=2, max_size=6, unique=True), st.floats(1, 1e6))
+def test_the_exponent_of_a_power(power, sizes, factor) -> None:
+    assert exponent([(size, factor * size**power) for size in sizes]) == pytest.approx(power, abs=1e-6)
+
+
+def judged(counts, alive=True, **wanted):
+    """So many packets while 1, 2, 4 … nodes move."""
+    events, times, clock, names = [], [], 0.0, []
+    for number, count in enumerate(counts):
+        joining = [f"n{one}" for one in range(len(names), 2**number)]
+        names += joining
+        for node in joining:
+            events += move(clock, node, late=0.0)
+        clock += 5
+        for node in names:
+            events += move(clock, node, late=0.0)
+        times += [1000 + clock + 0.5] * count
+        clock += 10
+    frames = tuple(SimpleNamespace(time=int(time * 1e9)) for time in times)
+    wires = SimpleNamespace(match_all=lambda taps, _: [Matched(taps[0], frames, 99, alive, 0)])
+    sight = Sight(facts=SimpleNamespace(), wires=wires, events=events)
+    return Growth.model_validate({"at": "gw/internet", "filter": "udp", **wanted}).judge(sight)
+
+
+@pytest.mark.parametrize(
+    ("counts", "held", "observed"),
+    [
+        ((6, 12, 24, 48), True, "exponent 1.00"),
+        ((6, 13, 27, 52), True, "exponent 1.04"),
+        ((6, 24, 96), False, "exponent 2.00"),
+        ((6, 6, 6), True, "exponent 0.00"),
+        ((0, 0, 0), True, "exponent 0.00"),
+        ((6, 0, 24), None, "without any no slope is known"),
+        ((6, 12), None, "in numbers of 1, 2 only"),
+        ((), None, "in numbers of no only"),
+    ],
+)
+def test_what_grows_linearly_at_most(counts, held, observed) -> None:
+    decision = judged(counts, **{"at-most": 1.1})
+    assert decision.held is held and observed in decision.observed
+    if held is not None:
+        assert judged(counts, over=1.1).held is not held
+
+
+def test_a_capture_that_ended_decides_nothing() -> None:
+    assert judged((6, 12, 24), alive=False, **{"at-most": 1.1}).held is None
+
+
+@pytest.mark.parametrize("wanted", [{}, {"at-most": 1.1, "over": 1.0}])
+def test_one_bound_is_given(wanted) -> None:
+    with pytest.raises(ValueError, match="one of at-most and over"):
+        Growth.model_validate({"at": "gw/internet", "filter": "udp", **wanted})

@@ -127,9 +127,9 @@ def nodes(request):
 
 
 @pytest.fixture
-def world(through, nodes, tmp_path):
+def world(connected, nodes, tmp_path):
     """The nodes as they were when they started, without a daemon."""
-    made = World(through, nodes, tmp_path)
+    made = World(connected, nodes, tmp_path)
     try:
         yield made
     finally:

@@ -574,6 +574,7 @@ def test_a_tunnel_process_that_dies_or_hangs_is_replaced(world: World, fate: str
     ha, mn = world.start("home-agent", "mobile-node")
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    ha.wait("binding")  # the reply overtakes it
     before, first = len(ha.events), tunnel_process(world, ha)
     world.run("ha", "kill", f"-{fate}", first)
     ha.wait("tunnel-restarted", after=before)

@@ -191,6 +191,7 @@ def test_acceptance_co_located():
     registered = {
         "mode": "co-located", "care_of": "198.51.100.70", "agent": None, "home_agent": "10.0.1.2",
         "encapsulation": "ip-in-ip", "lifetime": 100, "renewal": False, "beside": 0, "requested": 0.0,
+        "interface": "hotel", "trusted": False,
     }  # fmt: skip
     assert events(bench.effects, "registered") == [registered]
 
@@ -343,7 +344,12 @@ def test_at_home_the_deregistration_is_what_is_renewed():
     assert bench.request.lifetime == 0
     bench.reply(lifetime=0)
     (deregistered,) = events(bench.effects, "deregistered")
-    assert deregistered == {"mode": "home", "requested": 50.0}
+    assert deregistered == {
+        "mode": "home",
+        "interface": "home",
+        "trusted": False,
+        "requested": 50.0,
+    }
 
 
 def test_an_agent_that_is_a_router_and_no_more_is_not_asked():

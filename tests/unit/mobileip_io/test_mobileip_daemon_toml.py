@@ -189,6 +189,19 @@ def test_tunnels_in_udp(write):
         home_agent_toml.read(write(HOME_AGENT + table.replace("20", "-1")))
 
 
+@pytest.mark.parametrize(
+    ("table", "trusted"),
+    [
+        ("", None),
+        ("[trusted]\n", ()),
+        ('[trusted]\nnetworks = ["10.0.0.0/8"]\n', (IPv4Network("10.0.0.0/8"),)),
+    ],
+)
+def test_trusted_networks(write, table, trusted):
+    """RFC 5265 §4.3: by default none is."""
+    assert home_agent_toml.read(write(HOME_AGENT + table)).core.trusted == trusted
+
+
 def test_the_modules_document_files_that_can_be_read(write):
     def documented(module):
         return re.search(r"```toml\n(.*?)```", module.__doc__, re.DOTALL).group(1)

@@ -17,7 +17,7 @@ OPPOSITES: Final = ({"reachable", "unreachable"}, {"accepted", "refused"})
 """Words that deny each other of the same thing; another word is denied by other values of its keys."""
 _SAME: Final = ("filter", "contains", "exchange", "name", "source", "set")
 """Keys in which two expectations on different nodes have to agree to be about the same thing."""
-_VALUES: Final = ("present", "state")
+_VALUES: Final = ("present", "state", "over")
 """Keys whose value is what is expected, beside numbers."""
 
 

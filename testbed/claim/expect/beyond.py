@@ -50,7 +50,7 @@ class _Beyond(AtTaps):
         if held is None:
             return Decision(None, f"{text}, but captures lost packets")
         if held and not looked and self.lowest == 0:
-            return Decision(None, "not a single message was seen there")
+            return Decision(False, "not a single message was seen there")
         return Decision(held, text, len(found) > self.highest, marks(matches))
 
 

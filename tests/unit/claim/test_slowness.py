@@ -44,6 +44,12 @@ WORDS = [
     ({"received": {"node": "cn", "exactly": 1}}, 1000, None),
     ({"received": {"node": "cn", "none": True}}, 1000, None),
     ({"hops": PATH}, 1000, None),
+    ({"ike-beyond": {**AT, "node": "gw", "documents": ["RFC 7296"], "none": True}}, 1000, None),
+    ({"mip-beyond": {**AT, "documents": ["RFC 5944"], "at-least": 1}}, 1000, 1000),
+    ({"changed": {"node": "gw", "what": "services", "than": "plain-mip", "none": True}}, None, None),
+    ({"added": {"than": "plain-mip", "at-least": 1}}, None, None),
+    ({"combined": {"of": ["vpn-gateway", "home-agent"], "none": True}}, None, None),
+    ({"growth": {**AT, "filter": "udp", "at-most": 1.1}}, 1000, 1000),
 ]
 
 

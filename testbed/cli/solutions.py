@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,10 @@ from testbed.errors import ExitCode
 
 if TYPE_CHECKING:
     from testbed.report.solutions import Row
+
+
+WHY = 300
+"""Characters of a reason that the table has; JSON and the report have the rest."""
 
 
 @command("solutions", panel=CLAIMS)
@@ -96,7 +101,13 @@ def _table(made: Sequence[Row]) -> None:
     emit(" · ".join(f"{sign} {state}" for state, sign in SIGNS.items()))
     emit()
     decided = [
-        (row.name if number == 0 else "", f"{cell.sign} {cell.guideline}", cell.about.level, cell.why, claims)
+        (
+            row.name if number == 0 else "",
+            f"{cell.sign} {cell.guideline}",
+            cell.about.level,
+            shorten(cell.why, WHY),
+            claims,
+        )
         for row in made
         for number, cell in enumerate(row.listed)
         for claims in [", ".join(one.removeprefix(f"{row.name}.") for one in cell.claims)]

@@ -32,12 +32,12 @@ _HOST_SETTINGS: Final = re.compile(
 )
 
 
-def host_mirror(sources: Path = _SOURCES) -> str | None:
+def host_mirror(sources: Path = _SOURCES, suite: str = SUITE) -> str | None:
     """Return the first mirror in the host's apt sources that has the suite, by asking; None where none has.
 
     Asking decides, because others' repositories use Debian's suite names too and Ubuntu's mirrors have none.
     """
-    return next((mirror for mirror in apt_mirrors(sources) if _has_suite(mirror)), None)
+    return next((mirror for mirror in apt_mirrors(sources) if _has_suite(mirror, suite)), None)
 
 
 def apt_mirrors(sources: Path = _SOURCES) -> list[str]:
@@ -138,8 +138,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _has_suite(mirror: str) -> bool:
-    url = f"{mirror.rstrip('/')}/dists/{SUITE}/InRelease"
+def _has_suite(mirror: str, suite: str) -> bool:
+    url = f"{mirror.rstrip('/')}/dists/{suite}/InRelease"
     try:
         with urllib.request.urlopen(url, timeout=_MIRROR_TIMEOUT) as answer:
             return b"\nOrigin: Debian\n" in answer.read(4096)

@@ -212,6 +212,11 @@ class ChannelEngine:
     # The rest is the engine's own
 
     @property
+    def bare(self) -> Engine:
+        """The engine itself, for what is no affair of nodes: images."""
+        return self._engine
+
+    @property
     def address(self) -> str:
         """Where it is reached."""
         return self._engine.address

@@ -15,23 +15,30 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import testbed
 from testbed.data import data_dir
 from testbed.engine import bootstrap
 from testbed.engine.api import EngineError
+from testbed.engine.channel import ChannelEngine
 from testbed.errors import MachineError, UsageError
 
-PUBLIC_BASE: Final = "debian:trixie-slim"
+PUBLIC_BASE: Final = f"debian:{bootstrap.SUITE}-slim"
+OTHER_SUITES: Final = {"testbed-node:bookworm": "bookworm"}
+"""What `image` of a node in a topology may name: the node image made of another Debian release.
+
+Its daemons are of that release, such as strongSwan 5.9.8 of bookworm; the testbed's own are the same.
+"""
 BASE_LABEL: Final = "org.testbed.base"  # on both images: what the base was made from
 
 Say = Callable[[str], None]
 
 
+@runtime_checkable
 class Builder(Protocol):
     """What building takes from an engine; all raise `EngineError`."""
 
@@ -86,16 +93,30 @@ class NodeImage:
     built: bool  # False: it was there already
 
 
-def node_image_name() -> str:
+def node_image_name(suite: str = bootstrap.SUITE) -> str:
     """Return the name that the node image has for the inputs as they are now, whether it exists or not."""
-    return _node_name(_node_files())
+    return _node_name(_node_files(), suite)
 
 
-def base_image_name() -> str:
+def resolve(image: str) -> str:
+    """What a topology names, by the name that it has in the engine."""
+    return node_image_name(OTHER_SUITES[image]) if image in OTHER_SUITES else image
+
+
+def ensure_others(engine: object, images: Iterable[str | None], say: Say) -> None:
+    """Build those of `OTHER_SUITES` that nodes are to run, where the engine can build. Raises as the next."""
+    builder = engine.bare if isinstance(engine, ChannelEngine) else engine
+    for image in sorted(OTHER_SUITES.keys() & set(images)):
+        if isinstance(builder, Builder):
+            ensure_node_image(builder, say, suite=OTHER_SUITES[image])
+
+
+def base_image_name(suite: str = bootstrap.SUITE) -> str:
     """Return the name that the base has for the package list and recipe as they are now."""
     files = _image_files("base.Dockerfile", "dpkg.cfg")
-    packages = ContextFile("packages", "\n".join(_packages()).encode())
-    return f"testbed-base:{_hash([*files, packages], bootstrap.RECIPE)}"
+    packages = ContextFile("packages", "\n".join(_packages(suite)).encode())
+    recipe = bootstrap.RECIPE.replace(bootstrap.SUITE, suite)
+    return f"testbed-base:{_hash([*files, packages], recipe)}"
 
 
 def ensure_node_image(
@@ -105,21 +126,23 @@ def ensure_node_image(
     base: str | None = None,
     mirror: str | None = None,
     force: bool = False,
+    suite: str = bootstrap.SUITE,
     detail: Say = lambda _: None,
 ) -> NodeImage:
     """Build the node image unless it is there; the base first unless that is there.
 
-    `base` names the Debian trixie image to start from, `mirror` the URL of a Debian mirror to bootstrap from.
-    With neither, whatever base exists will do, and a new one is made from `PUBLIC_BASE` or else from the
-    mirror of this machine's apt. `force` builds both anew. `say` gets each thing that takes time, `detail`
-    the output of the tools. Raises `EngineError`, `MachineError`, `UsageError`.
+    `base` names the Debian image to start from, `suite` the release that it is of, `mirror` the URL of a
+    Debian mirror to bootstrap from. With neither base nor mirror, whatever base exists will do, and a new one
+    is made from Debian's public image, or else from the mirror of this machine's apt. `force` builds both
+    anew. `say` gets each thing that takes time, `detail` the output of the tools. Raises `EngineError`,
+    `MachineError`, `UsageError`.
     """
     if base and mirror:
         raise UsageError(
             "--base and --mirror exclude each other", hint="a base comes from an image or a mirror"
         )
     files = _node_files()
-    name, base_name = _node_name(files), base_image_name()
+    name, base_name = _node_name(files, suite), base_image_name(suite)
     wanted = base or (mirror and f"mirror {mirror}")
 
     def present(image: str) -> NodeImage | None:
@@ -136,7 +159,7 @@ def ensure_node_image(
         if there := present(base_name):
             origin = there.base
         else:
-            origin = _build_base(builder, base_name, base, mirror, say, detail)
+            origin = _build_base(builder, base_name, suite, base, mirror, say, detail)
         say(f"building {name} on {base_name}")
         with _context(files) as context:
             builder.build_image(
@@ -179,15 +202,22 @@ def standalone_context() -> list[ContextFile]:
 
 
 def _build_base(
-    builder: Builder, name: str, base: str | None, mirror: str | None, say: Say, detail: Say
+    builder: Builder,
+    name: str,
+    suite: str,
+    base: str | None,
+    mirror: str | None,
+    say: Say,
+    detail: Say,
 ) -> str:
     """Make the base and return what it was made from."""
-    public = base or PUBLIC_BASE
+    public = base or PUBLIC_BASE.replace(bootstrap.SUITE, suite)
     if mirror is None:
         refusal = _fetch(builder, public, say)
         if refusal is None:
             say(f"building {name} from {public} (packages of images/packages.txt)")
-            with _context(_image_files("base.Dockerfile", "dpkg.cfg", "packages.txt")) as context:
+            packages = ContextFile("packages.txt", "".join(f"{one}\n" for one in _packages(suite)).encode())
+            with _context([*_image_files("base.Dockerfile", "dpkg.cfg"), packages]) as context:
                 builder.build_image(
                     context,
                     tag=name,
@@ -200,17 +230,19 @@ def _build_base(
         if base:
             raise refusal
         say(f"no registry: {refusal.message}")
-        mirror = bootstrap.host_mirror()
+        mirror = bootstrap.host_mirror(suite=suite)
         if mirror is None:
             raise MachineError(
                 f"no base for the node image: no registry gives {public}, and apt here uses no Debian mirror",
-                hint="testbed build --mirror URL (a Debian mirror), or --base IMAGE (a Debian trixie image)",
+                hint=f"testbed build --mirror URL (a Debian mirror), or --base IMAGE (a Debian {suite})",
             )
     say(f"bootstrapping {name} from the Debian mirror {mirror} (about half a minute)")
     with tempfile.TemporaryDirectory(dir=_cache(), prefix="base-") as folder:
         archive = Path(folder) / "base.tar"
         dpkg_options = data_dir("images") / "dpkg.cfg"
-        bootstrap.bootstrap(mirror, _packages(), archive, dpkg_options=dpkg_options, say=say, detail=detail)
+        bootstrap.bootstrap(
+            mirror, _packages(suite), archive, suite=suite, dpkg_options=dpkg_options, say=say, detail=detail
+        )
         origin = f"mirror {mirror}"
         builder.import_image(archive, tag=name, changes=[f'LABEL {BASE_LABEL}="{origin}"'])
     return origin
@@ -270,13 +302,15 @@ def _tree(folder: Path, prefix: str) -> list[ContextFile]:
     ]
 
 
-def _packages() -> list[str]:
-    lines = (data_dir("images") / "packages.txt").read_text(encoding="utf-8").splitlines()
+def _packages(suite: str) -> list[str]:
+    """Those of every release, and those that one needs beside them."""
+    files = [data_dir("images") / name for name in ("packages.txt", f"packages.{suite}.txt")]
+    lines = [line for file in files if file.exists() for line in file.read_text("utf-8").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _node_name(files: Sequence[ContextFile]) -> str:
-    return f"testbed-node:{_hash(files, base_image_name())}"
+def _node_name(files: Sequence[ContextFile], suite: str) -> str:
+    return f"testbed-node:{_hash(files, base_image_name(suite))}"
 
 
 def _hash(files: Sequence[ContextFile], *more: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from testbed.document.functions import STATIC
 from testbed.engine import names
 from testbed.engine.api import Container, Network
+from testbed.engine.image import resolve
 from testbed.lab.addresses import prefix_length
 from testbed.lab.drift import Drift
 from testbed.lab.state import ActualLab
@@ -217,7 +218,7 @@ def _desired_nodes(desired: RenderedLab, image: str, cpus: float | None) -> dict
             "services": [service for service in node.ready if service != "init"],
             "functions": node.functions,
         }
-        own_image = node.image or image
+        own_image = resolve(node.image) if node.image else image
         files = {path: _hash(asdict(file)) for path, file in node.files.items() if not file.live}
         spec = _hash(
             [facts, own_image, files, dict(node.sysctls), node.roles, sorted(node.capabilities), cpus]

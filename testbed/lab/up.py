@@ -14,6 +14,7 @@ from typing import Final
 from testbed.document.values import Expected, parse_duration
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, EngineError
+from testbed.engine.image import ensure_others
 from testbed.errors import MachineError, NotReadyError, TestbedError, UsageError, raise_errors
 from testbed.lab.addresses import SubnetPool, host_addresses, host_clashes, taken_subnets
 from testbed.lab.build import Builder
@@ -121,6 +122,7 @@ def bring_up(
         rendered = render_lab(
             topology, lab=lab, secrets=secrets, templates=topology.templates, session_keys=session_keys
         )
+        ensure_others(engine, (node.image for node in rendered.nodes.values()), progress.say)
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         watch = NodeWatch(engine, lab, progress)
         drift = find_drift(engine, running, stopping)

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import join
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
-from testbed.agreed import RUN, Impairment
+from testbed.agreed import RUN, SETTLED, Impairment
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
 from testbed.evidence.run import StepRecord
@@ -44,6 +44,7 @@ from testbed.topology.names import host_addresses, topology_names
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _SHOWN: Final = 40  # packets in a text
+_LOGGED_WITHIN: Final = 2.0  # seconds that an event takes through the engine, at most
 
 
 def for_people(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -220,10 +221,12 @@ class Lab:
         """Attach a mobile node to a network, and wait until that has settled: registered or not."""
         settled: dict[str, Any] = {}
         with self._step("move", f"move {node} to {network}") as came:
-            actual = self.actual
+            actual, mark = self.actual, self.access.log.mark()
             with closing(move(self.engine, actual, node, network)) as events:
                 for settled in events:  # noqa: B007
                     pass
+            # The log brings what the node has said already: a test that looks at `events` finds it there.
+            self.access.log.wait(mark, lambda one: (one.node, one.name) == (node, SETTLED), _LOGGED_WITHIN)
             detail, timeline = str(settled.get("detail")), settled.get("timeline") or {}
             if timeline.get("data") is None:
                 detail = reason(lab_status(self.engine, actual, ask=[node]), node, detail)

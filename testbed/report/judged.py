@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,11 +79,20 @@ def groups(verdicts: Verdicts, solutions: Sequence[Solution]) -> list[Group]:
             number,
             about[number].title,
             about[number].level,
-            tuple(Comparison(name, next(iter(of.values())).says, of) for name, of in found[number].items()),
+            tuple(
+                Comparison(name, next(iter(of.values())).says, of)
+                for name, of in sorted(found[number].items(), key=lambda one: _number(one[0]))
+            ),
         )
         for number in about
         if found[number]
     ]
+
+
+def _number(name: str) -> int:
+    """The number at the end of a claim's name: attacks are counted; 0 for others, which keep their order."""
+    ending = re.search(r"\d+$", name)
+    return int(ending[0]) if ending else 0
 
 
 def moves(evidence: Evidence, verdicts: Verdicts, solutions: Sequence[Solution]) -> list[Move]:

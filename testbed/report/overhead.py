@@ -27,6 +27,9 @@ INNER: Final = 20 + 8 + 20 + len(PROBE_MARKER)
 ENOUGH: Final = 8
 """Packets of one size, distinguished from all others."""
 
+ATTACKS: Final = "5.10"
+"""The guideline whose claims are attacks: what is forged there is no overhead."""
+
 Way = Literal["to", "from"]
 """To the mobile node, or from it."""
 
@@ -103,6 +106,8 @@ def overheads(evidence: Evidence) -> list[Overhead]:
 def captures(evidence: Evidence) -> Iterator[Capture]:
     """The captures of the mobile node's links in every run with a probe."""
     for claim in evidence.verdicts.claims if evidence.verdicts else ():
+        if ATTACKS in claim.guideline:
+            continue
         for side, (_, run) in ((at, run) for at in SIDES for run in evidence.runs(claim.id, at)):
             facts = claim.facts(side)
             lab = run.record.lab if run.record else facts.lab if facts else ""

@@ -68,7 +68,9 @@ def _setting(users: list[tuple[str, Setting]]) -> dict[str, Any]:
     schema = dict(_TYPES.get(setting.type, {"type": "string"}))
     if setting.choices:
         schema["enum"] = setting.choices
-    if any(one.several for _, one in users):
-        schema = {"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]}
+    several = (
+        [{"type": "array", "items": schema, "minItems": 1}] if any(one.several for _, one in users) else []
+    )
+    schema = {"anyOf": [schema, *several, {"type": "null"}]}
     schema["description"] = "; ".join(f"{role}: {one.help}" for role, one in users if one.help)
     return schema

@@ -719,7 +719,7 @@ def test_events_reach_subscribers(world: World) -> None:
     client.send('{"op": "subscribe", "id": 7}\nnonsense\n{"op": "fly"}\n{"op": "attach"}\n')
     assert line(0) == {"ok": True, "id": 7}
     for number, text in enumerate(
-        ("not JSON", "there are attach, deregister, detach, discover", "'interface' must be"), 1
+        ("not JSON", "there are attach, deregister, detach, detect, discover", "'interface' must be"), 1
     ):
         assert not line(number)["ok"]
         assert text in line(number)["error"]

@@ -17,7 +17,7 @@ from testbed.document.values import Expected
 
 LATER: Final = 0.5
 """Seconds after a move in which what is captured is still of it, unless the next node has left home."""
-_HOME: Final = "at-home"
+_NOT_AWAY: Final = ("at-home", "unregistered")
 _SIZES: Final = 3
 """How many different numbers of nodes make a slope."""
 
@@ -91,11 +91,8 @@ class Growth(Seen):
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
         if 0 in counts.values():
-            if any(counts.values()):
-                return Decision(None, f"packets by number of nodes {text}: without any no slope is known")
-            slope = 0.0
-        else:
-            slope = exponent(list(counts.items()))
+            return Decision(None, f"packets by number of nodes {text}: without any no slope is known")
+        slope = exponent(list(counts.items()))
         high = slope > (self.at_most if self.at_most is not None else self.over or 0.0)
         held = high == (self.over is not None)
         return Decision(held, f"packets by number of nodes {text}: exponent {slope:.2f}", high)
@@ -133,7 +130,7 @@ def phases(events: Iterable[Reported]) -> list[_Phase]:
             continue
         ended = time
         before = set(away)
-        (away.discard if one.fields.get("state") == _HOME else away.add)(one.node)
+        (away.discard if one.fields.get("state") in _NOT_AWAY else away.add)(one.node)
         joining.discard(one.node)
         if away != before:
             moved, began = set(), time

@@ -46,7 +46,7 @@ def agreed(flags: int) -> tuple[Encapsulation, ...]:
 def available(flags: int, offered: Collection[Encapsulation]) -> bool:
     """Whether all that a request with these flags asks for is `offered`, by an agent or its advertisement."""
     *asked, _ = agreed(flags)
-    return all(each in offered for each in asked)
+    return not asked or all(each in offered for each in asked)
 
 
 def advertised(flags: int) -> tuple[Encapsulation, ...]:

@@ -14,8 +14,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.mobileip.core.foreign.config import ForeignAgentConfig
-from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import broadcast_addresses
 from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.changes import Rule
@@ -36,7 +34,9 @@ from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire import PORT
 
 if TYPE_CHECKING:
+    from testbed.mobileip.core.foreign.config import ForeignAgentConfig
     from testbed.mobileip.core.foreign_agent import ForeignAgent
+    from testbed.mobileip.core.home.config import HomeAgentConfig
     from testbed.mobileip.core.home_agent import HomeAgent
 
 

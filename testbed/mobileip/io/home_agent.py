@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
@@ -148,6 +147,7 @@ def _host(address: IPv4Address) -> IPv4Network:
 
 def _ip(*arguments: str) -> str:
     """Run `ip`, for the two things that netlink libraries do not know; at the start only."""
+    import shutil
     import subprocess
 
     program = shutil.which("ip") or "/sbin/ip"

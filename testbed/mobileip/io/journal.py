@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import sys
@@ -10,8 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from testbed.mobileip.io.json_line import encoder
+
 Listener = Callable[[bytes], None]
-_encode = json.JSONEncoder().encode
+_encode = encoder()
 
 
 def encode(message: object) -> bytes:

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from testbed.mobileip.core.api import Effect, Record, Refused, Remember
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.json_line import encoder
 
 SLACK = 1000
 """Lines out of date that a file may have beside one for each that is not."""
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = encoder(",", ":")
 
 
 class Store:

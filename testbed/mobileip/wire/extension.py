@@ -79,4 +79,4 @@ def decode_extensions(payload: bytes, offset: int, known: Collection[int]) -> tu
 
 def encode_extensions(extensions: Iterable[Extension]) -> bytes:
     """One after the other."""
-    return b"".join(extension.encode() for extension in extensions)
+    return b"".join([extension.encode() for extension in extensions])

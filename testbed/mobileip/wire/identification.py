@@ -19,8 +19,7 @@ LOW = SECOND - 1
 
 def from_unix(seconds: float) -> int:
     """The NTP time of a Unix time."""
-    whole = floor(seconds)
-    return ((whole + UNIX_EPOCH) << 32) + int((seconds - whole) * SECOND)
+    return (UNIX_EPOCH << 32) + floor(seconds * SECOND)  # a power of 2: nothing is lost
 
 
 def unwrap(field: int, near: int) -> int:

@@ -92,7 +92,7 @@ def judged(counts, alive=True, **wanted):
         ((6, 13, 27, 52), True, "exponent 1.04"),
         ((6, 24, 96), False, "exponent 2.00"),
         ((6, 6, 6), True, "exponent 0.00"),
-        ((0, 0, 0), True, "exponent 0.00"),
+        ((0, 0, 0), None, "without any no slope is known"),
         ((6, 0, 24), None, "without any no slope is known"),
         ((6, 12), None, "in numbers of 1, 2 only"),
         ((), None, "in numbers of no only"),

@@ -66,10 +66,10 @@ def test_a_machine_without_apt_has_none(tmp_path):
 
 def test_the_first_one_that_has_the_suite_is_taken(sources, monkeypatch):
     asked = []
-    monkeypatch.setattr(bootstrap, "_has_suite", lambda url: asked.append(url) or "three" in url)
+    monkeypatch.setattr(bootstrap, "_has_suite", lambda url, suite: asked.append(url) or "three" in url)
     assert bootstrap.host_mirror(sources) == "http://three.example/debian"
     assert len(asked) == 3
-    monkeypatch.setattr(bootstrap, "_has_suite", lambda url: False)
+    monkeypatch.setattr(bootstrap, "_has_suite", lambda url, suite: False)
     assert bootstrap.host_mirror(sources) is None
 
 
@@ -81,9 +81,9 @@ def release(tmp_path, origin):
 
 
 def test_only_debian_itself_has_the_suite(tmp_path):
-    assert bootstrap._has_suite(release(tmp_path / "debian", "Debian"))
-    assert not bootstrap._has_suite(release(tmp_path / "other", "Somebody"))
-    assert not bootstrap._has_suite((tmp_path / "none").as_uri())
+    assert bootstrap._has_suite(release(tmp_path / "debian", "Debian"), "trixie")
+    assert not bootstrap._has_suite(release(tmp_path / "other", "Somebody"), "trixie")
+    assert not bootstrap._has_suite((tmp_path / "none").as_uri(), "trixie")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from testbed.cli import main
 from testbed.engine import bootstrap, image
 from testbed.engine.api import EngineError
+from testbed.engine.channel import ChannelEngine
 from testbed.errors import MachineError, UsageError
 
 
@@ -50,7 +51,7 @@ class Builder:
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(bootstrap, "host_mirror", lambda: "http://mirror.example/debian")
+    monkeypatch.setattr(bootstrap, "host_mirror", lambda **_: "http://mirror.example/debian")
 
     def make(mirror, packages, archive, **_):
         assert "bird2" in packages and all(not name.startswith("#") for name in packages)
@@ -141,7 +142,7 @@ def test_a_chosen_base_that_no_registry_has_is_an_error():
 
 
 def test_neither_registry_nor_mirror(monkeypatch):
-    monkeypatch.setattr(bootstrap, "host_mirror", lambda: None)
+    monkeypatch.setattr(bootstrap, "host_mirror", lambda **_: None)
     with pytest.raises(MachineError) as caught:
         image.ensure_node_image(Builder(), quiet)
     assert "--mirror" in caught.value.hint and "--base" in caught.value.hint
@@ -223,3 +224,17 @@ def test_an_image_out_of_a_file(tmp_path):
 def test_loading_and_building_are_not_asked_for_at_once(capsys):
     assert main(["build", "--load", "image.tar", "--force"]) == 2
     assert "no other option goes with it" in capsys.readouterr().err
+
+
+def test_another_release_has_an_image_of_its_own():
+    builder = Builder(registry=["debian:bookworm-slim"])
+    wrapped = ChannelEngine(builder)
+    for engine in (wrapped, wrapped, object()):  # the last cannot build
+        image.ensure_others(engine, [None, "testbed-node:bookworm", "other:1"], quiet)
+    assert builder.did == ["pull debian:bookworm-slim", "build testbed-base", "build testbed-node"]
+    name = image.resolve("testbed-node:bookworm")
+    assert name in builder.images and name != image.node_image_name()
+    assert image.base_image_name("bookworm") != image.base_image_name()
+    assert image.resolve("other:1") == "other:1"
+    more = set(image._packages("bookworm")) - set(image._packages("trixie"))
+    assert more == {"libstrongswan-standard-plugins"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import re
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -19,7 +21,7 @@ from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.limits import OncePer, TokenBucket
 from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.core.replay import NonceReturner, Nonces, Stamper, Timestamps
-from testbed.mobileip.core.security import SecurityAssociation
+from testbed.mobileip.core.security import ReplayProtection, SecurityAssociation
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire.algorithm import Algorithm
 from testbed.mobileip.wire.authentication import MOBILE_FOREIGN, MOBILE_HOME
@@ -54,6 +56,23 @@ def test_hmac_md5_gives_the_digests_of_rfc_2104(key, data, digest):
 )
 def test_hmac_sha_256_gives_the_digests_of_rfc_4868(key, data, digest):
     assert Algorithm.HMAC_SHA_256.authenticator(key, data).hex() == digest
+
+
+@given(st.binary(min_size=1, max_size=200), st.binary(max_size=300))
+def test_hmac_is_what_the_standard_library_makes(key, data):
+    """RFC 2104: keys shorter than a block, as long, and longer."""
+    assert Algorithm.HMAC_MD5.authenticator(key, data) == hmac.digest(key, data, "md5")
+    assert Algorithm.HMAC_SHA_256.authenticator(key, data) == hmac.digest(key, data, "sha256")[:16]
+
+
+def test_a_value_shows_and_compares_itself_as_a_dataclass_does():
+    known = SecurityAssociation(HOME_ADDRESS, 300, b"key")
+    assert repr(known) == (
+        f"SecurityAssociation(peer={HOME_ADDRESS!r}, spi=300, algorithm={Algorithm.HMAC_MD5!r}, "
+        f"replay={ReplayProtection.TIMESTAMPS!r})"
+    )
+    assert known == replace(known) and hash(known) == hash(replace(known))
+    assert known != replace(known, spi=301)
 
 
 def test_keyed_md5_is_prefix_and_suffix():

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from _pytest.pytester import SysModulesSnapshot
 from plugin_world import IMAGE, MOBILE, SMALL, Nodes
 
-# pytester forgets modules that are loaded after it, and what is put into them would be lost.
-import testbed.pytest_plugin.claims
-import testbed.pytest_plugin.failures
-import testbed.pytest_plugin.pool  # noqa: F401
 from testbed.engine.fake import FakeEngine
 
 Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture(autouse=True)
+def modules_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytester forgets modules that its runs load: other tests would meet their classes twice."""
+    forget = partial(sys.modules.pop, "test_other", None)
+    monkeypatch.setattr(SysModulesSnapshot, "restore", lambda self: forget())
 
 
 @pytest.fixture

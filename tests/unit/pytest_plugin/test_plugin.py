@@ -399,6 +399,14 @@ def test_a_project_that_does_not_use_it_pays_little() -> None:
     assert best < 0.02
 
 
+def test_runs_in_this_process_leave_its_modules_alone(run: Run, engine: FakeEngine) -> None:
+    run("import this, lark").assert_outcomes()
+    assert "this" in sys.modules and "test_other" not in sys.modules
+    from lark import Token
+
+    assert Token is sys.modules["lark"].Token is sys.modules["lark.lexer"].Token
+
+
 def test_a_project_that_does_not_use_it_reaches_no_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("testbed.pytest_plugin.state.Session._made", lambda self: pytest.fail("made"))
     run("def test_nothing(): pass").assert_outcomes(passed=1)

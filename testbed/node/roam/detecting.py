@@ -83,8 +83,12 @@ class DetectingAttempt(Attempt):
             self._steer(node.vpn.tunnel, False)
         if node.monitor is not None:
             node.monitor.arrived()
+        return await self._register_directly(attachment)
+
+    async def _register_directly(self, attachment: Attachment) -> Outcome:
         if not isinstance(attachment, Lease):
-            await node.mobile_ip.request("discover", interface=self._move.network, register=True)
+            interface = self._move.network
+            await self._node.mobile_ip.request("discover", interface=interface, register=True)
         return await self._register(attachment)
 
     async def _go_outside(self) -> Outcome:
@@ -104,6 +108,8 @@ class DetectingAttempt(Attempt):
             return Outcome("unregistered", "no-address: no DHCP server answered")
         await self._detect(node.attachment.address.ip)
         tell_address(self._move, node.attachment)
+        if not node.ipsec:
+            return await self._register_directly(node.attachment)
         await asyncio.sleep(node.config.detection or 0.0)
         return await self._register_inside_ipsec(node.attachment)
 
@@ -122,6 +128,8 @@ class DetectingAttempt(Attempt):
             if attachment is None:
                 return Outcome("unregistered", "no-address: neither a DHCP server nor an agent answered")
             tell_address(move, attachment)
+            if not node.ipsec:
+                return await self._register_directly(attachment)
             target: Target
             if isinstance(attachment, Lease):
                 target = attachment.address.ip

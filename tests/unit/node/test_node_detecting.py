@@ -186,6 +186,20 @@ def test_without_the_home_agent_outside_there_is_no_way(tmp_path):
     in_lab(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("stack", ["mip-in-ipsec-in-mip", "mip-in-ipsec"])
+def test_without_ipsec_it_registers_in_clear(tmp_path, stack):
+    async def scenario(lab):
+        await lab.move("hotel")
+        lab.ask("ipsec", action="down")
+        settled = (await lab.until_settled())[-1]
+        assert settled["detail"] == f"co-located, care-of {HOTEL}"
+        assert lab.vpn.tunnel is None
+        lab.ask("ipsec", action="up")
+        assert (await lab.until_settled())[-1]["detail"] == f"co-located, care-of {INNER}"
+
+    in_lab(tmp_path, scenario, stack=stack, inside=())
+
+
 def test_with_mobike_no_agent_outside_is_of_use(tmp_path):
     async def scenario(lab):
         settled = await lab.move("hotspot")

@@ -44,6 +44,12 @@ WORDS = [
     ({"received": {"node": "cn", "exactly": 1}}, 1000, None),
     ({"received": {"node": "cn", "none": True}}, 1000, None),
     ({"hops": PATH}, 1000, None),
+    ({"added": {"than": "scenario-2.1", "none": True}}, None, None),
+    ({"combined": {"of": ["vpn-gateway", "home-agent"], "none": True}}, None, None),
+    ({"growth": {"at": "mn/hotel", "filter": "ip", "at-most": 2}}, 1000, 1000),
+    ({"changed": {"node": "gw", "what": "services", "than": "scenario-2.1", "none": True}}, None, None),
+    ({"ike-beyond": {"at": "mn/hotel", "node": "gw", "documents": ["RFC 7296"], "none": True}}, 1000, None),
+    ({"mip-beyond": {"at": "mn/hotel", "documents": ["RFC 5944"], "none": True}}, 1000, None),
 ]
 
 

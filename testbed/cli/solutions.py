@@ -29,7 +29,7 @@ def solutions(
     name: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME|FILE]...",
+            metavar="NAME|FILE",
             help="Solutions: built-in ones, or topology files that include shared/guidelines.yaml. "
             "(default: every built-in solution)",
             autocompletion=complete_solution,

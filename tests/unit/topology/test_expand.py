@@ -147,7 +147,7 @@ def test_what_comes_from_a_trial_is_marked_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", builtin_topologies())
 def test_the_document_that_is_left_loads_by_itself(name: str, tmp_path: Path) -> None:
-    loaded = load_topology(name, sets=["node.mn.lifetime=1min"])
+    loaded = load_topology(name, sets=["node.mn.image=acme/mn:1"])
     file = tmp_path / "whole.yaml"
     file.write_text(loaded.text())
     again = load_topology(str(file))

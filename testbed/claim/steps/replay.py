@@ -19,7 +19,7 @@ from testbed.errors import StepError
 
 HEAR_WITHIN: Final = 1.0
 """Seconds until what a node has sent is in the capture."""
-PAUSE: Final = 0.1
+PAUSE: Final = 0.25
 MOST: Final = 50
 """Packets that are sent once more, at most."""
 
@@ -82,9 +82,11 @@ class Replay(Part, Action):
         return said
 
     def _heard(self, lab: Actor) -> Sequence[bytes]:
-        deadline = time.monotonic() + HEAR_WITHIN
+        """What was captured, once nothing is added any more: the last packet may be under way to the file."""
+        deadline, before = time.monotonic() + HEAR_WITHIN, 0
         while True:
             packets = lab.captured(self.at, self.filter)
-            if packets or time.monotonic() >= deadline:
+            if len(packets) == before > 0 or time.monotonic() >= deadline:
                 return packets[-1 if self.last else -MOST :]
+            before = len(packets)
             time.sleep(PAUSE)

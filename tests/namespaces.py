@@ -111,24 +111,26 @@ def nodes(lab: RenderedLab, image: Path) -> Iterator[dict[str, str]]:
         ["mount", "--bind", "/proc", str(image / "proc")], check=True
     )  # `ip` looks for the holders
     with ExitStack() as stack:
-        held = {name: _hold(node, image, stack) for name, node in lab.nodes.items()}
+        held = {name: _hold(node, PLACE / lab.name, image, stack) for name, node in lab.nodes.items()}
         for network in lab.topology.topology.networks:
             _ip(image, "link", "add", f"br-{network}", "type", "bridge")
+            stack.callback(_ip, image, "link", "delete", f"br-{network}")  # for the lab of the next file
             _ip(image, "link", "set", f"br-{network}", "up")
         for number, (name, network) in enumerate(
             (name, network) for name, node in lab.nodes.items() for network in node.links
         ):
             process, _ = held[name].split(":", 1)
             _ip(image, "link", "add", f"v{number}", "type", "veth", "peer", "name", network, "netns", process)
+            stack.callback(_ip, image, "link", "delete", f"v{number}")
             _ip(image, "link", "set", f"v{number}", "master", f"br-{network}", "up")
         yield held
 
 
-def _hold(node: RenderedNode, image: Path, stack: ExitStack) -> str:
-    place = PLACE / node.name
+def _hold(node: RenderedNode, folder: Path, image: Path, stack: ExitStack) -> str:
+    place = folder / node.name
     root = place / "root"
-    for folder in ("upper", "work", "root"):
-        (place / folder).mkdir(parents=True)
+    for part in ("upper", "work", "root"):
+        (place / part).mkdir(parents=True)
     layers = f"lowerdir={image},upperdir={place / 'upper'},workdir={place / 'work'}"
     subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", str(root)], check=True)
     for path, file in node.files.items():

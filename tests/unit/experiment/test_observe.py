@@ -587,6 +587,13 @@ def test_every_expectation_has_words():
         {"unreachable": {"from": "mn", "to": "cn"}},
         {"hops": {"from": "mn", "to": "cn", "through": "gw", "not-through": "ha"}},
         {"perimeter": {"from": "core", "gateways": {"exactly": 4}, "associations": {"at-least": 1}}},
+        {"received": {"node": "cn", "none": True}},
+        {"ike-beyond": {"at": "mn/hotel", "node": "gw", "documents": ["RFC 7296"], "none": True}},
+        {"mip-beyond": {"at": "mn/hotel", "documents": ["RFC 5944"], "none": True}},
+        {"changed": {"node": "gw", "what": "services", "than": "plain-mip", "none": True}},
+        {"added": {"than": "plain-mip", "none": True}},
+        {"combined": {"of": ["vpn-gateway", "home-agent"], "none": True}},
+        {"growth": {"at": "mn/hotel", "filter": "udp", "at-most": 1.1}},
     ]
     expectations = [Expectation.model_validate(one) for one in written]
     assert len({one.phrase() for one in expectations}) == len(written)

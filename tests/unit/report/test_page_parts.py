@@ -68,13 +68,13 @@ def test_every_one_of_several_runs_is_shown_in_its_own_topology(tmp_path: Path) 
 
 
 def test_the_contents_list_every_part() -> None:
-    listed = [one["anchor"] for one in _contents([], None, several=True, overhead=True)]
+    listed = [one["anchor"] for one in _contents([], None, (), several=True, overhead=True)]
     assert "overhead" not in listed  # without scenarios there is no part for it
     scenarios = [ScenarioView("scenario-2.1", None, (), ())]
-    parts = [one["anchor"] for one in _contents(scenarios, None, several=True, overhead=True)]
+    parts = [one["anchor"] for one in _contents(scenarios, None, (), several=True, overhead=True)]
     assert parts == ["grid", "selection", "overhead", "scenario-2.1"]
     assert "overhead" not in [
-        one["anchor"] for one in _contents(scenarios, None, several=True, overhead=False)
+        one["anchor"] for one in _contents(scenarios, None, (), several=True, overhead=False)
     ]
 
 

@@ -104,8 +104,9 @@ def test_a_step_begins_streams_anew(tmp_path: Path) -> None:
     wire = Wire()
     colocated(wire)
     step = {"text": "probe", "began": START + 0.45, "ended": START + 0.5, "result": ""}
-    write_run(tmp_path, wire, [], [step])
-    found = build_ladder(RunFolder(tmp_path), None)
+    run = tmp_path / "claims/it/main"
+    write_run(run, wire, [], [step])
+    found = build_ladder(RunFolder(run), None)
     assert [row.count for row in rows(found, "data")] == [
         48,
         47,
@@ -129,8 +130,9 @@ def test_what_arrived_at_another_tap_of_the_receiver_is_not_lost(tmp_path: Path,
     wire.tap("mn-home")
     wire.send(0.1, udp("10.0.4.10", "10.0.1.100", 9, b"x"), "ha-home", sender="r1", receiver="ha")
     wire.send(0.2, udp("198.51.100.65", "198.51.100.70", 9, b"x"), "mn-hotel", sender="gw", receiver="mn")
-    write_run(tmp_path, wire, [], [])
-    found = build_ladder(RunFolder(tmp_path), read_evidence(folder).topology)
+    run = tmp_path / "claims/it/main"
+    write_run(run, wire, [], [])
+    found = build_ladder(RunFolder(run), read_evidence(folder).topology)
     assert not any(row.lost for row in found.rows)
 
 
@@ -142,8 +144,9 @@ def test_checksums_filled_in_later_do_not_make_two_messages(tmp_path: Path, fold
     packet["IP"].ttl -= 2
     frame = bytes.fromhex("020000000003 020000000002 0800") + bytes(packet) + bytes(6)
     wire.taps["gw-internet"] = [(START + 0.01, frame)]
-    write_run(tmp_path, wire, [], [])
-    (row,) = build_ladder(RunFolder(tmp_path), read_evidence(folder).topology).rows
+    run = tmp_path / "claims/it/main"
+    write_run(run, wire, [], [])
+    (row,) = build_ladder(RunFolder(run), read_evidence(folder).topology).rows
     assert row.seen == ("mn", "gw")
 
 
@@ -304,7 +307,7 @@ def test_hand_offs_in_numbers(folder: Path) -> None:
     handoffs = read_evidence(folder).handoffs
     assert handoffs is not None
     drawn = plot(handoffs)
-    assert drawn is not None and [s.stack for s in drawn.series] == ["mip-in-ipsec", "mip-only"]
+    assert drawn is not None and [s.name for s in drawn.series] == ["mip-in-ipsec", "mip-only"]
     for series in drawn.series:
         assert len(series.points) == 48 and series.line is not None
         for x, y in series.points:

@@ -17,6 +17,9 @@ from testbed.document.values import Expected
 
 LATER: Final = 0.5
 """Seconds after a move in which what is captured is still of it, unless the next node has left home."""
+HURRIED: Final = 50.0
+"""Milliseconds of lateness from which messages may be more than moves alone cost: charon, which gathers
+changes of addresses for 100 ms, may take a move for two."""
 _NOT_AWAY: Final = ("at-home", "unregistered")
 _SIZES: Final = 3
 """How many different numbers of nodes make a slope."""
@@ -44,7 +47,7 @@ class Growth(Seen):
     order = 170
     BY_CAPTURES: ClassVar[bool] = True
     TOO_LITTLE: ClassVar[float | None] = PATIENCE
-    TOO_MUCH: ClassVar[float | None] = PATIENCE
+    TOO_MUCH: ClassVar[float | None] = HURRIED
 
     at: Taps = Field(min_length=1, description="Where packets are captured: NODE/NETWORK, one or a list")
     filter: PcapFilter = Field(min_length=1, description="Which packets: a pcap filter")

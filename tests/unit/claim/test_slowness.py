@@ -49,7 +49,7 @@ WORDS = [
     ({"changed": {"node": "gw", "what": "services", "than": "plain-mip", "none": True}}, None, None),
     ({"added": {"than": "plain-mip", "at-least": 1}}, None, None),
     ({"combined": {"of": ["vpn-gateway", "home-agent"], "none": True}}, None, None),
-    ({"growth": {**AT, "filter": "udp", "at-most": 1.1}}, 1000, 1000),
+    ({"growth": {**AT, "filter": "udp", "at-most": 1.1}}, 1000, 50),
 ]
 
 

@@ -189,6 +189,7 @@ def unregistered(message: bytes) -> bytes:
 SIGHTS = {
     "reachable": {"sent": 3, "answered": 3},
     "session": {"within": 8.0, "alive": True, "after": 0.1},
+    "accepted": {"refusal": ""},
     "changed": {},
     "added": {},
     "combined": {},

@@ -28,9 +28,14 @@ def over(reaction: float | None) -> bool:
     return reaction is not None and reaction > BUDGET_MS
 
 
-def line_marks(line: Line, round_trips: list[int]) -> list[str]:
-    """What speaks against a line through runs that exchanged so many round trips each."""
+def line_marks(line: Line, round_trips: list[int], *, serial: bool) -> list[str]:
+    """What speaks against a line through runs that exchanged so many round trips each.
+
+    Unless each message waits for the one before (`serial`), the slope may be anything down to the one round
+    trip of data.
+    """
     marks = [f"R² {line.r2:.2f}, below {LEAST_R2:g}"] if line.r2 < LEAST_R2 else []
-    if round_trips and abs(line.k - (trips := median(round_trips))) > TRIPS:
+    trips = median(round_trips) if round_trips else line.k
+    if not (trips if serial else 1) - TRIPS <= line.k <= trips + TRIPS:
         marks.append(f"slope {line.k:.2f}, but {trips:g} round trips were counted")
     return marks

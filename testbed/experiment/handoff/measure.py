@@ -184,12 +184,14 @@ def run_record(
 
     Its round trips are those of the messages that the median move exchanged, and one of data. What is left of
     the outage is the reaction: the mobile node's own, and half a packet's distance at either end of the gap.
+    It is unknown where the outage is shorter than that: then messages did not wait for one another.
     """
     ended = [move.outage_ms for move in moves if move.outage_ms is not None]
     found = [move.rtt_ms for move in moves if move.rtt_ms is not None]
     trips = round(median(move.ike.number + move.mip.number for move in moves) / 2) + 1
     measured = median(found) if found else None
-    reaction = median(ended) - trips * measured if ended and measured is not None else None
+    left = median(ended) - trips * measured if ended and measured is not None else None
+    reaction = None if left is None or left < 0 else left
     return HandOffRun(
         stack=plan.stack,
         topology=plan.topology.name,
@@ -242,6 +244,10 @@ def fits(runs: Sequence[HandOffRun]) -> dict[str, Fit]:
                 k=round(line.k, 4),
                 constant_ms=round(line.constant, 3),
                 r2=round(line.r2, 4),
-                marks=line_marks(line, [run.round_trips for run in measured if run.round_trips is not None]),
+                marks=line_marks(
+                    line,
+                    [run.round_trips for run in measured if run.round_trips is not None],
+                    serial=not any(run.solution for run in measured),
+                ),
             )
     return found

@@ -16,6 +16,7 @@ from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.handoff.fit import Line, Spread, fit_line, spread
+from testbed.experiment.handoff.marks import line_marks
 from testbed.experiment.handoff.measure import (
     Measurement,
     merged,
@@ -407,3 +408,11 @@ def test_a_stack_that_is_not_there(places):
     with pytest.raises(UsageError, match="there is no stack mip-onyl") as caught:
         plan_stacks("scenario-2.1", (), ["mip-onyl"], places)
     assert caught.value.hint == "did you mean mip-only?"
+
+
+@pytest.mark.parametrize(
+    ("slope", "serial", "marked"),
+    [(4.02, True, True), (4.02, False, False), (7.02, True, False), (0.3, False, True), (8.0, False, True)],
+)
+def test_messages_of_a_solution_need_not_wait_for_one_another(slope, serial, marked):
+    assert bool(line_marks(Line(slope, 113.0, 1.0), [7, 7, 5], serial=serial)) is marked

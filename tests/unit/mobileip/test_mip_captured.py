@@ -136,7 +136,7 @@ def said(world: World) -> Iterator[IP]:
         elif isinstance(effect, SendAgentMessage):
             message = effect.message
             yield (
-                IP(src=str(message.source), dst=str(message.destination), ttl=message.ttl, proto="icmp")
+                IP(src=str(message.source), dst=str(message.destination), ttl=message.ttl, proto=1)
                 / message.payload
             )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from testbed.evidence.handoff import HandOffs
     from testbed.evidence.verdicts import Claim, Verdicts
     from testbed.experiment.claims.plan import Scenario
+    from testbed.experiment.claims.verify import Verification
     from testbed.experiment.evidence import Evidence
     from testbed.lab.progress import Progress
     from testbed.report.baseline import Worse
@@ -50,6 +51,7 @@ Keys = Annotated[
         "the session keys of IKE and ESP of each run for Wireshark.",
     ),
 ]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")]
 Retries = Annotated[
     int,
     typer.Option(
@@ -91,6 +93,33 @@ class Laboratory:
     pool: IPv4Network
     evidence: Evidence
     progress: Progress
+
+    def verification(
+        self,
+        *,
+        jobs: int,
+        templates: Path | None = None,
+        keep: bool = False,
+        retries: int = 0,
+        fail_fast: bool = False,
+        existing: str | None = None,
+    ) -> Verification:
+        """A verification here, with what its command was asked for."""
+        from testbed.experiment.claims.verify import Verification
+
+        return Verification(
+            engine=self.engine,
+            image=self.image,
+            pool=self.pool,
+            evidence=self.evidence,
+            templates=templates,
+            jobs=jobs,
+            keep=keep,
+            retries=retries,
+            fail_fast=fail_fast,
+            existing=existing,
+            progress=self.progress,
+        )
 
 
 @contextmanager

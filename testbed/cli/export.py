@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Sets, Templates, TopologyRef, load_typed, one_of
+from testbed.cli.options import Force, Sets, Templates, TopologyRef, check_target, load_typed, one_of
 from testbed.cli.output import emit, note
-from testbed.errors import UsageError, writing
+from testbed.errors import writing
 
 
 class ExportFormat(StrEnum):
@@ -37,7 +37,7 @@ def export(
             "--pool", metavar="PREFIX", help="Throwaway subnets of its networks are taken from here."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    force: Force = False,
 ) -> None:
     """Write a Docker Compose project that comes to life without testbed: `./lab up` in it, or compose itself.
 
@@ -52,10 +52,7 @@ def export(
     loaded = load_typed(topology, sets, templates)
     lab = render_lab(loaded, lab=loaded.name, secrets=new_secrets(), templates=templates)
     project = compose_project(lab, node_image_name(), choose_pool(pool))
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is not a directory")
-    if directory.is_dir() and any(directory.iterdir()) and not force:
-        raise UsageError(f"{directory} is not empty", hint="choose another, or overwrite with --force")
+    check_target(directory, force)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from typing import Annotated
 
 from testbed.cli.app import TOPOLOGIES, command
 from testbed.cli.options import one_of
-from testbed.cli.output import emit_json, emit_rows, emit_text
-
-
-class ListFormat(StrEnum):
-    """How the topologies are printed."""
-
-    table = "table"
-    json = "json"
-    github = "github"
+from testbed.cli.output import CiFormat, emit_json, emit_rows, emit_text
 
 
 @command("list", panel=TOPOLOGIES)
 def list_topologies(
     output: Annotated[
-        ListFormat,
+        CiFormat,
         one_of(
-            ListFormat,
+            CiFormat,
             "--output",
             "-o",
             help="A table for people, JSON for programs, the matrix of a GitHub job: what `matrix` decides.",
         ),
-    ] = ListFormat.table,
+    ] = CiFormat.table,
 ) -> None:
     """List the built-in topologies."""
     from testbed.experiment.claims.plan import choose_scenarios
     from testbed.topology.load import builtin_topologies, load_topology
 
-    if output is ListFormat.github:
+    if output is CiFormat.github:
         scenarios = [
             {"scenario": one.loaded.name, "title": one.loaded.topology.title, "claims": len(one.claims)}
             for one in choose_scenarios()
@@ -43,7 +34,7 @@ def list_topologies(
         emit_text(json.dumps({"include": scenarios}, ensure_ascii=False))
         return
     loaded = {name: load_topology(name) for name in builtin_topologies()}
-    if output is ListFormat.json:
+    if output is CiFormat.json:
         keys = {"title", "source", "summary"}
         emit_json(
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from testbed.cli.experiments import (
     Baseline,
     EvidenceTarget,
     FailFast,
+    Jobs,
     JUnitFile,
     Keys,
     Retries,
@@ -29,21 +29,13 @@ from testbed.cli.experiments import (
     write_junit,
 )
 from testbed.cli.options import one_of
-from testbed.cli.output import emit, emit_json, emit_rows, emit_text
+from testbed.cli.output import CiFormat, emit, emit_json, emit_rows, emit_text
 from testbed.errors import Source
 
 if TYPE_CHECKING:
     from testbed.evidence.verdicts import Verdicts
     from testbed.experiment.claims.plan import Scenario
     from testbed.report.grid import Row
-
-
-class MatrixFormat(StrEnum):
-    """How the grid is printed."""
-
-    table = "table"
-    json = "json"
-    github = "github"
 
 
 @command("matrix", panel=CLAIMS)
@@ -78,19 +70,19 @@ def matrix(
     fail_fast: FailFast = False,
     shard: ShardOption = None,
     baseline: Baseline = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 4,
+    jobs: Jobs = 4,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
     output: Annotated[
-        MatrixFormat,
+        CiFormat,
         one_of(
-            MatrixFormat,
+            CiFormat,
             "--output",
             "-o",
             help="A table for people, JSON for programs, Markdown for GitHub with annotations on stderr.",
         ),
-    ] = MatrixFormat.table,
+    ] = CiFormat.table,
 ) -> None:
     """Decide the claims of all scenarios, and show what each configuration comes to.
 
@@ -98,28 +90,19 @@ def matrix(
     --baseline only where one was better before.
     """
     from testbed.experiment.claims.plan import choose_scenarios, plan_stages, share_labs
-    from testbed.experiment.claims.verify import Verification
     from testbed.report.grid import grid
 
     before = earlier_verdicts(baseline)
     chosen = of_shard(choose_scenarios(scenario or (), stack or (), claim or ()), shard)
     labs = share_labs(plan_stages(chosen), jobs)
     with laboratory(evidence, junit, keys=keys) as at:
-        verdicts = Verification(
-            engine=at.engine,
-            image=at.image,
-            pool=at.pool,
-            evidence=at.evidence,
-            jobs=jobs,
-            retries=retries,
-            fail_fast=fail_fast,
-            progress=at.progress,
-        ).verify_all(chosen, labs)
+        work = at.verification(jobs=jobs, retries=retries, fail_fast=fail_fast)
+        verdicts = work.verify_all(chosen, labs)
     rows = grid(verdicts, {one.loaded.name: one.loaded.topology for one in chosen})
     match output:
-        case MatrixFormat.json:
+        case CiFormat.json:
             emit_json(verdicts.document)
-        case MatrixFormat.github:
+        case CiFormat.github:
             _github(verdicts, rows, chosen, before)
         case _:
             _table(verdicts, rows)

@@ -60,6 +60,17 @@ Templates = Annotated[
 ]
 
 
+Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """Raise `UsageError` where a folder is not one to write into; with `force` it may hold something."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a directory")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise UsageError(f"{folder} is not empty", hint="choose another, or overwrite with --force")
+
+
 def one_of(kind: type[StrEnum], *names: str, help: str) -> OptionInfo:
     """An option whose value is one of a few words."""
     made: OptionInfo = typer.Option(*names, help=help, **_choice(kind, f"{names[0]} "))

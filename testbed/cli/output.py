@@ -40,6 +40,14 @@ class Format(StrEnum):
     json = "json"
 
 
+class CiFormat(StrEnum):
+    """How data is printed that workflows on GitHub read, too."""
+
+    table = "table"
+    json = "json"
+    github = "github"
+
+
 @dataclass
 class Verbosity:
     """How much goes to stderr; set once by the global options."""

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import TOPOLOGIES, command
-from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
+from testbed.cli.options import Force, Output, Sets, Templates, TopologyRef, check_target, load_typed
 from testbed.cli.output import Format, emit_json, emit_rows
-from testbed.errors import UsageError, cannot_write
+from testbed.errors import cannot_write
 
 SAMPLE_PSK = "sample-pre-shared-key"
 SAMPLE_MOBILITY_KEY = "00112233445566778899aabbccddeeff"
@@ -24,7 +24,7 @@ def render(
     ],
     sets: Sets = None,
     templates: Templates = None,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    force: Force = False,
     output: Output = Format.table,
 ) -> None:
     """Write every file of every node. Keys are samples; a lab gets its own."""
@@ -34,10 +34,7 @@ def render(
     lab = render_lab(
         loaded, lab=loaded.name, secrets=Secrets(SAMPLE_PSK, SAMPLE_MOBILITY_KEY), templates=templates
     )
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is not a directory")
-    if directory.is_dir() and any(directory.iterdir()) and not force:
-        raise UsageError(f"{directory} is not empty", hint="choose another, or overwrite with --force")
+    check_target(directory, force)
     for node in lab.nodes.values():
         for path, file in node.files.items():
             target = directory / node.name / path.lstrip("/")

@@ -10,10 +10,9 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_guideline, complete_solution
-from testbed.cli.experiments import EvidenceTarget, JUnitFile, Keys, laboratory, say_where, write_junit
-from testbed.cli.matrix import MatrixFormat
+from testbed.cli.experiments import EvidenceTarget, Jobs, JUnitFile, Keys, laboratory, say_where, write_junit
 from testbed.cli.options import Templates, one_of
-from testbed.cli.output import emit, emit_json, emit_rows, emit_text
+from testbed.cli.output import CiFormat, emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -44,17 +43,17 @@ def solutions(
             autocompletion=complete_guideline,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 3,
+    jobs: Jobs = 3,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
     templates: Templates = None,
     output: Annotated[
-        MatrixFormat,
+        CiFormat,
         one_of(
-            MatrixFormat, "--output", "-o", help="A table for people, JSON for programs, Markdown for GitHub."
+            CiFormat, "--output", "-o", help="A table for people, JSON for programs, Markdown for GitHub."
         ),
-    ] = MatrixFormat.table,
+    ] = CiFormat.table,
 ) -> None:
     """Judge solutions by the guidelines of section 5: a grid with a row for each solution.
 
@@ -63,26 +62,17 @@ def solutions(
     """
     from testbed.experiment.claims.plan import plan_stages, share_labs
     from testbed.experiment.claims.solutions import choose_solutions
-    from testbed.experiment.claims.verify import Verification
     from testbed.report.solutions import markdown, rows
 
     chosen = choose_solutions(name or (), guideline or (), templates)
     labs = share_labs(plan_stages(chosen, templates, share=True), jobs)
     with laboratory(evidence, junit, keys=keys) as at:
-        verdicts = Verification(
-            engine=at.engine,
-            image=at.image,
-            pool=at.pool,
-            evidence=at.evidence,
-            templates=templates,
-            jobs=jobs,
-            progress=at.progress,
-        ).verify_all(chosen, labs)
+        verdicts = at.verification(templates=templates, jobs=jobs).verify_all(chosen, labs)
     made = rows(verdicts, {one.loaded.name: one.loaded.topology for one in chosen}, guideline or ())
     match output:
-        case MatrixFormat.json:
+        case CiFormat.json:
             emit_json({"solutions": [row.to_json() for row in made], **verdicts.document})
-        case MatrixFormat.github:
+        case CiFormat.github:
             emit_text(markdown(made))
         case _:
             _table(made)

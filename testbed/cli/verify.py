@@ -12,6 +12,7 @@ from testbed.cli.experiments import (
     Baseline,
     EvidenceTarget,
     FailFast,
+    Jobs,
     JUnitFile,
     Keys,
     Retries,
@@ -59,7 +60,7 @@ def verify(
             autocompletion=complete_lab,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")] = 2,
+    jobs: Jobs = 2,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the labs up.")] = False,
     retries: Retries = 0,
     fail_fast: FailFast = False,
@@ -74,7 +75,6 @@ def verify(
     better before.
     """
     from testbed.experiment.claims.plan import PlannedLab, choose_claims, plan_stages, share_labs
-    from testbed.experiment.claims.verify import Verification
 
     before = earlier_verdicts(baseline)
     chosen = of_shard([choose_claims(load_typed(topology, sets, templates), claim or ())], shard)[0]
@@ -82,19 +82,10 @@ def verify(
     # A lab that is kept is left as its runs needed it.
     labs = [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
     with laboratory(evidence, junit, keys=keys) as at:
-        verdicts = Verification(
-            engine=at.engine,
-            image=at.image,
-            pool=at.pool,
-            evidence=at.evidence,
-            templates=templates,
-            jobs=jobs,
-            keep=keep,
-            retries=retries,
-            fail_fast=fail_fast,
-            existing=lab,
-            progress=at.progress,
-        ).verify(chosen, labs)
+        work = at.verification(
+            templates=templates, jobs=jobs, keep=keep, retries=retries, fail_fast=fail_fast, existing=lab
+        )
+        verdicts = work.verify(chosen, labs)
     if output is Format.json:
         emit_json(verdicts.document)
     else:

@@ -20,6 +20,12 @@ BASE_CAPABILITIES: Final = frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"
 """What every node needs: links and rules, raw sockets, ports below 1024, and tcpdump's own user."""
 
 
+MEMORY_LIMIT: Final = 512 * 1024 * 1024
+"""Bytes that a node may use, unless said otherwise."""
+PIDS_LIMIT: Final = 512
+"""Processes and threads that a node may have, unless said otherwise."""
+
+
 class EngineError(MachineError):
     """The engine refused a call or did not answer; the message carries the engine's own words."""
 
@@ -92,8 +98,8 @@ class ContainerSpec:
     command: tuple[str, ...] | None = None  # None: what the image runs
     capabilities: frozenset[str] = frozenset()  # beyond the base, without CAP_
     cpus: float | None = None  # the limit; None: as many as there are
-    memory: int = 512 * 1024 * 1024  # bytes, the limit
-    pids: int = 512  # the limit
+    memory: int = MEMORY_LIMIT
+    pids: int = PIDS_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

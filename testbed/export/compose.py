@@ -16,15 +16,18 @@ from typing import Any, Final
 
 import yaml
 
-from testbed.engine.api import BASE_CAPABILITIES
+from testbed.engine.api import BASE_CAPABILITIES, MEMORY_LIMIT, PIDS_LIMIT
 from testbed.engine.docker import BRIDGE_OPTIONS, LOG_CONFIG, TUN_DEVICE
 from testbed.engine.image import ContextFile, standalone_context
-from testbed.lab.addresses import SubnetPool, endpoint_addresses, prefix_length
+from testbed.lab.addresses import (
+    ENDPOINTS,
+    SubnetPool,
+    endpoint_addresses,
+    endpoints_text,
+    prefix_length,
+)
 from testbed.render import RenderedLab, RenderedNode
 
-ENDPOINTS: Final = "/etc/testbed/endpoints"  # what init knows its interfaces by
-MEMORY: Final = "512m"
-PIDS: Final = 512
 _READABLE: Final = 0o444
 
 
@@ -76,7 +79,7 @@ def _document(lab: RenderedLab, image: str, pool: IPv4Network) -> tuple[dict[str
         services[node.name] = _service(node, image, own)
         if node.name in mobile:  # which needs all the others
             services[node.name]["depends_on"] = [name for name in lab.nodes if name not in mobile]
-        endpoints[node.name] = "".join(f"{address} {network}\n" for network, address in own.items())
+        endpoints[node.name] = endpoints_text(own)
     return {"services": services, "networks": networks}, endpoints
 
 
@@ -95,8 +98,8 @@ def _service(node: RenderedNode, image: str, addresses: Mapping[str, str]) -> di
         "security_opt": ["no-new-privileges"],
         "devices": [f"{TUN_DEVICE}:{TUN_DEVICE}"],
         "sysctls": dict(node.sysctls),
-        "mem_limit": MEMORY,
-        "pids_limit": PIDS,
+        "mem_limit": MEMORY_LIMIT,
+        "pids_limit": PIDS_LIMIT,
         "restart": "no",
         "logging": {"driver": LOG_CONFIG.type, "options": dict(LOG_CONFIG.config)},
         "networks": {network: {"ipv4_address": address} for network, address in addresses.items()},

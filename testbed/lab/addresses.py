@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -43,6 +43,15 @@ def choose_pool(text: str | None = None) -> IPv4Network:
             f"the address pool {pool} is too small", hint=f"a network needs a /{_LONGEST_PREFIX} at least"
         )
     return pool
+
+
+ENDPOINTS: Final = "/etc/testbed/endpoints"
+"""The file of a node by which its init knows its interfaces."""
+
+
+def endpoints_text(addresses: Mapping[str, object]) -> str:
+    """What `ENDPOINTS` holds: of each network the throwaway address that its interface carries."""
+    return "".join(f"{address} {network}\n" for network, address in addresses.items())
 
 
 def prefix_length(endpoints: int) -> int:

@@ -20,7 +20,13 @@ from testbed.engine.api import (
     SubnetOverlapError,
 )
 from testbed.errors import MachineError, UsageError
-from testbed.lab.addresses import POOL_VARIABLE, SubnetPool, endpoint_addresses
+from testbed.lab.addresses import (
+    ENDPOINTS,
+    POOL_VARIABLE,
+    SubnetPool,
+    endpoint_addresses,
+    endpoints_text,
+)
 from testbed.lab.archive import node_archive
 from testbed.lab.choices import Choices
 from testbed.lab.plan import DesiredNetwork, DesiredNode, Plan
@@ -108,9 +114,7 @@ class Builder:
         files = {
             **({names.SECRETS_FILE: secrets_file(secrets)} if secrets else {}),
             **node.rendered.files,
-            "/etc/testbed/endpoints": RenderedFile(
-                "".join(f"{address} {network}\n" for network, address in addresses.items())
-            ),
+            ENDPOINTS: RenderedFile(endpoints_text(addresses)),
         }
         spec = ContainerSpec(
             name=names.container_name(self._lab, node.name),

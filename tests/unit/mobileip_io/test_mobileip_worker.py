@@ -18,6 +18,7 @@ from testbed.mobileip.tunnel import failures
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
 from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.wire.offload import FINISHED
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 l2 = pytest.importorskip("scapy.layers.l2")
@@ -88,7 +89,7 @@ class Bench:
 
     def put(self, packet):
         """A packet is routed into the device."""
-        self.device.send(bytes(packet))
+        self.device.send(FINISHED + bytes(packet))
         self.worker.encapsulate()
 
     def arrive(self, packet, local, encapsulation="ip-in-ip"):
@@ -97,9 +98,16 @@ class Bench:
         end.socket.arriving.append(bytes(packet))
         self.worker.decapsulate(end)
         try:
-            return self.device.recv(65536)
+            header, datagram = self.take()
         except BlockingIOError:
             return None
+        assert header == FINISHED
+        return datagram
+
+    def take(self):
+        """What has come out of the device: what it says of a datagram, and the datagram."""
+        content = self.device.recv(0x20000)
+        return content[: len(FINISHED)], content[len(FINISHED) :]
 
     def end(self, local, encapsulation="ip-in-ip"):
         return self.worker.tunnels.locals[local].endpoints[encapsulation]
@@ -169,12 +177,12 @@ def test_a_copy_to_each_care_of_address(home):
 
 
 def test_what_has_come_before_a_tunnel_is_removed_is_not_lost_with_it(home):
-    home.device.send(bytes(inner()))  # it was routed here before its tunnel became another's
+    home.device.send(FINISHED + bytes(inner()))  # it was routed here before its tunnel became another's
     home.raw(HA).arriving.append(bytes(tunnelled(inner(MN, CN))))
     raw = home.raw(HA)
     home.ask(remove=MN)
     assert [to for _, to in raw.sent] == [COA]
-    assert home.device.recv(65536) == bytes(inner(MN, CN))
+    assert home.take() == (FINISHED, bytes(inner(MN, CN)))
     assert home.count["encapsulated"] == home.count["decapsulated"] == 1
     home.put(inner())
     assert home.count["unknown"] == 1

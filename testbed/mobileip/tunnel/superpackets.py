@@ -55,7 +55,7 @@ def open_witness() -> socket.socket:
 
 
 class Superpackets:
-    """Knows the sizes of segments, from the first unfinished datagram on."""
+    """Knows the sizes of segments, from the first superpacket on; where none arrives it costs nothing."""
 
     def __init__(self) -> None:
         self._witness: socket.socket | None = None
@@ -72,6 +72,8 @@ class Superpackets:
         if tcp and len(datagram) <= ALWAYS_WHOLE:
             return 0
         if self._witness is None:
+            if tcp and len(datagram) <= ETHERNET:  # a sender of superpackets soon sends a longer one
+                return 0
             self._witness = open_witness()
         self._read(self._witness)
         known = self._sizes.pop(bytes(datagram[:IDENTITY]), 0)

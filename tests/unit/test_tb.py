@@ -191,8 +191,8 @@ def test_the_suite_runs_in_two_parts_after_the_machine_was_prepared(checkout):
     assert calls[-3:] == [
         "testbed doctor --fix --tests",
         "python -m pytest tests/unit tests/golden tests/errors --numprocesses auto",
-        "python -m pytest tests/integration tests/kernel --numprocesses 4 --dist loadfile --no-loadscope-reorder"
-        " --durations 10",
+        "python -m pytest tests/integration tests/kernel --numprocesses 4"
+        " --dist loadfile --no-loadscope-reorder --durations 10",
     ]
 
 

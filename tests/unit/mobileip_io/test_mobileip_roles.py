@@ -6,25 +6,19 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from testbed.mobileip.core.api import (
-    ClearBinding,
-    ClearVisitor,
-    Datagram,
-    FormerTunnel,
-    ProxyArp,
-    SetBinding,
-    SetVisitor,
-    TunnelDatagram,
-    TunnelEnd,
+from testbed.mobileip.core.api import Datagram, FormerTunnel, TunnelEnd
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
+from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding, TunnelDatagram
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
     UseHomeAddress,
     UseNothing,
 )
-from testbed.mobileip.core.foreign.config import ForeignAgentConfig
-from testbed.mobileip.core.home.config import HomeAgentConfig
-from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.io import foreign_agent, home_agent
 from testbed.mobileip.io.changes import Rule

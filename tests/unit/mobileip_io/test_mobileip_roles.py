@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from testbed.mobileip.core.api import Datagram, FormerTunnel, TunnelEnd
+from testbed.mobileip.__main__ import main
+from testbed.mobileip.core.api import Datagram, FormerTunnel, SendAgentMessage, SendDatagram, TunnelEnd
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.home.config import HomeAgentConfig
@@ -32,6 +33,7 @@ from testbed.mobileip.tunnel.kernel import ANY, REFUSE, KernelPlane, answer_agai
 from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.extension import Extension
 
 MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
 ROUTER, GROUPS = IPv4Address("192.0.2.1"), IPv4Address("224.0.0.0")
@@ -824,3 +826,34 @@ def test_a_daemon_imports_little(role):
     program = f"import sys, {', '.join(modules)}; print(*sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_values_compile_no_comparison_of_their_own():
+    """A dataclass compiles its methods when a daemon starts; all that one needs is its constructor."""
+    one, same, other = SendDatagram(1), SendDatagram(1), SendDatagram(2)
+    assert (one == same, one == other, hash(one) == hash(same)) == (True, False, True)
+    assert one != SendAgentMessage(1)
+    assert SendDatagram.__eq__.__code__ is SendAgentMessage.__eq__.__code__
+    assert UseNothing() == UseNothing() and len({UseNothing(), UseNothing()}) == 1
+    assert Extension(1, b"x", 4) == Extension(1, b"x", 9)  # `offset` is not compared
+    assert hash(Extension(1, b"x", 4)) == hash(Extension(1, b"x", 9))
+
+
+@pytest.mark.parametrize(("role", "others"), [("home", "mobile"), ("foreign", "home"), ("mobile", "foreign")])
+def test_a_daemon_has_no_effects_of_another_kind(role, others):
+    kind = {"home": "home_agent", "foreign": "foreign_agent", "mobile": "mobile_node"}[role]
+    program = f"import sys, testbed.mobileip.core.{kind}, testbed.mobileip.io.{kind}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert f"testbed.mobileip.core.{role}.effects" in modules
+    assert f"testbed.mobileip.core.{others}.effects" not in modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [([], 2), (["home-agent"], 2), (["router", "--config", "x"], 2), (["--help"], 0)],
+)
+def test_a_wrong_command_line_is_answered_by_what_was_expected(arguments, code, capsys):
+    assert main(arguments) == code
+    said = capsys.readouterr()
+    assert "--config FILE [--control PATH]" in (said.err if code else said.out)

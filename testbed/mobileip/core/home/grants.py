@@ -162,7 +162,7 @@ class Grants:
         """Keep what was accepted last from a mobile node, and its bindings."""
         home_address = self._homes.of(node)
         bindings = self._bindings.of(home_address) if home_address is not None else ()
-        record: dict[str, Any] = {**self._replay.record(node)}
+        record: dict[str, Any] = dict(self._replay.record(node))
         record["bindings"] = [each.record(self._clock) for each in bindings]
         if isinstance(node, str):
             record["home_address"] = None if home_address is None else str(home_address)

@@ -31,7 +31,6 @@ from testbed.mobileip.io.changes import (
     RTA_TABLE,
     Batch,
     Change,
-    Changes,
     Rule,
     index,
 )  # fmt: skip
@@ -50,6 +49,7 @@ from testbed.mobileip.io.rtnetlink import (
     integer,
     packed,
 )  # fmt: skip
+from testbed.mobileip.io.sources import SourceFilters
 from testbed.mobileip.wire.value import value
 
 _UP = 1
@@ -86,7 +86,7 @@ class Hop:
     mtu: int
 
 
-class Netlink(Changes):
+class Netlink(SourceFilters):
     """Changes that are carried out at once, and questions; every method raises NodeError on refusal."""
 
     def __init__(self, protocol: int = PROTOCOL) -> None:

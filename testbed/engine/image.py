@@ -244,7 +244,13 @@ def _build_base(
         archive = Path(folder) / "base.tar"
         dpkg_options = data_dir("images") / "dpkg.cfg"
         bootstrap.bootstrap(
-            mirror, _packages(variant), archive, suite=suite, dpkg_options=dpkg_options, say=say, detail=detail
+            mirror,
+            _packages(variant),
+            archive,
+            suite=suite,
+            dpkg_options=dpkg_options,
+            say=say,
+            detail=detail,
         )
         origin = f"mirror {mirror}"
         builder.import_image(archive, tag=name, changes=[f'LABEL {BASE_LABEL}="{origin}"'])

@@ -10,8 +10,14 @@ from testbed.claim.claims import Guideline
 from testbed.evidence.verdicts import Claim, Verdicts
 from testbed.topology.model import Topology
 
-State = Literal["fails", "undecided", "costs", "works"]
-SIGNS: Final[Mapping[State, str]] = {"fails": "✗", "undecided": "–", "costs": "~", "works": "✓"}
+State = Literal["fails", "undecided", "not-applicable", "costs", "works"]
+SIGNS: Final[Mapping[State, str]] = {
+    "fails": "✗",
+    "undecided": "?",
+    "not-applicable": "–",
+    "costs": "~",
+    "works": "✓",
+}
 """In the order in which cells are listed."""
 _STRONG: Final = ("MUST", "MUST NOT")
 
@@ -24,7 +30,7 @@ class Cell:
     about: Guideline
     state: State
     why: str
-    """Why it is no more than this; empty where it works."""
+    """Why it is no more than this, and what was not tried; empty where all of it works."""
     claims: tuple[str, ...]
     """The claims that decided it, as the evidence calls them."""
 
@@ -120,10 +126,18 @@ def _cell(
     written = {name: claim for name, claim in topology.claims.items() if number in claim.guideline}
     if not written:
         return Cell(number, about, "undecided", "no claim decides it", ())
-    if missing := [name for name in written if name not in decided]:
+    if missing := [name for name, claim in written.items() if name not in decided and not claim.needs]:
         return Cell(number, about, "undecided", f"not tried: {', '.join(missing)}", ())
-    works = [decided[name] for name, claim in written.items() if claim.shows == "works"]
-    costs = [decided[name] for name, claim in written.items() if claim.shows == "costs"]
+    lacking = "; ".join(
+        f"not tried: {name}, which needs {claim.needs}"
+        for name, claim in written.items()
+        if name not in decided
+    )
+    tried = {name: claim for name, claim in written.items() if name in decided}
+    if not tried:
+        return Cell(number, about, "not-applicable", lacking, ())
+    works = [decided[name] for name, claim in tried.items() if claim.shows == "works"]
+    costs = [decided[name] for name, claim in tried.items() if claim.shows == "costs"]
 
     def stand(of: Sequence[Claim], verdict: str) -> list[Claim]:
         return [one for one in of if one.verdict == verdict and (one.name or one.id) not in excused]
@@ -132,7 +146,7 @@ def _cell(
     if about.beside and against and beside is None:
         return Cell(number, about, "undecided", f"{about.beside} was not tried beside it", _ids(against))
     if not against and not open_:
-        return Cell(number, about, "works", "", _ids(works))
+        return Cell(number, about, "works", lacking, _ids(works))
     if not against:
         return Cell(number, about, "undecided", _why(open_), _ids(open_))
     if not costs or stand(costs, "refuted"):
@@ -170,7 +184,7 @@ def markdown(made: Sequence[Row]) -> str:
             f"({', '.join(f'`{claim}`' for claim in cell.claims) or '–'})"
             for row in made
             for cell in row.listed
-            if cell.state != "works"
+            if cell.state != "works" or cell.why
         ),
     ]
     return "\n".join(text) + "\n"

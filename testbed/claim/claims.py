@@ -202,6 +202,11 @@ class Claim(Part):
         "what a solution has to do to follow it, with `shows: costs` all that it has to do to follow it at a "
         "cost",
     )
+    instead: ClaimId | None = Field(
+        default=None,
+        description="With `shows: costs`: the claim in whose place this one decides, where that one is "
+        "refuted; all others with `shows: works` have to hold",
+    )
     needs: Needs | None = Field(
         default=None,
         description="What the machine and the topology must have; without it the claim is not tried, and "
@@ -277,6 +282,21 @@ def _check_guideline(claim: Claim, path: Path, known: Known, fail: Fail) -> None
         got = f"`{claim.shows}`" if claim.shows else "no `shows`"
         fail(
             (*path, "guideline"), f"`guideline` requires `shows: works` or `costs`, got {got}", "shows: works"
+        )
+    if claim.instead is None:
+        return
+    other = known.claims.get(claim.instead)
+    if other is None:
+        fail(
+            (*path, "instead"),
+            f"no claim is called {claim.instead}",
+            did_you_mean(claim.instead, known.claims),
+        )
+    elif claim.shows != "costs" or other.shows != "works" or not {*claim.guideline} & {*other.guideline}:
+        fail(
+            (*path, "instead"),
+            "`instead` requires `shows: costs`, and a claim of the same guideline with `shows: works`",
+            f"{claim.instead} has `shows: {other.shows}`" if other.shows != "works" else None,
         )
 
 

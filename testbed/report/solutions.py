@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from testbed.claim.claims import Claim as ClaimMade
 from testbed.claim.claims import Guideline
 from testbed.evidence.verdicts import Claim, Verdicts
 from testbed.topology.model import Topology
@@ -117,9 +118,10 @@ def _in_order(one: tuple[str, Guideline]) -> tuple[int, ...]:
 def _cell(
     number: str, about: Guideline, topology: Topology, claims: Iterable[Claim], beside: list[Claim] | None
 ) -> Cell:
-    """✓ where all claims that it works are reproduced, else ~ where all that it costs are, else ✗ or –.
+    """✓ where all claims that it works are reproduced, else ~ where all that it costs are, else ✗ or ?.
 
-    A claim that is refuted of the solution `beside` as well is not held against this solution.
+    A claim that is refuted of the solution `beside` as well is not held against this solution. Where each
+    that is refuted has a claim `instead`, those decide. – where none of the claims could be tried.
     """
     decided = {one.name or one.id: one for one in claims}
     excused = {one.name or one.id for one in beside or () if one.verdict == "refuted"} if beside else set()
@@ -128,16 +130,13 @@ def _cell(
         return Cell(number, about, "undecided", "no claim decides it", ())
     if missing := [name for name, claim in written.items() if name not in decided and not claim.needs]:
         return Cell(number, about, "undecided", f"not tried: {', '.join(missing)}", ())
-    lacking = "; ".join(
-        f"not tried: {name}, which needs {claim.needs}"
-        for name, claim in written.items()
-        if name not in decided
-    )
+    lacking = _lacking(topology, {name: one for name, one in written.items() if name not in decided})
     tried = {name: claim for name, claim in written.items() if name in decided}
     if not tried:
         return Cell(number, about, "not-applicable", lacking, ())
     works = [decided[name] for name, claim in tried.items() if claim.shows == "works"]
-    costs = [decided[name] for name, claim in tried.items() if claim.shows == "costs"]
+    costs = [decided[name] for name, claim in tried.items() if claim.shows == "costs" and not claim.instead]
+    instead = {claim.instead: decided[name] for name, claim in tried.items() if claim.instead}
 
     def stand(of: Sequence[Claim], verdict: str) -> list[Claim]:
         return [one for one in of if one.verdict == verdict and (one.name or one.id) not in excused]
@@ -149,11 +148,29 @@ def _cell(
         return Cell(number, about, "works", lacking, _ids(works))
     if not against:
         return Cell(number, about, "undecided", _why(open_), _ids(open_))
+    residual = all((one.name or one.id) in instead for one in against)
+    if residual:
+        costs = [instead[one.name or one.id] for one in against]
     if not costs or stand(costs, "refuted"):
         return Cell(number, about, "fails", _why(against), _ids([*against, *stand(costs, "refuted")]))
     if doubts := stand(costs, "inconclusive"):
         return Cell(number, about, "undecided", _why(doubts), _ids(doubts))
-    return Cell(number, about, "costs", _why(against), _ids([*costs, *against]))
+    if residual and open_:
+        return Cell(number, about, "undecided", _why(open_), _ids(open_))
+    why = "; ".join([_why(against), *(one.says for one in costs if residual)])
+    return Cell(number, about, "costs", why, _ids([*costs, *against]))
+
+
+def _lacking(topology: Topology, claims: Mapping[str, ClaimMade]) -> str:
+    """What claims were not tried, and for want of what."""
+    found: dict[str, list[str]] = {}
+    for name, claim in claims.items():
+        if claim.needs:
+            roles = claim.needs.lacking(topology.nodes)
+            found.setdefault(" and ".join(f"a {one}" for one in roles) or "ESP in the kernel", []).append(
+                name
+            )
+    return "; ".join(f"not tried without {what}: {', '.join(names)}" for what, names in found.items())
 
 
 def _ids(claims: Iterable[Claim]) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ def _lacking(topology: Topology, claims: Mapping[str, ClaimMade]) -> str:
     """What claims were not tried, and for want of what."""
     found: dict[str, list[str]] = {}
     for name, claim in claims.items():
-        if claim.needs:
+        if claim.needs and claim.shows == "works":
             roles = claim.needs.lacking(topology.nodes)
             found.setdefault(" and ".join(f"a {one}" for one in roles) or "ESP in the kernel", []).append(
                 name

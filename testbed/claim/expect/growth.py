@@ -53,7 +53,7 @@ class Growth(Seen):
     filter: PcapFilter = Field(min_length=1, description="Which packets: a pcap filter")
     rounds: bool = Field(
         default=False,
-        description="Whether all that are away move several times, and the one with the fewest packets counts",
+        description="Whether all that are away move several times, and the fewest packets count",
     )
     at_most: float | None = Field(
         default=None, alias="at-most", ge=0, description="The exponent is not above this"

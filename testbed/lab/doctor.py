@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from testbed.agreed import ESP_REMEDY, ESP_TRIAL
 from testbed.engine import bootstrap, provision
-from testbed.engine.api import EngineError, EngineFacts
+from testbed.engine.api import Engine, EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
 from testbed.errors import TestbedError
@@ -253,7 +253,7 @@ def _disk(available: str) -> Check:
     return Check("disk", Level.OK, detail)
 
 
-def try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
+def try_in_container(engine: Engine, image: str) -> dict[str, str]:
     """Try what nodes do in a throwaway container; return the error of each trial by its name ("" is success).
 
     Raises `EngineError`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import docker
 import requests
@@ -19,12 +19,21 @@ _CALL_TIMEOUT: Final = 120  # seconds for one answer; a loaded engine removes ne
 _CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and not kept
 
 
+class _Client(docker.APIClient):
+    """The SDK's client, which believes the engine's certificate authority whatever the environment says."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Without this, REQUESTS_CA_BUNDLE overrides the authority that DOCKER_CERT_PATH or a context has."""
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
 def connect() -> DockerEngine:
     """Reach the engine that `choose_place` names. Raises `EngineError` with what to do when none answers."""
     place = choose_place()
     tunnel = SshTunnel(place.address) if place.address.startswith("ssh://") else None
     try:
-        api = docker.APIClient(
+        api = _Client(
             base_url=f"unix://{tunnel.socket}" if tunnel else place.address,
             tls=place.tls,
             version="auto",

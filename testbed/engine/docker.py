@@ -19,6 +19,7 @@ from testbed.engine.api import (
     Endpoint,
     EngineError,
     EngineFacts,
+    LogStream,
     Network,
     NetworkSpec,
     NotFoundError,
@@ -199,7 +200,7 @@ class DockerEngine(DockerImages):
         tail: int | None = None,
         stdout: bool = True,
         stderr: bool = True,
-    ) -> DockerLog:
+    ) -> LogStream:
         """Read a started container's log; following one that does not run ends where its log ends."""
         with errors(f"read the log of container {id[:12]}"):
             response = self._api.get(

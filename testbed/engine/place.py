@@ -6,6 +6,7 @@ config.json, and ignores the certificates of a context without a client's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -32,6 +33,15 @@ class Place:
     chosen_by: str | None = None  # what names it: "DOCKER_HOST", "the docker context lab"; None: nothing does
 
 
+def context_names() -> list[str]:
+    """The names of docker's contexts that can be read."""
+    names = {DEFAULT_CONTEXT}
+    for file in (_folder() / "contexts" / "meta").glob("*/meta.json"):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            names.add(str(json.loads(file.read_text("utf-8"))["Name"]))
+    return sorted(names)
+
+
 def choose_place() -> Place:
     """DOCKER_HOST, else the context that DOCKER_CONTEXT names, else docker's current context, else `USUAL`.
 
@@ -45,9 +55,13 @@ def choose_place() -> Place:
                 f"DOCKER_HOST cannot be used: {error}", hint="set DOCKER_CERT_PATH to the folder of its keys"
             ) from error
         return Place(settings["base_url"], settings.get("tls", False), "DOCKER_HOST")
-    folder = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
+    folder = _folder()
     name = os.environ.get("DOCKER_CONTEXT") or _current_context(folder)
     return Place(USUAL) if name == DEFAULT_CONTEXT else _of_context(folder / "contexts", name)
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
 
 
 def _current_context(folder: Path) -> str:

@@ -9,11 +9,12 @@ waits 10 s for those that ignore its signal.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from testbed.engine.api import EngineError, EngineFacts, NetworkSpec, NotFoundError
+from testbed.engine.api import EngineError, EngineFacts, Line, LogStream, NetworkSpec, NotFoundError, Stream
 from testbed.engine.docker import DockerEngine
 from testbed.engine.translate import errors, raise_for_status
 
@@ -21,6 +22,21 @@ from testbed.engine.translate import errors, raise_for_status
 def is_podman(version: Mapping[str, Any]) -> bool:
     """Say whether it is Podman that answers `GET /version` so."""
     return any(one.get("Name") == "Podman Engine" for one in version.get("Components") or ())
+
+
+class _News:
+    """A log without its first line, and without the streams that nobody wants."""
+
+    def __init__(self, log: LogStream, wanted: Collection[Stream]) -> None:
+        self._log = log
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[Line]:
+        return (line for line in islice(self._log, 1, None) if line.stream in self._wanted)
+
+    def close(self) -> None:
+        """End the stream."""
+        self._log.close()
 
 
 class PodmanEngine(DockerEngine):
@@ -44,6 +60,22 @@ class PodmanEngine(DockerEngine):
             answer = self._api.post(f"{self._api.base_url}/v4.0.0/libpod/networks/create", json=asked)
             raise_for_status(answer)
         return str(answer.json()["id"])
+
+    def logs(
+        self,
+        id: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> LogStream:
+        """Read a started container's log; following one that does not run ends where its log ends."""
+        if not (follow and tail == 0):
+            return super().logs(id, follow=follow, tail=tail, stdout=stdout, stderr=stderr)
+        # Podman 4 answers with the first line that it has: asked for none, only when there is another one.
+        given: dict[Stream, bool] = {"stdout": stdout, "stderr": stderr}
+        return _News(super().logs(id, follow=True, tail=1), {name for name in given if given[name]})
 
     def remove_network(self, id: str) -> None:
         """Remove a network. A missing one is fine."""

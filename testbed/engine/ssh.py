@@ -7,6 +7,7 @@ configuration, agent and known hosts; the other machine needs an SSH server and 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from testbed.engine.api import EngineError
 
 _REMOTE_SOCKET: Final = "/var/run/docker.sock"
-_READY: Final = b"testbed: connected"
+_READY: Final = "testbed: connected"
 _ENDS_WITHIN: Final = 10.0  # seconds
 _OPTIONS: Final = (
     *("-T", "-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR"),
@@ -37,15 +38,14 @@ class SshTunnel:
             host, port = url.hostname, url.port
         except ValueError as error:
             raise EngineError(f"{address}: {error}", hint="ssh://USER@HOST:PORT") from error
-        if not host:
+        if not host or host.startswith("-"):
             raise EngineError(f"{address} names no host", hint="ssh://USER@HOST:PORT")
         folder = Path(tempfile.mkdtemp(prefix="testbed-ssh-"))
         self.socket = folder / "engine.sock"
         """Where the engine is to be reached."""
         remote = url.path.rstrip("/") or _REMOTE_SOCKET
-        user = ["-l", url.username] if url.username else []
-        command = ["ssh", *_OPTIONS, "-L", f"{self.socket}:{remote}", *user]
-        command += [*(["-p", str(port)] if port else []), "--", host, f"echo '{_READY.decode()}'; exec cat"]
+        target = [*(["-p", str(port)] if port else []), f"{url.username}@{host}" if url.username else host]
+        command = ["ssh", *_OPTIONS, "-L", f"{self.socket}:{remote}", *target, f"echo '{_READY}'; exec cat"]
         self._process = subprocess.Popen(
             ["sh", "-c", _SHELL, "sh", str(folder), *command],
             stdin=subprocess.PIPE,
@@ -54,10 +54,10 @@ class SshTunnel:
         )
         assert self._process.stdout is not None
         # A shell over there may print something of its own first.
-        if not any(line.rstrip() == _READY for line in self._process.stdout):
+        if not any(line.rstrip() == _READY.encode() for line in self._process.stdout):
             raise EngineError(
                 f"no container engine answers at {address}: {self.close() or 'ssh has ended'}",
-                hint=f"`ssh {url.netloc.rpartition(':')[0] or host if port else url.netloc}` has to work",
+                hint=f"this has to work: ssh {shlex.join(target)} true",
             )
 
     def close(self) -> str:

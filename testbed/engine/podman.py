@@ -12,11 +12,13 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from testbed.engine.api import EngineError, EngineFacts, Line, LogStream, NetworkSpec, NotFoundError, Stream
 from testbed.engine.docker import DockerEngine
 from testbed.engine.translate import errors, raise_for_status
+
+PODMAN: Final = "Podman"  # in `EngineFacts.name`
 
 
 def is_podman(version: Mapping[str, Any]) -> bool:
@@ -44,7 +46,7 @@ class PodmanEngine(DockerEngine):
 
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
-        return replace(super().facts(), name="Podman")
+        return replace(super().facts(), name=PODMAN)
 
     def create_network(self, spec: NetworkSpec) -> str:
         """Create a bridge that is a plain wire."""

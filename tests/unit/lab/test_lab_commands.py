@@ -37,7 +37,7 @@ def run(
 ) -> Run:
     monkeypatch.chdir(tmp_path)
     Path(MIP).write_text(MOBILE)
-    monkeypatch.setattr("testbed.engine.docker.connect", lambda: engine)
+    monkeypatch.setattr("testbed.engine.connect.connect", lambda: engine)
     monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
     image = SimpleNamespace(name=IMAGE)
     monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)
@@ -389,7 +389,7 @@ def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     def nobody() -> FakeEngine:
         raise EngineError("nobody answers")
 
-    monkeypatch.setattr("testbed.engine.docker.connect", nobody)
+    monkeypatch.setattr("testbed.engine.connect.connect", nobody)
     assert complete_lab("") == []
     code, _, err = run("status")
     assert code == 3 and "nobody answers" in err

@@ -306,7 +306,19 @@ def test_devices_of_linux_are_peers_of_the_process(world: World, kind: str, enca
         world.ip("mn", "route", "add", f"{CN}/32", "dev", "peer0", "src", HOME_ADDRESS)
         assert world.ping("mn", CN, HOME_ADDRESS)
         assert world.ping("cn", HOME_ADDRESS)
+        world.run("cn", "iperf3", "--server", "--daemon")
+        capture = world.capture("ha", "ha-link")
+        for way in ((), ("--reverse",)):
+            client = ("--client", CN, "--bind", HOME_ADDRESS, "--time", "1", "--json", *way)
+            done = json.loads(world.run("mn", "iperf3", *client))["end"]["sum_received"]
+            # Were checksums wrong, or superpackets lost, TCP would carry next to nothing.
+            assert done["bytes"] > 1_000_000, done
+        world.end_captures()
+        largest = f"ip.src == {CARE_OF_HOTEL} && frame.len > 3000"
+        assert decode(capture, largest), "the device left no segmentation to the link"
+        assert decode(capture, "_ws.malformed") == []
     finally:
+        world.execute("cn", "pkill", "iperf3")
         world.ip("mn", "link", "del", "peer0")
         world.ip("ha", "neigh", "del", "proxy", HOME_ADDRESS, "dev", "home")
 

@@ -22,6 +22,7 @@ from testbed.agreed import RELAY_DEVICE
 from testbed.document.functions import Function
 from testbed.engine.api import Container, Engine
 from testbed.errors import UsageError, did_you_mean
+from testbed.lab.failures import failed_links
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.passages import Passage, Passages
 from testbed.lab.state import ActualLab, NodeFacts, node_facts
@@ -252,14 +253,25 @@ def see(
     seconds: float | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> Generator[Passage, None, None]:
-    """What `watch` would yield; of a whole lab every packet once on each network and tunnel it crosses."""
+    """What `watch` would yield; of a whole lab every packet once on each network and tunnel it crosses.
+
+    Links that had failed before the capture began receive nothing.
+    """
     if not target.everywhere:
         yield from _watch(engine, target.taps, target.expression, Passage, _HOLD, count, seconds, ready)
         return
     passages = Passages(frozenset(network for facts in _facts(lab) for network in facts.links))
 
+    cut = failed_links(engine, lab)
+
     def add(frame: Frame) -> Passage | None:
-        return None if frame.interface.partition("/")[2] in _UNSEEN else passages.add(frame)
+        node, _, interface = frame.interface.partition("/")
+        if interface in _UNSEEN:
+            return None
+        header = link(frame)
+        if interface in cut.get(node, ()) and header and not header.outgoing:
+            return None  # it came as far as the cut, behind tcpdump
+        return passages.add(frame)
 
     yield from _watch(engine, target.taps, target.expression, add, _HOLD_PASSAGE, count, seconds, ready)
 

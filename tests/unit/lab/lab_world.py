@@ -175,8 +175,11 @@ class EndingSession:
 class Manager(Daemons):
     """A healthy lab whose mobile node moves when it is told to, and a few commands."""
 
+    lost = False  # whether the mobile node has lost its registration
+
     def __call__(self, box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
-        roam = {"ok": True, "network": "hotspot", "state": "registered", "agent": "198.51.100.1"}
+        state = "unregistered" if self.lost else "registered"
+        roam = {"ok": True, "network": "hotspot", "state": state, "agent": "198.51.100.1"}
         if command[:2] == ("sh", "-c") and ".sock" in command[2] and box.spec.hostname == "mn":
             return json.dumps({"service": "roam", "reply": roam}).encode() + b"\n", b"", 0
         if command[0] == "socat" and json.loads(stdin)["op"] == "move":

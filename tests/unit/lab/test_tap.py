@@ -126,7 +126,10 @@ def test_a_word_that_is_neither_names_the_nearest_place() -> None:
         read_target(LAB, "hote")
 
 
-def test_a_whole_lab_shows_every_packet_once() -> None:
+@pytest.mark.parametrize(("cut", "receiver"), [("", "router"), ("router", "nobody"), ("mn", "router")])
+def test_a_whole_lab_shows_every_packet_once(cut: str, receiver: str) -> None:
+    """A copy that came as far as a cut link was not received."""
+
     def cooked(index: int, kind: int, number: int) -> bytes:
         return bytes.fromhex(f"0800 0000 {index:08x} 0001 {kind:02x} 06 0200000000010000") + bytes(
             [number] * 30
@@ -140,6 +143,8 @@ def test_a_whole_lab_shows_every_packet_once() -> None:
     }
 
     def answer(id: str, command: Sequence[str]) -> tuple[Sequence[tuple[Stream, bytes]], int]:
+        if "failed" in command[2]:
+            return [("stdout", b"hotel\n")] if id == f"id-{cut}" else [], 0
         if "tcpdump" not in command[2]:
             return [("stdout", b"1 lo\n7 hotel\n8 relay0\n9 mip0\n")], 0
         return [LISTENING, ("stdout", streams.get(id, pcap(LINUX_SLL2)))], 0
@@ -148,7 +153,7 @@ def test_a_whole_lab_shows_every_packet_once() -> None:
     target = read_target(LAB, None)
     assert str(target) == "all nodes"
     passages = list(see(engine, LAB, target, seconds=0.8))
-    assert [one.seen for one in passages] == ["hotel mn→router", "mn/mip0"]
+    assert [one.seen for one in passages] == [f"hotel mn→{receiver}", "mn/mip0"]
 
 
 def test_a_node_that_does_not_run_is_left_out() -> None:

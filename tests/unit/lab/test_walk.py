@@ -1,4 +1,4 @@
-"""Moving a mobile node by a schedule: traces and their mistakes, moves at random, time that does not drift."""
+"""Moving a mobile node by a schedule: traces and their mistakes, moves at random, and time without drift."""
 
 from __future__ import annotations
 

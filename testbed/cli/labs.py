@@ -149,6 +149,14 @@ def narrated() -> Iterator[Narrator]:
         yield Narrator(status)
 
 
+def mobile_nodes(status: LabStatus) -> str:
+    """A line on each mobile node of a lab that was asked where it is."""
+    from testbed.agreed import ROAM
+    from testbed.lab.describe import describe
+
+    return "\n".join(f"{node}: {describe(ROAM, state)}" for node, state in status.mobile.items())
+
+
 def emit_lab(status: LabStatus) -> None:
     """Print the nodes and networks of a lab as tables."""
     emit_rows(

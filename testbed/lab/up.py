@@ -26,6 +26,7 @@ from testbed.lab.failures import mend
 from testbed.lab.impairments import Wires, wanted
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
+from testbed.lab.limits import check_room
 from testbed.lab.live import bring_up_to_date
 from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, Plan, make_plan
@@ -93,8 +94,8 @@ def bring_up(
     wherever the topology was loaded without another choice. `cpus` is how many processors each node may use
     (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
     keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
-    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, address pool,
-    no netem, no ESP), `NotReadyError`, `Interrupted`.
+    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, no room for a
+    new lab, no netem, no ESP), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -130,6 +131,8 @@ def bring_up(
         # Labels are trusted with the template folder, and labels of containers that stay cannot change.
         relabel = before is not None and before.templates != choices.templates
         plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
+        if not (actual.containers or actual.networks):
+            check_room(engine, topology.topology, pool)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         kept = {name: drift[name] for name in plan.keep_nodes}

@@ -50,7 +50,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much of something is left; None where that is not known."""
+    """How much is left of what labs share; None where that is not known."""
 
     addresses: int
     neighbours: int | None = None
@@ -70,34 +70,43 @@ def needs(topology: Topology) -> Needs:
     return Needs(addresses, math.ceil(pairs * _MORE_NEIGHBOURS), len(topology.nodes) * NODE_MEMORY)
 
 
-def room(engine: Engine, pool: IPv4Network) -> Room:
-    """Look how much is left."""
-    addresses = free_addresses(pool, engine.networks())
-    if engine.facts().kernel != platform.release():
-        return Room(addresses)
-    return Room(addresses, free_neighbours(), free_memory())
+def room(pool: IPv4Network, networks: Iterable[Network]) -> Room:
+    """How much is left, beside these networks of the engine, where the engine's machine is this one."""
+    return Room(free_addresses(pool, networks), free_neighbours(), free_memory())
 
 
-def check_room(engine: Engine, topology: Topology, pool: IPv4Network, labs: int = 1) -> None:
-    """Raise `MachineError` for each limit that so many new labs of a topology would run into."""
-    one, left = needs(topology), room(engine, pool)
-    what = "it takes" if labs == 1 else f"{labs} labs take"
-    errors = []
-    for name, each, free, unit, scale, fix in (
-        ("address pool", one.addresses, left.addresses, "addresses", 1, ADDRESSES_FIX),
-        ("kernel's neighbour table", one.neighbours, left.neighbours, "entries", 1, NEIGHBOURS_FIX),
-        ("memory", one.memory, left.memory, "MiB", _MIB, MEMORY_FIX),
-    ):
-        if free is not None and each * labs > free:
-            fits = f", enough for {free // each}" if labs > 1 else ""
-            errors.append(
-                MachineError(
-                    f"the {name} has no room: {what} some {each * labs // scale} {unit}, and "
-                    f"{max(0, free) // scale} are free{fits}",
-                    hint=fix,
-                )
-            )
-    raise_errors(errors)
+def check_room(
+    engine: Engine, topology: Topology, pool: IPv4Network, networks: Iterable[Network], labs: int = 1
+) -> None:
+    """Raise `MachineError` for each limit that so many new labs of a topology would run into.
+
+    `networks` are all that the engine has.
+    """
+    one, left = needs(topology), room(pool, networks)
+    errors = [
+        _too_little("address pool", one.addresses, left.addresses, labs, "addresses", ADDRESSES_FIX),
+        _too_little(
+            "kernel's neighbour table", one.neighbours, left.neighbours, labs, "entries", NEIGHBOURS_FIX
+        ),
+        _too_little(
+            "memory", one.memory // _MIB, left.memory and left.memory // _MIB, labs, "MiB", MEMORY_FIX
+        ),
+    ]
+    if any(errors[1:]) and engine.facts().kernel != platform.release():  # the engine is on another machine
+        del errors[1:]
+    raise_errors(error for error in errors if error)
+
+
+def _too_little(
+    what: str, each: int, free: int | None, labs: int, unit: str, fix: str
+) -> MachineError | None:
+    if free is None or each * labs <= free:
+        return None
+    free = max(0, free)
+    takes, fits = ("a lab takes", "") if labs == 1 else (f"{labs} labs take", f", enough for {free // each}")
+    return MachineError(
+        f"the {what} has no room: {takes} some {each * labs} {unit}, and {free} are free{fits}", hint=fix
+    )
 
 
 def free_addresses(pool: IPv4Network, networks: Iterable[Network]) -> int:

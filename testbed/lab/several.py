@@ -72,7 +72,7 @@ def bring_up_several(
     before = read_labs(engine)
     new = [lab for lab in labs if lab not in before]
     if new:
-        check_room(engine, topology.topology, pool, len(new))
+        check_room(engine, topology.topology, pool, engine.networks(), len(new))
     workers = at_once or max(_LEAST_AT_ONCE, min(_MOST_AT_ONCE, engine.facts().cpus))
     group = _Group(len(labs), bring_up, progress)
     with stoppable(), ThreadPoolExecutor(workers, thread_name_prefix="labs") as threads:

@@ -132,7 +132,7 @@ def bring_up(
         relabel = before is not None and before.templates != choices.templates
         plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
         if not (actual.containers or actual.networks):
-            check_room(engine, topology.topology, pool)
+            check_room(engine, topology.topology, pool, everything)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         kept = {name: drift[name] for name in plan.keep_nodes}

@@ -156,9 +156,10 @@ def test_what_a_lab_takes(mip) -> None:  # type: ignore[no-untyped-def]
 def test_a_class_is_refused_before_anything_is_made(
     run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, left: Room, words: str
 ) -> None:
-    monkeypatch.setattr(limits, "room", lambda engine, pool: left)
+    monkeypatch.setattr(limits, "room", lambda pool, networks: left)
+    monkeypatch.setattr("platform.release", lambda: "6.1")  # as the engine's
     if not words:
-        check_room(engine, load_topology(MIP).topology, None, 20)  # type: ignore[arg-type]
+        check_room(engine, load_topology(MIP).topology, None, (), 20)  # type: ignore[arg-type]
         return
     code, _, err = run("up", MIP, "--count", "20", "--name", "student")
     assert code == 3 and words in err and not engine.boxes and not engine.network_specs
@@ -166,9 +167,11 @@ def test_a_class_is_refused_before_anything_is_made(
 
 def test_so_is_a_single_lab(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("up", MIP, "--name", "first")[0] == 0
-    monkeypatch.setattr(limits, "room", lambda engine, pool: Room(100_000, 5, 1 << 36))
+    monkeypatch.setattr(limits, "room", lambda pool, networks: Room(100_000, 5, 1 << 36))
+    assert run("up", MIP, "--name", "elsewhere")[0] == 0  # the engine has another kernel
+    monkeypatch.setattr("platform.release", lambda: "6.1")
     code, _, err = run("up", MIP)
-    assert code == 3 and "neighbour table has no room: it takes some 13 entries, and 5 are free\n" in err
+    assert code == 3 and "neighbour table has no room: a lab takes some 13 entries, and 5 are free\n" in err
     assert run("up", MIP, "--name", "first")[0] == 0  # what is up has its room
 
 
@@ -186,9 +189,10 @@ def test_what_the_kernel_says_of_itself(tmp_path: Path) -> None:
 
 
 def test_errors_are_of_the_machine(engine: FakeEngine, mip, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(limits, "room", lambda engine, pool: Room(1, 1, 1))
+    monkeypatch.setattr(limits, "room", lambda pool, networks: Room(1, 1, 1))
+    monkeypatch.setattr("platform.release", lambda: "6.1")
     with pytest.raises(Exception) as caught:
-        check_room(engine, mip, None)  # type: ignore[arg-type]
+        check_room(engine, mip, None, ())  # type: ignore[arg-type]
     assert len(caught.value.errors) == 3  # type: ignore[attr-defined]
     assert all(isinstance(one, MachineError) for one in caught.value.errors)  # type: ignore[attr-defined]
     assert IMAGE in engine.images

@@ -23,7 +23,7 @@ from testbed.lab.addresses import POOL_VARIABLE, prefix_length, taken_subnets
 from testbed.topology.model import Topology
 
 _MIB: Final = 1 << 20
-NODE_MEMORY: Final = 20 * _MIB
+NODE_MEMORY: Final = 16 * _MIB
 """Bytes that a node takes at least, on the average of a lab, with what the engine keeps for it."""
 _MORE_NEIGHBOURS: Final = 1.25
 """What multicast groups, devices of tunnels and neighbours of former places add to those on links."""

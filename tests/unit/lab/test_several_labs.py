@@ -149,7 +149,7 @@ def test_what_a_lab_takes(mip) -> None:  # type: ignore[no-untyped-def]
         (Room(100_000, 259, 1 << 36), "20 labs take some 260 entries, and 259 are free"),
         (Room(100_000, -5, 1 << 36), "and 0 are free, enough for"),
         (Room(100_000, 259, 1 << 36), "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
-        (Room(100_000, 1000, 1 << 30), "memory has no room: 20 labs take some 2400 MiB, and 1024 are free"),
+        (Room(100_000, 1000, 1 << 30), "memory has no room: 20 labs take some 1920 MiB, and 1024 are free"),
         (Room(1, 1, 1), "the memory has no room"),
     ],
 )  # fmt: skip

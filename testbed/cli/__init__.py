@@ -22,6 +22,7 @@ COMPLETE = "_TESTBED_COMPLETE"
 COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "logs", "capture", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
+    "lesson",
     *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

@@ -83,7 +83,7 @@ def start(
     ],
     lab: Annotated[
         str | None,
-        typer.Option("--name", metavar="LAB", help="The name of its lab (default: lesson-NAME)."),
+        typer.Option("--name", metavar="LAB", help="The name of its lab (default: that of the lesson)."),
     ] = None,
 ) -> None:
     """Start a lesson in a lab of its own, or go on with it where you left it.
@@ -244,6 +244,9 @@ def progress(output: Output = Format.table) -> None:
             for name, one in known.lessons.items()
         }
         emit_json({"learner": names.owner(), "current": known.current, "lessons": lessons})
+        return
+    if not known.lessons:
+        note("no lesson was started yet; testbed lesson list names them")
         return
     emit_rows(
         ("LESSON", "LAB", "TASKS", "ATTEMPTS", "HINTS", "SOLUTIONS", "YOU"),

@@ -55,7 +55,7 @@ def start(ref: str, lab: str | None, around: Surroundings) -> Started:
     loaded, name = load_lesson(ref), key(ref)
     known = read_progress()
     before = known.lessons.get(name)
-    chosen = lab or (before.lab if before else f"lesson-{loaded.name}")
+    chosen = lab or (before.lab if before else loaded.name)
     for other, its in known.lessons.items():
         if other != name and its.lab == chosen and chosen in read_labs(around.engine, chosen):
             raise UsageError(

@@ -78,7 +78,7 @@ def _check(bench: Bench, check: Check, where: Path, began: Mapping[str, Any], gi
 
 def _answered(bench: Bench, check: Check, answer: Answer, where: Path, given: str | None) -> Outcome:
     if given is None:
-        return Outcome(False, f"{check.missing} {answer.question}".strip(), "no answer was given")
+        return Outcome(False, f"{check.missing.strip()} {answer.question}", "no answer was given")
     problem = in_kind(given, answer, bench.facts)
     if problem:
         return Outcome(False, f"{problem}. {answer.question}", "not of the kind asked for")

@@ -48,7 +48,7 @@ class Course:
 
     def text(self, text: str) -> str:
         """A text of the lesson, with the lab's name in it."""
-        return _WORD.sub(self.progress.lab, text)
+        return _WORD.sub(self.progress.lab, text).strip()
 
 
 def course(name: str | None = None) -> Course:

@@ -40,7 +40,7 @@ def _expectations(task: Task, where: Path) -> list[tuple[Path, Any]]:
     return [
         ((*where, "checks", at, "expect", number), one)
         for at, check in enumerate(task.checks)
-        for number, one in enumerate(check.expect or ())
+        for number, one in enumerate(check.expectations)
     ]
 
 
@@ -67,7 +67,7 @@ def _check(bench: Bench, check: Check, where: Path, began: Mapping[str, Any], gi
             decided = bench.try_out(check.run.steps, check.run.expect, (*where, "run"))
         else:
             decided = []
-            for number, one in enumerate(check.expect or ()):
+            for number, one in enumerate(check.expectations):
                 at: Path = (*where, "expect", number)
                 decided.append((one, bench.look(at, one, began.get(place(at)))))
     except StepError as error:

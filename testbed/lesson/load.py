@@ -132,7 +132,7 @@ def _check(lesson: Lesson, topology: LoadedTopology, marks: Marks) -> None:
             fail((*here, "checks"), "a task has one question at most", "make two tasks of it")
         for at, check in enumerate(task.checks):
             there: Place = (*here, "checks", at)
-            for number, expectation in enumerate(check.expect or ()):
+            for number, expectation in enumerate(check.expectations):
                 where: Place = (*there, "expect", number)
                 where = where if where in marks.at else (*there, "expect")
                 expectation.check(where, known, fail)

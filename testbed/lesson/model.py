@@ -187,11 +187,11 @@ class Run(Part):
 _Several = Annotated[list[Expectation], Field(min_length=1)]
 
 
-def _one_or_several(value: Any, _: ValidatorFunctionWrapHandler) -> list[Expectation]:
+def _one_or_several(value: Any, _: ValidatorFunctionWrapHandler) -> Expectation | list[Expectation]:
     """Judged as what was written: a union would report the errors of both."""
     if isinstance(value, list):
         return TypeAdapter(_Several).validate_python(value)
-    return [Expectation.model_validate(value)]
+    return Expectation.model_validate(value)
 
 
 class Check(OneOf):
@@ -199,7 +199,7 @@ class Check(OneOf):
 
     WAYS = ("expect", "answer", "changed", "run")
 
-    expect: Annotated[list[Expectation], WrapValidator(_one_or_several)] | None = Field(
+    expect: Annotated[Expectation | _Several, WrapValidator(_one_or_several)] | None = Field(
         default=None, description="An expectation of the vocabulary, or several: they hold now"
     )
     answer: Answer | None = Field(default=None, description="A question that the learner answers")
@@ -209,6 +209,12 @@ class Check(OneOf):
         min_length=1,
         description="What is still missing, in one sentence that teaches and does not give it away",
     )
+
+    @property
+    def expectations(self) -> list[Expectation]:
+        """The expectations that hold now."""
+        written = self.expect or []
+        return written if isinstance(written, list) else [written]
 
 
 def _command(value: str) -> str:
@@ -220,11 +226,11 @@ def _command(value: str) -> str:
     return value
 
 
-def _command_or_step(value: Any, _: ValidatorFunctionWrapHandler) -> str | Step:
+def _command_or_step(value: Any, _: ValidatorFunctionWrapHandler) -> Step | str:
     return _command(value) if isinstance(value, str) else Step.model_validate(value)
 
 
-Deed = Annotated[str | Step, WrapValidator(_command_or_step)]
+Deed = Annotated[Step | str, WrapValidator(_command_or_step)]
 """A command of testbed, or a step of the vocabulary."""
 
 

@@ -147,10 +147,12 @@ def _words() -> Iterator[str]:
 def _commands() -> Iterator[str]:
     yield from ("", "## Commands", "")
     rows = []
-    for one in app.registered_commands:
-        sentences = re.split(r"(?<=\.) (?=[A-Z`])", " ".join((one.help or "").split()))
-        codes = [each for each in sentences if "xit code" in each]
-        rows.append((f"`{one.name}`", sentences[0], " ".join(codes)))
+    groups = [(f"{one.name} ", one.typer_instance) for one in app.registered_groups]
+    for group, made in [("", app), *groups]:
+        for one in made.registered_commands if made else ():
+            sentences = re.split(r"(?<=\.) (?=[A-Z`])", " ".join((one.help or "").split()))
+            codes = [each for each in sentences if "xit code" in each]
+            rows.append((f"`{group}{one.name}`", sentences[0], " ".join(codes)))
     yield from _table(("command", "what it does", "exit codes of its own"), rows)
     yield from ("", "## Exit codes", "")
     yield from _table(("code", "meaning"), [(str(int(code)), code.meaning) for code in ExitCode])

@@ -23,6 +23,7 @@ COMMANDS = (
     *("up", "status", "move", "set", "exec", "shell", "restart", "diff", "reset", "logs"),
     *("capture", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
+    "lesson",
     *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

@@ -95,7 +95,7 @@ def set_back(now: Course, around: Surroundings, *, from_start: bool = False) -> 
     around.telling.show(f"bringing up {loaded.topology.name} as {progress.lab}")
     bring_up(
         around.engine, loaded.topology, lab=progress.lab, image=around.image, pool=around.pool,
-        progress=around.telling,
+        reset=tuple(loaded.topology.nodes), progress=around.telling,
     )  # fmt: skip
     around.telling.show("making the starting state")
     with opened(around.engine, progress.lab, loaded.topology, time.time()) as bench:

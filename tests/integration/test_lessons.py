@@ -30,6 +30,7 @@ def learner(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", LESSONS)
 def test_lesson_both_ways(name, testbed_lab):
     loaded = load_lesson(name)
@@ -55,9 +56,12 @@ def test_lesson_both_ways(name, testbed_lab):
         assert done.code == 0, f"task {number}: {solved.text}{done.text}"
         assert f"Task {number} is done" in done.words
     assert "done" in typed("lesson", "progress").words
+    assert typed("lesson", "hint").code == 2
     for other in LESSONS:
         if other != name:
             pasted(loaded, lab, load_lesson(other), answers)
+    if any("exec" in str(deed) or "restart" in str(deed) for task in lesson.tasks for deed in task.solution):
+        assert typed("lesson", "reset", "--from-start").code == 0  # what it has edited is no other test's
 
 
 def edit_what_does_not_matter(lab):

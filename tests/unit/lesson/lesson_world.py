@@ -101,7 +101,8 @@ class Nodes:
             case "socat":
                 out = self._asked(box, PurePosixPath(command[-1]).stem, json.loads(stdin))
             case "testbed-drift":
-                out = f"now {box.clock():.9f}"
+                edited = [path for where, path in self.edited if where == node]
+                out = "".join(f"edited {path}\n" for path in edited) + f"now {box.clock():.9f}"
             case "ping":
                 out = "rtt min/avg/max/mdev = 1.0/1.0/1.0/0.1 ms"
             case "cat":

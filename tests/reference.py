@@ -16,6 +16,8 @@ from testbed.claim.vocabulary import words
 from testbed.cli.app import app
 from testbed.document.values import format_duration
 from testbed.errors import ExitCode
+from testbed.lesson.fields import FIELDS
+from testbed.lesson.model import Lesson
 from testbed.topology.roles import Role, Setting, builtin_roles
 from testbed.topology.schema import topology_schema
 
@@ -33,12 +35,31 @@ PARTS = {
     "Block": "What is repeated",
 }
 """The models of a topology file that have keys of their own, and their titles."""
+LESSON_PARTS = {
+    "Task": "A task",
+    "Check": "A check",
+    "Answer": "A question",
+    "From": "The right answer",
+    "EventField": "A field of an event",
+    "StateField": "A field of a daemon's state",
+    "PacketField": "A field of a packet",
+    "PacketCount": "A number of packets",
+    "Output": "The output of a command",
+    "Difference": "A change",
+    "Trial": "A run of a check",
+}
+"""The same of a lesson."""
 
 
 def reference() -> str:
     """The whole document."""
     roles = builtin_roles()
-    return "\n".join([*_head(), *_topology(roles), *_roles(roles), *_words(), *_commands()]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [*_head(), *_topology(roles), *_roles(roles), *_words(), *_lessons(), *_commands()]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _head() -> Iterator[str]:
@@ -95,7 +116,13 @@ def _kind(schema: dict[str, Any]) -> str:
     return "any"
 
 
-_REFERS = {"Experiment": "run", "TrialUse": "run", "Spoken": "mapping", "Selection": "mapping"}
+_REFERS = {
+    **dict.fromkeys(LESSON_PARTS, "mapping"),
+    "Experiment": "run",
+    "TrialUse": "run",
+    "Spoken": "mapping",
+    "Selection": "mapping",
+}
 _WORDS = {"string": "text", "object": "mapping", "boolean": "true or false", "integer": "whole number"}
 
 
@@ -142,6 +169,23 @@ def _words() -> Iterator[str]:
                     for key in one.keys
                 ]
                 yield from ("", *_table(("key", "values", "meaning"), rows)) if rows else ()
+
+
+def _lessons() -> Iterator[str]:
+    schema = Lesson.model_json_schema()
+    yield from (
+        "",
+        "## Lesson files",
+        "",
+        "`lesson.yaml` of a lesson; [lessons.md](lessons.md) builds one.",
+        "",
+    )
+    yield from _table(("key", "value", "meaning"), _keys(schema, set(schema["required"])))
+    for name, title in LESSON_PARTS.items():
+        part = schema["$defs"][name]
+        yield from ("", f"### {title}", "", *_sentences(part.get("description", "")), "")
+        yield from _table(("key", "value", "meaning"), _keys(part, set(part.get("required", ()))))
+    yield from ("", f"Fields of a packet: {', '.join(f'`{one}`' for one in FIELDS)}.")
 
 
 def _commands() -> Iterator[str]:

@@ -8,13 +8,13 @@ from typing import Final
 
 from testbed.lab.differ import find_changes
 from testbed.lesson.bench import Bench
-from testbed.lesson.model import Changed
+from testbed.lesson.model import Difference
 
 _KINDS: Final = {"routes": "route ", "rules": "rule ", "nftables": "nftables "}
 """What is asked for → how `testbed diff` begins its lines."""
 
 
-def is_changed(bench: Bench, changed: Changed) -> bool:
+def is_changed(bench: Bench, changed: Difference) -> bool:
     """Whether such a line was added, or is gone; blanks and comments do not count. Raises `TestbedError`."""
     change = find_changes(bench.access.engine, bench.access.name, [changed.node])[changed.node]
     if changed.rules:

@@ -14,7 +14,7 @@ from testbed.document.marks import Marks
 from testbed.document.marks import Path as Place
 from testbed.document.read import dotted, load_document, place, validate_model
 from testbed.errors import TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
-from testbed.lesson.model import Answer, Changed, Lesson, Reading, Task
+from testbed.lesson.model import Answer, Difference, Lesson, Reading, Task
 from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
@@ -198,7 +198,7 @@ def _answer(answer: Answer, where: Place, known: Named, topology: LoadedTopology
         )
 
 
-def _changed(changed: Changed, where: Place, known: Named, topology: LoadedTopology, fail: Fail) -> None:
+def _changed(changed: Difference, where: Place, known: Named, topology: LoadedTopology, fail: Fail) -> None:
     check_part(changed, where, known, fail)
     if changed.line is None and changed.gone is None:
         fail(where, "`line` or `gone` says which change counts", "line: REGULAR EXPRESSION")

@@ -159,7 +159,7 @@ class Answer(Part):
     source: From = Field(alias="from", description="Where the right answer comes from")
 
 
-class Changed(OneOf):
+class Difference(OneOf):
     """Something of a node that differs from what was rendered."""
 
     WAYS = ("file", "rules")
@@ -177,7 +177,7 @@ class Changed(OneOf):
     )
 
 
-class Run(Part):
+class Trial(Part):
     """Steps in the learner's lab, and what must be seen meanwhile or then."""
 
     steps: list[Step] = Field(min_length=1, description="What is done, one after the other")
@@ -203,8 +203,10 @@ class Check(OneOf):
         default=None, description="An expectation of the vocabulary, or several: they hold now"
     )
     answer: Answer | None = Field(default=None, description="A question that the learner answers")
-    changed: Changed | None = Field(default=None, description="Something that the learner changed in a node")
-    run: Run | None = Field(default=None, description="Steps, and what must be seen")
+    changed: Difference | None = Field(
+        default=None, description="Something that the learner changed in a node"
+    )
+    run: Trial | None = Field(default=None, description="Steps, and what must be seen")
     missing: str = Field(
         min_length=1,
         description="What is still missing, in one sentence that teaches and does not give it away",

@@ -19,7 +19,9 @@ CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
 
 
-@pytest.mark.parametrize("document", sorted(DOCS.glob("add-*.md")), ids=lambda one: one.stem)
+@pytest.mark.parametrize(
+    "document", [*sorted(DOCS.glob("add-*.md")), DOCS / "lessons.md"], ids=lambda one: one.stem
+)
 def test_walk_throughs_can_be_walked(document: Path, tmp_path: Path) -> None:
     assert walk(document, tmp_path) >= 3
 

@@ -20,7 +20,7 @@ COMPLETE = "_TESTBED_COMPLETE"
 """The environment variable by which a shell asks for completions, whatever the command was called."""
 
 COMMANDS = (
-    *("up", "status", "move", "set", "fail", "heal", "exec", "shell", "logs", "capture", "down"),
+    *("up", "status", "move", "set", "fail", "heal", "exec", "shell", "logs", "capture", "watch", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
     *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),

@@ -38,17 +38,18 @@ def watch(
         raise UsageError("watch needs a terminal", hint="--web shows it in a browser")
     with engine_connection() as engine:
         found = find_lab(engine, lab)
-        feed = Feed(engine, found, load_topology(found.topology), every=every)
+        feed = Feed(engine, found, load_topology(found.topology), every)
         feed.start()
         try:
             if web:
                 from testbed.watch.web import serve
 
-                serve(feed, port, lambda url: note(f"watch {lab}: {url} (Ctrl-C ends it)"))
+                serve(feed.news, feed.act, port, lambda url: note(f"watch {lab}: {url} (Ctrl-C ends it)"))
             else:
                 from testbed.watch.terminal import WatchApp
 
-                WatchApp(feed).run()
+                with feed.news.reading() as mailbox:
+                    WatchApp(feed.news, mailbox, feed.act).run()
         except KeyboardInterrupt:
             pass  # the usual way to end it
         finally:

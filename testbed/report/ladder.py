@@ -174,6 +174,7 @@ def _message_rows(messages: Iterable[Message], names: Names, turns: Sequence[flo
 
 
 def headers(layers: Sequence[Layer], names: Names, *, flowing: bool) -> Header | None:
+    """The headers of a packet, each with what it encloses; `flowing`: without what a stream counts on."""
     made: Header | None = None
     depth = sum(isinstance(layer, Ipv4) for layer in layers)
     for layer in reversed(layers):

@@ -104,9 +104,8 @@ class Picture:
             mobile.expires = _end(state, now)
         elif role in (Function.HOME_AGENT, Function.FOREIGN_AGENT):
             entries = state.get("bindings" if role == Function.HOME_AGENT else "visitors", ())
-            self.agents[node, service] = Agent(
-                node, service, role, tuple(_registered(each, now) for each in entries)
-            )
+            agent = Agent(node, service, role, tuple(_registered(each, now) for each in entries))
+            self.agents = {**self.agents, (node, service): agent}  # others may be reading the old one
 
     def _roam(self, mobile: Mobile, state: Mapping[str, Any]) -> None:
         moving = bool(state.get("moving"))
@@ -145,6 +144,12 @@ class Picture:
         else:
             return False
         return True
+
+    def gateway(self, node: str, associations: tuple[str, ...]) -> bool:
+        """Take the IKE SAs of a gateway, in words; return whether they are others than before."""
+        changed = self.associations.get(node) != associations
+        self.associations = {**self.associations, node: associations}
+        return changed
 
     def echo(self, node: str, ms: float | None) -> None:
         """Take the answer to a probe of a mobile node; None where there was none."""

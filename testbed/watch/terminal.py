@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -14,15 +15,17 @@ from textual.widgets import Footer, RichLog, Static
 
 from testbed.errors import TestbedError
 from testbed.watch import panels
-from testbed.watch.feed import Feed, Mailbox
+from testbed.watch.news import Mailbox, News
 from testbed.watch.rows import KEPT, LiveRow
 
+Act = Callable[[str, str, str], str]
+"""Carries out an action on the lab, and returns what came of it in a line."""
 REFRESH: Final = 0.2
 """Seconds between two looks at the news; lifetimes count down meanwhile."""
 
 
 class WatchApp(App[None]):
-    """One lab: places, the mobile node, what agents know, and the last messages."""
+    """One lab: places, the mobile node, what agents know, the last messages and the streams of data."""
 
     CSS = """
     #top { height: auto; max-height: 60%; }
@@ -42,10 +45,11 @@ class WatchApp(App[None]):
     ]
     ENABLE_COMMAND_PALETTE = False
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, news: News, mailbox: Mailbox, act: Act) -> None:
         super().__init__()
-        self.feed = feed
-        self._mailbox: Mailbox | None = None
+        self.news = news
+        self._act = act
+        self._mailbox = mailbox
         self._rows: dict[int, LiveRow] = {}
         self._streams, self._held = True, False
 
@@ -63,16 +67,11 @@ class WatchApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to show what comes."""
-        self.title = self.feed.lab.name
-        self._reader = self.feed.reading()
-        self._mailbox = self._reader.__enter__()
-        self.say(f"{self.feed.lab.name}: {self.feed.topology.topology.title}. 1 to 9 move the mobile node.")
+        self.title = self.news.picture.lab
+        title = self.news.topology.topology.title
+        self.say(f"{self.news.picture.lab}: {title}. 1 to 9 move the mobile node.")
         self.set_interval(REFRESH, self.refresh_picture)
         self.refresh_picture()
-
-    def on_unmount(self) -> None:
-        """Give the mailbox back."""
-        self._reader.__exit__(None, None, None)
 
     def say(self, text: str, style: str = "") -> None:
         """Show a line between the picture and the ladder."""
@@ -80,47 +79,47 @@ class WatchApp(App[None]):
 
     def refresh_picture(self) -> None:
         """Show the news."""
-        if self._mailbox is None or self._held:
+        if self._held:
             return
-        news = self.feed.wait(self._mailbox, 0)
+        new = self.news.wait(self._mailbox, 0)
         now = time.monotonic()
-        picture = self.feed.picture
-        for problem in news.problems:
+        picture = self.news.picture
+        for problem in new.problems:
             self.say(problem, "red")
-        self.query_one("#places", Static).update(panels.places(self.feed.topology, picture))
+        self.query_one("#places", Static).update(panels.places(self.news.topology, picture))
         width = max(self.size.width - 48, 30)
         texts = [panels.about(mobile, now, width) for mobile in picture.mobiles.values()]
         self.query_one("#about", Static).update(Text("\n").join(texts))
         self.query_one("#knows", Static).update(panels.knows(picture, now))
         log = self.query_one("#ladder", RichLog)
-        for number, row in sorted(news.rows.items()):
+        for number, row in sorted(new.rows.items()):
             if row.turning and number not in self._rows:
                 log.write(panels.line(row))
-        self._rows = dict(sorted((self._rows | news.rows).items())[-KEPT:])
+        self._rows = dict(sorted((self._rows | new.rows).items())[-KEPT:])
         shown = panels.streams(list(self._rows.values())) if self._streams else ""
         self.query_one("#streams", Static).update(shown)
 
     def on_key(self, event: object) -> None:
         """A digit moves the mobile node to the network of that number."""
         key = str(getattr(event, "key", ""))
-        mobile = next(iter(self.feed.picture.mobiles.values()), None)
+        mobile = next(iter(self.news.picture.mobiles.values()), None)
         if mobile and key.isdigit() and 0 < int(key) <= len(mobile.networks):
             self.carry_out("move", mobile.node, mobile.networks[int(key) - 1])
 
     def action_ipsec(self) -> None:
         """Take IPsec of the mobile node down, or allow it again."""
-        for mobile in list(self.feed.picture.mobiles.values())[:1]:
+        for mobile in list(self.news.picture.mobiles.values())[:1]:
             self.carry_out("ipsec", mobile.node, "up" if mobile.ipsec == "off" else "down")
 
     def action_fail(self) -> None:
         """Cut the link of the mobile node."""
-        for mobile in list(self.feed.picture.mobiles.values())[:1]:
+        for mobile in list(self.news.picture.mobiles.values())[:1]:
             if mobile.network:
                 self.carry_out("fail", f"{mobile.node}/{mobile.network}")
 
     def action_heal(self) -> None:
         """Mend every link that was cut."""
-        for place in sorted(self.feed.picture.failed):
+        for place in sorted(self.news.picture.failed):
             self.carry_out("heal", place)
 
     def action_streams(self) -> None:
@@ -138,7 +137,7 @@ class WatchApp(App[None]):
 
         def work() -> None:
             try:
-                said, style = self.feed.act(action, subject, how), ""
+                said, style = self._act(action, subject, how), ""
             except TestbedError as error:
                 said, style = error.message + (f" ({error.hint})" if error.hint else ""), "red"
             self.call_from_thread(self.say, said, style)

@@ -20,7 +20,7 @@ from jinja2 import ChoiceLoader, PackageLoader
 from testbed.errors import MachineError, TestbedError
 from testbed.report.drawing import Drawing, draw
 from testbed.report.templates import environment
-from testbed.watch.feed import Feed, Mailbox
+from testbed.watch.news import Mailbox, News
 
 HEARTBEAT: Final = 10.0
 """Seconds after which a browser hears from us at least, so that one that is gone is noticed."""
@@ -29,18 +29,20 @@ PACE: Final = 0.1
 LONGEST: Final = 1000
 """Bytes of a request's body, at most."""
 
+Act = Callable[[str, str, str], str]
+"""Carries out an action on the lab, and returns what came of it in a line."""
 _TEMPLATES: Final = ChoiceLoader([PackageLoader("testbed", "watch"), PackageLoader("testbed", "report")])
 
 
-def serve(feed: Feed, port: int, ready: Callable[[str], None]) -> None:
+def serve(news: News, act: Act, port: int, ready: Callable[[str], None]) -> None:
     """Serve one lab on 127.0.0.1 until interrupted; `ready` is called with the URL to open.
 
     Raises `MachineError` where the port is taken.
     """
     token = secrets.token_urlsafe(16)
-    shown = page(feed, token)
+    shown = page(news, token)
     try:
-        server = _Server(feed, port, token, shown.encode())
+        server = _Server(news, act, port, token, shown.encode())
     except OSError as error:
         raise MachineError(
             f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
@@ -57,9 +59,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, feed: Feed, port: int, token: str, page: bytes) -> None:
+    def __init__(self, news: News, act: Act, port: int, token: str, page: bytes) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.feed = feed
+        self.news, self.act = news, act
         self.token, self.page = token, page
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
         self.url = f"http://127.0.0.1:{self.server_port}/?token={self.token}"
@@ -68,20 +70,20 @@ class _Server(ThreadingHTTPServer):
         """A browser that went away is no error."""
 
 
-def page(feed: Feed, token: str) -> str:
+def page(news: News, token: str) -> str:
     """The page: the drawing of the topology, and the script that brings it to life."""
-    topology = feed.topology
+    topology = news.topology
     drawing = draw(topology.topology, "wide", roles=topology.roles)
     return (
         environment()
         .overlay(loader=_TEMPLATES)
         .get_template("live.html.j2")
         .render(
-            lab=feed.lab.name,
+            lab=news.picture.lab,
             title=topology.topology.title,
             drawing=drawing,
             places=_places(drawing),
-            mobiles={one.node: list(one.networks) for one in feed.picture.mobiles.values()},
+            mobiles={one.node: list(one.networks) for one in news.picture.mobiles.values()},
             token=token,
         )
     )
@@ -132,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.BAD_REQUEST, b"expected JSON\n")
             return
         try:
-            said = {"said": self.server.feed.act(action, subject, how)}
+            said = {"said": self.server.act(action, subject, how)}
         except TestbedError as error:
             said = {"error": error.message, "hint": error.hint or ""}
         self._answer(HTTPStatus.OK, json.dumps(said).encode(), "application/json")
@@ -166,19 +168,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         self.close_connection = True
-        feed = self.server.feed
-        with feed.reading() as box:
-            while not feed.stopped:
-                news = feed.wait(box, HEARTBEAT)
-                self.wfile.write(f"data: {json.dumps(told(feed, news))}\n\n".encode())
+        news = self.server.news
+        with news.reading() as box:
+            while not news.ended:
+                message = told(news, news.wait(box, HEARTBEAT))
+                self.wfile.write(f"data: {json.dumps(message)}\n\n".encode())
                 self.wfile.flush()
                 time.sleep(PACE)
 
 
-def told(feed: Feed, news: Mailbox) -> dict[str, Any]:
+def told(news: News, new: Mailbox) -> dict[str, Any]:
     """One message to a browser."""
     return {
-        "picture": feed.picture.to_dict(time.monotonic()) if news.picture else None,
-        "rows": [row.to_dict() for row in news.rows.values()],
-        "problems": news.problems,
+        "picture": news.picture.to_dict(time.monotonic()) if new.picture else None,
+        "rows": [row.to_dict() for row in new.rows.values()],
+        "problems": new.problems,
     }

@@ -22,7 +22,7 @@ COMPLETE = "_TESTBED_COMPLETE"
 
 COMMANDS = (
     *("up", "status", "move", "roam", "set", "fail", "heal", "exec", "shell", "restart", "diff", "reset"),
-    *("logs", "capture", "down"),
+    *("logs", "capture", "watch", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
     "lesson",
     *("list", "show", "validate", "render", "export", "graph", "schema"),

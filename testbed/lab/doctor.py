@@ -241,8 +241,8 @@ _TRIALS: Final = (
 # What the engine says where a container does not start, and what to do about it.
 _STARTS_WITH: Final = {
     "/dev/net/tun": "load the module tun on the engine's host",
-    "setrlimit": "set default_ulimits (nofile, nproc) in /etc/containers/containers.conf of the engine's host "
-    "to what its service may use: prlimit shows that",
+    "setrlimit": "set default_ulimits (nofile, nproc) in /etc/containers/containers.conf of the engine's "
+    "host to what its service may use: prlimit shows that",
 }
 
 

@@ -28,7 +28,6 @@ from testbed.mobileip.io.changes import (
     RTA_TABLE,
     Batch,
     Change,
-    Changes,
     Rule,
     index,
 )  # fmt: skip
@@ -47,6 +46,7 @@ from testbed.mobileip.io.rtnetlink import (
     integer,
     packed,
 )  # fmt: skip
+from testbed.mobileip.io.sources import SourceFilters
 from testbed.mobileip.wire.value import value
 
 _UP = 1
@@ -71,7 +71,7 @@ class Hop:
     mtu: int
 
 
-class Netlink(Changes):
+class Netlink(SourceFilters):
     """Changes that are carried out at once, and questions; every method raises NodeError on refusal."""
 
     def __init__(self, protocol: int = PROTOCOL) -> None:

@@ -1,4 +1,4 @@
-"""Other vendors' parts in the place of the testbed's own: their files, and what the other home agent decides."""
+"""Other vendors' parts in the place of the testbed's own: their files, and what the home agent decides."""
 
 import hmac
 import importlib.util

@@ -61,6 +61,7 @@ def solutions(
     is where a control does not come out; that a guideline is not followed (✗), or cannot be tried (–), is
     a result like any other.
     """
+    from testbed.evidence.carriers import sentence
     from testbed.experiment.claims.plan import plan_stages, share_labs
     from testbed.experiment.claims.solutions import choose_solutions
     from testbed.report.solutions import markdown, rows
@@ -77,6 +78,8 @@ def solutions(
             emit_text(markdown(made))
         case _:
             _table(made)
+            if carried := sentence(lab.carriers for lab in verdicts.backends.values()):
+                emit(f"\n{carried}")
     say_where(evidence)
     write_junit(verdicts, junit)
     if any(cell.state == "undecided" for row in made for cell in row.cells):

@@ -88,11 +88,7 @@ def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Ch
     facts = engine.facts()
     yield Check("engine", Level.OK, f"{facts.name} {facts.version} at {facts.address}")
     yield _api(facts)
-    if facts.name == PODMAN and int(facts.version.partition(".")[0]) < WHOLE_SECONDS_BEFORE:
-        detail = "its logs have whole seconds: `testbed measure` and timelines are off by up to 1 s"
-        yield Check(
-            "times", Level.WARN, detail, f"use Podman {WHOLE_SECONDS_BEFORE} or later, or Docker Engine"
-        )
+    yield from _times(facts)
     image = yield from _image(engine, say, fix=fix)
     if image is not None:
         yield from _container(engine, image)
@@ -107,6 +103,13 @@ def _api(facts: EngineFacts) -> Check:
         fix = "update Docker Engine to 20.10 or later"
         return Check("api", Level.FAIL, f"{facts.api} is older than {oldest}", fix)
     return Check("api", Level.OK, f"{facts.api} (at least {oldest})")
+
+
+def _times(facts: EngineFacts) -> Iterator[Check]:
+    if facts.name == PODMAN and int(facts.version.partition(".")[0]) < WHOLE_SECONDS_BEFORE:
+        detail = "its logs have whole seconds: `testbed measure` and timelines are off by up to 1 s"
+        fix = f"use Podman {WHOLE_SECONDS_BEFORE} or Docker Engine"
+        yield Check("times", Level.WARN, detail, fix)
 
 
 def _program(name: str, packages: Sequence[str], purpose: str, say: Say) -> Check:
@@ -212,8 +215,8 @@ _TRIALS: Final = (
 # What the engine says where a container does not start, and what to do about it.
 _STARTS_WITH: Final = {
     "/dev/net/tun": "load the module tun on the engine's host",
-    "setrlimit": "set default_ulimits (nofile, nproc) in /etc/containers/containers.conf of the engine's host to "
-    "what its service may use: prlimit shows that",
+    "setrlimit": "set default_ulimits (nofile, nproc) in the engine's /etc/containers/containers.conf to "
+    "what its service itself may use: prlimit shows that",
 }
 
 

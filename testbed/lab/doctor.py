@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from testbed.agreed import ESP_REMEDY, ESP_TRIAL
 from testbed.engine import bootstrap, provision
-from testbed.engine.api import EngineError, EngineFacts
+from testbed.engine.api import PIDS_LIMIT, EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
 from testbed.engine.podman import PODMAN
@@ -242,6 +242,7 @@ def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
             yield Check(trial.name, Level.FAIL, reason, trial.fix)
         else:
             yield Check(trial.name, Level.WARN, f"not in this kernel: {trial.otherwise}", trial.fix)
+    yield _limits(answers.get("processes", ""))
     yield _disk(answers.get("disk", ""))
 
 
@@ -277,6 +278,15 @@ def _isolation(engine: DockerEngine, image: str) -> Check:
     return Check("isolation", Level.OK, "nodes reach nothing of the engine's host")
 
 
+def _limits(processes: str) -> Check:
+    """Judge the limit of processes that the container had."""
+    if processes != str(PIDS_LIMIT):
+        detail = "this engine limits neither processes nor memory of nodes"
+        fix = "where labs are not trusted: cgroup v2 on the engine's host, or an engine that runs as root"
+        return Check("limits", Level.WARN, detail, fix)
+    return Check("limits", Level.OK, f"nodes have {PIDS_LIMIT} processes at most")
+
+
 def _disk(available: str) -> Check:
     """Judge the space below the engine's layers, in KiB as `df` prints it."""
     if not available.isdigit():
@@ -298,6 +308,7 @@ def try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
         'try() { name=$1; shift; reason=$("$@" 2>&1) && reason=; echo "$name|"$reason; }',
         *(f"try {trial.name} {trial.command}" for trial in _TRIALS),
         'echo "forwarding|$(cat /proc/sys/net/ipv4/ip_forward)"',
+        'echo "processes|$(cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>&- | head -n 1)"',
         'echo "disk|$(df --output=avail / | tail -n 1 | tr -d " ")"',
     ]
     name = f"testbed-doctor-{uuid4().hex[:8]}"

@@ -222,3 +222,10 @@ def test_doctor_names_what_a_wire_would_pass(engine: FakeEngine) -> None:
     engine.failures["create_network"] = lambda _: EngineError("no room")
     assert "no room" in doctor._wire(engine, IMAGE).detail
     assert not engine.networks() and not engine.boxes
+
+
+def test_doctor_reads_the_limit_that_the_container_had(engine: FakeEngine) -> None:
+    for processes, level in (("512", doctor.Level.OK), ("max", doctor.Level.WARN), ("", doctor.Level.WARN)):
+        engine.behave = lambda box, said=f"processes|{processes}": (box.write(said), box.stop())  # type: ignore[misc]
+        (check,) = (one for one in doctor._container(engine, IMAGE) if one.name == "limits")
+        assert check.level is level

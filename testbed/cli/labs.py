@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from testbed.engine.api import Engine
     from testbed.lab.state import ActualLab
-    from testbed.lab.status import LabStatus
+    from testbed.lab.status import LabStatus, NodeStatus
 
 
 def complete_lab(incomplete: str) -> list[str]:
@@ -30,6 +30,16 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
     """Shell completion: the nodes of the lab named before."""
     lab = _labs().get(context.params.get("lab") or "")
     return [name for name in lab.nodes if name.startswith(incomplete)] if lab else []
+
+
+def complete_service(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the services of the node named before that report when they are ready."""
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    container = lab.nodes.get(context.params.get("node") or "") if lab else None
+    services = (*node_facts(container).services, "nftables") if container else ()
+    return [name for name in services if name.startswith(incomplete)]
 
 
 def complete_attachment(context: typer.Context, incomplete: str) -> list[str]:
@@ -55,6 +65,18 @@ def complete_place(context: typer.Context, incomplete: str) -> list[str]:
         return [f"{node}/{link}" for link in links if link.startswith(network)]
     links = {link: None for container in lab.nodes.values() for link in node_facts(container).links}
     return [place for place in (*lab.nodes, *links) if place.startswith(node)]
+
+
+def complete_link(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the nodes of the lab named before, and their links."""
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    if lab is None:
+        return []
+    links = [f"{node}/{net}" for node, one in lab.nodes.items() for net in node_facts(one).links]
+    known = links if "/" in incomplete else lab.nodes
+    return [place for place in known if place.startswith(incomplete)]
 
 
 def _labs() -> dict[str, ActualLab]:
@@ -137,6 +159,14 @@ def narrated() -> Iterator[Narrator]:
         yield Narrator(status)
 
 
+def mobile_nodes(status: LabStatus) -> str:
+    """A line on each mobile node of a lab that was asked where it is."""
+    from testbed.agreed import ROAM
+    from testbed.lab.describe import describe
+
+    return "\n".join(f"{node}: {describe(ROAM, state)}" for node, state in status.mobile.items())
+
+
 def emit_lab(status: LabStatus) -> None:
     """Print the nodes and networks of a lab as tables."""
     emit_rows(
@@ -148,7 +178,7 @@ def emit_lab(status: LabStatus) -> None:
                 "\n".join(address for address in node.links.values() if address) or node.address,
                 "\n".join(network for network, address in node.links.items() if address)
                 or f"moves between {', '.join(node.links)}",
-                _state(node.state, node.status),
+                _state(node),
             )
             for node in status.nodes
         ],
@@ -167,5 +197,11 @@ def emit_lab(status: LabStatus) -> None:
     )
 
 
-def _state(state: str, status: str) -> str:
-    return state if state == "running" else status
+def _state(node: NodeStatus) -> str:
+    if node.state != "running":
+        return node.status
+    failed = node.failed
+    if not failed:
+        return node.state
+    whole = len(failed) == len(node.links)
+    return "failed: all links cut" if whole else f"running; failed: {', '.join(failed)}"

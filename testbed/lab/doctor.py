@@ -5,24 +5,32 @@ What the kernel can is tried in a throwaway container: nodes live in one, and th
 
 from __future__ import annotations
 
+import platform
 import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import collapse_addresses
 from typing import Final
 from uuid import uuid4
 
 from testbed.agreed import ESP_REMEDY, ESP_TRIAL
 from testbed.engine import bootstrap, provision
-from testbed.engine.api import PIDS_LIMIT, EngineError, EngineFacts
+from testbed.engine.api import PIDS_LIMIT, Engine, EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
 from testbed.engine.podman import PODMAN
 from testbed.errors import TestbedError
-from testbed.lab.addresses import POOL_VARIABLE, choose_pool, taken_subnets
+from testbed.lab.addresses import POOL_VARIABLE, choose_pool
 from testbed.lab.isolation import try_to_reach_host
+from testbed.lab.limits import (
+    MEMORY_FIX,
+    NEIGHBOURS_FIX,
+    free_addresses,
+    free_memory,
+    free_neighbours,
+    neighbour_limit,
+)
 from testbed.lab.throwaway import run_throwaway
 from testbed.lab.wire import REMEDY, unanswered
 
@@ -31,6 +39,9 @@ DISK_NEEDED: Final = 1.0  # GiB: the base image and the layers of a few labs
 DISK_COMFORTABLE: Final = 4.0  # GiB
 POOL_NEEDED: Final = 256  # addresses: about what one lab takes
 POOL_COMFORTABLE: Final = 2048  # addresses
+NEIGHBOURS_OF_LAB: Final = 33  # entries that a lab of scenario-2.1 takes
+NEIGHBOURS_COMFORTABLE: Final = 8 * NEIGHBOURS_OF_LAB
+MEMORY_COMFORTABLE: Final = 1 << 30  # bytes: two labs
 LABEL: Final = "org.testbed.doctor"
 WHOLE_SECONDS_BEFORE: Final = 5  # the version of Podman whose logs have times in nanoseconds
 # What tests run on this machine instead of in nodes: the program, its Debian packages, what it is for.
@@ -95,6 +106,8 @@ def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Ch
         yield _wire(engine, image)
         yield _isolation(engine, image)
     yield _pool(engine)
+    if facts.kernel == platform.release():  # else the engine is on another machine
+        yield from _shared()
 
 
 def _api(facts: EngineFacts) -> Check:
@@ -153,14 +166,30 @@ def _pool(engine: DockerEngine) -> Check:
         pool = choose_pool()
     except TestbedError as error:
         return Check("addresses", Level.FAIL, error.message, error.hint)
-    taken = [subnet for subnet in taken_subnets(engine.networks()) if subnet.overlaps(pool)]
-    used = sum(min(subnet.num_addresses, pool.num_addresses) for subnet in collapse_addresses(taken))
-    free = max(0, pool.num_addresses - used)
+    free = free_addresses(pool, engine.networks())
     detail = f"{free} of {pool.num_addresses} addresses of the pool {pool} are free"
     if free < POOL_COMFORTABLE:
         level = Level.FAIL if free < POOL_NEEDED else Level.WARN
         return Check("addresses", level, detail, f"set {POOL_VARIABLE} to a prefix that nothing else uses")
     return Check("addresses", Level.OK, detail)
+
+
+def _shared() -> Iterator[Check]:
+    """Check what all labs of a machine share beside addresses."""
+    neighbours, memory = free_neighbours(), free_memory()
+    if neighbours is not None:
+        detail = (
+            f"{neighbours} of {neighbour_limit()} entries of the kernel's neighbour table are free, "
+            f"enough for some {max(0, neighbours) // NEIGHBOURS_OF_LAB} labs of scenario-2.1"
+        )
+        enough = neighbours >= NEIGHBOURS_COMFORTABLE
+        yield Check(
+            "neighbours", Level.OK if enough else Level.WARN, detail, None if enough else NEIGHBOURS_FIX
+        )
+    if memory is not None:
+        detail = f"{memory / (1 << 30):.1f} GiB of memory are free"
+        enough = memory >= MEMORY_COMFORTABLE
+        yield Check("memory", Level.OK if enough else Level.WARN, detail, None if enough else MEMORY_FIX)
 
 
 # In a container
@@ -299,7 +328,7 @@ def _disk(available: str) -> Check:
     return Check("disk", Level.OK, detail)
 
 
-def try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
+def try_in_container(engine: Engine, image: str) -> dict[str, str]:
     """Try what nodes do in a throwaway container; return the error of each trial by its name ("" is success).
 
     Raises `EngineError`.

@@ -6,7 +6,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
@@ -22,9 +22,11 @@ from testbed.lab.choices import Choices, as_before, differences, keep_choices, r
 from testbed.lab.datapath import see_data
 from testbed.lab.down import network_users, remove_labs
 from testbed.lab.drift import Drift, find_drift, start_services
+from testbed.lab.failures import mend
 from testbed.lab.impairments import Wires, wanted
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
+from testbed.lab.limits import check_room
 from testbed.lab.live import bring_up_to_date
 from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, Plan, make_plan
@@ -34,7 +36,7 @@ from testbed.lab.routes import await_routes
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab, endpoints, find_lab, group
 from testbed.lab.tasks import Task, run_tasks
-from testbed.render import render_lab
+from testbed.render import RenderedLab, render_lab
 from testbed.topology.loaded import LoadedTopology
 
 STARTERS: Final = 5  # at once; more would delay the slowest nodes
@@ -58,7 +60,7 @@ class BroughtUp:
     lab: str
     created: int  # containers and networks
     removed: int
-    mended: int  # services started again, networks given another delay
+    mended: int  # services started again, links that had failed, networks given another delay
     seconds: float
     no_data: Mapping[str, str] = field(default_factory=dict)
     """Mobile node → why no packet came back from its correspondent; nothing for those that saw one."""
@@ -77,6 +79,7 @@ def bring_up(
     image: str,
     pool: IPv4Network,
     keep: bool = False,
+    reset: Collection[str] = (),
     cpus: float | None = None,
     session_keys: bool = False,
     timeout: float = READY_WITHIN,
@@ -89,11 +92,12 @@ def bring_up(
     why. The delay of networks with a hub is then seen on a packet, and each mobile node tried for a path to
     its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
     not become ready is left, for people to look at. With `keep`, what a running lab was brought up with stays
-    wherever the topology was loaded without another choice. `cpus` is how many processors each node may use
+    wherever the topology was loaded without another choice. `reset` names nodes in which nothing may be that
+    was not configured; what differs in others then stays. `cpus` is how many processors each node may use
     (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
     keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
-    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, address pool,
-    no netem, no ESP), `NotReadyError`, `Interrupted`.
+    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, no room for a
+    new lab, no netem, no ESP), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -125,13 +129,15 @@ def bring_up(
         ensure_others(engine, (node.image for node in rendered.nodes.values()), progress.say)
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         watch = NodeWatch(engine, lab, progress)
-        drift = find_drift(engine, running, stopping)
+        drift = _differences_inside(engine, running, rendered, reset, stopping)
         # Labels are trusted with the template folder, and labels of containers that stay cannot change.
         relabel = before is not None and before.templates != choices.templates
         plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
+        if not (actual.containers or actual.networks):
+            check_room(engine, topology.topology, pool, everything)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
-        kept = {name: drift[name] for name in plan.keep_nodes}
+        kept = {name: drift.get(name, Drift()) for name in plan.keep_nodes}
         earlier = as_before(before, topology)
         _explain(lab, plan, differences(earlier, topology), kept, progress)
         new = not (plan.keep_nodes or plan.keep_networks)
@@ -140,6 +146,8 @@ def bring_up(
                 ready, found = rendered.nodes[name].ready, kept[name]
                 watch.follow(name, container.id, ready, since=found.looked, restarted=found.stopped)
                 start_services(engine, container, found)
+                if found.failed:
+                    mend(engine, container, found.failed)
             try:
                 _carry_out(builder, watch, progress, stopping)
             except Exception:
@@ -165,7 +173,7 @@ def bring_up(
             if before and before.sets != choices.sets:
                 remember(engine, plan.keep_nodes, choices)
             _see_delays(wires, topology, treated, fresh, progress, stopping)
-            mended = sum(len(each.services) for each in kept.values()) + len(treated)
+            mended = sum(len(each.services) + len(each.failed) for each in kept.values()) + len(treated)
             changed = bool(mended or fresh)
             no_data = see_data(
                 engine, made, topology, fresh=fresh, changed=changed, progress=progress, stopping=stopping
@@ -185,6 +193,18 @@ def bring_up(
     )
 
 
+def _differences_inside(
+    engine: Engine, running: Mapping[str, Container], rendered: RenderedLab, reset: Collection[str],
+    stopping: Stopping,
+) -> dict[str, Drift]:  # fmt: skip
+    """What differs inside running nodes; of those to `reset`, if any, also what was added."""
+    looked = {name: each for name, each in running.items() if name in reset or not reset}
+    drift = find_drift(engine, looked, rendered.nodes, stopping)
+    if not reset:
+        return drift
+    return {name: replace(each, changes=(*each.changes, *each.additions)) for name, each in drift.items()}
+
+
 def _explain(
     lab: str,
     plan: Plan,
@@ -195,6 +215,11 @@ def _explain(
     """Say what is going to change, and why; and which nodes cannot be compared."""
     restarts = [
         f"{name}: starting {', '.join(each.services)} again" for name, each in kept.items() if each.services
+    ]
+    restarts += [
+        f"{name}: mending its link to {', '.join(each.failed)}, which testbed fail cut"
+        for name, each in kept.items()
+        if each.failed
     ]
     unknown = [f"{name}: cannot be compared: {each.unknown}" for name, each in kept.items() if each.unknown]
     if not plan.empty or choices or restarts or unknown:

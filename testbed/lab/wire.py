@@ -1,7 +1,8 @@
 """Whether a lab's network is a plain wire, found out by trying it.
 
-Where br_netfilter hands bridged packets to the host's firewall, rules for other networks apply to them, too.
-Those of Podman (netavark) drop what belongs to no connection, such as the answer to a broadcast.
+Where br_netfilter hands bridged packets to the host's firewall, rules for others' networks meet them, too:
+those of Podman (netavark) and of firewalld drop what no connection explains, such as the answer to a
+broadcast.
 """
 
 from __future__ import annotations

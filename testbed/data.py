@@ -1,4 +1,4 @@
-"""Where the product's data files are: topologies, templates, images.
+"""Where the product's data files are: topologies, templates, images, lessons.
 
 In a checkout they are folders beside the package; in a wheel they are copied to `testbed/data/`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["topologies", "templates", "images"]
+Kind = Literal["topologies", "templates", "images", "lessons"]
 
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -16,6 +16,8 @@ from testbed.claim.vocabulary import words
 from testbed.cli.app import app
 from testbed.document.values import format_duration
 from testbed.errors import ExitCode
+from testbed.lesson.fields import FIELDS
+from testbed.lesson.model import Lesson
 from testbed.topology.roles import Role, Setting, builtin_roles
 from testbed.topology.schema import topology_schema
 
@@ -33,12 +35,31 @@ PARTS = {
     "Block": "What is repeated",
 }
 """The models of a topology file that have keys of their own, and their titles."""
+LESSON_PARTS = {
+    "Task": "A task",
+    "Check": "A check",
+    "Answer": "A question",
+    "From": "The right answer",
+    "EventField": "A field of an event",
+    "StateField": "A field of a daemon's state",
+    "PacketField": "A field of a packet",
+    "PacketCount": "A number of packets",
+    "Output": "The output of a command",
+    "Difference": "A change",
+    "Trial": "A run of a check",
+}
+"""The same of a lesson."""
 
 
 def reference() -> str:
     """The whole document."""
     roles = builtin_roles()
-    return "\n".join([*_head(), *_topology(roles), *_roles(roles), *_words(), *_commands()]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [*_head(), *_topology(roles), *_roles(roles), *_words(), *_lessons(), *_commands()]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _head() -> Iterator[str]:
@@ -95,7 +116,13 @@ def _kind(schema: dict[str, Any]) -> str:
     return "any"
 
 
-_REFERS = {"Experiment": "run", "TrialUse": "run", "Spoken": "mapping", "Selection": "mapping"}
+_REFERS = {
+    **dict.fromkeys(LESSON_PARTS, "mapping"),
+    "Experiment": "run",
+    "TrialUse": "run",
+    "Spoken": "mapping",
+    "Selection": "mapping",
+}
 _WORDS = {"string": "text", "object": "mapping", "boolean": "true or false", "integer": "whole number"}
 
 
@@ -144,13 +171,32 @@ def _words() -> Iterator[str]:
                 yield from ("", *_table(("key", "values", "meaning"), rows)) if rows else ()
 
 
+def _lessons() -> Iterator[str]:
+    schema = Lesson.model_json_schema()
+    yield from (
+        "",
+        "## Lesson files",
+        "",
+        "`lesson.yaml` of a lesson; [lessons.md](lessons.md) builds one.",
+        "",
+    )
+    yield from _table(("key", "value", "meaning"), _keys(schema, set(schema["required"])))
+    for name, title in LESSON_PARTS.items():
+        part = schema["$defs"][name]
+        yield from ("", f"### {title}", "", *_sentences(part.get("description", "")), "")
+        yield from _table(("key", "value", "meaning"), _keys(part, set(part.get("required", ()))))
+    yield from ("", f"Fields of a packet: {', '.join(f'`{one}`' for one in FIELDS)}.")
+
+
 def _commands() -> Iterator[str]:
     yield from ("", "## Commands", "")
     rows = []
-    for one in app.registered_commands:
-        sentences = re.split(r"(?<=\.) (?=[A-Z`])", " ".join((one.help or "").split()))
-        codes = [each for each in sentences if "xit code" in each]
-        rows.append((f"`{one.name}`", sentences[0], " ".join(codes)))
+    groups = [(f"{one.name} ", one.typer_instance) for one in app.registered_groups]
+    for group, made in [("", app), *groups]:
+        for one in made.registered_commands if made else ():
+            sentences = re.split(r"(?<=\.) (?=[A-Z`])", " ".join((one.help or "").split()))
+            codes = [each for each in sentences if "xit code" in each]
+            rows.append((f"`{group}{one.name}`", sentences[0], " ".join(codes)))
     yield from _table(("command", "what it does", "exit codes of its own"), rows)
     yield from ("", "## Exit codes", "")
     yield from _table(("code", "meaning"), [(str(int(code)), code.meaning) for code in ExitCode])

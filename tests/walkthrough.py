@@ -66,7 +66,7 @@ def walk(document: Path, folder: Path, checkout: Path = CHECKOUT) -> int:
 
     Raises AssertionError where something else comes out.
     """
-    for name in ("testbed", "topologies", "templates", "images"):
+    for name in ("testbed", "topologies", "templates", "images", "lessons"):
         shutil.copytree(checkout / name, folder / name)  # with what Python compiled
     ran = 0
     for block in blocks(document.read_text(encoding="utf-8")):

@@ -20,8 +20,10 @@ COMPLETE = "_TESTBED_COMPLETE"
 """The environment variable by which a shell asks for completions, whatever the command was called."""
 
 COMMANDS = (
-    *("up", "status", "move", "roam", "set", "fail", "heal", "exec", "shell", "logs", "capture", "down"),
+    *("up", "status", "move", "roam", "set", "fail", "heal", "exec", "shell", "restart", "diff", "reset"),
+    *("logs", "capture", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
+    "lesson",
     *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

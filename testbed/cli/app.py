@@ -19,6 +19,7 @@ from testbed.cli.output import commands, verbosity
 TOPOLOGIES = "Topologies (no engine needed)"
 LABS = "Labs"
 CLAIMS = "Claims"
+LESSONS = "Lessons"
 MACHINE = "This machine"
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
@@ -73,10 +74,24 @@ def set_verbosity(quiet: bool, verbose: int) -> None:
         verbosity.level = max(verbosity.level, verbose)
 
 
+def group(name: str, *, panel: str, help: str) -> typer.Typer:
+    """Add a command to the application that has commands of its own."""
+    made = typer.Typer(
+        cls=PlainGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+    commands.add(name)
+    app.add_typer(made, name=name, rich_help_panel=panel, help=help)
+    return made
+
+
 def command(
-    name: str, *, panel: str, context_settings: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    panel: str | None = None,
+    context_settings: Mapping[str, Any] | None = None,
+    of: typer.Typer | None = None,
 ) -> Callable[[_Function], _Function]:
-    """Add a function to the application as a command that also takes -q and -v."""
+    """Add a function to the application, or to a `group` of it, as a command that also takes -q and -v."""
 
     def register(function: _Function) -> _Function:
         @functools.wraps(function)
@@ -99,8 +114,11 @@ def command(
         # Each paragraph as one line: the terminal breaks it where it ends, not also where the source does.
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         text = "\n\n".join(one.replace("\n", " ") for one in paragraphs)
-        commands.add(name)
-        app.command(name, cls=PlainCommand, rich_help_panel=panel, context_settings=settings, help=text)(run)
+        if of is None:
+            commands.add(name)
+        (of or app).command(
+            name, cls=PlainCommand, rich_help_panel=panel, context_settings=settings, help=text
+        )(run)
         return function
 
     return register

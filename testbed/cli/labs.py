@@ -32,6 +32,16 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in lab.nodes if name.startswith(incomplete)] if lab else []
 
 
+def complete_service(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the services of the node named before that report when they are ready."""
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    container = lab.nodes.get(context.params.get("node") or "") if lab else None
+    services = (*node_facts(container).services, "nftables") if container else ()
+    return [name for name in services if name.startswith(incomplete)]
+
+
 def complete_attachment(context: typer.Context, incomplete: str) -> list[str]:
     """Shell completion: the networks that the mobile node named before can attach to."""
     from testbed.lab.state import node_facts

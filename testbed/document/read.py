@@ -356,10 +356,11 @@ def _model_at(model: Any, path: Path) -> type[BaseModel] | None:
 
 def _written(model: Any, part: str | int) -> Any:
     """The type that was written where a part is optional, or single or a list: `part` inside it decides."""
+    if get_origin(model) is Annotated:
+        return _written(get_args(model)[0], part)
     if get_origin(model) in (UnionType, Union):
         ways = [one for one in get_args(model) if one is not NoneType]
-        way = ways[-1] if isinstance(part, int) else ways[0]
-        model = get_args(way)[0] if get_origin(way) is Annotated else way
+        return _written(ways[-1] if isinstance(part, int) else ways[0], part)
     root = isinstance(model, type) and issubclass(model, RootModel)
     return model.model_fields["root"].annotation if root else model
 

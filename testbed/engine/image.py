@@ -281,7 +281,7 @@ def _node_files() -> list[ContextFile]:
     programs = [
         ContextFile(name, (data_dir("images") / name).read_bytes(), 0o755) for name in ("init", "drift")
     ]
-    files = [*_image_files("Dockerfile"), *programs]
+    files = [*_image_files("Dockerfile", "bashrc"), *programs]
     package = Path(testbed.__file__).parent
     for module in ("__init__.py", "agreed.py", "frames.py"):
         files.append(ContextFile(f"python/testbed/{module}", (package / module).read_bytes()))

@@ -1,8 +1,8 @@
-"""What a lab was brought up with: its `--set` texts and template folder, which a later `up` keeps.
+"""What a lab was brought up with: its topology, `--set` texts and template folder. A later `up` keeps them.
 
 Containers carry it as a label from the day they were made; what is chosen later is written into every running
-node besides. The newest counts. The template folder is read from labels alone: templates run code on this
-machine, and root inside a node can write the node's file.
+node besides. The newest counts. Template folder and topology file are read from labels alone: templates run
+code on this machine, and root inside a node can write the node's file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from testbed.engine.api import Container, Engine
 from testbed.errors import ErrorGroup, TestbedError, UsageError, raise_errors
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.state import ActualLab
-from testbed.topology.load import load_topology
+from testbed.topology.load import builtin_name, load_topology
 from testbed.topology.loaded import LoadedTopology
 from testbed.topology.overrides import target
 
@@ -35,26 +35,30 @@ class Choices:
     sets: tuple[str, ...]
     templates: str | None
     time: float
+    file: str | None = None
+    """The topology file, or the name of a built-in one; None in labels of earlier versions."""
 
     @classmethod
     def of(cls, topology: LoadedTopology) -> Choices:
         """What a topology was loaded with, as of now."""
         templates = str(topology.templates.resolve()) if topology.templates else None
-        return cls(topology.sets, templates, time.time())
+        file = builtin_name(topology.file) or str(Path(topology.file).resolve())
+        return cls(topology.sets, templates, time.time(), file)
 
     @classmethod
     def parse(cls, text: str) -> Choices | None:
         """Read what `text` wrote; None for anything else."""
         try:
             found = json.loads(text)
-            return cls(tuple(map(str, found["sets"])), found["templates"], float(found["time"]))
+            sets = tuple(map(str, found["sets"]))
+            return cls(sets, found["templates"], float(found["time"]), found.get("file"))
         except (ValueError, KeyError, TypeError):
             return None
 
     @property
     def text(self) -> str:
         """JSON, for a label or a file."""
-        return json.dumps({"sets": self.sets, "templates": self.templates, "time": self.time})
+        return json.dumps(asdict(self))
 
     def with_impairments_of(self, before: Choices | None) -> Choices:
         """These choices, but with the impairments of networks that were chosen before; as of now."""
@@ -81,7 +85,7 @@ def merge(*texts: Sequence[str]) -> tuple[str, ...]:
 def recorded(engine: Engine, lab: ActualLab) -> Choices | None:
     """The newest choices of a lab; None where nothing of it runs or ran. Raises `TestbedError`.
 
-    Their template folder is that of the newest label.
+    Their template folder and topology file are those of the newest label.
     """
     labels = [Choices.parse(each.labels.get(names.CHOICES, "")) for each in lab.containers]
     made = max((each for each in labels if each), key=lambda each: each.time, default=None)
@@ -91,7 +95,7 @@ def recorded(engine: Engine, lab: ActualLab) -> Choices | None:
     noted = Choices.parse(run_inside(engine, running, ["cat", _FILE]).text)
     if noted is None or (made and made.time >= noted.time):
         return made
-    return replace(noted, templates=made.templates if made else None)
+    return replace(noted, templates=made.templates if made else None, file=made.file if made else None)
 
 
 def remember(engine: Engine, nodes: Mapping[str, Container], choices: Choices) -> None:

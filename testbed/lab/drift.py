@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.interrupt import Stopping, never
+from testbed.render import RenderedNode
 
 _LOOK: Final = "/sbin/testbed-drift"
 _CANNOT_RUN: Final = (126, 127)  # exit codes: no such program, or none that runs here
@@ -22,7 +24,10 @@ class Drift:
     """How one node differs from the node that its init configured."""
 
     changes: tuple[str, ...] = ()
-    """Links, addresses, routes, rules and nftables rules that are gone, and addresses that were added."""
+    """Links, addresses, routes, rules and nftables rules that are gone, addresses that were added, and files
+    that were edited."""
+    additions: tuple[str, ...] = ()
+    """Routes, rules, nftables rules and files of them that no daemon of the node adds."""
     stopped: tuple[str, ...] = ()
     """Services that were stopped by a command to the supervisor."""
     paused: tuple[str, ...] = ()
@@ -47,16 +52,21 @@ class Drift:
 
 
 def find_drift(
-    engine: Engine, nodes: Mapping[str, Container], stopping: Stopping = never
+    engine: Engine,
+    nodes: Mapping[str, Container],
+    rendered: Mapping[str, RenderedNode],
+    stopping: Stopping = never,
 ) -> dict[str, Drift]:
     """Look into running nodes. One in which nothing runs any more has changed; one without the program stays.
+
+    `rendered` says which files they were given; a node that is not in it has none to compare.
 
     Raises `KeyboardInterrupt` at once where `stopping`.
     """
 
     def look(name: str, container: Container) -> Drift:
         try:
-            done = run_inside(engine, container, [_LOOK])
+            done = run_inside(engine, container, [_LOOK], stdin=_checksums(rendered.get(name)))
         except TestbedError as error:
             return Drift((f"nothing runs in it: {error.message}",))
         if done.code in _CANNOT_RUN:
@@ -65,7 +75,8 @@ def find_drift(
             return Drift((f"its state cannot be read: {done.complaint}",))
         lines = [line.split(" ", 1) for line in done.text.splitlines()]
         return Drift(
-            changes=tuple(f"{kind} {what}" for kind, what in lines if kind in ("lost", "added")),
+            changes=tuple(f"{kind} {what}" for kind, what in lines if kind in ("lost", "added", "edited")),
+            additions=tuple(f"added {what}" for kind, what in lines if kind == "more"),
             stopped=tuple(what for kind, what in lines if kind == "stopped"),
             paused=tuple(what for kind, what in lines if kind == "paused"),
             failed=tuple(what for kind, what in lines if kind == "failed"),
@@ -73,6 +84,15 @@ def find_drift(
         )
 
     return in_each(nodes, look, stopping)
+
+
+def _checksums(node: RenderedNode | None) -> str:
+    """The files that stay as they were rendered, as `sha256sum --check` takes them."""
+    return "".join(
+        f"{hashlib.sha256(file.content.encode()).hexdigest()}  {path}\n"
+        for path, file in (node.files if node else {}).items()
+        if not file.live
+    )
 
 
 def start_services(engine: Engine, container: Container, drift: Drift) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
@@ -36,7 +36,7 @@ from testbed.lab.routes import await_routes
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab, endpoints, find_lab, group
 from testbed.lab.tasks import Task, run_tasks
-from testbed.render import render_lab
+from testbed.render import RenderedLab, render_lab
 from testbed.topology.loaded import LoadedTopology
 
 STARTERS: Final = 5  # at once; more would delay the slowest nodes
@@ -79,6 +79,7 @@ def bring_up(
     image: str,
     pool: IPv4Network,
     keep: bool = False,
+    reset: Collection[str] = (),
     cpus: float | None = None,
     session_keys: bool = False,
     timeout: float = READY_WITHIN,
@@ -91,7 +92,8 @@ def bring_up(
     why. The delay of networks with a hub is then seen on a packet, and each mobile node tried for a path to
     its correspondent. Interrupted (or `stopping`), it removes what it made if the lab is new. A lab that does
     not become ready is left, for people to look at. With `keep`, what a running lab was brought up with stays
-    wherever the topology was loaded without another choice. `cpus` is how many processors each node may use
+    wherever the topology was loaded without another choice. `reset` names nodes in which nothing may be that
+    was not configured; what differs in others then stays. `cpus` is how many processors each node may use
     (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
     keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
     it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, no room for a
@@ -127,7 +129,7 @@ def bring_up(
         ensure_others(engine, (node.image for node in rendered.nodes.values()), progress.say)
         running = {name: each for name, each in actual.nodes.items() if each.state == "running"}
         watch = NodeWatch(engine, lab, progress)
-        drift = find_drift(engine, running, stopping)
+        drift = _differences_inside(engine, running, rendered, reset, stopping)
         # Labels are trusted with the template folder, and labels of containers that stay cannot change.
         relabel = before is not None and before.templates != choices.templates
         plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
@@ -135,7 +137,7 @@ def bring_up(
             check_room(engine, topology.topology, pool, everything)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
-        kept = {name: drift[name] for name in plan.keep_nodes}
+        kept = {name: drift.get(name, Drift()) for name in plan.keep_nodes}
         earlier = as_before(before, topology)
         _explain(lab, plan, differences(earlier, topology), kept, progress)
         new = not (plan.keep_nodes or plan.keep_networks)
@@ -189,6 +191,18 @@ def bring_up(
         seconds=time.monotonic() - began,
         no_data={name: why for name, why in no_data.items() if why is not None},
     )
+
+
+def _differences_inside(
+    engine: Engine, running: Mapping[str, Container], rendered: RenderedLab, reset: Collection[str],
+    stopping: Stopping,
+) -> dict[str, Drift]:  # fmt: skip
+    """What differs inside running nodes; of those to `reset`, if any, also what was added."""
+    looked = {name: each for name, each in running.items() if name in reset or not reset}
+    drift = find_drift(engine, looked, rendered.nodes, stopping)
+    if not reset:
+        return drift
+    return {name: replace(each, changes=(*each.changes, *each.additions)) for name, each in drift.items()}
 
 
 def _explain(

@@ -151,8 +151,16 @@ def _render_node(
     if topology.forwards(node.name):
         sysctls["net.ipv4.ip_forward"] = "1"
     files |= _node_files(topology, node)
+    motd = templates.render("node/motd.j2", {**context, "manifests": roles})
+    files["/etc/motd"] = RenderedFile(motd, live=True)  # it names neighbours, which come and go
     names = tuple(dict.fromkeys(ready))
-    facts = {"node": node.name, "roles": node.roles, "networks": list(node.interfaces), "ready": names}
+    facts = {
+        "node": node.name,
+        "lab": shared["lab"],
+        "roles": node.roles,
+        "networks": list(node.interfaces),
+        "ready": names,
+    }
     files["/etc/testbed/node.json"] = RenderedFile(json.dumps(facts, indent=2) + "\n")
     return RenderedNode(
         node.name, tuple(node.roles), topology.functions(node.name), topology.routing(node.name),

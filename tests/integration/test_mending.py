@@ -142,3 +142,38 @@ def test_while_the_relay_is_dead_nothing_crosses_the_hub_undelayed(lab: str, ins
     inside("core", "sv kill /etc/testbed/services/relay")
     times = [float(each) for each in re.findall(r"time=([\d.]+)", ping.communicate(timeout=60)[0])]
     assert times and min(times) >= 20
+
+
+def test_what_is_edited_in_a_node_is_applied_shown_and_undone(lab: str, inside: Inside) -> None:
+    file = "/etc/mobileip/home-agent.toml"
+    assert command("diff", lab).returncode == 0
+    inside("ha", f"sed -i 's/lifetime = 600/lifetime = 77/' {file}; ip rule add to 192.0.2.99 lookup 7")
+    restarted = command("restart", lab, "ha", "home-agent", "-o", "json")
+    assert restarted.returncode == 0, restarted.stderr
+    assert json.loads(restarted.stdout)["services"]["home-agent"]["ready_after_s"] > 0
+    assert command("move", lab, "mn", "hotspot").returncode == 0
+    assert re.search(r"registered.*\(7\d s left", command("status", lab).stdout)
+    shown = command("diff", lab, "ha")
+    assert shown.returncode == 1
+    changed = [line for line in shown.stdout.splitlines() if re.match(r"[-+](?![-+])", line)]
+    assert changed[:2] == ["-lifetime = 600", "+lifetime = 77"]
+    assert re.fullmatch(r"\+rule \d+: from all to 192\.0\.2\.99 lookup 7", changed[2]), changed
+    inside("ha", f"echo lifetime = x >>{file}")
+    broken = command("restart", lab, "ha")
+    assert broken.returncode == 1 and f"{file}:" in broken.stderr
+    assert command("reset", lab, "ha").returncode == 0
+    assert command("diff", lab).returncode == 0
+    assert " 0% packet loss" in inside("mn", "ping -n -c 2 -i 0.2 cn")
+
+
+def test_rules_of_nftables_are_loaded_anew_or_stay(lab: str, inside: Inside) -> None:
+    file = "/etc/nftables.d/hub.nft"
+    inside("core", f"sed -i 's/icmp type redirect drop/icmp type redirect counter drop/' {file}")
+    assert command("restart", lab, "core", "nftables").returncode == 0
+    assert "redirect counter" in inside("core", "nft list table inet hub")
+    inside("core", f"sed -i 's/counter drop/counted/' {file}")
+    broken = command("restart", lab, "core", "nftables")
+    assert broken.returncode == 1 and f"{file}:" in broken.stderr
+    assert "redirect counter" in inside("core", "nft list table inet hub")
+    assert command("reset", lab, "core").returncode == 0
+    assert "counter" not in inside("core", "nft list table inet hub")

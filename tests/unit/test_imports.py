@@ -28,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": {*_LAB, "lab"},
     "report": {*_TOPOLOGY, "topology"},
     "export": {*_LAB, "lab"},
-    "cli": {*_LAB, "lab", "experiment", "report", "export"},
+    "lesson": {*_LAB, "lab", "experiment"},
+    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson"},
     "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.

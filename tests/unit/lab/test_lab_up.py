@@ -79,7 +79,9 @@ def test_only_what_has_changed_is_replaced(engine: FakeEngine, up: Up, load: Loa
     # Every node has every name and address in its hosts file: those that stay get the new one.
     hosts = engine.box("west").file("/etc/testbed/hosts")
     assert "10.1.0.9 west\n" in hosts
-    assert {node: daemons.live[node] for node in daemons.live} == {"east": hosts, "middle": hosts}
+    assert {node: text.endswith(hosts) for node, text in daemons.live.items()} == {
+        "east": True, "middle": True,
+    }  # fmt: skip
 
 
 def test_a_replaced_node_gets_the_keys_that_the_others_have(engine: FakeEngine, up: Up, load: Load) -> None:

@@ -81,7 +81,7 @@ def complete_link(context: typer.Context, incomplete: str) -> list[str]:
 
 def _labs() -> dict[str, ActualLab]:
     """The labs by name; none where no engine answers, for completion is silent."""
-    from testbed.engine.docker import connect
+    from testbed.engine.connect import connect
     from testbed.errors import TestbedError
     from testbed.lab.state import read_labs
 
@@ -106,7 +106,7 @@ NodeName = Annotated[
 @contextmanager
 def engine_connection() -> Iterator[Engine]:
     """Connect to the engine that is there; commands on running labs never install one."""
-    from testbed.engine.docker import connect
+    from testbed.engine.connect import connect
 
     with closing(connect()) as engine:
         yield engine

@@ -70,7 +70,7 @@ def run(
 ) -> Run:
     monkeypatch.chdir(tmp_path)
     Path(MIP).write_text(MOBILE)
-    monkeypatch.setattr("testbed.engine.docker.connect", lambda: engine)
+    monkeypatch.setattr("testbed.engine.connect.connect", lambda: engine)
     monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
     image = SimpleNamespace(name=IMAGE)
     monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)

@@ -335,7 +335,7 @@ def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     def nobody() -> FakeEngine:
         raise EngineError("nobody answers")
 
-    monkeypatch.setattr("testbed.engine.docker.connect", nobody)
+    monkeypatch.setattr("testbed.engine.connect.connect", nobody)
     assert complete_lab("") == []
     code, _, err = run("status")
     assert code == 3 and "nobody answers" in err

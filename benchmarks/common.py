@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from testbed.engine.api import Container, Engine
-from testbed.engine.docker import DockerEngine, connect
+from testbed.engine.connect import connect
+from testbed.engine.docker import DockerEngine
 from testbed.engine.image import ensure_node_image
 from testbed.lab.addresses import choose_pool
 from testbed.lab.down import remove_labs

@@ -4,8 +4,8 @@ What carries tunnels and ESP is probed by the nodes, so that the rows depend on 
 delays are 0: the hub forwards like any router. A round measures every way in turn; a ratio is of one round,
 and the median of all rounds counts, so that what else the machine does in between matters less.
 
-Virtual links carry up to 64 KiB of a connection as one packet. No wire does, nor do tunnels of Mobile IP, at
-whose other end a process may be. So plain routing is also measured with the packets that a wire would carry.
+Virtual links carry up to 64 KiB of a connection as one packet, and so do the kernel's tunnels. No wire does,
+and what a process sends into a tunnel are packets as on a wire. So plain routing is also measured with such.
 """
 
 from __future__ import annotations

@@ -22,26 +22,20 @@ from random import Random
 
 from testbed.mobileip.core.api import (
     AgentMessage,
-    ClearBinding,
-    ClearVisitor,
     Clock,
     Core,
     Datagram,
     Effect,
-    ProxyArp,
     Record,
     Remember,
     SendAgentMessage,
     SendDatagram,
-    SetBinding,
-    SetVisitor,
-    UseCoLocated,
-    UseForeignAgent,
-    UseHome,
-    UseNothing,
 )
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.security import Peer
 

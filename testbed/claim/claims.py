@@ -7,7 +7,7 @@ opposite must come out, so that the machinery is known to work and the check is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 
 from testbed.claim.expect import Expectation
 from testbed.claim.names import Fail, Known
+from testbed.claim.sight import Machine
 from testbed.claim.steps import Step
 from testbed.document.marks import Path
 from testbed.document.part import Attachment, Part, Stack
@@ -150,6 +151,35 @@ class Spoken(Part):
     )
 
 
+def _roles(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class Needs(Part):
+    """What a claim cannot be tried without. Where it is lacking, the claim is left out."""
+
+    kernel: Literal["esp"] | None = Field(
+        default=None, description="What the kernel of the engine's machine must have itself: ESP"
+    )
+    roles: Annotated[
+        list[Name],
+        BeforeValidator(_roles),
+        WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+    ] = Field(
+        default_factory=list,
+        description="Roles that nodes of the topology must have: one that acts as it will not do",
+    )
+
+    def lacking(self, nodes: Mapping[str, Machine]) -> list[str]:
+        """The roles that no node has."""
+        having = {role for node in nodes.values() for role in node.roles}
+        return [role for role in self.roles if role not in having]
+
+    def __str__(self) -> str:
+        words = [f"a {' and a '.join(self.roles)}"] if self.roles else []
+        return " and ".join([*words, *(["ESP in the kernel"] if self.kernel else [])])
+
+
 class Claim(Part):
     """A sentence of a document, and how to decide whether it holds."""
 
@@ -171,6 +201,16 @@ class Claim(Part):
         description="The guideline, or several, that it helps to decide (`solutions`): with `shows: works` "
         "what a solution has to do to follow it, with `shows: costs` all that it has to do to follow it at a "
         "cost",
+    )
+    instead: ClaimId | None = Field(
+        default=None,
+        description="With `shows: costs`: the claim in whose place this one decides, where that one is "
+        "refuted; all others with `shows: works` have to hold",
+    )
+    needs: Needs | None = Field(
+        default=None,
+        description="What the machine and the topology must have; without it the claim is not tried, and "
+        "others of its guideline decide",
     )
     run: Runs = Field(description="Tries what the sentence says; a list: all of them must hold")
     control: Runs = Field(description="The nearby run in which the opposite must come out")
@@ -242,6 +282,21 @@ def _check_guideline(claim: Claim, path: Path, known: Known, fail: Fail) -> None
         got = f"`{claim.shows}`" if claim.shows else "no `shows`"
         fail(
             (*path, "guideline"), f"`guideline` requires `shows: works` or `costs`, got {got}", "shows: works"
+        )
+    if claim.instead is None:
+        return
+    other = known.claims.get(claim.instead)
+    if other is None:
+        fail(
+            (*path, "instead"),
+            f"no claim is called {claim.instead}",
+            did_you_mean(claim.instead, known.claims),
+        )
+    elif claim.shows != "costs" or other.shows != "works" or not {*claim.guideline} & {*other.guideline}:
+        fail(
+            (*path, "instead"),
+            "`instead` requires `shows: costs`, and a claim of the same guideline with `shows: works`",
+            f"{claim.instead} has `shows: {other.shows}`" if other.shows != "works" else None,
         )
 
 

@@ -12,16 +12,17 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import Quiet, Verbose, app, set_verbosity
+from testbed.cli.complete import complete_context
 from testbed.cli.errors import report as report_error
-from testbed.cli.output import called, degrade, drop_stdout, verbosity
+from testbed.cli.output import called, choice, degrade, drop_stdout, verbosity
 from testbed.errors import ExitCode
 
 COMPLETE = "_TESTBED_COMPLETE"
 """The environment variable by which a shell asks for completions, whatever the command was called."""
 
 COMMANDS = (
-    *("up", "status", "move", "set", "exec", "shell", "restart", "diff", "reset", "logs"),
-    *("capture", "down"),
+    *("up", "status", "move", "roam", "set", "fail", "heal", "exec", "shell", "restart", "diff", "reset"),
+    *("logs", "capture", "watch", "down"),
     *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
     "lesson",
     *("list", "show", "validate", "render", "export", "graph", "schema"),
@@ -46,16 +47,29 @@ def _global(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            metavar="NAME",
+            help="The docker context of the engine to use, instead of DOCKER_HOST and the current context.",
+            autocompletion=complete_context,
+        ),
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
     """Reproduce the problems of Mobile IPv4 traversal of VPN gateways (RFC 4093) in real containers."""
     set_verbosity(quiet, verbose)
+    if context:
+        os.environ["DOCKER_CONTEXT"] = context
+        os.environ.pop("DOCKER_HOST", None)  # which docker heeds first
+        choice.context = context
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see `testbed.errors.ExitCode`)."""
-    verbosity.level = 0
+    verbosity.level, choice.context = 0, None
     for name in ("stdout", "stderr"):  # closed by who started us (`>&-`): what is printed goes nowhere
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -16,11 +18,12 @@ from testbed.cli.output import console, note
 from testbed.errors import UsageError, cannot_write
 
 if TYPE_CHECKING:
+    from testbed.lab.passages import Passage
     from testbed.packet.names import Names
-    from testbed.packet.pcap import Frame
 
 _STYLES = {
     "ip": "",
+    "arp": "dim",
     "udp": "dim",
     "tcp": "blue",
     "icmp": "green",
@@ -37,13 +40,14 @@ _STYLES = {
 def capture(
     lab: LabName,
     where: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="NODE[/NETWORK]|NETWORK",
-            help="A node (with its tunnels), one of its links, or all that is sent on a network.",
+            metavar="[NODE[/NETWORK]|NETWORK]",
+            help="A node (with its tunnels), one of its links, or all that is sent on a network. "
+            "Default: all nodes.",
             autocompletion=complete_place,
         ),
-    ],
+    ] = None,
     expression: Annotated[
         list[str] | None, typer.Argument(metavar="FILTER", help="A pcap filter: udp port 434 or esp.")
     ] = None,
@@ -60,47 +64,69 @@ def capture(
     seconds: Annotated[
         float | None, typer.Option("--seconds", min=0.1, metavar="S", help="End after S seconds.")
     ] = None,
+    no_routing: Annotated[
+        bool, typer.Option("--no-routing", help="Leave out OSPF and ARP, and with them IGMP and IPv6.")
+    ] = False,
+    decrypt: Annotated[
+        bool,
+        typer.Option(
+            "--decrypt",
+            help="Renew the keys of IPsec, and write them beside FILE: Wireshark then decrypts ESP and IKE.",
+        ),
+    ] = False,
 ) -> None:
     """Show the packets of a lab decoded, every header with the nodes' names, or write them for Wireshark.
 
-    Ends with --count, --seconds or Ctrl-C.
+    Without a node or network all nodes are captured, and every packet is shown once for each network that it
+    crosses, with the node that sent it and those that received it: `hotel mn→hotel-router`. Ends with
+    --count, --seconds or Ctrl-C.
     """
+    from testbed.lab.decrypting import logged_keys
     from testbed.lab.state import find_lab
-    from testbed.lab.tap import find_taps, lab_names, watch
+    from testbed.lab.tap import lab_names, read_target, see
     from testbed.packet.pcap import CaptureWriter
 
     to_stdout = str(write) == "-"
     if to_stdout and follow:
         raise UsageError("--follow needs stdout, and so does -w -", hint="write to a file instead")
-    with engine_connection() as engine:
+    if decrypt and (write is None or to_stdout):
+        raise UsageError("--decrypt writes keys beside the file of a capture", hint="add -w FILE.pcapng")
+    with ExitStack() as ending:
+        engine = ending.enter_context(engine_connection())
         found = find_lab(engine, lab)
-        taps = find_taps(found, where)
+        target = read_target(found, where, expression or (), no_routing=no_routing)
         names = lab_names(engine, found) if follow or write is None else None
-        at = ", ".join(tap.name for tap in taps)
-        frames = watch(
-            engine,
-            taps,
-            " ".join(expression or ()),
-            count=count,
-            seconds=seconds,
-            ready=lambda: note(f"capturing at {at}; Ctrl-C ends it"),
-        )
         file = None if write is None else sys.stdout.buffer if to_stdout else _opened(write)
+        if file is not None and not to_stdout:
+            ending.callback(file.close)
+        keys = ending.enter_context(logged_keys(engine, found, note)) if decrypt else None
         writer, seen = CaptureWriter(), 0
         try:
-            with closing(frames):  # which ends every tcpdump
+            passages = see(
+                engine,
+                found,
+                target,
+                count=count,
+                seconds=seconds,
+                ready=lambda: note(f"capturing at {target}; Ctrl-C ends it"),
+            )
+            with closing(passages):  # which ends every tcpdump
                 _put(file, writer.header())
-                for frame in frames:
+                for passage in passages:
                     seen += 1
-                    _put(file, writer.frame(frame))
+                    _put(file, writer.frame(passage.frame, passage.seen if target.everywhere else ""))
                     if names is not None:
-                        _show(frame, names)
+                        _show(passage, names, everywhere=target.everywhere)
         except KeyboardInterrupt:
             pass  # the usual way to end a capture
-        finally:
-            if file is not None and not to_stdout:
-                file.close()
         note(f"{seen} packet{'s' * (seen != 1)}" + (f" written to {write}" if file and not to_stdout else ""))
+        if keys is not None and write is not None:
+            folder = write.with_suffix(".wireshark")
+            if number := keys.write(folder):
+                opens = f"WIRESHARK_CONFIG_DIR={shlex.quote(str(folder))} wireshark {shlex.quote(str(write))}"
+                note(f"{number} keys written to {folder}; decrypted: {opens}")
+            else:
+                note("no keys: the lab negotiated no IPsec with AES-GCM meanwhile")
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -116,18 +142,25 @@ def _put(file: BinaryIO | None, data: bytes) -> None:
         file.flush()
 
 
-def _show(frame: Frame, names: Names) -> None:
+def _show(passage: Passage, names: Names, *, everywhere: bool) -> None:
     from rich.text import Text
 
+    stamp = datetime.fromtimestamp(passage.frame.time / 1e9).strftime("%H:%M:%S.%f")[:-3]
+    place = passage.seen if everywhere else passage.frame.interface
+    console().print(
+        Text.assemble((stamp, "dim"), "  ", (place, "cyan"), "  ", *_layers(passage, names)), soft_wrap=True
+    )
+
+
+def _layers(passage: Passage, names: Names) -> Iterator[tuple[str, str]]:
     from testbed.packet.decode import decode
     from testbed.packet.layers import Ipv4
 
-    packet = decode(frame.data, frame.linktype, frame.length)
-    stamp = datetime.fromtimestamp(frame.time / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    parts: list[tuple[str, str]] = [(stamp, "dim"), ("  ", ""), (frame.interface, "cyan"), ("  ", "")]
-    inside = False
-    for layer in packet.above_link:
+    frame, inside = passage.frame, False
+    layers = decode(frame.data, frame.linktype, frame.length).above_link
+    for layer in layers:
         style = "bold cyan" if inside and isinstance(layer, Ipv4) else _STYLES.get(layer.kind, "")
         inside = inside or isinstance(layer, Ipv4)
-        parts += [(" | ", "dim")] * (layer is not packet.above_link[0]) + [(layer.text(names), style)]
-    console().print(Text.assemble(*parts), soft_wrap=True)
+        if layer is not layers[0]:
+            yield " | ", "dim"
+        yield layer.text(names), style

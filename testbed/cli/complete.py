@@ -31,6 +31,13 @@ def complete_evidence(incomplete: str) -> list[str]:
     return _paths(incomplete, SUFFIXES)
 
 
+def complete_context(incomplete: str) -> list[str]:
+    """Complete the name of a docker context."""
+    from testbed.engine.place import context_names
+
+    return [name for name in context_names() if name.startswith(incomplete)]
+
+
 def _paths(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
     """Folders, and files whose names end so."""
     folder, slash, begun = incomplete.rpartition("/")

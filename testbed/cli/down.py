@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -17,7 +18,11 @@ from testbed.errors import TestbedError, UsageError
 def down(
     lab: Annotated[
         str | None,
-        typer.Argument(metavar="LAB", help="The lab's name.", autocompletion=complete_lab),
+        typer.Argument(
+            metavar="LAB",
+            help="The lab's name, or a pattern of names ('student-*').",
+            autocompletion=complete_lab,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every lab of yours on this engine.")] = False,
     all_users: Annotated[
@@ -28,7 +33,7 @@ def down(
     ] = False,
     output: Output = Format.table,
 ) -> None:
-    """Remove a lab, whatever state it is in; neither its topology file nor anything else is needed.
+    """Remove a lab, or a class, whatever state it is in; neither a topology file nor anything else is needed.
 
     A lab belongs to the USER@HOST that brought it up, or to its $TESTBED_OWNER; labs of others stay. Exit
     code 1 if there is no such lab.
@@ -41,17 +46,19 @@ def down(
     if (lab is None) != every:
         raise UsageError("name a lab, or give --all", hint="testbed status lists the labs")
     with engine_connection() as engine, narrated() as progress, stoppable():
-        if lab and not all_users:
+        several = every or names.is_pattern(lab or "")
+        if lab and not several and not all_users:
             check_mine(engine, lab)
         try:
-            owner = names.owner() if every and not all_users else None
+            owner = names.owner() if several and not all_users else None
             removed = remove_labs(engine, lab, owner=owner, progress=progress)
         except KeyboardInterrupt:
             raise Interrupted(
                 "interrupted; some of it may be left",
-                hint=f"testbed down {lab or '--all'}" + (" --all-users" if all_users else ""),
+                hint=f"testbed down {shlex.quote(lab) if lab else '--all'}"
+                + (" --all-users" if all_users else ""),
             ) from None
-        kept = [each.name for each in others_labs(engine)] if owner else []
+        kept = [each.name for each in others_labs(engine) if names.matches(each.name, lab)] if owner else []
         if lab and not removed and not if_exists:
             raise TestbedError(f"there is no lab {lab}", hint=nearest_lab(engine, lab))
     if output is Format.json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from testbed.engine.api import Engine
     from testbed.lab.state import ActualLab
-    from testbed.lab.status import LabStatus
+    from testbed.lab.status import LabStatus, NodeStatus
 
 
 def complete_lab(incomplete: str) -> list[str]:
@@ -67,9 +67,21 @@ def complete_place(context: typer.Context, incomplete: str) -> list[str]:
     return [place for place in (*lab.nodes, *links) if place.startswith(node)]
 
 
+def complete_link(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the nodes of the lab named before, and their links."""
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    if lab is None:
+        return []
+    links = [f"{node}/{net}" for node, one in lab.nodes.items() for net in node_facts(one).links]
+    known = links if "/" in incomplete else lab.nodes
+    return [place for place in known if place.startswith(incomplete)]
+
+
 def _labs() -> dict[str, ActualLab]:
     """The labs by name; none where no engine answers, for completion is silent."""
-    from testbed.engine.docker import connect
+    from testbed.engine.connect import connect
     from testbed.errors import TestbedError
     from testbed.lab.state import read_labs
 
@@ -94,7 +106,7 @@ NodeName = Annotated[
 @contextmanager
 def engine_connection() -> Iterator[Engine]:
     """Connect to the engine that is there; commands on running labs never install one."""
-    from testbed.engine.docker import connect
+    from testbed.engine.connect import connect
 
     with closing(connect()) as engine:
         yield engine
@@ -147,6 +159,14 @@ def narrated() -> Iterator[Narrator]:
         yield Narrator(status)
 
 
+def mobile_nodes(status: LabStatus) -> str:
+    """A line on each mobile node of a lab that was asked where it is."""
+    from testbed.agreed import ROAM
+    from testbed.lab.describe import describe
+
+    return "\n".join(f"{node}: {describe(ROAM, state)}" for node, state in status.mobile.items())
+
+
 def emit_lab(status: LabStatus) -> None:
     """Print the nodes and networks of a lab as tables."""
     emit_rows(
@@ -158,7 +178,7 @@ def emit_lab(status: LabStatus) -> None:
                 "\n".join(address for address in node.links.values() if address) or node.address,
                 "\n".join(network for network, address in node.links.items() if address)
                 or f"moves between {', '.join(node.links)}",
-                _state(node.state, node.status),
+                _state(node),
             )
             for node in status.nodes
         ],
@@ -177,5 +197,11 @@ def emit_lab(status: LabStatus) -> None:
     )
 
 
-def _state(state: str, status: str) -> str:
-    return state if state == "running" else status
+def _state(node: NodeStatus) -> str:
+    if node.state != "running":
+        return node.status
+    failed = node.failed
+    if not failed:
+        return node.state
+    whole = len(failed) == len(node.links)
+    return "failed: all links cut" if whole else f"running; failed: {', '.join(failed)}"

@@ -126,6 +126,7 @@ def parse_rtts(text: str) -> list[float]:
 
 def _print(document: HandOffs) -> None:
     from testbed.agreed import STEPS
+    from testbed.evidence.carriers import sentence
     from testbed.experiment.handoff.fit import spread
 
     rows, steps = [], []
@@ -177,6 +178,8 @@ def _print(document: HandOffs) -> None:
         (*where, *(step.upper() for step in STEPS)), steps, title="Where it goes (ms, median of a step)"
     )
     emit()
+    if carried := sentence(run.carriers for run in document.runs):
+        emit(carried)
     budgets = {run.budget_ms for run in document.runs if run.budget_ms is not None}
     for budget in sorted(budgets):
         emit(f"the mobile node's own reaction may take {budget:.0f} ms")

@@ -31,10 +31,9 @@ def move(
 
     Exit code 1 if it ends up neither registered nor at home.
     """
+    from testbed.lab.move import in_words, result
     from testbed.lab.move import move as carry_out
-    from testbed.lab.reason import reason
     from testbed.lab.state import find_lab
-    from testbed.lab.status import lab_status
 
     settled: dict[str, Any] = {}
     with engine_connection() as engine:
@@ -44,24 +43,18 @@ def move(
                 settled = event
                 if event["event"] not in (MOVE_STARTED, SETTLED):
                     note(f"{event.get('ms', '')} ms  {event['event']}  {_fields(event)}", level=1)
-        detail = str(settled.get("detail"))
-        reached = (settled.get("timeline") or {}).get("data") is not None
-        if output is Format.table and not reached:
-            detail = reason(lab_status(engine, found, ask=[node]), node, detail)
+        words = in_words(engine, found, node, settled) if output is Format.table else ""
     if output is Format.json:
-        emit_json({"lab": lab, "node": node, **{key: settled.get(key) for key in _KEYS}})
+        emit_json(result(lab, node, settled))
     else:
         timeline = settled.get("timeline") or {}
         emit_rows(
             ("STEP", "AFTER (ms)"),
             [(step, "-" if ms is None else f"{ms:.1f}") for step, ms in timeline.items()],
         )
-        emit(as_called(f"\n{node}: {settled.get('state')} on {network}: {detail}"))
+        emit(as_called(f"\n{words}"))
     if settled.get("state") == "unregistered":
         raise typer.Exit(ExitCode.FAILED)
-
-
-_KEYS = ("network", "stack", "state", "detail", "ms", "timeline")
 
 
 def _fields(event: dict[str, Any]) -> str:

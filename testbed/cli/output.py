@@ -56,7 +56,16 @@ class Verbosity:
     """-1 quiet (errors only), 0 progress, 1 details, 2 everything, with Python tracebacks."""
 
 
+@dataclass
+class Choice:
+    """The engine that was chosen on the command line."""
+
+    context: str | None = None
+    """`--context`, which hints repeat."""
+
+
 verbosity = Verbosity()
+choice = Choice()
 commands: set[str] = set()
 """The names of all commands; each file of a command adds its own (`cli.app`)."""
 
@@ -217,8 +226,9 @@ def _records(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str |
 
 
 def called() -> str:
-    """The command as it was called, for a shell: `./tb` where that was the command."""
-    return shlex.quote(os.environ.get("TESTBED_COMMAND") or "testbed")
+    """The command as it was called, for a shell: `./tb` where that was the command, with its `--context`."""
+    command = shlex.quote(os.environ.get("TESTBED_COMMAND") or "testbed")
+    return f"{command} --context {shlex.quote(choice.context)}" if choice.context else command
 
 
 def as_called(text: str) -> str:

@@ -57,9 +57,11 @@ def solutions(
 ) -> None:
     """Judge solutions by the guidelines of section 5: a grid with a row for each solution.
 
-    What solutions are compared with is judged beside them. Exit code 1 where a claim is inconclusive, as it
-    is where a control does not come out; that a guideline is not followed is a result like any other.
+    What solutions are compared with is judged beside them. Exit code 1 where a cell is undecided (?), as it
+    is where a control does not come out; that a guideline is not followed (✗), or cannot be tried (–), is
+    a result like any other.
     """
+    from testbed.evidence.carriers import sentence
     from testbed.experiment.claims.plan import plan_stages, share_labs
     from testbed.experiment.claims.solutions import choose_solutions
     from testbed.report.solutions import markdown, rows
@@ -76,9 +78,11 @@ def solutions(
             emit_text(markdown(made))
         case _:
             _table(made)
+            if carried := sentence(lab.carriers for lab in verdicts.backends.values()):
+                emit(f"\n{carried}")
     say_where(evidence)
     write_junit(verdicts, junit)
-    if any(one.verdict == "inconclusive" for one in verdicts.claims):
+    if any(cell.state == "undecided" for row in made for cell in row.cells):
         raise typer.Exit(ExitCode.FAILED)
 
 

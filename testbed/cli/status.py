@@ -9,9 +9,10 @@ import typer
 
 from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import complete_lab, emit_lab, engine_connection
+from testbed.cli.labs import complete_lab, emit_lab, engine_connection, mobile_nodes
 from testbed.cli.options import Output
 from testbed.cli.output import Format, as_called, emit, emit_json, emit_rows, note
+from testbed.errors import UsageError
 
 if TYPE_CHECKING:
     from testbed.engine.api import Engine
@@ -21,38 +22,58 @@ if TYPE_CHECKING:
 def status(
     lab: Annotated[
         str | None,
-        typer.Argument(metavar="LAB", help="The lab to look into.", autocompletion=complete_lab),
+        typer.Argument(
+            metavar="LAB",
+            help="The lab to look into, or a pattern of names ('student-*') to list.",
+            autocompletion=complete_lab,
+        ),
     ] = None,
     output: Output = Format.table,
 ) -> None:
-    """List labs, or show one lab's nodes, addresses, services and data planes."""
+    """List labs, or show one lab's nodes, addresses, services and data planes.
+
+    A pattern lists the labs that it matches, and asks their mobile nodes where they are.
+    """
+    from testbed.engine.names import is_pattern
+
     with engine_connection() as engine:
-        if lab is None:
-            _list(engine, output)
+        if lab is None or is_pattern(lab):
+            _list(engine, output, lab)
         else:
             _one(engine, lab, output)
 
 
-def _list(engine: Engine, output: Format) -> None:
+def _list(engine: Engine, output: Format, pattern: str | None) -> None:
     from testbed.engine import names
-    from testbed.lab.state import read_labs
+    from testbed.lab.state import nearest_lab, read_labs
     from testbed.lab.status import lab_status
 
-    found = read_labs(engine)
-    labs = [lab_status(engine, one, ask=()) for one in found.values()]
+    found = {name: one for name, one in read_labs(engine).items() if names.matches(name, pattern)}
+    if pattern and not found:
+        raise UsageError(f"there is no lab {pattern}", hint=nearest_lab(engine, pattern))
+    labs = [lab_status(engine, one, ask=one.mobile_nodes if pattern else ()) for one in found.values()]
     # Whose a lab is matters where there are others' labs.
     shared = any(one.owner != names.owner() for one in found.values())
     if output is Format.json:
-        emit_json({"labs": [{**one.summary(), "owner": found[one.name].owner} for one in labs]})
+        facts = [
+            {**one.summary(), "owner": found[one.name].owner} | ({"mobile": one.mobile} if pattern else {})
+            for one in labs
+        ]
+        emit_json({"labs": facts})
     elif labs:
         emit_rows(
-            ("LAB", "TOPOLOGY", "NODES", "NETWORKS", *(("OWNER",) if shared else ())),
+            (
+                *("LAB", "TOPOLOGY", "NODES", "NETWORKS"),
+                *(("MOBILE NODES",) if pattern else ()),
+                *(("OWNER",) if shared else ()),
+            ),
             [
                 (
                     one.name,
                     one.topology,
                     f"{one.running} of {len(one.nodes)} running",
                     len(one.networks),
+                    *((mobile_nodes(one),) if pattern else ()),
                     *((found[one.name].owner or "unknown",) if shared else ()),
                 )
                 for one in labs

@@ -36,6 +36,16 @@ def up(
         str | None,
         typer.Option("--name", metavar="LAB", help="The name of the lab (default: that of the topology)."),
     ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            metavar="N",
+            min=1,
+            max=999,
+            help="Bring up N labs, LAB-1 to LAB-N, as for a class: --count 20 --name student.",
+        ),
+    ] = None,
     sets: Sets = None,
     stack: Annotated[
         str | None,
@@ -96,10 +106,15 @@ def up(
     time; the lab then stays, so that you can look at it. A mobile node that cannot register where it is, as
     on a hotspot whose foreign agent forwards no IPsec, is no failure: the last line says so, and `no_data` in
     the JSON. Ctrl-C removes what was made.
+
+    With --count several labs come up side by side, a few at a time, and a table says at the end what became
+    of each. The exit code is then that of the first lab that did not come up.
     """
+    from testbed.cli.several import report
     from testbed.engine.image import ensure_node_image
     from testbed.engine.provision import reach_engine
     from testbed.lab.addresses import choose_pool
+    from testbed.lab.several import bring_up_several, lab_names
     from testbed.lab.state import find_lab
     from testbed.lab.status import lab_status
     from testbed.lab.up import bring_up, parse_timeout
@@ -110,20 +125,26 @@ def up(
     within, addresses = parse_timeout(timeout), choose_pool(pool)
     with as_typed(sets, typed):
         loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
+    own = loaded.name if name is None else name
     with closing(reach_engine(note)) as engine:
         image = ensure_node_image(engine, note, detail=partial(note, level=1))
         with narrated() as progress:
-            done = bring_up(
+            begin = partial(
+                bring_up,
                 engine,
                 loaded,
-                lab=loaded.name if name is None else name,
                 image=image.name,
                 pool=addresses,
                 keep=not reset,
                 cpus=0.0 if reset and cpus is None else cpus,
                 timeout=within,
-                progress=progress,
             )
+            if count is not None:
+                labs = lab_names(own, count)
+                outcomes = bring_up_several(engine, loaded, labs, begin, pool=addresses, progress=progress)
+                report(engine, outcomes, output)
+                return
+            done = begin(lab=own, progress=progress)
         lab = find_lab(engine, done.lab)
         status = lab_status(engine, lab, ask=lab.mobile_nodes)
     if output is Format.json:

@@ -138,7 +138,7 @@ class _Reader:
             raise TopologyError(
                 f"its aliases grow it beyond {MAX_VALUES} values", source=Source(self.marks.file)
             )
-        raw = node.value if isinstance(node, ScalarNode) and node.style is None else None
+        raw = node.value if isinstance(node, ScalarNode) and not node.style else None
         self.marks.at[path] = Mark(self.source(node), self.source(key) if key else None, raw)
         if any(node is one for one in self._open):
             self.fail(node, "an alias that contains itself", "write out what it stands for")

@@ -6,16 +6,11 @@ Uses the SDK's low-level client: one HTTP request per call, no object is fetched
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Any, Final
 
 import docker
-import requests
-from docker.context import ContextAPI
-from docker.errors import DockerException
-from docker.utils import kwargs_from_env
 
 from testbed.engine.api import (
     BASE_CAPABILITIES,
@@ -24,17 +19,17 @@ from testbed.engine.api import (
     Endpoint,
     EngineError,
     EngineFacts,
+    LogStream,
     Network,
     NetworkSpec,
     NotFoundError,
 )
 from testbed.engine.docker_images import DockerImages
+from testbed.engine.ssh import SshTunnel
 from testbed.engine.streams import DockerExec, DockerLog
 from testbed.engine.translate import errors, only_file, raise_for_status
 
 TUN_DEVICE: Final = "/dev/net/tun"
-_CALL_TIMEOUT: Final = 120  # seconds for one answer; a loaded engine removes networks one after the other
-_CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and not kept
 
 # A bridge that is a plain wire. The second option is unknown before Engine 28 and indispensable there: else
 # raw-PREROUTING rules drop every packet that a container router forwards while br_netfilter is on. The third
@@ -48,52 +43,13 @@ BRIDGE_OPTIONS: Final = {
 LOG_CONFIG: Final = docker.types.LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"})
 
 
-def connect() -> DockerEngine:
-    """Reach the engine that docker would: DOCKER_HOST, else the current context, else the usual socket.
-
-    Raises `EngineError` with what to do when none answers.
-    """
-    settings: dict[str, Any] = {**kwargs_from_env()}
-    if "base_url" not in settings:
-        settings |= _context_settings()
-    address = str(settings.get("base_url") or "unix:///var/run/docker.sock")
-    try:
-        api = docker.APIClient(
-            version="auto", timeout=_CALL_TIMEOUT, num_pools=1, max_pool_size=_CONNECTIONS, **settings
-        )
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(
-            f"no container engine answers at {address}", hint=_reach_hint(str(error))
-        ) from error
-    return DockerEngine(api, address)
-
-
-def _context_settings() -> dict[str, Any]:
-    try:
-        context = ContextAPI.get_current_context()
-    except (DockerException, OSError, ValueError) as error:
-        raise EngineError(f"the current docker context cannot be read: {error}") from error
-    if context is None or context.Name == "default" or not context.Host:
-        return {}
-    return {"base_url": context.Host, "tls": context.TLSConfig or False}
-
-
-def _reach_hint(reason: str) -> str:
-    if "Permission denied" in reason:
-        return "this user may not use it: sudo usermod -aG docker $USER, then log in again; or use sudo"
-    unreachable = "FileNotFoundError" in reason or "Connection refused" in reason
-    if os.environ.get("DOCKER_HOST"):
-        why = "" if unreachable else f" ({reason})"
-        return f"DOCKER_HOST says so{why}; unset it to use the engine of this machine"
-    return "testbed doctor says how to get one" if unreachable else reason
-
-
 class DockerEngine(DockerImages):
     """The calls of `api.Engine` and `image.Builder`; safe to share between threads."""
 
-    def __init__(self, api: docker.APIClient, address: str) -> None:
+    def __init__(self, api: docker.APIClient, address: str, tunnel: SshTunnel | None = None) -> None:
         super().__init__(api)
         self.address = address
+        self._tunnel = tunnel  # what `api` reaches it through, ended with it
 
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
@@ -112,6 +68,8 @@ class DockerEngine(DockerImages):
     def close(self) -> None:
         """Give back connections."""
         self._api.close()
+        if self._tunnel:
+            self._tunnel.close()
 
     # Networks
 
@@ -242,7 +200,7 @@ class DockerEngine(DockerImages):
         tail: int | None = None,
         stdout: bool = True,
         stderr: bool = True,
-    ) -> DockerLog:
+    ) -> LogStream:
         """Read a started container's log; following one that does not run ends where its log ends."""
         with errors(f"read the log of container {id[:12]}"):
             response = self._api.get(

@@ -87,11 +87,9 @@ class DockerImages:
 
     def import_image(self, archive: Path, *, tag: str, changes: Sequence[str]) -> None:
         """Make an image of a root file system in a tar file; `changes` are Dockerfile instructions."""
-        repository, _, version = tag.partition(":")
         with errors(f"import {tag}"):
-            answer = self._api.import_image_from_file(
-                str(archive), repository=repository, tag=version, changes=list(changes)
-            )
+            # In one piece: Podman 4 ignores a tag beside the name.
+            answer = self._api.import_image_from_file(str(archive), repository=tag, changes=list(changes))
         for line in str(answer).splitlines():
             if "error" in (message := json.loads(line)):
                 raise EngineError(f"cannot import {tag}: {message['error']}")

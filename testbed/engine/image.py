@@ -28,10 +28,12 @@ from testbed.engine.channel import ChannelEngine
 from testbed.errors import MachineError, UsageError
 
 PUBLIC_BASE: Final = f"debian:{bootstrap.SUITE}-slim"
-OTHER_SUITES: Final = {"testbed-node:bookworm": "bookworm"}
-"""What `image` of a node in a topology may name: the node image made of another Debian release.
+OTHER_SUITES: Final = ("bookworm",)
+VARIANTS: Final = {f"testbed-node:{one}": one for one in (*OTHER_SUITES, "libreswan", "openiked")}
+"""What `image` of a node in a topology may name: the node image of another Debian release, or with another
+vendor's IPsec in the place of strongSwan, as `images/packages.VARIANT.txt` says.
 
-Its daemons are of that release, such as strongSwan 5.9.8 of bookworm; the testbed's own are the same.
+Daemons of another release are that release's, such as strongSwan 5.9.8; the testbed's own are the same.
 """
 BASE_LABEL: Final = "org.testbed.base"  # on both images: what the base was made from
 
@@ -93,29 +95,29 @@ class NodeImage:
     built: bool  # False: it was there already
 
 
-def node_image_name(suite: str = bootstrap.SUITE) -> str:
+def node_image_name(variant: str = bootstrap.SUITE) -> str:
     """Return the name that the node image has for the inputs as they are now, whether it exists or not."""
-    return _node_name(_node_files(), suite)
+    return _node_name(_node_files(), variant)
 
 
 def resolve(image: str) -> str:
     """What a topology names, by the name that it has in the engine."""
-    return node_image_name(OTHER_SUITES[image]) if image in OTHER_SUITES else image
+    return node_image_name(VARIANTS[image]) if image in VARIANTS else image
 
 
 def ensure_others(engine: object, images: Iterable[str | None], say: Say) -> None:
-    """Build those of `OTHER_SUITES` that nodes are to run, where the engine can build. Raises as the next."""
+    """Build those of `VARIANTS` that nodes are to run, where the engine can build. Raises as the next."""
     builder = engine.bare if isinstance(engine, ChannelEngine) else engine
-    for image in sorted(OTHER_SUITES.keys() & set(images)):
+    for image in sorted(VARIANTS.keys() & set(images)):
         if isinstance(builder, Builder):
-            ensure_node_image(builder, say, suite=OTHER_SUITES[image])
+            ensure_node_image(builder, say, variant=VARIANTS[image])
 
 
-def base_image_name(suite: str = bootstrap.SUITE) -> str:
+def base_image_name(variant: str = bootstrap.SUITE) -> str:
     """Return the name that the base has for the package list and recipe as they are now."""
     files = _image_files("base.Dockerfile", "dpkg.cfg")
-    packages = ContextFile("packages", "\n".join(_packages(suite)).encode())
-    recipe = bootstrap.RECIPE.replace(bootstrap.SUITE, suite)
+    packages = ContextFile("packages", "\n".join(_packages(variant)).encode())
+    recipe = bootstrap.RECIPE.replace(bootstrap.SUITE, _suite(variant))
     return f"testbed-base:{_hash([*files, packages], recipe)}"
 
 
@@ -126,13 +128,13 @@ def ensure_node_image(
     base: str | None = None,
     mirror: str | None = None,
     force: bool = False,
-    suite: str = bootstrap.SUITE,
+    variant: str = bootstrap.SUITE,
     detail: Say = lambda _: None,
 ) -> NodeImage:
     """Build the node image unless it is there; the base first unless that is there.
 
-    `base` names the Debian image to start from, `suite` the release that it is of, `mirror` the URL of a
-    Debian mirror to bootstrap from. With neither base nor mirror, whatever base exists will do, and a new one
+    `base` names the Debian image to start from, `variant` is one of `VARIANTS`, `mirror` the URL of a Debian
+    mirror to bootstrap from. With neither base nor mirror, whatever base exists will do, and a new one
     is made from Debian's public image, or else from the mirror of this machine's apt. `force` builds both
     anew. `say` gets each thing that takes time, `detail` the output of the tools. Raises `EngineError`,
     `MachineError`, `UsageError`.
@@ -142,7 +144,7 @@ def ensure_node_image(
             "--base and --mirror exclude each other", hint="a base comes from an image or a mirror"
         )
     files = _node_files()
-    name, base_name = _node_name(files, suite), base_image_name(suite)
+    name, base_name = _node_name(files, variant), base_image_name(variant)
     wanted = base or (mirror and f"mirror {mirror}")
 
     def present(image: str) -> NodeImage | None:
@@ -159,7 +161,7 @@ def ensure_node_image(
         if there := present(base_name):
             origin = there.base
         else:
-            origin = _build_base(builder, base_name, suite, base, mirror, say, detail)
+            origin = _build_base(builder, base_name, variant, base, mirror, say, detail)
         say(f"building {name} on {base_name}")
         with _context(files) as context:
             builder.build_image(
@@ -204,19 +206,20 @@ def standalone_context() -> list[ContextFile]:
 def _build_base(
     builder: Builder,
     name: str,
-    suite: str,
+    variant: str,
     base: str | None,
     mirror: str | None,
     say: Say,
     detail: Say,
 ) -> str:
     """Make the base and return what it was made from."""
+    suite = _suite(variant)
     public = base or PUBLIC_BASE.replace(bootstrap.SUITE, suite)
     if mirror is None:
         refusal = _fetch(builder, public, say)
         if refusal is None:
             say(f"building {name} from {public} (packages of images/packages.txt)")
-            packages = ContextFile("packages.txt", "".join(f"{one}\n" for one in _packages(suite)).encode())
+            packages = ContextFile("packages.txt", "".join(f"{one}\n" for one in _packages(variant)).encode())
             with _context([*_image_files("base.Dockerfile", "dpkg.cfg"), packages]) as context:
                 builder.build_image(
                     context,
@@ -241,7 +244,13 @@ def _build_base(
         archive = Path(folder) / "base.tar"
         dpkg_options = data_dir("images") / "dpkg.cfg"
         bootstrap.bootstrap(
-            mirror, _packages(suite), archive, suite=suite, dpkg_options=dpkg_options, say=say, detail=detail
+            mirror,
+            _packages(variant),
+            archive,
+            suite=suite,
+            dpkg_options=dpkg_options,
+            say=say,
+            detail=detail,
         )
         origin = f"mirror {mirror}"
         builder.import_image(archive, tag=name, changes=[f'LABEL {BASE_LABEL}="{origin}"'])
@@ -302,15 +311,20 @@ def _tree(folder: Path, prefix: str) -> list[ContextFile]:
     ]
 
 
-def _packages(suite: str) -> list[str]:
-    """Those of every release, and those that one needs beside them."""
-    files = [data_dir("images") / name for name in ("packages.txt", f"packages.{suite}.txt")]
+def _suite(variant: str) -> str:
+    return variant if variant in OTHER_SUITES else bootstrap.SUITE
+
+
+def _packages(variant: str) -> list[str]:
+    """Those of every variant, those that one needs beside them, and without what it names with a hyphen."""
+    files = [data_dir("images") / name for name in ("packages.txt", f"packages.{variant}.txt")]
     lines = [line for file in files if file.exists() for line in file.read_text("utf-8").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    left_out = {line[1:] for line in lines if line.startswith("-")}
+    return [line for line in lines if line and line[0] not in "#-" and line not in left_out]
 
 
-def _node_name(files: Sequence[ContextFile], suite: str) -> str:
-    return f"testbed-node:{_hash(files, base_image_name(suite))}"
+def _node_name(files: Sequence[ContextFile], variant: str) -> str:
+    return f"testbed-node:{_hash(files, base_image_name(variant))}"
 
 
 def _hash(files: Sequence[ContextFile], *more: str) -> str:

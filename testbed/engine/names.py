@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import socket
+from fnmatch import fnmatchcase
 from typing import Final
 
 from testbed.errors import UsageError
@@ -55,6 +56,16 @@ def owner() -> str:
     except KeyError:  # a container's user that has no name
         user = str(os.geteuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def is_pattern(lab: str) -> bool:
+    """Whether it means several labs, as `student-*` does: no lab has such a name."""
+    return any(letter in lab for letter in "*?[")
+
+
+def matches(lab: str, wanted: str | None) -> bool:
+    """Whether a lab is meant by a name or pattern; None means every lab."""
+    return wanted is None or (fnmatchcase(lab, wanted) if is_pattern(wanted) else lab == wanted)
 
 
 def container_name(lab: str, node: str) -> str:

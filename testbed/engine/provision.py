@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from testbed.engine.api import EngineError
-from testbed.engine.docker import DockerEngine, connect
+from testbed.engine.connect import connect
+from testbed.engine.docker import DockerEngine
+from testbed.engine.place import choose_place
 from testbed.errors import MachineError
 
 ALLOWED: Final = "TESTBED_INSTALL"  # set to 1 in the environment: this process may install things
@@ -46,7 +48,7 @@ def reach_engine(say: Say) -> DockerEngine:
     try:
         return connect()
     except EngineError as error:
-        if "Permission denied" in str(error.__cause__) or os.environ.get("DOCKER_HOST"):
+        if "Permission denied" in str(error.__cause__) or choose_place().chosen_by:
             raise  # there is an engine, only not for this user; or it is to be another than this machine's
         if not (allowed() and os.geteuid() == 0):
             raise EngineError(error.message, hint=_engine_command()) from error

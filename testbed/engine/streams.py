@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from testbed.engine.api import EngineError, Line, Stream
 
 _HEADER: Final = struct.Struct(">BxxxL")
 _STREAMS: Final[dict[int, Stream]] = {0: "stdout", 1: "stdout", 2: "stderr"}
+_TLS_SILENCE: Final = 7 * 86400.0  # seconds that a stream may be silent
 _EXIT_CODE_WITHIN: Final = 10.0  # seconds the engine may take to notice that a command has ended
 
 
@@ -35,8 +37,10 @@ class _Body:
         self._file = raw_response._fp  # http.client.HTTPResponse: knows about chunks, and read1()
         buffer = self._file.fp
         raw = getattr(buffer, "raw", buffer)
-        # A socket; over SSH the channel that stands for one.
-        self._socket: Any = getattr(buffer, "channel", None) or getattr(raw, "_sock", raw)
+        self._socket: Any = getattr(raw, "_sock", raw)
+        if isinstance(self._socket, ssl.SSLSocket):
+            # Without a timeout Python holds the connection's lock while it waits, and nobody could send.
+            self._socket.settimeout(_TLS_SILENCE)
         self._reading = False
 
     def frames(self) -> Iterator[tuple[Stream, bytes]]:
@@ -62,15 +66,18 @@ class _Body:
 
     def end_input(self) -> None:
         """Half-close."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+        self._shut(socket.SHUT_WR)
 
     def close(self) -> None:
         """Wake up whoever reads; the connection goes when the reader has left."""
-        with contextlib.suppress(OSError, AttributeError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._shut(socket.SHUT_RDWR)
         if not self._reading:
             self._response.close()
+
+    def _shut(self, how: int) -> None:
+        # TLS, too, is ended below it: `SSLSocket.shutdown` would leave nothing that can be read.
+        with contextlib.suppress(OSError, TypeError):
+            socket.socket.shutdown(self._socket, how)
 
     @contextlib.contextmanager
     def _until_closed(self) -> Iterator[None]:

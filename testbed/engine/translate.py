@@ -39,13 +39,20 @@ def errors(doing: str) -> Iterator[None]:
 
 
 def _class_of(status: int | None, words: str) -> type[EngineError]:
-    """Tell errors apart; networks have one status for several, so that the engine's words must decide."""
-    if "active endpoints" in words:
+    """Tell errors apart; networks have one status for several, so that the engine's words must decide.
+
+    Podman has words of its own, and status 500 for most.
+    """
+    if "active endpoints" in words or "network is being used" in words:
         return InUseError
-    if "overlap" in words:
+    if "overlap" in words or "already used on the host" in words:
         return SubnetOverlapError
     if status == 409 and ("already in use" in words or "already exists" in words):
         return NameTakenError
+    if "name is already in use" in words:
+        return NameTakenError
+    if "network not found" in words:
+        return NotFoundError
     return EngineError
 
 

@@ -56,6 +56,8 @@ class HandOffRun(Record):
     """The round-trip time that was set, in ms."""
     delay: str = ""
     """What emulated it."""
+    carriers: dict[str, str] = Field(default_factory=dict)
+    """NODE/SERVICE → what carried its packets: the kernel or a process."""
     measured_rtt_ms: float | None = None
     """The round-trip time that packets had, in ms (median)."""
     round_trips: int | None = None

@@ -18,6 +18,10 @@ FOLDER: Final = "wireshark"
 ESP: Final = "esp_sa"
 IKE: Final = "ikev2_decryption_table"
 
+PREFERENCES: Final = "preferences"
+_DECRYPTS: Final = "esp.enable_encryption_decode: TRUE\n"
+"""Without it Wireshark leaves ESP encrypted; it decrypts IKE whenever it has the keys."""
+
 SALT: Final = 4
 """Octets of salt at the end of a key of AES-GCM (RFC 4106 §8.1, RFC 5282 §7.1)."""
 AES: Final = (16, 24, 32)
@@ -63,10 +67,15 @@ class IkeSa:
 
 
 def write_tables(folder: Path, associations: Iterable[EspSa | IkeSa]) -> None:
-    """Write the tables that have a line into a folder; nobody else can read them at any moment."""
+    """Write the tables that have a line into a folder; nobody else can read them at any moment.
+
+    With a table of ESP the folder also has the preference by which Wireshark uses it.
+    """
     lines: dict[str, dict[str, None]] = {}
     for one in associations:
         lines.setdefault(ESP if isinstance(one, EspSa) else IKE, {})[one.line()] = None
+    if ESP in lines:
+        lines[PREFERENCES] = {_DECRYPTS: None}
     for name, those in lines.items():
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / name

@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
-from testbed.agreed import ESP_PLANE, IMPAIRMENTS, Op, control_socket
+from testbed.agreed import ESP_PLANE, FAILED, IMPAIRMENTS, Op, control_socket
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, ExecSession
 from testbed.errors import NotReadyError, TestbedError
 from testbed.lab.inside import run_inside
 
 _ANSWERS = 10.0  # seconds in which a service answers, if it does at all
+
+CUT: Final = "link to "
+"""What the names of links that failed begin with, among those of services."""
 
 _ASK_ALL = f"""\
 for socket in {control_socket("*")}; do
@@ -27,6 +30,9 @@ done
 for note in {IMPAIRMENTS}/*.json; do
     [ -e "$note" ] || continue
     printf '{{"service":"netem on %s","reply":%s}}\\n' "$(basename "$note" .json)" "$(cat "$note")"
+done
+for note in {FAILED}/*; do
+    [ ! -e "$note" ] || printf '{{"service":"{CUT}%s","reply":{{"ok":true,"failed":true}}}}\n' "${{note##*/}}"
 done
 [ ! -e {ESP_PLANE} ] || echo '{{"service":"esp","reply":{{"ok":true,"backend":"'"$(cat {ESP_PLANE})"'"}}}}'
 """
@@ -119,8 +125,9 @@ def ask(engine: Engine, container: Container, service: str, request: Mapping[str
 def ask_all(engine: Engine, container: Container) -> dict[str, dict[str, Any] | None]:
     """Return the state of every service of a node that has a control socket; None where one does not answer.
 
-    Two are no services: `esp` says what carries ESP packets, on a node that does IPsec; `netem on NETWORK`
-    what the kernel does to the packets that the node sends on a network without a hub.
+    Three are no services: `esp` says what carries ESP packets, on a node that does IPsec; `netem on NETWORK`
+    what the kernel does to the packets that the node sends on a network without a hub; `link to NETWORK` that
+    the link has failed.
     """
     states: dict[str, dict[str, Any] | None] = {}
     for line in run_inside(engine, container, ["sh", "-c", _ASK_ALL]).text.splitlines():

@@ -15,6 +15,8 @@ def describe(service: str, state: State | None) -> str:
     """Return a line on the state of a service; empty for a service without words here."""
     if state is None:
         return "does not answer"
+    if state.get("failed"):
+        return "cut by testbed fail; testbed heal mends it"
     words = _WORDS.get(service) or _WORDS.get(str(state.get("role")))  # a further daemon of a kind has a name
     return words(state) if words else ""
 

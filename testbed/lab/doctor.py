@@ -5,31 +5,45 @@ What the kernel can is tried in a throwaway container: nodes live in one, and th
 
 from __future__ import annotations
 
+import platform
 import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import collapse_addresses
 from typing import Final
 from uuid import uuid4
 
 from testbed.agreed import ESP_REMEDY, ESP_TRIAL
 from testbed.engine import bootstrap, provision
-from testbed.engine.api import EngineError, EngineFacts
+from testbed.engine.api import Engine, EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
+from testbed.engine.podman import PODMAN
 from testbed.errors import TestbedError
-from testbed.lab.addresses import POOL_VARIABLE, choose_pool, taken_subnets
+from testbed.lab.addresses import POOL_VARIABLE, choose_pool
 from testbed.lab.isolation import try_to_reach_host
+from testbed.lab.limits import (
+    MEMORY_FIX,
+    NEIGHBOURS_FIX,
+    free_addresses,
+    free_memory,
+    free_neighbours,
+    neighbour_limit,
+)
 from testbed.lab.throwaway import run_throwaway
+from testbed.lab.wire import REMEDY, unanswered
 
 OLDEST_API: Final = (1, 41)
 DISK_NEEDED: Final = 1.0  # GiB: the base image and the layers of a few labs
 DISK_COMFORTABLE: Final = 4.0  # GiB
 POOL_NEEDED: Final = 256  # addresses: about what one lab takes
 POOL_COMFORTABLE: Final = 2048  # addresses
+NEIGHBOURS_OF_LAB: Final = 33  # entries that a lab of scenario-2.1 takes
+NEIGHBOURS_COMFORTABLE: Final = 8 * NEIGHBOURS_OF_LAB
+MEMORY_COMFORTABLE: Final = 1 << 30  # bytes: two labs
 LABEL: Final = "org.testbed.doctor"
+WHOLE_SECONDS_BEFORE: Final = 5  # the version of Podman whose logs have times in nanoseconds
 # What tests run on this machine instead of in nodes: the program, its Debian packages, what it is for.
 # tests/conftest.py lets them run no other.
 TEST_PROGRAMS: Final = {
@@ -85,11 +99,19 @@ def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Ch
     facts = engine.facts()
     yield Check("engine", Level.OK, f"{facts.name} {facts.version} at {facts.address}")
     yield _api(facts)
+    if facts.name == PODMAN and int(facts.version.partition(".")[0]) < WHOLE_SECONDS_BEFORE:
+        detail = "its logs have whole seconds: `testbed measure` and timelines are off by up to 1 s"
+        yield Check(
+            "times", Level.WARN, detail, f"use Podman {WHOLE_SECONDS_BEFORE} or later, or Docker Engine"
+        )
     image = yield from _image(engine, say, fix=fix)
     if image is not None:
         yield from _container(engine, image)
+        yield _wire(engine, image)
         yield _isolation(engine, image)
     yield _pool(engine)
+    if facts.kernel == platform.release():  # else the engine is on another machine
+        yield from _shared()
 
 
 def _api(facts: EngineFacts) -> Check:
@@ -141,14 +163,30 @@ def _pool(engine: DockerEngine) -> Check:
         pool = choose_pool()
     except TestbedError as error:
         return Check("addresses", Level.FAIL, error.message, error.hint)
-    taken = [subnet for subnet in taken_subnets(engine.networks()) if subnet.overlaps(pool)]
-    used = sum(min(subnet.num_addresses, pool.num_addresses) for subnet in collapse_addresses(taken))
-    free = max(0, pool.num_addresses - used)
+    free = free_addresses(pool, engine.networks())
     detail = f"{free} of {pool.num_addresses} addresses of the pool {pool} are free"
     if free < POOL_COMFORTABLE:
         level = Level.FAIL if free < POOL_NEEDED else Level.WARN
         return Check("addresses", level, detail, f"set {POOL_VARIABLE} to a prefix that nothing else uses")
     return Check("addresses", Level.OK, detail)
+
+
+def _shared() -> Iterator[Check]:
+    """Check what all labs of a machine share beside addresses."""
+    neighbours, memory = free_neighbours(), free_memory()
+    if neighbours is not None:
+        detail = (
+            f"{neighbours} of {neighbour_limit()} entries of the kernel's neighbour table are free, "
+            f"enough for some {max(0, neighbours) // NEIGHBOURS_OF_LAB} labs of scenario-2.1"
+        )
+        enough = neighbours >= NEIGHBOURS_COMFORTABLE
+        yield Check(
+            "neighbours", Level.OK if enough else Level.WARN, detail, None if enough else NEIGHBOURS_FIX
+        )
+    if memory is not None:
+        detail = f"{memory / (1 << 30):.1f} GiB of memory are free"
+        enough = memory >= MEMORY_COMFORTABLE
+        yield Check("memory", Level.OK if enough else Level.WARN, detail, None if enough else MEMORY_FIX)
 
 
 # In a container
@@ -165,7 +203,11 @@ class _Trial:
 
 
 _TRIALS: Final = (
-    _Trial("tun", "ip tuntap add dev probe-tun mode tun", "load the module tun on the engine's host"),
+    _Trial(
+        "tun",
+        "ip tuntap add dev probe-tun mode tun",
+        "load the module tun on the engine's host; under SELinux: setsebool container_use_devices on",
+    ),
     _Trial("net-admin", "ip address add 192.0.2.1/32 dev lo", "let the engine grant NET_ADMIN"),
     _Trial("rules", "ip rule add pref 99 from 192.0.2.1 lookup 99", "use a kernel with policy routing"),
     _Trial("nftables", "nft add table netdev probe", "load the module nf_tables on the engine's host"),
@@ -196,11 +238,19 @@ _TRIALS: Final = (
 )
 
 
+# What the engine says where a container does not start, and what to do about it.
+_STARTS_WITH: Final = {
+    "/dev/net/tun": "load the module tun on the engine's host",
+    "setrlimit": "set default_ulimits (nofile, nproc) in /etc/containers/containers.conf of the engine's "
+    "host to what its service may use: prlimit shows that",
+}
+
+
 def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
     try:
         answers = try_in_container(engine, image)
     except EngineError as error:
-        fix = "load the module tun on the engine's host" if "/dev/net/tun" in error.message else error.hint
+        fix = next((fix for words, fix in _STARTS_WITH.items() if words in error.message), error.hint)
         yield Check("container", Level.FAIL, error.message, fix)
         return
     forwards = answers.get("forwarding") == "1"
@@ -219,6 +269,18 @@ def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
         else:
             yield Check(trial.name, Level.WARN, f"not in this kernel: {trial.otherwise}", trial.fix)
     yield _disk(answers.get("disk", ""))
+
+
+def _wire(engine: DockerEngine, image: str) -> Check:
+    """Say whether packets pass a lab's network as they would a wire."""
+    try:
+        missing = unanswered(engine, image, LABEL)
+    except TestbedError as error:
+        return Check("wire", Level.WARN, f"could not be tried: {error}")
+    if missing:
+        detail = f"the host's firewall drops packets on lab networks: answers to {' and '.join(missing)}"
+        return Check("wire", Level.WARN, detail, REMEDY)
+    return Check("wire", Level.OK, "networks pass multicast, broadcast, and answers to both")
 
 
 def _isolation(engine: DockerEngine, image: str) -> Check:
@@ -253,7 +315,7 @@ def _disk(available: str) -> Check:
     return Check("disk", Level.OK, detail)
 
 
-def try_in_container(engine: DockerEngine, image: str) -> dict[str, str]:
+def try_in_container(engine: Engine, image: str) -> dict[str, str]:
     """Try what nodes do in a throwaway container; return the error of each trial by its name ("" is success).
 
     Raises `EngineError`.

@@ -6,6 +6,7 @@ network, may lose count when several go at once, and then never let go of the ne
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,17 +49,25 @@ def remove_labs(
     progress: Progress | None = None,
     patience: float = _PATIENCE,
 ) -> Removed:
-    """Remove a lab (None: every lab, or every one of `owner`) until nothing of it is listed any more.
+    """Remove a lab, or those of a pattern (None: every lab), until nothing of it is listed any more.
 
     Where no whole lab was running, an `up` may have been killed and the engine still be making what it asked
-    for: then nothing must show up for a while. `run` limits it to what one `up` made. Raises `TestbedError`
-    naming what cannot be removed and why.
+    for: then nothing must show up for a while. `owner` limits it to what is theirs, `run` to what one `up`
+    made. Raises `TestbedError` naming what cannot be removed and why.
     """
-    labels = {names.LAB: lab or ""}
+    several = lab is None or names.is_pattern(lab)
+    labels = {names.LAB: "" if several else str(lab)}
     labels |= {key: value for key, value in ((names.OWNER, owner), (names.RUN, run)) if value}
     progress = progress or Silent()
     sweep = _Sweep(engine, progress)
-    containers, networks = engine.containers(labels), engine.networks(labels)
+
+    def listed() -> tuple[list[Container], list[Network]]:
+        return (
+            [each for each in engine.containers(labels) if names.matches(each.labels[names.LAB], lab)],
+            [each for each in engine.networks(labels) if names.matches(each.labels[names.LAB], lab)],
+        )
+
+    containers, networks = listed()
     whole = bool(containers) and all(each.state == "running" for each in containers)
     quiet = 0.0 if run or whole else _STRAGGLERS  # in which nothing may show up
     quiet_until = time.monotonic() + quiet
@@ -81,12 +90,12 @@ def remove_labs(
                     f"could not remove {', '.join(each.name for each in left)}{why}",
                     hint=_IN_USE
                     if isinstance(sweep.problem, InUseError)
-                    else f"testbed down {lab or '--all'}",
+                    else f"testbed down {shlex.quote(lab) if lab else '--all'}",
                 )
             else:
                 time.sleep(_PAUSE)
             sweep.remove(containers, networks)
-        containers, networks = engine.containers(labels), engine.networks(labels)
+        containers, networks = listed()
 
 
 class _Sweep:

@@ -32,6 +32,8 @@ class Drift:
     """Services that were stopped by a command to the supervisor."""
     paused: tuple[str, ...] = ()
     """Services that were paused by a command to it."""
+    failed: tuple[str, ...] = ()
+    """Networks to which its link was cut (`testbed fail`)."""
     unknown: str | None = None
     """Why the node cannot be compared, such as its own image without the program for it; None if it was."""
     looked: float = math.inf
@@ -77,6 +79,7 @@ def find_drift(
             additions=tuple(f"added {what}" for kind, what in lines if kind == "more"),
             stopped=tuple(what for kind, what in lines if kind == "stopped"),
             paused=tuple(what for kind, what in lines if kind == "paused"),
+            failed=tuple(what for kind, what in lines if kind == "failed"),
             looked=next((float(what) for kind, what in lines if kind == "now"), math.inf),
         )
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import Final
 
 from testbed.engine.api import Container, Engine
@@ -32,6 +33,7 @@ _PARSED: Final = re.compile(r"parsed (?:IKE_AUTH|CREATE_CHILD_SA) (request|respo
 _SPIS: Final = "natd_chunk"
 """What NAT detection hashes: both SPIs of the IKE SA, address and port (RFC 7296 §2.23)."""
 _GCM: Final = "AES_GCM_16"
+NO_SPIS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _KEYS: Final = {
     "encryption initiator key": "initiator",
     "encryption responder key": "responder",
@@ -60,11 +62,11 @@ class _Dump:
     octets: bytearray = field(default_factory=bytearray)
 
 
-def parse_charon(lines: Iterable[str]) -> Iterator[EspSa | IkeSa]:
+def parse_charon(lines: Iterable[str], spis: Mapping[str, bytes] = NO_SPIS) -> Iterator[EspSa | IkeSa]:
     """The security associations whose keys a log of charon has, those with AES-GCM and an ICV of 16 octets.
 
     Both ends of an association have the same. An IKE SA that replaces another (rekeying) has no line with
-    its SPIs, and is left out.
+    its SPIs, and is left out unless `spis` has both of them, one behind the other, by its number.
     """
     sas: dict[str, _Ike] = {}
     dumps: dict[str, _Dump] = {}
@@ -77,7 +79,7 @@ def parse_charon(lines: Iterable[str]) -> Iterator[EspSa | IkeSa]:
             sas, dumps = {}, {}
         if number is None:
             continue
-        sa = sas.setdefault(number, _Ike())
+        sa = sas.setdefault(number, _Ike(spis.get(number, b"")))
         if found := _DUMP.match(text):
             dumps[thread] = _Dump(found[1], int(found[2]))
         elif thread in dumps and (found := _OCTETS.match(text)):
@@ -122,14 +124,19 @@ def _fits(*keys: bytes) -> bool:
     return all(len(key) - SALT in AES for key in keys)
 
 
-def read_session_keys(engine: Engine, nodes: Mapping[str, Container]) -> list[EspSa | IkeSa]:
+def read_session_keys(
+    engine: Engine,
+    nodes: Mapping[str, Container],
+    spis: Mapping[str, Mapping[str, bytes]] = MappingProxyType({}),
+) -> list[EspSa | IkeSa]:
     """The security associations that nodes had since they started, by the logs of their charon.
 
-    Raises `TestbedError` where a log cannot be read.
+    `spis` are those of each node that its log may lack (`parse_charon`). Raises `TestbedError` where a log
+    cannot be read.
     """
     found: dict[EspSa | IkeSa, None] = {}
     for name, container in nodes.items():
         lines = read_logs(engine, {name: container})
         texts = (each.line.text for each in lines if each.line.stream == "stderr")
-        found |= dict.fromkeys(parse_charon(texts))
+        found |= dict.fromkeys(parse_charon(texts, spis.get(name, NO_SPIS)))
     return list(found)

@@ -13,7 +13,7 @@ from testbed.document.functions import Function
 from testbed.engine import names
 from testbed.engine.api import Container, Engine
 from testbed.errors import TestbedError
-from testbed.lab.daemons import ask_all
+from testbed.lab.daemons import CUT, ask_all
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.tasks import WORKERS
 
@@ -33,6 +33,11 @@ class NodeStatus:
     services: Mapping[str, Mapping[str, Any] | None]
     """What each daemon with a control socket says of itself; None for a daemon that does not answer."""
     problem: str | None = None  # why nothing is known of its services
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The networks to which its links have failed (`testbed fail`)."""
+        return tuple(name.removeprefix(CUT) for name in self.services if name.startswith(CUT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +166,7 @@ def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> 
     facts = node_facts(container)
     services: Mapping[str, Mapping[str, Any] | None] = {}
     problem = None
-    if ask and container.state == "running" and facts.services:
+    if ask and container.state == "running":
         try:
             services = ask_all(engine, container)
         except TestbedError as error:

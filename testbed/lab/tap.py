@@ -1,32 +1,46 @@
-"""Watching a running lab: tcpdump in one node or in all nodes of a network, as one stream of frames.
+"""Watching a running lab: tcpdump in one node, in all nodes of a network or in all nodes, as one stream.
 
 A node's interface is captured as it is. A whole network is captured by what each of its nodes sends, so that
 every packet on the link is seen exactly once. A mobile node's links go up and down, which ends a capture of
-one interface; there all interfaces are captured, and the interface's number sorts the packets.
+one interface; there all interfaces are captured, and the interface's number sorts the packets. In a whole lab
+all interfaces of all nodes are captured, and what several of them see of one packet is put together.
 """
 
 from __future__ import annotations
 
 import heapq
 import queue
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final
 
+from testbed.agreed import RELAY_DEVICE
+from testbed.document.functions import Function
 from testbed.engine.api import Container, Engine
 from testbed.errors import UsageError, did_you_mean
-from testbed.lab.inside import run_inside
-from testbed.lab.state import ActualLab, node_facts
+from testbed.lab.failures import failed_links
+from testbed.lab.inside import in_each, run_inside
+from testbed.lab.passages import Passage, Passages
+from testbed.lab.state import ActualLab, NodeFacts, node_facts
 from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
+from testbed.packet.filters import FilterError, filter_hosts
 from testbed.packet.names import Names
 from testbed.packet.pcap import CaptureReader, Frame
 
 _START_WITHIN: Final = 10.0
 _HOLD: Final = 0.15
 """Seconds a frame waits for older ones from other nodes."""
+_HOLD_PASSAGE: Final = 0.5
+"""Seconds a passage waits for those that received it: more nodes take part."""
+_UNSEEN: Final = frozenset(("lo", RELAY_DEVICE))
+"""Interfaces that lead to no other node, nor are a tunnel's: left out of what is seen of a whole lab."""
+NO_ROUTING: Final = "not (arp or ip6 or ip proto 2 or ip proto 89)"
+"""The pcap filter without what routing and the search for neighbours send: ARP, IPv6, IGMP, OSPF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,62 @@ class Tap:
     def name(self) -> str:
         """NODE/NETWORK, or NODE."""
         return f"{self.node}/{self.network}" if self.network else self.node
+
+
+def all_taps(lab: ActualLab) -> list[Tap]:
+    """Every node of a lab that runs, on all its interfaces. Raises `UsageError` where none runs."""
+    running = {name: container for name, container in lab.nodes.items() if container.state == "running"}
+    if not running:
+        raise UsageError(f"no node of lab {lab.name} runs", hint="testbed up makes it anew")
+    return [Tap(name, container, None, False, False) for name, container in running.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to capture: some taps or the whole lab, and a pcap filter (`""`: everything)."""
+
+    taps: tuple[Tap, ...]
+    everywhere: bool
+    expression: str
+
+    def __str__(self) -> str:
+        return "all nodes" if self.everywhere else ", ".join(tap.name for tap in self.taps)
+
+
+def read_target(
+    lab: ActualLab, where: str | None, expression: Sequence[str] = (), *, no_routing: bool = False
+) -> Target:
+    """Read what a command line names: a place and a filter, or a filter alone for the whole lab.
+
+    The first word is a place where the lab has one of that name, else the filter's beginning where a filter
+    begins like that. Raises `UsageError` with the nearest name for a word that is neither.
+    """
+    words = [*expression]
+    if where is not None and not _is_place(lab, where) and _is_filter(" ".join([where, *words])):
+        words.insert(0, where)
+        where = None
+    taps = all_taps(lab) if where is None else find_taps(lab, where)
+    parts = [" ".join(words), NO_ROUTING if no_routing else ""]
+    return Target(tuple(taps), where is None, " and ".join(f"({part})" for part in parts if part))
+
+
+def _is_place(lab: ActualLab, text: str) -> bool:
+    node, slash, _ = text.partition("/")
+    if slash:
+        return node in lab.nodes
+    return text in lab.nodes or any(text in facts.links for facts in _facts(lab))
+
+
+def _is_filter(text: str) -> bool:
+    """Whether it can be meant as a filter: such a word alone would be the name of a host to libpcap."""
+    try:
+        return text.split() != list(filter_hosts(text))
+    except FilterError:
+        return len(text.split()) > 1
+
+
+def _facts(lab: ActualLab) -> list[NodeFacts]:
+    return [node_facts(container) for container in lab.nodes.values()]
 
 
 def find_taps(lab: ActualLab, target: str) -> list[Tap]:
@@ -91,7 +161,23 @@ def lab_names(engine: Engine, lab: ActualLab) -> Names:
     if len(mobile) == 1:
         attaches = node_facts(lab.nodes[mobile[0]]).attaches
         places = [(prefixes[net], f"{mobile[0]}@{net}") for net in attaches if net in prefixes]
+        places += [(pool, f"{mobile[0]}@vpn") for pool in _inner_pools(engine, lab)]
     return Names(addresses, places)
+
+
+def _inner_pools(engine: Engine, lab: ActualLab) -> list[IPv4Network]:
+    """What VPN gateways lend to clients for use inside IPsec, by the configuration of their charon."""
+    gateways = {
+        name: container
+        for name, container in lab.nodes.items()
+        if container.state == "running" and Function.VPN_GATEWAY in node_facts(container).functions
+    }
+
+    def read(name: str, container: Container) -> list[IPv4Network]:
+        found = run_inside(engine, container, ["cat", "/etc/swanctl/swanctl.conf"]).text
+        return [IPv4Network(each) for each in re.findall(r"^ *addrs = ([\d.]+/\d+)$", found, re.MULTILINE)]
+
+    return [pool for pools in in_each(gateways, read).values() for pool in pools]
 
 
 class _Source:
@@ -116,6 +202,11 @@ class _Source:
         )
         self.tcpdump.start()
 
+    def look_up(self) -> None:
+        """Ask for the names of the node's interfaces: that takes a moment, in which no frame comes."""
+        listing = run_inside(self._engine, self.tap.container, ["sh", "-c", INTERFACES]).text
+        self._interfaces = interface_names(listing)
+
     def _take(self, data: bytes) -> None:
         for frame in self._reader.feed(data):
             self._put(self, replace(frame, interface=self._name(frame)))
@@ -129,8 +220,7 @@ class _Source:
         if index is None:
             return self.tap.node
         if index not in self._interfaces:  # a tunnel may have come up meanwhile
-            listing = run_inside(self._engine, self.tap.container, ["sh", "-c", INTERFACES]).text
-            self._interfaces = interface_names(listing)
+            self.look_up()
             self._interfaces.setdefault(index, str(index))
         return f"{self.tap.node}/{self._interfaces[index]}"
 
@@ -149,12 +239,62 @@ def watch(
     Ends after so many frames or seconds, or when every tcpdump has ended; `ready` is called once all capture.
     Close the iterator to end it early. Raises `UsageError` for a filter that tcpdump refuses.
     """
+    with closing(_watch(engine, taps, expression, Passage, _HOLD, count, seconds, ready)) as seen:
+        for each in seen:
+            yield each.frame
+
+
+def see(
+    engine: Engine,
+    lab: ActualLab,
+    target: Target,
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> Generator[Passage, None, None]:
+    """What `watch` would yield; of a whole lab every packet once on each network and tunnel it crosses.
+
+    Links that had failed before the capture began receive nothing.
+    """
+    if not target.everywhere:
+        yield from _watch(engine, target.taps, target.expression, Passage, _HOLD, count, seconds, ready)
+        return
+    passages = Passages(frozenset(network for facts in _facts(lab) for network in facts.links))
+
+    cut = failed_links(engine, lab)
+
+    def add(frame: Frame) -> Passage | None:
+        node, _, interface = frame.interface.partition("/")
+        if interface in _UNSEEN:
+            return None
+        header = link(frame)
+        if interface in cut.get(node, ()) and header and not header.outgoing:
+            return None  # it came as far as the cut, behind tcpdump
+        return passages.add(frame)
+
+    yield from _watch(engine, target.taps, target.expression, add, _HOLD_PASSAGE, count, seconds, ready)
+
+
+_Add = Callable[[Frame], Passage | None]
+"""Takes a frame, and returns what is to be seen of it; None where that is seen already."""
+
+
+def _watch(
+    engine: Engine, taps: Sequence[Tap], expression: str, add: _Add, hold: float,
+    count: int | None, seconds: float | None, ready: Callable[[], None],
+) -> Generator[Passage, None, None]:  # fmt: skip
     arrived: queue.Queue[tuple[_Source, Frame | None]] = queue.Queue()
     sources = [_Source(engine, tap, expression, lambda s, f: arrived.put((s, f))) for tap in taps]
     try:
         _wait_until_live(sources)
+        unnamed = {source.tap.node: source for source in sources if source.tap.network is None}
+        in_each(
+            {node: one.tap.container for node, one in unnamed.items()},
+            lambda node, _: unnamed[node].look_up(),
+        )
         ready()
-        yield from _merged(arrived, len(sources), count, seconds)
+        yield from _merged(arrived, len(sources), add, hold, count, seconds)
         for source in sources:
             if source.tcpdump.failed:
                 raise UsageError(f"the capture at {source.tap.name} ended: {source.tcpdump.complaint}")
@@ -171,11 +311,12 @@ def _wait_until_live(sources: Sequence[_Source]) -> None:
 
 
 def _merged(
-    arrived: queue.Queue[tuple[_Source, Frame | None]], running: int, count: int | None, seconds: float | None
-) -> Iterator[Frame]:
-    """Frames by time; each waits a moment for older ones that are still on their way."""
+    arrived: queue.Queue[tuple[_Source, Frame | None]], running: int, add: _Add, hold: float,
+    count: int | None, seconds: float | None,
+) -> Iterator[Passage]:  # fmt: skip
+    """What is seen, by time; each waits a moment for what is older and still on its way."""
     end = None if seconds is None else time.monotonic() + seconds
-    held: list[tuple[int, int, float, Frame]] = []
+    held: list[tuple[int, int, float, Passage]] = []
     number, given = 0, 0
     while True:
         now = time.monotonic()
@@ -195,6 +336,6 @@ def _merged(
             continue
         if frame is None:
             running -= 1
-            continue
-        number += 1
-        heapq.heappush(held, (frame.time, number, time.monotonic() + _HOLD, frame))
+        elif seen := add(frame):
+            number += 1
+            heapq.heappush(held, (seen.frame.time, number, time.monotonic() + hold, seen))

@@ -22,9 +22,11 @@ from testbed.lab.choices import Choices, as_before, differences, keep_choices, r
 from testbed.lab.datapath import see_data
 from testbed.lab.down import network_users, remove_labs
 from testbed.lab.drift import Drift, find_drift, start_services
+from testbed.lab.failures import mend
 from testbed.lab.impairments import Wires, wanted
 from testbed.lab.inside import run_inside
 from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
+from testbed.lab.limits import check_room
 from testbed.lab.live import bring_up_to_date
 from testbed.lab.lock import lab_lock
 from testbed.lab.plan import DesiredNode, Plan, make_plan
@@ -58,7 +60,7 @@ class BroughtUp:
     lab: str
     created: int  # containers and networks
     removed: int
-    mended: int  # services started again, networks given another delay
+    mended: int  # services started again, links that had failed, networks given another delay
     seconds: float
     no_data: Mapping[str, str] = field(default_factory=dict)
     """Mobile node → why no packet came back from its correspondent; nothing for those that saw one."""
@@ -94,8 +96,8 @@ def bring_up(
     was not configured; what differs in others then stays. `cpus` is how many processors each node may use
     (None: as many as before; 0: as many as there are). With `session_keys` the logs of the nodes have the
     keys of IKE and ESP. Raises `UsageError` (a bad name, another topology's or user's lab, another `up` of
-    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, address pool,
-    no netem, no ESP), `NotReadyError`, `Interrupted`.
+    it, an earlier choice that is not valid any more), `TopologyError`, `MachineError` (engine, no room for a
+    new lab, no netem, no ESP), `NotReadyError`, `Interrupted`.
     """
     names.check_lab_name(lab)
     progress = progress or Silent()
@@ -131,6 +133,8 @@ def bring_up(
         # Labels are trusted with the template folder, and labels of containers that stay cannot change.
         relabel = before is not None and before.templates != choices.templates
         plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
+        if not (actual.containers or actual.networks):
+            check_room(engine, topology.topology, pool, everything)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)
         builder = Builder(engine, lab, topology.name, secrets, choices, plan, subnets)
         kept = {name: drift.get(name, Drift()) for name in plan.keep_nodes}
@@ -142,6 +146,8 @@ def bring_up(
                 ready, found = rendered.nodes[name].ready, kept[name]
                 watch.follow(name, container.id, ready, since=found.looked, restarted=found.stopped)
                 start_services(engine, container, found)
+                if found.failed:
+                    mend(engine, container, found.failed)
             try:
                 _carry_out(builder, watch, progress, stopping)
             except Exception:
@@ -167,7 +173,7 @@ def bring_up(
             if before and before.sets != choices.sets:
                 remember(engine, plan.keep_nodes, choices)
             _see_delays(wires, topology, treated, fresh, progress, stopping)
-            mended = sum(len(each.services) for each in kept.values()) + len(treated)
+            mended = sum(len(each.services) + len(each.failed) for each in kept.values()) + len(treated)
             changed = bool(mended or fresh)
             no_data = see_data(
                 engine, made, topology, fresh=fresh, changed=changed, progress=progress, stopping=stopping
@@ -209,6 +215,11 @@ def _explain(
     """Say what is going to change, and why; and which nodes cannot be compared."""
     restarts = [
         f"{name}: starting {', '.join(each.services)} again" for name, each in kept.items() if each.services
+    ]
+    restarts += [
+        f"{name}: mending its link to {', '.join(each.failed)}, which testbed fail cut"
+        for name, each in kept.items()
+        if each.failed
     ]
     unknown = [f"{name}: cannot be compared: {each.unknown}" for name, each in kept.items() if each.unknown]
     if not plan.empty or choices or restarts or unknown:

@@ -105,7 +105,7 @@ def _parser() -> Lark:
     from lark import Lark
 
     grammar = Path(__file__).with_name("pcap_filter.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="earley", lexer="basic")
+    return Lark(grammar, parser="lalr", lexer="basic")
 
 
 class _Check:

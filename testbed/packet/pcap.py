@@ -22,7 +22,7 @@ LINUX_SLL2 = 276
 _MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number → nanoseconds per unit of the fraction
 _SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
 _BYTE_ORDER = 0x1A2B3C4D
-_IF_NAME, _IF_TSRESOL = 2, 9
+_IF_NAME, _IF_TSRESOL, _COMMENT = 2, 9, 1
 _LARGEST_KEPT = 262144  # bytes of a packet; what tcpdump has for "all"
 _LARGEST = 1 << 24  # no block or packet of ours comes near; beyond it the bytes are no capture
 
@@ -229,8 +229,8 @@ class CaptureWriter:
         """The beginning of the file."""
         return _block(_SECTION, Struct("<IHHq").pack(_BYTE_ORDER, 1, 0, -1))
 
-    def frame(self, frame: Frame) -> bytes:
-        """One packet, after the description of its interface if that is new."""
+    def frame(self, frame: Frame, comment: str = "") -> bytes:
+        """One packet, after the description of its interface if that is new; Wireshark shows the comment."""
         key = (frame.interface, frame.linktype)
         pieces = []
         if key not in self._numbers:
@@ -242,7 +242,9 @@ class CaptureWriter:
         head = Struct("<IIIII").pack(
             self._numbers[key], frame.time >> 32, frame.time & 0xFFFFFFFF, len(frame.data), frame.length
         )
-        pieces.append(_block(_ENHANCED, head + _padded(frame.data)))
+        said = comment.encode()
+        end = Struct("<HH").pack(_COMMENT, len(said)) + _padded(said) + bytes(4) if said else b""
+        pieces.append(_block(_ENHANCED, head + _padded(frame.data) + end))
         return b"".join(pieces)
 
 

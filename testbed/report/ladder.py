@@ -158,7 +158,7 @@ def _message_rows(messages: Iterable[Message], names: Names, turns: Sequence[flo
             time=seconds,
             until=seconds,
             kind=message.kind,
-            headers=_headers(message.packet.above_link, names, flowing=not message.turning),
+            headers=headers(message.packet.above_link, names, flowing=not message.turning),
             sender=message.sender,
             receiver=message.receiver,
             seen=tuple(dict.fromkeys(node for node, _ in message.taps)),
@@ -173,7 +173,8 @@ def _message_rows(messages: Iterable[Message], names: Names, turns: Sequence[flo
     return rows
 
 
-def _headers(layers: Sequence[Layer], names: Names, *, flowing: bool) -> Header | None:
+def headers(layers: Sequence[Layer], names: Names, *, flowing: bool) -> Header | None:
+    """The headers of a packet, each with what it encloses; `flowing`: without what a stream counts on."""
     made: Header | None = None
     depth = sum(isinstance(layer, Ipv4) for layer in layers)
     for layer in reversed(layers):

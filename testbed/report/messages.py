@@ -139,10 +139,10 @@ def read_messages(run: RunFolder, cast: Cast | None, names: Names, counted: Coun
     messages: list[Message] = []
     skipped = 0
     for frame, packet, tap in sightings:
-        if _dull(packet):
+        if dull(packet):
             skipped += 1
             continue
-        key = _identity(frame, packet)
+        key = identity(frame, packet)
         message = last.get(key)
         if message and tap not in message.taps and frame.time - message.time < _SAME_WITHIN:
             message.taps.append(tap)
@@ -167,13 +167,13 @@ def _split(stem: str, topology: Topology | None) -> tuple[str, str]:
     return splits[-1] if splits else (stem, "")
 
 
-def _dull(packet: Packet) -> bool:
+def dull(packet: Packet) -> bool:
     """ARP, IPv6's noise and routing protocols: counted only."""
     layer = packet.layers[-1]
     return packet.first(Ipv4) is None or (isinstance(layer, Other) and layer.what in ("OSPF", "IGMP"))
 
 
-def _identity(frame: Frame, packet: Packet) -> bytes:
+def identity(frame: Frame, packet: Packet) -> bytes:
     """The bytes of the outermost datagram without what changes on its way.
 
     Routers change the time to live; checksums are filled in only when a packet leaves the machine it was made

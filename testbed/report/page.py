@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from testbed.evidence.carriers import by_kind
 from testbed.evidence.folder import RunFolder
 from testbed.evidence.handoff import HandOffs
-from testbed.evidence.verdicts import SIDES, Claim, LabFacts, RunFacts, Side, Verdicts
+from testbed.evidence.verdicts import SIDES, Claim, RunFacts, Side, Verdicts
 from testbed.evidence.versions import Versions
 from testbed.report.drawing import Drawing, draw
 from testbed.report.evidence import Evidence
@@ -102,7 +103,12 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
             overheads=cost,
             inner=INNER,
             counts=_counts(verdicts, solutions),
-            backends=_backends(verdicts.backends if verdicts else {}),
+            backends=by_kind(
+                [
+                    *(lab.carriers for lab in (verdicts.backends.values() if verdicts else ())),
+                    *(run.carriers for run in (handoffs.runs if handoffs else ())),
+                ]
+            ),
             versions=_versions(evidence.versions),
             handoffs=handoffs,
             plot=plot(handoffs) if handoffs else None,
@@ -257,15 +263,6 @@ def _measure_commands(handoffs: HandOffs) -> list[str]:
         )
         for (topology, stack, places), runs in groups.items()
     ]
-
-
-def _backends(labs: Mapping[str, LabFacts]) -> dict[str, str]:
-    """What did the work of each kind of service, over all labs: `esp` → `kernel-libipsec (userspace)`."""
-    found: dict[str, dict[str, None]] = {}
-    for lab in labs.values():
-        for name, backend in lab.carriers.items():
-            found.setdefault(name.rpartition("/")[2], {})[backend] = None
-    return {kind: ", ".join(backends) for kind, backends in found.items()}
 
 
 def _versions(versions: Versions | None) -> list[str]:

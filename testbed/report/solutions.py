@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from testbed.claim.claims import Claim as ClaimMade
 from testbed.claim.claims import Guideline
 from testbed.evidence.verdicts import Claim, Verdicts
 from testbed.topology.model import Topology
 
-State = Literal["fails", "undecided", "costs", "works"]
-SIGNS: Final[Mapping[State, str]] = {"fails": "✗", "undecided": "–", "costs": "~", "works": "✓"}
+State = Literal["fails", "undecided", "not-applicable", "costs", "works"]
+SIGNS: Final[Mapping[State, str]] = {
+    "fails": "✗",
+    "undecided": "?",
+    "not-applicable": "–",
+    "costs": "~",
+    "works": "✓",
+}
 """In the order in which cells are listed."""
 _STRONG: Final = ("MUST", "MUST NOT")
 
@@ -24,7 +31,7 @@ class Cell:
     about: Guideline
     state: State
     why: str
-    """Why it is no more than this; empty where it works."""
+    """Why it is no more than this, and what was not tried; empty where all of it works."""
     claims: tuple[str, ...]
     """The claims that decided it, as the evidence calls them."""
 
@@ -111,19 +118,25 @@ def _in_order(one: tuple[str, Guideline]) -> tuple[int, ...]:
 def _cell(
     number: str, about: Guideline, topology: Topology, claims: Iterable[Claim], beside: list[Claim] | None
 ) -> Cell:
-    """✓ where all claims that it works are reproduced, else ~ where all that it costs are, else ✗ or –.
+    """✓ where all claims that it works are reproduced, else ~ where all that it costs are, else ✗ or ?.
 
-    A claim that is refuted of the solution `beside` as well is not held against this solution.
+    A claim that is refuted of the solution `beside` as well is not held against this solution. Where each
+    that is refuted has a claim `instead`, those decide. – where none of the claims could be tried.
     """
     decided = {one.name or one.id: one for one in claims}
     excused = {one.name or one.id for one in beside or () if one.verdict == "refuted"} if beside else set()
     written = {name: claim for name, claim in topology.claims.items() if number in claim.guideline}
     if not written:
         return Cell(number, about, "undecided", "no claim decides it", ())
-    if missing := [name for name in written if name not in decided]:
+    if missing := [name for name, claim in written.items() if name not in decided and not claim.needs]:
         return Cell(number, about, "undecided", f"not tried: {', '.join(missing)}", ())
-    works = [decided[name] for name, claim in written.items() if claim.shows == "works"]
-    costs = [decided[name] for name, claim in written.items() if claim.shows == "costs"]
+    lacking = _lacking(topology, {name: one for name, one in written.items() if name not in decided})
+    tried = {name: claim for name, claim in written.items() if name in decided}
+    if not tried:
+        return Cell(number, about, "not-applicable", lacking, ())
+    works = [decided[name] for name, claim in tried.items() if claim.shows == "works"]
+    costs = [decided[name] for name, claim in tried.items() if claim.shows == "costs" and not claim.instead]
+    instead = {claim.instead: decided[name] for name, claim in tried.items() if claim.instead}
 
     def stand(of: Sequence[Claim], verdict: str) -> list[Claim]:
         return [one for one in of if one.verdict == verdict and (one.name or one.id) not in excused]
@@ -132,14 +145,32 @@ def _cell(
     if about.beside and against and beside is None:
         return Cell(number, about, "undecided", f"{about.beside} was not tried beside it", _ids(against))
     if not against and not open_:
-        return Cell(number, about, "works", "", _ids(works))
+        return Cell(number, about, "works", lacking, _ids(works))
     if not against:
         return Cell(number, about, "undecided", _why(open_), _ids(open_))
+    residual = all((one.name or one.id) in instead for one in against)
+    if residual:
+        costs = [instead[one.name or one.id] for one in against]
     if not costs or stand(costs, "refuted"):
         return Cell(number, about, "fails", _why(against), _ids([*against, *stand(costs, "refuted")]))
     if doubts := stand(costs, "inconclusive"):
         return Cell(number, about, "undecided", _why(doubts), _ids(doubts))
-    return Cell(number, about, "costs", _why(against), _ids([*costs, *against]))
+    if residual and open_:
+        return Cell(number, about, "undecided", _why(open_), _ids(open_))
+    why = "; ".join([_why(against), *(one.says for one in costs if residual)])
+    return Cell(number, about, "costs", why, _ids([*costs, *against]))
+
+
+def _lacking(topology: Topology, claims: Mapping[str, ClaimMade]) -> str:
+    """What claims were not tried, and for want of what."""
+    found: dict[str, list[str]] = {}
+    for name, claim in claims.items():
+        if claim.needs and claim.shows == "works":
+            roles = claim.needs.lacking(topology.nodes)
+            found.setdefault(" and ".join(f"a {one}" for one in roles) or "ESP in the kernel", []).append(
+                name
+            )
+    return "; ".join(f"not tried without {what}: {', '.join(names)}" for what, names in found.items())
 
 
 def _ids(claims: Iterable[Claim]) -> tuple[str, ...]:
@@ -170,7 +201,7 @@ def markdown(made: Sequence[Row]) -> str:
             f"({', '.join(f'`{claim}`' for claim in cell.claims) or '–'})"
             for row in made
             for cell in row.listed
-            if cell.state != "works"
+            if cell.state != "works" or cell.why
         ),
     ]
     return "\n".join(text) + "\n"

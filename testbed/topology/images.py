@@ -11,8 +11,15 @@ from testbed.topology.roles import Role
 
 
 def role_images(roles: Iterable[Role], images: Mapping[str, str]) -> dict[str, str]:
-    """Which of these roles have an image of their own: a topology's `images` override the manifests."""
-    return {role.name: image for role in roles if (image := images.get(role.name) or role.image)}
+    """Which of these roles have an image of their own: a topology's `images` override the manifests.
+
+    What they say of a role is meant of those too that act as it.
+    """
+    return {role.name: image for role in roles if (image := _image(role, images) or role.image)}
+
+
+def _image(role: Role, images: Mapping[str, str]) -> str | None:
+    return next((images[name] for name in (role.name, *role.acts_as) if name in images), None)
 
 
 def check_images(topology: Topology, roles: Mapping[str, Role], marks: Marks) -> Iterator[TopologyError]:
@@ -20,7 +27,8 @@ def check_images(topology: Topology, roles: Mapping[str, Role], marks: Marks) ->
 
     A node's own image is its author's word for all of its roles.
     """
-    having = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)
+    written = dict.fromkeys(role for node in topology.nodes.values() for role in node.roles)
+    having = written | dict.fromkeys(one for name in written if name in roles for one in roles[name].acts_as)
     for role in topology.images:
         if role not in having:
             message = f"images.{role}: no node has the role {role}"

@@ -4,6 +4,7 @@
     node.NAME.KEY=VALUE         a setting of a node: node.mn.lifetime=60s (node.mn.settings.lifetime too),
                                 or one of its keys:  node.cn.image=debian:trixie
     image.ROLE=IMAGE            the image of the nodes with a role: image.home-agent=acme/ha
+    role.ROLE=OTHER             another role in its place: role.home-agent=acme-ha
     option.NAME=VALUE           an option of the topology, also without the word: stack=mip-only
 
 The value is YAML, as it would stand in the file. What is wrong with it is reported at the `--set` itself.
@@ -27,10 +28,14 @@ _SECTIONS = {
     "nodes": "nodes",
     "image": "images",
     "images": "images",
+    "role": "roles",
+    "roles": "roles",
     "option": "options",
     "options": "options",
 }
-_SHAPE = "network.NAME.KEY=VALUE, node.NAME.SETTING=VALUE, image.ROLE=IMAGE or option.NAME=VALUE"
+_SHAPE = (
+    "network.NAME.KEY=VALUE, node.NAME.SETTING=VALUE, image.ROLE=IMAGE, role.ROLE=OTHER or option.NAME=VALUE"
+)
 
 
 def target(text: str) -> tuple[str, ...]:
@@ -98,7 +103,7 @@ class Sets:
         value = parse_value(right, source.file)
         section = _SECTIONS.get(words[0]) if len(words) > 1 else "options"
         if section is None:
-            hint = did_you_mean(words[0], ["network", "node", "image", "option"])
+            hint = did_you_mean(words[0], ["network", "node", "image", "role", "option"])
             raise TopologyError(f"expected {_SHAPE}", hint=hint, source=source)
         names = words if len(words) == 1 else words[1:]
         change = _Change(section, tuple(names), value, source)
@@ -128,6 +133,11 @@ def _apply(data: dict[str, Any], marks: Marks, change: _Change) -> None:
             raise TopologyError("expected image.ROLE=IMAGE", source=source)
         _put(data, marks, ("images", *names), change.value, source)
         return
+    if change.section == "roles":
+        if len(names) != 1:
+            raise TopologyError("expected role.ROLE=OTHER", source=source)
+        _exchange(data, marks, names[0], change.value, source)
+        return
     _check_name(data, change)
     if len(names) < 2:
         one = change.section.removesuffix("s")
@@ -138,6 +148,24 @@ def _apply(data: dict[str, Any], marks: Marks, change: _Change) -> None:
     if change.section == "nodes" and names[1] not in Node.model_fields:
         names[1:1] = ["settings"]
     _put(data, marks, (change.section, *names), change.value, source)
+
+
+def _exchange(data: dict[str, Any], marks: Marks, role: str, other: Any, source: Source) -> None:
+    """Give every node that has a role another in its place; whether that does is checked with the rest."""
+    nodes = data.get("nodes")
+    having: dict[str, list[Any]] = {
+        name: node["roles"]
+        for name, node in (nodes.items() if isinstance(nodes, dict) else ())
+        if isinstance(node, dict) and isinstance(node.get("roles"), list)
+    }
+    found = [name for name, roles in having.items() if role in roles]
+    if not found:
+        known = [one for roles in having.values() for one in roles if isinstance(one, str)]
+        raise TopologyError(f"no node has the role {role}", hint=did_you_mean(role, known), source=source)
+    for name in found:
+        index = having[name].index(role)
+        having[name][index] = other
+        marks.replace(("nodes", name, "roles", index), source)
 
 
 def _put(data: dict[str, Any], marks: Marks, path: tuple[str, ...], value: Any, source: Source) -> None:

@@ -38,6 +38,59 @@ with ThreadPoolExecutor(32) as threads:
     print(*[target for target, hit in zip(targets, threads.map(reach, targets)) if hit])
 """
 
+MARK = "testbed isolation"
+# Prints its link address, and then whom each packet with the mark that comes by is from and to.
+SNIFF = f"""
+import socket, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+wire.bind(("eth0", 3))
+print(wire.getsockname()[4].hex(), flush=True)
+until = time.monotonic() + 6
+while (left := until - time.monotonic()) > 0:
+    wire.settimeout(left)
+    try:
+        frame, (_, _, kind, *_) = wire.recvfrom(2048)
+    except TimeoutError:
+        break
+    if b"{MARK}" in frame and kind != 4:
+        print(socket.inet_ntoa(frame[30:34]), flush=True)
+"""
+
+# Sends the mark to all targets, as if they were neighbours, and in frames to a link address; tries to connect
+# to each; prints who sent it any packet of IPv4.
+SEND = f"""
+import socket, struct, subprocess, sys, threading, time
+extra, link, *targets = sys.argv[1:]
+subprocess.run(["ip", "address", "add", extra, "dev", "eth0"], check=True)
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+wire.bind(("eth0", 0x0800))
+heard = set()
+def hear():
+    while True:
+        frame, (_, _, kind, *_) = wire.recvfrom(2048)
+        if kind != 4:
+            heard.add(socket.inet_ntoa(frame[26:30]))
+threading.Thread(target=hear, daemon=True).start()
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+subprocess.run(["ip", "route", "replace", "default", "dev", "eth0"], check=True)
+mark = b"{MARK}"
+for target in targets:
+    tcp = socket.socket()
+    tcp.setblocking(False)
+    tcp.connect_ex((target, 9))
+    for port in (9, 10):
+        try:
+            udp.sendto(mark, (target, port))
+        except OSError:
+            pass
+    head = struct.pack("!BBHHHBBHI", 0x45, 0, 20 + len(mark), 1, 0, 64, 253, 0, 0) + socket.inet_aton(target)
+    wire.send(bytes.fromhex(link) + wire.getsockname()[4] + b"\\x08\\x00" + head + mark)
+time.sleep(2)
+print(*sorted(heard))
+"""
+
 
 @pytest.fixture
 def links(engine, owned):
@@ -108,6 +161,31 @@ def test_nobody_outside_a_lab_answers(engine, links, start, host):
         endpoint=Endpoint(ours, next(addresses)),
     )  # fmt: skip
     assert lines(engine, attacker) == [str(neighbour)], "its own link's neighbour and nobody else"
+
+
+def test_no_packet_leaves_a_lab(engine, links, start, host):
+    """What is sent to everybody and everything reaches the link's own nodes, and nobody else's link."""
+    (ours, subnet, addresses), (theirs, other, their_addresses) = links
+    neighbour, stranger = next(addresses), next(their_addresses)
+    logs = {}
+    for name, network, address in (("neighbour", ours, neighbour), ("stranger", theirs, stranger)):
+        id = start(name, "python3", "-c", SNIFF, endpoint=Endpoint(network, address))
+        logs[name] = iter(engine.logs(id, follow=True))
+    link = {name: next(log).text for name, log in logs.items()}["stranger"]
+    _, own = host
+    hosts = [address for device, address in own.items() if not device.startswith("br-")]
+    internet = "192.0.2.99"  # nobody has it, and packets to it leave no link
+    targets = [*map(str, (neighbour, stranger, subnet[1], other[1])), *hosts, internet]
+    everybody = ["255.255.255.255", "224.0.0.1"]
+    attacker = start(
+        "attacker", "python3", "-c", SEND, f"{subnet[-2]}/{subnet.prefixlen}", link, *targets, *everybody,
+        endpoint=Endpoint(ours, next(addresses)),
+    )  # fmt: skip
+    answered = lines(engine, attacker)
+    seen = {name: {line.text for line in log} for name, log in logs.items()}
+    assert answered == [str(neighbour)], "answers come from the neighbour alone"
+    assert {str(neighbour), *everybody} <= seen["neighbour"], "the control: it reaches what it may"
+    assert seen["stranger"] == set(), "nothing of it on another lab's link"
 
 
 def test_the_host_has_no_address_on_a_labs_network(links, host, engine):

@@ -25,6 +25,7 @@ def test_two_moves(engine, node_image, tmp_path, capsys):
     # Registration and data; the hub may delay a little more than it was asked to.
     assert run["round_trips"] == 2 and run["measured_rtt_ms"] >= 40
     assert run["reaction_ms"] is not None and run["budget_ms"] == 30
+    assert run["carriers"].keys() >= {"ha/home-agent", "core/relay"}
     for move in run["moves"]:
         # Registration and the first packet take a round trip each. On a busy machine they take longer, and
         # the probe's packets are further apart than its 5 ms.

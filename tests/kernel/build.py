@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,9 @@ from pathlib import Path
 
 CONFIG = Path(__file__).with_name("config")
 SOURCES = Path("/usr/src")
-PACKAGES = "linux-source gcc make flex bison bc libelf-dev xz-utils"
+TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "xz": "xz-utils"}
+"""Programs that a kernel is built with, and the packages that have them."""
+LIBELF = Path("/usr/include/libelf.h")
 
 
 def cache() -> Path:
@@ -51,6 +54,16 @@ def missing(config: Path) -> list[str]:
     ]
 
 
+def lacking(source: Path | None) -> list[str]:
+    """The packages without which a kernel cannot be built here from `source`."""
+    packages = [package for program, package in TOOLS.items() if shutil.which(program) is None]
+    if not LIBELF.exists():
+        packages.append("libelf-dev")
+    if source is None:
+        packages.append("linux-source")
+    return packages
+
+
 def build(source: Path) -> None:
     """Build the kernel; raises CalledProcessError, ValueError for an option not taken."""
     with tempfile.TemporaryDirectory(dir=cache(), prefix="build-") as place:
@@ -73,12 +86,14 @@ def main() -> None:
     """Build unless it is there, and print where it is."""
     if not kernel().exists():
         source = Path(sys.argv[1]) if sys.argv[1:] else newest()
+        if packages := lacking(source):
+            sys.exit(f"this machine lacks what builds a kernel\n  hint: apt-get install {' '.join(packages)}")
         if source is None or not source.is_file():
-            sys.exit(f"no kernel source: {source or SOURCES}\n  hint: apt-get install {PACKAGES}")
+            sys.exit(f"{source}: there is no such archive")
         try:
             build(source)
         except (subprocess.CalledProcessError, ValueError) as error:
-            sys.exit(f"{error}\n  hint: apt-get install {PACKAGES}")
+            sys.exit(str(error))
     print(kernel())
 
 

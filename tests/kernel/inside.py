@@ -1,10 +1,12 @@
 """Runs a command under an ordinary kernel of our own that has a Docker engine of its own inside.
 
-    python tests/kernel/inside.py [--out DIR] [--within SECONDS] [--planes kernel|userspace] COMMAND …
+    python tests/kernel/inside.py [--out DIR] [--within SECONDS] [--planes kernel|userspace] [--image VARIANT]
+        COMMAND …
 
 COMMAND finds the machine's files, read only, and this checkout's testbed first in its PATH. What it writes
 to /run/out stays in DIR, as does its output (DIR/log). Labs there have what this machine's kernel may lack:
 ipip, gre, esp, netem. With `--planes userspace` that kernel lacks them, and processes take their place.
+No network leads out of it: `--image bookworm` (libreswan, openiked) brings another variant of the node image.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import boot
 import build
 
-from testbed.engine.image import base_image_name
+from testbed.engine.image import VARIANTS, base_image_name
 
 HERE = Path(__file__).resolve().parents[2]
 ENGINE = Path(__file__).with_name("engine")
@@ -44,22 +47,27 @@ def within_engine(
     return boot.run(inside, out, within=within, environment=environment, kernel=line)
 
 
-def loaded() -> Path:
-    """A disk for engines that has the base of node images; it is made once.
+def loaded(variants: Sequence[str] = ()) -> Path:
+    """A disk for engines that has the bases of node images; it is made once.
 
     Raises RuntimeError, CalledProcessError.
     """
-    image = base_image_name()
-    disk = build.cache() / f"{image.replace(':', '-')}.ext4"
+    image = base_image_name(*variants[-1:])
+    name = "-".join(base_image_name(*one).partition(":")[2] for one in ((), *((one,) for one in variants)))
+    disk = build.cache() / f"testbed-base-{name}.ext4"
     if disk.exists():
         return disk
-    out = build.cache() / "loading"
+    before = loaded(variants[:-1]) if variants else None
+    out = build.cache() / f"loading-{name}"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     fresh = out / "disk"
-    with fresh.open("wb") as file:
-        file.truncate(DISK)
-    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(fresh)], check=True)
+    if before:
+        subprocess.run(["cp", "--sparse=always", str(before), str(fresh)], check=True)
+    else:
+        with fresh.open("wb") as file:
+            file.truncate(DISK)
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(fresh)], check=True)
     subprocess.run(["docker", "save", "--output", str(out / "base.tar"), image], check=True)
     done = within_engine(str(fresh), ["docker", "load", "--input", "/run/out/base.tar"], out, 600)
     if done.code != 0:
@@ -69,7 +77,9 @@ def loaded() -> Path:
     return disk
 
 
-def run(command: list[str], out: Path, within: float, planes: str = "kernel") -> boot.Ended:
+def run(
+    command: list[str], out: Path, within: float, planes: str = "kernel", variants: Sequence[str] = ()
+) -> boot.Ended:
     """Run a command; what it writes to /run/out stays in `out`.
 
     Raises RuntimeError, CalledProcessError where there is no disk for the engine, FileNotFoundError without a
@@ -82,7 +92,7 @@ def run(command: list[str], out: Path, within: float, planes: str = "kernel") ->
     changes.unlink(missing_ok=True)
     (out / "code").unlink(missing_ok=True)
     try:
-        return within_engine(f"{changes},{loaded()}", command, out, within, planes)
+        return within_engine(f"{changes},{loaded(variants)}", command, out, within, planes)
     finally:
         changes.unlink(missing_ok=True)
 
@@ -94,10 +104,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("kernel-out"), help="default: kernel-out")
     parser.add_argument("--within", type=float, default=3600, help="seconds; default: 3600")
     parser.add_argument("--planes", choices=PLANES, default="kernel", help="default: kernel")
+    parser.add_argument(
+        "--image", action="append", default=[], choices=VARIANTS.values(), help="a variant to have"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     try:
-        done = run(options.command, options.out.resolve(), options.within, options.planes)
+        done = run(options.command, options.out.resolve(), options.within, options.planes, options.image)
     except (FileNotFoundError, RuntimeError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
     print(done.output, end="")

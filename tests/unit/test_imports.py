@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {*_TOPOLOGY, "topology"},
     "export": {*_LAB, "lab"},
     "lesson": {*_LAB, "lab", "experiment"},
-    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson"},
+    "watch": {*_LAB, "lab", "report"},
+    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch"},
     "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.

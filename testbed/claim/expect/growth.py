@@ -39,7 +39,7 @@ class Growth(Seen):
 
     Packets are counted so long as the same mobile nodes are away from home, and each of them moves. The
     exponent is the slope of their number against the number of these nodes, both as logarithms: 1 is linear,
-    2 quadratic.
+    2 quadratic. With `rounds` what a slow machine adds to one move does not count, where it spares another.
     """
 
     word = "growth"
@@ -51,6 +51,10 @@ class Growth(Seen):
 
     at: Taps = Field(min_length=1, description="Where packets are captured: NODE/NETWORK, one or a list")
     filter: PcapFilter = Field(min_length=1, description="Which packets: a pcap filter")
+    rounds: bool = Field(
+        default=False,
+        description="Whether all that are away move several times, and the fewest packets count",
+    )
     at_most: float | None = Field(
         default=None, alias="at-most", ge=0, description="The exponent is not above this"
     )
@@ -71,6 +75,8 @@ class Growth(Seen):
     def phrase(self) -> str:
         """What is expected, as a line."""
         what = f"packets at {', '.join(self.at)} matching {self.filter!r}"
+        if self.rounds:
+            what = f"the fewest {what} of several moves"
         return f"{what} grow with the number of mobile nodes by an exponent of {self._wanted}"
 
     def taps(self, facts: Facts) -> list[str]:
@@ -84,13 +90,15 @@ class Growth(Seen):
         if broken:
             return Decision(None, f"the capture at {', '.join(broken)} is not whole")
         times = [time for match in matches for time in match.times]
-        sizes = {len(phase.nodes): phase for phase in phases(sight.events)}
+        sizes: dict[int, list[_Phase]] = {}
+        for phase in phases(sight.events, rounds=self.rounds):
+            sizes.setdefault(len(phase.nodes), []).append(phase)
         if len(sizes) < _SIZES:
             numbers = ", ".join(map(str, sizes)) or "no"
             return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
         counts = {
-            size: sum(phase.began <= time <= phase.ended for time in times)
-            for size, phase in sorted(sizes.items())
+            size: min(sum(one.began <= time <= one.ended for time in times) for one in found)
+            for size, found in sorted(sizes.items())
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
         if 0 in counts.values():
@@ -101,9 +109,10 @@ class Growth(Seen):
         return Decision(held, f"packets by number of nodes {text}: exponent {slope:.2f}", high)
 
 
-def phases(events: Iterable[Reported]) -> list[_Phase]:
+def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     """From when so many nodes are away from home until the next leaves it or one returns, if all moved in it.
 
+    With `rounds` one ends, and the next begins, as soon as all have moved and one moves again.
     Nodes stamp what happens by a clock of their own, which they share; the event that arrived soonest after
     it happened says what time of day that clock began at.
     """
@@ -124,6 +133,9 @@ def phases(events: Iterable[Reported]) -> list[_Phase]:
         time = offset + monotonic
         if one.name == MOVE_STARTED:
             if one.node in away:
+                if rounds and moved == away:
+                    found.append(_Phase(frozenset(away), began, min(ended + LATER, time)))
+                    moved, began = set(), time
                 moved.add(one.node)
                 continue
             if away and moved == away:

@@ -41,9 +41,10 @@ class Ike(AtTaps):
 
 
 class EspSas(AtTaps):
-    """ESP security associations seen in use at the taps: different pairs of destination and SPI.
+    """ESP security associations seen in use at the taps: different SPIs.
 
-    An association is one-way, so a tunnel with traffic both ways shows two.
+    An association is one-way, so a tunnel with traffic both ways shows two. An association whose ends MOBIKE
+    moves keeps its SPI and counts once.
     """
 
     word = "esp-sas"
@@ -58,4 +59,5 @@ class EspSas(AtTaps):
         """Count the different associations."""
         matches = sight.wires.match_all(self.at, ike.ESP_FILTER)
         found = ike.associations(frame for match in matches for frame in match.frames)
-        return decide_count(self, matches, [len(found)], marks(matches))
+        # Its ends may change (RFC 4555 §3.5), and the SPI alone suffices (RFC 4301 §4.1).
+        return decide_count(self, matches, [len({spi for _, spi in found})], marks(matches))

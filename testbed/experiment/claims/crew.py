@@ -18,6 +18,7 @@ from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence.folder import run_path
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import LabFacts, run_name
+from testbed.experiment.carriers import read_carriers
 from testbed.experiment.claims.perform import set_service
 from testbed.experiment.claims.plan import PlannedLab, PlannedRun, Stage
 from testbed.experiment.claims.run import carry_out
@@ -287,25 +288,14 @@ class Crew:
 
     def _describe(self, access: LabAccess, label: str) -> None:
         """Which way of carrying packets each daemon found on this machine, and the programs' versions."""
-        backends: dict[str, str] = {}
-        for node in access.topology.topology.nodes:
-            for service in access.topology.reporting(node, "backend"):
-                backend = access.state(node, str(service.control)).get("backend")
-                if backend is not None:
-                    backends[f"{node}/{service.control}"] = str(backend)
-            for role in access.topology.node_roles(node):
-                for what, carriers in role.carriers.items():
-                    for carrier in carriers:
-                        if carrier.when is None or access.execute(node, ["sh", "-c", carrier.when]).code == 0:
-                            backends[f"{node}/{what}"] = carrier.by
-                            break
+        carriers = read_carriers(access)
         about = {
             "topology": access.topology.name,
             "sets": " ".join(access.topology.sets),
             "file": self._job.evidence.keep_topology(access.topology),
         }
         with self._lock:
-            self.backends[label] = LabFacts.model_validate(backends | about)
+            self.backends[label] = LabFacts.model_validate(carriers | about)
         if not self.programs:
             done = access.execute(
                 access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]

@@ -162,7 +162,8 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
         {
             name: claim
             for name, claim in claims.items()
-            if _wanted(name, wanted)
+            if not (claim.needs and claim.needs.lacking(loaded.nodes))
+            and _wanted(name, wanted)
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )

@@ -64,5 +64,8 @@ def _with_compared(
 
 
 def _claims(loaded: LoadedTopology, wanted: Sequence[str]) -> dict[str, Claim]:
-    claims = loaded.topology.claims
-    return {name: claim for name, claim in claims.items() if set(claim.guideline) & set(wanted)}
+    return {
+        name: claim
+        for name, claim in loaded.topology.claims.items()
+        if set(claim.guideline) & set(wanted) and not (claim.needs and claim.needs.lacking(loaded.nodes))
+    }

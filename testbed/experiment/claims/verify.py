@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from testbed.agreed import ESP_REMEDY
+from testbed.claim.claims import Claim
+from testbed.errors import MachineError
 from testbed.evidence import folder
 from testbed.evidence.verdicts import Attempt, LabFacts, Verdicts
 from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.claims.crew import Crew, Surroundings
-from testbed.experiment.claims.plan import PlannedLab, Scenario, plan_stages, share_labs
+from testbed.experiment.claims.plan import PlannedLab, Scenario, Stage, plan_stages, share_labs
 from testbed.experiment.claims.verdict import ClaimResult, claim_results, verdicts_of
+from testbed.lab.doctor import try_in_container
 
 
 class Verification(Surroundings):
@@ -37,6 +41,7 @@ class Verification(Surroundings):
         return self._decide(scenarios, labs, "")
 
     def _decide(self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab], name: str) -> Verdicts:
+        scenarios, labs = self._possible(scenarios, labs)
         crew = Crew(self, labs)
         crew.work()
         backends, claims = crew.backends, {one.id: one for one in claim_results(scenarios, crew.results)}
@@ -55,6 +60,24 @@ class Verification(Surroundings):
         self.evidence.write(folder.VERSIONS, self._versions(crew.programs, backends))
         self.evidence.write_verdicts(verdicts)
         return verdicts
+
+    def _possible(
+        self, scenarios: Sequence[Scenario], labs: Sequence[PlannedLab]
+    ) -> tuple[Sequence[Scenario], Sequence[PlannedLab]]:
+        """What can be tried on this kernel; what is left out is named. Raises `MachineError` if it is all."""
+        asking = {
+            one.id(name) for one in scenarios for name, claim in one.claims.items() if _needs_esp(claim)
+        }
+        if not asking or not (reason := try_in_container(self.engine, self.image).get("esp", "no answer")):
+            return scenarios, labs
+        why = f"ESP in the kernel, which this machine's does not have ({reason})"
+        if not (left := _without(labs, asking)):
+            raise MachineError(f"{', '.join(sorted(asking))}: needs {why}", hint=ESP_REMEDY)
+        self.progress.say(f"not tried: {', '.join(sorted(asking))} needs {why}")
+        return [
+            replace(one, claims={name: claim for name, claim in one.claims.items() if not _needs_esp(claim)})
+            for one in scenarios
+        ], left
 
     def _set_aside(self, claim: ClaimResult, number: int) -> Attempt:
         """Keep what an attempt came to, and make place for the next."""
@@ -77,6 +100,10 @@ class Verification(Surroundings):
         )
 
 
+def _needs_esp(claim: Claim) -> bool:
+    return claim.needs is not None and claim.needs.kernel == "esp"
+
+
 def _not_reproduced(scenarios: Sequence[Scenario], claims: Mapping[str, ClaimResult]) -> list[Scenario]:
     """The scenarios with those of their claims that are not reproduced."""
     left = []
@@ -84,3 +111,16 @@ def _not_reproduced(scenarios: Sequence[Scenario], claims: Mapping[str, ClaimRes
         wanting = [name for name in one.claims if claims[one.id(name)].verdict != "reproduced"]
         left.append(replace(one, claims={name: one.claims[name] for name in wanting}))
     return [one for one in left if one.claims]
+
+
+def _without(labs: Sequence[PlannedLab], claims: Collection[str]) -> list[PlannedLab]:
+    """The labs without the runs of some claims."""
+    left = []
+    for lab in labs:
+        stages = []
+        for stage in lab.stages:
+            kept = [[one for one in run.all if one.claim not in claims] for run in stage.runs]
+            runs = [replace(first, also=tuple(rest)) for first, *rest in filter(None, kept)]
+            stages += [Stage(stage.topology, stage.made, runs)] if runs else []
+        left += [PlannedLab(stages)] if stages else []
+    return left

@@ -15,6 +15,7 @@ from testbed.evidence import folder
 from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.evidence.record import read_record
+from testbed.experiment.carriers import read_carriers
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.handoff.fit import fit_line
 from testbed.experiment.handoff.marks import BUDGET_MS, line_marks, run_marks
@@ -148,8 +149,9 @@ class Measurement:
             )
             try:
                 access.open()
-                pulse = Pulse(access)
-                return [self._run(access, pulse, plan, rtt, moves) for rtt in rtts]
+                pulse, carriers = Pulse(access), read_carriers(access)
+                runs = [self._run(access, pulse, plan, rtt, moves) for rtt in rtts]
+                return [run.model_copy(update={"carriers": carriers}) for run in runs]
             finally:
                 access.stop()
         finally:

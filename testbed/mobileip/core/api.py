@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 from testbed.mobileip.wire import PORT
@@ -68,72 +68,35 @@ class FormerTunnel:
     home_agent: TunnelEnd
 
 
-# Effects: what a core asks its shell to do, in order.
+class Effect:
+    """What a core asks its shell to do; `core.home.effects` and its like have those of one role."""
+
+    __slots__ = ()
 
 
 @value
-class SendDatagram:
+class SendDatagram(Effect):
     """Send a registration message."""
 
     datagram: Datagram
 
 
 @value
-class SendAgentMessage:
+class SendAgentMessage(Effect):
     """Send an agent advertisement or solicitation."""
 
     message: AgentMessage
 
 
 @value
-class SetBinding:
-    """Home agent: tunnel packets for `home_address` to each end, a care-of address; replaces what was set."""
-
-    home_address: IPv4Address
-    ends: tuple[TunnelEnd, ...]
-    reverse_tunnel: bool
-
-
-@value
-class ClearBinding:
-    """Home agent: the mobile node has no binding any more."""
-
-    home_address: IPv4Address
-
-
-@value
-class TunnelDatagram:
-    """Home agent: send `datagram`, which is not to `home_address` itself, into its tunnels to some ends."""
-
-    home_address: IPv4Address
-    care_of_addresses: tuple[IPv4Address, ...]
-    datagram: bytes
-
-
-@value
-class SendOnHomeLink:
+class SendOnHomeLink(Effect):
     """Home agent: put a datagram to everybody or to a group on the home link, as it is."""
 
     datagram: bytes
 
 
 @value
-class SetGroups:
-    """Home agent: be a member of these groups on the home link, and of no others (RFC 5944 §4.4)."""
-
-    groups: frozenset[IPv4Address]
-
-
-@value
-class ProxyArp:
-    """Home agent: answer ARP for `home_address` on the home link, or cease to (RFC 5944 §4.6)."""
-
-    home_address: IPv4Address
-    enabled: bool
-
-
-@value
-class GratuitousArp:
+class GratuitousArp(Effect):
     """Broadcast a gratuitous ARP for `address` (RFC 5944 §4.6) once; the core itself repeats it."""
 
     address: IPv4Address
@@ -144,80 +107,7 @@ class GratuitousArp:
 
 
 @value
-class SetVisitor:
-    """Foreign agent: deliver to and forward for a registered mobile node (RFC 5944 §3.7, §4.2.2)."""
-
-    home_address: IPv4Address
-    home_agent: TunnelEnd
-    care_of_address: IPv4Address
-    interface: str
-    link_address: bytes
-    reverse_tunnel: bool
-    delivery: TunnelEnd | None = None
-    """This agent as the end of a tunnel from the mobile node, and only what comes out of that is
-    reverse-tunnelled (RFC 3024 §5.2); None: delivery is direct."""
-
-
-@value
-class ClearVisitor:
-    """Foreign agent: forward nothing for this mobile node any more."""
-
-    home_address: IPv4Address
-
-
-@value
-class UseHomeAddress:
-    """Mobile node: `home_address` is the home address from now on, in place of any before (RFC 2794)."""
-
-    home_address: IPv4Address
-
-
-@value
-class UseCoLocated:
-    """Mobile node: registered with a co-located care-of address on `interface`."""
-
-    interface: str
-    care_of_address: IPv4Address
-    home_agent: TunnelEnd
-    reverse_tunnel: bool
-    former: tuple[FormerTunnel, ...] = ()
-
-
-@value
-class UseForeignAgent:
-    """Mobile node: use the agent as default router on `interface` (RFC 5944 §4.2.1).
-
-    `registered` is false while a registration through it is still being asked for.
-    """
-
-    interface: str
-    agent: IPv4Address
-    agent_link_address: bytes
-    registered: bool
-    broadcasts_from: IPv4Address | None = None
-    """The home agent whose datagrams to the home address hold others (RFC 5944 §4.3, §4.4); None: none do."""
-    former: tuple[FormerTunnel, ...] = ()
-    tunnel: TunnelEnd | None = None
-    """The agent as the end of a tunnel (RFC 3024 §5.2); None: delivery is direct."""
-    local: tuple[IPv4Network, ...] = ()
-    """Destinations that are delivered directly all the same, and so not reverse-tunnelled (RFC 3024 §5.4)."""
-
-
-@value
-class UseHome:
-    """Mobile node: at home on `interface`, no mobility services (RFC 5944 §4.2.1 end, §4.6)."""
-
-    interface: str
-    router: IPv4Address | None
-
-
-@value
-class UseNothing:
-    """Mobile node: no registration holds; take the tunnel and its routes down."""
-
-
-@value
-class ReportEvent:
+class ReportEvent(Effect):
     """Something an observer wants to know, e.g. `registered`, `reply-code`, `binding-expired`."""
 
     name: str
@@ -232,7 +122,7 @@ Records = Mapping[IPv4Address | str, Record]
 
 
 @value
-class Remember:
+class Remember(Effect):
     """Keep `record` beyond the end of this process, in place of what was kept before; None: nothing.
 
     It is kept before any other effect is carried out: nothing is granted whose identification could be
@@ -243,13 +133,6 @@ class Remember:
     node: IPv4Address | str
     """What it is known by: its home address, or its NAI (RFC 2794)."""
     record: Record | None
-
-
-Effect = (
-    Remember | SendDatagram | SendAgentMessage | SetBinding | ClearBinding | TunnelDatagram | SendOnHomeLink
-    | SetGroups | ProxyArp | GratuitousArp | SetVisitor | ClearVisitor | UseHomeAddress | UseCoLocated
-    | UseForeignAgent | UseHome | UseNothing | ReportEvent
-)  # fmt: skip
 
 
 Refused = Callable[[Sequence[Effect], Mapping[int, str]], tuple[list[Effect], list[Effect]]]

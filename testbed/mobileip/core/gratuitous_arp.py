@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import GratuitousArp, ProxyArp
+from testbed.mobileip.core.api import GratuitousArp
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.timers import Timers
 
@@ -24,12 +24,6 @@ class GratuitousArps:
     def announce(self, arp: GratuitousArp, now: float) -> None:
         """Send `arp` now and a few times more, in place of what was announced of this address."""
         self._send(arp, REPEATS, now)
-
-    def stand_in(self, home_address: IPv4Address, interface: str | None, now: float) -> None:
-        """Receive on the home link what is for a mobile node that is away (§4.6); None: there is no link."""
-        if interface is not None:
-            self._out.add(ProxyArp(home_address, True))
-            self.announce(GratuitousArp(home_address, interface), now)
 
     def cancel(self, address: IPv4Address) -> None:
         """Repeat nothing about `address` any more."""

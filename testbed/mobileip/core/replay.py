@@ -208,9 +208,14 @@ class ReplayGuard:
         """The guard of a method."""
         return self._timestamps if method is ReplayProtection.TIMESTAMPS else self._nonces
 
-    def record(self, node: Peer) -> dict[str, int | None]:
+    def record(self, node: Peer) -> dict[str, int]:
         """What `restore` takes after a restart of the home agent, in JSON's terms."""
-        return {"identification": self._timestamps.record(node), "nonce": self._nonces.record(node)}
+        record = {}
+        if (stamp := self._timestamps.record(node)) is not None:
+            record["identification"] = stamp
+        if (nonce := self._nonces.record(node)) is not None:
+            record["nonce"] = nonce
+        return record
 
     def restore(self, node: Peer, record: Mapping[str, Any]) -> None:
         """Take up what `record` gave before a restart; raises ValueError or TypeError for nonsense."""

@@ -6,6 +6,7 @@ that cannot start leaves the others as they are.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -100,6 +101,8 @@ class _Daemon:
             shell.serve(self.control, commands)
         self._stack.callback(role.stop)
         role.start()
+        gc.freeze()  # what is there now stays, and is not looked through again
+        gc.enable()
         shell.run()
 
     def run_agent(self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent, revoke: Command) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.mobileip.core.api import ClearVisitor, Effect, SetVisitor
+from testbed.mobileip.core.api import Effect
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.io.changes import DEFAULT, MAIN, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.instance import FOREIGN_AGENT_TABLE

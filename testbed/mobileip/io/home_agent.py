@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
-from testbed.mobileip.core.api import ClearBinding, Effect, ProxyArp, SetBinding, SetGroups, TunnelDatagram
+from testbed.mobileip.core.api import Effect
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding, SetGroups, TunnelDatagram
 from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink

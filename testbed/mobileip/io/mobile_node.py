@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from testbed.mobileip.core.api import (
-    Datagram,
-    Effect,
-    FormerTunnel,
-    TunnelEnd,
+from testbed.mobileip.core.api import Datagram, Effect, FormerTunnel, TunnelEnd
+from testbed.mobileip.core.links import broadcast_addresses
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
     UseHomeAddress,
     UseNothing,
 )
-from testbed.mobileip.core.links import broadcast_addresses
-from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink

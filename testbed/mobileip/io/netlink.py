@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import errno
-import fcntl
 import socket
-import struct
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -31,7 +28,6 @@ from testbed.mobileip.io.changes import (
     RTA_TABLE,
     Batch,
     Change,
-    Changes,
     Rule,
     index,
 )  # fmt: skip
@@ -50,12 +46,12 @@ from testbed.mobileip.io.rtnetlink import (
     integer,
     packed,
 )  # fmt: skip
+from testbed.mobileip.io.sources import SourceFilters
 from testbed.mobileip.wire.value import value
 
 _UP = 1
 _ZEROS = (0,) * 8
 _MPLS_IN_IP = 137
-_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 # Attributes, from linux/if_link.h, if_tunnel.h and if_addr.h.
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _INFO_KIND, _INFO_DATA = 3, 4, 18, 1, 2
 _TUNNEL = {"ipip": (2, 3, 4, 5, 10), "gre": (6, 7, 8, 9, 10)}
@@ -64,17 +60,6 @@ _IPTUN_LINK, _IPTUN_PROTO = 1, 9
 _VTI_LOCAL, _VTI_REMOTE = 4, 5
 _IFLA_AF_SPEC, _AF_INET, _INET_CONF, _DEVCONF_RP_FILTER = 26, 2, 1, 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-
-
-def _checksum_in_software(interface: str) -> None:
-    """`ethtool -K … tx off`; segmentation offload goes with it."""
-    request = array.array("I", (_ETHTOOL_STXCSUM, 0))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        wanted = struct.pack("16sP16x", interface.encode(), request.buffer_info()[0])
-        try:
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, wanted)
-        except OSError as error:
-            raise NodeError(f"checksums of {interface}: {error.strerror}") from error
 
 
 @value
@@ -86,7 +71,7 @@ class Hop:
     mtu: int
 
 
-class Netlink(Changes):
+class Netlink(SourceFilters):
     """Changes that are carried out at once, and questions; every method raises NodeError on refusal."""
 
     def __init__(self, protocol: int = PROTOCOL) -> None:
@@ -136,13 +121,12 @@ class Netlink(Changes):
 
         DF is always set: with a TTL of its own a device has no choice. The kernel learns the path's MTU.
 
-        Whole packets go into it, with their checksums: a virtual link carries what is left to hardware as it
-        is, and where a process takes it out of the tunnel nobody makes up for it.
+        Checksums and segmentation are left to the links behind it: a virtual link carries such packets as
+        they are, and a process at the other end takes them (`tunnel.superpackets`).
         """
         values: tuple[rtnetlink.Value, ...] = (local, remote, bytes((64,)), b"\1", b"\1")
         data = zip(_TUNNEL[kind], values, strict=True)
         self._add_link(kind, interface, {_IFLA_MTU: mtu}, dict(data))
-        _checksum_in_software(interface)
 
     def add_ipip_sink(self, interface: str) -> None:
         """Create a device that takes the IP-in-IP packets no other takes, and drops them without an answer.

@@ -71,7 +71,7 @@ class Store:
         What cannot be kept is not granted either: `refused` says what to do instead.
         """
         try:
-            self.write(each for each in effects if isinstance(each, Remember))
+            self.write([each for each in effects if isinstance(each, Remember)])
         except NodeError as error:
             why = f"it could not be kept: {error}"
             unkept = {at: why for at, each in enumerate(effects) if isinstance(each, Remember)}

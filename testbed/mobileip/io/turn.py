@@ -17,9 +17,9 @@ from testbed.mobileip.core.api import (
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.store import Store
 
-MESSAGES = (ReportEvent, SendDatagram, SendAgentMessage, SendOnHomeLink, GratuitousArp)
+MESSAGES = frozenset((ReportEvent, SendDatagram, SendAgentMessage, SendOnHomeLink, GratuitousArp))
 """Effects that change nothing in this node."""
-_UNCHANGING = frozenset((*MESSAGES, Remember))
+_UNCHANGING = MESSAGES | {Remember}
 Failed = Callable[[str, Exception], None]
 """Called with the name of an effect that could not be carried out, and why."""
 
@@ -44,6 +44,6 @@ def settle(
         instead: list[Effect] = []
         if refusals:
             effects, instead = refused(effects, {at: str(error) for at, error in refusals.items()})
-        messages += (each for each in effects if isinstance(each, MESSAGES))
+        messages += [each for each in effects if type(each) in MESSAGES]
         effects = instead
     return messages

@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
@@ -42,6 +43,19 @@ Test = tuple[tuple[Instruction, ...], int]
 
 def _address(packed: bytes) -> IPv4Address:
     return address(int.from_bytes(packed, "big"))
+
+
+@lru_cache(maxsize=0x400)
+def _sender(text: str) -> IPv4Address:
+    """The address that the kernel names in words."""
+    return _address(socket.inet_aton(text))
+
+
+@lru_cache(maxsize=64)
+def _departure(interface: int, source: IPv4Address, ttl: int) -> tuple[tuple[int, int, bytes], ...]:
+    """What the kernel is told of a datagram that leaves: by which interface, from where, with what TTL."""
+    local = IN_PKTINFO.pack(interface, source.packed, bytes(4))
+    return (socket.IPPROTO_IP, IP_PKTINFO, local), (socket.IPPROTO_IP, IP_TTL, INT.pack(ttl))
 
 
 def _inside(ip: int) -> tuple[tuple[Test, ...], int, int]:
@@ -186,8 +200,9 @@ class RegistrationSocket:
                             interface = names[number] = socket.if_indextoname(number)
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = INT.unpack_from(data)
-            sender = _address(socket.inet_aton(source))
-            yield Datagram(payload, sender, source_port, destination, self.place.port, interface, ttl)
+            yield Datagram(
+                payload, _sender(source), source_port, destination, self.place.port, interface, ttl
+            )
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""
@@ -210,11 +225,7 @@ class RegistrationSocket:
             self._earlier.append(self._last)
         self._last = datagram.payload
         number = index(datagram.interface) if datagram.interface else 0
-        local = IN_PKTINFO.pack(number, datagram.source.packed, bytes(4))
-        ancillary = [
-            (socket.IPPROTO_IP, IP_PKTINFO, local),
-            (socket.IPPROTO_IP, IP_TTL, INT.pack(datagram.ttl)),
-        ]
+        ancillary = _departure(number, datagram.source, datagram.ttl)
         destination = (str(datagram.destination), datagram.destination_port)
         try:
             try:

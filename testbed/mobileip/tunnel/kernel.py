@@ -2,11 +2,11 @@
 
 The device of a pair takes only what its remote end sent. The other half of the check is the inner address. On
 the home side the kernel's reverse path filter checks it: what comes out of the device is accepted only from a
-mobile node whose packets are routed into it. A rule for each mobile node checks it on the visited side, and
-where packets for a mobile node may be routed elsewhere than into a device that it may use: what comes out is
-forwarded only to (visited side) or from (home side) a mobile node that is there. The kernel compares every
-packet with every rule: thousands would be slow. A device cannot send copies, so a mobile node has one care-of
-address here.
+mobile node whose packets are routed into it. Where these may be routed elsewhere than into a device that the
+mobile node may use, a filter of the device names the mobile nodes; it sees what is to this node itself, too.
+On the visited side there is a rule for each mobile node: what comes out is forwarded to those that are there.
+The kernel compares every packet with every rule: thousands would be slow. A device cannot send copies, so a
+mobile node has one care-of address here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from heapq import heappop, heappush
 from ipaddress import IPv4Address
 from itertools import count
@@ -75,27 +76,57 @@ def answer_again(netlink: Netlink, devices: str = DEVICES) -> None:
     netlink.delete_link(f"{devices}sink0")
 
 
+def filters(netlink: Netlink, devices: str = DEVICES) -> bool:
+    """Whether this kernel can filter what comes out of a device by its source, by trying it on one."""
+    name, address = f"{devices}probe0", IPv4Address("127.0.0.1")
+    try:
+        netlink.add_tunnel("ipip", name, address, IPv4Address("127.0.0.2"), ETHERNET)
+        netlink.accept_sources(name, [address])
+    except NodeError:
+        return False
+    finally:
+        netlink.delete_link(name)
+    return True
+
+
 _Key = tuple[IPv4Address, IPv4Address, Encapsulation]
 """Local and remote end."""
+
+
+class _Check(Enum):
+    """What decides about the inner address of what comes out of a device."""
+
+    REVERSE_PATH = "its route back"
+    FILTER = "a filter of the device"
+    RULES = "a rule for each mobile node"
 
 
 @dataclass
 class _Device:
     number: int
     name: str
-    by_rules: bool
-    """Whether there is a rule for each mobile node; else the reverse path filter decides."""
+    check: _Check
     mobiles: set[IPv4Address] = field(default_factory=set)
 
     @property
     def refuse(self) -> Rule:
-        """What no other rule allows."""
+        """What no other rule allows; beside rules for each mobile node."""
         return Rule(REFUSE, None, interface=self.name)
 
     @property
     def allow(self) -> Rule:
-        """What the reverse path filter accepts; before IPsec's rules (220)."""
+        """What has been accepted; before IPsec's rules (220)."""
         return Rule(ALLOW, MAIN, interface=self.name)
+
+    @property
+    def rule(self) -> Rule:
+        """What is there as long as the device."""
+        return self.refuse if self.check is _Check.RULES else self.allow
+
+
+def _allow(mobile: IPv4Address, device: _Device) -> Rule:
+    """On the visited side: what is to a mobile node is forwarded."""
+    return Rule(ALLOW, MAIN, destination=mobile, interface=device.name)
 
 
 class KernelPlane:
@@ -113,15 +144,20 @@ class KernelPlane:
         devices: str = DEVICES,
         ipsec_ends: Collection[tuple[IPv4Address, IPv4Address]] = (),
         ipsec_here: bool = False,
+        filters: bool = True,
     ) -> None:
         """`ipsec_ends` are those of the virtual tunnel interfaces of the kernel's IPsec, ours and theirs.
 
         `ipsec_here`: IPsec in this node may route packets for a mobile node elsewhere than into its tunnel.
         A gateway does so once the home address is an address behind IPsec, as with IPsec inside MIPv4. The
-        reverse path filter would then drop IKE and ESP that come out of the tunnel.
+        reverse path filter would then drop IKE and ESP that come out of the tunnel. `filters`: whether this
+        kernel has filters of devices.
         """
         self._side = side
-        self._by_rules = ipsec_here or side is Side.VISITED
+        self._check = _Check.FILTER if ipsec_here else _Check.REVERSE_PATH
+        if side is Side.VISITED:
+            self._check = _Check.RULES
+        self._filters = filters
         self._netlink = netlink
         self._encapsulations = encapsulations
         self._ipsec_ends = ipsec_ends
@@ -147,6 +183,7 @@ class KernelPlane:
     def can(self, tunnel: Tunnel) -> bool:
         """Whether devices can be this tunnel: they send no copies, and forward nothing from one to another.
 
+        Where the reverse path cannot decide who may use a device, there has to be a filter.
         A tunnel between two daemons of this node has the same ends for both, and two such devices cannot be.
         Nor can a device be where IPsec in the kernel takes what is for it.
         """
@@ -154,6 +191,9 @@ class KernelPlane:
             return False
         ends = (*tunnel.ends, *(former.home_agent for former in tunnel.former))
         if not all(self._encapsulations.issuperset(end.encapsulations) for end in ends):
+            return False
+        several = any(len(end.encapsulations) > 1 for end in ends)
+        if not self._filters and (self._check is _Check.FILTER or (self._side is Side.HOME and several)):
             return False
         pairs = [(tunnel.local, end.address) for end in tunnel.ends]
         pairs += [(former.care_of_address, former.home_agent.address) for former in tunnel.former]
@@ -169,10 +209,6 @@ class KernelPlane:
             {ours, theirs} != {ANY} and ours in (ANY, local) and theirs in (ANY, remote)
             for ours, theirs in self._ipsec_ends
         )
-
-    def _allow(self, mobile: IPv4Address, device: _Device) -> Rule:
-        source, destination = (mobile, None) if self._side is Side.HOME else (None, mobile)
-        return Rule(ALLOW, MAIN, source, destination, device.name)
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel that the kernel `can`; returns its device. Raises PlaneError."""
@@ -204,12 +240,14 @@ class KernelPlane:
     def _open(self, key: _Key) -> _Device:
         local, remote, encapsulation = key
         number = heappop(self._free) if self._free else next(self._numbers)
-        device = _Device(number, f"{self._names}{number}", self._by_rules)
+        device = _Device(number, f"{self._names}{number}", self._check)
         try:
             mtu = ETHERNET - OVERHEAD[encapsulation]
             self._netlink.add_tunnel(KINDS[encapsulation], device.name, local, remote, mtu)
-            self._netlink.filter_reverse_path(device.name, not device.by_rules)
-            self._netlink.add_rule(device.refuse if device.by_rules else device.allow)
+            self._netlink.filter_reverse_path(device.name, device.check is _Check.REVERSE_PATH)
+            if device.check is _Check.FILTER:
+                self._netlink.accept_sources(device.name, ())
+            self._netlink.add_rule(device.rule)
             self._netlink.set_link(device.name, up=True)
         except NodeError:
             self._netlink.delete_link(device.name)
@@ -220,15 +258,14 @@ class KernelPlane:
 
     def _admit(self, mobile: IPv4Address, device: _Device, routed: bool) -> None:
         """Let a mobile node use a device; `routed`: packets for it are routed into this very device."""
-        if not routed and not device.by_rules:
-            for each in device.mobiles:
-                self._netlink.add_rule(self._allow(each, device))
-            self._netlink.add_rule(device.refuse)
-            self._netlink.delete_rule(device.allow)
+        if not routed and device.check is _Check.REVERSE_PATH:
+            self._netlink.accept_sources(device.name, device.mobiles)
             self._netlink.filter_reverse_path(device.name, False)
-            device.by_rules = True
-        if device.by_rules:
-            self._netlink.add_rule(self._allow(mobile, device))
+            device.check = _Check.FILTER
+        if device.check is _Check.FILTER:
+            self._netlink.admit_source(device.name, mobile)
+        elif device.check is _Check.RULES:
+            self._netlink.add_rule(_allow(mobile, device))
         device.mobiles.add(mobile)
 
     def settled(self, mobile: IPv4Address) -> None:
@@ -258,13 +295,15 @@ class KernelPlane:
         device = self._devices.get(key)
         if device is None:  # it could not be made
             return
-        if device.by_rules:
-            self._netlink.delete_rule(self._allow(mobile, device))
+        if device.check is _Check.FILTER:
+            self._netlink.expel_source(device.name, mobile)
+        elif device.check is _Check.RULES:
+            self._netlink.delete_rule(_allow(mobile, device))
         device.mobiles.discard(mobile)
         if not device.mobiles:
             for counter, value in self._read(device).items():
                 self._past[counter] += value
-            self._netlink.delete_rule(device.refuse if device.by_rules else device.allow)
+            self._netlink.delete_rule(device.rule)
             self._netlink.delete_link(device.name)
             del self._devices[key]
             heappush(self._free, device.number)

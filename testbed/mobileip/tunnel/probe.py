@@ -33,6 +33,7 @@ def probe(side: Side, netlink: Netlink, devices: str = DEVICES, *, ipsec_here: b
             devices=devices,
             ipsec_ends=netlink.ipsec_ends(),
             ipsec_here=ipsec_here,
+            filters=side is Side.VISITED or kernel.filters(netlink, devices),
         )
         return MixedPlane(tunnels, start)
     netlink.delete_link(f"{devices}0")  # a kernel tunnel that a killed predecessor left under our name

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TUN_CLONE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
-IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 BUSY_PATIENCE = 2.0
 """Seconds a predecessor's process may take to let go of the device."""
 START_PATIENCE, PATIENCE = 5.0, 0.8
@@ -44,7 +44,10 @@ WORKER = "testbed.mobileip.tunnel.worker"
 
 
 def open_device(name: str) -> int:
-    """Create the TUN device `name`; it lives as long as the descriptor. Raises PlaneError."""
+    """Create the TUN device `name`; it lives as long as the descriptor. Raises PlaneError.
+
+    Each datagram has `wire.offload.DEVICE_HEADER` in front of it.
+    """
     try:
         descriptor = os.open(TUN_CLONE, os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
@@ -52,7 +55,8 @@ def open_device(name: str) -> int:
     until = time.monotonic() + BUSY_PATIENCE
     while True:
         try:
-            fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+            flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR
+            fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
             return descriptor
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() > until:

@@ -21,11 +21,13 @@ from typing import Any
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
 from testbed.mobileip.tunnel.failures import Failures
 from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED
+from testbed.mobileip.tunnel.superpackets import Superpackets
 from testbed.mobileip.tunnel.tunnels import Tunnels
-from testbed.mobileip.wire.encapsulation import ROOM
+from testbed.mobileip.wire.encapsulation import ROOM, header_size
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.forwarding import forwarded
 from testbed.mobileip.wire.minimal import is_fragment
+from testbed.mobileip.wire.offload import DEVICE_HEADER, FINISHED, device_header, segments, unfinished
 
 BURST = 64
 LAST_BURSTS = 16
@@ -59,6 +61,7 @@ class Worker:
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
         self.tunnels = Tunnels(self.epoll)
+        self.superpackets = Superpackets()
 
     def run(self) -> None:
         """Serve until the control socket closes."""
@@ -81,13 +84,14 @@ class Worker:
         """Send a burst of datagrams from the device into their tunnels; returns whether there may be more."""
         buffer, view, count = self.buffer, self.view, self.count
         inner, mobile_at, find = self.inner, self.mobile_at, self.tunnels.mobiles.get
-        tun, into, send, discard = self.tun, (view[ROOM:],), self.send, self.failures.discard
-        readv = os.readv
+        # The device's header of each datagram says that nothing is left to do, and is overwritten.
+        tun, into = self.tun, (view[ROOM - DEVICE_HEADER.size :],)
+        send, discard, readv = self.send, self.failures.discard, os.readv
         packets = size = 0
         more = False
         for _ in range(BURST):
             try:
-                length = readv(tun, into)
+                length = readv(tun, into) - DEVICE_HEADER.size
             except BlockingIOError:
                 break
             except OSError:  # the device is down
@@ -117,7 +121,7 @@ class Worker:
         """Take a burst that arrived at `endpoint` out of its tunnels; returns whether there may be more."""
         view, count, sender, mobile = self.view, self.count, endpoint.sender, self.mobile
         receive, decode, accepted = endpoint.socket.recv_into, endpoint.carrier.decode, endpoint.accepted
-        tun, write = self.tun, os.write
+        tun, write = self.tun, os.writev
         packets = size = 0
         more = False
         for _ in range(BURST):
@@ -138,15 +142,20 @@ class Worker:
             if (source, MULTICAST if multicast else address) not in accepted:
                 origin = SOURCE(datagram)[0]
                 if (source, origin) in endpoint.delivered:
-                    self.relay(self.tunnels.mobiles[origin], bytes(datagram))
+                    for each in self.whole(bytes(datagram)):
+                        self.relay(self.tunnels.mobiles[origin], each)
                 else:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
                     self.failures.discard("refused", view[:length])
                 continue
             if not datagram[8]:
                 self.failures.discard("ttl", view[:length])
                 continue
+            start = unfinished(datagram)
             try:
-                write(tun, datagram)
+                if start:
+                    self.write_unfinished(datagram, start)
+                else:
+                    write(tun, (FINISHED, datagram))
             except OSError:  # no IP datagram after all, or the device is down
                 count["failed"] += 1
                 continue
@@ -157,6 +166,28 @@ class Worker:
         count["decapsulated"] += packets
         count["decapsulated-bytes"] += size
         return more
+
+    def write_unfinished(self, datagram: memoryview | bytes, start: int) -> None:
+        """Write a datagram, perhaps a superpacket, whose checksum the device has to finish; raises OSError.
+
+        A superpacket in a further tunnel is cut: the device takes no such thing.
+        """
+        size = self.superpackets.size(datagram, start)
+        if size is None:
+            raise OSError("the size of the segments is not known")
+        if not size or start == header_size(datagram):
+            os.writev(self.tun, (device_header(datagram, start, size), datagram))
+            return
+        for segment in segments(bytes(datagram), start, size):
+            os.writev(self.tun, (FINISHED, segment))
+
+    def whole(self, datagram: bytes) -> Iterable[bytes]:
+        """What a raw socket can send on of a datagram that has come out of a tunnel."""
+        start = unfinished(datagram)
+        if not start:
+            return (datagram,)
+        size = self.superpackets.size(datagram, start)
+        return () if size is None else segments(datagram, start, size)
 
     def relay(self, paths: tuple[Path, ...], datagram: bytes) -> None:
         """Send on what the mobile node itself has tunnelled to us (RFC 3024 §5.2)."""

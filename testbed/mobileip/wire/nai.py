@@ -16,12 +16,13 @@ LONGEST = 255
 _STRING = r"""(?:[^\x00-\x20\x7f<>()\[\]\\.,;:@"]|\\[\x00-\x7f])+"""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REALM = rf"@{_LABEL}(?:\.{_LABEL})+"
-_NAI = re.compile(rf"{_STRING}(?:\.{_STRING})*(?P<realm>{_REALM})?", re.ASCII | re.DOTALL)
+_NAI = rf"{_STRING}(?:\.{_STRING})*(?P<realm>{_REALM})?"
 
 
 def check(nai: str, realm: bool = False) -> None:
     """Whether `nai` has the form of one, and a realm if it must. Raises ValueError."""
-    found = _NAI.fullmatch(nai) if nai.isascii() else None
+    # Compiled when there is an NAI, and kept by `re`: it takes longer than to import this module.
+    found = re.fullmatch(_NAI, nai, re.ASCII | re.DOTALL) if nai.isascii() else None
     if found is None or len(nai) > LONGEST or (realm and found["realm"] is None):
         raise ValueError(f"expected a network access identifier such as mn@example.net, not {nai!r}")
 

@@ -18,11 +18,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from testbed.agreed import HUB_TABLE, Impairment
+from testbed.agreed import HUB_TABLE, RELAY_DEVICE, Impairment
 from testbed.node.relay.link import Link
 from testbed.node.relay.spawn import run
 
-DEVICE = "relay0"
 BURST = 64
 """Packets read per wake-up before those due are sent."""
 EARLY = 0.000_02
@@ -49,13 +48,13 @@ class TunRelay:
     async def open(self) -> None:
         """Create the device and the route to it; the rule that leads there is the gate's."""
         self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        fcntl.ioctl(self._fd, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
+        fcntl.ioctl(self._fd, TUNSETIFF, struct.pack("16sH22x", RELAY_DEVICE.encode(), IFF_TUN | IFF_NO_PI))
         mtu = Path(f"/sys/class/net/{self._interface}/mtu").read_text().strip()
         self._size = int(mtu) + 64
         await run(
             "ip", "-batch", "-",
-            stdin=f"link set {DEVICE} mtu {mtu} txqueuelen 10000 addrgenmode none up\n"
-            f"route replace default dev {DEVICE} table {HUB_TABLE}\n",
+            stdin=f"link set {RELAY_DEVICE} mtu {mtu} txqueuelen 10000 addrgenmode none up\n"
+            f"route replace default dev {RELAY_DEVICE} table {HUB_TABLE}\n",
         )  # fmt: skip
         # Timers of a process may be 50 µs late by default; ours are what is measured.
         with suppress(OSError):

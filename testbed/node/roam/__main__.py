@@ -36,7 +36,7 @@ async def serve(config: RoamConfig) -> None:
     policy = KernelPolicy(config.trusted, config.registering) if in_kernel else EmulatedPolicy()
     node = Node(
         config=config,
-        links=Links(config.home_address),
+        links=Links(config.home_address, in_kernel),
         dhcp=Dhcp(config.trusted),
         mobile_ip=mobile_ip,
         vpn=Vpn(ipsec, in_kernel, KEPT_LIVENESS if config.stack == DUAL else LIVENESS) if ipsec else None,

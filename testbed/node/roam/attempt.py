@@ -130,7 +130,6 @@ class Attempt:
         if tunnel is None or tunnel.local != local:
             tunnel = await self._negotiate(local, None)
         assert tunnel.inner is not None
-        node.links.use_inner(tunnel.inner)
         node.used = True
         if kept and tunnel.inner == node.inner:
             return standing(tunnel.inner)
@@ -163,6 +162,7 @@ class Attempt:
         except VpnError as error:
             self._move.tell("ike-failed", reason=str(error))
             raise
+        self._node.links.use_inner(tunnel.inner)
         if vpn.in_kernel:
             self._steer(tunnel, True)
         lent = str(tunnel.inner) if tunnel.inner else None

@@ -167,6 +167,5 @@ class DetectingAttempt(Attempt):
         assert node.config.outer is not None
         tunnel = tunnel or await self._negotiate(node.config.outer.home_address, None)
         assert tunnel.inner is not None
-        node.links.use_inner(tunnel.inner)
         self._steer(tunnel, True)
         return tunnel.inner

@@ -2,9 +2,9 @@
 
 What is ours: the state of the access links, their addresses except the home address, table 100 and the rules
 at preference 40 and 41 (what charon sends, where it follows moves by itself), 50 (from the care-of address)
-and 60 (from the inner address of the VPN). charon owns table 220; its routes through `ipsec0` are only put
-back here when the kernel dropped them with a moved address. With ESP in the kernel charon has none, and they
-are put there here.
+and 60 (from the inner address of the VPN). charon owns table 220 and the inner address; its routes through
+`ipsec0` are only put back here when the kernel dropped them with a moved address. With ESP in the kernel both
+are ours: charon would take the inner address off at every move and put it back, and with it go the routes.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ def _quietly() -> Iterator[None]:
 class Links:
     """Changes to the node's links, addresses, routes and rules; each may be asked for twice."""
 
-    def __init__(self, home_address: IPv4Address) -> None:
+    def __init__(self, home_address: IPv4Address, esp_in_kernel: bool = False) -> None:
+        """`esp_in_kernel`: charon leaves the VPN's inner address to us."""
         self._home = home_address
+        self._esp_in_kernel = esp_in_kernel
         self._kernel = IPRoute()
         self._lease: Lease | None = None
         self._table = VISITED_TABLE
@@ -77,6 +79,8 @@ class Links:
         for table in (VISITED_TABLE, FORMER_TABLE):
             with _quietly():
                 self._kernel.flush_routes(family=socket.AF_INET, table=table)
+        if self._esp_in_kernel:
+            self._kernel.flush_addr(family=socket.AF_INET, index=_index(IPSEC_DEVICE))
         for interface in interfaces:
             index = _index(interface)
             for address in self._kernel.get_addr(family=socket.AF_INET, index=index):
@@ -176,6 +180,11 @@ class Links:
             return
         for action, source in (("del", self._inner), ("add", address)):
             if source is not None:
+                if self._esp_in_kernel:
+                    with _quietly():
+                        self._kernel.addr(
+                            action, index=_index(IPSEC_DEVICE), address=str(source), prefixlen=32
+                        )
                 with _quietly():
                     self._kernel.rule(
                         action, src=str(source), src_len=32, table=IPSEC_TABLE, priority=INNER_PREFERENCE

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.data import data_dir
 from testbed.document.marks import Marks
 from testbed.document.read import load_document, parse_value
+from testbed.document.syntax import _Loader, parse
 from testbed.errors import ErrorGroup, TestbedError, TopologyError
 
 
@@ -103,6 +106,29 @@ def test_aliases_cannot_explode(tmp_path: Path) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     with pytest.raises(TopologyError, match="grow it beyond"):
         read(tmp_path, "\n".join(lines))
+
+
+def nodes(root: yaml.Node | None) -> list[tuple[object, ...]]:
+    """A document's nodes from its beginning to its end, with where each of them begins."""
+    if root is None:
+        return []
+    below = [] if isinstance(root, yaml.ScalarNode) else root.value
+    children = [node for one in below for node in (one if isinstance(one, tuple) else (one,))]
+    mark = (root.tag, root.start_mark.line, root.start_mark.column)
+    own = (root.value, root.style or None) if isinstance(root, yaml.ScalarNode) else ()
+    return [(*mark, *own), *(each for child in children for each in nodes(child))]
+
+
+@pytest.mark.parametrize("folder", ["topologies", "templates"])
+def test_both_parsers_read_the_same(folder: str) -> None:
+    for file in sorted(data_dir(folder).rglob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        assert nodes(parse(text)) == nodes(yaml.compose(text, Loader=_Loader)), file
+
+
+def test_tabs_are_refused_whichever_parser_reads(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError, match=r"file.yaml:1:3: not valid YAML"):
+        read(tmp_path, "a:\t1")
 
 
 def test_values_of_set() -> None:

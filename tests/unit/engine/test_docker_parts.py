@@ -8,8 +8,8 @@ import pytest
 import requests
 from docker.errors import APIError
 
-from testbed.engine import docker
 from testbed.engine.api import EngineError, InUseError, NameTakenError, NotFoundError, SubnetOverlapError
+from testbed.engine.connect import connect
 from testbed.engine.streams import DockerLog
 from testbed.engine.translate import errors, raise_for_status
 
@@ -56,23 +56,15 @@ def test_a_silent_engine_is_an_engine_error():
 def test_no_engine_at_all(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(EngineError, match=r"no container engine answers at unix://.*none\.sock") as caught:
-        docker.connect()
+        connect()
     assert caught.value.hint == "DOCKER_HOST says so; unset it to use the engine of this machine"
 
 
 def test_an_engine_that_cannot_be_meant(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "nowhere")
     with pytest.raises(EngineError, match="no container engine answers at nowhere") as caught:
-        docker.connect()
+        connect()
     assert caught.value.hint.startswith("DOCKER_HOST says so (Invalid bind address")
-
-
-def test_the_current_docker_context_is_heeded(monkeypatch, tmp_path):
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    context = type("Context", (), {"Name": "lab", "Host": f"unix://{tmp_path}/lab.sock", "TLSConfig": None})
-    monkeypatch.setattr(docker.ContextAPI, "get_current_context", lambda: context)
-    with pytest.raises(EngineError, match=r"lab\.sock"):
-        docker.connect()
 
 
 class Socket:

@@ -317,7 +317,7 @@ def labs(monkeypatch):
                 one.outage_ms = None if made.broken else made.outage(rtt)
                 one.ike.number, one.mip.number, one.rtt_ms = 4, 2, rtt + 6.0
             done.append(run_record(plan, rtt, "relay", hand_offs, made.health))
-        return done
+        return [one.model_copy(update={"carriers": {"gw/esp": "kernel (xfrm)"}}) for one in done]
 
     monkeypatch.setattr(Measurement, "_stack", stack)
     monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))
@@ -330,6 +330,7 @@ def test_measurements_gather_in_one_folder(labs, capsys, tmp_path):
     assert main(["measure", "handoff", "scenario-2.1", *place, "--name", "mine"]) == 0
     out = capsys.readouterr().out
     assert "mip-in-ipsec: outage = 4.00 × RTT + 50 ms" in out and "hotel ↔ airport" in out
+    assert "packets were carried by: esp kernel (xfrm)\n" in out
     assert main(["measure", "handoff", "plain-mip", *place, "-o", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads((tmp_path / "e/handoff.json").read_text())
@@ -337,6 +338,7 @@ def test_measurements_gather_in_one_folder(labs, capsys, tmp_path):
     assert labs.stacks[0] == ("mip-in-ipsec", "mine")
     assert (tmp_path / "e/topologies/plain-mip.yaml").is_file()
     assert main(["report", str(tmp_path / "e")]) == 0
+    assert "esp: kernel (xfrm)" in (tmp_path / "e/report.html").read_text()
 
 
 def test_several_stacks_have_a_lab_each(labs):

@@ -323,6 +323,10 @@ SABOTAGE = {
         "5.4",
         {"sights": {("combined", None): {"gw": ["vpn-gateway", "home-agent"]}}},
     ),
+    "5.4 a part that cannot be exchanged": (
+        "5.4",
+        {"sights": {("session", None): {"within": 2.0, "alive": False}}},
+    ),
     "5.5 a message of type 200": ("5.5", {"packets": {"ha/home": [REQUEST, unregistered(b"\xc8hello")]}}),
     "5.5 extension 60": ("5.5", {"packets": {"ha/home": [unregistered(b"\1" + bytes(23) + b"\x3c\2??")]}}),
     "5.6 IKE_AUTH on a move": ("5.6", {"packets": {"mn/airport": [*ESP_PACKETS, ike(35)]}}),
@@ -418,7 +422,83 @@ def test_what_fails_of_nothing_as_well_is_not_held_against_a_solution() -> None:
         made = rows(verdicts, {"nothing": NOTHING.topology, "mine": NOTHING.topology}, ["5.10"])
         return {row.name: row.cells[0].state for row in made}
 
-    results["mine.5.10-a10", "run", 1] = BAD
+    results["mine.5.10-a9", "run", 1] = BAD
     assert found() == {"nothing": "works", "mine": "fails"}
-    results["nothing.5.10-a10", "run", 1] = BAD
+    results["nothing.5.10-a9", "run", 1] = BAD
     assert found()["mine"] == "works"
+
+
+def grid_of(guideline, came, without=(), topology=NOTHING):
+    """The cell of a solution: claim → what its run came to, else it held; `without` were not tried."""
+    claims = {
+        name: claim
+        for name, claim in topology.topology.claims.items()
+        if guideline in claim.guideline and name not in without
+    }
+    scenario = Scenario(topology, claims, "mine.")
+    results = {
+        (f"mine.{name}", kind, number): came.get(name, GOOD) if kind == "run" else GOOD
+        for name, claim in claims.items()
+        for kind in ("run", "control")
+        for number, _ in enumerate(claim.experiments(kind), 1)
+    }
+    beside = Scenario(NOTHING, claims, "nothing.")
+    held = {("nothing" + key[0][4:], *key[1:]): GOOD for key in results}
+    decided = [
+        one.record().model_copy(update={"scenario": one.id.partition(".")[0]})
+        for one in claim_results([beside, scenario], results | held)
+    ]
+    verdicts = verdicts_of("", {}, []).model_copy(update={"claims": decided})
+    made = rows(verdicts, {"nothing": NOTHING.topology, "mine": topology.topology}, [guideline])
+    return next(row for row in made if row.name == "mine").cells[0]
+
+
+UNKNOWN = RunResult([Finding("it is so", None, "nobody knows")])
+
+
+@pytest.mark.parametrize(
+    ("came", "state"),
+    [
+        ({}, "works"),
+        ({"5.10-a10": BAD}, "costs"),
+        ({"5.10-a10": BAD, "5.10-a10-residual": BAD}, "fails"),
+        ({"5.10-a10": BAD, "5.10-a10-residual": UNKNOWN}, "undecided"),
+        ({"5.10-a10": BAD, "5.10-a4": BAD}, "fails"),  # what stands instead of one excuses no other
+        ({"5.10-a10": BAD, "5.10-a4": UNKNOWN}, "undecided"),
+        ({"5.10-a10-residual": BAD}, "works"),
+        ({"5.10-a4": BAD}, "fails"),
+    ],
+)
+def test_a_residual_that_the_document_names_is_a_cost(came, state) -> None:
+    found = grid_of("5.10", came)
+    assert found.state == state
+    if state == "costs":
+        assert "something else; Residual, documented" in found.why
+        assert found.claims == ("mine.5.10-a10-residual", "mine.5.10-a10")
+
+
+VENDORS = ("5.4-libreswan", "5.4-openiked")
+
+
+def test_what_the_machine_or_the_topology_lacks_is_named_and_no_failure() -> None:
+    found = grid_of("5.4", {}, VENDORS)
+    assert (found.state, found.why) == ("works", f"not tried without ESP in the kernel: {', '.join(VENDORS)}")
+    found = grid_of("5.4", {}, VENDORS, load_topology("solutions/wireguard"))
+    assert found.state == "works" and found.why.startswith("not tried without a vpn-gateway: ")
+    assert grid_of("5.4", {"5.4-client-exchanged": BAD}, VENDORS).state == "fails"
+    assert grid_of("5.4", {"5.4-libreswan": BAD}).state == "fails"
+    assert grid_of("5.4", {}, ["5.4-client-exchanged"]).why == "not tried: 5.4-client-exchanged"
+
+
+def test_a_guideline_of_which_nothing_could_be_tried_does_not_apply() -> None:
+    topology = load_topology("solutions/wireguard")
+    claims = {name: topology.topology.claims[name] for name in VENDORS}
+    only = topology.topology.model_copy(update={"claims": claims})
+    empty = Scenario(topology, {}, "wireguard.")
+    other = Scenario(NOTHING, {"5.8-nothing-added": NOTHING.topology.claims["5.8-nothing-added"]}, "x.")
+    decided = [
+        one.record().model_copy(update={"scenario": "wireguard"}) for one in claim_results([empty, other], {})
+    ]
+    verdicts = verdicts_of("", {}, []).model_copy(update={"claims": decided})
+    (row,) = rows(verdicts, {"wireguard": only}, ["5.4"])
+    assert row.cells[0].state == "not-applicable" and row.cells[0].sign == "–" and not row.broken

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from lab_world import IMAGE, SMALL, Daemons, Told
+from lab_world import IMAGE, MIP, MOBILE, SMALL, Daemons, Manager, Run, Told
 
+from testbed.cli import main
 from testbed.engine.fake import FakeEngine
 from testbed.lab.addresses import DEFAULT_POOL
 from testbed.lab.up import BroughtUp, bring_up
@@ -60,3 +62,25 @@ def up(engine: FakeEngine, small: LoadedTopology, told: Told) -> Callable[..., B
         return bring_up(engine, topology, lab=lab, **options)  # type: ignore[arg-type]
 
     return up
+
+
+@pytest.fixture
+def run(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    Path(MIP).write_text(MOBILE)
+    monkeypatch.setattr("testbed.engine.connect.connect", lambda: engine)
+    monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
+    image = SimpleNamespace(name=IMAGE)
+    monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)
+    monkeypatch.setattr("testbed.cli.output.verbosity.level", 0)
+    monkeypatch.delenv("TESTBED_POOL", raising=False)
+    engine.command = Manager()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        streams = capfd.readouterr()
+        return code, streams.out, streams.err
+
+    return run

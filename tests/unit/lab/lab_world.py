@@ -12,6 +12,12 @@ from testbed.engine.fake import FakeContainer
 
 IMAGE = "testbed-node:test"
 
+Run = Callable[..., tuple[int, str, str]]
+"""Runs a command; returns its exit code and what it printed on stdout and stderr."""
+
+MIP = "./mip.yaml"
+"""The file of `MOBILE` in the folder where commands run."""
+
 SMALL = """\
 name: small
 title: Two hosts and a router
@@ -164,3 +170,32 @@ class EndingSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Manager(Daemons):
+    """A healthy lab whose mobile node moves when it is told to, and a few commands."""
+
+    lost = False  # whether the mobile node has lost its registration
+
+    def __call__(self, box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
+        state = "unregistered" if self.lost else "registered"
+        roam = {"ok": True, "network": "hotspot", "state": state, "agent": "198.51.100.1"}
+        if command[:2] == ("sh", "-c") and ".sock" in command[2] and box.spec.hostname == "mn":
+            return json.dumps({"service": "roam", "reply": roam}).encode() + b"\n", b"", 0
+        if command[0] == "socat" and json.loads(stdin)["op"] == "move":
+            return _move(json.loads(stdin)["network"]), b"", 0
+        if command[0] == "env" and "false" in command:
+            return b"out\n", b"err\n", 7
+        return super().__call__(box, command, stdin)
+
+
+def _move(network: str) -> bytes:
+    timeline = {"link": 3.25, "address": 9.5, "ike": None, "registration": 20.0, "data": 22.0}
+    state = "unregistered" if network == "home" else "registered"
+    events: list[dict[str, Any]] = [
+        {"ok": True},
+        {"event": "link", "source": "roam", "ms": 3.25},
+        {"event": "settled", "source": "roam", "network": network, "state": state, "detail": "so it is",
+         "stack": "mip-only", "ms": 22.5, "timeline": timeline},
+    ]  # fmt: skip
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)

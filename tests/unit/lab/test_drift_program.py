@@ -47,6 +47,14 @@ def drift(node: Path, rules: list[str], *words: str, files: str = "") -> str:
     return done.stdout.rpartition("now ")[0]
 
 
+def test_a_link_that_was_cut_is_named(node: Path) -> None:
+    drift(node, [KERNEL], "save")
+    assert drift(node, [KERNEL]) == ""
+    (node / "run" / "failed").mkdir()
+    (node / "run" / "failed" / "internet").touch()
+    assert drift(node, [KERNEL]) == "failed internet\n"
+
+
 def test_the_gate_of_a_hub_opens_and_closes_and_other_rules_do_not(node: Path) -> None:
     drift(node, [KERNEL, POLICY, RULE], "save")
     assert drift(node, [KERNEL, POLICY, RULE]) == ""

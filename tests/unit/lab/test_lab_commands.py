@@ -9,74 +9,20 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lab_world import IMAGE, MOBILE, SMALL, Daemons
+from lab_world import MIP, SMALL, Manager, Run
 
-from testbed.cli import main
 from testbed.cli.labs import complete_attachment, complete_lab, complete_node, complete_place, narrated
 from testbed.cli.output import as_called, console
 from testbed.engine.api import EngineError
-from testbed.engine.fake import FakeContainer, FakeEngine
+from testbed.engine.fake import FakeEngine
 from testbed.engine.names import owner
 from testbed.lab.doctor import Check, Level
 from testbed.topology.load import load_topology
-
-Run = Callable[..., tuple[int, str, str]]
-
-MIP = "./mip.yaml"
-
-
-@pytest.fixture
-def run(
-    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-    Path(MIP).write_text(MOBILE)
-    monkeypatch.setattr("testbed.engine.docker.connect", lambda: engine)
-    monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
-    image = SimpleNamespace(name=IMAGE)
-    monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)
-    monkeypatch.setattr("testbed.cli.output.verbosity.level", 0)
-    monkeypatch.delenv("TESTBED_POOL", raising=False)
-    engine.command = Manager()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
-        streams = capfd.readouterr()
-        return code, streams.out, streams.err
-
-    return run
-
-
-class Manager(Daemons):
-    """A healthy lab whose mobile node moves when it is told to, and a few commands."""
-
-    def __call__(self, box: FakeContainer, command: Sequence[str], stdin: bytes) -> tuple[bytes, bytes, int]:
-        roam = {"ok": True, "network": "hotspot", "state": "registered", "agent": "198.51.100.1"}
-        if command[:2] == ("sh", "-c") and ".sock" in command[2] and box.spec.hostname == "mn":
-            return json.dumps({"service": "roam", "reply": roam}).encode() + b"\n", b"", 0
-        if command[0] == "socat" and json.loads(stdin)["op"] == "move":
-            return _move(json.loads(stdin)["network"]), b"", 0
-        if command[0] == "env" and "false" in command:
-            return b"out\n", b"err\n", 7
-        return super().__call__(box, command, stdin)
-
-
-def _move(network: str) -> bytes:
-    timeline = {"link": 3.25, "address": 9.5, "ike": None, "registration": 20.0, "data": 22.0}
-    state = "unregistered" if network == "home" else "registered"
-    events: list[dict[str, Any]] = [
-        {"ok": True},
-        {"event": "link", "source": "roam", "ms": 3.25},
-        {"event": "settled", "source": "roam", "network": network, "state": state, "detail": "so it is",
-         "stack": "mip-only", "ms": 22.5, "timeline": timeline},
-    ]  # fmt: skip
-    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
 
 def test_up_prints_what_one_needs_to_go_on(run: Run) -> None:
@@ -389,7 +335,7 @@ def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     def nobody() -> FakeEngine:
         raise EngineError("nobody answers")
 
-    monkeypatch.setattr("testbed.engine.docker.connect", nobody)
+    monkeypatch.setattr("testbed.engine.connect.connect", nobody)
     assert complete_lab("") == []
     code, _, err = run("status")
     assert code == 3 and "nobody answers" in err

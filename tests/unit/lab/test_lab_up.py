@@ -267,7 +267,9 @@ def test_an_engine_that_refuses_every_subnet(engine: FakeEngine, up: Up) -> None
 
 
 def test_an_exhausted_pool_leaves_nothing(engine: FakeEngine, up: Up) -> None:
-    with pytest.raises(MachineError, match="no free /29"):
+    with pytest.raises(
+        MachineError, match="the address pool has no room: a lab takes some 16 addresses, and 8 are free"
+    ):
         up(pool=IPv4Network("198.18.0.0/29"))
     assert not engine.boxes and not engine.network_specs
 

@@ -27,7 +27,7 @@ def logged(node: str) -> list[str]:
 
 def tshark(folder: Path, wanted: str, *fields: str) -> list[list[str]]:
     """Fields of the frames of the capture that a display filter selects, with the tables of a folder."""
-    command = ["tshark", "-o", "esp.enable_encryption_decode:TRUE", "-r", CAPTURE, "-Y", wanted]
+    command = ["tshark", "-r", CAPTURE, "-Y", wanted]
     command += ["-T", "fields", *(word for field in fields for word in ("-e", field))]
     environment = os.environ | {"WIRESHARK_CONFIG_DIR": str(folder)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -46,13 +46,28 @@ def test_tshark_decrypts_with_the_tables(tmp_path: Path) -> None:
     assert not any(malformed for _, malformed in negotiated)
 
 
-@pytest.mark.parametrize("table", ["esp_sa", "ikev2_decryption_table"])
+@pytest.mark.parametrize("table", ["esp_sa", "preferences", "ikev2_decryption_table"])
 def test_tshark_decrypts_nothing_without_them(tmp_path: Path, table: str) -> None:
     write_tables(tmp_path, parse_charon(logged("gw")))
     (tmp_path / table).unlink()
     inner = tshark(tmp_path, "esp && (mip || icmp)", "frame.number")
     identities = tshark(tmp_path, "isakmp.typepayload == 35", "frame.number")
-    assert (len(inner), len(identities)) == ((0, 1) if table == "esp_sa" else (4, 0))
+    assert (len(inner), len(identities)) == ((4, 0) if table == "ikev2_decryption_table" else (0, 1))
+
+
+def test_an_association_that_was_rekeyed_has_the_numbers_that_charon_is_asked_for() -> None:
+    """Its keys are in the log, its SPIs are not."""
+    dump = ["0: " + " ".join(["AB"] * 16) + "  x", "16: " + " ".join(["CD"] * 4) + "  x"]
+    log = ["15[CFG] <vpn|2> selected proposal: IKE:AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519"]
+    for what in ("Sk_ei", "Sk_er"):
+        log += [
+            f"15[IKE] <vpn|2> {what} secret => 20 bytes @ 0x7f",
+            *(f"15[IKE] <vpn|2>    {one}" for one in dump),
+        ]
+    assert list(parse_charon(log)) == []
+    key = bytes.fromhex("AB" * 16 + "CD" * 4)
+    assert list(parse_charon(log, {"2": b"i" * 8 + b"r" * 8})) == [IkeSa(b"i" * 8, b"r" * 8, key, key)]
+    assert list(parse_charon(log, {"1": b"i" * 8 + b"r" * 8})) == []
 
 
 def test_tshark_decrypts_nothing_with_another_key(tmp_path: Path) -> None:
@@ -78,7 +93,7 @@ def test_nobody_else_reads_them_and_no_key_is_shown(tmp_path: Path) -> None:
     write_tables(tmp_path / "a", found)
     write_tables(tmp_path / "a", found)  # again
     files = list((tmp_path / "a").iterdir())
-    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
     assert all("key" not in repr(one) for one in found)
     write_tables(tmp_path / "none", ())
     assert not (tmp_path / "none").exists()

@@ -15,7 +15,7 @@ from testbed.engine import names as labels
 from testbed.engine.api import Container, Stream
 from testbed.errors import UsageError
 from testbed.lab.state import ActualLab
-from testbed.lab.tap import find_taps, lab_names, watch
+from testbed.lab.tap import NO_ROUTING, find_taps, lab_names, read_target, see, watch
 from testbed.packet.pcap import LINUX_SLL2
 
 LINKS: dict[str, dict[str, str | None]] = {
@@ -97,6 +97,70 @@ def test_targets_that_are_none(target: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_taps(LAB, target)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "everywhere", "expression"),
+    [
+        ((), True, ""),
+        (("mn",), False, ""),
+        (("mn/hotel", "udp", "port", "434"), False, "(udp port 434)"),
+        (("udp", "port", "434"), True, "(udp port 434)"),
+        (("udp port 434 or esp",), True, "(udp port 434 or esp)"),
+        (("esp",), True, "(esp)"),
+        (("udp", "prot", "434"), True, "(udp prot 434)"),  # tcpdump says what is wrong with it
+    ],
+)
+def test_a_place_and_a_filter_are_told_apart(
+    words: tuple[str, ...], everywhere: bool, expression: str
+) -> None:
+    target = read_target(LAB, words[0] if words else None, words[1:])
+    assert (target.everywhere, target.expression) == (everywhere, expression)
+    assert len(target.taps) == (4 if everywhere else 1)
+    hidden = read_target(LAB, words[0] if words else None, words[1:], no_routing=True).expression
+    assert hidden == (f"{expression} and ({NO_ROUTING})" if expression else f"({NO_ROUTING})")
+
+
+def test_a_word_that_is_neither_names_the_nearest_place() -> None:
+    with pytest.raises(UsageError, match="no node or network hote\n  hint: did you mean hotel"):
+        read_target(LAB, "hote")
+
+
+@pytest.mark.parametrize(("cut", "receiver"), [("", "router"), ("router", "nobody"), ("mn", "router")])
+def test_a_whole_lab_shows_every_packet_once(cut: str, receiver: str) -> None:
+    """A copy that came as far as a cut link was not received."""
+
+    def cooked(index: int, kind: int, number: int) -> bytes:
+        return bytes.fromhex(f"0800 0000 {index:08x} 0001 {kind:02x} 06 0200000000010000") + bytes(
+            [number] * 30
+        )
+
+    streams = {
+        "id-mn": pcap(LINUX_SLL2, (1.0, cooked(7, 4, 1)), (1.5, cooked(9, 4, 2))),
+        "id-router": pcap(
+            LINUX_SLL2, (1.00001, cooked(7, 0, 1)), (1.6, cooked(1, 4, 3)), (1.7, cooked(8, 0, 4))
+        ),
+    }
+
+    def answer(id: str, command: Sequence[str]) -> tuple[Sequence[tuple[Stream, bytes]], int]:
+        if "failed" in command[2]:
+            return [("stdout", b"hotel\n")] if id == f"id-{cut}" else [], 0
+        if "tcpdump" not in command[2]:
+            return [("stdout", b"1 lo\n7 hotel\n8 relay0\n9 mip0\n")], 0
+        return [LISTENING, ("stdout", streams.get(id, pcap(LINUX_SLL2)))], 0
+
+    engine: Any = Engine(answer)
+    target = read_target(LAB, None)
+    assert str(target) == "all nodes"
+    passages = list(see(engine, LAB, target, seconds=0.8))
+    assert [one.seen for one in passages] == [f"hotel mn→{receiver}", "mn/mip0"]
+
+
+def test_a_node_that_does_not_run_is_left_out() -> None:
+    lab = ActualLab("lab", (container("core", "exited"), container("ha")), ())
+    assert [tap.node for tap in read_target(lab, None).taps] == ["ha"]
+    with pytest.raises(UsageError, match="no node of lab lab runs"):
+        read_target(ActualLab("lab", (container("core", "exited"),), ()), None)
 
 
 def test_names_come_from_the_lab() -> None:

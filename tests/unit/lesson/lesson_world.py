@@ -143,7 +143,7 @@ class Nodes:
 
 def around(engine: FakeEngine, monkeypatch: Any) -> None:
     """Let commands find the engine in memory, and its image."""
-    monkeypatch.setattr("testbed.engine.docker.connect", lambda: engine)
+    monkeypatch.setattr("testbed.engine.connect.connect", lambda: engine)
     monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: engine)
     image = SimpleNamespace(name=IMAGE)
     monkeypatch.setattr("testbed.engine.image.ensure_node_image", lambda engine, say, **options: image)

@@ -17,21 +17,14 @@ from typing import Any
 from mip_world import A, association
 from virtual_network import NOWHERE, Daemon, VirtualNetwork, Weather
 
-from testbed.mobileip.core.api import (
-    ClearVisitor,
-    Datagram,
-    Effect,
-    SendDatagram,
-    SetVisitor,
-    UseCoLocated,
-    UseForeignAgent,
-    UseHome,
-)
+from testbed.mobileip.core.api import Datagram, Effect, SendDatagram
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import registration_request

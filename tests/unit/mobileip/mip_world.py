@@ -11,27 +11,21 @@ from random import Random
 
 from testbed.mobileip.core.api import (
     AgentMessage,
-    ClearBinding,
-    ClearVisitor,
     Core,
     Datagram,
     Effect,
-    ProxyArp,
     ReportEvent,
     SendAgentMessage,
     SendDatagram,
-    SetBinding,
-    SetVisitor,
-    UseCoLocated,
-    UseForeignAgent,
-    UseHome,
-    UseNothing,
 )
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.core.security import Peer, ReplayProtection, SecurityAssociation

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from virtual_network import Weather
 
 from testbed.mobileip.core import foreign_agent, replay
-from testbed.mobileip.core.api import ClearVisitor, Remember
+from testbed.mobileip.core.api import Remember
 from testbed.mobileip.core.foreign import pending, visitors
+from testbed.mobileip.core.foreign.effects import ClearVisitor
 from testbed.mobileip.core.home import bindings, grants
 from testbed.mobileip.core.mobile import movement, registrar
 from testbed.mobileip.core.parameters import Advertising

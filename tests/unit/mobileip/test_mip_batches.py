@@ -10,8 +10,9 @@ import pytest
 from mip_world import EPOCH, HOME_AGENT, World, association, clock, events, home_agent_config, sent
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from testbed.mobileip.core.api import ClearVisitor, Datagram, SetVisitor
+from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.io import changes, netlink, rtnetlink
 from testbed.mobileip.io.changes import DEFAULT, Rule

@@ -8,8 +8,9 @@ from test_mip_home_agent import Bench as HomeAgentBench
 from test_mip_mobile_node import USES, at_foreign_agent
 from test_mip_mobile_node import Bench as MobileNodeBench
 
-from testbed.mobileip.core.api import TunnelDatagram, UseForeignAgent
 from testbed.mobileip.core.home.broadcasts import AT_ONCE
+from testbed.mobileip.core.home.effects import TunnelDatagram
+from testbed.mobileip.core.mobile.effects import UseForeignAgent
 from testbed.mobileip.wire.registration_request import RequestFlag
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")

@@ -33,9 +33,10 @@ from scapy.utils import wrpcap
 from test_mip_udp_tunnel_wire import found, read_by_tshark
 
 from testbed.mobileip.core.aaa import NO_CHALLENGE, authenticator, prove
-from testbed.mobileip.core.api import AgentMessage, Datagram, SendAgentMessage, SetVisitor
+from testbed.mobileip.core.api import AgentMessage, Datagram, SendAgentMessage
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.disposition import Deny
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.links import VisitedLink

@@ -25,11 +25,13 @@ from test_mip_foreign_agent import Bench as AgentBench
 from test_mip_mobile_node import MN_FA as FA_OF_MN
 from test_mip_mobile_node import Bench as NodeBench
 
-from testbed.mobileip.core.api import Datagram, SetVisitor, TunnelEnd, UseForeignAgent
+from testbed.mobileip.core.api import Datagram, TunnelEnd
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.delivery import Delivery
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign.visitors import Visitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.mobile.effects import UseForeignAgent
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.error import WireError

@@ -4,7 +4,8 @@ from mip_world import HOME_ADDRESS, events, sent
 from test_mip_foreign_agent import Bench as ForeignBench
 from test_mip_home_agent import Bench as HomeBench
 
-from testbed.mobileip.core.api import ClearBinding, ClearVisitor, ProxyArp
+from testbed.mobileip.core.foreign.effects import ClearVisitor
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp
 
 
 def test_a_home_agent_forgets_its_bindings():

@@ -23,8 +23,9 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import ClearVisitor, Datagram, SendAgentMessage, SetVisitor, TunnelEnd
+from testbed.mobileip.core.api import Datagram, SendAgentMessage, TunnelEnd
 from testbed.mobileip.core.association import Associations, sign
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign.pending import PENDING_PER_NODE
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.parameters import ReverseTunnel

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mip_world import CARE_OF, HOME_ADDRESS, HOME_AGENT, MN_MAC, A, World, association
 
-from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVisitor
+from testbed.mobileip.core.api import AgentMessage, Datagram
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.foreign.effects import SetVisitor
+from testbed.mobileip.core.home.effects import SetBinding
 
 
 @pytest.fixture(scope="module")

@@ -21,17 +21,9 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import (
-    AgentMessage,
-    ClearBinding,
-    Datagram,
-    GratuitousArp,
-    ProxyArp,
-    SendAgentMessage,
-    SetBinding,
-    TunnelEnd,
-)
+from testbed.mobileip.core.api import AgentMessage, Datagram, GratuitousArp, SendAgentMessage, TunnelEnd
 from testbed.mobileip.core.association import Associations, sign
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire import agent_solicitation

@@ -17,8 +17,8 @@ from scapy.utils import checksum, wrpcap
 from test_mip_encapsulation import addresses, carried, datagrams, few, finished
 from test_mip_nat import PUBLIC, Home, Nat
 
-from testbed.mobileip.core.api import UseCoLocated
 from testbed.mobileip.core.home.admission import Admission
+from testbed.mobileip.core.mobile.effects import UseCoLocated
 from testbed.mobileip.wire import udp_tunnel
 from testbed.mobileip.wire.echo import REQUEST, Echo
 from testbed.mobileip.wire.encapsulation import ROOM, Encapsulation

@@ -24,19 +24,10 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import (
-    AgentMessage,
-    Datagram,
-    GratuitousArp,
-    SendAgentMessage,
-    TunnelEnd,
-    UseCoLocated,
-    UseForeignAgent,
-    UseHome,
-    UseNothing,
-)
+from testbed.mobileip.core.api import AgentMessage, Datagram, GratuitousArp, SendAgentMessage, TunnelEnd
 from testbed.mobileip.core.association import Associations, sign
 from testbed.mobileip.core.mobile.agents import MAX_AGENTS
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension
 from testbed.mobileip.wire.identification import SECOND, from_unix

@@ -14,7 +14,8 @@ from scapy.layers.inet import IP, UDP, IPOption
 from scapy.utils import checksum
 from test_mip_home_agent import Bench
 
-from testbed.mobileip.core.api import Remember, SendOnHomeLink, SetGroups, TunnelDatagram
+from testbed.mobileip.core.api import Remember, SendOnHomeLink
+from testbed.mobileip.core.home.effects import SetGroups, TunnelDatagram
 from testbed.mobileip.core.home.multicast import GROUPS_PER_NODE, MEMBERSHIP, QUERY_INTERVAL
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.wire import igmp

@@ -29,10 +29,12 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import Datagram, GratuitousArp, Remember, SetVisitor, UseHome, UseHomeAddress
+from testbed.mobileip.core.api import Datagram, GratuitousArp, Remember
 from testbed.mobileip.core.association import Associations, sign
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.effects import UseHome, UseHomeAddress
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_FOREIGN, MOBILE_HOME
 from testbed.mobileip.wire.error import WireError

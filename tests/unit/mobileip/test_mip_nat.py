@@ -24,14 +24,17 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import AgentMessage, Datagram, SetBinding, SetVisitor, TunnelEnd, UseCoLocated
+from testbed.mobileip.core.api import AgentMessage, Datagram, TunnelEnd
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home.bindings import Binding
 from testbed.mobileip.core.home.config import UdpTunnelling
+from testbed.mobileip.core.home.effects import SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.mobile.config import UdpTunnel
+from testbed.mobileip.core.mobile.effects import UseCoLocated
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import ReverseTunnel
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag, MobilityAgentExtension

@@ -18,10 +18,13 @@ from mip_world import (
     mobile_node_config,
 )
 
-from testbed.mobileip.core.api import SetBinding, SetVisitor, TunnelEnd, UseCoLocated
+from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.effects import SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.effects import UseCoLocated
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire.encapsulation import Encapsulation
 from testbed.mobileip.wire.registration_request import RegistrationRequest, RequestFlag

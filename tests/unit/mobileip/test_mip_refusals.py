@@ -13,8 +13,9 @@ from test_mip_home_agent import FA_SA, FA_SOURCE, SA
 from test_mip_home_agent import Bench as HomeAgentBench
 from test_mip_mobile_node import MN_FA, Bench
 
-from testbed.mobileip.core.api import Datagram, SetBinding
+from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.home.effects import SetBinding
 from testbed.mobileip.wire.identification import from_unix
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RequestFlag

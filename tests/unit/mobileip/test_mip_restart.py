@@ -31,16 +31,15 @@ from mip_world import (
 from testbed.mobileip.core.api import (
     Datagram,
     GratuitousArp,
-    ProxyArp,
     Remember,
     ReportEvent,
     SendAgentMessage,
-    SetBinding,
-    SetVisitor,
     TunnelEnd,
 )
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.effects import ProxyArp, SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import INFINITE_LIFETIME

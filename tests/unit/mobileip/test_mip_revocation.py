@@ -28,18 +28,14 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import (
-    ClearBinding,
-    ClearVisitor,
-    Datagram,
-    SendAgentMessage,
-    SendDatagram,
-    UseCoLocated,
-)
+from testbed.mobileip.core.api import Datagram, SendAgentMessage, SendDatagram
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign.config import Inform
+from testbed.mobileip.core.foreign.effects import ClearVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
+from testbed.mobileip.core.home.effects import ClearBinding
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.effects import UseCoLocated
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag
 from testbed.mobileip.wire.authentication import FOREIGN_HOME, MOBILE_HOME

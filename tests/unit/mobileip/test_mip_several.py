@@ -23,20 +23,12 @@ from mip_world import (
 from test_mip_foreign_agent import Bench as ForeignBench
 from test_mip_mobile_node import Bench as MobileBench
 
-from testbed.mobileip.core.api import (
-    AgentMessage,
-    FormerTunnel,
-    SendAgentMessage,
-    SetVisitor,
-    TunnelEnd,
-    UseCoLocated,
-    UseForeignAgent,
-    UseHome,
-    UseNothing,
-)
+from testbed.mobileip.core.api import AgentMessage, FormerTunnel, SendAgentMessage, TunnelEnd
+from testbed.mobileip.core.foreign.effects import SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.links import VisitedLink
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.wire import agent_solicitation
 from testbed.mobileip.wire.agent_advertisement import AgentAdvertisement, AgentFlag

@@ -17,17 +17,10 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import (
-    ClearBinding,
-    ClearVisitor,
-    Datagram,
-    ProxyArp,
-    Remember,
-    ReportEvent,
-    SendDatagram,
-    SetVisitor,
-)
+from testbed.mobileip.core.api import Datagram, Remember, ReportEvent, SendDatagram
 from testbed.mobileip.core.association import sign
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.io import store as store_module
 from testbed.mobileip.io.errors import NodeError

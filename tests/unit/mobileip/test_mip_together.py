@@ -28,9 +28,10 @@ from mip_world import (
 )
 
 import testbed.mobileip
-from testbed.mobileip.core.api import GratuitousArp, UseHome
+from testbed.mobileip.core.api import GratuitousArp
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.effects import UseHome
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Advertising
 

@@ -25,10 +25,11 @@ from mip_world import (
     sent,
 )
 
-from testbed.mobileip.core.api import Datagram, ReportEvent, UseCoLocated
+from testbed.mobileip.core.api import Datagram, ReportEvent
 from testbed.mobileip.core.association import sign
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home_agent import HomeAgent
+from testbed.mobileip.core.mobile.effects import UseCoLocated
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.security import ReplayProtection
 from testbed.mobileip.wire.authentication import MOBILE_HOME

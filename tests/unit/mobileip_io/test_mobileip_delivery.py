@@ -17,8 +17,10 @@ from test_mobileip_roles import (  # noqa: F401
 )
 from test_mobileip_worker import BITS, COA, gre, in_minimal, inner, make, tunnelled  # noqa: F401
 
-from testbed.mobileip.core.api import FormerTunnel, SetVisitor, TunnelEnd, UseForeignAgent, UseNothing
+from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import SetVisitor
+from testbed.mobileip.core.mobile.effects import UseForeignAgent, UseNothing
 from testbed.mobileip.io import foreign_agent
 from testbed.mobileip.io.changes import MAIN, Rule
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole

@@ -6,25 +6,20 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from testbed.mobileip.core.api import (
-    ClearBinding,
-    ClearVisitor,
-    Datagram,
-    FormerTunnel,
-    ProxyArp,
-    SetBinding,
-    SetVisitor,
-    TunnelDatagram,
-    TunnelEnd,
+from testbed.mobileip.__main__ import main
+from testbed.mobileip.core.api import Datagram, FormerTunnel, SendAgentMessage, SendDatagram, TunnelEnd
+from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
+from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding, TunnelDatagram
+from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import (
     UseCoLocated,
     UseForeignAgent,
     UseHome,
     UseHomeAddress,
     UseNothing,
 )
-from testbed.mobileip.core.foreign.config import ForeignAgentConfig
-from testbed.mobileip.core.home.config import HomeAgentConfig
-from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.io import foreign_agent, home_agent
 from testbed.mobileip.io.changes import Rule
@@ -34,10 +29,11 @@ from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
-from testbed.mobileip.tunnel.kernel import ANY, REFUSE, KernelPlane, answer_again, available, silence
+from testbed.mobileip.tunnel.kernel import ANY, REFUSE, KernelPlane, answer_again, available, filters, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane
 from testbed.mobileip.tunnel.probe import probe
 from testbed.mobileip.wire.encapsulation import Encapsulation
+from testbed.mobileip.wire.extension import Extension
 
 MN, HA, COA, FA = map(IPv4Address, ("192.0.2.100", "203.0.113.2", "198.51.100.70", "198.51.100.1"))
 ROUTER, GROUPS = IPv4Address("192.0.2.1"), IPv4Address("224.0.0.0")
@@ -62,6 +58,8 @@ class FakeKernel:
         self.next_hop = Hop("hotel", IPv4Address("198.51.100.65"), 1500)
         self.kinds = {"ipip", "gre"}
         self.filtered = set()
+        self.sources = {}
+        self.can_filter = True
         self.refuses = set()
         self.commits = 0
         self.always = lambda: None
@@ -85,6 +83,18 @@ class FakeKernel:
         assert interface in self.devices
         self.filtered = self.filtered - {interface} | ({interface} if on else set())
 
+    def accept_sources(self, interface, addresses):
+        if not self.can_filter:
+            raise NodeError("ENOENT")
+        assert interface in self.devices and interface not in self.sources
+        self.sources[interface] = set(addresses)
+
+    def admit_source(self, interface, address):
+        self.sources[interface].add(address)
+
+    def expel_source(self, interface, address):
+        self.sources[interface].remove(address)
+
     def add_ipip_sink(self, interface):
         if "ipip" not in self.kinds:
             raise NodeError("EOPNOTSUPP")
@@ -97,6 +107,7 @@ class FakeKernel:
         self.devices.pop(interface, None)
         self.sinks.discard(interface)
         self.filtered.discard(interface)
+        self.sources.pop(interface, None)
 
     def addresses(self):
         return list(self.given)
@@ -622,27 +633,24 @@ def test_gre_has_a_device_beside_the_one_for_ip_in_ip(kernel, tmp_path):
     end = TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP))
     assert plane.set(Tunnel(MN, HA, (end,))) == "mip1"
     assert kernel.devices == {"mip1": ("gre", HA, COA, 1476), "mip2": ("ipip", HA, COA, 1480)}
-    # Packets for it go into mip1, so that the filter would refuse what comes out of mip2.
-    refuse, allow = Rule(160, None, interface="mip2"), Rule(150, 254, source=MN, interface="mip2")
-    assert kernel.rules == {Rule(150, 254, interface="mip1"), allow, refuse}
-    assert kernel.filtered == {"mip1"}
+    # Packets for it go into mip1: by its route back, nothing that comes out of mip2 would be accepted.
+    assert kernel.rules == {Rule(150, 254, interface=each) for each in ("mip1", "mip2")}
+    assert kernel.filtered == {"mip1"} and kernel.sources == {"mip2": {MN}}
     plane.set(Tunnel(MN, HA, (TunnelEnd(COA),)))
     plane.settled(MN)
-    assert list(kernel.devices) == ["mip2"] and kernel.rules == {allow, refuse}
+    assert list(kernel.devices) == ["mip2"] and kernel.rules == {Rule(150, 254, interface="mip2")}
     plane.close()
     assert not kernel.rules
 
 
-def test_a_device_that_others_may_use_too_has_rules_for_all(kernel, tmp_path):
+def test_a_device_that_others_may_use_too_names_them_all(kernel, tmp_path):
     other = IPv4Address("192.0.2.101")
     plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path)
     plane.set(Tunnel(other, HA, (TunnelEnd(COA),)))
-    assert kernel.filtered == {"mip1"}
+    assert kernel.filtered == {"mip1"} and not kernel.sources
     plane.set(Tunnel(MN, HA, (TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP)),)))
-    assert kernel.filtered == {"mip2"}
-    allowed = {Rule(150, 254, source=each, interface="mip1") for each in (MN, other)}
-    refuse = Rule(160, None, interface="mip1")
-    assert kernel.rules == {*allowed, refuse, Rule(150, 254, interface="mip2")}
+    assert kernel.filtered == {"mip2"} and kernel.sources == {"mip1": {other, MN}}
+    assert kernel.rules == {Rule(150, 254, interface=each) for each in ("mip1", "mip2")}
     plane.close()
     assert not kernel.rules and not kernel.devices
 
@@ -653,15 +661,26 @@ def test_beside_ipsec_no_reverse_path_is_asked_for(kernel, tmp_path):
     plane = KernelPlane(Side.HOME, kernel, BOTH, tmp_path, ipsec_here=True)
     for mobile in (MN, other):
         plane.set(Tunnel(mobile, HA, (TunnelEnd(COA),)))
-    refuse, *allowed = [Rule(160, None, interface="mip1")] + [
-        Rule(150, 254, source=each, interface="mip1") for each in (MN, other)
-    ]
-    assert kernel.rules == {refuse, *allowed}
-    assert not kernel.filtered
+    assert kernel.sources == {"mip1": {MN, other}}
+    assert kernel.rules == {Rule(150, 254, interface="mip1")} and not kernel.filtered
     plane.remove(other)
-    assert kernel.rules == {refuse, allowed[0]}
+    assert kernel.sources == {"mip1": {MN}}
     plane.close()
     assert not kernel.rules and not kernel.devices
+
+
+def test_without_filters_the_process_checks_what_a_route_back_does_not_show(kernel, tmp_path):
+    several = Tunnel(MN, HA, (TunnelEnd(COA, (Encapsulation.GRE, Encapsulation.IP_IN_IP)),))
+    single = Tunnel(MN, HA, (TunnelEnd(COA),))
+    for ipsec_here in (True, False):
+        assert KernelPlane(Side.HOME, kernel, BOTH, tmp_path, ipsec_here=ipsec_here).can(several)
+    without = KernelPlane(Side.HOME, kernel, BOTH, tmp_path, filters=False)
+    assert not without.can(several) and without.can(single)
+    assert not KernelPlane(Side.HOME, kernel, BOTH, tmp_path, ipsec_here=True, filters=False).can(single)
+    assert KernelPlane(Side.VISITED, kernel, BOTH, tmp_path, filters=False).can(several)
+    assert filters(kernel) and not kernel.devices
+    kernel.can_filter = False
+    assert not filters(kernel) and not kernel.devices
 
 
 def test_the_visited_side_allows_by_destination(kernel, tmp_path):
@@ -830,3 +849,34 @@ def test_a_daemon_imports_little(role):
     program = f"import sys, {', '.join(modules)}; print(*sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_values_compile_no_comparison_of_their_own():
+    """A dataclass compiles its methods when a daemon starts; all that one needs is its constructor."""
+    one, same, other = SendDatagram(1), SendDatagram(1), SendDatagram(2)
+    assert (one == same, one == other, hash(one) == hash(same)) == (True, False, True)
+    assert one != SendAgentMessage(1)
+    assert SendDatagram.__eq__.__code__ is SendAgentMessage.__eq__.__code__
+    assert UseNothing() == UseNothing() and len({UseNothing(), UseNothing()}) == 1
+    assert Extension(1, b"x", 4) == Extension(1, b"x", 9)  # `offset` is not compared
+    assert hash(Extension(1, b"x", 4)) == hash(Extension(1, b"x", 9))
+
+
+@pytest.mark.parametrize(("role", "others"), [("home", "mobile"), ("foreign", "home"), ("mobile", "foreign")])
+def test_a_daemon_has_no_effects_of_another_kind(role, others):
+    kind = {"home": "home_agent", "foreign": "foreign_agent", "mobile": "mobile_node"}[role]
+    program = f"import sys, testbed.mobileip.core.{kind}, testbed.mobileip.io.{kind}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert f"testbed.mobileip.core.{role}.effects" in modules
+    assert f"testbed.mobileip.core.{others}.effects" not in modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [([], 2), (["home-agent"], 2), (["router", "--config", "x"], 2), (["--help"], 0)],
+)
+def test_a_wrong_command_line_is_answered_by_what_was_expected(arguments, code, capsys):
+    assert main(arguments) == code
+    said = capsys.readouterr()
+    assert "--config FILE [--control PATH]" in (said.err if code else said.out)

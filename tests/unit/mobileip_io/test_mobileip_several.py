@@ -11,17 +11,12 @@ from test_mobileip_roles import BOTH, COA, FA, GROUPS, HA, MAC, MN, FakeFilter, 
 from test_mobileip_worker import CN, Bench, inet
 from test_mobileip_worker import make as make_bench
 
-from testbed.mobileip.core.api import (
-    ClearVisitor,
-    FormerTunnel,
-    SetVisitor,
-    TunnelEnd,
-    UseCoLocated,
-    UseForeignAgent,
-)
+from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent
 from testbed.mobileip.core.security import SecurityAssociation
 from testbed.mobileip.io import foreign_agent
 from testbed.mobileip.io.errors import ConfigError, NodeError

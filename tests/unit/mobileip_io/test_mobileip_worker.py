@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from scapy.utils import checksum
 
 from testbed.mobileip.tunnel import endpoint as endpoint_module
-from testbed.mobileip.tunnel import failures
+from testbed.mobileip.tunnel import failures, superpackets
 from testbed.mobileip.tunnel import worker as worker_module
 from testbed.mobileip.tunnel.worker import Worker
 from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.wire.offload import DEVICE_HEADER, FINISHED, SEGMENTS, TCP, UDP
 
 inet = pytest.importorskip("scapy.layers.inet", reason="NOT RUN: needs scapy")
 l2 = pytest.importorskip("scapy.layers.l2")
@@ -88,7 +89,7 @@ class Bench:
 
     def put(self, packet):
         """A packet is routed into the device."""
-        self.device.send(bytes(packet))
+        self.device.send(FINISHED + bytes(packet))
         self.worker.encapsulate()
 
     def arrive(self, packet, local, encapsulation="ip-in-ip"):
@@ -97,9 +98,16 @@ class Bench:
         end.socket.arriving.append(bytes(packet))
         self.worker.decapsulate(end)
         try:
-            return self.device.recv(65536)
+            header, datagram = self.take()
         except BlockingIOError:
             return None
+        assert header == FINISHED
+        return datagram
+
+    def take(self):
+        """What has come out of the device: what it says of a datagram, and the datagram."""
+        content = self.device.recv(0x20000)
+        return content[: len(FINISHED)], content[len(FINISHED) :]
 
     def end(self, local, encapsulation="ip-in-ip"):
         return self.worker.tunnels.locals[local].endpoints[encapsulation]
@@ -169,12 +177,12 @@ def test_a_copy_to_each_care_of_address(home):
 
 
 def test_what_has_come_before_a_tunnel_is_removed_is_not_lost_with_it(home):
-    home.device.send(bytes(inner()))  # it was routed here before its tunnel became another's
+    home.device.send(FINISHED + bytes(inner()))  # it was routed here before its tunnel became another's
     home.raw(HA).arriving.append(bytes(tunnelled(inner(MN, CN))))
     raw = home.raw(HA)
     home.ask(remove=MN)
     assert [to for _, to in raw.sent] == [COA]
-    assert home.device.recv(65536) == bytes(inner(MN, CN))
+    assert home.take() == (FINISHED, bytes(inner(MN, CN)))
     assert home.count["encapsulated"] == home.count["decapsulated"] == 1
     home.put(inner())
     assert home.count["unknown"] == 1
@@ -512,3 +520,103 @@ def test_a_datagram_of_the_daemon_goes_into_the_tunnels_it_names(home):
     assert home.count == {"encapsulated": 1, "encapsulated-bytes": len(packet)}
     home.ask(send="192.0.2.77", remotes=[COA2], datagram=packet.hex())  # nobody is there
     assert len(home.raw(HA).sent) == 1
+
+
+class Witness:
+    """A packet socket that hands out what a test put in, with what the kernel says of it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def see(self, packet, size, link=1):
+        header = DEVICE_HEADER.pack(1, 1 if size else 0, 0, size, 0, 0)
+        frame = (bytes(14) if link == 1 else b"") + bytes(packet)
+        self.seen.append(
+            ((header + frame)[: DEVICE_HEADER.size + superpackets.SEEN], ("", 0x800, 0, link, b""))
+        )
+
+    def recvfrom_into(self, buffer):
+        if not self.seen:
+            raise BlockingIOError
+        content, address = self.seen.pop(0)
+        buffer[: len(content)] = content
+        return len(content), address
+
+
+@pytest.fixture
+def witness(monkeypatch):
+    seen = Witness()
+    monkeypatch.setattr(superpackets, "open_witness", lambda: seen)
+    return seen
+
+
+def left_to_hardware(transport, data, source=MN, destination=CN):
+    """A datagram with the sum of the pseudo header for a checksum, computed by scapy."""
+    whole = inet.IP(bytes(inet.IP(src=source, dst=destination, flags="DF") / transport / bytes(data)))
+    whole.payload.chksum = ~inet.in4_chksum(whole.proto, whole, b"") & 0xFFFF
+    return whole
+
+
+def tcp(data, **addresses):
+    return left_to_hardware(inet.TCP(sport=1, dport=2, flags="A"), data, **addresses)
+
+
+def test_unfinished_checksums_are_left_to_the_device(home, witness):
+    small, large = tcp(100), tcp(1400)
+    for packet in (small, large):
+        witness.see(tunnelled(packet), 0)
+        home.end(HA).socket.arriving.append(bytes(tunnelled(packet)))
+        home.worker.decapsulate(home.end(HA))
+        assert home.take() == (DEVICE_HEADER.pack(1, 0, 0, 0, 20, 16), bytes(packet))
+    assert home.count == {"decapsulated": 2, "decapsulated-bytes": len(small) + len(large)}
+
+
+@pytest.mark.parametrize("link", [1, 65534], ids=["ethernet", "tunnel"])
+def test_a_superpacket_goes_to_the_device_with_the_size_of_its_segments(home, witness, link):
+    other, packet = tcp(30000), tcp(40000)
+    for each, size in ((tunnelled(other), 700), (tunnelled(packet), 1440)):
+        witness.see(each, size, link)
+    home.end(HA).socket.arriving.append(bytes(tunnelled(packet)))
+    home.worker.decapsulate(home.end(HA))
+    assert home.take() == (DEVICE_HEADER.pack(1, SEGMENTS[TCP], 40, 1440, 20, 16), bytes(packet))
+    datagrams = left_to_hardware(inet.UDP(sport=1, dport=2), 900)
+    witness.see(tunnelled(datagrams), 300, link)
+    home.end(HA).socket.arriving.append(bytes(tunnelled(datagrams)))
+    home.worker.decapsulate(home.end(HA))
+    assert home.take() == (DEVICE_HEADER.pack(1, SEGMENTS[UDP], 28, 300, 20, 6), bytes(datagrams))
+
+
+def test_a_superpacket_that_the_kernel_had_no_room_to_show(home, witness):
+    home.raw(HA).arriving.append(bytes(tunnelled(tcp(40000))))
+    home.worker.decapsulate(home.end(HA))
+    header, _ = home.take()
+    assert DEVICE_HEADER.unpack(header)[3] == 536  # RFC 1122 §4.2.2.6
+    # The borders between datagrams cannot be guessed.
+    assert home.arrive(tunnelled(left_to_hardware(inet.UDP(), 40000)), HA) is None
+    assert home.count["failed"] == 1
+
+
+def test_a_superpacket_in_a_further_tunnel_is_cut(home, witness):
+    further = inet.IP(src=MN, dst=CN, id=9) / tcp(2000, source="10.0.0.1", destination="10.0.0.2")
+    packet = tunnelled(further)
+    witness.see(packet, 1000)
+    home.raw(HA).arriving.append(bytes(packet))
+    home.worker.decapsulate(home.end(HA))
+    for number in range(2):
+        header, content = home.take()
+        datagram = inet.IP(content)
+        assert (header, datagram.id, len(datagram[inet.TCP].payload)) == (FINISHED, 9 + number, 1000)
+        assert datagram[inet.TCP].seq == number * 1000
+
+
+def test_what_is_sent_on_by_a_raw_socket_is_whole(home, witness):
+    """RFC 3024 §5.2: what a mobile node has tunnelled to us goes into its tunnel to the home agent."""
+    end = {"encapsulations": ["ip-in-ip"], "local_port": 434, "remote_port": 434}
+    fields = {"ends": [{"address": HA, **end}], "broadcasts": [], "delivery": {"address": COA2, **end}}
+    home.ask(set=MN, local=COA, **fields)
+    packet = inet.IP(src=MN, dst=COA2, proto=4) / tcp(2000)
+    witness.see(packet, 1000)
+    assert home.arrive(packet, COA2) is None
+    sent = [inet.IP(data)[inet.TCP] for data, _ in home.raw(COA).sent]
+    assert [(each.seq, len(each.payload)) for each in sent] == [(0, 1000), (1000, 1000)]
+    assert home.count["encapsulated"] == home.count["decapsulated"] == 2

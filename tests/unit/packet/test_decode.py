@@ -470,6 +470,22 @@ def test_pcapng_arrives_in_pieces(pieces: list[int]) -> None:
     assert not reader.pending
 
 
+def test_tshark_reads_the_comment_of_a_packet(tmp_path: Path) -> None:
+    from testbed.packet.pcap import CaptureWriter
+
+    writer, file = CaptureWriter(), tmp_path / "commented.pcapng"
+    pieces = [
+        writer.frame(FRAMES[0], "hotel mn→router"),
+        writer.frame(FRAMES[1]),
+        writer.frame(FRAMES[2], "abcd"),
+    ]
+    file.write_bytes(b"".join((writer.header(), *pieces)))
+    assert read_capture(file) == FRAMES
+    command = ["tshark", "-r", str(file), "-T", "fields", "-e", "frame.number", "-e", "frame.comment"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1\thotel mn→router", "2\t", "3\tabcd"]
+
+
 def test_tshark_reads_what_we_write(tmp_path: Path) -> None:
     file = tmp_path / "two.pcapng"
     inner = bytes(IP(src="10.0.1.2", dst="10.0.1.1") / ICMP())

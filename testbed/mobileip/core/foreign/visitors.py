@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import ClearVisitor, Clock, Record, Records, Remember, SetVisitor, TunnelEnd
+from testbed.mobileip.core.api import Clock, Record, Records, Remember, TunnelEnd
 from testbed.mobileip.core.delivery import Delivery, is_encapsulating
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
+from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign.pending import Pending
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.outbox import Outbox

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
+from typing import Any
 
 from testbed.mobileip.core.api import Clock, Record, TunnelEnd
 from testbed.mobileip.core.encapsulations import IN_UDP, agreed
@@ -116,16 +117,22 @@ class Binding:
         }
 
     def record(self, clock: Clock) -> Record:
-        """What `from_record` makes the same of, in another process."""
-        return {
+        """What `from_record` makes the same of, in another process.
+
+        It is written at every renewal: numbers are whole, as fractions take several times as long to write.
+        """
+        record: dict[str, Any] = {
             "care_of": str(self.care_of_address),
             "identification": self.identification,
             "flags": self.flags,
             "lifetime": self.lifetime,
-            "since": clock(self.since),
-            "udp": self.udp and self.udp.record(),
-            "revocation": self.revocation and self.revocation.record(),
+            "since_ms": int(clock(self.since) * 1000),
         }
+        if self.udp is not None:
+            record["udp"] = self.udp.record()
+        if self.revocation is not None:
+            record["revocation"] = self.revocation.record()
+        return record
 
     @classmethod
     def from_record(cls, record: Record, clock: Clock, now: float) -> Binding:
@@ -135,7 +142,7 @@ class Binding:
             int(record["identification"]),
             int(record["flags"]),
             int(record["lifetime"]),
-            now - max(0.0, clock(now) - float(record["since"])),
+            now - max(0.0, clock(now) - int(record["since_ms"]) / 1000),
             UdpEnd.from_record(record["udp"]) if record.get("udp") else None,
             Terms.from_record(record.get("revocation")),
         )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from itertools import count
 
-from testbed.mobileip.core.api import TunnelDatagram
 from testbed.mobileip.core.home.bindings import Binding
+from testbed.mobileip.core.home.effects import TunnelDatagram
 from testbed.mobileip.core.limits import TokenBucket
 from testbed.mobileip.wire.ipv4 import ip_in_ip
 

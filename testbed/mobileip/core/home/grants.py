@@ -9,22 +9,14 @@ from collections import Counter
 from ipaddress import IPv4Address
 from typing import Any
 
-from testbed.mobileip.core.api import (
-    ClearBinding,
-    Clock,
-    Datagram,
-    GratuitousArp,
-    ProxyArp,
-    Records,
-    Remember,
-    SetBinding,
-)
+from testbed.mobileip.core.api import Clock, Datagram, GratuitousArp, Records, Remember
 from testbed.mobileip.core.disposition import Deny
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.home.addresses import HomeAddresses
 from testbed.mobileip.core.home.answers import returned_home
 from testbed.mobileip.core.home.bindings import Binding, BindingTable, tunnels
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding
 from testbed.mobileip.core.home.multicast import HomeMulticast
 from testbed.mobileip.core.home.udp_tunnel import udp_end
 from testbed.mobileip.core.outbox import Outbox
@@ -98,8 +90,14 @@ class Grants:
         if not renewed and tunnels(before) != tunnels(after):
             self._changed(home_address)
         if not before:
-            self.arps.stand_in(home_address, self._config.home_interface, now)
+            self._stand_in(home_address, now)
         return code, lifetime
+
+    def _stand_in(self, home_address: IPv4Address, now: float) -> None:
+        """Receive on the home link, where there is one, what is for a mobile node that is away (§4.6)."""
+        if (interface := self._config.home_interface) is not None:
+            self._out.add(ProxyArp(home_address, True))
+            self.arps.announce(GratuitousArp(home_address, interface), now)
 
     def _deregister(self, datagram: Datagram, request: RegistrationRequest, now: float) -> None:
         home_address, care_of = request.home_address, request.care_of_address
@@ -164,7 +162,7 @@ class Grants:
         """Keep what was accepted last from a mobile node, and its bindings."""
         home_address = self._homes.of(node)
         bindings = self._bindings.of(home_address) if home_address is not None else ()
-        record: dict[str, Any] = {**self._replay.record(node)}
+        record: dict[str, Any] = dict(self._replay.record(node))
         record["bindings"] = [each.record(self._clock) for each in bindings]
         if isinstance(node, str):
             record["home_address"] = None if home_address is None else str(home_address)
@@ -188,6 +186,6 @@ class Grants:
             if home_address in self._bindings:
                 self._changed(home_address)
                 self._multicast.restore(home_address, record, now)
-                self.arps.stand_in(home_address, self._config.home_interface, now)
+                self._stand_in(home_address, now)
                 care_of = ", ".join(map(str, self._bindings.care_of_addresses(home_address)))
                 self._out.event("binding-restored", home_address=str(home_address), care_of=care_of)

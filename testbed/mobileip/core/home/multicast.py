@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import Record, SendOnHomeLink, SetGroups
+from testbed.mobileip.core.api import Record, SendOnHomeLink
 from testbed.mobileip.core.home.bindings import Binding, BindingTable
 from testbed.mobileip.core.home.broadcasts import Broadcasts
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import SetGroups
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import igmp

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from testbed.mobileip.core.api import GratuitousArp, SendAgentMessage, UseHome
+from testbed.mobileip.core.api import GratuitousArp, SendAgentMessage
 from testbed.mobileip.core.gratuitous_arp import GratuitousArps
 from testbed.mobileip.core.mobile.agents import Agent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile.discovery import Discovery
+from testbed.mobileip.core.mobile.effects import UseHome
 from testbed.mobileip.core.mobile.home_address import HomeAddress
 from testbed.mobileip.core.mobile.path import Path
 from testbed.mobileip.core.mobile.registrar import Registrar

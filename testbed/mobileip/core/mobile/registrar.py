@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from ipaddress import IPv4Address
 
-from testbed.mobileip.core.api import (
-    Datagram,
-    SendDatagram,
-    TunnelEnd,
-    UseHomeAddress,
-    UseNothing,
-)
+from testbed.mobileip.core.api import Datagram, SendDatagram, TunnelEnd
 from testbed.mobileip.core.encapsulations import agreed
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import UseHomeAddress, UseNothing
 from testbed.mobileip.core.mobile.former import TIMER, FormerBindings
 from testbed.mobileip.core.mobile.path import Path, Sent
 from testbed.mobileip.core.mobile.refusals import asking_for_less

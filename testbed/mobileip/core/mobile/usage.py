@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from testbed.mobileip.core.api import TunnelEnd, UseCoLocated, UseForeignAgent, UseHome, UseNothing
+from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.core.encapsulations import IN_UDP, agreed
 from testbed.mobileip.core.keepalive import Keepalives
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile.former import FormerBindings
 from testbed.mobileip.core.mobile.home_agents import HomeAgents
 from testbed.mobileip.core.mobile.path import Path, Sent

@@ -1,0 +1,67 @@
+"""Reach the container engine: Docker Engine or Podman, on this machine or another."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import docker
+import requests
+from docker.errors import DockerException
+from requests.adapters import HTTPAdapter
+
+from testbed.engine.api import EngineError
+from testbed.engine.docker import DockerEngine
+from testbed.engine.place import DEFAULT_CONTEXT, Place, choose_place
+from testbed.engine.podman import PodmanEngine, is_podman
+from testbed.engine.ssh import SshTunnel
+
+_CALL_TIMEOUT: Final = 120  # seconds for one answer; a loaded engine removes networks one after the other
+_CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and not kept
+
+
+class _Client(docker.APIClient):
+    """The SDK's client, which believes the engine's certificate authority whatever the environment says."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Without this, REQUESTS_CA_BUNDLE overrides the authority that DOCKER_CERT_PATH or a context has."""
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+def connect() -> DockerEngine:
+    """Reach the engine that `choose_place` names. Raises `EngineError` with what to do when none answers."""
+    place = choose_place()
+    tunnel = SshTunnel(place.address) if place.address.startswith("ssh://") else None
+    try:
+        api = _Client(
+            base_url=f"unix://{tunnel.socket}" if tunnel else place.address,
+            tls=place.tls,
+            version="auto",
+            timeout=_CALL_TIMEOUT,
+            num_pools=1,
+            max_pool_size=_CONNECTIONS,
+        )
+        for scheme in ("http://", "https://"):  # the SDK keeps so many connections to a local socket alone
+            if scheme in api.adapters:
+                api.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS))
+        kind = PodmanEngine if is_podman(api.version()) else DockerEngine
+    except (DockerException, requests.RequestException) as error:
+        complaint = tunnel.close() if tunnel else ""
+        raise EngineError(
+            f"no container engine answers at {place.address}",
+            hint=_reach_hint(place, complaint or str(error)),
+        ) from error
+    return kind(api, place.address, tunnel)
+
+
+def _reach_hint(place: Place, reason: str) -> str:
+    if "Permission denied" in reason and not place.address.startswith("ssh://"):
+        return "this user may not use it: sudo usermod -aG docker $USER, then log in again; or use sudo"
+    unreachable = "FileNotFoundError" in reason or "Connection refused" in reason
+    if place.chosen_by is None:
+        return "testbed doctor says how to get one" if unreachable else reason
+    why = "" if unreachable else f" ({reason})"
+    otherwise = (
+        "unset it" if place.chosen_by == "DOCKER_HOST" else f"testbed --context {DEFAULT_CONTEXT} chooses it"
+    )
+    return f"{place.chosen_by} says so{why}; {otherwise} to use the engine of this machine"

@@ -76,7 +76,6 @@ def kernel(monkeypatch):
     monkeypatch.setattr(rtnetlink, "socket", SimpleNamespace(socket=lambda *_: made, **names))
     for module in (changes, netlink):
         monkeypatch.setattr(module, "index", lambda name: 7)
-    monkeypatch.setattr(netlink, "_checksum_in_software", lambda name: None)
     return made
 
 

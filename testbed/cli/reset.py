@@ -18,15 +18,16 @@ def reset(
     node: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NODE]", help="A node of the lab. Default: every node.", autocompletion=complete_node
+            metavar="NODE", help="A node of the lab. Default: every node.", autocompletion=complete_node
         ),
     ] = None,
     output: Output = Format.table,
 ) -> None:
     """Put back what `testbed diff` shows: nodes that differ from what was rendered are made anew.
 
-    The lab keeps its options. What differs is printed first. A node made anew has lost what its daemons knew,
-    such as bindings. Exit code 2 if the topology file has changed since: `testbed up` applies that.
+    What differs is printed first. The lab keeps its options, which `testbed up --reset` takes from its file.
+    A node made anew has lost what its daemons knew, such as bindings. Exit code 2 if the topology file has
+    changed since: `testbed up` applies that.
     """
     from testbed.lab.reset import reset_lab
 

@@ -15,8 +15,8 @@ from testbed.render import REDACTED, RenderedNode, render_lab
 from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
 
-_NAMES: Final = ("/etc/testbed/hosts", "/etc/testbed/node.json")
-"""Files that hold the names of hosts, and what a node itself is called."""
+_NAMES: Final = ("/etc/testbed/hosts", "/etc/testbed/node.json", "/etc/motd")
+"""Files that hold the names of hosts, what a node itself is called, and what it is for people."""
 _SERVICE: Final = re.compile(r"/etc/testbed/services/([^/]+)/")
 _VERIFIED: Final = re.compile(r"^..5\S* +(/.*)$", re.MULTILINE)
 """A file of a package, not of its configuration, whose content is another (dpkg(1), --verify)."""

@@ -55,7 +55,7 @@ def test_names_of_hosts_do_not_count(trusted) -> None:
     """The files are not the same, as nodes may be there whose names the hosts file has."""
     other = PlayedLab("scenario-2.1")
     found = node_differences(other, "gw", other_topology(other.topology, NOTHING), "gw", "configuration")
-    assert not {"/etc/testbed/hosts", "/etc/testbed/node.json"} & found.keys()
+    assert not {"/etc/testbed/hosts", "/etc/testbed/node.json", "/etc/motd"} & found.keys()
 
 
 def test_a_service_that_is_gone_and_a_service_that_is_run_otherwise(nothing) -> None:

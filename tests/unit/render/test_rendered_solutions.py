@@ -12,10 +12,10 @@ SECRETS = Secrets("psk", "0123456789abcdef" * 2)
 
 
 def files(name, node, sets=()):
-    """All but the names of other nodes."""
+    """All but the names of other nodes, and what is for people."""
     lab = render_lab(load_topology(f"solutions/{name}", sets=sets), lab="lab", secrets=SECRETS)
     found = {path: file.content for path, file in lab.nodes[node].files.items()}
-    del found["/etc/testbed/hosts"]
+    del found["/etc/testbed/hosts"], found["/etc/motd"]
     return found
 
 

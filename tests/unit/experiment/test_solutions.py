@@ -11,10 +11,11 @@ from scapy.layers.ipsec import ESP
 from scapy.packet import Raw
 
 from testbed.agreed import READABLE
-from testbed.errors import UsageError
+from testbed.errors import MachineError, UsageError
 from testbed.evidence.folder import EvidenceFolder, RunFolder, capture_path
 from testbed.evidence.health import Health
 from testbed.evidence.run import CapturedTap, CaptureRecord, EventRecord, Observation, RunRecord
+from testbed.experiment.claims import verify
 from testbed.experiment.claims.judge import Recording, judge_run
 from testbed.experiment.claims.plan import Scenario, plan_stages, share_labs
 from testbed.experiment.claims.rejudge import judge_evidence
@@ -502,3 +503,22 @@ def test_a_guideline_of_which_nothing_could_be_tried_does_not_apply() -> None:
     verdicts = verdicts_of("", {}, []).model_copy(update={"claims": decided})
     (row,) = rows(verdicts, {"wireguard": only}, ["5.4"])
     assert row.cells[0].state == "not-applicable" and row.cells[0].sign == "–" and not row.broken
+
+
+@pytest.mark.parametrize("reason", ["", "no such protocol"])
+def test_what_needs_esp_in_the_kernel_is_left_out_without_it(reason, monkeypatch) -> None:
+    monkeypatch.setattr(verify, "try_in_container", lambda *_: {"esp": reason})
+    work = verify.Verification(engine=None, image="image", pool=None, evidence=None)
+    chosen = choose_solutions(["nothing"], ["5.4"])
+    scenarios, labs = work._possible(chosen, share_labs(plan_stages(chosen, share=True), 2))
+    runs = {one.claim for lab in labs for stage in lab.stages for run in stage.runs for one in run.all}
+    assert runs == {scenario.id(name) for scenario in scenarios for name in scenario.claims}
+    assert ({f"nothing.{name}" for name in VENDORS} <= runs) == (not reason)
+    only = [Scenario(NOTHING, {name: NOTHING.topology.claims[name] for name in VENDORS}, "x.")]
+    labs = share_labs(plan_stages(only), 2)
+    if not reason:
+        assert work._possible(only, labs) == (only, labs)
+        return
+    with pytest.raises(MachineError, match=r"x\.5\.4-libreswan.* needs ESP in the kernel") as caught:
+        work._possible(only, labs)
+    assert "esp4" in str(caught.value.hint)

@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.text import Text
 
+from testbed.document.functions import Function
 from testbed.report.tree import DOMAINS
 from testbed.topology.loaded import LoadedTopology
 from testbed.watch.picture import Agent, Handoff, Mobile, Picture, left
@@ -124,7 +125,7 @@ def knows(picture: Picture, now: float) -> Text:
     """What agents and gateways know: bindings, visitors, IKE SAs; and who does not answer."""
     text = Text()
     for agent in picture.agents.values():
-        if agent.entries or agent.role == "home-agent":
+        if agent.entries or agent.role == Function.HOME_AGENT:
             text.append_text(_agent(agent, now))
     for gateway, words in picture.associations.items():
         text.append(f"{gateway:<13} ", "bold").append("IKE SA ", "dim").append(
@@ -137,7 +138,7 @@ def knows(picture: Picture, now: float) -> Text:
 
 def _agent(agent: Agent, now: float) -> Text:
     text = Text()
-    what = "binding" if agent.role == "home-agent" else "visitor"
+    what = "binding" if agent.role == Function.HOME_AGENT else "visitor"
     text.append(f"{agent.node:<13} ", "bold")
     if not agent.entries:
         return text.append(f"no {what}\n", "dim")

@@ -96,7 +96,7 @@ def table(title: str, rounds: list[Round]) -> tuple[str, list[str], list[list[st
 
     Ratios are to plain routing, and to ESP by hand where that was measured.
     """
-    baselines = {PLAIN: "to plain", PACKETS: "packet by packet", BY_HAND: "to ESP by hand"}
+    baselines = {PLAIN: "to plain", PACKETS: "to packet by packet", BY_HAND: "to ESP by hand"}
     measured = [way for way in baselines if way in rounds[0]]
     words = [baselines[way] for way in measured]
     rows = []

@@ -79,6 +79,11 @@ def group(name: str, *, panel: str, help: str) -> typer.Typer:
     made = typer.Typer(
         cls=PlainGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
     )
+
+    @made.callback()
+    def common(quiet: Quiet = False, verbose: Verbose = 0) -> None:
+        set_verbosity(quiet, verbose)
+
     commands.add(name)
     app.add_typer(made, name=name, rich_help_panel=panel, help=help)
     return made

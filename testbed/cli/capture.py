@@ -42,7 +42,7 @@ def capture(
     where: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NODE[/NETWORK]|NETWORK]",
+            metavar="NODE[/NETWORK]|NETWORK",
             help="A node (with its tunnels), one of its links, or all that is sent on a network. "
             "Default: all nodes.",
             autocompletion=complete_place,

@@ -23,7 +23,7 @@ def diff(
     node: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NODE]", help="A node of the lab. Default: every node.", autocompletion=complete_node
+            metavar="NODE", help="A node of the lab. Default: every node.", autocompletion=complete_node
         ),
     ] = None,
     output: Output = Format.table,

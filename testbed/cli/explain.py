@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +10,14 @@ import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_claim_anywhere, complete_evidence, complete_topology
+from testbed.cli.labs import complete_lab, engine_connection
 from testbed.cli.options import Output, Templates, reading
-from testbed.cli.output import Format, console, emit_json, emit_text
-from testbed.errors import UsageError, did_you_mean
+from testbed.cli.output import Format, as_called, console, emit, emit_json, emit_text
+from testbed.errors import ExitCode, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from testbed.report.evidence import Evidence
+    from testbed.report.explain import Labs
     from testbed.topology.loaded import LoadedTopology
 
 
@@ -41,24 +44,46 @@ def explain(
             autocompletion=complete_evidence,
         ),
     ] = None,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            "--live",
+            metavar="LAB",
+            help="Carry it out in this running lab, a step a key, with what to look at.",
+            autocompletion=complete_lab,
+        ),
+    ] = None,
     templates: Templates = None,
     output: Output = Format.table,
 ) -> None:
-    """Explain one claim: what it says, how it is tried, what must be seen, and why that decides it."""
+    """Explain one claim: what it says, how it is tried, what must be seen, and why that decides it.
+
+    With --live the exit code is 1 if not all of it was seen.
+    """
     from testbed.experiment.claims.plan import choose_claims, plan_stages
     from testbed.report.evidence import read_evidence
     from testbed.report.explain import explain as explained
     from testbed.report.story import story
 
-    def tell(read: Evidence | None, roles: Path | None) -> dict[str, Any]:
-        loaded = _makes(claim, topology, roles)
-        labs = {
+    def plan(loaded: LoadedTopology, roles: Path | None) -> Labs:
+        return {
             (run.kind, run.number): stage.topology
             for stage in plan_stages([choose_claims(loaded, [claim])], roles)
             for run in stage.runs
         }
-        return explained(loaded, claim, labs, read)
 
+    def tell(read: Evidence | None, roles: Path | None) -> dict[str, Any]:
+        loaded = _makes(claim, topology, roles)
+        return explained(loaded, claim, plan(loaded, roles), read)
+
+    if live is not None:
+        if evidence is not None or output is Format.json:
+            raise UsageError("--live looks at a running lab", hint="leave out --evidence and -o json")
+        loaded = _makes(claim, topology, templates)
+        labs = plan(loaded, templates)
+        if not _walked(live, claim, labs, explained(loaded, claim, labs)):
+            raise typer.Exit(ExitCode.FAILED)
+        return
     if evidence is None:
         told = tell(None, templates)
     else:
@@ -68,6 +93,23 @@ def explain(
         emit_json(told)
     else:
         emit_text(story(told, min(console().width, 100)).rstrip("\n"))
+
+
+def _walked(lab: str, claim: str, labs: Labs, told: dict[str, Any]) -> bool:
+    """Carry out a claim with the person at the terminal. Raises `UsageError` where there is none."""
+    from testbed.lesson.guided import Companion, walk
+
+    if not sys.stdin.isatty():
+        raise UsageError("--live waits for keys, and needs a terminal")
+
+    def wait(what: str) -> None:
+        typer.echo(f"   [any key {what}; Ctrl-C ends] ", nl=False, err=True)
+        typer.getchar()
+        typer.echo("\r\x1b[K", nl=False, err=True)
+
+    emit_text(f"# {claim}\n{told['says']} ({told['source']})")
+    with engine_connection() as engine:
+        return walk(engine, lab, claim, labs, told, Companion(lambda text: emit(as_called(text)), wait))
 
 
 def _makes(claim: str, topology: str | None, templates: Path | None) -> LoadedTopology:

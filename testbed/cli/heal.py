@@ -18,7 +18,7 @@ def heal(
     place: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NODE[/NETWORK]]",
+            metavar="NODE[/NETWORK]",
             help="What `fail` cut. Default: all that has failed.",
             autocompletion=complete_link,
         ),

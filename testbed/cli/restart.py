@@ -19,7 +19,7 @@ def restart_(
     services: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SERVICE…]",
+            metavar="SERVICE",
             help="Services of the node, and nftables for its rules. Default: all of them.",
             autocompletion=complete_service,
         ),

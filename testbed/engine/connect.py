@@ -11,7 +11,7 @@ from requests.adapters import HTTPAdapter
 
 from testbed.engine.api import EngineError
 from testbed.engine.docker import DockerEngine
-from testbed.engine.place import DEFAULT_CONTEXT, Place, choose_place
+from testbed.engine.place import DEFAULT_CONTEXT, DOCKER_HOST, Place, choose_place
 from testbed.engine.podman import PodmanEngine, is_podman
 from testbed.engine.ssh import SshTunnel
 
@@ -61,7 +61,6 @@ def _reach_hint(place: Place, reason: str) -> str:
     if place.chosen_by is None:
         return "testbed doctor says how to get one" if unreachable else reason
     why = "" if unreachable else f" ({reason})"
-    otherwise = (
-        "unset it" if place.chosen_by == "DOCKER_HOST" else f"testbed --context {DEFAULT_CONTEXT} chooses it"
-    )
-    return f"{place.chosen_by} says so{why}; {otherwise} to use the engine of this machine"
+    if place.chosen_by == DOCKER_HOST:
+        return f"{DOCKER_HOST} says so{why}; unset it to use the engine of this machine"
+    return f"{place.chosen_by} says so{why}; --context {DEFAULT_CONTEXT} chooses the engine of this machine"

@@ -22,6 +22,7 @@ from testbed.engine.api import EngineError
 
 USUAL: Final = "unix:///var/run/docker.sock"
 DEFAULT_CONTEXT: Final = "default"
+DOCKER_HOST: Final = "DOCKER_HOST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,14 @@ def choose_place() -> Place:
 
     Raises `EngineError` where a context is named that does not exist, or certificates are missing.
     """
-    if os.environ.get("DOCKER_HOST"):
+    if os.environ.get(DOCKER_HOST):
         try:
             settings = kwargs_from_env()
         except DockerException as error:
             raise EngineError(
                 f"DOCKER_HOST cannot be used: {error}", hint="set DOCKER_CERT_PATH to the folder of its keys"
             ) from error
-        return Place(settings["base_url"], settings.get("tls", False), "DOCKER_HOST")
+        return Place(settings["base_url"], settings.get("tls", False), DOCKER_HOST)
     folder = _folder()
     name = os.environ.get("DOCKER_CONTEXT") or _current_context(folder)
     return Place(USUAL) if name == DEFAULT_CONTEXT else _of_context(folder / "contexts", name)

@@ -8,6 +8,7 @@ code on this machine, and root inside a node can write the node's file.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -144,6 +145,13 @@ def as_before(before: Choices | None, topology: LoadedTopology) -> LoadedTopolog
         return load_topology(topology.file, sets=before.sets, templates=topology.templates)
     except TestbedError:
         return topology
+
+
+def up_command(topology: LoadedTopology, lab: str, *flags: str) -> str:
+    """The command that makes a lab what a topology says, whether it differs or only a node of it has died."""
+    sets = [word for one in topology.sets for word in ("--set", one)]
+    file = builtin_name(topology.file) or topology.file
+    return shlex.join(["testbed", "up", file, "--name", lab, *flags, *sets])
 
 
 def differences(before: LoadedTopology, after: LoadedTopology) -> list[str]:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from testbed.agreed import ESP_REMEDY, ESP_TRIAL
 from testbed.engine import bootstrap, provision
-from testbed.engine.api import Engine, EngineError, EngineFacts
+from testbed.engine.api import PIDS_LIMIT, Engine, EngineError, EngineFacts
 from testbed.engine.docker import DockerEngine
 from testbed.engine.image import BASE_LABEL, PUBLIC_BASE, base_image_name, ensure_node_image, node_image_name
 from testbed.engine.podman import PODMAN
@@ -99,11 +99,7 @@ def _examine_engine(engine: DockerEngine, say: Say, *, fix: bool) -> Iterator[Ch
     facts = engine.facts()
     yield Check("engine", Level.OK, f"{facts.name} {facts.version} at {facts.address}")
     yield _api(facts)
-    if facts.name == PODMAN and int(facts.version.partition(".")[0]) < WHOLE_SECONDS_BEFORE:
-        detail = "its logs have whole seconds: `testbed measure` and timelines are off by up to 1 s"
-        yield Check(
-            "times", Level.WARN, detail, f"use Podman {WHOLE_SECONDS_BEFORE} or later, or Docker Engine"
-        )
+    yield from _times(facts)
     image = yield from _image(engine, say, fix=fix)
     if image is not None:
         yield from _container(engine, image)
@@ -120,6 +116,13 @@ def _api(facts: EngineFacts) -> Check:
         fix = "update Docker Engine to 20.10 or later"
         return Check("api", Level.FAIL, f"{facts.api} is older than {oldest}", fix)
     return Check("api", Level.OK, f"{facts.api} (at least {oldest})")
+
+
+def _times(facts: EngineFacts) -> Iterator[Check]:
+    if facts.name == PODMAN and int(facts.version.partition(".")[0]) < WHOLE_SECONDS_BEFORE:
+        detail = "its logs have whole seconds: `testbed measure` and timelines are off by up to 1 s"
+        fix = f"use Podman {WHOLE_SECONDS_BEFORE} or Docker Engine"
+        yield Check("times", Level.WARN, detail, fix)
 
 
 def _program(name: str, packages: Sequence[str], purpose: str, say: Say) -> Check:
@@ -241,8 +244,8 @@ _TRIALS: Final = (
 # What the engine says where a container does not start, and what to do about it.
 _STARTS_WITH: Final = {
     "/dev/net/tun": "load the module tun on the engine's host",
-    "setrlimit": "set default_ulimits (nofile, nproc) in /etc/containers/containers.conf of the engine's "
-    "host to what its service may use: prlimit shows that",
+    "setrlimit": "set default_ulimits (nofile, nproc) in the engine's /etc/containers/containers.conf to "
+    "what its service itself may use: prlimit shows that",
 }
 
 
@@ -268,6 +271,7 @@ def _container(engine: DockerEngine, image: str) -> Iterator[Check]:
             yield Check(trial.name, Level.FAIL, reason, trial.fix)
         else:
             yield Check(trial.name, Level.WARN, f"not in this kernel: {trial.otherwise}", trial.fix)
+    yield _limits(answers.get("processes", ""))
     yield _disk(answers.get("disk", ""))
 
 
@@ -303,6 +307,15 @@ def _isolation(engine: DockerEngine, image: str) -> Check:
     return Check("isolation", Level.OK, "nodes reach nothing of the engine's host")
 
 
+def _limits(processes: str) -> Check:
+    """Judge the limit of processes that the container had."""
+    if processes != str(PIDS_LIMIT):
+        detail = "this engine limits neither processes nor memory of nodes"
+        fix = "where labs are not trusted: cgroup v2 on the engine's host, or an engine that runs as root"
+        return Check("limits", Level.WARN, detail, fix)
+    return Check("limits", Level.OK, f"nodes have {PIDS_LIMIT} processes at most")
+
+
 def _disk(available: str) -> Check:
     """Judge the space below the engine's layers, in KiB as `df` prints it."""
     if not available.isdigit():
@@ -324,6 +337,7 @@ def try_in_container(engine: Engine, image: str) -> dict[str, str]:
         'try() { name=$1; shift; reason=$("$@" 2>&1) && reason=; echo "$name|"$reason; }',
         *(f"try {trial.name} {trial.command}" for trial in _TRIALS),
         'echo "forwarding|$(cat /proc/sys/net/ipv4/ip_forward)"',
+        'echo "processes|$(cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>&- | head -n 1)"',
         'echo "disk|$(df --output=avail / | tail -n 1 | tr -d " ")"',
     ]
     name = f"testbed-doctor-{uuid4().hex[:8]}"

@@ -45,6 +45,8 @@ def is_right(given: str, right: str, answer: Answer, topology: LoadedTopology) -
             return _node(given, topology) == right
         case "network":
             return _network(given, topology) == right
+        case "address":
+            return _address(given) == _address(right)
         case _:
             return given.casefold() == right.casefold()
 

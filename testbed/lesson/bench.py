@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from testbed.agreed import ROAM, RUN, Op
 from testbed.claim.claims import place
@@ -29,6 +29,16 @@ from testbed.topology.loaded import LoadedTopology
 from testbed.topology.names import host_addresses
 
 _FOLDER: Final = f"{RUN}/captures/lesson"
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while steps are carried out, one after the other."""
+
+    def before(self, index: int, step: Step) -> None:
+        """A step comes next; it is carried out when this returns."""
+
+    def after(self, said: str) -> None:
+        """What came of it."""
 
 
 class Bench:
@@ -75,7 +85,11 @@ class Bench:
         return observer.observe(place(where), expectation)
 
     def try_out(
-        self, steps: Sequence[Step], expect: Sequence[Expectation], where: Path
+        self,
+        steps: Sequence[Step],
+        expect: Sequence[Expectation],
+        where: Path,
+        watcher: Watcher | None = None,
     ) -> list[tuple[Expectation, Decision]]:
         """Carry out steps with captures running, and decide what must be seen. Raises `StepError`.
 
@@ -88,7 +102,11 @@ class Bench:
                 observer.begin(place(at), one)
             captures.start()
             for index, step in enumerate(steps):
-                _perform(performer, step, (*where, "steps", index, step.word))
+                if watcher:
+                    watcher.before(index, step)
+                said = _perform(performer, step, (*where, "steps", index, step.word))
+                if watcher:
+                    watcher.after(said)
             now = {at: one for at, one in places.items() if not one.part.BY_CAPTURES or one.within}
             decided = {at: observer.observe(place(at), one) for at, one in now.items()}
             captures.stop()
@@ -163,9 +181,9 @@ class Bench:
         return Observer(self.access, captures, log.mark() if mark is None else mark, began=self._began)
 
 
-def _perform(performer: Performer, step: Step, where: Path) -> None:
+def _perform(performer: Performer, step: Step, where: Path) -> str:
     try:
-        performer.perform(step, place(where))
+        return performer.perform(step, place(where))
     except StepError as error:
         raise StepError(f"{step.phrase()}: {error.message}") from error
 

@@ -90,9 +90,9 @@ def groups(verdicts: Verdicts, solutions: Sequence[Solution]) -> list[Group]:
 
 
 def _number(name: str) -> int:
-    """The number at the end of a claim's name: attacks are counted; 0 for others, which keep their order."""
-    ending = re.search(r"\d+$", name)
-    return int(ending[0]) if ending else 0
+    """The number of an attack in a claim's name; 0 for others, which keep their order."""
+    attack = re.search(r"-a(\d+)(?:-|$)", name)
+    return int(attack[1]) if attack else 0
 
 
 def moves(evidence: Evidence, verdicts: Verdicts, solutions: Sequence[Solution]) -> list[Move]:

@@ -125,7 +125,11 @@ def _counts(verdicts: Verdicts | None, solutions: Sequence[Solution]) -> dict[st
     """How many claims came to each verdict; of solutions, how many cells of their grid to each mark."""
     if solutions:
         cells = [cell.state for row in solutions for cell in row.cells]
-        return {str(state): cells.count(state) for state in reversed(list(SOLUTION_SIGNS))}
+        return {
+            str(state): cells.count(state)
+            for state in reversed(list(SOLUTION_SIGNS))
+            if state in cells or state not in ("not-applicable", "undecided")
+        }
     return {v: sum(c.verdict == v for c in verdicts.claims) for v in VERDICTS} if verdicts else {}
 
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import sys
 import termios
@@ -23,8 +24,11 @@ class Shown:
         return " ".join(self.text.split())
 
 
-def typed(*words, rows=30, columns=100):
-    """Run a command of testbed in a terminal of its own: a fork of this process, which has imported it."""
+def typed(*words, rows=30, columns=100, waits_for=b""):
+    """Run a command of testbed in a terminal of its own: a fork of this process, which has imported it.
+
+    A key is pressed, again and again, while `waits_for` is the last that the command has printed.
+    """
     child, master = pty.fork()
     if child == 0:
         code = 70
@@ -35,6 +39,10 @@ def typed(*words, rows=30, columns=100):
             os._exit(code)
     output = bytearray()
     while True:
+        if waits_for and not select.select([master], [], [], 0.3)[0]:
+            if waits_for in output.rpartition(b"\n")[2]:
+                os.write(master, b" ")
+            continue
         try:
             piece = os.read(master, 65536)
         except OSError:  # the other end is closed

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -115,6 +116,58 @@ def test_moving_about(lab: Lab) -> None:
         assert reached == sorted(reached) and moved["timeline"]["data"] is not None, moved
     wrong = command("move", lab.name, "mn", "airprt")
     assert wrong.returncode == 2 and "did you mean airport?" in wrong.stderr
+
+
+def test_a_whole_lab_is_captured_and_tshark_decrypts_it(lab: Lab, tmp_path: Path) -> None:
+    """Keys of a lab that was brought up without a thought of that; tshark has the last word."""
+    assert lab.move("mn", "hotel").state == "registered"
+    file, tables = tmp_path / "all.pcapng", tmp_path / "all.wireshark"
+    capture = subprocess.Popen(
+        [*CLI, "capture", lab.name, "--no-routing", "--decrypt", "-w", str(file)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert capture.stderr is not None and "capturing at all nodes" in capture.stderr.readline()
+    assert lab.move("mn", "airport").state == "registered"
+    time.sleep(1.5)
+    capture.send_signal(signal.SIGINT)
+    said = capture.communicate(timeout=60)[1]
+    assert capture.returncode == 0 and f"WIRESHARK_CONFIG_DIR={tables} wireshark {file}" in said
+
+    def tshark(wanted: str, *fields: str) -> list[list[str]]:
+        shown = [word for field in fields for word in ("-e", field)]
+        command = ["tshark", "-r", str(file), "-Y", wanted, "-T", "fields", *shown]
+        environment = os.environ | {"WIRESHARK_CONFIG_DIR": str(tables)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "Error" not in done.stderr, done.stderr
+        return [line.split("\t") for line in done.stdout.splitlines()]
+
+    requests = tshark("esp && mip.type == 1", "frame.comment", "mip.homeaddr")
+    ways = ["airport mn→airport-router", "internet airport-router→core", "internet core→gw"]
+    assert requests == [[way, "10.0.1.100"] for way in ways]
+    assert all("esp:ip:" in protocols for (protocols,) in tshark("esp && !icmp.type == 3", "frame.protocols"))
+    assert tshark("isakmp.exchangetype == 35 && isakmp.enc.decrypted", "frame.number")
+    assert tshark("isakmp && isakmp.exchangetype != 34 && !isakmp.enc.decrypted", "frame.comment") == []
+    times = [float(time) for (time,) in tshark("frame", "frame.time_epoch")]
+    assert times == sorted(times)
+    log = lab.exec("mn", "cat", "/run/testbed/strongswan.conf").text
+    assert "chd = 4" not in log  # no further keys are logged
+
+
+def test_a_link_fails_and_is_healed(lab: Lab) -> None:
+    """Nothing passes, whoever sends it, and afterwards all is as it was."""
+    there = ("r1", "ping", "-c", "2", "-i", "0.2", "-W", "1", "10.0.1.2")
+    back = ("ha", "ping", "-c", "2", "-i", "0.2", "-W", "1", "10.0.1.1")
+    routes = lab.exec("ha", "ip", "route", "show", "table", "all").text
+    assert (lab.exec(*there).code, lab.exec(*back).code) == (0, 0)
+    assert data("fail", lab.name, "ha/home")["failed"] == ["ha/home"]
+    lost = lab.exec(*back)
+    assert (lab.exec(*there).code, lost.code) == (1, 1)
+    assert "No buffer space" not in lost.complaint  # whoever sends hears of no error
+    assert data("status", lab.name)["nodes"]["ha"]["services"]["link to home"]["failed"]
+    assert data("heal", lab.name)["healed"] == ["ha/home"]
+    assert (lab.exec(*there).code, lab.exec(*back).code) == (0, 0)
+    assert lab.exec("ha", "ip", "route", "show", "table", "all").text == routes
 
 
 def test_up_again_is_a_no_op(engine: DockerEngine, lab: Lab, node_image: str) -> None:

@@ -10,8 +10,10 @@ from terminal import typed
 
 from testbed.lesson.bench import opened
 from testbed.lesson.check import check_task
+from testbed.lesson.guided import _unlike
 from testbed.lesson.load import builtin_lessons, load_lesson
 from testbed.pytest_plugin.laboratory import lab_key
+from testbed.topology.load import load_topology
 
 LESSONS = list(builtin_lessons())
 _COMMENT = "# a learner was here"
@@ -62,6 +64,20 @@ def test_lesson_both_ways(name, testbed_lab):
             pasted(loaded, lab, load_lesson(other), answers)
     if any("exec" in str(deed) or "restart" in str(deed) for task in lesson.tasks for deed in task.solution):
         assert typed("lesson", "reset", "--from-start").code == 0  # what it has edited is no other test's
+
+
+def test_a_claim_step_by_step(testbed_lab):
+    """`explain --live` in a learner's lab, a key a step; a lab of another stack is not taken for it."""
+    lab = testbed_lab("scenario-2.1", stack="mip-in-ipsec", attach="home")
+    lab.changed = True
+    shown = typed("explain", "2.1-fa-mn-deaf", "--live", lab.name, waits_for=b"[any key")
+    assert shown.code == 0, shown.text
+    assert "## The run" in shown.text and "## The control" in shown.text
+    assert shown.text.count("✓") >= 4 and not re.search("[✗?] ", shown.text), shown.text
+    assert f"testbed capture {lab.name} mn/hotspot" in shown.words
+    other = _unlike(lab.engine, lab.name, load_topology("scenario-2.1", sets=("option.stack=mip-only",)))
+    assert other == ["option.stack mip-in-ipsec → mip-only"]
+    assert _unlike(lab.engine, "no-such-lab", lab.topology) == ["there is no lab no-such-lab"]
 
 
 def edit_what_does_not_matter(lab):

@@ -309,8 +309,8 @@ def test_devices_of_linux_are_peers_of_the_process(world: World, kind: str, enca
         world.run("cn", "iperf3", "--server", "--daemon")
         capture = world.capture("ha", "ha-link")
         for way in ((), ("--reverse",)):
-            client = ("--client", CN, "--bind", HOME_ADDRESS, "--time", "1", "--json", *way)
-            done = json.loads(world.run("mn", "iperf3", *client))["end"]["sum_received"]
+            client = ("--client", CN, "--bind", HOME_ADDRESS, "--time", "1", "--bitrate", "20M")
+            done = json.loads(world.run("mn", "iperf3", *client, "--json", *way))["end"]["sum_received"]
             # Were checksums wrong, or superpackets lost, TCP would carry next to nothing.
             assert done["bytes"] > 1_000_000, done
         world.end_captures()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -128,6 +129,20 @@ def test_the_workflow_of_the_matrix_and_the_action(tmp_path, node_image):
     assert "### 1 of 1 claims reproduced" in runner.files["GITHUB_STEP_SUMMARY"].read_text()
     runner.expressions["steps.cache.outputs.cache-hit"] = "true"
     runner.run([one for one in steps if one.get("name") == "Node image"])
+    a_lab_comes_up_with_what_is_installed(runner)
+
+
+def a_lab_comes_up_with_what_is_installed(runner):
+    """The action has installed the wheel into an environment of its own; nothing of the checkout is used."""
+    lab, env = f"wheel-{uuid4().hex[:8]}", {"PATH": ":".join([*runner.path, os.environ["PATH"]])}
+    up = f"testbed up plain-mip --name {lab} && testbed exec {lab} ha -- true"
+    try:
+        for command in ("readlink -f $(dirname $(command -v testbed))", up):
+            done = runner.shell(f"cd {runner.temp} && {command}", env)
+            assert done.returncode == 0 and str(ROOT) not in done.stdout, done.stdout + done.stderr
+    finally:
+        done = runner.shell(f"testbed down {lab}", env)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_file_for_gitlab(tmp_path, node_image):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from testbed.experiment.claims.verdict import RunKey, RunResult
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.pulse import Pulse
 from testbed.lab.access import LabAccess, Stopped
+from testbed.lab.choices import up_command
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires
 from testbed.lab.interrupt import Interrupted
@@ -36,7 +36,6 @@ from testbed.lab.session_keys import read_session_keys
 from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
-from testbed.topology.load import builtin_name
 from testbed.topology.loaded import LoadedTopology
 
 
@@ -127,7 +126,7 @@ class Crew:
         found = [stage for stage in stages if self._is(actual, stage.topology)]
         taken = {id(stage) for stage in found}
         if not found and self._attempt == 1:
-            ways = [_up(stage.topology, job.existing) for stage in stages]
+            ways = [up_command(stage.topology, job.existing) for stage in stages]
             raise UsageError(
                 f"no run can take place in lab {job.existing} as it is", hint=f"needed: {'; or '.join(ways)}"
             )
@@ -315,12 +314,6 @@ def _leave(access: LabAccess) -> None:
             if service.ike_sas:
                 with suppress(StepError):  # `up` replaces the node, or starts the service again
                     set_service(access, node, name, "down")
-
-
-def _up(topology: LoadedTopology, lab: str) -> str:
-    """The command that makes a lab what a run needs, whether it differs or only a node of it has died."""
-    sets = [word for one in topology.sets for word in ("--set", one)]
-    return shlex.join(["testbed", "up", builtin_name(topology.file) or topology.file, "--name", lab, *sets])
 
 
 _PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")

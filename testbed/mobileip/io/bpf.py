@@ -15,6 +15,8 @@ Instruction = tuple[int, int, int, int]
 # bit; return; and.
 LDB, LDH, LDW, LDX_IHL, LDH_X, LDB_X = 0x30, 0x28, 0x20, 0xB1, 0x48, 0x50
 JA, JEQ, JGE, JSET, RET, AND = 0x05, 0x15, 0x35, 0x45, 0x06, 0x54
+# Jump if greater; X: becomes what was loaded, is added to it; less, xor and remainder of an operand.
+JGT, TAX, ADD_X, SUB, XOR, MOD = 0x25, 0x07, 0x0C, 0x14, 0xA4, 0x94
 
 
 def attach_filter(sock: socket.socket, program: Sequence[Instruction]) -> None:

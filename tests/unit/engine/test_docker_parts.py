@@ -37,6 +37,13 @@ def answer(status, message):
         (409, "Conflict. The container name is already in use by container", NameTakenError),
         (409, "Container x is not running", EngineError),
         (500, "driver failed", EngineError),
+        (500, "Address already in use", EngineError),
+        # Podman's
+        (500, "subnet 198.18.5.0/30 is already used on the host or by another config", SubnetOverlapError),
+        (409, "network name x already used: network already exists", NameTakenError),
+        (500, "the container name x is already in use by c9d6: that name is already in use", NameTakenError),
+        (500, "unable to find network with name or ID x: network not found", NotFoundError),
+        (500, "x has associated containers with it: network is being used", InUseError),
     ],
 )
 def test_the_engines_words_decide_the_class(status, words, expected):

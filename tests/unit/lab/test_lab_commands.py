@@ -142,7 +142,7 @@ def test_up_takes_options_of_the_topology(run: Run, engine: FakeEngine) -> None:
         ((MIP, "--name", "X"), 2, "a lab cannot be called 'X'"),
         ((MIP, "--timeout", "soon"), 2, "--timeout soon"),
         ((MIP, "--pool", "everything"), 2, "the address pool 'everything' is not an IPv4 prefix"),
-        ((MIP, "--pool", "198.18.0.0/29"), 3, "no free /29"),
+        ((MIP, "--pool", "198.18.0.0/29"), 3, "the address pool has no room: a lab takes some 32 addresses"),
     ],
 )
 def test_up_refuses(

@@ -8,7 +8,7 @@ import pytest
 from lab_world import IMAGE
 
 from testbed.engine import names
-from testbed.engine.api import Container
+from testbed.engine.api import Container, EngineError
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import UsageError
 from testbed.lab import doctor
@@ -192,3 +192,40 @@ def test_doctor_advises_no_module_that_changes_nothing(engine: FakeEngine) -> No
     engine.behave = answer
     advised = {one.name for one in doctor._container(engine, IMAGE) if one.level is doctor.Level.WARN}
     assert {"ipip", "esp"} <= advised and "fou" not in advised  # no data plane takes that
+
+
+def test_doctor_says_what_keeps_a_container_from_starting(engine: FakeEngine) -> None:
+    for words, remedy in (
+        ('error gathering device information: stat "/dev/net/tun": no such file', "module tun"),
+        ("crun: setrlimit `RLIMIT_NPROC`: Operation not permitted", "containers.conf"),
+    ):
+        engine.failures["start_container"] = lambda _, words=words: EngineError(words)  # type: ignore[misc]
+        (check,) = doctor._container(engine, IMAGE)
+        assert check.level is doctor.Level.FAIL and remedy in str(check.fix)
+
+
+def test_doctor_names_what_a_wire_would_pass(engine: FakeEngine) -> None:
+    said: list[str] = []
+
+    def answer(box: FakeContainer) -> None:
+        if box.spec.command and "ping" in " ".join(box.spec.command):
+            for line in said:
+                box.write(line)
+            box.stop()
+
+    engine.behave = answer
+    assert doctor._wire(engine, IMAGE).level is doctor.Level.OK
+    said.append("255.255.255.255")
+    check = doctor._wire(engine, IMAGE)
+    assert check.level is doctor.Level.WARN and "255.255.255.255" in check.detail
+    assert "bridge-nf-call-iptables" in str(check.fix)
+    engine.failures["create_network"] = lambda _: EngineError("no room")
+    assert "no room" in doctor._wire(engine, IMAGE).detail
+    assert not engine.networks() and not engine.boxes
+
+
+def test_doctor_reads_the_limit_that_the_container_had(engine: FakeEngine) -> None:
+    for processes, level in (("512", doctor.Level.OK), ("max", doctor.Level.WARN), ("", doctor.Level.WARN)):
+        engine.behave = lambda box, said=f"processes|{processes}": (box.write(said), box.stop())  # type: ignore[misc]
+        (check,) = (one for one in doctor._container(engine, IMAGE) if one.name == "limits")
+        assert check.level is level

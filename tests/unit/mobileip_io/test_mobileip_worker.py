@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import checksum
 
+from testbed.mobileip.io.bpf import attach_filter
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import failures, superpackets
 from testbed.mobileip.tunnel import worker as worker_module
@@ -125,11 +126,40 @@ class Bench:
         return {name: value for name, value in self.worker.count.items() if value}
 
 
+class Witness:
+    """A packet socket that hands out what a test put in, with what the kernel says of it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def see(self, packet, size, link=1):
+        header = DEVICE_HEADER.pack(1, 1 if size else 0, 0, size, 0, 0)
+        frame = (bytes(14) if link == 1 else b"") + bytes(packet)
+        self.seen.append(
+            ((header + frame)[: DEVICE_HEADER.size + superpackets.SEEN], ("", 0x800, 0, link, b""))
+        )
+
+    def recvfrom_into(self, buffer):
+        if not self.seen:
+            raise BlockingIOError
+        content, address = self.seen.pop(0)
+        buffer[: len(content)] = content
+        return len(content), address
+
+
 @pytest.fixture
 def make(monkeypatch):
+    seen = Witness()
+    monkeypatch.setattr(superpackets, "open_witness", lambda: seen)
     monkeypatch.setattr(endpoint_module.Endpoint, "_open", Raw)
     monkeypatch.setattr(failures, "open_icmp", Raw)
     return Bench
+
+
+@pytest.fixture
+def witness(make):
+    """What the workers have for a packet socket."""
+    return superpackets.open_witness()
 
 
 @pytest.fixture
@@ -499,6 +529,7 @@ def test_nothing_crashes_it(data, home_side, name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoint_module.Endpoint, "_open", Raw)
         patch.setattr(failures, "open_icmp", Raw)
+        patch.setattr(superpackets, "open_witness", Witness)
         bench = Bench(home_side)
         bench.set("0.0.0.0", HA, "0.0.0.0", encapsulations=(name, "ip-in-ip"))
         bench.put(data)
@@ -520,34 +551,6 @@ def test_a_datagram_of_the_daemon_goes_into_the_tunnels_it_names(home):
     assert home.count == {"encapsulated": 1, "encapsulated-bytes": len(packet)}
     home.ask(send="192.0.2.77", remotes=[COA2], datagram=packet.hex())  # nobody is there
     assert len(home.raw(HA).sent) == 1
-
-
-class Witness:
-    """A packet socket that hands out what a test put in, with what the kernel says of it."""
-
-    def __init__(self):
-        self.seen = []
-
-    def see(self, packet, size, link=1):
-        header = DEVICE_HEADER.pack(1, 1 if size else 0, 0, size, 0, 0)
-        frame = (bytes(14) if link == 1 else b"") + bytes(packet)
-        self.seen.append(
-            ((header + frame)[: DEVICE_HEADER.size + superpackets.SEEN], ("", 0x800, 0, link, b""))
-        )
-
-    def recvfrom_into(self, buffer):
-        if not self.seen:
-            raise BlockingIOError
-        content, address = self.seen.pop(0)
-        buffer[: len(content)] = content
-        return len(content), address
-
-
-@pytest.fixture
-def witness(monkeypatch):
-    seen = Witness()
-    monkeypatch.setattr(superpackets, "open_witness", lambda: seen)
-    return seen
 
 
 def left_to_hardware(transport, data, source=MN, destination=CN):
@@ -620,3 +623,25 @@ def test_what_is_sent_on_by_a_raw_socket_is_whole(home, witness):
     sent = [inet.IP(data)[inet.TCP] for data, _ in home.raw(COA).sent]
     assert [(each.seq, len(each.payload)) for each in sent] == [(0, 1000), (1000, 1000)]
     assert home.count["encapsulated"] == home.count["decapsulated"] == 2
+
+
+def test_the_kernel_shows_what_may_be_a_superpacket(monkeypatch):
+    """The filter on a socket that has no link header."""
+    monkeypatch.setattr(superpackets, "NETWORK", 0)
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.setblocking(False)
+    attach_filter(receiver, superpackets.left_to_links())
+    datagrams = left_to_hardware(inet.UDP(sport=1, dport=2), 100)
+    further = inet.IP(src=MN, dst=CN) / tcp(1000)
+    shown = [tcp(1000), tcp(40000, source="255.255.255.255"), datagrams, further, gre(further)]
+    finished = inet.IP(src=MN, dst=CN) / inet.TCP() / bytes(1000)
+    hidden = [tcp(500), inner(payload=bytes(1000)), finished, inet.IP() / inet.ICMP() / bytes(1000)]
+    for wrap in (tunnelled, gre):
+        for packet in (*shown, *hidden):
+            sender.send(bytes(wrap(packet))[:60000])
+    sender.send(bytes(tcp(1000)))
+    for wrap in (tunnelled, gre):
+        for packet in shown:
+            assert receiver.recv(60000) == bytes(wrap(packet))[: superpackets.SEEN]
+    with pytest.raises(BlockingIOError):
+        receiver.recv(60000)

@@ -52,7 +52,7 @@ def original_files(engine: Engine, lab: ActualLab, topology: LoadedTopology) -> 
         name, why = next(iter(changed.items()))
         raise UsageError(
             f"{topology.file} is not what lab {lab.name} was brought up from any more: {name}: {why}",
-            hint="testbed up applies what has changed",
+            hint="the file, or testbed itself, has changed since: testbed up applies that",
         )
     return rendered
 

@@ -36,12 +36,16 @@ def builtin_name(file: str) -> str | None:
 
 
 def builtin_claims() -> dict[str, str]:
-    """Every claim of the built-in topologies, and the name of the topology that makes it."""
-    return {
-        claim: name
-        for name, file in builtin_topologies().items()
-        for claim in read_document(file, str(file))[0].get("claims", {})
-    }
+    """Every claim of the built-in topologies, and a topology that makes it and has the roles it needs."""
+    found = {}
+    for name, file in builtin_topologies().items():
+        document = read_document(file, str(file))[0]
+        roles = {role for node in document.get("nodes", {}).values() for role in node.get("roles", ())}
+        for claim, given in document.get("claims", {}).items():
+            needed = given.get("needs", {}).get("roles", [])
+            if roles.issuperset([needed] if isinstance(needed, str) else needed):
+                found[claim] = name
+    return found
 
 
 def find_topology(ref: str) -> Path:

@@ -89,6 +89,6 @@ def test_a_node_that_does_not_take_its_files_is_named(lab, tmp_path):
         else before(box, words, stdin)
     )
     with pytest.raises(
-        NotReadyError, match=r"host does not take /etc/testbed/hosts: .* Read-only file system"
+        NotReadyError, match=r"host does not take /etc/motd, /etc/testbed/hosts: .* Read-only file system"
     ):
         lab()

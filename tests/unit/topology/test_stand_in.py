@@ -25,6 +25,7 @@ from testbed.topology.summary import summarize
 
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
 FACTS = "/etc/testbed/node.json"
+MOTD = "/etc/motd"
 ELSEWHERE = {
     "firewall": "scenario-2.5",
     "attacker": "attacked",
@@ -95,8 +96,11 @@ def rendered(loaded: LoadedTopology) -> RenderedLab:
 def assert_rendered_alike(original: LoadedTopology, mine: LoadedTopology, role: str) -> None:
     ours = rendered(original).nodes
     for name, node in rendered(mine).nodes.items():
-        same = {path: file for path, file in node.files.items() if path != FACTS}
-        assert same == {path: file for path, file in ours[name].files.items() if path != FACTS}, name
+        named = (FACTS, MOTD)  # the roles are named in these
+        same = {path: file for path, file in node.files.items() if path not in named}
+        assert same == {path: file for path, file in ours[name].files.items() if path not in named}, name
+        words = node.files[MOTD].content.replace(f"x-{role}", role).split()
+        assert words == ours[name].files[MOTD].content.split()
         facts = json.loads(node.files[FACTS].content)
         facts["roles"] = [one.removeprefix("x-") for one in facts["roles"]]
         assert facts == json.loads(ours[name].files[FACTS].content)

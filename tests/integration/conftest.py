@@ -134,3 +134,9 @@ def world(connected, nodes, tmp_path):
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def learner(tmp_path, monkeypatch):
+    """A learner who has done nothing yet."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -60,9 +60,7 @@ def done(root, tmp_path_factory):
     return found
 
 
-def test_tunnels_of_the_kernel(done):
+def test_tunnels_and_esp_of_the_kernel(done):
+    """One test, so that the kernel starts once, however tests are handed to processes."""
     assert done["test_mobileip_netns"] and not "".join(done["test_mobileip_netns"].values())
-
-
-def test_esp_of_the_kernel(done):
     assert len(done["esp"]) == 6 and not "".join(done["esp"].values())

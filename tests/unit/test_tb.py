@@ -193,8 +193,8 @@ def test_the_suite_runs_in_two_parts_after_the_machine_was_prepared(checkout):
     assert any(call.endswith(f"--editable {checkout.folder}[test]") for call in calls)
     assert calls[-3:] == [
         "testbed doctor --fix --tests",
-        "python -m pytest tests/unit tests/golden tests/errors --numprocesses auto",
-        "python -m pytest tests/integration tests/kernel --numprocesses 4"
+        "python -m pytest tests/unit tests/golden tests/errors tests/kernel --numprocesses auto",
+        "python -m pytest tests/integration --numprocesses 4"
         " --dist loadfile --no-loadscope-reorder --durations 10",
     ]
 

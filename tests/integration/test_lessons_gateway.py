@@ -1,0 +1,14 @@
+"""The lessons on scenario 2.1, walked both ways: a file of their own, so that they run beside the others."""
+
+import pytest
+from lesson_walk import LESSONS, walk
+
+from testbed.lesson.load import load_lesson
+
+HERE = [name for name in LESSONS if load_lesson(name).lesson.topology == "scenario-2.1"]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", HERE)
+def test_lesson_both_ways(name, testbed_lab, learner):
+    walk(name, testbed_lab)

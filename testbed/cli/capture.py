@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from testbed.lab.passages import Passage
     from testbed.packet.names import Names
 
-_STYLES = {
-    "ip": "",
-    "arp": "dim",
-    "udp": "dim",
-    "tcp": "blue",
-    "icmp": "green",
-    "icmp-error": "red",
-    "esp": "bold magenta",
-    "ike": "bold blue",
-    "mobileip": "bold yellow",
-    "dhcp": "yellow",
-    "malformed": "red",
-}
-
 
 @command("capture", panel=LABS)
 def capture(
@@ -155,11 +141,12 @@ def _show(passage: Passage, names: Names, *, everywhere: bool) -> None:
 def _layers(passage: Passage, names: Names) -> Iterator[tuple[str, str]]:
     from testbed.packet.decode import decode
     from testbed.packet.layers import Ipv4
+    from testbed.report.ladder_text import STYLES
 
     frame, inside = passage.frame, False
     layers = decode(frame.data, frame.linktype, frame.length).above_link
     for layer in layers:
-        style = "bold cyan" if inside and isinstance(layer, Ipv4) else _STYLES.get(layer.kind, "")
+        style = STYLES.get("inner" if inside and isinstance(layer, Ipv4) else layer.kind, "")
         inside = inside or isinstance(layer, Ipv4)
         if layer is not layers[0]:
             yield " | ", "dim"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import LabName, complete_node, engine_connection
+from testbed.cli.labs import AnyNodeName, LabName, engine_connection
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, emit_text, note
 from testbed.errors import ExitCode
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 @command("diff", panel=LABS)
 def diff(
     lab: LabName,
-    node: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NODE", help="A node of the lab. Default: every node.", autocompletion=complete_node
-        ),
-    ] = None,
+    node: AnyNodeName = None,
     output: Output = Format.table,
 ) -> None:
     """Show what differs in running nodes from what was rendered: files, links, addresses, routes, rules,

@@ -98,6 +98,12 @@ LabName = Annotated[
         metavar="LAB", help="The lab's name: its topology's, or --name.", autocompletion=complete_lab
     ),
 ]
+AnyNodeName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NODE", help="A node of the lab. Default: every node.", autocompletion=complete_node
+    ),
+]
 NodeName = Annotated[
     str, typer.Argument(metavar="NODE", help="A node of the lab.", autocompletion=complete_node)
 ]

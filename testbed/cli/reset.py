@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import LabName, complete_node, engine_connection, narrated
+from testbed.cli.labs import AnyNodeName, LabName, engine_connection, narrated
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, note
 
@@ -15,12 +11,7 @@ from testbed.cli.output import Format, emit_json, note
 @command("reset", panel=LABS)
 def reset(
     lab: LabName,
-    node: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NODE", help="A node of the lab. Default: every node.", autocompletion=complete_node
-        ),
-    ] = None,
+    node: AnyNodeName = None,
     output: Output = Format.table,
 ) -> None:
     """Put back what `testbed diff` shows: nodes that differ from what was rendered are made anew.

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from testbed.report.ladder import Header, Ladder, Row
+
+STYLES: Final = {
+    "ip": "",
+    "inner": "bold cyan",
+    "arp": "dim",
+    "udp": "dim",
+    "tcp": "blue",
+    "icmp": "green",
+    "icmp-error": "red",
+    "esp": "bold magenta",
+    "ike": "bold blue",
+    "mobileip": "bold yellow",
+    "dhcp": "yellow",
+    "malformed": "red",
+}
+"""Kind of a header → how terminals show it; `inner` is an IP header inside another."""
 
 
 def ladder_lines(ladder: Ladder, seconds: float | None = None) -> Iterator[str]:

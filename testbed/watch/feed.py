@@ -33,6 +33,8 @@ ASSOCIATIONS_EVERY: Final = 5.0
 """The same of a gateway's IKE SAs, which cost the start of a program."""
 AGAIN: Final = 0.5
 """Seconds until a probe that ended is started again: there was no way to the correspondent."""
+_WITH_INPUT: Final = 'exec 3<&0; (cat <&3; kill $$) >/dev/null 2>&1 & exec "$@" 3<&-'
+"""A shell's way to run a command that ends when its standard input does: to hang up does not end it."""
 _ECHO: Final = re.compile(r"icmp_seq=\d+ .*?time=([0-9.]+) ms")
 _NO_ECHO: Final = re.compile(r"no answer yet for icmp_seq=\d+")
 
@@ -154,7 +156,8 @@ class Feed:
         peers = [name for name, facts in self._facts.items() if Function.CORRESPONDENT in facts.functions]
         if not peers:
             return
-        command = ["ping", "-n", "-O", "-i", f"{self._every:g}", self._facts[peers[0]].address]
+        ping = ["ping", "-n", "-O", "-i", f"{self._every:g}", self._facts[peers[0]].address]
+        command = ["sh", "-c", _WITH_INPUT, "sh", *ping]
         while not self.news.ended:
             with self._access.session(node, command, stdin=True) as session:
                 rest = b""

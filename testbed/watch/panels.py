@@ -9,25 +9,12 @@ from typing import Final
 from rich.text import Text
 
 from testbed.document.functions import Function
+from testbed.report.ladder_text import STYLES
 from testbed.report.tree import DOMAINS
 from testbed.topology.loaded import LoadedTopology
 from testbed.watch.picture import Agent, Handoff, Mobile, Picture, left
 from testbed.watch.rows import LiveRow
 
-COLOURS: Final = {
-    "ip": "",
-    "inner": "bold cyan",
-    "udp": "dim",
-    "tcp": "blue",
-    "icmp": "green",
-    "icmp-error": "red",
-    "esp": "bold magenta",
-    "ike": "bold blue",
-    "mobileip": "bold yellow",
-    "dhcp": "yellow",
-    "malformed": "red",
-}
-"""Kind of a header → how `testbed capture` prints it, too."""
 FRESH: Final = 3.0
 """Seconds after its last packet that a stream is shown."""
 STREAMS: Final = 8
@@ -168,5 +155,5 @@ def line(row: LiveRow) -> Text:
     if not row.turning:
         text.append(f"{row.count} × ", "bold")
     for number, (kind, words) in enumerate(row.parts):
-        text.append(" | " if number else "", "dim").append(words, COLOURS.get(kind, ""))
+        text.append(" | " if number else "", "dim").append(words, STYLES.get(kind, ""))
     return text

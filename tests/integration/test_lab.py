@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +27,7 @@ from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.pytest_plugin import Lab, LabFactory
 from testbed.topology.load import load_topology
+from testbed.watch.feed import Feed
 
 CLI = [sys.executable, "-c", "import sys; from testbed.cli import main; sys.exit(main())"]
 
@@ -152,6 +153,47 @@ def test_a_whole_lab_is_captured_and_tshark_decrypts_it(lab: Lab, tmp_path: Path
     assert times == sorted(times)
     log = lab.exec("mn", "cat", "/run/testbed/strongswan.conf").text
     assert "chd = 4" not in log  # no further keys are logged
+
+
+def test_a_live_picture_is_what_the_lab_is(engine: DockerEngine, lab: Lab) -> None:
+    """It follows a move that comes from elsewhere, acts itself, and leaves nothing running in the nodes."""
+
+    def running() -> list[str]:
+        programs = ["pgrep", "-c", "-x", "tcpdump|ping"]
+        return [lab.exec(node, *programs).text for node in ("mn", "gw", "ha")]
+
+    assert lab.move("mn", "hotel").state == "registered"
+    before = running()
+    feed = Feed(engine, find_lab(engine, lab.name), lab.topology, every=0.2)
+    news, mobile = feed.news, feed.news.picture.mobiles["mn"]
+
+    def until(wanted: Callable[[], object]) -> None:
+        with news.reading() as box:
+            end = time.monotonic() + 20
+            while not wanted():
+                assert time.monotonic() < end, (news.picture.to_dict(time.monotonic()), box.problems)
+                news.wait(box, 0.5)
+
+    feed.start()
+    try:
+        until(lambda: mobile.registration == "registered" and any(mobile.echoes) and news.rows.rows)
+        assert lab.move("mn", "airport").state == "registered"
+        until(lambda: mobile.network == "airport" and mobile.handoff and mobile.handoff.state == "registered")
+        (agent,) = (one for one in news.picture.agents.values() if one.node == "ha")
+        assert [entry.name for entry in agent.entries] == ["10.0.1.100"]
+        assert news.picture.associations["gw"][0].startswith("mn established")
+        until(
+            lambda: any("registration reply accepted" in repr(row.parts) for row in news.rows.rows.values())
+        )
+        assert feed.act("fail", "ha/home") == "failed: ha/home" and news.picture.failed == {"ha/home"}
+        assert feed.act("heal", "ha/home") == "healed: ha/home" and not news.picture.failed
+    finally:
+        feed.stop()
+    for _ in range(100):
+        if running() == before:
+            break
+        time.sleep(0.1)
+    assert running() == before, "a capture or a probe still runs in a node"
 
 
 def test_a_link_fails_and_is_healed(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from testbed.lesson.load import builtin_lessons
 
 NEVER_ENDS = re.compile(r"^ *testbed exec .*\btcpdump\b(?!.* -c \d)", re.MULTILINE)

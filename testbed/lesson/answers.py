@@ -48,7 +48,7 @@ def is_right(given: str, right: str, answer: Answer, topology: LoadedTopology) -
         case "address":
             return _address(given) == _address(right)
         case _:
-            return given.casefold() == right.casefold()
+            return _word(given) == _word(right)
 
 
 def in_kind(given: str, answer: Answer, topology: LoadedTopology) -> str | None:
@@ -146,6 +146,11 @@ def _address(text: str) -> IPv4Address | None:
         return IPv4Address(text.strip().split("/")[0])
     except ValueError:
         return None
+
+
+def _word(text: str) -> str:
+    """A word without its case, and without the `0x` that tcpdump prints in front of hexadecimal digits."""
+    return text.strip().casefold().removeprefix("0x")
 
 
 def _node(text: str, topology: LoadedTopology) -> str:

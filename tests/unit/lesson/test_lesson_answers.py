@@ -175,6 +175,8 @@ def test_numbers(given: str, right: str, tolerance: float | str, held: bool) -> 
         ("address", "203.0.113.10/32", "203.0.113.10", True),
         ("address", "203.0.113.1", "203.0.113.10", False),
         ("word", "Nobody", "nobody", True),
+        ("word", "0x8F3191f5", "8f3191f5", True),
+        ("word", "0x8db903f7", "8f3191f5", False),
     ],
 )
 def test_names(kind: str, given: str, right: str, held: bool) -> None:

@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items):
     # These files begin, the last of them first: mypy at the end would leave a processor without work.
     longest = [
         *("test_quality.py", "test_mip_agreement.py", "test_ordinary_kernel.py"),
-        *("test_plugin.py", "test_workflows.py", "test_attacks.py"),
+        *("test_plugin.py", "test_workflows.py"),
         *("test_lessons.py", "test_lessons_gateway.py", "test_claims.py"),
     ]
     items.sort(key=lambda item: -longest.index(item.path.name) if item.path.name in longest else 1)

@@ -3,6 +3,7 @@
 Lessons on equal labs take turns in one lab, which the plugin lends.
 """
 
+import os
 import re
 
 from terminal import typed
@@ -13,6 +14,9 @@ from testbed.lesson.load import builtin_lessons, load_lesson
 from testbed.pytest_plugin.laboratory import lab_key
 
 LESSONS = list(builtin_lessons())
+SUITE = ("first-hand-off", "bindings", "gateway-guards", "through-esp")
+"""Those that the suite walks, one for each way of checking at least; LESSONS=all has all of them walked."""
+WALKED = LESSONS if os.environ.get("LESSONS") == "all" else SUITE
 _COMMENT = "# a learner was here"
 ANSWERS = {}
 """Lesson → the right answers that its lab gave, of lessons walked so far."""

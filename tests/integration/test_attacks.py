@@ -34,4 +34,8 @@ def test_attacks_succeed_where_they_must_and_fail_where_they_must(verify, tmp_pa
     file = tmp_path / "attacked-claims.yaml"
     file.write_text(ATTACKED)
     result = verify(file)
-    assert verdicts(result) == VERDICTS, reasons(result)
+    found = verdicts(result)
+    if undecided := [claim for claim, verdict in found.items() if verdict == "inconclusive"]:
+        result = verify(file, undecided)  # beside others a lab may be too slow to decide anything
+        found |= verdicts(result)
+    assert found == VERDICTS, reasons(result)

@@ -1,11 +1,11 @@
 """The lessons on scenario 2.1, walked both ways: a file of their own, so that they run beside the others."""
 
 import pytest
-from lesson_walk import LESSONS, walk
+from lesson_walk import WALKED, walk
 
 from testbed.lesson.load import load_lesson
 
-HERE = [name for name in LESSONS if load_lesson(name).lesson.topology == "scenario-2.1"]
+HERE = [name for name in WALKED if load_lesson(name).lesson.topology == "scenario-2.1"]
 
 
 @pytest.mark.timeout(900)

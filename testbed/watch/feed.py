@@ -35,8 +35,8 @@ AGAIN: Final = 0.5
 """Seconds until a probe that ended is started again: there was no way to the correspondent."""
 _WITH_INPUT: Final = 'exec 3<&0; (cat <&3; kill $$) >/dev/null 2>&1 & exec "$@" 3<&-'
 """A shell's way to run a command that ends when its standard input does: to hang up does not end it."""
-_ECHO: Final = re.compile(r"icmp_seq=\d+ .*?time=([0-9.]+) ms")
-_NO_ECHO: Final = re.compile(r"no answer yet for icmp_seq=\d+")
+_ECHO: Final = re.compile(r"icmp_seq=(\d+) .*?time=([0-9.]+) ms")
+_NO_ECHO: Final = re.compile(r"no answer yet for icmp_seq=(\d+)")
 
 
 class Feed:
@@ -165,14 +165,15 @@ class Feed:
                     *lines, rest = (rest + data).split(b"\n") if stream == "stdout" else [rest]
                     for line in lines:
                         self._echo(node, line.decode(errors="replace"))
-            self.news.picture.echo(node, None)  # ping ends where there is no way at all
+            self.news.picture.probe_begins(node)
+            self.news.picture.echo(node, 0, None)  # ping ends where there is no way at all
             self.news.pause(AGAIN)
 
     def _echo(self, node: str, line: str) -> None:
         if found := _ECHO.search(line):
-            self.news.picture.echo(node, float(found[1]))
-        elif _NO_ECHO.search(line):
-            self.news.picture.echo(node, None)
+            self.news.picture.echo(node, int(found[1]), float(found[2]))
+        elif found := _NO_ECHO.search(line):
+            self.news.picture.echo(node, int(found[1]), None)
         else:
             return
         self.news.tell()

@@ -47,6 +47,8 @@ class Mobile:
     handoff: Handoff | None = None
     echoes: deque[float | None] = field(default_factory=lambda: deque(maxlen=ECHOES))
     """Round-trip times of the probe in ms; None for what was lost."""
+    probed: int = -1
+    """The number of the last of them."""
 
     @property
     def lost(self) -> int:
@@ -151,9 +153,19 @@ class Picture:
         self.associations = {**self.associations, node: associations}
         return changed
 
-    def echo(self, node: str, ms: float | None) -> None:
-        """Take the answer to a probe of a mobile node; None where there was none."""
-        self.mobiles[node].echoes.append(ms)
+    def probe_begins(self, node: str) -> None:
+        """The numbers of a mobile node's probes begin anew."""
+        self.mobiles[node].probed = -1
+
+    def echo(self, node: str, number: int, ms: float | None) -> None:
+        """Take the answer to a numbered probe; None where there is none yet, which a late answer corrects."""
+        mobile = self.mobiles[node]
+        behind = mobile.probed - number
+        if 0 <= behind < len(mobile.echoes):
+            mobile.echoes[-1 - behind] = ms
+        elif behind < 0:
+            mobile.echoes.append(ms)
+            mobile.probed = number
 
     def to_dict(self, now: float) -> dict[str, Any]:
         """As JSON has it, with seconds left in the place of moments."""

@@ -81,6 +81,20 @@ def test_the_probe_shows_what_was_lost() -> None:
     assert panels.echoes(mobile, 40).plain == "▅╳█╳ no answer, 2 of 4 lost"
 
 
+def test_an_answer_that_comes_late_is_no_loss() -> None:
+    """Probes follow each other faster than a round trip."""
+    picture = news().picture
+    mobile = picture.mobiles["mn"]
+    for number in (1, 2, 3):
+        picture.echo("mn", number, None)
+    picture.echo("mn", 2, 28.0)
+    picture.echo("mn", 1, 27.0)
+    assert list(mobile.echoes) == [27.0, 28.0, None]
+    picture.probe_begins("mn")
+    picture.echo("mn", 1, 5.0)
+    assert list(mobile.echoes) == [27.0, 28.0, None, 5.0]
+
+
 def test_places_say_where_the_mobile_node_is_and_what_is_cut() -> None:
     told = news()
     lines = panels.places(told.topology, told.picture).plain.splitlines()

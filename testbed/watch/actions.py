@@ -10,7 +10,7 @@ from testbed.engine.api import Engine
 from testbed.errors import UsageError
 from testbed.lab.daemons import converse
 from testbed.lab.failures import fail, heal
-from testbed.lab.move import move
+from testbed.lab.move import in_words, move
 from testbed.lab.state import find_lab
 
 ACTIONS = ("move", "ipsec", "fail", "heal")
@@ -28,8 +28,7 @@ def act(engine: Engine, lab: str, action: str, subject: str, how: str = "") -> s
         with closing(move(engine, found, subject, how)) as events:
             for event in events:
                 settled = event
-        state, ms = settled.get("state"), settled.get("ms", 0)
-        return f"{subject}: {state} on {how} after {ms:.0f} ms: {settled.get('detail')}"
+        return in_words(engine, found, subject, settled)
     if action == "ipsec" and how in ("up", "down"):
         container = found.running_node(subject)
         with closing(converse(engine, container, ROAM, {"op": Op.IPSEC, "action": how})) as messages:

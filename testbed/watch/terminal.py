@@ -78,8 +78,8 @@ class WatchApp(App[None]):
         self.query_one("#said", Static).update(Text(text, style))
 
     def refresh_picture(self) -> None:
-        """Show the news."""
-        if self._held:
+        """Show the news, unless they are held, or the screen is being closed."""
+        if self._held or not self.is_running:
             return
         new = self.news.wait(self._mailbox, 0)
         now = time.monotonic()
@@ -140,6 +140,7 @@ class WatchApp(App[None]):
                 said, style = self._act(action, subject, how), ""
             except TestbedError as error:
                 said, style = error.message + (f" ({error.hint})" if error.hint else ""), "red"
-            self.call_from_thread(self.say, said, style)
+            if self.is_running:  # it may have been left meanwhile
+                self.call_from_thread(self.say, said, style)
 
         threading.Thread(target=work, daemon=True).start()

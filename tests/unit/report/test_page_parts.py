@@ -128,9 +128,9 @@ def test_packets_that_an_expectation_counted_are_marked(folder: Path) -> None:
 @pytest.mark.parametrize("number", [0, 1], ids=["light", "dark"])
 def test_contrast(folder: Path, number: int) -> None:
     """Colours of text have a contrast of 4.5:1 to the page at least (WCAG 2.1, 1.4.3)."""
-    style = Path(__file__).parents[3].joinpath("testbed/report/style.css").read_text()
+    style = Path(__file__).parents[3].joinpath("testbed/report/palette.css").read_text()
     light, dark = style.split("@media (prefers-color-scheme:dark)", 1)
-    text = light if number == 0 else dark.split("*{box-sizing", 1)[0]
+    text = (light, dark)[number]
     colours = dict(re.findall(r"--([a-z0-9-]+):(#[0-9a-f]{3,6})", text))
     colours = {k: v if len(v) == 7 else "#" + "".join(c * 2 for c in v[1:]) for k, v in colours.items()}
     for name in colours.keys() - {"page", "rule", "panel"}:

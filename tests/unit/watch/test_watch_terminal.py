@@ -70,5 +70,6 @@ def test_it_shows_what_comes() -> None:
                     if "moon (" in (said := str(app.query_one("#said", Static).render())):
                         break
                 assert said == "mn has no network moon (did you mean home?)"
+            app.refresh_picture()  # as a timer does while the screen is being closed
 
     asyncio.run(look())

@@ -21,7 +21,7 @@ echo $pid
 _END = """\
 kill {pid} 2>/dev/null || :
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 {pid} 2>/dev/null || exit 0; sleep 0.1; done
-kill -9 {pid}
+kill -9 {pid} 2>/dev/null || :  # it may have ended since it was looked at
 """
 
 

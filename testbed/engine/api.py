@@ -16,8 +16,8 @@ from testbed.errors import MachineError
 
 Stream = Literal["stdout", "stderr"]
 
-BASE_CAPABILITIES: Final = frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SETGID", "SETUID"})
-"""What every node needs: links and rules, raw sockets, ports below 1024, and tcpdump's own user."""
+BASE_CAPABILITIES: Final = frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SETGID", "SETUID", "KILL"})
+"""What every node needs: links and rules, raw sockets, ports below 1024, tcpdump's own user, and its end."""
 
 
 MEMORY_LIMIT: Final = 512 * 1024 * 1024

@@ -235,8 +235,9 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
     assert process.wait() == 0
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", PRINTING)
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"), [*((one, "") for one in PRINTING), (["show", "plain-mip"], "1")]
+)
 def test_a_full_disk_is_no_mistake_of_ours(arguments: list[str], unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from itertools import combinations, pairwise, product
 from pathlib import Path
@@ -63,8 +63,12 @@ def topologies(tmp_path: Path) -> list[Topology]:
         file = tmp_path / f"{name}.yaml"
         file.write_text(text)
         files.append(file)
-    builtin = [load_topology(name).topology for name in builtin_topologies()]
-    return [*builtin, *(validate_model(Topology, *load_document(file, str(file))) for file in files)]
+    return [*builtin(), *(validate_model(Topology, *load_document(file, str(file))) for file in files)]
+
+
+@cache
+def builtin() -> list[Topology]:
+    return [load_topology(name).topology for name in builtin_topologies()]
 
 
 def overlap(one: Box, other: Box) -> bool:

@@ -41,6 +41,8 @@ BRIDGE_OPTIONS: Final = {
 }
 # Explicit: an engine's default may be a driver that cannot be read back. Bounded: a lab may run for days.
 LOG_CONFIG: Final = docker.types.LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"})
+_ENDS_WITHIN: Final = 60
+"""Seconds within which a container that was killed ends."""
 
 
 class DockerEngine(DockerImages):
@@ -183,6 +185,17 @@ class DockerEngine(DockerImages):
 
     def remove_container(self, id: str) -> None:
         """Kill and remove it with its volumes. A missing one, or one being removed already, is fine."""
+        try:
+            self._remove_container(id)
+        except EngineError as error:
+            if "did not receive an exit event" not in error.message:
+                raise
+            # The engine killed it, and waited for its end no longer: so it is on a busy machine.
+            with contextlib.suppress(NotFoundError), errors(f"wait for the end of container {id[:12]}"):
+                self._api.wait(id, timeout=_ENDS_WITHIN, condition="not-running")
+            self._remove_container(id)
+
+    def _remove_container(self, id: str) -> None:
         try:
             with errors(f"remove container {id[:12]}"):
                 self._api.remove_container(id, v=True, force=True)

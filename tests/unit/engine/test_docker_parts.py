@@ -10,6 +10,7 @@ from docker.errors import APIError
 
 from testbed.engine.api import EngineError, InUseError, NameTakenError, NotFoundError, SubnetOverlapError
 from testbed.engine.connect import connect
+from testbed.engine.docker import DockerEngine
 from testbed.engine.streams import DockerLog
 from testbed.engine.translate import errors, raise_for_status
 
@@ -117,3 +118,32 @@ def test_log_lines_are_put_together_per_stream():
         ("stdout", "no newline"),
     ]
     assert {line.time for line in lines} == {1767323045.123456}
+
+
+class Late:
+    """An engine's client that sees the end of what it killed too late."""
+
+    def __init__(self, *answers):
+        self.answers, self.calls = list(answers), []
+
+    def remove_container(self, id, *, v, force):
+        self.calls.append("remove")
+        if self.answers and (words := self.answers.pop(0)):
+            raise_for_status(answer(500, words))
+
+    def wait(self, id, *, timeout, condition):
+        self.calls.append(f"wait until {condition}")
+
+
+_NO_EVENT = "cannot remove container: tried to kill container, but did not receive an exit event"
+
+
+def test_a_container_that_ends_late_is_removed():
+    client = Late(_NO_EVENT)
+    DockerEngine(client, "unix:///x").remove_container("abc")
+    assert client.calls == ["remove", "wait until not-running", "remove"]
+
+
+def test_a_container_that_does_not_end_is_an_error():
+    with pytest.raises(EngineError, match="did not receive an exit event"):
+        DockerEngine(Late(_NO_EVENT, _NO_EVENT), "unix:///x").remove_container("abc")

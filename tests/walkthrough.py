@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
+COMPILING = shutil.ignore_patterns("*.pyc.*")
+"""What Python writes at this moment, in other tests' processes; gone when it is copied."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"(?:#|<!--|\{#|//) ([\w./-]+\.[\w.]+)(?: -->| #\})?\n")
 
@@ -67,7 +69,7 @@ def walk(document: Path, folder: Path, checkout: Path = CHECKOUT) -> int:
     Raises AssertionError where something else comes out.
     """
     for name in ("testbed", "topologies", "templates", "images", "lessons"):
-        shutil.copytree(checkout / name, folder / name)  # with what Python compiled
+        shutil.copytree(checkout / name, folder / name, ignore=COMPILING)  # with what Python compiled
     ran = 0
     for block in blocks(document.read_text(encoding="utf-8")):
         where = f"{document.name}, block on line {block.line}"

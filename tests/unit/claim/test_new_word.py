@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from walkthrough import COMPILING
 
 ROOT = Path(__file__).parents[3]
 WORD = '''\
@@ -134,7 +135,7 @@ class Copy:
     def __init__(self, folder):
         self.folder = folder
         for name in ("testbed", "templates", "topologies", "images"):
-            shutil.copytree(ROOT / name, folder / name)  # with what Python compiled
+            shutil.copytree(ROOT / name, folder / name, ignore=COMPILING)  # with what Python compiled
         python_path = f"{folder}:{ROOT / 'tests/unit/experiment'}"
         self._environment = {**os.environ, "PYTHONPATH": python_path, "PYTHONSAFEPATH": "1"}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ CLAIMS = builtin_claims()
 WIDTH = 78
 
 
+@cache
 def told(name: str, topology: str | None = None, evidence: Path | None = None) -> dict[str, Any]:
     loaded = load_topology(topology or CLAIMS[name])
     chosen = Scenario(loaded, {name: loaded.topology.claims[name]})

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel, device_of, ends_of
 from testbed.mobileip.tunnel.kernel import answer_again, silence
+from testbed.mobileip.tunnel.segmenter import open_segmenter
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
 
 TUN_CLONE = "/dev/net/tun"
-TUNSETIFF = 0x400454CA
+TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN = 0x01, 0x02, 0x08
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 BUSY_PATIENCE = 2.0
 """Seconds a predecessor's process may take to let go of the device."""
@@ -88,6 +90,9 @@ class TunPlane:
         self._restarted = False
         self._device = open_device(self.anchor)
         silence(netlink, devices)
+        self._segmenter = open_segmenter(netlink, f"{devices}segments0")
+        if self._segmenter is not None:
+            fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
 
     def _start(self) -> None:
@@ -96,6 +101,9 @@ class TunPlane:
         self._patience = START_PATIENCE
         descriptors = [str(self._device), str(theirs.fileno())]
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
+        if self._segmenter is not None:
+            identifier, address = self._segmenter
+            arguments += [str(identifier), address.hex()]
         # Without the site module start-up is short; so this is how the process finds the package.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         for descriptor in (self._device, theirs.fileno()):
@@ -232,6 +240,7 @@ class TunPlane:
         """End the process and remove the device."""
         self._control.close()
         answer_again(self._netlink, self._names)
+        self._netlink.delete_link(f"{self._names}segments0")
         until = time.monotonic() + 1.0
         while self._process and os.waitpid(self._process, os.WNOHANG)[0] == 0:
             if time.monotonic() > until:

@@ -154,9 +154,7 @@ class Netlink(SourceFilters):
             _VXLAN_REMOTE_CHECKSUM: b"\1",
         }
         self._add_link("vxlan", interface, {_IFLA_ADDRESS: address}, data)
-        self._configure(
-            interface, {_DEVCONF_FORWARDING: 1, _DEVCONF_RP_FILTER: 0, _DEVCONF_ACCEPT_LOCAL: 1}
-        )
+        self._configure(interface, {_DEVCONF_FORWARDING: 1, _DEVCONF_RP_FILTER: 0, _DEVCONF_ACCEPT_LOCAL: 1})
         self.set_link(interface, up=True)
 
     def filter_reverse_path(self, interface: str, on: bool) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel, device_of, ends_of
 from testbed.mobileip.tunnel.kernel import answer_again, silence
-from testbed.mobileip.tunnel.segmenter import open_segmenter
+from testbed.mobileip.tunnel.merging import make_merging_device
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
@@ -76,8 +76,13 @@ class TunPlane:
 
     backend = "tun"
 
-    def __init__(self, side: Side, netlink: Netlink, devices: str = DEVICES) -> None:
-        """Create the device `devices`0 and start the process; raises PlaneError."""
+    def __init__(
+        self, side: Side, netlink: Netlink, devices: str = DEVICES, *, merges_segments: bool = False
+    ) -> None:
+        """Create the device `devices`0 and start the process; raises PlaneError.
+
+        `merges_segments`: what of TCP goes into tunnels is merged, where the kernel does that (`merging`).
+        """
         self.anchor = f"{devices}0"
         self._names = devices
         self._side = side
@@ -90,8 +95,9 @@ class TunPlane:
         self._restarted = False
         self._device = open_device(self.anchor)
         silence(netlink, devices)
-        self._segmenter = open_segmenter(netlink, f"{devices}segments0")
-        if self._segmenter is not None:
+        self._merging = f"{devices}merge0"
+        self._frames = make_merging_device(netlink, self._merging) if merges_segments else None
+        if self._frames is not None:
             fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
 
@@ -101,9 +107,8 @@ class TunPlane:
         self._patience = START_PATIENCE
         descriptors = [str(self._device), str(theirs.fileno())]
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
-        if self._segmenter is not None:
-            identifier, address = self._segmenter
-            arguments += [str(identifier), address.hex()]
+        if self._frames is not None:
+            arguments += [str(self._frames.identifier), self._frames.address.hex()]
         # Without the site module start-up is short; so this is how the process finds the package.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         for descriptor in (self._device, theirs.fileno()):
@@ -240,7 +245,8 @@ class TunPlane:
         """End the process and remove the device."""
         self._control.close()
         answer_again(self._netlink, self._names)
-        self._netlink.delete_link(f"{self._names}segments0")
+        if self._frames is not None:
+            self._netlink.delete_link(self._merging)
         until = time.monotonic() + 1.0
         while self._process and os.waitpid(self._process, os.WNOHANG)[0] == 0:
             if time.monotonic() > until:

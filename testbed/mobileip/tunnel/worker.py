@@ -21,7 +21,7 @@ from typing import Any
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
 from testbed.mobileip.tunnel.failures import Failures
 from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED
-from testbed.mobileip.tunnel.segmenter import Segmenter, header_end, takes
+from testbed.mobileip.tunnel.merging import Frames, Merger, header_end, takes
 from testbed.mobileip.tunnel.superpackets import Superpackets
 from testbed.mobileip.tunnel.tunnels import Tunnels
 from testbed.mobileip.wire.encapsulation import ROOM, header_size
@@ -32,7 +32,7 @@ from testbed.mobileip.wire.offload import DEVICE_HEADER, FINISHED, device_header
 
 BURST = 64
 LEFT_AT = ROOM - DEVICE_HEADER.size
-"""Where in the buffer the device says what of a datagram is left to finish; its first byte is 0 for nothing."""
+"""Where in the buffer the device says what of a datagram is left to do; its first byte is 0 for nothing."""
 LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
@@ -49,7 +49,7 @@ class Worker:
     """Moves datagrams between the TUN device `tun` and the tunnels that `control` names."""
 
     def __init__(
-        self, tun: int, control: socket.socket, home_side: bool, segmenter: Segmenter | None = None
+        self, tun: int, control: socket.socket, home_side: bool, merger: Merger | None = None
     ) -> None:
         self.tun = tun
         self.control = control
@@ -67,7 +67,7 @@ class Worker:
         self.epoll.register(control.fileno(), select.EPOLLIN)
         self.tunnels = Tunnels(self.epoll)
         self.superpackets = Superpackets()
-        self.segmenter = segmenter
+        self.merger = merger
 
     def run(self) -> None:
         """Serve until the control socket closes."""
@@ -250,7 +250,7 @@ class Worker:
         """
         _, _, _, size, start, _ = DEVICE_HEADER.unpack_from(self.buffer, LEFT_AT)
         datagram = self.view[ROOM : ROOM + length]
-        whole = takes(datagram, start)
+        whole = self.merger is not None and takes(datagram, start)
         packets = sent = 0
         others = []
         for path in paths:
@@ -268,10 +268,11 @@ class Worker:
         return packets, sent
 
     def send_segments(self, path: Path, datagram: memoryview, start: int, size: int) -> int:
-        """Send a TCP superpacket, or what is no larger than a segment, into a tunnel; returns how many segments.
+        """Send a TCP superpacket into a tunnel, or a single segment; returns how many segments.
 
         `size` is that of the segments' data; 0 is no superpacket.
         """
+        assert self.merger is not None
         end = header_end(datagram, start)
         size = size or max(len(datagram) - end, 1)
         if end + size > path.mtu and not path.fits(end + size):
@@ -279,7 +280,7 @@ class Worker:
             return 0
         headers = path.encode(self.view, ROOM, end)
         try:
-            return self.segmenter.send(headers, len(headers) - end + start, datagram[end:], size)
+            return self.merger.send(headers, len(headers) - end + start, datagram[end:], size)
         except OSError:
             self.count["failed"] += 1
             return 0
@@ -341,12 +342,12 @@ class Worker:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the descriptors and the side named by `arguments`, perhaps with a `Segmenter`'s own."""
+    """Serve the descriptors and the side named by `arguments`, and the `Frames` of a `Merger`."""
     tun, control, side, *more = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which then closes the socket
     gc.disable()  # nothing here makes garbage in cycles while datagrams pass
-    segmenter = Segmenter(int(more[0]), bytes.fromhex(more[1])) if more else None
-    Worker(int(tun), socket.socket(fileno=int(control)), side == "home", segmenter).run()
+    merger = Merger(Frames(int(more[0]), bytes.fromhex(more[1]))) if more else None
+    Worker(int(tun), socket.socket(fileno=int(control)), side == "home", merger).run()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,20 @@ from testbed.mobileip.wire.gre import Gre
 from testbed.mobileip.wire.ip_in_ip import IpInIp
 
 _BEHIND = {IpInIp.protocol: 0, Gre.protocol: Gre.overhead - IpInIp.overhead}
-"""By the Protocol field of an outer header, the bytes between it and the next IP header, where that is one."""
+"""By the Protocol field of an outer header, the bytes between it and the next IP header, if there is one."""
 _LENGTH_AT, _ID_AT, _IP_CHECKSUM_AT = 2, 4, 10
 _SEQUENCE_AT, _FLAGS_AT, _CHECKSUM_AT = 4, 13, 16
 _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
+TCP_HEADER = bytes((*bytes(12), 5 << 4, *bytes(7)))
+"""One without options, of nothing (RFC 9293 §3.1)."""
+_SIZE_AT = 12
 _ONE = struct.Struct("!H")
 _LONG = struct.Struct("!I")
+
+
+def tcp_header_size(packet: memoryview | bytes, at: int) -> int:
+    """The bytes of the TCP header at `at`, its options included."""
+    return packet[at + _SIZE_AT] >> 4 << 2
 
 
 def tcp_segments(headers: bytes, outer: int, transport: int, data: int, size: int) -> tuple[bytearray, int]:

@@ -232,11 +232,12 @@ class TunPlane:
         return taken
 
     def check(self) -> bool:
-        """Restart a process that has died or hangs; raises PlaneError when the device is gone."""
-        try:
-            socket.if_nametoindex(self.anchor)
-        except OSError as error:
-            raise PlaneError(f"the device {self.anchor} has been deleted") from error
+        """Restart a process that has died or hangs; raises PlaneError when a device is gone."""
+        for device in (self.anchor, self._merging) if self._frames else (self.anchor,):
+            try:
+                socket.if_nametoindex(device)
+            except OSError as error:
+                raise PlaneError(f"the device {device} has been deleted") from error
         self.counters()
         restarted, self._restarted = self._restarted, False
         return restarted

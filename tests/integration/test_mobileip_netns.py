@@ -174,6 +174,48 @@ def test_large_datagrams_in_other_encapsulations(world: World, encapsulation: st
     assert decode(capture, "ip.proto == 55 && ip.flags.mf == 1") == []
 
 
+DIGEST = textwrap.dedent("""
+    import hashlib, socket
+    s = socket.create_server(("", 5001))
+    print("ready", flush=True)
+    connection, digest = s.accept()[0], hashlib.sha256()
+    connection.settimeout(20)
+    while data := connection.recv(1 << 16):
+        digest.update(data)
+    print(digest.hexdigest())
+    """)
+SEND_ALL = textwrap.dedent(f"""
+    import hashlib, random, socket
+    data = random.Random(1).randbytes(1 << 20)
+    with socket.create_connection(("{CN}", 5001), 20, ("{HOME_ADDRESS}", 0)) as s:
+        s.sendall(data)
+    print(hashlib.sha256(data).hexdigest())
+    """)
+
+
+@pytest.mark.parametrize("encapsulation", ["ip-in-ip", "minimal"])
+def test_superpackets_of_tcp_go_into_tunnels(world: World, encapsulation: str) -> None:
+    """What arrives is what was sent; through the links of IP in IP it went in superpackets."""
+    merged = "merge-segments = true\n"
+    world.configure("home-agent", merged + textwrap.dedent(CONFIG["home-agent"]))
+    asked = f'encapsulation = "{encapsulation}"\n{merged}mip-rule'
+    world.configure("mobile-node", CONFIG["mobile-node"].replace("mip-rule", asked))
+    ha, mn = world.start("home-agent", "mobile-node")
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    receiver = world.start_program("cn", "python3", "-S", "-c", DIGEST)
+    assert receiver.until(lambda: receiver.lines == ["ready"])
+    capture = world.capture("ha", "ha-link")
+    sent = world.run("mn", "python3", "-S", "-c", SEND_ALL)
+    assert receiver.wait() == 0
+    assert receiver.lines == ["ready", sent.strip()]
+    world.end_captures()
+    if "merge0" in world.ip("mn", "-br", "link") and encapsulation == "ip-in-ip":
+        assert decode(capture, "ip.proto == 4 && ip.len > 1500")
+    tunnel = ha.ask("state")["tunnel"]
+    assert not any(tunnel.get(name, 0) for name in ("malformed", "refused", "failed"))
+
+
 @pytest.mark.kernel("ipip")
 def test_the_kernel_has_the_tunnels_where_it_can(world: World) -> None:
     for daemon in world.start("home-agent", "foreign-agent", "mobile-node"):

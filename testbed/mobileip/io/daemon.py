@@ -91,7 +91,13 @@ class _Daemon:
 
     def plane(self, side: Side) -> DataPlane:
         """The data plane."""
-        plane = probe(side, self.netlink, self.instance.devices, ipsec_here=self.settings.ipsec_here)
+        plane = probe(
+            side,
+            self.netlink,
+            self.instance.devices,
+            ipsec_here=self.settings.ipsec_here,
+            merges_segments=self.settings.merges_segments,
+        )
         return self._stack.enter_context(closing(plane))
 
     def run(self, shell: Shell, role: Role, commands: Mapping[str, Command]) -> None:

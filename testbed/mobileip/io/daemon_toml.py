@@ -8,6 +8,9 @@ device = "mip"                               # its tunnel devices are mip0, mip1
 protocol = 143                               # `proto` of its routes and rules
 table = 434                                  # mobile node: its routing table
                                              # foreign agent (435): its first; more for further kernel tunnels
+merge-segments = true                        # TCP goes into a process's tunnels as superpackets, which the
+                                             # kernel forwards: rules of nftables for what the node itself
+                                             # sends do not see them. It needs VXLAN. Default: false
 ```
 """
 
@@ -51,12 +54,19 @@ class Settings(Generic[C]):
     """Where an agent keeps what outlives its process; None: beside its control socket, if it has one."""
     ipsec_here: bool = False
     """Whether IPsec in the node may route packets for a home address elsewhere than into its tunnel."""
+    merges_segments: bool = False
+    """Whether TCP goes into a process's tunnels as superpackets (`tunnel.merging`)."""
 
 
 def control(table: Table) -> Path | None:
     """The path of the control socket."""
     path = table.string("control", None)
     return Path(path) if path else None
+
+
+def merges_segments(table: Table) -> bool:
+    """Whether TCP goes into tunnels as superpackets."""
+    return table.boolean("merge-segments", False)
 
 
 def state(table: Table) -> Path | None:

@@ -45,6 +45,7 @@ from testbed.mobileip.io.daemon_toml import (
     advertising,
     control,
     encapsulations,
+    merges_segments,
     reverse_tunnel,
     state,
 )
@@ -90,7 +91,9 @@ def read(file: Path) -> Settings[ForeignAgentConfig]:
         ),
     )
     instance = read_instance(table, "foreign-agent", FOREIGN_AGENT_TABLE)
-    settings = Settings(core, control(table), instance, state=state(table))
+    settings = Settings(
+        core, control(table), instance, state=state(table), merges_segments=merges_segments(table)
+    )
     for part in (advertisement, limits, table):
         part.finish()
     return settings

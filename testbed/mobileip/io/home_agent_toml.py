@@ -51,6 +51,7 @@ from testbed.mobileip.io.daemon_toml import (
     advertising,
     control,
     encapsulations,
+    merges_segments,
     reverse_tunnel,
     state,
 )
@@ -93,7 +94,14 @@ def read(file: Path) -> Settings[HomeAgentConfig]:
         ),
     )
     instance, ipsec_here = read_instance(table, "home-agent"), table.boolean("ipsec-here", False)
-    settings = Settings(core, control(table), instance, state=state(table), ipsec_here=ipsec_here)
+    settings = Settings(
+        core,
+        control(table),
+        instance,
+        state=state(table),
+        ipsec_here=ipsec_here,
+        merges_segments=merges_segments(table),
+    )
     for part in (home, limits, trusted, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings

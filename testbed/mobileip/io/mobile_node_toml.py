@@ -37,7 +37,13 @@ from pathlib import Path
 from testbed.mobileip.core.delivery import Delivery
 from testbed.mobileip.core.mobile.config import MobileNodeConfig, UdpTunnel
 from testbed.mobileip.core.parameters import ALTERNATIVES
-from testbed.mobileip.io.daemon_toml import DEFAULT_PREFERENCE, Attachment, Settings, control
+from testbed.mobileip.io.daemon_toml import (
+    DEFAULT_PREFERENCE,
+    Attachment,
+    Settings,
+    control,
+    merges_segments,
+)
 from testbed.mobileip.io.instance import MOBILE_NODE_TABLE, read_instance
 from testbed.mobileip.io.security_toml import association, build, credential
 from testbed.mobileip.io.table import Table
@@ -95,7 +101,15 @@ def read(file: Path) -> Settings[MobileNodeConfig]:
     if from_home and core.home_address is None:
         raise table.error("mip-rule-from", "home-address is missing")
     instance = read_instance(table, "mobile-node", MOBILE_NODE_TABLE)
-    settings = Settings(core, control(table), instance, preference, from_home, attachment)
+    settings = Settings(
+        core,
+        control(table),
+        instance,
+        preference,
+        from_home,
+        attachment,
+        merges_segments=merges_segments(table),
+    )
     table.finish()
     return settings
 

@@ -58,7 +58,9 @@ _TUNNEL = {"ipip": (2, 3, 4, 5, 10), "gre": (6, 7, 8, 9, 10)}
 """Local and remote end, TTL, TOS, path MTU discovery."""
 _IPTUN_LINK, _IPTUN_PROTO = 1, 9
 _VTI_LOCAL, _VTI_REMOTE = 4, 5
-_IFLA_AF_SPEC, _AF_INET, _INET_CONF, _DEVCONF_RP_FILTER = 26, 2, 1, 8
+_VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_REMOTE_CHECKSUM = 1, 4, 7, 15, 22
+_IFLA_ADDRESS, _IFLA_AF_SPEC, _AF_INET, _INET_CONF = 1, 26, 2, 1
+_DEVCONF_FORWARDING, _DEVCONF_RP_FILTER, _DEVCONF_ACCEPT_LOCAL = 1, 8, 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 
 
@@ -139,11 +141,31 @@ class Netlink(SourceFilters):
         self._add_link("ipip", interface, {}, data)
         self.set_link(interface, up=True)
 
+    def add_vxlan(self, interface: str, identifier: int, port: int, address: bytes) -> None:
+        """Create a VXLAN device with a link address, and forward what arrives, also from our own addresses.
+
+        It has no other end. A frame may say where a checksum is unfinished (remote checksum offload).
+        """
+        data: rtnetlink.Values = {
+            _VXLAN_ID: identifier,
+            _VXLAN_LOCAL: IPv4Address("127.0.0.1"),
+            _VXLAN_LEARNING: b"\0",
+            _VXLAN_PORT: port.to_bytes(2, "big"),
+            _VXLAN_REMOTE_CHECKSUM: b"\1",
+        }
+        self._add_link("vxlan", interface, {_IFLA_ADDRESS: address}, data)
+        self._configure(interface, {_DEVCONF_FORWARDING: 1, _DEVCONF_RP_FILTER: 0, _DEVCONF_ACCEPT_LOCAL: 1})
+        self.set_link(interface, up=True)
+
     def filter_reverse_path(self, interface: str, on: bool) -> None:
         """Accept from a link only what would be routed back into it (RFC 3704 §2.2, strict), or anything."""
-        conf = packed({_AF_INET: packed({_INET_CONF: packed({_DEVCONF_RP_FILTER: int(on)})})})
+        self._configure(interface, {_DEVCONF_RP_FILTER: int(on)})
+
+    def _configure(self, interface: str, values: rtnetlink.Values) -> None:
+        """Set what the sysctls net.ipv4.conf of a link are for, which a container may not write."""
+        conf = packed({_AF_INET: packed({_INET_CONF: packed(values)})})
         body = LINK.pack(0, 0, index(interface), 0, 0) + packed({_IFLA_AF_SPEC: conf})
-        self._change(f"reverse path filter of {interface}", rtnetlink.NEW_LINK, 0, body)
+        self._change(f"settings of {interface}", rtnetlink.NEW_LINK, 0, body)
 
     def delete_link(self, interface: str) -> None:
         """Delete a device."""

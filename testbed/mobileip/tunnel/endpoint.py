@@ -78,6 +78,8 @@ class Path:
         self.remote = number(key[0])
         self.encode = carrier.encode
         self.overhead = carrier.overhead
+        self.on_ip = not key[1]
+        """Whether no UDP is between, whose checksum would be about all the datagram."""
         self.fallback = fallback
         """The way in which fragments go, where this encapsulation cannot carry them."""
         self.largest = self.mtu = 0xFFFF - self.overhead

@@ -13,15 +13,23 @@ if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
 
 
-def probe(side: Side, netlink: Netlink, devices: str = DEVICES, *, ipsec_here: bool = False) -> DataPlane:
+def probe(
+    side: Side,
+    netlink: Netlink,
+    devices: str = DEVICES,
+    *,
+    ipsec_here: bool = False,
+    merges_segments: bool = False,
+) -> DataPlane:
     """Kernel tunnels where they can be made, else the process on a TUN device; raises PlaneError if neither.
 
     With kernel tunnels the process runs for what these cannot do, from the first such tunnel on. The names of
-    all devices begin with `devices`. What `ipsec_here` is, KernelPlane says.
+    all devices begin with `devices`. What `ipsec_here` is, KernelPlane says, and TunPlane what
+    `merges_segments` is.
     """
 
     def start() -> TunPlane:
-        plane = TunPlane(side, netlink, devices)
+        plane = TunPlane(side, netlink, devices, merges_segments=merges_segments)
         netlink.set_link(plane.anchor, up=True, mtu=MTU)
         return plane
 

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel, device_of, ends_of
 from testbed.mobileip.tunnel.kernel import answer_again, silence
+from testbed.mobileip.tunnel.merging import make_merging_device
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
 
 TUN_CLONE = "/dev/net/tun"
-TUNSETIFF = 0x400454CA
+TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN = 0x01, 0x02, 0x08
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 BUSY_PATIENCE = 2.0
 """Seconds a predecessor's process may take to let go of the device."""
@@ -74,8 +76,13 @@ class TunPlane:
 
     backend = "tun"
 
-    def __init__(self, side: Side, netlink: Netlink, devices: str = DEVICES) -> None:
-        """Create the device `devices`0 and start the process; raises PlaneError."""
+    def __init__(
+        self, side: Side, netlink: Netlink, devices: str = DEVICES, *, merges_segments: bool = False
+    ) -> None:
+        """Create the device `devices`0 and start the process; raises PlaneError.
+
+        `merges_segments`: what of TCP goes into tunnels is merged, where the kernel does that (`merging`).
+        """
         self.anchor = f"{devices}0"
         self._names = devices
         self._side = side
@@ -88,6 +95,10 @@ class TunPlane:
         self._restarted = False
         self._device = open_device(self.anchor)
         silence(netlink, devices)
+        self._merging = f"{devices}merge0"
+        self._frames = make_merging_device(netlink, self._merging) if merges_segments else None
+        if self._frames is not None:
+            fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
 
     def _start(self) -> None:
@@ -96,6 +107,8 @@ class TunPlane:
         self._patience = START_PATIENCE
         descriptors = [str(self._device), str(theirs.fileno())]
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
+        if self._frames is not None:
+            arguments += [str(self._frames.identifier), self._frames.address.hex()]
         # Without the site module start-up is short; so this is how the process finds the package.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         for descriptor in (self._device, theirs.fileno()):
@@ -219,11 +232,12 @@ class TunPlane:
         return taken
 
     def check(self) -> bool:
-        """Restart a process that has died or hangs; raises PlaneError when the device is gone."""
-        try:
-            socket.if_nametoindex(self.anchor)
-        except OSError as error:
-            raise PlaneError(f"the device {self.anchor} has been deleted") from error
+        """Restart a process that has died or hangs; raises PlaneError when a device is gone."""
+        for device in (self.anchor, self._merging) if self._frames else (self.anchor,):
+            try:
+                socket.if_nametoindex(device)
+            except OSError as error:
+                raise PlaneError(f"the device {device} has been deleted") from error
         self.counters()
         restarted, self._restarted = self._restarted, False
         return restarted
@@ -232,6 +246,8 @@ class TunPlane:
         """End the process and remove the device."""
         self._control.close()
         answer_again(self._netlink, self._names)
+        if self._frames is not None:
+            self._netlink.delete_link(self._merging)
         until = time.monotonic() + 1.0
         while self._process and os.waitpid(self._process, os.WNOHANG)[0] == 0:
             if time.monotonic() > until:

@@ -21,6 +21,7 @@ from typing import Any
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
 from testbed.mobileip.tunnel.failures import Failures
 from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED
+from testbed.mobileip.tunnel.merging import Frames, Merger, header_end, takes
 from testbed.mobileip.tunnel.superpackets import Superpackets
 from testbed.mobileip.tunnel.tunnels import Tunnels
 from testbed.mobileip.wire.encapsulation import ROOM, header_size
@@ -30,6 +31,8 @@ from testbed.mobileip.wire.minimal import is_fragment
 from testbed.mobileip.wire.offload import DEVICE_HEADER, FINISHED, device_header, segments, unfinished
 
 BURST = 64
+LEFT_AT = ROOM - DEVICE_HEADER.size
+"""Where in the buffer the device says what of a datagram is left to do; its first byte is 0 for nothing."""
 LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
@@ -45,7 +48,9 @@ COUNTERS = (
 class Worker:
     """Moves datagrams between the TUN device `tun` and the tunnels that `control` names."""
 
-    def __init__(self, tun: int, control: socket.socket, home_side: bool) -> None:
+    def __init__(
+        self, tun: int, control: socket.socket, home_side: bool, merger: Merger | None = None
+    ) -> None:
         self.tun = tun
         self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
@@ -62,6 +67,7 @@ class Worker:
         self.epoll.register(control.fileno(), select.EPOLLIN)
         self.tunnels = Tunnels(self.epoll)
         self.superpackets = Superpackets()
+        self.merger = merger
 
     def run(self) -> None:
         """Serve until the control socket closes."""
@@ -84,8 +90,8 @@ class Worker:
         """Send a burst of datagrams from the device into their tunnels; returns whether there may be more."""
         buffer, view, count = self.buffer, self.view, self.count
         inner, mobile_at, find = self.inner, self.mobile_at, self.tunnels.mobiles.get
-        # The device's header of each datagram says that nothing is left to do, and is overwritten.
-        tun, into = self.tun, (view[ROOM - DEVICE_HEADER.size :],)
+        # The device's header of each datagram is where outer headers will be.
+        tun, into = self.tun, (view[LEFT_AT:],)
         send, discard, readv = self.send, self.failures.discard, os.readv
         packets = size = 0
         more = False
@@ -107,6 +113,11 @@ class Worker:
                 continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 discard("ttl", view[ROOM : ROOM + length])
+                continue
+            if buffer[LEFT_AT]:
+                sent, bytes_sent = self.send_unfinished(paths, length, addresses[0])
+                packets += sent
+                size += bytes_sent
                 continue
             sent = send(paths, length, addresses[0])
             packets += sent
@@ -232,6 +243,48 @@ class Worker:
             sent += 1
         return sent
 
+    def send_unfinished(self, paths: Iterable[Path], length: int, source: int) -> tuple[int, int]:
+        """Send what its sender has left to finish, perhaps a superpacket; returns how many packets and bytes.
+
+        It lies in the buffer, and the device's header in front of it.
+        """
+        _, _, _, size, start, _ = DEVICE_HEADER.unpack_from(self.buffer, LEFT_AT)
+        datagram = self.view[ROOM : ROOM + length]
+        whole = self.merger is not None and takes(datagram, start)
+        packets = sent = 0
+        others = []
+        for path in paths:
+            if whole and path.on_ip and path.remote != source:
+                count = self.send_segments(path, datagram, start, size)
+                packets += count
+                sent += count and length + (count - 1) * header_end(datagram, start)
+            else:
+                others.append(path)
+        for segment in segments(bytes(datagram), start, size) if others else ():
+            self.view[ROOM : ROOM + len(segment)] = segment
+            count = self.send(others, len(segment), source)
+            packets += count
+            sent += count * len(segment)
+        return packets, sent
+
+    def send_segments(self, path: Path, datagram: memoryview, start: int, size: int) -> int:
+        """Send a TCP superpacket into a tunnel, or a single segment; returns how many segments.
+
+        `size` is that of the segments' data; 0 is no superpacket.
+        """
+        assert self.merger is not None
+        end = header_end(datagram, start)
+        size = size or max(len(datagram) - end, 1)
+        if end + size > path.mtu and not path.fits(end + size):
+            self.failures.too_big(len(datagram), path)
+            return 0
+        headers = path.encode(self.view, ROOM, end)
+        try:
+            return self.merger.send(headers, len(headers) - end + start, datagram[end:], size)
+        except OSError:
+            self.count["failed"] += 1
+            return 0
+
     # -- commands ----------------------------------------------------------------------------------------
 
     def command(self) -> bool:
@@ -289,11 +342,12 @@ class Worker:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the descriptors and the side named by `arguments`."""
-    tun, control, side = arguments
+    """Serve the descriptors and the side named by `arguments`, and the `Frames` of a `Merger`."""
+    tun, control, side, *more = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which then closes the socket
     gc.disable()  # nothing here makes garbage in cycles while datagrams pass
-    Worker(int(tun), socket.socket(fileno=int(control)), side == "home").run()
+    merger = Merger(Frames(int(more[0]), bytes.fromhex(more[1]))) if more else None
+    Worker(int(tun), socket.socket(fileno=int(control)), side == "home", merger).run()
 
 
 if __name__ == "__main__":

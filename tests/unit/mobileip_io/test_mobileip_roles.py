@@ -807,10 +807,13 @@ def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, ke
 
 def test_which_plane_a_node_gets(kernel, monkeypatch):
     module = "testbed.mobileip.tunnel.probe.TunPlane"
-    monkeypatch.setattr(module, lambda side, netlink, devices: FakeProcess())
+    asked = []
+    monkeypatch.setattr(module, lambda *_, merges_segments: asked.append(merges_segments) or FakeProcess())
     assert probe(Side.HOME, kernel).backend == "kernel" and kernel.links == {}
     kernel.kinds = set()
     assert probe(Side.HOME, kernel).backend == "tun" and kernel.links == {"mip0": 1480}
+    probe(Side.HOME, kernel, merges_segments=True)
+    assert asked == [False, True]
 
 
 def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):

@@ -118,6 +118,8 @@ def test_agents_that_share_a_node(read):
     assert ha.core.foreign_agents_here == {IPv4Address("10.0.0.4")}
     assert not ha.ipsec_here
     assert read("home_agent", "ipsec-here = true\n" + HOME_AGENT).ipsec_here
+    assert read("home_agent", "merge-segments = true\n" + HOME_AGENT).merges_segments
+    assert not read("home_agent", HOME_AGENT).merges_segments
     text = FOREIGN_AGENT.replace('"10.0.0.4"', '["10.0.0.4", "10.0.0.5"]')
     text = 'share-port = true\nhome-agents-here = "10.0.1.2"\nport = 4434\n' + text
     text += '[[link]]\ninterface = "lab"\naddress = "10.0.3.1"\n'

@@ -12,6 +12,7 @@ import pytest
 from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel import tun
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
+from testbed.mobileip.tunnel.merging import Frames
 
 MN, OTHER, HA, COA = map(IPv4Address, ("192.0.2.100", "192.0.2.101", "203.0.113.2", "198.51.100.70"))
 REMEMBERS = """
@@ -156,6 +157,16 @@ def test_a_device_that_was_deleted_needs_a_new_start(plane, monkeypatch):
     plane.anchor = "gone0"
     with pytest.raises(PlaneError, match="gone0 has been deleted"):
         plane.check()
+
+
+def test_a_device_that_merges_is_missed_too(plane):
+    plane._frames = Frames(1, bytes(6))
+    plane._merging = "lo"
+    assert plane.check() is False
+    plane._merging = "gone0"
+    with pytest.raises(PlaneError, match="gone0 has been deleted"):
+        plane.check()
+    plane._frames = None
 
 
 def test_a_new_process_leaves_to_the_kernel_what_the_old_one_did(plane):

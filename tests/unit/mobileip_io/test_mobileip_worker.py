@@ -645,3 +645,77 @@ def test_the_kernel_shows_what_may_be_a_superpacket(monkeypatch):
             assert receiver.recv(60000) == bytes(wrap(packet))[: superpackets.SEEN]
     with pytest.raises(BlockingIOError):
         receiver.recv(60000)
+
+
+class Merger:
+    """Remembers the superpackets that it is given to send."""
+
+    def __init__(self):
+        self.sent = []
+        self.refuses = False
+
+    def send(self, headers, transport, data, size):
+        if self.refuses:
+            raise OSError
+        self.sent.append((bytes(headers), transport, bytes(data), size))
+        return -(-len(data) // size)
+
+
+@pytest.fixture
+def merger(home):
+    home.worker.merger = Merger()
+    return home.worker.merger
+
+
+def put_unfinished(home, packet, size=0):
+    """What the device says when its sender has left it the checksum, and a TCP superpacket to be cut."""
+    home.device.send(DEVICE_HEADER.pack(1, 1 if size else 0, 0, size, 20, 16) + bytes(packet))
+    home.worker.encapsulate()
+
+
+def test_a_superpacket_goes_whole_to_each_care_of_address(home, merger):
+    home.set(MN, HA, COA, COA2)
+    packet = bytes(tcp(2500, source=CN, destination=MN))
+    put_unfinished(home, packet, 1000)
+    for (headers, transport, data, size), to in zip(merger.sent, (COA, COA2), strict=True):
+        assert (inet.IP(headers).dst, transport, size) == (to, 40, 1000)
+        assert headers[20:] + data == packet
+    assert home.count == {"encapsulated": 6, "encapsulated-bytes": 2 * (2500 + 3 * 40)}
+    assert home.raw(HA).sent == []
+
+
+def test_a_single_segment_goes_after_the_superpackets_before_it(home, merger):
+    put_unfinished(home, tcp(10, source=CN, destination=MN))
+    ((_, _, data, size),) = merger.sent
+    assert (len(data), size) == (10, 10)
+
+
+def test_what_cannot_be_merged_is_cut_and_finished(home, merger):
+    may_be_fragmented = tcp(2500, source=CN, destination=MN)
+    may_be_fragmented.flags, may_be_fragmented.id = 0, 5
+    put_unfinished(home, may_be_fragmented, 1000)
+    put_unfinished(home, left_to_hardware(inet.UDP(sport=1, dport=2), 100, source=CN, destination=MN))
+    assert merger.sent == []
+    *segments, datagram = [inet.IP(data).payload for data, _ in home.raw(HA).sent]
+    assert [len(each[inet.TCP].payload) for each in segments] == [1000, 1000, 500]
+    for each in (*segments, datagram):
+        found, each.payload.chksum = each.payload.chksum, None
+        assert inet.IP(bytes(each)).payload.chksum == found
+    assert home.count["encapsulated"] == 4
+
+
+def test_segments_too_large_for_the_path_are_refused(home, merger):
+    report(home, b"", icmp(4, 1020, number=errno.EMSGSIZE))
+    put_unfinished(home, tcp(2500, source=CN, destination=MN), 1000)
+    put_unfinished(home, tcp(2500, source=CN, destination=MN), 960)
+    assert [size for *_, size in merger.sent] == [960]
+    ((message, to),) = home.worker.failures.icmp.sent
+    assert (to, inet.ICMP(message).nexthopmtu) == (CN, 1000)
+    assert home.count["too-big"] == 1
+
+
+def test_a_superpacket_that_is_not_sent_is_counted(home, merger):
+    merger.refuses = True
+    put_unfinished(home, tcp(2500, source=CN, destination=MN), 1000)
+    put_unfinished(home, tcp(2500, source=COA, destination=MN), 1000)  # RFC 2003 §3.2
+    assert home.count == {"failed": 1, "loop": 3}

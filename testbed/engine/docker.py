@@ -63,6 +63,7 @@ class DockerEngine(DockerImages):
             address=self.address,
             cpus=info["NCPU"],
             memory=info["MemTotal"],
+            host=info["Name"],
         )
 
     def close(self) -> None:

@@ -27,7 +27,9 @@ RESOURCES: Final = {"claim": ("LAB",), "handoff": ("LAB", "TIMING")}
 """What a worker has to offer, by the kind of task."""
 EXTRA: Final = ("distributed", "pyarrow")
 _ANSWERS_WITHIN: Final = 10.0  # seconds for a scheduler
-_STOPPED_WITHIN: Final = 60.0  # seconds for labs to be removed
+_STOPPED_WITHIN: Final = 120.0  # seconds for labs to be removed, more than a worker waits for a task
+_NOWHERE_ELSE: Final = "127.0.0.1:0"
+"""Where Dask's pages of a cluster in this process are served: by default they are on every interface."""
 _NEWS: Final = 1.0  # seconds for which what is known of the workers is believed
 
 
@@ -67,7 +69,8 @@ def dask_workers(scheduler: str | None) -> Iterator[DaskWorkers]:
             threads_per_worker=1,
             processes=False,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=_NOWHERE_ELSE,
+            worker_dashboard_address=_NOWHERE_ELSE,
             resources=dict.fromkeys(RESOURCES["handoff"], 1),
         ) as cluster,
         Client(cluster) as client,
@@ -128,9 +131,10 @@ class DaskWorkers:
         hint = "a worker removes what it has under way even now; testbed status shows the labs of an engine"
         try:
             while busy := self._busy():
-                progress.show(f"{busy} tasks are being stopped, and their labs removed")
+                progress.show(f"removing labs; tasks that have not stopped yet: {busy}")
                 if time.monotonic() > give_up:
-                    raise Interrupted(f"{busy} tasks did not stop within {_STOPPED_WITHIN:.0f} s", hint=hint)
+                    within = f"within {_STOPPED_WITHIN:.0f} s"
+                    raise Interrupted(f"tasks that did not stop {within}: {busy}", hint=hint)
                 time.sleep(0.2)
         except KeyboardInterrupt:
             raise Interrupted("interrupted again; labs may still be up", hint=hint) from None

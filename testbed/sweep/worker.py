@@ -17,7 +17,7 @@ from testbed.lab.leftovers import remove_dead
 from testbed.sweep.assignment import Outcome, Trouble
 
 _GLANCE: Final = 0.5  # seconds between two looks whether the task is still wanted
-_PATIENCE: Final = 60.0  # seconds for a process that was asked to stop: it removes a lab
+_PATIENCE: Final = 90.0  # seconds for a process that was asked to stop: it removes a lab
 _CHILD: Final = (sys.executable, "-m", "testbed.sweep.child")
 
 _running: set[int] = set()

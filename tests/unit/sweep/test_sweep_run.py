@@ -106,7 +106,7 @@ def test_what_comes_to_nothing_anywhere_is_named_and_tried_by_the_next_sweep(
 def test_a_record_is_the_last_thing_written(plan: Plan, store: Store) -> None:
     """A store that was killed in between has no finished task without evidence."""
     store.evidence(plan.record.tasks[0].key).mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(UsageError, match="Is a directory"):
         store.keep(outcome(plan.assignments[0]))
     assert not store.finished(plan.record)
 

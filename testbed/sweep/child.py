@@ -83,7 +83,18 @@ def carry_out(assignment: Assignment, stopping: Stopping, run: Callable[..., Res
             evidence = b64encode(archive.read_bytes()).decode()
         except (TestbedError, OSError) as error:
             return Outcome(trouble=_trouble(error))
+    if result.verdicts and (why := _not_tried(result.verdicts)):
+        return Outcome(trouble=Trouble(message=why, elsewhere=True))
     return Outcome(record=record(assignment, result), evidence=evidence)
+
+
+def _not_tried(verdicts: Verdicts) -> str | None:
+    """Why a run did not take place at all, as where its lab did not come up; None where all did."""
+    for claim in verdicts.claims:
+        for facts in (claim.run, claim.control):
+            if facts and facts.error and not facts.lab:
+                return facts.error
+    return None
 
 
 def _differs(assignment: Assignment) -> Trouble | None:

@@ -15,7 +15,7 @@ from testbed.sweep.assignment import Assignment, Outcome, Trouble
 
 STUDY = """
 name: loss
-topologies: [plain-mip, solutions/mobike]
+topologies: [plain-mip, attacked]
 options:
   network.internet.loss: {from: 0%, to: 1%, step: 0.5%}
   network.internet.delay: [10ms, 20ms]

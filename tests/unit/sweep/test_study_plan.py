@@ -21,7 +21,7 @@ claims: ["2.1-fa-*"]
 
 
 def test_every_combination_is_a_task_in_each_repetition(tmp_path: Path) -> None:
-    plan = load_plan(study_file(tmp_path))
+    plan = load_plan(study_file(tmp_path, STUDY.replace("attacked", "solutions/mobike")))
     tasks = plan.record.tasks
     assert len(tasks) == len({one.key for one in tasks}) == 2 * 3 * 2 * 2
     assert {one.options["network.internet.loss"] for one in tasks} == {"0%", "0.5%", "1%"}

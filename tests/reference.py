@@ -18,6 +18,7 @@ from testbed.document.values import format_duration
 from testbed.errors import ExitCode
 from testbed.lesson.fields import FIELDS
 from testbed.lesson.model import Lesson
+from testbed.sweep.model import Study
 from testbed.topology.roles import Role, Setting, builtin_roles
 from testbed.topology.schema import topology_schema
 
@@ -56,7 +57,7 @@ def reference() -> str:
     roles = builtin_roles()
     return (
         "\n".join(
-            [*_head(), *_topology(roles), *_roles(roles), *_words(), *_lessons(), *_commands()]
+            [*_head(), *_topology(roles), *_roles(roles), *_words(), *_lessons(), *_studies(), *_commands()]
         ).rstrip()
         + "\n"
     )
@@ -122,6 +123,7 @@ _REFERS = {
     "TrialUse": "run",
     "Spoken": "mapping",
     "Selection": "mapping",
+    "HandOffPart": "mapping",
 }
 _WORDS = {"string": "text", "object": "mapping", "boolean": "true or false", "integer": "whole number"}
 
@@ -186,6 +188,21 @@ def _lessons() -> Iterator[str]:
         yield from ("", f"### {title}", "", *_sentences(part.get("description", "")), "")
         yield from _table(("key", "value", "meaning"), _keys(part, set(part.get("required", ()))))
     yield from ("", f"Fields of a packet: {', '.join(f'`{one}`' for one in FIELDS)}.")
+
+
+def _studies() -> Iterator[str]:
+    schema = Study.model_json_schema()
+    yield from (
+        "",
+        "## Study files",
+        "",
+        "A study for `testbed sweep`; [sweeps.md](sweeps.md) explains it.",
+        "",
+    )
+    yield from _table(("key", "value", "meaning"), _keys(schema, set(schema["required"])))
+    part = schema["$defs"]["HandOffPart"]
+    yield from ("", "### Hand-offs", "", *_sentences(part["description"]), "")
+    yield from _table(("key", "value", "meaning"), _keys(part, set(part.get("required", ()))))
 
 
 def _commands() -> Iterator[str]:

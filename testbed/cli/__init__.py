@@ -23,8 +23,19 @@ COMPLETE = "_TESTBED_COMPLETE"
 COMMANDS = (
     *("up", "status", "move", "roam", "set", "fail", "heal", "exec", "shell", "restart", "diff", "reset"),
     *("logs", "capture", "watch", "down"),
-    *("verify", "matrix", "solutions", "judge", "measure", "explain", "vocabulary", "report", "compare"),
-    "lesson",
+    *(
+        "verify",
+        "matrix",
+        "solutions",
+        "judge",
+        "measure",
+        "sweep",
+        "explain",
+        "vocabulary",
+        "report",
+        "compare",
+    ),
+    *("sweep", "lesson"),
     *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

@@ -13,7 +13,7 @@ from testbed.cli.options import Templates
 from testbed.cli.output import emit_text
 from testbed.errors import UsageError, did_you_mean
 
-KINDS = ("topology", "role", "lesson")
+KINDS = ("topology", "role", "lesson", "study")
 
 
 def _complete(context: typer.Context, incomplete: str) -> list[str]:
@@ -30,8 +30,8 @@ def schema(
         typer.Argument(
             metavar="KIND",
             show_default=False,
-            help="topology (the default), role or lesson; with --evidence a file of the evidence, such "
-            "as verdicts (default: all of them).",
+            help="topology (the default), role, lesson or study; with --evidence a file of the evidence, "
+            "such as verdicts (default: all of them).",
             autocompletion=_complete,
         ),
     ] = None,
@@ -57,6 +57,11 @@ def schema(
         from testbed.lesson.model import Lesson
 
         made = Lesson.model_json_schema()
+    elif kind == "study":
+        from testbed.sweep.model import Study
+
+        made = Study.model_json_schema()
+
     else:
         files = role_files(templates)
         made = topology_schema(load_roles(files, files))

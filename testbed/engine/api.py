@@ -57,6 +57,7 @@ class EngineFacts:
     address: str  # where it was reached: "unix:///var/run/docker.sock"
     cpus: int
     memory: int  # bytes
+    host: str = ""  # the name of its machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,10 @@ class Engine(Protocol):
 
     def has_image(self, name: str) -> bool:
         """Say whether the engine has this image; never pulls."""
+        ...
+
+    def image_id(self, name: str) -> str:
+        """Return the digest of an image that the engine has: `sha256:…`. Raises `NotFoundError`."""
         ...
 
     def create_network(self, spec: NetworkSpec) -> str:

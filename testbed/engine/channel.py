@@ -237,6 +237,10 @@ class ChannelEngine:
         """Say whether the engine has this image; never pulls."""
         return self._engine.has_image(name)
 
+    def image_id(self, name: str) -> str:
+        """Return the digest of an image that the engine has."""
+        return self._engine.image_id(name)
+
     def create_network(self, spec: NetworkSpec) -> str:
         """Create a network and return its id."""
         return self._engine.create_network(spec)

@@ -65,6 +65,7 @@ class DockerEngine(DockerImages):
             address=self.address,
             cpus=info["NCPU"],
             memory=info["MemTotal"],
+            host=info["Name"],
         )
 
     def close(self) -> None:

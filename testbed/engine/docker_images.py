@@ -31,6 +31,12 @@ class DockerImages:
             return False
         return True
 
+    def image_id(self, name: str) -> str:
+        """Return the digest of an image: `sha256:…`. Raises `NotFoundError`."""
+        with errors(f"look for image {name}"):
+            digest = str(self._inspect_image(name)["Id"])
+        return digest if ":" in digest else f"sha256:{digest}"  # as Podman has it
+
     def image_labels(self, name: str) -> dict[str, str]:
         """Return an image's labels. Raises `NotFoundError`."""
         with errors(f"look for image {name}"):

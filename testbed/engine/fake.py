@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from threading import Condition, RLock
 from types import TracebackType
@@ -140,6 +141,11 @@ class FakeEngine:
         """Say whether the engine has this image."""
         self._called("has_image", name)
         return name in self.images
+
+    def image_id(self, name: str) -> str:
+        """Return a digest of the image's name."""
+        self._called("image_id", name)
+        return f"sha256:{sha256(name.encode()).hexdigest()}"
 
     def create_network(self, spec: NetworkSpec) -> str:
         """Create a network."""

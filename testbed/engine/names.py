@@ -26,7 +26,8 @@ RUN: Final = "org.testbed.run"  # which `up` made it
 OWNER: Final = "org.testbed.owner"  # USER@HOST, whose lab it is
 FACTS: Final = "org.testbed.facts"  # JSON for `status`: links of a node, subnet of a network
 CHOICES: Final = "org.testbed.choices"  # JSON: what `up` was given when a container was made
-SESSION: Final = "org.testbed.session"  # of tests: the process that it must not outlive, and its maker
+SESSION: Final = "org.testbed.session"  # the process (of tests, of a task) it must not outlive; its maker
+STUDY: Final = "org.testbed.study"  # the study that it was made for
 
 # Containers
 NODE: Final = "org.testbed.node"

@@ -19,6 +19,19 @@ class EngineFacts(Record):
     """The version of its interface that was used."""
     kernel: str = ""
     """The kernel it runs on."""
+    host: str = ""
+    """The name of the machine it runs on."""
+
+
+class Machine(Record):
+    """The machine that nodes ran on."""
+
+    cpu: str = ""
+    """The model of its processors, as the kernel has it; empty where that does not say."""
+    cpus: int = 0
+    """How many processors it has."""
+    load: float
+    """Its load (processes that run or wait, mean of a minute) before the first run."""
 
 
 class Versions(Versioned):
@@ -36,6 +49,10 @@ class Versions(Versioned):
     """
     image: str = ""
     """The image of the nodes."""
+    image_id: str = ""
+    """The digest by which the engine knows that image: `sha256:…`."""
+    machine: Machine | None = None
+    """The machine that the nodes ran on; null where that is not known."""
     programs: dict[str, str] = Field(default_factory=dict)
     """Package → version, in the nodes."""
     backends: dict[str, LabFacts] = Field(default_factory=dict)

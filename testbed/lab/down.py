@@ -46,6 +46,7 @@ def remove_labs(
     *,
     owner: str | None = None,
     run: str | None = None,
+    study: str | None = None,
     progress: Progress | None = None,
     patience: float = _PATIENCE,
 ) -> Removed:
@@ -53,11 +54,12 @@ def remove_labs(
 
     Where no whole lab was running, an `up` may have been killed and the engine still be making what it asked
     for: then nothing must show up for a while. `owner` limits it to what is theirs, `run` to what one `up`
-    made. Raises `TestbedError` naming what cannot be removed and why.
+    made, `study` to what was made for a study. Raises `TestbedError` naming what cannot be removed and why.
     """
     several = lab is None or names.is_pattern(lab)
     labels = {names.LAB: "" if several else str(lab)}
-    labels |= {key: value for key, value in ((names.OWNER, owner), (names.RUN, run)) if value}
+    limits = {names.OWNER: owner, names.RUN: run, names.STUDY: study}
+    labels |= {key: value for key, value in limits.items() if value}
     progress = progress or Silent()
     sweep = _Sweep(engine, progress)
 

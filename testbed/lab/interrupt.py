@@ -1,4 +1,8 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP are treated alike and handled at safe points."""
+"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP are treated alike and handled at safe points.
+
+Asked again while what was made is being removed, only a person is impatient: a second Ctrl-C ends that too. A
+scheduler or a container's runtime that repeats its SIGTERM does not mean that anything may be left behind.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Final, Self, TypeVar
 
@@ -26,6 +30,28 @@ def never() -> bool:
     return False
 
 
+_GLANCE: Final = 0.2  # seconds between two looks whether to stop
+
+
+@contextmanager
+def stopped_by(stopping: Stopping, stop: Callable[[], None]) -> Iterator[None]:
+    """While entered, call `stop` once as soon as it is `stopping`: it ends what this thread waits for."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_GLANCE):
+            if stopping():
+                stop()
+                return
+
+    if stopping is not never:
+        threading.Thread(target=look, name="stopping", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
 class Interrupted(TestbedError):
     """Interrupted before everything was put in order; the message says what is left."""
 
@@ -39,6 +65,7 @@ class _Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     _last: ClassVar[float] = -math.inf  # when a signal came, whoever heard it
+    _politely: ClassVar[bool] = False  # SIGTERM or SIGHUP came: once is enough
 
     def asked(self) -> None:
         raise KeyboardInterrupt
@@ -46,6 +73,8 @@ class _Signals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         again, _Signals._last = now - _Signals._last < _ONE_REQUEST, now
+        if number != signal.SIGINT:
+            again, _Signals._politely = again or _Signals._politely, True
         if not again:
             self.asked()
 
@@ -66,7 +95,9 @@ class _Signals:
 
 def stoppable() -> AbstractContextManager[object]:
     """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does."""
-    _Signals._last = -math.inf  # what came before was not for what begins now
+    if threading.current_thread() is threading.main_thread():
+        # What came before was not for what begins now.
+        _Signals._last, _Signals._politely = -math.inf, False
     return _Signals()
 
 

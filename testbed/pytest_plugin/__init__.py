@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.pytest_plugin.processes import Process
+from testbed.lab.processes import Process
 from testbed.pytest_plugin.state import NO_ENGINE, SESSION_INPUT, LabFactory, session_of
 
 if TYPE_CHECKING:

@@ -35,12 +35,12 @@ from testbed.lab.addresses import choose_pool
 from testbed.lab.captures import Captures
 from testbed.lab.daemons import ask
 from testbed.lab.down import remove_labs
+from testbed.lab.leftovers import Owner, remove_dead, remove_session
 from testbed.lab.plan import make_plan
 from testbed.lab.secrets import lab_secrets
 from testbed.lab.state import ActualLab, read_labs
 from testbed.lab.up import bring_up
 from testbed.pytest_plugin.laboratory import Lab, lab_key
-from testbed.pytest_plugin.leftovers import Owner, remove_dead, remove_session
 from testbed.render import render_lab
 from testbed.topology.loaded import LoadedTopology
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 
-from testbed.pytest_plugin.processes import Process
+from testbed.lab.processes import Process
 
 if TYPE_CHECKING:
     from testbed.pytest_plugin.laboratory import Lab
@@ -133,7 +133,7 @@ class Session:
 
     def _made(self) -> Pool:
         if self._pool is None:
-            from testbed.pytest_plugin.leftovers import Owner
+            from testbed.lab.leftovers import Owner
             from testbed.pytest_plugin.pool import Pool
 
             here = Process.here()

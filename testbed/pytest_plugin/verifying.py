@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from testbed.evidence import folder as names
 from testbed.evidence.verdicts import Claim, LabFacts
-from testbed.evidence.versions import EngineFacts, Versions
 from testbed.experiment.claims.plan import choose_claims, plan_stages
 from testbed.experiment.claims.run import carry_out
 from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results, verdicts_of
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.pulse import Pulse
+from testbed.experiment.versions import versions
 from testbed.lab.access import LabAccess
 from testbed.topology.loaded import LoadedTopology
 
@@ -45,7 +43,7 @@ def verify_claim(topology: LoadedTopology, claim: str, lend: Lend, folder: Path)
                 carried_out = carry_out(access, label, pulse, planned, evidence)
                 for one, result in zip(planned.all, carried_out, strict=True):
                     results[one.claim, one.kind, one.number] = result
-            facts = access.engine.facts()
+            written = versions(access.engine)
         about = {
             "topology": stage.topology.name,
             "sets": " ".join(stage.topology.sets),
@@ -53,8 +51,6 @@ def verify_claim(topology: LoadedTopology, claim: str, lend: Lend, folder: Path)
         }
         labs[label] = LabFacts.model_validate(about)
     document = verdicts_of(topology.name, labs, list(claim_results([scenario], results)))
-    engine = EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel)
-    finished = datetime.now().astimezone().isoformat(timespec="seconds")
-    evidence.write(names.VERSIONS, Versions(testbed=version("testbed"), finished=finished, engine=engine))
     evidence.write_verdicts(document)
+    evidence.write(names.VERSIONS, written)
     return document.claims[0]

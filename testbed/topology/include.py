@@ -42,6 +42,13 @@ def read_document(file: Path, shown: str, known: Collection[str] = (), *, stored
     return _Files(known, stored).read(file, shown, ())
 
 
+def files_of(file: Path) -> list[Path]:
+    """A topology file and all that it includes, each once. Raises as `read_document`."""
+    files = _Files((), stored=False)
+    files.read(file, str(file), ())
+    return files.files
+
+
 class _Files:
     """The files read so far, each once."""
 
@@ -57,6 +64,11 @@ class _Files:
         if real not in self._read:
             self._read[real] = self._with_included(file, shown, (*above, real))
         return self._read[real]
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that were read."""
+        return list(self._read)
 
     def _with_included(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
         self._count(file, shown)

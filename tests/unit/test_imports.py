@@ -30,7 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "export": {*_LAB, "lab"},
     "lesson": {*_LAB, "lab", "experiment"},
     "watch": {*_LAB, "lab", "report"},
-    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch"},
+    "api": {*_LAB, "lab", "experiment"},
+    "sweep": {*_LAB, "lab", "experiment", "api"},
+    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch", "sweep"},
     "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.

@@ -6,17 +6,19 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Final
 
 from testbed.engine.api import Engine, EngineError
 from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence.folder import run_path
 from testbed.evidence.run import RunRecord
 from testbed.evidence.verdicts import LabFacts, run_name
+from testbed.evidence.versions import Machine
 from testbed.experiment.carriers import read_carriers
 from testbed.experiment.claims.perform import set_service
 from testbed.experiment.claims.plan import PlannedLab, PlannedRun, Stage
@@ -24,11 +26,12 @@ from testbed.experiment.claims.run import carry_out
 from testbed.experiment.claims.verdict import RunKey, RunResult
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.pulse import Pulse
+from testbed.experiment.versions import read_machine, read_programs
 from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.choices import up_command
 from testbed.lab.down import remove_labs
 from testbed.lab.impairments import Wires
-from testbed.lab.interrupt import Interrupted
+from testbed.lab.interrupt import Interrupted, Stopping, never
 from testbed.lab.plan import make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.secrets import lab_secrets
@@ -37,6 +40,8 @@ from testbed.lab.state import ActualLab, find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.render import REDACTED, RenderedLab, Secrets, render_lab
 from testbed.topology.loaded import LoadedTopology
+
+_GLANCE: Final = 0.2  # seconds between two looks whether to stop
 
 
 @dataclass
@@ -53,7 +58,9 @@ class Surroundings:
     retries: int = 0  # how often a claim that is not reproduced is tried again
     fail_fast: bool = False  # begin no run after the first that did not hold
     existing: str | None = None  # the name of a lab to use where it is what a run needs
+    name: str = "verify"  # how the names of its labs begin
     progress: Progress = field(default_factory=Silent)
+    stopping: Stopping = never  # whether to stop, as if interrupted, off the main thread
 
 
 class Crew:
@@ -68,10 +75,11 @@ class Crew:
         self._stopping = threading.Event()
         self._futures: set[Future[None]] = set()
         self._enough: str | None = None  # why the runs that are left do not take place
-        self._token = secrets.token_hex(3)
+        self._names = f"{surroundings.name}-{secrets.token_hex(3)}"  # how those of its labs begin
         self.results: dict[RunKey, RunResult] = {}
         self.backends: dict[str, LabFacts] = {}
         self.programs: dict[str, str] = {}
+        self.machine: Machine | None = None
 
     def work(self) -> None:
         """Until all runs are done; the first error that is not a lab's own ends everything."""
@@ -82,10 +90,8 @@ class Crew:
             if existing:  # whose runs come one after the other, like those of any lab
                 futures.add(threads.submit(self._lab, PlannedLab(existing), str(self._job.existing), True))
             for number, lab in enumerate(labs, 1):
-                futures.add(threads.submit(self._lab, lab, f"verify-{self._token}-{number}", False))
-            for future in as_completed(futures):
-                if not future.cancelled():
-                    future.result()
+                futures.add(threads.submit(self._lab, lab, f"{self._names}-{number}", False))
+            self._await()
         except BaseException:
             self._stop()
             raise
@@ -94,6 +100,17 @@ class Crew:
         for lab in self._labs if self._enough else ():
             for stage in lab.stages:
                 self._fail(stage.runs, stage.topology, self._enough or "")
+
+    def _await(self) -> None:
+        """Wait for every future. Raises the first error, and `KeyboardInterrupt` where it has to stop."""
+        left = set(self._futures)
+        while left:
+            done, left = wait(left, _GLANCE, FIRST_COMPLETED)
+            if self._job.stopping():
+                raise KeyboardInterrupt
+            for future in done:
+                if not future.cancelled():
+                    future.result()
 
     def _stop(self) -> None:
         """Wake up every thread; each takes down its own lab before it ends."""
@@ -110,7 +127,7 @@ class Crew:
         try:
             threads.shutdown()
         except KeyboardInterrupt:
-            mine = [name for name in read_labs(self._job.engine) if name.startswith(f"verify-{self._token}-")]
+            mine = [name for name in read_labs(self._job.engine) if name.startswith(f"{self._names}-")]
             raise Interrupted(
                 f"interrupted again; left behind: {', '.join(mine) or 'nothing'}",
                 hint="; ".join(f"testbed down {name}" for name in mine) or None,
@@ -296,12 +313,8 @@ class Crew:
         with self._lock:
             self.backends[label] = LabFacts.model_validate(carriers | about)
         if not self.programs:
-            done = access.execute(
-                access.mobile_node, ["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", *_PACKAGES]
-            )
-            self.programs = dict(
-                line.split(" ", 1) for line in done.text.splitlines() if line.count(" ") == 1
-            )
+            self.programs = read_programs(access)
+            self.machine = read_machine(access)
 
 
 def _leave(access: LabAccess) -> None:
@@ -314,6 +327,3 @@ def _leave(access: LabAccess) -> None:
             if service.ike_sas:
                 with suppress(StepError):  # `up` replaces the node, or starts the service again
                     set_service(access, node, name, "down")
-
-
-_PACKAGES = ("strongswan-charon", "bird2", "dnsmasq-base", "nftables", "tcpdump", "python3", "runit")

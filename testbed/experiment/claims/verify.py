@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from testbed.agreed import ESP_REMEDY
 from testbed.claim.claims import Claim
 from testbed.errors import MachineError
 from testbed.evidence import folder
-from testbed.evidence.verdicts import Attempt, LabFacts, Verdicts
-from testbed.evidence.versions import EngineFacts, Versions
+from testbed.evidence.verdicts import Attempt, Verdicts
 from testbed.experiment.claims.crew import Crew, Surroundings
 from testbed.experiment.claims.plan import PlannedLab, Scenario, Stage, plan_stages, share_labs
 from testbed.experiment.claims.verdict import ClaimResult, claim_results, verdicts_of
+from testbed.experiment.versions import versions
 from testbed.lab.doctor import try_in_container
 
 
@@ -57,8 +56,18 @@ class Verification(Surroundings):
             for one in claim_results(again, crew.results):
                 claims[one.id] = replace(one, attempts=attempts[one.id])
         verdicts = verdicts_of(name, backends, list(claims.values()))
-        self.evidence.write(folder.VERSIONS, self._versions(crew.programs, backends))
-        self.evidence.write_verdicts(verdicts)
+        self.evidence.write_verdicts(verdicts)  # before anything else that could fail
+        self.evidence.write(
+            folder.VERSIONS,
+            versions(
+                self.engine,
+                self.image,
+                keys=self.evidence.has_keys,
+                programs=crew.programs,
+                machine=crew.machine,
+                backends=backends,
+            ),
+        )
         return verdicts
 
     def _possible(
@@ -84,20 +93,6 @@ class Verification(Surroundings):
         self.progress.say(f"{claim.id}: {claim.verdict} at attempt {number}: {claim.reason}; trying again")
         where = self.evidence.set_aside(claim.id, number)
         return Attempt(verdict=claim.verdict, reason=claim.reason, folder=where)
-
-    def _versions(self, programs: dict[str, str], backends: dict[str, LabFacts]) -> Versions:
-        from importlib.metadata import version
-
-        facts = self.engine.facts()
-        return Versions(
-            testbed=version("testbed"),
-            finished=datetime.now().astimezone().isoformat(timespec="seconds"),
-            engine=EngineFacts(name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel),
-            keys=self.evidence.has_keys,
-            image=self.image,
-            programs=programs,
-            backends=backends,
-        )
 
 
 def _needs_esp(claim: Claim) -> bool:

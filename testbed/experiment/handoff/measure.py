@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -15,14 +16,17 @@ from testbed.evidence import folder
 from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.evidence.record import read_record
+from testbed.evidence.versions import Machine, Versions
 from testbed.experiment.carriers import read_carriers
 from testbed.experiment.evidence import Evidence
 from testbed.experiment.handoff.fit import fit_line
 from testbed.experiment.handoff.marks import BUDGET_MS, line_marks, run_marks
 from testbed.experiment.handoff.moves import HandOff, measure_moves, set_rtt
 from testbed.experiment.pulse import Pulse
-from testbed.lab.access import LabAccess
+from testbed.experiment.versions import read_machine, read_programs, versions
+from testbed.lab.access import LabAccess, Stopped
 from testbed.lab.down import remove_labs
+from testbed.lab.interrupt import Stopping, never, stopped_by
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
@@ -108,12 +112,16 @@ class Measurement:
     name: str | None = None  # of the lab; several get the stack's name behind it
     keep: bool = False  # leave the labs up
     progress: Progress = field(default_factory=Silent)
+    stopping: Stopping = never  # whether to stop, as if interrupted, off the main thread
     labs: list[str] = field(default_factory=list)  # those that were brought up
+    _programs: dict[str, str] = field(default_factory=dict)
+    _machine: Machine | None = None
 
     def measure(self, plans: Sequence[StackPlan], rtts: Sequence[float], moves: int) -> HandOffs:
         """Measure every stack at every round-trip time (ms); returns handoff.json.
 
         The file is written after each stack. Labs are taken down whatever happens, unless they are to stay.
+        Raises `KeyboardInterrupt` where it is `stopping`.
         """
         document = read_handoffs(self.evidence.root / folder.HANDOFF, plans[0].topology.name)
         token = secrets.token_hex(3)
@@ -125,7 +133,23 @@ class Measurement:
             runs = self._stack(plan, lab, rtts, moves)
             document = merged(document, runs)
             self.evidence.write(folder.HANDOFF, document)
+        self._write_versions()
         return document
+
+    def _write_versions(self) -> None:
+        """With what it was made; what an earlier verification says of its own labs stays."""
+        earlier = None
+        with suppress(UsageError):  # an unreadable file is replaced
+            earlier = read_record(Versions, self.evidence.root / folder.VERSIONS)
+        made = versions(
+            self.engine,
+            self.image,
+            keys=self.evidence.has_keys,
+            programs=self._programs,
+            machine=self._machine,
+            backends=earlier.backends if earlier else None,
+        )
+        self.evidence.write(folder.VERSIONS, made)
 
     def _keep_topology(self, loaded: LoadedTopology) -> None:
         text = loaded.text()
@@ -140,7 +164,7 @@ class Measurement:
         try:
             bring_up(
                 self.engine, plan.topology, lab=lab, image=self.image, pool=self.pool,
-                progress=self.progress,
+                progress=self.progress, stopping=self.stopping,
             )  # fmt: skip
             self.labs.append(lab)
             nodes = find_lab(self.engine, lab).nodes
@@ -149,9 +173,13 @@ class Measurement:
             )
             try:
                 access.open()
-                pulse, carriers = Pulse(access), read_carriers(access)
-                runs = [self._run(access, pulse, plan, rtt, moves) for rtt in rtts]
+                with stopped_by(self.stopping, access.stop):
+                    self._programs, self._machine = read_programs(access), read_machine(access)
+                    pulse, carriers = Pulse(access), read_carriers(access)
+                    runs = [self._run(access, pulse, plan, rtt, moves) for rtt in rtts]
                 return [run.model_copy(update={"carriers": carriers}) for run in runs]
+            except Stopped:
+                raise KeyboardInterrupt from None
             finally:
                 access.stop()
         finally:
@@ -162,7 +190,7 @@ class Measurement:
         what = f"{plan.solution or plan.stack}, RTT {rtt:g} ms"
         counter = iter(range(1, moves + 1))
         self.progress.show(f"{what}: first of {moves} moves")
-        backend = set_rtt(access, rtt, self.progress)
+        backend = set_rtt(access, rtt, self.progress, self.stopping)
         pulse.begin()
         done, dropped = measure_moves(
             access,

@@ -24,6 +24,7 @@ from testbed.lab.access import EventLog, LabAccess
 from testbed.lab.captures import Captures
 from testbed.lab.daemons import ask
 from testbed.lab.impairments import Wires
+from testbed.lab.interrupt import Stopping, never
 from testbed.lab.progress import Progress
 from testbed.lab.state import find_lab
 from testbed.packet.decode import decode
@@ -78,7 +79,7 @@ class HandOff:
         )
 
 
-def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
+def set_rtt(lab: LabAccess, rtt: float, progress: Progress, stopping: Stopping = never) -> str:
     """Give every hub network a round-trip time in ms, and see it on a packet. Returns what emulates it.
 
     Raises `NotReadyError` where packets still cross sooner, `TestbedError` where a relay does not answer.
@@ -87,7 +88,7 @@ def set_rtt(lab: LabAccess, rtt: float, progress: Progress) -> str:
     wires = Wires(lab.engine, found)
     backends = []
     for name, hub in lab.topology.topology.hubs.items():
-        wires.see_delay(name, wires.change(name, {"delay_ms": rtt / 2}), progress)
+        wires.see_delay(name, wires.change(name, {"delay_ms": rtt / 2}), progress, stopping)
         state = ask(lab.engine, found.running_node(hub), RELAY, {"op": Op.STATE})
         backends.append(str(state.get("backend")))
     return ", ".join(dict.fromkeys(backends))

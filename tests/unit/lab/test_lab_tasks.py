@@ -142,7 +142,22 @@ def test_a_process_and_its_group_signalled_at_once_is_one_request() -> None:
     with stoppable():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
         time.sleep(0.2)
         with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_only_a_person_is_impatient() -> None:
+    """A supervisor repeats SIGTERM while the process is there: that must not keep it from clearing up."""
+    with stoppable():
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        time.sleep(0.2)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with stoppable(), pytest.raises(KeyboardInterrupt):  # another command
+        signal.raise_signal(signal.SIGTERM)

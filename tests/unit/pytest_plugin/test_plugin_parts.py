@@ -308,7 +308,7 @@ def test_what_cannot_be_removed_is_a_warning(run: Run, engine: FakeEngine) -> No
     engine.failures["remove_network"] = lambda name: EngineError("the engine has miscounted")
     remove = partial(remove_labs, patience=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("testbed.pytest_plugin.leftovers.remove_labs", remove)
+        patch.setattr("testbed.lab.leftovers.remove_labs", remove)
         result = run(SHARED)
     result.assert_outcomes(passed=2, warnings=1)
     result.stdout.fnmatch_lines(["*testbed: could not remove testbed-pytest-*: the engine has miscounted*"])
@@ -395,7 +395,7 @@ def test_a_project_that_does_not_use_it_pays_little() -> None:
         best = min(best, float(took))
         assert not others
         here = "testbed.pytest_plugin"
-        assert set(ours.split()) == {"testbed", here, f"{here}.processes", f"{here}.state"}
+        assert set(ours.split()) == {"testbed", here, f"{here}.state", "testbed.lab", "testbed.lab.processes"}
     assert best < 0.02
 
 

@@ -19,14 +19,14 @@ from testbed.engine import names
 from testbed.engine.api import ContainerSpec, NetworkSpec
 from testbed.engine.fake import FakeEngine
 from testbed.engine.labelled import labelled
+from testbed.lab import leftovers
 from testbed.lab.addresses import DEFAULT_POOL
 from testbed.lab.down import remove_labs
+from testbed.lab.leftovers import Owner, remove_dead, remove_session
 from testbed.lab.lock import lab_lock
+from testbed.lab.processes import Process
 from testbed.lab.up import bring_up
-from testbed.pytest_plugin import leftovers
-from testbed.pytest_plugin.leftovers import Owner, remove_dead, remove_session
 from testbed.pytest_plugin.pool import Pool
-from testbed.pytest_plugin.processes import Process
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
 

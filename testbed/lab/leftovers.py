@@ -14,7 +14,7 @@ from testbed.engine.api import Container, Engine, EngineError, Network
 from testbed.errors import TestbedError, UsageError
 from testbed.lab.down import remove_labs
 from testbed.lab.lock import lab_lock
-from testbed.pytest_plugin.processes import Process
+from testbed.lab.processes import Process
 
 _PATIENCE: Final = 20.0
 """Seconds for the workers of a dead session to end: pytest-xdist gives them 15."""

@@ -1,0 +1,146 @@
+"""Dask's workers: one in this process, or those of a scheduler.
+
+A worker takes one task at a time, as it says with the resource `LAB=1`; hand-offs, which are timed, only
+where it says `TIMING=1` too, as one of the workers on a machine should.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from testbed.errors import MachineError, UsageError
+from testbed.lab.interrupt import Interrupted
+from testbed.lab.progress import Progress
+from testbed.sweep import worker
+from testbed.sweep.assignment import Assignment, Outcome
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RESOURCES: Final = {"claim": ("LAB",), "handoff": ("LAB", "TIMING")}
+"""What a worker has to offer, by the kind of task."""
+EXTRA: Final = ("distributed", "pyarrow")
+_ANSWERS_WITHIN: Final = 10.0  # seconds for a scheduler
+_STOPPED_WITHIN: Final = 120.0  # seconds for labs to be removed, more than a worker waits for a task
+_NOWHERE_ELSE: Final = "127.0.0.1:0"
+"""Where Dask's pages of a cluster in this process are served: by default they are on every interface."""
+_NEWS: Final = 1.0  # seconds for which what is known of the workers is believed
+
+
+def check_extra() -> None:
+    """Raise `MachineError` with the command that helps where the packages of the extra are missing."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in EXTRA if find_spec(name) is None]:
+        raise MachineError(
+            f"sweeps need the Python packages {' and '.join(missing)}",
+            hint=f"{sys.executable} -m pip install 'testbed[sweep]'",
+        )
+
+
+@contextmanager
+def dask_workers(scheduler: str | None) -> Iterator[DaskWorkers]:
+    """The workers of a scheduler (`tcp://HOST:8786`), or one worker in this process with this engine.
+
+    Raises `UsageError` where no scheduler answers.
+    """
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=_ANSWERS_WITHIN)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"no Dask scheduler answers at {scheduler}", hint="dask scheduler starts one, and says where"
+            ) from error
+        with client:
+            yield DaskWorkers(client)
+        return
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # its heartbeats are late on a busy machine
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            memory_limit=0,
+            dashboard_address=_NOWHERE_ELSE,
+            worker_dashboard_address=_NOWHERE_ELSE,
+            resources=dict.fromkeys(RESOURCES["handoff"], 1),
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield DaskWorkers(client)
+
+
+class DaskWorkers:
+    """`run.Workers` of a Dask client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[str, dict[str, float]] = {}
+        self._asked = float("-inf")
+
+    def names(self, kind: str) -> Collection[str]:
+        """The workers that offer what tasks of a kind need."""
+        if time.monotonic() - self._asked > _NEWS:
+            found = self._client.scheduler_info(n_workers=-1)["workers"]
+            self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
+            self._asked = time.monotonic()
+        needed = RESOURCES[kind]
+        return [
+            name for name, offers in self._known.items() if all(offers.get(one, 0) >= 1 for one in needed)
+        ]
+
+    def submit(self, name: str, assignment: Assignment) -> Future[Outcome]:
+        """Give a worker a task; where it dies, the scheduler gives that to another."""
+        executor = self._client.get_executor(
+            pure=False,
+            workers=[name],
+            allow_other_workers=True,
+            resources=dict.fromkeys(RESOURCES[assignment.task.kind], 1),
+        )
+        made: Future[Outcome] = Future()
+        inner = executor.submit(worker.carry_out, assignment.model_dump_json())
+        made.add_done_callback(lambda one: one.cancelled() and inner.cancel())
+
+        def pass_on(one: Future[str]) -> None:
+            if one.cancelled():
+                made.cancel()
+            elif error := one.exception():
+                made.set_exception(error)
+            else:
+                made.set_result(Outcome.model_validate_json(one.result()))
+
+        inner.add_done_callback(pass_on)
+        return made
+
+    def stop(self, futures: Collection[Future[Outcome]], progress: Progress) -> None:
+        """Cancel tasks, and wait until the workers have removed their labs.
+
+        Raises `Interrupted` where this is interrupted too, or takes too long.
+        """
+        for future in futures:
+            future.cancel()
+        give_up = time.monotonic() + _STOPPED_WITHIN
+        hint = "a worker removes what it has under way even now; testbed status shows the labs of an engine"
+        try:
+            while busy := self._busy():
+                progress.show(f"removing labs; tasks that have not stopped yet: {busy}")
+                if time.monotonic() > give_up:
+                    within = f"within {_STOPPED_WITHIN:.0f} s"
+                    raise Interrupted(f"tasks that did not stop {within}: {busy}", hint=hint)
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted again; labs may still be up", hint=hint) from None
+        progress.say("stopped; the labs of this sweep are removed")
+
+    def _busy(self) -> int:
+        with suppress(OSError, TimeoutError):  # a scheduler that is lost knows of no worker
+            return sum(self._client.run(worker.running).values())
+        return 0

@@ -1,0 +1,158 @@
+"""Sharing a study's tasks out: one at a time to each worker, to another where one fails, none twice."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from testbed.evidence.study import StudyTask, TaskRecord
+from testbed.lab.progress import Progress
+from testbed.sweep.assignment import Assignment, Outcome, Trouble
+from testbed.sweep.plan import Plan, expected_seconds
+from testbed.sweep.store import Store
+
+ATTEMPTS: Final = 3
+"""How often a task is tried that came to nothing because of the machine."""
+_GLANCE: Final = 0.2  # seconds between two looks for new workers
+
+
+class Workers(Protocol):
+    """Whoever carries out tasks, each worker one at a time."""
+
+    def names(self, kind: str) -> Collection[str]:
+        """The workers that take tasks of a kind (`claim`, `handoff`), also those that are busy."""
+        ...
+
+    def submit(self, worker: str, assignment: Assignment) -> Future[Outcome]:
+        """Give a worker a task; another one may carry it out where that worker dies."""
+        ...
+
+    def stop(self, futures: Collection[Future[Outcome]], progress: Progress) -> None:
+        """Stop tasks, and return when all that they made is removed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that came to nothing, and why."""
+
+    task: StudyTask
+    trouble: Trouble
+
+
+@dataclass(slots=True)
+class _Attempt:
+    assignment: Assignment
+    number: int = 1
+    avoided: frozenset[str] = frozenset()  # workers on which it came to nothing
+    worker: str = ""
+
+
+@dataclass
+class Sweep:
+    """A study that is being carried out."""
+
+    plan: Plan
+    store: Store
+    workers: Workers
+    progress: Progress
+    failures: list[Failure] = field(default_factory=list)
+    _running: dict[Future[Outcome], _Attempt] = field(default_factory=dict)
+
+    def carry_out(self) -> list[TaskRecord]:
+        """Carry out what is not finished; returns the records of all finished tasks, in the plan's order.
+
+        Interrupted, it stops what runs, and waits until nothing of that is left before KeyboardInterrupt goes
+        on.
+        """
+        study = self.plan.record
+        finished = {one.task.key: one for one in self.store.finished(study)}
+        waiting = deque(_Attempt(one) for one in self.plan.assignments if one.task.key not in finished)
+        earlier, began, total = self.store.everything(), time.monotonic(), len(study.tasks)
+        try:
+            while waiting or self._running:
+                self._share_out(waiting)
+                self._show(waiting, earlier, total - len(waiting) - len(self._running), total)
+                for future in wait(self._running, _GLANCE, FIRST_COMPLETED).done:
+                    attempt = self._running.pop(future)
+                    record = self._take(attempt, future, waiting)
+                    if record is not None:
+                        finished[record.task.key] = record
+                        earlier.append(record)
+                        self._say(record, len(finished), total, began)
+        except KeyboardInterrupt:
+            self.workers.stop(list(self._running), self.progress)
+            raise
+        return [finished[task.key] for task in study.tasks if task.key in finished]
+
+    def _share_out(self, waiting: deque[_Attempt]) -> None:
+        """Give each idle worker the first task that it takes; one that it failed, only where no other may."""
+        busy = {attempt.worker for attempt in self._running.values()}
+        for attempt in list(waiting):
+            takers = set(self.workers.names(attempt.assignment.task.kind))
+            idle = takers - busy
+            if not idle or (takers - attempt.avoided and not idle - attempt.avoided):
+                continue
+            attempt.worker = min(idle - attempt.avoided or idle)
+            waiting.remove(attempt)
+            busy.add(attempt.worker)
+            self._running[self.workers.submit(attempt.worker, attempt.assignment)] = attempt
+
+    def _take(
+        self, attempt: _Attempt, future: Future[Outcome], waiting: deque[_Attempt]
+    ) -> TaskRecord | None:
+        """Keep what came of a task; what may come to something elsewhere waits for another attempt."""
+        trouble = None
+        try:
+            outcome = future.result()
+        except Exception as error:  # the worker died with each attempt, or has no testbed
+            trouble = Trouble(message=f"worker {attempt.worker}: {error}", elsewhere=True)
+        else:
+            if outcome.record is not None:
+                return self.store.keep(outcome)
+            trouble = outcome.trouble or Trouble(message="the worker returned nothing")
+        task = attempt.assignment.task
+        if trouble.elsewhere and attempt.number < ATTEMPTS:
+            self.progress.say(f"{task.what}: {trouble.message}; trying again")
+            avoided = attempt.avoided | {attempt.worker}
+            waiting.appendleft(_Attempt(attempt.assignment, attempt.number + 1, avoided))
+        else:
+            self.progress.say(f"{task.what}: failed: {trouble.message}")
+            self.failures.append(Failure(task, trouble))
+        return None
+
+    def _show(
+        self, waiting: Sequence[_Attempt], earlier: Sequence[TaskRecord], done: int, total: int
+    ) -> None:
+        text = f"{done} of {total} tasks done, {len(self._running)} under way"
+        if not self._running:
+            kinds = dict.fromkeys(attempt.assignment.task.kind for attempt in waiting)
+            text += f"; no worker takes tasks of the kind {' or '.join(kinds)}"
+        else:
+            seconds = remaining([one.assignment for one in waiting], earlier, len(self._running))
+            text += f", about {duration(seconds)} left"
+        self.progress.show(text)
+
+    def _say(self, record: TaskRecord, done: int, total: int, began: float) -> None:
+        found = [str(row.verdict) for row in record.rows if row.verdict]
+        outages = [row.outage_ms for row in record.rows if row.outage_ms is not None]
+        if outages:
+            found.append(f"{len(record.rows)} moves, outages {min(outages):.0f} to {max(outages):.0f} ms")
+        after = f"after {record.seconds:.0f} s on {record.host}"
+        self.progress.say(f"{done} of {total}: {record.task.what}: {', '.join(found)} {after}")
+
+
+def remaining(left: Sequence[Assignment], earlier: Sequence[TaskRecord], workers: int) -> float:
+    """About how many seconds so many workers need for tasks that have not begun."""
+    return sum(expected_seconds(one, earlier) for one in left) / max(workers, 1)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

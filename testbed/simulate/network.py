@@ -138,7 +138,8 @@ class VirtualNetwork:
         self.daemons: list[Daemon] = []
         self.observers: list[Observer] = []
         self.kills = 0
-        self._routes: dict[IPv4Address, list[Daemon]] = {}
+        self.routes: dict[IPv4Address, list[Daemon]] = {}
+        """Who has an address at present."""
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
 
@@ -149,7 +150,7 @@ class VirtualNetwork:
         agent.link = link
         self.links.setdefault(link, Link()).agents[agent.link_address] = agent
         for address in addresses:
-            self._routes.setdefault(address, []).append(agent)
+            self.routes.setdefault(address, []).append(agent)
         self.daemons.append(agent)
         self.after(agent)
 
@@ -157,15 +158,19 @@ class VirtualNetwork:
         """A mobile node, nowhere at first."""
         self.daemons.append(node)
 
-    def move(self, node: Daemon, link: str, care_of: IPv4Address | None = None) -> None:
-        """Attach `node` to `link`, with a co-located care-of address or in search of an agent."""
+    def join(self, node: Daemon, link: str, care_of: IPv4Address | None = None) -> None:
+        """Let `node` be on `link` and have an address there; its core hears nothing of it."""
         self.links[node.link].nodes.pop(node.link_address, None)
         if node.care_of is not None:
-            del self._routes[node.care_of]
+            del self.routes[node.care_of]
         if care_of is not None:
-            self._routes[care_of] = [node]
+            self.routes[care_of] = [node]
         node.link, node.care_of = link, care_of
         self.links.setdefault(link, Link()).nodes[node.link_address] = node
+
+    def move(self, node: Daemon, link: str, care_of: IPv4Address | None = None) -> None:
+        """Attach `node` to `link`, with a co-located care-of address or in search of an agent."""
+        self.join(node, link, care_of)
         self._attach(node)
 
     def _attach(self, node: Daemon) -> None:
@@ -250,7 +255,8 @@ class VirtualNetwork:
 
     # Messages.
 
-    def _post(self, deliver: Callable[[], None], far: bool) -> None:
+    def post(self, deliver: Callable[[], None], far: bool) -> None:
+        """Let a message arrive, as the weather has it."""
         for delay in self.weather.delays(self.rng, far):
             self.at(self.now + delay, deliver)
 
@@ -260,10 +266,10 @@ class VirtualNetwork:
             return
         if datagram.link_address is not None and datagram.interface is not None:
             frame = partial(self._frame, sender.link_address, datagram.interface, datagram)
-            self._post(frame, far=False)
+            self.post(frame, far=False)
         else:
-            routed = partial(self._routed, sender.link_address, sender.link, datagram)
-            self._post(routed, far=True)
+            routed = partial(self.routed, sender.link_address, sender.link, datagram)
+            self.post(routed, far=True)
 
     def _frame(self, sender: bytes, link: str, datagram: Datagram) -> None:
         """A datagram to a neighbour, whose link address is known."""
@@ -272,8 +278,9 @@ class VirtualNetwork:
         if receiver is not None:  # else it has left meanwhile
             self.deliver(receiver, replace(datagram, link_address=sender))
 
-    def _routed(self, sender: bytes, link: str, datagram: Datagram) -> None:
-        for receiver in self._routes.get(datagram.destination, ()):
+    def routed(self, sender: bytes, link: str, datagram: Datagram) -> None:
+        """A datagram from `link` to whoever has its destination address by now."""
+        for receiver in self.routes.get(datagram.destination, ()):
             neighbours = receiver.link == link
             self.deliver(
                 receiver,
@@ -301,7 +308,7 @@ class VirtualNetwork:
         heard = replace(message, link_address=sender.link_address)
         for receiver in receivers:
             if receiver is not None:
-                self._post(partial(self._deliver_agent_message, receiver, heard), far=False)
+                self.post(partial(self._deliver_agent_message, receiver, heard), far=False)
 
     def _deliver_agent_message(self, receiver: Daemon, message: AgentMessage) -> None:
         if receiver.link == message.interface and not receiver.down:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from testbed.mobileip.core.api import AgentMessage, Clock, Core, Datagram, Effect
+from testbed.mobileip.core.api import AgentMessage, Clock, Core, Datagram, Effect, Remember
 from testbed.simulate.network import Daemon, VirtualNetwork, Weather
 from testbed.simulate.solutions import Site, Zone
 
@@ -31,7 +31,7 @@ class Tally:
 class CountedDaemon(Daemon):
     """A daemon whose messages are counted together with those of others of its kind."""
 
-    __slots__ = ("free", "heard", "service", "tally")
+    __slots__ = ("free", "heard", "remembers", "service", "tally")
 
     def __init__(self, name: str, link_address: bytes, make: Callable[[Clock], Core], tally: Tally) -> None:
         self.tally = tally
@@ -39,9 +39,16 @@ class CountedDaemon(Daemon):
         """Seconds that it takes for a datagram."""
         self.free = 0.0
         """When it has done so for all that came."""
+        self.remembers = False
+        """Whether what it is to remember is kept: a restart will ask for it."""
         self.heard: Callable[[Effect], None] | None = None
         """Called with all that its core asks for, but messages."""
         super().__init__(name, link_address, make)
+
+    def keep(self, effect: Remember) -> None:
+        """Keep it, where that is asked for."""
+        if self.remembers:
+            super().keep(effect)
 
     def apply(self, effect: Effect) -> None:
         """Pass it on to whoever has asked for it."""

@@ -67,6 +67,7 @@ class World:
         agent = CountedDaemon(f"ha {address}", b"ha" + address.packed, make, Tally())
         if self.model.capacity is not None:
             agent.service = 1 / self.model.capacity
+        agent.remembers = "ha" in self.model.restarts
         self.network.add_agent(agent, home.name, address)
         return agent
 
@@ -83,6 +84,7 @@ class World:
         )
         make = partial(ForeignAgent, config, rng=self.network.rng)
         agent = CountedDaemon(f"fa {address}", b"fa" + address.packed, make, Tally())
+        agent.remembers = "fa" in self.model.restarts
         self.network.add_agent(agent, site.name, address)
         return agent
 
@@ -98,8 +100,6 @@ class World:
     def _mobile_node(self, home: Site, number: int) -> CountedDaemon:
         address, security = home.address(number), self._security[home]
         assert isinstance(security.peer, IPv4Address)
-        config = MobileNodeConfig(
-            address, home.prefix, security.peer, security, lifetime=self.model.lifetime
-        )
+        config = MobileNodeConfig(address, home.prefix, security.peer, security, lifetime=self.model.lifetime)
         make = partial(MobileNode, config, rng=self.network.rng)
         return CountedDaemon(f"mn {address}", b"mn" + address.packed, make, self.mobile_nodes)

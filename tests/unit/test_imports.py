@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "export": {*_LAB, "lab"},
     "lesson": {*_LAB, "lab", "experiment"},
     "watch": {*_LAB, "lab", "report"},
-    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch"},
+    "simulate": {*_TOPOLOGY, "mobileip"},
+    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch", "simulate"},
     "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.

@@ -11,6 +11,8 @@ from testbed.report.plots import HEIGHT, WIDTH, Plot, Series, Tick
 from testbed.report.templates import environment
 
 COLUMNS: Final = 2
+ROW: Final = HEIGHT + 70
+"""Pixels from one row of panels to the next."""
 _LEAST_LABELS: Final = 8
 """From so many powers of ten on every other has its number written."""
 
@@ -36,15 +38,10 @@ class Panel:
 def draw_curves(title: str, x_title: str, quantities: Sequence[Quantity]) -> str:
     """A self-contained SVG; browsers show it light or dark. Points that are not above zero are left out."""
     names = list(dict.fromkeys(name for quantity in quantities for name in quantity.series))
-    panels = [
-        Panel(
-            quantity.title,
-            _plot(quantity, names),
-            number % COLUMNS * WIDTH,
-            number // COLUMNS * (HEIGHT + 70),
-        )
-        for number, quantity in enumerate(quantities)
-    ]
+    panels = []
+    for number, quantity in enumerate(quantities):
+        row, column = divmod(number, COLUMNS)
+        panels.append(Panel(quantity.title, _plot(quantity, names), column * WIDTH, row * ROW))
     rows = ceil(len(panels) / COLUMNS)
     return (
         environment()
@@ -55,7 +52,7 @@ def draw_curves(title: str, x_title: str, quantities: Sequence[Quantity]) -> str
             panels=panels,
             names=names,
             width=COLUMNS * WIDTH,
-            height=rows * (HEIGHT + 70),
+            height=rows * ROW,
         )
     )
 

@@ -1,4 +1,4 @@
-"""A network that knows which side of the gateway its links are on, and counts messages where captures would."""
+"""A network that knows which side of the gateway its links are on, and counts messages as captures would."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
+from statistics import fmean
 from typing import Final, Literal
 
 from testbed.claim.expect.growth import exponent
@@ -14,6 +16,8 @@ from testbed.simulate.run import Outcome
 
 AT_MOST: Final = 1.1
 """The exponent up to which a curve counts as linear, as in topologies/guidelines/5.7.yaml."""
+_ENOUGH: Final = 200
+"""Mobile nodes whose ways differ enough, in all simulations of a size together."""
 _SIZES: Final = 3
 """How many points make a slope."""
 
@@ -39,12 +43,19 @@ class Curve:
 
 
 def curves(outcomes: Sequence[Outcome]) -> list[Curve]:
-    """The curves of all quantities, by solution, in the order of the outcomes."""
-    points: dict[tuple[str, Kind, str], list[tuple[int, float]]] = {}
+    """The curves of all quantities, by solution; of several outcomes for one size the mean counts."""
+    values: dict[tuple[str, Kind, str], dict[int, list[float]]] = {}
     for outcome in outcomes:
         for kind, name, value in quantities(outcome):
-            points.setdefault((outcome.solution, kind, name), []).append((outcome.nodes, value))
+            by_size = values.setdefault((outcome.solution, kind, name), {})
+            by_size.setdefault(outcome.nodes, []).append(value)
+    points = {key: [(size, fmean(each)) for size, each in sizes.items()] for key, sizes in values.items()}
     return [Curve(*key, tuple(found), _slope(found)) for key, found in points.items()]
+
+
+def runs(nodes: int) -> int:
+    """How many simulations of so many mobile nodes make a mean that hardly depends on the seed."""
+    return ceil(_ENOUGH / nodes)
 
 
 def quantities(outcome: Outcome) -> Iterator[tuple[Kind, str, float]]:

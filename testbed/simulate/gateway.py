@@ -1,4 +1,4 @@
-"""The VPN gateway, as far as messages and state go: IKE is not simulated, what it costs is read from ike.toml."""
+"""The VPN gateway, as far as messages and state go: IKE is not simulated; ike.toml has what it costs."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class GatewayHost(Host):
 
 
 class DualHost(GatewayHost):
-    """One with a home agent outside: IPsec runs from its home address there, and outlives moves (RFC 5265)."""
+    """One with a home agent outside: IPsec runs from its home address there and outlives moves (RFC 5265)."""
 
     __slots__ = ("outer",)
 

@@ -55,6 +55,7 @@ class Outcome:
 
     solution: str
     nodes: int
+    seed: int
     load: dict[str, Load]
     """By place: internet (in clear), ha, x-ha, fa, gw, mn, discovery; those that the solution has."""
     state: dict[str, int]
@@ -82,7 +83,7 @@ class _Holding:
 
 
 def simulate(solution: Solution, model: Model, nodes: int, progress: Progress = lambda now: None) -> Outcome:
-    """Let `nodes` mobile nodes attach, roam and outlive what dies; the same arguments give the same outcome."""
+    """Let mobile nodes attach, roam and outlive what dies; the same arguments give the same outcome."""
     return _Run(World(solution, model, nodes), progress).outcome()
 
 
@@ -106,7 +107,9 @@ class _Run:
         self._pass(self._model.duration)
         load, state = self._load(), self._state()
         away = len(self._home[0].held)
-        return Outcome(world.solution.name, len(world.hosts), load, state, away, list(self._restarts()))
+        return Outcome(
+            world.solution.name, len(world.hosts), self._model.seed, load, state, away, list(self._restarts())
+        )
 
     def _pass(self, seconds: float) -> None:
         """Let time pass, and report it."""

@@ -49,7 +49,7 @@ class Solution:
     gateway: bool = False
     """Whether the home agent is behind a VPN gateway, which lets only IPsec in."""
     outer: bool = False
-    """Whether there is a home agent outside as well, and IPsec runs from the home address there (RFC 5265)."""
+    """Whether there is a home agent outside as well, and IPsec from the home address there (RFC 5265)."""
 
     def site(self, name: str) -> Site:
         """The site of a name. Raises KeyError."""

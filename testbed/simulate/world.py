@@ -1,4 +1,4 @@
-"""The agents and mobile nodes of a solution, with configurations as labs have them but for what N asks for."""
+"""The agents and mobile nodes of a solution, configured as in labs but with room for all mobile nodes."""
 
 from __future__ import annotations
 

@@ -31,14 +31,10 @@ class Tally:
 class CountedDaemon(Daemon):
     """A daemon whose messages are counted together with those of others of its kind."""
 
-    __slots__ = ("free", "heard", "remembers", "service", "tally")
+    __slots__ = ("heard", "remembers", "tally")
 
     def __init__(self, name: str, link_address: bytes, make: Callable[[Clock], Core], tally: Tally) -> None:
         self.tally = tally
-        self.service = 0.0
-        """Seconds that it takes for a datagram."""
-        self.free = 0.0
-        """When it has done so for all that came."""
         self.remembers = False
         """Whether what it is to remember is kept: a restart will ask for it."""
         self.heard: Callable[[Effect], None] | None = None
@@ -92,15 +88,10 @@ class CountedNetwork(VirtualNetwork):
         self.post(partial(self.routed, sender.link_address, link, datagram), far)
 
     def deliver(self, receiver: Daemon, datagram: Datagram) -> None:
-        """Count it when it arrives; a busy daemon takes it later."""
+        """Count it when it arrives."""
         assert isinstance(receiver, CountedDaemon)
-        if receiver.down:
-            return
-        receiver.tally.add(len(datagram.payload) + UDP + IP)
-        if receiver.service:
-            receiver.free = max(self.now, receiver.free) + receiver.service
-            self.at(receiver.free, partial(super().deliver, receiver, datagram))
-        else:
+        if not receiver.down:
+            receiver.tally.add(len(datagram.payload) + UDP + IP)
             super().deliver(receiver, datagram)
 
     def send_agent_message(self, sender: Daemon, message: AgentMessage) -> None:

@@ -100,8 +100,8 @@ class DualHost(GatewayHost):
 
     def _heard(self, effect: Effect) -> None:
         """The home agent outside has answered."""
-        if isinstance(effect, ReportEvent) and effect.name == "registered" and not effect.fields["renewal"]:
+        if isinstance(effect, ReportEvent) and effect.name == "registered":
             assert isinstance(self.daemon.core, MobileNode)
             self.daemon.core.rest()
-            if self.number not in self.gateway.associations:
+            if not effect.fields["renewal"] and self.number not in self.gateway.associations:
                 self._negotiate()

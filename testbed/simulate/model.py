@@ -85,8 +85,6 @@ class Model:
     paths: Paths = field(default_factory=lambda: Paths(Constant(0.04)))
     advertise: int = 60
     """Between two advertisements of an agent at most; they are valid for three times as long."""
-    capacity: float | None = None
-    """Requests a second that a home agent can take; None: any number."""
     restarts: tuple[Restarted, ...] = ()
     """Which agents are killed when the duration is over, one after the other."""
     outage: float = 1.0

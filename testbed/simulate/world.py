@@ -65,8 +65,6 @@ class World:
         )
         make = partial(HomeAgent, config, rng=self.network.rng)
         agent = CountedDaemon(f"ha {address}", b"ha" + address.packed, make, Tally())
-        if self.model.capacity is not None:
-            agent.service = 1 / self.model.capacity
         agent.remembers = "ha" in self.model.restarts
         self.network.add_agent(agent, home.name, address)
         return agent

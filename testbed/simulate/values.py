@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from testbed.document.values import Expected, parse_delay, parse_duration, parse_percent
 from testbed.simulate.model import Constant, Distribution, Exponential, Uniform
@@ -13,12 +12,12 @@ MOST_NODES = 4_000_000
 """For so many there are addresses."""
 
 
-def parse_seconds(value: Any) -> float:
+def parse_seconds(value: str) -> float:
     """A duration, in seconds. Raises Expected."""
-    return parse_duration(value) / 1000
+    return parse_duration(0 if value == "0" else value) / 1000
 
 
-def parse_whole_seconds(value: Any) -> int:
+def parse_whole_seconds(value: str) -> int:
     """A lifetime or an interval: 1 s to 65534 s, in whole seconds (RFC 5944 §3.3). Raises Expected."""
     seconds = parse_seconds(value)
     if seconds != int(seconds) or not 1 <= seconds <= 65534:

@@ -23,19 +23,9 @@ COMPLETE = "_TESTBED_COMPLETE"
 COMMANDS = (
     *("up", "status", "move", "roam", "set", "fail", "heal", "exec", "shell", "restart", "diff", "reset"),
     *("logs", "capture", "watch", "down"),
-    *(
-        "verify",
-        "matrix",
-        "solutions",
-        "judge",
-        "measure",
-        "sweep",
-        "explain",
-        "vocabulary",
-        "report",
-        "compare",
-    ),
-    *("sweep", "lesson"),
+    *("verify", "matrix", "solutions", "judge", "measure", "sweep", "simulate"),
+    *("explain", "vocabulary", "report", "compare"),
+    "lesson",
     *("list", "show", "validate", "render", "export", "graph", "schema"),
     *("build", "doctor", "completion"),
 )

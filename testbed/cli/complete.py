@@ -108,6 +108,13 @@ def complete_solution(incomplete: str) -> list[str]:
     return known + (_paths(incomplete, tuple(SUFFIXES)) if incomplete else [])
 
 
+def complete_simulated(incomplete: str) -> list[str]:
+    """Complete the name of a solution that can be simulated."""
+    from testbed.simulate.solutions import SOLUTIONS
+
+    return [name for name in SOLUTIONS if name.startswith(incomplete)]
+
+
 def complete_guideline(incomplete: str) -> list[str]:
     """Complete the number of a guideline of the built-in solutions."""
     from testbed.topology.load import SOLUTIONS, builtin_topologies, load_topology

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "watch": {*_LAB, "lab", "report"},
     "api": {*_LAB, "lab", "experiment"},
     "sweep": {*_LAB, "lab", "experiment", "api"},
-    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch", "sweep"},
+    "simulate": {*_TOPOLOGY, "mobileip"},
+    "cli": {*_LAB, "lab", "experiment", "report", "export", "lesson", "watch", "sweep", "simulate"},
     "pytest_plugin": {*_LAB, "lab", "experiment", "report"},
     "__main__": {"cli"},
     # What runs inside the nodes: the image has no more of testbed than these two, `agreed` and `frames`.
@@ -87,10 +88,10 @@ def test_programs_inside_nodes_need_little(file: Path) -> None:
         assert top in sys.stdlib_module_names or top == "testbed" or top in allowed, f"imports {module}"
 
 
-def test_the_core_knows_no_clock_and_no_socket() -> None:
+def test_core_and_simulations_know_no_clock_and_no_socket() -> None:
     forbidden = {"time", "socket", "asyncio", "select", "selectors", "threading", "datetime"}
-    for folder in ("wire", "core"):
-        for file in (PACKAGE / "mobileip" / folder).rglob("*.py"):
+    for folder in ("mobileip/wire", "mobileip/core", "simulate"):
+        for file in (PACKAGE / folder).rglob("*.py"):
             tops = {module.split(".")[0] for module in imports(file)}
             assert not tops & forbidden, f"{file.relative_to(PACKAGE)} imports {tops & forbidden}"
 

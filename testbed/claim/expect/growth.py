@@ -154,7 +154,7 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     return found
 
 
-def exponent(counts: Sequence[tuple[int, int]]) -> float:
+def exponent(counts: Sequence[tuple[int, float]]) -> float:
     """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
     points = [(log(size), log(count)) for size, count in counts]
     x = sum(a for a, _ in points) / len(points)

@@ -12,31 +12,80 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
+from random import Random
 from typing import Any
 
 from mip_world import A, association
-from virtual_network import NOWHERE, Daemon, VirtualNetwork, Weather
 
 from testbed.mobileip.core.api import Datagram, Effect, SendDatagram
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
 from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home.config import HomeAgentConfig
+from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
-from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome
+from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.parameters import Advertising
 from testbed.mobileip.wire import registration_request
 from testbed.mobileip.wire.code import accepted
 from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.mobileip.wire.registration_request import RegistrationRequest
+from testbed.simulate.network import NOWHERE, Daemon, VirtualNetwork
 
 DAY = 86400.0
 SLACK = 0.001
 HOTELS = 3
 NOT_FRESH = (131, 132, 133)
 """Codes of a home agent that did not take the identification for a new one."""
+
+
+@dataclass
+class Weather:
+    """What becomes of a message on its way; shares are of 1, times in seconds."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    late: float = 0.0
+    """The share that takes anything up to `latest`, and so is overtaken by others."""
+    latest: float = 10.0
+
+    def delays(self, rng: Random, far: bool) -> list[float]:
+        """When the copies of one message arrive, from now."""
+        if rng.random() < self.loss:
+            return []
+        copies = 2 if rng.random() < self.duplication else 1
+        return [
+            rng.uniform(0.0, self.latest) if rng.random() < self.late else rng.uniform(0.001, 0.05)
+            for _ in range(copies)
+        ]
+
+
+class Shelled(Daemon):
+    """A daemon with what its shell has had the kernel do."""
+
+    def start(self) -> None:
+        super().start()
+        self.bindings: dict[IPv4Address, SetBinding] = {}
+        self.proxied: set[IPv4Address] = set()
+        self.visitors: dict[IPv4Address, SetVisitor] = {}
+        self.uses: Effect = UseNothing()
+
+    def apply(self, effect: Effect) -> None:
+        if isinstance(effect, SetBinding):
+            self.bindings[effect.home_address] = effect
+        elif isinstance(effect, ClearBinding):
+            del self.bindings[effect.home_address]
+        elif isinstance(effect, ProxyArp):
+            assert effect.enabled is (effect.home_address not in self.proxied), f"{self.name}: {effect}"
+            (self.proxied.add if effect.enabled else self.proxied.remove)(effect.home_address)
+        elif isinstance(effect, SetVisitor):
+            self.visitors[effect.home_address] = effect
+        elif isinstance(effect, ClearVisitor):
+            del self.visitors[effect.home_address]
+        elif isinstance(effect, (UseCoLocated, UseForeignAgent, UseHome, UseNothing)):
+            self.uses = effect
 
 
 @dataclass
@@ -100,7 +149,7 @@ def build(layout: Layout, seed: int, weather: Weather) -> World:
                 address, prefix, home_link, layout.advertising, lifetime=longest, mobile_nodes=keys
             )
             make = partial(HomeAgent, config, rng=network.rng)
-            agent = Daemon(f"ha {address}", b"ha" + address.packed, make)
+            agent = Shelled(f"ha {address}", b"ha" + address.packed, make)
             network.add_agent(agent, home_link, address, prefix.broadcast_address)
             world.home_agents.append(agent)
         for n, home in enumerate(homes):
@@ -110,7 +159,7 @@ def build(layout: Layout, seed: int, weather: Weather) -> World:
             node_config = MobileNodeConfig(
                 home, prefix, asked, key, lifetime=lifetime, reverse_tunnel=n % 3 == 0
             )
-            node = Daemon(
+            node = Shelled(
                 f"mn {home}", b"mn" + home.packed, partial(MobileNode, node_config, rng=network.rng)
             )
             network.add_node(node)
@@ -122,7 +171,7 @@ def build(layout: Layout, seed: int, weather: Weather) -> World:
             registration_lifetime=longest if n % 2 else min(layout.lifetimes),
             registration_required=n % 3 == 0,
         )  # fmt: skip
-        agent = Daemon(
+        agent = Shelled(
             f"fa {care_of}", b"fa" + care_of.packed, partial(ForeignAgent, fa_config, rng=network.rng)
         )
         network.add_agent(agent, f"visited-{n}", here, care_of)

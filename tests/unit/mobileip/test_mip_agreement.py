@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from agreement_world import DAY, Layout, build, come_to_rest, live
+from agreement_world import DAY, Layout, Weather, build, come_to_rest, live
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_network import Weather
 
 from testbed.mobileip.core import foreign_agent, replay
 from testbed.mobileip.core.api import Remember

@@ -1,4 +1,4 @@
-"""Home agents, foreign agents and mobile nodes on one network in virtual time, and all that goes wrong there.
+"""Home agents, foreign agents and mobile nodes on one network in virtual time.
 
 A discrete-event simulator of the cores of testbed.mobileip, without sockets and without a clock: what a core
 sends arrives later, twice or never, and what is due is done when it is due. A simulated day costs what its
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from itertools import count
 from math import inf
 from random import Random
+from typing import Protocol
 
 from testbed.mobileip.core.api import (
     AgentMessage,
@@ -31,11 +32,8 @@ from testbed.mobileip.core.api import (
     SendAgentMessage,
     SendDatagram,
 )
-from testbed.mobileip.core.foreign.effects import ClearVisitor, SetVisitor
 from testbed.mobileip.core.foreign_agent import ForeignAgent
-from testbed.mobileip.core.home.effects import ClearBinding, ProxyArp, SetBinding
 from testbed.mobileip.core.home_agent import HomeAgent
-from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent, UseHome, UseNothing
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.security import Peer
 
@@ -45,39 +43,43 @@ NOWHERE = "nowhere"
 """A link that nothing leaves and where nobody advertises."""
 
 
-@dataclass
-class Weather:
-    """What becomes of a message on its way; shares are of 1, times in seconds."""
+class Weather(Protocol):
+    """What becomes of messages on their way."""
 
-    loss: float = 0.0
-    duplication: float = 0.0
-    late: float = 0.0
-    """The share that takes anything up to `latest`, and so is overtaken by others."""
-    latest: float = 10.0
-
-    def delays(self, rng: Random) -> list[float]:
-        """When the copies of one message arrive, from now."""
-        if rng.random() < self.loss:
-            return []
-        copies = 2 if rng.random() < self.duplication else 1
-        return [
-            rng.uniform(0.0, self.latest) if rng.random() < self.late else rng.uniform(0.001, 0.05)
-            for _ in range(copies)
-        ]
+    def delays(self, rng: Random, far: bool) -> Sequence[float]:
+        """Seconds until each copy of one message arrives; `far`: beyond the link it is sent on."""
 
 
 class Daemon:
     """A core with what its shell does for it: `make` starts a process of it, with the clock it is to read."""
 
+    __slots__ = (
+        "_make",
+        "care_of",
+        "clock_offset",
+        "core",
+        "dies_after",
+        "down",
+        "link",
+        "link_address",
+        "name",
+        "records",
+        "wakes",
+    )
+
     def __init__(self, name: str, link_address: bytes, make: Callable[[Clock], Core]) -> None:
         self.name = name
         self.link_address = link_address
         self.link = NOWHERE
+        self.care_of: IPv4Address | None = None
+        """The co-located care-of address of a mobile node, where it has one."""
         self.clock_offset = 0.0
         """Seconds that this node's clock is ahead."""
         self.records: dict[Peer, Record] = {}
         self.wakes = inf
         """When the network looks at its deadline next."""
+        self.down = False
+        """Whether there is no process of it at present."""
         self.dies_after: int | None = None
         """How many of its next effects are carried out until it is killed; what is remembered comes first."""
         self._make = make
@@ -91,11 +93,8 @@ class Daemon:
         """A new process, which has none of the routes and tunnels of the one before."""
         self.core = self._make(self.clock)
         self.dies_after = None
+        self.down = False
         self.wakes = inf
-        self.bindings: dict[IPv4Address, SetBinding] = {}
-        self.proxied: set[IPv4Address] = set()
-        self.visitors: dict[IPv4Address, SetVisitor] = {}
-        self.uses: Effect = UseNothing()
 
     def keep(self, effect: Remember) -> None:
         """What goes into the file of the shell."""
@@ -109,20 +108,7 @@ class Daemon:
         return {node: json.loads(json.dumps(record)) for node, record in self.records.items()}
 
     def apply(self, effect: Effect) -> None:
-        """What the shell has the kernel do."""
-        if isinstance(effect, SetBinding):
-            self.bindings[effect.home_address] = effect
-        elif isinstance(effect, ClearBinding):
-            del self.bindings[effect.home_address]
-        elif isinstance(effect, ProxyArp):
-            assert effect.enabled is (effect.home_address not in self.proxied), f"{self.name}: {effect}"
-            (self.proxied.add if effect.enabled else self.proxied.remove)(effect.home_address)
-        elif isinstance(effect, SetVisitor):
-            self.visitors[effect.home_address] = effect
-        elif isinstance(effect, ClearVisitor):
-            del self.visitors[effect.home_address]
-        elif isinstance(effect, (UseCoLocated, UseForeignAgent, UseHome, UseNothing)):
-            self.uses = effect
+        """What the shell has the kernel do: nothing, as no data is sent here."""
 
 
 class Link:
@@ -152,8 +138,8 @@ class VirtualNetwork:
         self.daemons: list[Daemon] = []
         self.observers: list[Observer] = []
         self.kills = 0
-        self._routes: dict[IPv4Address, list[Daemon]] = {}
-        self._attached: dict[Daemon, tuple[str, IPv4Address | None]] = {}
+        self.routes: dict[IPv4Address, list[Daemon]] = {}
+        """Who has an address at present."""
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
 
@@ -164,36 +150,36 @@ class VirtualNetwork:
         agent.link = link
         self.links.setdefault(link, Link()).agents[agent.link_address] = agent
         for address in addresses:
-            self._routes.setdefault(address, []).append(agent)
+            self.routes.setdefault(address, []).append(agent)
         self.daemons.append(agent)
-        self._after(agent, None)
+        self.after(agent)
 
     def add_node(self, node: Daemon) -> None:
         """A mobile node, nowhere at first."""
-        self._attached[node] = NOWHERE, None
         self.daemons.append(node)
+
+    def join(self, node: Daemon, link: str, care_of: IPv4Address | None = None) -> None:
+        """Let `node` be on `link` and have an address there; its core hears nothing of it."""
+        self.links[node.link].nodes.pop(node.link_address, None)
+        if node.care_of is not None:
+            del self.routes[node.care_of]
+        if care_of is not None:
+            self.routes[care_of] = [node]
+        node.link, node.care_of = link, care_of
+        self.links.setdefault(link, Link()).nodes[node.link_address] = node
 
     def move(self, node: Daemon, link: str, care_of: IPv4Address | None = None) -> None:
         """Attach `node` to `link`, with a co-located care-of address or in search of an agent."""
-        _, before = self._attached[node]
-        self.links[node.link].nodes.pop(node.link_address, None)
-        if before is not None:
-            del self._routes[before]
-        if care_of is not None:
-            self._routes[care_of] = [node]
-        node.link = link
-        self.links.setdefault(link, Link()).nodes[node.link_address] = node
-        self._attached[node] = link, care_of
+        self.join(node, link, care_of)
         self._attach(node)
 
     def _attach(self, node: Daemon) -> None:
         assert isinstance(node.core, MobileNode)
-        link, care_of = self._attached[node]
-        if care_of is None:
-            node.core.discover(link, self.now)
+        if node.care_of is None:
+            node.core.discover(node.link, self.now)
         else:
-            node.core.attach(link, care_of, self.now)
-        self._after(node, None)
+            node.core.attach(node.link, node.care_of, self.now)
+        self.after(node)
 
     def deregister(self, node: Daemon) -> None:
         """Have a mobile node give its registration back, where it has a way to."""
@@ -202,7 +188,7 @@ class VirtualNetwork:
             node.core.deregister(self.now)
         except ValueError:
             return
-        self._after(node, None)
+        self.after(node)
 
     def restart(self, daemon: Daemon) -> None:
         """Kill `daemon` and start it again, with its memory; a mobile node attaches where it was."""
@@ -213,7 +199,7 @@ class VirtualNetwork:
             return
         assert isinstance(daemon.core, (HomeAgent, ForeignAgent))
         daemon.core.restore(daemon.kept(), self.now)
-        self._after(daemon, None)
+        self.after(daemon)
 
     # Time.
 
@@ -230,7 +216,7 @@ class VirtualNetwork:
         self.now = until
 
     def _wake(self, daemon: Daemon, when: float) -> None:
-        if daemon.wakes != when:
+        if daemon.wakes != when or daemon.down:
             return  # an earlier deadline came between, or another process
         daemon.wakes = inf
         due = daemon.core.deadline()
@@ -238,10 +224,13 @@ class VirtualNetwork:
             daemon.core.tick(self.now)
             due = daemon.core.deadline()
             assert due is None or due > self.now, f"{daemon.name} does not get on"
-        self._after(daemon, None)
+        self.after(daemon)
 
-    def _after(self, daemon: Daemon, cause: Datagram | None) -> None:
-        """Carry out what a core asks for, as its shell does: what is to be remembered first."""
+    def after(self, daemon: Daemon, cause: Datagram | None = None) -> None:
+        """Carry out what a core asks for, as its shell does: what is to be remembered first.
+
+        `cause` is the datagram that it took, if it was that.
+        """
         effects = daemon.core.effects()
         if effects:
             for effect in effects:
@@ -251,9 +240,9 @@ class VirtualNetwork:
                 observe(daemon, cause, effects)
             for effect in effects[: daemon.dies_after]:
                 if isinstance(effect, SendDatagram):
-                    self._send(daemon, effect.datagram)
+                    self.send(daemon, effect.datagram)
                 elif isinstance(effect, SendAgentMessage):
-                    self._send_agent_message(daemon, effect.message)
+                    self.send_agent_message(daemon, effect.message)
                 else:
                     daemon.apply(effect)
             if daemon.dies_after is not None:
@@ -266,29 +255,34 @@ class VirtualNetwork:
 
     # Messages.
 
-    def _post(self, deliver: Callable[[], None]) -> None:
-        for delay in self.weather.delays(self.rng):
+    def post(self, deliver: Callable[[], None], far: bool) -> None:
+        """Let a message arrive, as the weather has it."""
+        for delay in self.weather.delays(self.rng, far):
             self.at(self.now + delay, deliver)
 
-    def _send(self, sender: Daemon, datagram: Datagram) -> None:
+    def send(self, sender: Daemon, datagram: Datagram) -> None:
+        """Carry a datagram to its destination: a neighbour whose link address is known, or any."""
         if sender.link == NOWHERE:
             return
         if datagram.link_address is not None and datagram.interface is not None:
-            self._post(partial(self._frame, sender.link_address, datagram.interface, datagram))
+            frame = partial(self._frame, sender.link_address, datagram.interface, datagram)
+            self.post(frame, far=False)
         else:
-            self._post(partial(self._routed, sender.link_address, sender.link, datagram))
+            routed = partial(self.routed, sender.link_address, sender.link, datagram)
+            self.post(routed, far=True)
 
     def _frame(self, sender: bytes, link: str, datagram: Datagram) -> None:
         """A datagram to a neighbour, whose link address is known."""
         assert datagram.link_address is not None
         receiver = self.links[link].find(datagram.link_address)
         if receiver is not None:  # else it has left meanwhile
-            self._deliver(receiver, replace(datagram, link_address=sender))
+            self.deliver(receiver, replace(datagram, link_address=sender))
 
-    def _routed(self, sender: bytes, link: str, datagram: Datagram) -> None:
-        for receiver in self._routes.get(datagram.destination, ()):
+    def routed(self, sender: bytes, link: str, datagram: Datagram) -> None:
+        """A datagram from `link` to whoever has its destination address by now."""
+        for receiver in self.routes.get(datagram.destination, ()):
             neighbours = receiver.link == link
-            self._deliver(
+            self.deliver(
                 receiver,
                 replace(
                     datagram,
@@ -297,11 +291,15 @@ class VirtualNetwork:
                 ),
             )
 
-    def _deliver(self, receiver: Daemon, datagram: Datagram) -> None:
+    def deliver(self, receiver: Daemon, datagram: Datagram) -> None:
+        """A datagram has arrived."""
+        if receiver.down:
+            return
         receiver.core.receive(datagram, self.now)
-        self._after(receiver, datagram)
+        self.after(receiver, datagram)
 
-    def _send_agent_message(self, sender: Daemon, message: AgentMessage) -> None:
+    def send_agent_message(self, sender: Daemon, message: AgentMessage) -> None:
+        """Carry an advertisement or a solicitation over the link."""
         link = self.links[sender.link]
         if message.link_address is not None:
             receivers = [link.find(message.link_address)]
@@ -310,9 +308,9 @@ class VirtualNetwork:
         heard = replace(message, link_address=sender.link_address)
         for receiver in receivers:
             if receiver is not None:
-                self._post(partial(self._deliver_agent_message, receiver, heard))
+                self.post(partial(self._deliver_agent_message, receiver, heard), far=False)
 
     def _deliver_agent_message(self, receiver: Daemon, message: AgentMessage) -> None:
-        if receiver.link == message.interface:
+        if receiver.link == message.interface and not receiver.down:
             receiver.core.receive_agent_message(message, self.now)
-            self._after(receiver, None)
+            self.after(receiver)

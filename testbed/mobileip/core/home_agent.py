@@ -24,13 +24,16 @@ from testbed.mobileip.core.home.bindings import BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home.grants import Grants
 from testbed.mobileip.core.home.multicast import HomeMulticast
+from testbed.mobileip.core.home.queue import RequestQueue
 from testbed.mobileip.core.home.requests import Requests
 from testbed.mobileip.core.home.revocation import HomeRevocation
 from testbed.mobileip.core.home.udp_tunnel import take_keepalive
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.replay import ReplayGuard
-from testbed.mobileip.wire import revocation, udp_tunnel
+from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.error import WireError
+
+_REQUEST = bytes((registration_request.TYPE,))
 
 
 class HomeAgent:
@@ -46,6 +49,7 @@ class HomeAgent:
         self.refused = self._out.withdraw
         self._discards = Discards(self._out, self.counters)
         associations = Associations(config.mobile_nodes), Associations(config.foreign_agents)
+        self._queue = RequestQueue(config.replay_tolerance, clock, self.counters)
         self._bindings = BindingTable()
         self._homes = HomeAddresses(config, associations[0], self._bindings)
         rng = rng or SystemRandom()
@@ -74,8 +78,26 @@ class HomeAgent:
                 rng,
             )
 
-    def receive(self, datagram: Datagram, now: float) -> None:
-        """Take a UDP datagram that arrived at port 434."""
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for `serve`."""
+        return len(self._queue)
+
+    def enqueue(self, datagram: Datagram, arrived: float) -> None:
+        """Take a UDP datagram that arrived at port 434; a registration request waits for `serve`."""
+        if datagram.payload[:1] == _REQUEST:
+            self._queue.put(datagram, arrived)
+        else:
+            self.receive(datagram, arrived)
+
+    def serve(self, now: float) -> None:
+        """Answer the request that has waited longest, or deny it by code 130 where too many wait."""
+        if (taken := self._queue.take(now)) is not None:
+            datagram, overload = taken
+            self.receive(datagram, now, overload)
+
+    def receive(self, datagram: Datagram, now: float, overload: bool = False) -> None:
+        """Take a UDP datagram that arrived at port 434, and answer it at once."""
         kind = datagram.payload[0] if datagram.payload else None
         if kind == udp_tunnel.DATA:
             if (node := take_keepalive(self.config.address, datagram, self._bindings, self._out)) is not None:
@@ -86,7 +108,7 @@ class HomeAgent:
                 self._revocation.receive(datagram)
             else:
                 self.counters["requests-received"] += 1
-                self._requests.receive(datagram, now)
+                self._requests.receive(datagram, now, overload)
         except WireError as error:
             self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:

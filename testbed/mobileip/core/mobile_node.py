@@ -56,11 +56,19 @@ class MobileNode:
         )
         where = self._home, lambda: self._requester.home_agent
         self._discovery = Discovery(config, *where, self.counters, discards, rng)
-        beside = Requester(
-            config, self._home, clock, self.counters, discards, rng, revocation, self._requester.identifiers
+
+        def detection() -> Detection:
+            identifiers = self._requester.identifiers
+            beside = Requester(
+                config, self._home, clock, self.counters, discards, rng, revocation, identifiers
+            )
+            there = Discovery(config, *where, self.counters, discards, rng)
+            return Detection(config, self._home, beside, there, self._out)
+
+        self._make_detection = detection
+        self._detection: Detection | None = (
+            None  # until it is wanted: few need it, and it takes a third of the room
         )
-        there = Discovery(config, *where, self.counters, discards, rng)
-        self._detection = Detection(config, self._home, beside, there, self._out)
         self._movement = Movement(
             config, self._home, self._discovery, self._registrar, self._timers, self._out, self.counters
         )
@@ -124,11 +132,13 @@ class MobileNode:
         Asks from `care_of`, or without it through an agent. Raises ValueError for an address that cannot be
         a care-of address.
         """
+        self._detection = self._detection or self._make_detection()
         self._detection.begin(interface, care_of, now)
 
     def rest(self) -> None:
         """Ask no more whether a link is inside; an answer that comes late is still heard."""
-        self._detection.rest()
+        if self._detection is not None:
+            self._detection.rest()
 
     # What becomes of requests, what arrives, what is due, what is reported.
 
@@ -149,7 +159,7 @@ class MobileNode:
             if (revoked := self._requester.revocation.receive(datagram, now)) is not None:
                 self._registrar.revoked(revoked, now)
             return
-        if self._detection.receive(datagram, now):
+        if self._detection is not None and self._detection.receive(datagram, now):
             return
         path, known = self._registrar.path, self._home.known
         code = self._registrar.receive(datagram, now)
@@ -165,7 +175,7 @@ class MobileNode:
 
     def receive_agent_message(self, message: AgentMessage, now: float) -> None:
         """Take an advertisement."""
-        if message.interface == self._detection.interface:
+        if self._detection is not None and message.interface == self._detection.interface:
             self._detection.receive_agent_message(message, now)
             if message.interface != self._movement.interface:
                 return
@@ -196,7 +206,8 @@ class MobileNode:
                 self._movement.agent_silent(now)
             else:
                 self._movement.solicit(now)
-        self._detection.tick(now)
+        if self._detection is not None:
+            self._detection.tick(now)
         self._movement.arps.tick(now)
         keepalives, lost = self._keepalives.tick(now)
         self._out.add(*keepalives)
@@ -208,7 +219,8 @@ class MobileNode:
     def deadline(self) -> float | None:
         """The next `now` at which `tick` has something to do; None when only input can change anything."""
         due = [self._timers.next(), self._movement.arps.next(), self._keepalives.deadline()]
-        due.append(self._detection.deadline())
+        if self._detection is not None:
+            due.append(self._detection.deadline())
         return min((when for when in due if when is not None), default=None)
 
     def effects(self) -> list[Effect]:

@@ -68,6 +68,15 @@ def _visitors(state: State) -> str:
     return f"visited by {'; '.join(visitors)}" if visitors else "no visitor"
 
 
+def _crowd(state: State) -> str:
+    there = ", ".join(
+        f"{network['registered']} of {network['attached']} on {name}"
+        for name, network in state.get("networks", {}).items()
+        if network["attached"]
+    )
+    return f"{state.get('registered')} of {state.get('nodes')} registered" + (f" ({there})" if there else "")
+
+
 def _link(state: State) -> str:
     if not state.get("active"):
         return f"{state.get('interface')} as it is"
@@ -94,5 +103,6 @@ _WORDS: Final[Mapping[str, Callable[[State], str]]] = {
     Function.MOBILE_NODE: _registration,
     Function.HOME_AGENT: _bindings,
     Function.FOREIGN_AGENT: _visitors,
+    Function.BULK_NODES: _crowd,
     RELAY: _link,
 }

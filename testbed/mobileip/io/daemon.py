@@ -128,7 +128,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         places = [Place(PORT, config.address), *(Place(PORT, interface=link) for link in links)]
         ears = daemon.listen(places, keepalives(config.address))
         role = HomeAgentRole(config, daemon.netlink, daemon.plane(Side.HOME))
-        shell = Shell(core, role, Journal(daemon.instance.name), ears, refused=core.refused)
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, refused=core.refused, backlog=core)
         if config.home_interface is not None:
             probes = ProbeListener(config.home_interface)
             shell.watch(probes.socket, lambda: probes.answer(role.proxied))
@@ -291,5 +291,16 @@ def _boolean(request: Mapping[str, Any], key: str) -> bool | None:
     return value
 
 
-RUN = {"home-agent": run_home_agent, "foreign-agent": run_foreign_agent, "mobile-node": run_mobile_node}
+def _run_bulk_nodes(file: Path, control: Path | None) -> None:
+    from testbed.mobileip.io.bulk import run_bulk_nodes
+
+    run_bulk_nodes(file, control)
+
+
+RUN = {
+    "home-agent": run_home_agent,
+    "foreign-agent": run_foreign_agent,
+    "mobile-node": run_mobile_node,
+    "bulk-nodes": _run_bulk_nodes,
+}
 """The daemons by the name of their role."""

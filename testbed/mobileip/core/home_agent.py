@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from ipaddress import IPv4Address
+from itertools import islice
 from random import Random, SystemRandom
 
 from testbed.mobileip.core.advertiser import Advertiser
@@ -33,6 +35,8 @@ from testbed.mobileip.core.replay import ReplayGuard
 from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.error import WireError
 
+LISTED = 256
+"""Mobile nodes whose bindings `state` lists."""
 _REQUEST = bytes((registration_request.TYPE,))
 
 
@@ -149,19 +153,24 @@ class HomeAgent:
         return self._out.drain()
 
     def state(self, now: float) -> dict[str, object]:
-        """A JSON-serialisable picture; a `lifetime_left` of null never ends."""
+        """A JSON-serialisable picture; a `lifetime_left` of null never ends.
+
+        Of more than `LISTED` mobile nodes it has the first: what all take fills no control socket at once.
+        """
         return {
             "role": "home-agent",
             "address": str(self.config.address),
             "home_prefix": str(self.config.home_prefix),
             "home_interface": self.config.home_interface,
-            "bindings": [
-                {**self._bindings.picture(home_address, now), "nai": self._homes.nai(home_address)}
-                for home_address in self._bindings
-            ],
+            "mobile_nodes": len(self._bindings),
+            "bindings": [self.picture(home_address, now) for home_address in islice(self._bindings, LISTED)],
             "groups": self._multicast.picture(),
             "counters": dict(sorted(self.counters.items())),
         }
+
+    def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
+        """What `state` has of one mobile node; without bindings where it has none."""
+        return {**self._bindings.picture(home_address, now), "nai": self._homes.nai(home_address)}
 
     def restore(self, records: Records, now: float) -> None:
         """Take up what a predecessor asked to remember: what it accepted last, and the bindings that hold.

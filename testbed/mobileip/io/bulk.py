@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,21 @@ PREFERENCE = 240
 """Of the rules by which each care-of address sends by the router of its network."""
 _ECHO_REQUEST = 8
 PATIENCE = 60.0
-"""Seconds after a move in which the nodes may register until its result is reported."""
+"""Seconds after the last node has moved in which all may register until the result is reported."""
+LOOK, LOOK_AT_EACH = 0.005, 5e-6
+"""Seconds between two looks at how far a move is, and more for each node that moves."""
+
+
+@dataclass(slots=True)
+class _Move:
+    """A move whose result somebody waits for."""
+
+    network: str
+    homes: list[IPv4Address]
+    began: float
+    until: float
+    client: Connection | None
+    look_at: float = 0.0
 
 
 def answer(packet: bytes, crowd: Crowd) -> bytes | None:
@@ -73,7 +88,7 @@ class BulkShell:
         self._journal = journal
         self._registration = registration
         self._loop = Loop()
-        self._moves: list[tuple[float, list[IPv4Address], str, Connection]] = []
+        self._moves: list[_Move] = []
         self._echoes = 0
         self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, IP_IN_IP)
         self._raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
@@ -92,14 +107,14 @@ class BulkShell:
     def run(self, attach: str | None, within: float) -> None:
         """Attach all nodes to a network, and serve until a signal."""
         self._loop.catch_signals()
-        if attach is not None:
-            self._crowd.move(list(self._crowd.nodes), attach, within, time.monotonic())
         self._journal.tell("ready", {"nodes": len(self._crowd.nodes)})
+        if attach is not None:
+            self._begin(list(self._crowd.nodes), attach, within, None)
         self._turn()
         self._loop.run(self._deadline, self._turn)
 
     def _deadline(self) -> float | None:
-        due = [began + PATIENCE for began, *_ in self._moves]
+        due = [move.look_at for move in self._moves]
         if (next_one := self._crowd.deadline()) is not None:
             due.append(next_one)
         return min(due, default=None)
@@ -150,12 +165,12 @@ class BulkShell:
             if request["op"] == "node":
                 return self._crowd.picture(IPv4Address(str(request.get("home_address"))), now)
             if request["op"] == "move":
-                return self._move(request, client, now)
+                return self._move(request, client)
         except ValueError as error:
             raise RequestError(str(error)) from error
         raise RequestError(f"unknown op {request['op']!r}; expected state, node, move or subscribe")
 
-    def _move(self, request: Mapping[str, Any], client: Connection, now: float) -> Mapping[str, Any]:
+    def _move(self, request: Mapping[str, Any], client: Connection) -> Mapping[str, Any]:
         """All nodes, or `count` of them from number `first` on; the event `settled` follows."""
         homes, network = list(self._crowd.nodes), str(request.get("network"))
         first, count, within = (request.get(key) for key in ("first", "count", "within"))
@@ -164,31 +179,38 @@ class BulkShell:
                 raise RequestError(f"{name!r} must be a number of 0 or more")
         begin = int(first or 0)
         chosen = homes[begin : None if count is None else begin + int(count)]
-        self._crowd.move(chosen, network, float(within or 0.0), now)
+        self._begin(chosen, network, float(within or 0.0), client)
         client.hold()
-        self._moves.append((now, chosen, network, client))
         return {"network": network, "nodes": len(chosen)}
 
+    def _begin(
+        self, homes: list[IPv4Address], network: str, within: float, client: Connection | None
+    ) -> None:
+        now = time.monotonic()
+        self._crowd.move(homes, network, within, now)
+        self._moves.append(_Move(network, homes, now, now + within + PATIENCE, client))
+
     def _settle(self) -> None:
-        now, left = time.monotonic(), []
-        for move in self._moves:
-            began, homes, network, client = move
-            there = sum(self._is_registered(home, network) for home in homes)
-            if there < len(homes) and now < began + PATIENCE:
-                left.append(move)
+        now = time.monotonic()
+        for move in [each for each in self._moves if each.look_at <= now]:
+            count = len(move.homes)
+            there = sum(self._is_registered(home, move.network) for home in move.homes)
+            if there < count and now < move.until:
+                move.look_at = now + LOOK + LOOK_AT_EACH * count
                 continue
-            took = round((now - began) * 1000, 3)
+            took = round((now - move.began) * 1000, 3)
             result = {
-                "network": network,
+                "network": move.network,
                 "stack": "mip-only",
-                "state": "registered" if there == len(homes) else "unregistered",
-                "detail": f"{there} of {len(homes)} nodes registered",
+                "state": "registered" if there == count else "unregistered",
+                "detail": f"{there} of {count} nodes registered",
                 "ms": took,
-                "timeline": {"registration": took if there == len(homes) else None},
+                "timeline": {"registration": took if there == count else None},
             }
-            self._journal.tell("settled", result, also=[client.send])
-            client.release()
-        self._moves = left
+            self._moves.remove(move)
+            self._journal.tell("settled", result, also=[move.client.send] if move.client else [])
+            if move.client is not None:
+                move.client.release()
 
     def _is_registered(self, home: IPv4Address, network: str) -> bool:
         tunnel = self._crowd.tunnels.get(home)

@@ -105,13 +105,15 @@ class _Daemon:
         gc.enable()
         shell.run()
 
-    def run_agent(self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent, revoke: Command) -> None:
+    def run_agent(
+        self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent, commands: Mapping[str, Command]
+    ) -> None:
         """Run an agent, which keeps what must outlive it in the file of its state."""
         if self.state is not None:
             self.claim(f"the state file {self.state}", "state")
             store = self._stack.enter_context(closing(Store(self.state)))
             shell.keep(store, core.restore)
-        self.run(shell, role, {"flush": lambda _, now: core.flush(), "revoke": revoke})
+        self.run(shell, role, {"flush": lambda _, now: core.flush(), **commands})
 
 
 def run_home_agent(file: Path, control: Path | None) -> None:
@@ -153,7 +155,10 @@ def run_home_agent(file: Path, control: Path | None) -> None:
             care_of = _address(request, "care_of") if "care_of" in request else None
             core.revoke(_address(request, "home_address"), care_of, _boolean(request, "inform"), now)
 
-        daemon.run_agent(shell, role, core, revoke)
+        def binding(request: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+            return core.picture(_address(request, "home_address"), now)
+
+        daemon.run_agent(shell, role, core, {"revoke": revoke, "binding": binding})
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -193,7 +198,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
             busy = _boolean(request, "busy") or False
             core.revoke(_address(request, "home_address"), busy, now)
 
-        daemon.run_agent(shell, role, core, revoke)
+        daemon.run_agent(shell, role, core, {"revoke": revoke})
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:

@@ -38,8 +38,9 @@ GROUPS = (IPv4Address("224.0.0.11"), IPv4Address("224.0.0.2"))
 """All mobility agents; all routers, where solicitations may also go (RFC 5944 §2.2, RFC 1256 §5.1)."""
 NETWORK_UNREACHABLE = 0
 
-Command = Callable[[Mapping[str, Any], float], None]
-"""Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
+Command = Callable[[Mapping[str, Any], float], Mapping[str, Any] | None]
+"""Obeys a request of the control socket, and returns what the reply has besides; raises RequestError,
+ValueError or NodeError."""
 CHECK_INTERVAL = 0.4
 """Seconds between two looks at the data plane; with `tun.PATIENCE`, it is mended within two seconds."""
 READ_AHEAD = 16 * BURST
@@ -225,11 +226,11 @@ class Shell:
             known = ", ".join(sorted({"state", "subscribe", *self._commands}))
             raise RequestError(f"unknown op {name!r}; there are {known}")
         try:
-            command(request, time.monotonic())
+            fields = command(request, time.monotonic())
         except (ValueError, NodeError) as error:
             raise RequestError(str(error)) from error
         self._perform()
-        return {}
+        return dict(fields or {})
 
     def state(self) -> dict[str, Any]:
         """The answer to the control socket's `state`."""

@@ -186,7 +186,7 @@ def test_errors_of_the_file_name_the_line(tmp_path, change, message):
 
 
 def test_a_prefix_too_small_for_the_crowd_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="airport: .* has no care-of addresses for 50 nodes"):
+    with pytest.raises(ValueError, match=r"airport: .* has no care-of addresses for 50 nodes"):
         World(tmp_path, FILE.replace("100.64.1.0/24", "100.64.1.0/27"))
 
 

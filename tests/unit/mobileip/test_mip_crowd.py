@@ -89,6 +89,15 @@ def test_all_register_within_the_time_and_each_has_a_state_of_its_own(world):
     assert state["counters"]["requests-sent"] == 50 == state["events"]["registered"]
 
 
+def test_the_agent_lists_some_counts_all_and_shows_each(world, monkeypatch):
+    monkeypatch.setattr("testbed.mobileip.core.home_agent.LISTED", 20)
+    world.crowd.move(list(world.crowd.nodes), "hotel", 0.0, 0.0)
+    world.run(1.0)
+    state = world.agent.state(1.0)
+    assert (state["mobile_nodes"], len(state["bindings"])) == (50, 20)
+    assert world.agent.picture(FIRST + 49, 1.0)["care_of_addresses"] == ["100.64.0.50"]
+
+
 def test_some_move_and_the_others_stay(world):
     homes = list(world.crowd.nodes)
     world.crowd.move(homes, "hotel", 0.0, 0.0)

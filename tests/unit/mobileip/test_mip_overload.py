@@ -88,6 +88,13 @@ def test_the_mobile_nodes_clock_counts_and_not_ours_alone(ahead, waited, shed):
     assert counters["requests-shed"] == shed
 
 
+def test_with_hardly_any_tolerance_requests_are_still_answered():
+    """None is fresh when it comes, so that waiting makes none too old: code 133 is the answer."""
+    made = RequestQueue(1e-6, clock, Counter())
+    made.put(request(0.0), 0.001)
+    assert taken(made, 0.002) == [False]
+
+
 def test_the_old_end_of_a_long_queue_is_denied_while_that_is_in_time_and_the_rest_is_dropped():
     made, counters = queue(*[0.0] * 500, *[LATE] * SHORT)
     found = taken(made, LATE + 0.01)

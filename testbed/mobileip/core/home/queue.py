@@ -35,9 +35,8 @@ class RequestQueue:
     def __init__(self, tolerance: float, clock: Clock, counters: Counter[str]) -> None:
         """`tolerance` is that of timestamps, in seconds."""
         self._tolerance = tolerance
-        self._timestamps = Timestamps(
-            tolerance
-        )  # none is accepted here: it compares them with the clock alone
+        # Nothing is accepted here, so that it compares timestamps with the clock alone.
+        self._timestamps = Timestamps(tolerance)
         self._clock = clock
         self._counters = counters
         self._waiting: deque[tuple[float, Datagram]] = deque()
@@ -70,13 +69,10 @@ class RequestQueue:
 
     def _is_outdated(self, datagram: Datagram, arrived: float, now: float) -> bool:
         """Whether its timestamp was close to the clock when it came, and no longer is."""
-        if now - arrived >= 2 * self._tolerance:
-            return True
         field = identification_of(datagram.payload)
-        then, today = (
-            self._timestamps.fresh(datagram.source, field, self._clock(at)) for at in (arrived, now)
-        )
-        return then and not today
+        node = datagram.source  # of whom nothing was accepted: any will do
+        was_close = self._timestamps.fresh(node, field, self._clock(arrived))
+        return was_close and not self._timestamps.fresh(node, field, self._clock(now))
 
     def _shed(self) -> None:
         self._counters["requests-received"] += 1

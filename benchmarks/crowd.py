@@ -77,8 +77,9 @@ def exponent(points: list[tuple[float, float]]) -> float:
     """The slope of the straight line through the logarithms of points, by least squares."""
     logs = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
     mean_x, mean_y = (sum(axis) / len(logs) for axis in zip(*logs, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in logs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / spread
+    spread: float = sum((x - mean_x) ** 2 for x, _ in logs)
+    slope: float = sum((x - mean_x) * (y - mean_y) for x, y in logs) / spread
+    return slope
 
 
 def main() -> None:

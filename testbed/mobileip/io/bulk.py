@@ -38,6 +38,7 @@ PREFERENCE = 240
 _ECHO_REQUEST = 8
 PATIENCE = 60.0
 """Seconds after the last node has moved in which all may register until the result is reported."""
+READ_AHEAD = 16 * BURST
 LOOK, LOOK_AT_EACH = 0.005, 5e-6
 """Seconds between two looks at how far a move is, and more for each node that moves."""
 
@@ -137,7 +138,7 @@ class BulkShell:
     def _read_replies(self) -> None:
         for _ in self._registration.unreachable():
             self._crowd.events["unreachable"] += 1
-        for received in self._registration.receive():
+        for received in self._registration.receive(READ_AHEAD):  # before nodes ask again
             self._crowd.receive(received, time.monotonic())
 
     def _read_tunnelled(self) -> None:

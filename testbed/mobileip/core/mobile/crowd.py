@@ -14,6 +14,8 @@ from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.mobileip.core.timers import Timers
 from testbed.mobileip.wire import registration_reply
 
+AT_ONCE = 64
+"""Nodes that do what is due before replies are looked at again."""
 _REPLY = bytes((registration_reply.TYPE,))
 
 
@@ -65,7 +67,6 @@ class Crowd:
         for rank, home in enumerate(homes):
             self._ways[home] = network
             self._moves.set(home, now + within * rank / len(homes))
-        self.tick(now)
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Hand a reply to the node whose home address it has."""
@@ -79,16 +80,21 @@ class Crowd:
         self._after(home, node, now)
 
     def tick(self, now: float) -> None:
-        """Attach, repeat and renew what is due."""
-        for home in self._moves.pop_due(now):
+        """Repeat, renew and attach what is due, `AT_ONCE` nodes at most; the others are due still.
+
+        Those that wait for a reply come first: on a busy machine nodes rather attach late than ask again
+        although their replies are there.
+        """
+        due = self._due.pop_due(now, AT_ONCE)
+        for home in due:
+            node = self.nodes[home]
+            node.tick(now)
+            self._after(home, node, now)
+        for home in self._moves.pop_due(now, AT_ONCE - len(due)):
             node, network = self.nodes[home], self._ways.pop(home)
             care_of = self.networks[network][self._numbers[home] + 1]
             self.places[home] = network
             node.attach(network, care_of, now)
-            self._after(home, node, now)
-        for home in self._due.pop_due(now):
-            node = self.nodes[home]
-            node.tick(now)
             self._after(home, node, now)
 
     def deadline(self) -> float | None:

@@ -111,6 +111,24 @@ def test_some_move_and_the_others_stay(world):
     assert binding["care_of_addresses"] == ["100.64.1.11"]
 
 
+def test_late_nodes_attach_later_and_do_not_ask_again_first(world, monkeypatch):
+    """Where the process gets no processor for seconds, replies that have come meanwhile are read first."""
+    monkeypatch.setattr("testbed.mobileip.core.mobile.crowd.AT_ONCE", 10)
+    world.crowd.move(list(world.crowd.nodes), "hotel", 0.0, 0.0)
+    late = 5.0
+    for _ in range(5):
+        world.crowd.tick(late)
+        asked = world.crowd.effects()
+        assert len(asked) == 10
+        for effect in asked:
+            world.agent.receive(effect.datagram, late)
+        late += 5.0
+        for datagram in sent(world.agent.effects()):
+            world.crowd.receive(datagram, late)
+    assert world.crowd.registered() == 50
+    assert world.crowd.state(late)["counters"]["requests-timed-out"] == 0
+
+
 def test_all_are_renewed_and_none_expires(world):
     world.crowd.move(list(world.crowd.nodes), "hotel", 1.0, 0.0)
     world.run(3000.0)

@@ -137,6 +137,10 @@ def main() -> None:
             ],
             markdown=options.markdown,
         )
+        best = {
+            name: max(each["rate"] for each in runs) for name, runs in (("first", new), ("renewal", renewals))
+        }
+        print(f"\nFirst registrations to renewals: {best['first'] / best['renewal']:.2f} (target: 0.9)")
         print(f"\nMemory of the agent: {idle:.1f} MiB when ready, {full:.1f} MiB with all bindings")
         print_machine(engine)
 

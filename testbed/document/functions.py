@@ -29,6 +29,7 @@ class Function(StrEnum):
     VPN_GATEWAY = "vpn-gateway"
     DHCP_SERVER = "dhcp-server"
     HUB = "hub"
+    BULK_NODES = "bulk-nodes"
 
 
 class Meaning(StrEnum):

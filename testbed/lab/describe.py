@@ -9,6 +9,8 @@ from testbed.agreed import RELAY, ROAM
 from testbed.document.functions import Function
 
 State = Mapping[str, Any]
+_SHOWN: Final = 8
+"""Bindings of a home agent that a line has; those beyond are counted."""
 
 
 def describe(service: str, state: State | None) -> str:
@@ -52,11 +54,12 @@ def _name(mobile_node: State) -> str:
 
 
 def _bindings(state: State) -> str:
+    found = state.get("bindings", ())
     bindings = [
-        f"{_name(each)} at {', '.join(each['care_of_addresses'])}{_left(each)}"
-        for each in state.get("bindings", ())
+        f"{_name(each)} at {', '.join(each['care_of_addresses'])}{_left(each)}" for each in found[:_SHOWN]
     ]
-    return "; ".join(bindings) or "no binding"
+    more = state.get("mobile_nodes", len(found)) - len(bindings)
+    return "; ".join([*bindings, *([f"{more} more"] if more else [])]) or "no binding"
 
 
 def _visitors(state: State) -> str:
@@ -66,6 +69,15 @@ def _visitors(state: State) -> str:
         for each in state.get("visitors", ())
     ]
     return f"visited by {'; '.join(visitors)}" if visitors else "no visitor"
+
+
+def _crowd(state: State) -> str:
+    there = ", ".join(
+        f"{network['registered']} of {network['attached']} on {name}"
+        for name, network in state.get("networks", {}).items()
+        if network["attached"]
+    )
+    return f"{state.get('registered')} of {state.get('nodes')} registered" + (f" ({there})" if there else "")
 
 
 def _link(state: State) -> str:
@@ -94,5 +106,6 @@ _WORDS: Final[Mapping[str, Callable[[State], str]]] = {
     Function.MOBILE_NODE: _registration,
     Function.HOME_AGENT: _bindings,
     Function.FOREIGN_AGENT: _visitors,
+    Function.BULK_NODES: _crowd,
     RELAY: _link,
 }

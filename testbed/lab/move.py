@@ -6,17 +6,22 @@ from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 from testbed.agreed import ROAM, SETTLED, Op
+from testbed.document.functions import Function
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
 from testbed.lab.daemons import converse
 from testbed.lab.reason import reason
-from testbed.lab.state import ActualLab, node_facts
+from testbed.lab.state import ActualLab, NodeFacts, node_facts
 from testbed.lab.status import lab_status
 
 
 def attachments(lab: ActualLab, node: str) -> tuple[str, ...]:
-    """The networks that a mobile node can attach to. Raises `UsageError` for a node that does not move."""
-    known = node_facts(lab.node(node)).attaches
+    """The networks that a mobile node can attach to, of many in one node the links of the node.
+
+    Raises `UsageError` for a node that does not move.
+    """
+    facts = node_facts(lab.node(node))
+    known = tuple(facts.links) if _is_crowd(facts) else facts.attaches
     if not known:
         mobile = lab.mobile_nodes
         hint = f"mobile nodes of lab {lab.name}: {', '.join(mobile)}" if mobile else None
@@ -24,8 +29,12 @@ def attachments(lab: ActualLab, node: str) -> tuple[str, ...]:
     return known
 
 
+def _is_crowd(facts: NodeFacts) -> bool:
+    return Function.BULK_NODES in facts.functions
+
+
 def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Generator[dict[str, Any]]:
-    """Attach a mobile node to another network; yield its manager's events, the last of which is `settled`.
+    """Attach a mobile node, or a crowd, to another network; yield events, the last of which is `settled`.
 
     Raises `UsageError` for a node that does not move or a network it cannot attach to, `TestbedError` when
     its manager refuses.
@@ -34,7 +43,8 @@ def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Generator[d
     if network not in known:
         raise UsageError(f"{node} has no network {network} to attach to", hint=did_you_mean(network, known))
     settled = False
-    for message in converse(engine, container, ROAM, {"op": Op.MOVE, "network": network}):
+    service = Function.BULK_NODES if _is_crowd(node_facts(container)) else ROAM
+    for message in converse(engine, container, service, {"op": Op.MOVE, "network": network}):
         if "event" in message:
             yield message
             settled = message["event"] == SETTLED

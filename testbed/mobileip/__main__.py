@@ -1,4 +1,6 @@
-"""`python -m testbed.mobileip home-agent|foreign-agent|mobile-node --config FILE [--control PATH]`.
+"""`python -m testbed.mobileip ROLE --config FILE [--control PATH]`.
+
+ROLE is home-agent, foreign-agent, mobile-node or bulk-nodes.
 
 Events go to stdout as JSON lines, everything else to stderr; PATH is the control socket instead of the
 file's. Ends with 0 after SIGTERM or SIGINT, 2 for a wrong command line, 3 when this node lacks something,
@@ -12,7 +14,7 @@ import sys
 from pathlib import Path
 
 USAGE, ENVIRONMENT, CONFIGURATION = 2, 3, 4
-ROLES = ("home-agent", "foreign-agent", "mobile-node")
+ROLES = ("home-agent", "foreign-agent", "mobile-node", "bulk-nodes")
 
 
 def main(arguments: list[str]) -> int:

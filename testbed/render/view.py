@@ -251,6 +251,20 @@ class NodeView:
         return NodeView(self._loaded, name) if name is not None else None
 
     @property
+    def is_crowd(self) -> bool:
+        """Whether it is many mobile nodes in one."""
+        return self.acts_as(Function.BULK_NODES)
+
+    def router_on(self, network: str) -> IPv4Address:
+        """The router of a link that the node is on, or the link's own hub. Raises `LookupError` without."""
+        others = [name for name in self._loaded.topology.linked(network) if name != self.name]
+        hub = self._loaded.topology.networks[network].hub
+        routers = [name for name in others if name == hub or self._loaded.routing(name)]
+        if not routers:
+            raise LookupError(f"{network} has no router for {self.name}")
+        return self._loaded.node(hub if hub in routers else routers[0]).links[network]
+
+    @property
     def home_router(self) -> IPv4Address | None:
         """The default router of a mobile node at home; None where its home network is virtual."""
         network = self.home_link

@@ -203,7 +203,8 @@ class _Graph:
         return self._transit(name) and any(map(self._outside, self.nodes[name].links))
 
     def _is_on(self, network: str, name: str) -> bool:
-        return network in self.nodes[name].links and network != self._private(name)
+        """Whether a node is a way to a network: a host with a link on it is none."""
+        return network in self.nodes[name].links and network != self._private(name) and self._transit(name)
 
     def _private(self, name: str) -> str | None:
         """The network to which a NAT is no way, from anywhere but itself."""

@@ -39,6 +39,7 @@ HOME_AGENT = (
     "broadcasts-not-forwarded-rate",
     "gratuitous-arps-omitted",
     "requests-accepted",
+    "requests-shed",
 )
 MOBILE_NODE = (
     "advertisements-received",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from ipaddress import IPv4Address
+from itertools import islice
 from random import Random, SystemRandom
 
 from testbed.mobileip.core.advertiser import Advertiser
@@ -24,13 +26,18 @@ from testbed.mobileip.core.home.bindings import BindingTable
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.home.grants import Grants
 from testbed.mobileip.core.home.multicast import HomeMulticast
+from testbed.mobileip.core.home.queue import RequestQueue
 from testbed.mobileip.core.home.requests import Requests
 from testbed.mobileip.core.home.revocation import HomeRevocation
 from testbed.mobileip.core.home.udp_tunnel import take_keepalive
 from testbed.mobileip.core.outbox import Outbox
 from testbed.mobileip.core.replay import ReplayGuard
-from testbed.mobileip.wire import revocation, udp_tunnel
+from testbed.mobileip.wire import registration_request, revocation, udp_tunnel
 from testbed.mobileip.wire.error import WireError
+
+LISTED = 256
+"""Mobile nodes whose bindings `state` lists."""
+_REQUEST = bytes((registration_request.TYPE,))
 
 
 class HomeAgent:
@@ -46,6 +53,7 @@ class HomeAgent:
         self.refused = self._out.withdraw
         self._discards = Discards(self._out, self.counters)
         associations = Associations(config.mobile_nodes), Associations(config.foreign_agents)
+        self._queue = RequestQueue(config.replay_tolerance, clock, self.counters)
         self._bindings = BindingTable()
         self._homes = HomeAddresses(config, associations[0], self._bindings)
         rng = rng or SystemRandom()
@@ -74,8 +82,26 @@ class HomeAgent:
                 rng,
             )
 
-    def receive(self, datagram: Datagram, now: float) -> None:
-        """Take a UDP datagram that arrived at port 434."""
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for `serve`."""
+        return len(self._queue)
+
+    def enqueue(self, datagram: Datagram, arrived: float) -> None:
+        """Take a UDP datagram that arrived at port 434; a registration request waits for `serve`."""
+        if datagram.payload[:1] == _REQUEST:
+            self._queue.put(datagram, arrived)
+        else:
+            self.receive(datagram, arrived)
+
+    def serve(self, now: float) -> None:
+        """Answer the request that has waited longest, or deny it by code 130 where too many wait."""
+        if (taken := self._queue.take(now)) is not None:
+            datagram, overload = taken
+            self.receive(datagram, now, overload)
+
+    def receive(self, datagram: Datagram, now: float, overload: bool = False) -> None:
+        """Take a UDP datagram that arrived at port 434, and answer it at once."""
         kind = datagram.payload[0] if datagram.payload else None
         if kind == udp_tunnel.DATA:
             if (node := take_keepalive(self.config.address, datagram, self._bindings, self._out)) is not None:
@@ -86,7 +112,7 @@ class HomeAgent:
                 self._revocation.receive(datagram)
             else:
                 self.counters["requests-received"] += 1
-                self._requests.receive(datagram, now)
+                self._requests.receive(datagram, now, overload)
         except WireError as error:
             self._discards.datagram(error.reason, datagram, now)
         except Discard as discard:
@@ -127,19 +153,24 @@ class HomeAgent:
         return self._out.drain()
 
     def state(self, now: float) -> dict[str, object]:
-        """A JSON-serialisable picture; a `lifetime_left` of null never ends."""
+        """A JSON-serialisable picture; a `lifetime_left` of null never ends.
+
+        Of more than `LISTED` mobile nodes it has the first: what all take fills no control socket at once.
+        """
         return {
             "role": "home-agent",
             "address": str(self.config.address),
             "home_prefix": str(self.config.home_prefix),
             "home_interface": self.config.home_interface,
-            "bindings": [
-                {**self._bindings.picture(home_address, now), "nai": self._homes.nai(home_address)}
-                for home_address in self._bindings
-            ],
+            "mobile_nodes": len(self._bindings),
+            "bindings": [self.picture(home_address, now) for home_address in islice(self._bindings, LISTED)],
             "groups": self._multicast.picture(),
             "counters": dict(sorted(self.counters.items())),
         }
+
+    def picture(self, home_address: IPv4Address, now: float) -> dict[str, object]:
+        """What `state` has of one mobile node; without bindings where it has none."""
+        return {**self._bindings.picture(home_address, now), "nai": self._homes.nai(home_address)}
 
     def restore(self, records: Records, now: float) -> None:
         """Take up what a predecessor asked to remember: what it accepted last, and the bindings that hold.

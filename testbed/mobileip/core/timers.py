@@ -68,10 +68,10 @@ class Timers(Generic[Key]):
                 self._queued[key] = due
         return None
 
-    def pop_due(self, now: float) -> list[Key]:
-        """Take out the keys due at `now` or before, in the order they are due."""
-        keys = []
-        while (when := self.next()) is not None and when <= now:
+    def pop_due(self, now: float, most: int | None = None) -> list[Key]:
+        """Take out the keys due at `now` or before, `most` of them, in the order they are due."""
+        keys: list[Key] = []
+        while len(keys) != most and (when := self.next()) is not None and when <= now:
             _, _, key = heapq.heappop(self._heap)
             del self._due[key], self._queued[key]
             keys.append(key)

@@ -39,8 +39,9 @@ _THERE = frozenset({errno.EEXIST})
 FAMILY = socket.AF_INET
 NUD_PERMANENT = 0x80
 _NTF_PROXY = 8
-_LINK_SCOPE, _ANY_SCOPE = 253, 255
-_UNICAST, _UNREACHABLE, _ANY_TYPE = 1, 7, 0
+_LINK_SCOPE, _HOST_SCOPE, _ANY_SCOPE = 253, 254, 255
+_UNICAST, _LOCAL, _UNREACHABLE, _ANY_TYPE = 1, 2, 7, 0
+_LOCAL_TABLE = 255
 _ONLINK = 4
 # Attributes, from linux/rtnetlink.h, fib_rules.h and neighbour.h.
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 2, 4, 5, 15
@@ -126,6 +127,12 @@ class Changes(ABC):
         """Answer what matches no better route with Host Unreachable."""
         body = _route(self._protocol, destination, MAIN, 0, _UNREACHABLE, 0, {_RTA_PRIORITY: 0xFFFF})
         self._change(f"route {destination}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
+
+    def set_local(self, prefix: IPv4Network) -> None:
+        """Take all addresses of a prefix for addresses of this node, as if an interface had each of them."""
+        values: rtnetlink.Values = {RTA_OIF: self._index("lo")}
+        body = _route(self._protocol, prefix, _LOCAL_TABLE, _HOST_SCOPE, _LOCAL, 0, values)
+        self._change(f"local {prefix}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def delete_route(self, destination: IPv4Network, *, table: int = MAIN) -> None:
         """Delete our route to `destination`."""

@@ -111,13 +111,15 @@ class _Daemon:
         gc.enable()
         shell.run()
 
-    def run_agent(self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent, revoke: Command) -> None:
+    def run_agent(
+        self, shell: Shell, role: Role, core: HomeAgent | ForeignAgent, commands: Mapping[str, Command]
+    ) -> None:
         """Run an agent, which keeps what must outlive it in the file of its state."""
         if self.state is not None:
             self.claim(f"the state file {self.state}", "state")
             store = self._stack.enter_context(closing(Store(self.state)))
             shell.keep(store, core.restore)
-        self.run(shell, role, {"flush": lambda _, now: core.flush(), "revoke": revoke})
+        self.run(shell, role, {"flush": lambda _, now: core.flush(), **commands})
 
 
 def run_home_agent(file: Path, control: Path | None) -> None:
@@ -134,7 +136,7 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         places = [Place(PORT, config.address), *(Place(PORT, interface=link) for link in links)]
         ears = daemon.listen(places, keepalives(config.address))
         role = HomeAgentRole(config, daemon.netlink, daemon.plane(Side.HOME))
-        shell = Shell(core, role, Journal(daemon.instance.name), ears, refused=core.refused)
+        shell = Shell(core, role, Journal(daemon.instance.name), ears, refused=core.refused, backlog=core)
         if config.home_interface is not None:
             probes = ProbeListener(config.home_interface)
             shell.watch(probes.socket, lambda: probes.answer(role.proxied))
@@ -159,7 +161,10 @@ def run_home_agent(file: Path, control: Path | None) -> None:
             care_of = _address(request, "care_of") if "care_of" in request else None
             core.revoke(_address(request, "home_address"), care_of, _boolean(request, "inform"), now)
 
-        daemon.run_agent(shell, role, core, revoke)
+        def binding(request: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+            return core.picture(_address(request, "home_address"), now)
+
+        daemon.run_agent(shell, role, core, {"revoke": revoke, "binding": binding})
 
 
 def _on_home_link(core: HomeAgentConfig, netlink: Netlink) -> HomeAgentConfig:
@@ -199,7 +204,7 @@ def run_foreign_agent(file: Path, control: Path | None) -> None:
             busy = _boolean(request, "busy") or False
             core.revoke(_address(request, "home_address"), busy, now)
 
-        daemon.run_agent(shell, role, core, revoke)
+        daemon.run_agent(shell, role, core, {"revoke": revoke})
 
 
 def _on_visited_link(core: ForeignAgentConfig, netlink: Netlink) -> ForeignAgentConfig:
@@ -297,5 +302,16 @@ def _boolean(request: Mapping[str, Any], key: str) -> bool | None:
     return value
 
 
-RUN = {"home-agent": run_home_agent, "foreign-agent": run_foreign_agent, "mobile-node": run_mobile_node}
+def _run_bulk_nodes(file: Path, control: Path | None) -> None:
+    from testbed.mobileip.io.bulk import run_bulk_nodes
+
+    run_bulk_nodes(file, control)
+
+
+RUN = {
+    "home-agent": run_home_agent,
+    "foreign-agent": run_foreign_agent,
+    "mobile-node": run_mobile_node,
+    "bulk-nodes": _run_bulk_nodes,
+}
 """The daemons by the name of their role."""

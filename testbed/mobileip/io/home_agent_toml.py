@@ -34,6 +34,7 @@ networks = ["10.0.0.0/8"]                    # from anywhere else they are disca
 tolerance = 7                                # seconds that timestamps may be off
 [[security]]
 mobile-node = "10.0.1.100"                   # or its NAI, "mn@example.net"; or foreign-agent = "…"
+count = 1                                    # mobile nodes with successive home addresses, all alike
 spi = 256
 algorithm = "hmac-md5"                       # or "hmac-sha-256", with a key of 32 bytes, or "keyed-md5"
 key = "00112233445566778899aabbccddeeff"

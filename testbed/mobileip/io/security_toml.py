@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from testbed.mobileip.core.security import Credential, Peer, ReplayProtection, SecurityAssociation
@@ -53,7 +54,13 @@ def associations(
     for table in tables:
         kind = second if table.has(second) else first
         peer = mobile_node_of(table) if kind == "mobile-node" else table.address(kind)
-        found[kind].append(association(table, peer, registers and kind == first))
+        count = table.integer("count", 1)
+        if count != 1 and (count < 1 or kind != "mobile-node" or isinstance(peer, str)):
+            raise table.error("count", "expected 1 or more, with the home address of the first mobile node")
+        one = association(table, peer, registers and kind == first)
+        found[kind].append(one)
+        if not isinstance(peer, str):
+            found[kind] += [replace(one, peer=peer + number) for number in range(1, count)]
     return tuple(found[first]), tuple(found[second])
 
 

@@ -31,17 +31,20 @@ from testbed.mobileip.io.packet import AgentListener, LinkSender, SenderWatch
 from testbed.mobileip.io.role import Role
 from testbed.mobileip.io.store import Store
 from testbed.mobileip.io.turn import settle
-from testbed.mobileip.io.udp import RegistrationSocket
+from testbed.mobileip.io.udp import BURST, RegistrationSocket
 from testbed.mobileip.tunnel.api import PlaneError
 
 GROUPS = (IPv4Address("224.0.0.11"), IPv4Address("224.0.0.2"))
 """All mobility agents; all routers, where solicitations may also go (RFC 5944 §2.2, RFC 1256 §5.1)."""
 NETWORK_UNREACHABLE = 0
 
-Command = Callable[[Mapping[str, Any], float], None]
-"""Obeys a request of the control socket; raises RequestError, ValueError or NodeError."""
+Command = Callable[[Mapping[str, Any], float], Mapping[str, Any] | None]
+"""Obeys a request of the control socket, and returns what the reply has besides; raises RequestError,
+ValueError or NodeError."""
 CHECK_INTERVAL = 0.4
 """Seconds between two looks at the data plane; with `tun.PATIENCE`, it is mended within two seconds."""
+READ_AHEAD = 16 * BURST
+"""Datagrams that are let in to wait before some are answered."""
 Unreachable = Callable[[IPv4Address, int, float], None]
 """Called with the destination and ICMP code of a datagram that could not be delivered."""
 
@@ -56,6 +59,20 @@ class Pace(Protocol):
         """The last request still waits inside this node; `departed` may follow."""
 
 
+class Backlog(Protocol):
+    """A core that lets requests wait until it has time for them."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+
+    def enqueue(self, datagram: Datagram, arrived: float) -> None:
+        """Take a datagram that has arrived at `arrived`."""
+
+    def serve(self, now: float) -> None:
+        """Answer the next request."""
+
+
 class Shell:
     """One core, its sockets, and the role that carries out what it decides."""
 
@@ -68,9 +85,11 @@ class Shell:
         unreachable: Unreachable | None = None,
         pace: Pace | None = None,
         refused: Refused | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         """Listen at the sockets of `registration`, of which the first one sends; raises NodeError."""
         self._refused = refused
+        self._backlog = backlog
         self._core = core
         self._role = role
         self._journal = journal
@@ -86,6 +105,8 @@ class Shell:
         self._registration, *_ = self._ears = registration
         self._watches = {interface: SenderWatch(interface) for interface in role.watched}
         for ear in self._ears:
+            if backlog is not None:
+                ear.stamp_arrivals()
             self._loop.add(ear.socket.fileno(), partial(self._read_registration, ear))
         for interface in role.listens:
             self.listen(interface)
@@ -154,8 +175,12 @@ class Shell:
 
     def _read_registration(self, ear: RegistrationSocket) -> None:
         self._read_errors()  # a request has left before its reply comes
-        for datagram in ear.receive():
-            self._core.receive(self._with_sender(datagram), time.monotonic())
+        if self._backlog is None:
+            for datagram in ear.receive():
+                self._core.receive(self._with_sender(datagram), time.monotonic())
+        else:
+            for datagram in ear.receive(READ_AHEAD):
+                self._backlog.enqueue(self._with_sender(datagram), time.monotonic() - ear.waited)
         self._read_errors()
 
     def _read_errors(self) -> None:
@@ -201,11 +226,11 @@ class Shell:
             known = ", ".join(sorted({"state", "subscribe", *self._commands}))
             raise RequestError(f"unknown op {name!r}; there are {known}")
         try:
-            command(request, time.monotonic())
+            fields = command(request, time.monotonic())
         except (ValueError, NodeError) as error:
             raise RequestError(str(error)) from error
         self._perform()
-        return {}
+        return dict(fields or {})
 
     def state(self) -> dict[str, Any]:
         """The answer to the control socket's `state`."""
@@ -221,6 +246,8 @@ class Shell:
     # -- out ---------------------------------------------------------------------------------------------
 
     def _deadline(self) -> float:
+        if self._backlog is not None and self._backlog.waiting:
+            return 0.0
         due = self._core.deadline()
         return self._check_at if due is None else min(due, self._check_at)
 
@@ -234,6 +261,9 @@ class Shell:
                 self._journal.tell("tunnel-restarted")
             for discarded in self._role.plane.discarded():
                 self._journal.tell("discarded", discarded)
+        if self._backlog is not None:
+            for _ in range(min(BURST, self._backlog.waiting)):  # then look what has arrived meanwhile
+                self._backlog.serve(time.monotonic())
         deadline = self._core.deadline()
         if deadline is not None and deadline <= now:
             self._core.tick(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +30,9 @@ IN_PKTINFO = struct.Struct("=I4s4s")
 INT = struct.Struct("=i")
 EXTENDED_ERROR = struct.Struct("=IBBBxII")
 ORIGIN_ICMP, ORIGIN_TIMESTAMP, UNREACHABLE = 2, 4, 3
+SO_TIMESTAMPNS = 35
+"""With each datagram the time of day at which it arrived."""
+TIMESPEC = struct.Struct("=qq")
 SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
 """A time stamp in the error queue when a datagram goes to its link, after ARP (TX_SCHED)."""
 BURST = 64
@@ -147,6 +151,8 @@ class RegistrationSocket:
         self.place = place
         self.held_back = False
         """Whether the last datagram still waits in this node, for ARP say."""
+        self.waited = 0.0
+        """Seconds that the last datagram received had waited in the kernel, after `stamp_arrivals`."""
         self._earlier: deque[bytes] = deque(maxlen=8)
         self._last = b""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -180,10 +186,14 @@ class RegistrationSocket:
         with suppress(OSError):  # already a member; or a link without multicast, where broadcast remains
             self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
 
-    def receive(self) -> Iterator[Datagram]:
-        """A burst of what has arrived."""
+    def stamp_arrivals(self) -> None:
+        """Have the kernel note when datagrams arrive."""
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+    def receive(self, most: int = BURST) -> Iterator[Datagram]:
+        """A burst of what has arrived; `waited` is that of each."""
         names: dict[int, str] = {}  # to ask the kernel for each takes longer than to receive
-        for _ in range(BURST):
+        for _ in range(most):
             try:
                 payload, ancillary, _, (source, source_port) = self.socket.recvmsg(0x10000, 128)
             except BlockingIOError:
@@ -200,6 +210,9 @@ class RegistrationSocket:
                             interface = names[number] = socket.if_indextoname(number)
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = INT.unpack_from(data)
+                elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+                    seconds, nanoseconds = TIMESPEC.unpack_from(data)
+                    self.waited = max(0.0, time.time() - seconds - nanoseconds / 1e9)
             yield Datagram(
                 payload, _sender(source), source_port, destination, self.place.port, interface, ttl
             )

@@ -86,6 +86,11 @@ class RegistrationRequest:
         return cls(*fixed, decode_extensions(payload, _FIXED.size, _KNOWN))
 
 
+def identification_of(payload: bytes) -> int:
+    """The Identification field of a request, whatever else it holds; 0 of one that ends before it."""
+    return int.from_bytes(payload[16:24], "big")
+
+
 def _fixed(payload: bytes) -> tuple[int, int, IPv4Address, IPv4Address, IPv4Address, int]:
     flags, lifetime, home_address, home_agent, care_of, identification = unpack_fixed(
         payload, _FIXED, TYPE, "a registration request"

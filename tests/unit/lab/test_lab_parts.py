@@ -166,6 +166,12 @@ def test_a_missing_node_is_told_with_the_nearest() -> None:
             {"bindings": [{"home_address": "10.0.1.100", "nai": "a@b.c", "care_of_addresses": ["10.0.2.1"]}]},
             "10.0.1.100 (a@b.c) at 10.0.2.1",
         ),
+        ("home-agent", {"mobile_nodes": 5000, "bindings": [
+            {"home_address": f"10.64.0.{n}", "care_of_addresses": ["100.64.0.1"]} for n in range(256)]},
+         "".join(f"10.64.0.{n} at 100.64.0.1; " for n in range(8)) + "4992 more"),
+        ("bulk-nodes", {"nodes": 9, "registered": 7, "networks": {
+            "hotel": {"attached": 8, "registered": 7}, "airport": {"attached": 0, "registered": 0}}},
+         "7 of 9 registered (7 of 8 on hotel)"),
         ("foreign-agent", {"visitors": [{"home_address": "10.0.1.100", "nai": None, "lifetime_left": 5}]},
          "visited by 10.0.1.100 (5 s left)"),
         ("foreign-agent", {}, "no visitor"),

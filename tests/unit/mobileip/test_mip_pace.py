@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 from test_mip_mobile_node import SA, Bench, at_foreign_agent
 
+from testbed.mobileip.core.mobile.repetition import JITTER
+
 
 def test_three_solicitations_at_the_initial_rate_and_no_more():
     bench = Bench()
@@ -40,7 +42,7 @@ def test_a_repetition_waits_for_its_time_from_the_departure_on():
     bench.attach()
     bench.mn.departed(0.7)
     bench.run(20.0)
-    assert bench.sent_at()[:3] == [0.0, 1.7, 3.7]
+    assert bench.sent_at()[:2] == [0.0, 1.7] and 2.0 <= bench.sent_at()[2] - 1.7 <= 2.0 * JITTER
 
 
 def test_what_still_waits_for_arp_is_not_overtaken_by_its_repetition():

@@ -67,8 +67,11 @@ class Requests:
         self._out = out
         self._counters = counters
 
-    def receive(self, datagram: Datagram, now: float) -> None:
-        """Take a registration request. Raises WireError and Discard for what is discarded silently."""
+    def receive(self, datagram: Datagram, now: float, overload: bool = False) -> None:
+        """Take a registration request, and deny it where there is an `overload`.
+
+        Raises WireError and Discard for what is discarded silently.
+        """
         if datagram.payload[:1] != _TYPE:
             raise Discard("type")
         request = RegistrationRequest.decode(datagram.payload)
@@ -94,6 +97,8 @@ class Requests:
             # Also what is denied below must not be accepted later on, when a binding has become free, say.
             guard.accept(node, request.identification, unix_time)
             fresh = True
+            if overload:
+                raise Deny(Code.HA_INSUFFICIENT_RESOURCES, "too many requests wait")
             self._homes.check(node, request.home_address)
             self._admission.check(datagram, request)
             answer = decide(self._config, datagram, request, self._homes)

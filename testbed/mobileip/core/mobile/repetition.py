@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from random import Random
+
 MINIMUM_INTERVAL = 1.0
 """Seconds between two requests at least (§3.6.3); also the first time-out, until the round trip is known."""
 HELD_BACK = 3.0
 """Seconds a request may wait for its next hop before it is taken for lost: three ARP requests long."""
 MAXIMUM_INTERVAL = 60.0
 """Time-outs double up to this, or to the lifetime asked for if that is shorter."""
+JITTER = 1.25
+"""The greatest factor by which a wait is lengthened: nodes that failed together come back one by one.
+
+§3.6.3 has lower bounds for waits, so that the factor is never below 1.
+"""
 
 
 class Repetition:
     """Counts requests without a reply, and spaces them ever further apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
         self.unanswered = 0
         """Requests since the last reply or `begin`."""
         self._last_sent: float | None = None
@@ -40,8 +48,14 @@ class Repetition:
         self.unanswered += 1
         self._interval = self._timeout
         limit = float(min(MAXIMUM_INTERVAL, lifetime) if lifetime else MAXIMUM_INTERVAL)
-        self._timeout = max(MINIMUM_INTERVAL, min(self._timeout * 2, limit))
+        # Lengthened once, as all that follow double what it is: they lie as far apart as they are long.
+        doubled = self.spread(self._timeout * 2) if self.unanswered == 1 else self._timeout * 2
+        self._timeout = max(MINIMUM_INTERVAL, min(doubled, limit))
         return now + self._interval
+
+    def spread(self, delay: float) -> float:
+        """`delay` in seconds, lengthened at random by up to `JITTER`."""
+        return delay * self._rng.uniform(1.0, JITTER)
 
     def departed(self, now: float) -> float | None:
         """The last request left this node at `now`, and the link may have made it wait until then.

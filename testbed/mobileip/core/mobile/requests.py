@@ -58,7 +58,7 @@ class Requester:
         self.home_agents = HomeAgents(config)
         self.sent: Sent | None = None
         """The request that awaits its reply."""
-        self.repetition = Repetition()
+        self.repetition = Repetition(rng)
         self._config = config
         self._clock = clock
         self._counters = counters
@@ -225,7 +225,8 @@ class Requester:
         failures, self._failures = self._failures, self._failures + 1
         if failures == 0 and repairable(sent, reply):
             return 0.0
-        return min(2.0 ** min(failures, 16), MAXIMUM_INTERVAL)
+        delay = 2.0 ** min(failures, 16)
+        return min(self.repetition.spread(delay) if failures else delay, MAXIMUM_INTERVAL)
 
 
 def _content(request: RegistrationRequest) -> tuple[RegistrationRequest, list[int]]:

@@ -1,0 +1,256 @@
+"""Runs many mobile nodes in one node: one UDP socket, one raw socket, and all care-of addresses as its own.
+
+Whole prefixes of care-of addresses are local to the node (AnyIP: a route of the kind `local`), so that none
+of them costs an address of an interface. What comes out of the tunnels is answered here where it is an echo
+request to a mobile node (RFC 792), and dropped where it is anything else.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from testbed.mobileip.core.api import Datagram
+from testbed.mobileip.core.mobile.crowd import Crowd
+from testbed.mobileip.io.buffers import SO_RCVBUFFORCE, SO_SNDBUFFORCE, enlarge
+from testbed.mobileip.io.bulk_toml import BulkSettings, read
+from testbed.mobileip.io.changes import DEFAULT, Rule
+from testbed.mobileip.io.control import Connection, ControlServer, RequestError
+from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.instance import Claims
+from testbed.mobileip.io.journal import Journal, log
+from testbed.mobileip.io.loop import Loop
+from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.io.udp import ANSWERS, BURST, Place, RegistrationSocket
+from testbed.mobileip.tunnel.kernel import answer_again, silence
+from testbed.mobileip.wire.checksum import internet_checksum
+from testbed.mobileip.wire.encapsulation import header_size
+from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, IP_IN_IP, datagram, ip_in_ip
+
+PREFERENCE = 240
+"""Of the rules by which each care-of address sends by the router of its network."""
+_ECHO_REQUEST = 8
+PATIENCE = 60.0
+"""Seconds after the last node has moved in which all may register until the result is reported."""
+READ_AHEAD = 16 * BURST
+LOOK, LOOK_AT_EACH = 0.005, 5e-6
+"""Seconds between two looks at how far a move is, and more for each node that moves."""
+
+
+@dataclass(slots=True)
+class _Move:
+    """A move whose result somebody waits for."""
+
+    network: str
+    homes: list[IPv4Address]
+    began: float
+    until: float
+    client: Connection | None
+    look_at: float = 0.0
+
+
+def answer(packet: bytes, crowd: Crowd) -> bytes | None:
+    """What a mobile node sends back for a packet that came out of a tunnel; None: nothing.
+
+    Only its home agent may tunnel to it (RFC 5944 §4.2.2), and only to where it is registered.
+    """
+    start = header_size(packet)
+    inner = packet[start:]
+    if len(inner) < HEADER_SIZE + 8 or inner[0] != 0x45 or inner[9] != ICMP:
+        return None
+    if inner[HEADER_SIZE] != _ECHO_REQUEST or inner[6] & 0x3F or inner[7]:
+        return None  # a fragment, or no echo request
+    home = IPv4Address(inner[16:20])
+    tunnel = crowd.tunnels.get(home)
+    if tunnel is None or packet[16:20] != tunnel.care_of_address.packed:
+        return None
+    if packet[12:16] != tunnel.home_agent.address.packed:
+        return None
+    message = b"\0\0\0\0" + inner[HEADER_SIZE + 4 : int.from_bytes(inner[2:4], "big")]
+    message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
+    reply = datagram(message, ICMP, home, IPv4Address(inner[12:16]), tos=inner[1])
+    if tunnel.reverse_tunnel:
+        return ip_in_ip(reply, tunnel.care_of_address, tunnel.home_agent.address, 0)
+    return reply
+
+
+class BulkShell:
+    """A crowd with its sockets, and those who wait for the end of a move."""
+
+    def __init__(self, crowd: Crowd, journal: Journal, registration: RegistrationSocket) -> None:
+        """Raises PermissionError without NET_RAW."""
+        self._crowd = crowd
+        self._journal = journal
+        self._registration = registration
+        self._loop = Loop()
+        self._moves: list[_Move] = []
+        self._echoes = 0
+        self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, IP_IN_IP)
+        self._raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        enlarge(self._raw, SO_SNDBUFFORCE, SO_RCVBUFFORCE)
+        self._loop.add(registration.socket.fileno(), self._read_replies)
+        self._loop.add(self._raw.fileno(), self._read_tunnelled)
+
+    def close(self) -> None:
+        """Close the raw socket."""
+        self._raw.close()
+
+    def serve(self, path: Path) -> ControlServer:
+        """Open the control socket: `state`, `node`, `move` and `subscribe`; raises NodeError."""
+        return ControlServer(path, self._loop, self._journal, self._request)
+
+    def run(self, attach: str | None, within: float) -> None:
+        """Attach all nodes to a network, and serve until a signal."""
+        self._loop.catch_signals()
+        self._journal.tell("ready", {"nodes": len(self._crowd.nodes)})
+        if attach is not None:
+            self._begin(list(self._crowd.nodes), attach, within, None)
+        self._turn()
+        self._loop.run(self._deadline, self._turn)
+
+    def _deadline(self) -> float | None:
+        due = [move.look_at for move in self._moves]
+        if (next_one := self._crowd.deadline()) is not None:
+            due.append(next_one)
+        return min(due, default=None)
+
+    def _turn(self) -> None:
+        self._crowd.tick(time.monotonic())
+        for effect in self._crowd.effects():
+            self._send(effect.datagram)
+        self._settle()
+
+    def _send(self, outgoing: Datagram) -> None:
+        # Without an interface: by the rule of its care-of address.
+        ends = outgoing.source, outgoing.source_port, outgoing.destination, outgoing.destination_port
+        try:
+            self._registration.send(Datagram(outgoing.payload, *ends, ttl=outgoing.ttl))
+        except NodeError as error:
+            self._crowd.events["not-sent"] += 1
+            log(str(error))
+
+    def _read_replies(self) -> None:
+        for _ in self._registration.unreachable():
+            self._crowd.events["unreachable"] += 1
+        for received in self._registration.receive(READ_AHEAD):  # before nodes ask again
+            self._crowd.receive(received, time.monotonic())
+
+    def _read_tunnelled(self) -> None:
+        for _ in range(BURST):
+            try:
+                packet = self._raw.recv(0x10000)
+            except OSError:
+                return
+            if (reply := answer(packet, self._crowd)) is None:
+                self._crowd.events["not-answered"] += 1
+                continue
+            try:
+                self._raw.sendto(reply, (socket.inet_ntoa(reply[16:20]), 0))
+                self._echoes += 1
+            except OSError:
+                self._crowd.events["not-sent"] += 1
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def _request(self, request: dict[str, Any], client: Connection) -> Mapping[str, Any]:
+        now = time.monotonic()
+        try:
+            if request["op"] == "state":
+                return {"monotonic": round(now, 6), "echoes": self._echoes, **self._crowd.state(now)}
+            if request["op"] == "node":
+                return self._crowd.picture(IPv4Address(str(request.get("home_address"))), now)
+            if request["op"] == "move":
+                return self._move(request, client)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+        raise RequestError(f"unknown op {request['op']!r}; expected state, node, move or subscribe")
+
+    def _move(self, request: Mapping[str, Any], client: Connection) -> Mapping[str, Any]:
+        """All nodes, or `count` of them from number `first` on; the event `settled` follows."""
+        homes, network = list(self._crowd.nodes), str(request.get("network"))
+        first, count, within = (request.get(key) for key in ("first", "count", "within"))
+        for name, given in (("first", first), ("count", count), ("within", within)):
+            if given is not None and (not isinstance(given, int | float) or given < 0):
+                raise RequestError(f"{name!r} must be a number of 0 or more")
+        begin = int(first or 0)
+        chosen = homes[begin : None if count is None else begin + int(count)]
+        self._begin(chosen, network, float(within or 0.0), client)
+        client.hold()
+        return {"network": network, "nodes": len(chosen)}
+
+    def _begin(
+        self, homes: list[IPv4Address], network: str, within: float, client: Connection | None
+    ) -> None:
+        now = time.monotonic()
+        self._crowd.move(homes, network, within, now)
+        self._moves.append(_Move(network, homes, now, now + within + PATIENCE, client))
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        for move in [each for each in self._moves if each.look_at <= now]:
+            count = len(move.homes)
+            there = sum(self._is_registered(home, move.network) for home in move.homes)
+            if there < count and now < move.until:
+                move.look_at = now + LOOK + LOOK_AT_EACH * count
+                continue
+            took = round((now - move.began) * 1000, 3)
+            result = {
+                "network": move.network,
+                "stack": "mip-only",
+                "state": "registered" if there == count else "unregistered",
+                "detail": f"{there} of {count} nodes registered",
+                "ms": took,
+                "timeline": {"registration": took if there == count else None},
+            }
+            self._moves.remove(move)
+            self._journal.tell("settled", result, also=[move.client.send] if move.client else [])
+            if move.client is not None:
+                move.client.release()
+
+    def _is_registered(self, home: IPv4Address, network: str) -> bool:
+        tunnel = self._crowd.tunnels.get(home)
+        return tunnel is not None and tunnel.interface == network
+
+
+def run_bulk_nodes(file: Path, control: Path | None) -> None:
+    """Run the nodes of a file until a signal; raises ConfigError or NodeError."""
+    from testbed.mobileip.io.daemon import unix_time
+    from testbed.mobileip.io.errors import ConfigError
+
+    settings = read(file)
+    try:
+        networks = {each.name: each.care_of for each in settings.networks}
+        crowd = Crowd(settings.configs(), networks, unix_time)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    instance, path = settings.instance, control or settings.control
+    with ExitStack() as stack:
+        claims = stack.enter_context(closing(Claims()))
+        claims.take(instance.claims.items())
+        netlink = stack.enter_context(closing(Netlink(instance.protocol)))
+        registration = RegistrationSocket(Place(settings.first.port), ANSWERS)
+        stack.callback(registration.close)
+        shell = stack.enter_context(closing(BulkShell(crowd, Journal(instance.name), registration)))
+        stack.callback(netlink.clean)
+        _route(settings, netlink)
+        silence(netlink, instance.devices)
+        stack.callback(answer_again, netlink, instance.devices)
+        if path is not None:
+            stack.enter_context(closing(shell.serve(path)))
+        shell.run(settings.attach, settings.within)
+
+
+def _route(settings: BulkSettings, netlink: Netlink) -> None:
+    """Make the care-of addresses this node's, each with the router of its network."""
+    netlink.clean()
+    assert settings.instance.table is not None
+    for table, network in enumerate(settings.networks, settings.instance.table):
+        netlink.set_local(network.care_of)
+        netlink.set_route(DEFAULT, network.name, table=table, gateway=network.router)
+        netlink.add_rule(Rule(PREFERENCE, table, network.care_of))

@@ -1,0 +1,81 @@
+"""Many mobile nodes in one node of a lab: they register, answer pings through their tunnels, and move."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from command_line import command, data
+from node_programs import execute
+
+from testbed.engine.docker import DockerEngine
+from testbed.pytest_plugin import Lab, LabFactory
+
+COUNT = 60
+SOCKET = "UNIX-CONNECT:/run/testbed/bulk-nodes.sock"
+
+
+@pytest.fixture(scope="module")
+def lab(testbed_lab: LabFactory) -> Lab:
+    """The topology `bulk` with a small crowd, which has registered from the hotel."""
+    lab = testbed_lab("bulk", f"node.crowd.count={COUNT}")
+    lab.changed = True  # by commands, as users type them
+    until = time.monotonic() + 20
+    while crowd(lab)["registered"] < COUNT and time.monotonic() < until:
+        time.sleep(0.2)
+    return lab
+
+
+def crowd(lab: Lab) -> dict[str, Any]:
+    state: dict[str, Any] | None = lab.node("crowd").state()["bulk-nodes"]
+    assert state is not None
+    return state
+
+
+def said(engine: DockerEngine, lab: Lab, request: dict[str, object], lines: int = 1) -> list[dict[str, Any]]:
+    """What the crowd answers to a request."""
+    script = f"echo '{json.dumps(request)}' | timeout 30 socat -t 20 - {SOCKET} | head -n {lines}"
+    done = execute(engine, lab.node("crowd").container, "sh", "-c", script)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_all_register_and_each_answers_through_its_tunnel(engine: DockerEngine, lab: Lab) -> None:
+    assert crowd(lab)["networks"]["hotel"] == {"attached": COUNT, "registered": COUNT}
+    agent = lab.node("ha-crowd").state()["home-agent"]
+    assert agent is not None and agent["mobile_nodes"] == COUNT
+    before = {way: agent["tunnel"][way] for way in ("encapsulated", "decapsulated")}
+    for number in (0, 17, COUNT - 1):
+        ping = execute(
+            engine, lab.node("cn").container, "ping", "-c", "2", "-W", "5", f"10.64.0.{10 + number}"
+        )
+        assert ping.returncode == 0, ping
+    agent = lab.node("ha-crowd").state()["home-agent"]
+    assert agent is not None
+    assert all(agent["tunnel"][way] - count >= 6 for way, count in before.items())  # there and back
+    nobody = execute(engine, lab.node("cn").container, "ping", "-c", "1", "-W", "1", f"10.64.0.{10 + COUNT}")
+    assert nobody.returncode == 1
+
+
+def test_each_has_a_state_of_its_own(engine: DockerEngine, lab: Lab) -> None:
+    (one,) = said(engine, lab, {"op": "node", "home_address": "10.64.0.27"})
+    assert (one["state"], one["care_of"], one["interface"]) == ("registered", "100.64.0.18", "hotel")
+    (none,) = said(engine, lab, {"op": "node", "home_address": "10.64.9.9"})
+    assert not none["ok"] and "no mobile node has the home address 10.64.9.9" in none["error"]
+    assert (
+        f"{COUNT} of {COUNT} registered ({COUNT} of {COUNT} on hotel)" in command("status", lab.name).stdout
+    )
+
+
+def test_all_move_or_some(engine: DockerEngine, lab: Lab) -> None:
+    moved = data("move", lab.name, "crowd", "airport")
+    assert (moved["state"], moved["detail"]) == ("registered", f"{COUNT} of {COUNT} nodes registered")
+    request = {"op": "move", "network": "hotel", "first": 10, "count": 5, "within": 0.5}
+    answer, settled = said(engine, lab, request, lines=2)
+    assert answer["nodes"] == 5 and settled["event"] == "settled" and settled["ms"] >= 400
+    registered = {name: each["registered"] for name, each in crowd(lab)["networks"].items()}
+    assert registered == {"hotel": 5, "airport": COUNT - 5}
+    assert execute(engine, lab.node("cn").container, "ping", "-c", "2", "10.64.0.21").returncode == 0
+    wrong = command("move", lab.name, "crowd", "hotspot")
+    assert wrong.returncode == 2 and "crowd has no network hotspot to attach to" in wrong.stderr

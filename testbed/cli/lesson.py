@@ -151,7 +151,8 @@ def check(
         for one in came.outcomes:
             if not one.held:
                 emit(as_called(now.text(f"✗ {one.missing}")))
-                note(f"  seen: {one.observed}", level=1)
+                if one.observed:
+                    note(f"  seen: {one.observed}", level=1)
         held = sum(one.held for one in came.outcomes)
         if held:
             emit(f"\n{held} of {len(came.outcomes)} checks hold")

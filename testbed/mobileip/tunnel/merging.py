@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,12 +129,10 @@ def make_merging_device(netlink: Netlink, interface: str) -> Frames | None:
     """
     frames = Frames(int.from_bytes(os.urandom(3), "big"), b"\x02" + os.urandom(5))
     netlink.delete_link(interface)  # a killed predecessor's
-    try:
+    with suppress(NodeError):
         netlink.add_vxlan(interface, frames.identifier, PORT, frames.address)
-    except NodeError:
-        return None
-    if _works(interface, frames):
-        return frames
+        if _works(interface, frames):
+            return frames
     netlink.delete_link(interface)
     return None
 

@@ -69,7 +69,7 @@ def test_a_key_changes_with_image_and_version(tmp_path: Path, monkeypatch: pytes
     keys = set()
     for image, version in (("a", "1"), ("b", "1"), ("a", "2")):
         monkeypatch.setattr("testbed.sweep.plan.node_image_name", lambda image=image: image)
-        monkeypatch.setattr("testbed.sweep.plan.testbed_version", lambda version=version: version)
+        monkeypatch.setattr("testbed.sweep.plan.own_version", lambda version=version: version)
         keys.add(load_plan(study_file(tmp_path)).record.tasks[0].key)
     assert len(keys) == 3
 

@@ -3,7 +3,7 @@
 verdicts.json                      what `-o json` of `verify` or `matrix` prints
 verdicts.old.json                  the verdicts before, where a later verification was interrupted
 handoff.json                       what `-o json` of `measure` prints
-versions.json                      the engine, the programs, and what carries packets, per lab
+versions.json                      the engine, the machine, the programs, and what carries packets, per lab
 topology.yaml                      the topology the claims stand in, includes and changes written out
 topologies/NAME.yaml               other topologies that labs came from; of a matrix, those of all scenarios
 roles/NAME.yaml                    the manifests of the roles that the topologies have

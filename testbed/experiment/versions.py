@@ -17,7 +17,7 @@ _MODELS = ("model name", "Model", "Hardware")
 """What /proc/cpuinfo calls the processor's model: on x86, and on ARM where it says so."""
 
 
-def testbed_version() -> str:
+def own_version() -> str:
     """The version of the testbed; empty where it runs from files that were never installed."""
     try:
         return version("testbed")
@@ -40,7 +40,7 @@ def versions(
     """
     facts = engine.facts()
     return Versions(
-        testbed=testbed_version(),
+        testbed=own_version(),
         finished=datetime.now().astimezone().isoformat(timespec="seconds"),
         engine=EngineFacts(
             name=facts.name, version=facts.version, api=facts.api, kernel=facts.kernel, host=facts.host

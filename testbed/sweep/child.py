@@ -28,7 +28,7 @@ from testbed.evidence.handoff import HandOffs
 from testbed.evidence.health import Health, worst
 from testbed.evidence.study import Row, TaskRecord
 from testbed.evidence.verdicts import Verdicts
-from testbed.experiment.versions import testbed_version
+from testbed.experiment.versions import own_version
 from testbed.lab.interrupt import Stopping
 from testbed.sweep.assignment import Assignment, Outcome, Trouble
 
@@ -99,7 +99,7 @@ def _not_tried(verdicts: Verdicts) -> str | None:
 
 def _differs(assignment: Assignment) -> Trouble | None:
     """Why this testbed would not find out what the study's would."""
-    here = testbed_version()
+    here = own_version()
     if here == assignment.version and node_image_name() == assignment.image:
         return None
     return Trouble(

@@ -20,7 +20,7 @@ from testbed.errors import ErrorGroup, Source, TestbedError, TopologyError, Usag
 from testbed.evidence.study import StudyRecord, StudyTask, TaskRecord
 from testbed.experiment.claims.plan import LAB_SECONDS, RUN_SECONDS, Scenario
 from testbed.experiment.handoff.measure import StackPlan
-from testbed.experiment.versions import testbed_version
+from testbed.experiment.versions import own_version
 from testbed.sweep.assignment import Assignment, Bundle, bundle, work_facts
 from testbed.sweep.model import Study
 from testbed.topology.load import SUFFIXES, builtin_topologies
@@ -77,7 +77,7 @@ def load_plan(file: Path) -> Plan:
         raise TopologyError(
             f"expected at most {MOST_TASKS} tasks, got {count}", source=marks.value(("repetitions",))
         )
-    image, version = node_image_name(), testbed_version()
+    image, version = node_image_name(), own_version()
     assignments = []
     for repetition in range(1, study.repetitions + 1):
         # In blocks, each in an order of its own: what changes with time is no difference between tasks.

@@ -69,7 +69,7 @@ def test_a_key_changes_with_image_and_version(tmp_path: Path, monkeypatch: pytes
     keys = set()
     for image, version in (("a", "1"), ("b", "1"), ("a", "2")):
         monkeypatch.setattr("testbed.sweep.plan.node_image_name", lambda image=image: image)
-        monkeypatch.setattr("testbed.sweep.plan.testbed_version", lambda version=version: version)
+        monkeypatch.setattr("testbed.sweep.plan.own_version", lambda version=version: version)
         keys.add(load_plan(study_file(tmp_path)).record.tasks[0].key)
     assert len(keys) == 3
 
@@ -99,10 +99,10 @@ def test_each_claim_is_a_task_and_a_topology_of_ones_own_travels_whole(tmp_path:
     [
         (("plain-mip,", "plain-mup,"), "3:14", "no topology called plain-mup"),
         (("[10ms, 20ms]", "[10ms, fast]"), "6:34", "expected a duration"),
-        (("network.internet.delay", "network.internat.delay"), "6:30", "has no network internat"),
+        (("network.internet.delay", "network.internat.delay"), "6:28", "has no network internat"),
         (("{from: 0%, to: 1%, step: 0.5%}", "{from: 0%, to: 1ms, step: 1%}"), "5:26", "numbers of one unit"),
         (("{from: 0%, to: 1%, step: 0.5%}", "{from: 0%, to: 1%}"), "5:26", "the keys from, to and step"),
-        (("moves: 2", "moves: 0"), "7:46", "expected a number of 1 or more"),
+        (("moves: 2", "moves: 0"), "7:44", "expected a number of 1 or more"),
         (("moves: 2", "moves: 2, between: [hotel, moon]"), "3:14", "has no network moon"),
         (("repetitions", "repetition"), "8:1", "unknown key `repetition`"),
         (("handoff: {rtt: [0ms, 40ms, 100ms], moves: 2}", "seed: 1"), "2:1", "finds nothing out"),

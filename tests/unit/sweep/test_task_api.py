@@ -22,7 +22,7 @@ from testbed.evidence.handoff import HandOffRun, HandOffs
 from testbed.evidence.health import Health
 from testbed.evidence.verdicts import Claim, RunFacts, Verdicts
 from testbed.evidence.versions import EngineFacts, Machine, Versions
-from testbed.experiment.versions import testbed_version
+from testbed.experiment.versions import own_version
 from testbed.lab.interrupt import never
 from testbed.lab.leftovers import Owner
 from testbed.sweep.assignment import Assignment
@@ -85,6 +85,7 @@ def test_what_is_wrong_with_a_task_is_said_before_an_engine_is_asked(tmp_path: P
 
 
 def test_the_labs_of_a_study_are_removed_and_no_others(engine: FakeEngine) -> None:
+    engine.behave = lambda container: None
     for lab, study in (("a", "mine"), ("b", "other"), ("c", "")):
         labels = {names.LAB: lab, names.NODE: "n"} | ({names.STUDY: study} if study else {})
         id = engine.create_container(_spec(lab, labels))
@@ -164,4 +165,4 @@ def test_another_testbed_carries_nothing_out(assignment: Assignment) -> None:
     for change in ({"version": "9"}, {"image": "testbed-node:other"}):
         came = carry_out(assignment.model_copy(update=change), never, _run())
         assert came.trouble is not None and "another testbed" in came.trouble.message
-    assert testbed_version() == assignment.version
+    assert own_version() == assignment.version

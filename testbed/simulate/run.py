@@ -20,8 +20,8 @@ from testbed.simulate.network import Daemon
 from testbed.simulate.solutions import Solution, Zone
 from testbed.simulate.world import World
 
-SETTLE = 60.0
-"""Seconds between what one restart has done and the next."""
+SETTLE = 3
+"""Advertisements between what one restart has done and the next: two restarts within one nobody could hear."""
 
 Progress = Callable[[float], None]
 """Called with the virtual time now and again, in seconds."""
@@ -218,7 +218,7 @@ class _Run:
         while missing and network.now < bound:
             self._pass(1.0)
         network.observers.remove(observe)
-        self._pass(SETTLE)
+        self._pass(SETTLE * self._model.advertise)
         return Recovery(agent, kept, lost, None if missing else mended - died)
 
 

@@ -21,8 +21,9 @@ from testbed.mobileip.core.mobile.crowd import Crowd
 from testbed.mobileip.io.buffers import SO_RCVBUFFORCE, SO_SNDBUFFORCE, enlarge
 from testbed.mobileip.io.bulk_toml import BulkSettings, read
 from testbed.mobileip.io.changes import DEFAULT, Rule
+from testbed.mobileip.io.clock import unix_time
 from testbed.mobileip.io.control import Connection, ControlServer, RequestError
-from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.mobileip.io.instance import Claims
 from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
@@ -220,9 +221,6 @@ class BulkShell:
 
 def run_bulk_nodes(file: Path, control: Path | None) -> None:
     """Run the nodes of a file until a signal; raises ConfigError or NodeError."""
-    from testbed.mobileip.io.daemon import unix_time
-    from testbed.mobileip.io.errors import ConfigError
-
     settings = read(file)
     try:
         networks = {each.name: each.care_of for each in settings.networks}

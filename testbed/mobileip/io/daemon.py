@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.mobileip.core.links import broadcast_addresses
 from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.io.changes import Rule
+from testbed.mobileip.io.clock import unix_time
 from testbed.mobileip.io.control import RequestError
 from testbed.mobileip.io.daemon_toml import Settings
 from testbed.mobileip.io.errors import NodeError
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from testbed.mobileip.core.foreign_agent import ForeignAgent
     from testbed.mobileip.core.home.config import HomeAgentConfig
     from testbed.mobileip.core.home_agent import HomeAgent
-
-
-def unix_time(now: float) -> float:
-    """The time of day at the monotonic time `now`."""
-    return time.time() - time.monotonic() + now
 
 
 class _Daemon:

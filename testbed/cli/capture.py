@@ -78,7 +78,7 @@ def capture(
     if decrypt and (write is None or to_stdout):
         raise UsageError("--decrypt writes keys beside the file of a capture", hint="add -w FILE.pcapng")
     with ExitStack() as ending:
-        engine = ending.enter_context(engine_connection())
+        engine = ending.enter_context(engine_connection(lab))
         found = find_lab(engine, lab)
         target = read_target(found, where, expression or (), no_routing=no_routing)
         names = lab_names(engine, found) if follow or write is None else None

@@ -31,7 +31,7 @@ def diff(
     """
     from testbed.lab.differ import find_changes
 
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         found = find_changes(engine, lab, [node] if node else [])
     changed = {name: each for name, each in found.items() if each.any}
     unknown = {name: each.unknown for name, each in found.items() if each.unknown}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import complete_lab, engine_connection, narrated
+from testbed.cli.labs import all_connections, complete_lab, engine_connection, narrated
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, note
-from testbed.errors import TestbedError, UsageError
+from testbed.errors import MachineError, TestbedError, UsageError
+
+if TYPE_CHECKING:
+    from testbed.engine.api import Engine
 
 
 @command("down", panel=LABS)
@@ -39,33 +44,71 @@ def down(
     code 1 if there is no such lab.
     """
     from testbed.engine import names
-    from testbed.lab.down import remove_labs
+    from testbed.engine.joined import JoinedEngine
+    from testbed.engine.record import forget
+    from testbed.lab.down import Removed, remove_labs
     from testbed.lab.interrupt import Interrupted, stoppable
     from testbed.lab.state import check_mine, nearest_lab, others_labs
 
     if (lab is None) != every:
         raise UsageError("name a lab, or give --all", hint="testbed status lists the labs")
-    with engine_connection() as engine, narrated() as progress, stoppable():
-        several = every or names.is_pattern(lab or "")
+    with _engines(lab) as engines, narrated() as progress, stoppable():
+        several = lab is None or names.is_pattern(lab)
         if lab and not several and not all_users:
-            check_mine(engine, lab)
+            check_mine(engines[0], lab)
+        owner = names.owner() if several and not all_users else None
+        removed = Removed()
         try:
-            owner = names.owner() if several and not all_users else None
-            removed = remove_labs(engine, lab, owner=owner, progress=progress)
+            for engine in engines:
+                removed.add(remove_labs(engine, lab, owner=owner, progress=progress))
         except KeyboardInterrupt:
             raise Interrupted(
                 "interrupted; some of it may be left",
                 hint=f"testbed down {shlex.quote(lab) if lab else '--all'}"
                 + (" --all-users" if all_users else ""),
             ) from None
-        kept = [each.name for each in others_labs(engine) if names.matches(each.name, lab)] if owner else []
-        if lab and not removed and not if_exists:
-            raise TestbedError(f"there is no lab {lab}", hint=nearest_lab(engine, lab))
+        others = [each.name for engine in engines for each in others_labs(engine)] if owner else []
+        kept = [each for each in dict.fromkeys(others) if names.matches(each, lab)]
+        lost = {
+            name: at
+            for engine in engines
+            if isinstance(engine, JoinedEngine)
+            for name, at in engine.lost.items()
+        }
+        if lab and not (removed or lost):
+            forget(lab)  # of an `up` that was killed at its very beginning there may be a note, and no more
+        if lab and not (removed or lost or if_exists):
+            raise TestbedError(f"there is no lab {lab}", hint=nearest_lab(engines[-1], lab))
     if output is Format.json:
         emit_json({"containers": sorted(removed.containers), "networks": sorted(removed.networks)})
     elif removed:
         note(f"removed {len(removed.containers)} nodes and {len(removed.networks)} networks")
     else:
         note(f"there is no lab {lab}" if lab else "no lab of yours is up" if owner else "no lab is up")
+    if lost:
+        what = f"lab {lab}" if lab else "your labs"
+        raise MachineError(
+            f"what {what} may have on engine {', '.join(lost)} is left there: it does not answer",
+            hint="when it does: " + "; ".join(_again(address, lab) for address in lost.values()),
+        )
     if kept:
         note(f"left because they are not known to be yours: {', '.join(kept)}; --all-users takes them too")
+
+
+@contextmanager
+def _engines(lab: str | None) -> Iterator[list[Engine]]:
+    """Those that a lab, all labs (None) or the labs of a pattern are on."""
+    from testbed.engine.names import is_pattern
+
+    if lab is None or is_pattern(lab):
+        with all_connections(lab) as engines:
+            yield engines
+    else:
+        with engine_connection(lab) as engine:
+            yield [engine]
+
+
+def _again(address: str, lab: str | None) -> str:
+    """The command that removes what is left on an engine."""
+    place = f"DOCKER_HOST={address} testbed" if "://" in address else f"testbed --context {address}"
+    return f"{place} down {shlex.quote(lab) if lab else '--all'}"

@@ -30,5 +30,5 @@ def execute(
         arguments = arguments[1:]
     if not arguments:
         raise UsageError("no command given", hint=f"testbed exec {lab} {node} -- COMMAND")
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         raise typer.Exit(run_here(engine, find_lab(engine, lab).running_node(node), arguments))

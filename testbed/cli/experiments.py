@@ -123,17 +123,24 @@ class Laboratory:
 
 
 @contextmanager
-def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = False) -> Iterator[Laboratory]:
+def laboratory(
+    kept: Path | None,
+    junit: Path | None = None,
+    *,
+    keys: bool = False,
+    engines: Sequence[str] = (),
+    lab: str | None = None,
+) -> Iterator[Laboratory]:
     """Reach the engine, with the image built; evidence goes to `kept`, else where it is thrown away.
 
-    The labs' keys are part of it only with `keys`.
+    The labs' keys are part of it only with `keys`. `engines` are the options `--engine`, `lab` is a running
+    lab that is to be used.
 
     What is inside may be stopped by a signal as by Ctrl-C. Raises `UsageError` for what cannot be written,
     `junit` included, now and not when everything is decided.
     """
     from testbed.engine.channel import ChannelEngine
-    from testbed.engine.image import ensure_node_image
-    from testbed.engine.provision import reach_engine
+    from testbed.engine.members import choose_engine, prepare_image
     from testbed.evidence.archive import packed
     from testbed.experiment.evidence import Evidence
     from testbed.lab.addresses import choose_pool
@@ -147,10 +154,10 @@ def laboratory(kept: Path | None, junit: Path | None = None, *, keys: bool = Fal
         packed(kept or Path(scratch) / "evidence") as folder,
     ):
         evidence = Evidence(folder, keys=keys)
-        with closing(reach_engine(note)) as engine:
-            image = ensure_node_image(engine, note, detail=partial(note, level=1))
+        with closing(choose_engine(engines, [lab] if lab else [], note)) as engine:
+            image = prepare_image(engine, note, partial(note, level=1))
             with closing(ChannelEngine(engine)) as through, narrated() as progress:
-                yield Laboratory(through, image.name, pool, evidence, progress)
+                yield Laboratory(through, image, pool, evidence, progress)
 
 
 def of_shard(scenarios: Sequence[Scenario], shard: str | None) -> list[Scenario]:

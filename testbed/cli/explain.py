@@ -108,7 +108,7 @@ def _walked(lab: str, claim: str, labs: Labs, told: dict[str, Any]) -> bool:
         typer.echo("\r\x1b[K", nl=False, err=True)
 
     emit_text(f"# {claim}\n{told['says']} ({told['source']})")
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         return walk(engine, lab, claim, labs, told, Companion(lambda text: emit(as_called(text)), wait))
 
 

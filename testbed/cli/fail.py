@@ -33,7 +33,7 @@ def fail(
     """
     from testbed.lab.failures import fail as cut
 
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         failed = cut(engine, lab, place)
     if output is Format.json:
         emit_json({"lab": lab, "failed": failed})

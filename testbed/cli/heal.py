@@ -34,7 +34,7 @@ def heal(
     from testbed.lab.state import find_lab
     from testbed.lab.status import lab_status
 
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         healed = mend(engine, lab, place)
         found = find_lab(engine, lab)
         mobile = lab_status(engine, found, ask=found.mobile_nodes).mobile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 def complete_lab(incomplete: str) -> list[str]:
     """Shell completion: the labs there are."""
-    return [name for name in _labs() if name.startswith(incomplete)]
+    from testbed.engine.record import all_recorded
+
+    names = dict.fromkeys([*_labs(), *all_recorded()])
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_node(context: typer.Context, incomplete: str) -> list[str]:
@@ -110,12 +113,24 @@ NodeName = Annotated[
 
 
 @contextmanager
-def engine_connection() -> Iterator[Engine]:
-    """Connect to the engine that is there; commands on running labs never install one."""
-    from testbed.engine.connect import connect
+def engine_connection(lab: str) -> Iterator[Engine]:
+    """Connect to the engine that a lab is on, or the engines; commands on running labs never install one."""
+    from testbed.engine.members import lab_engine
 
-    with closing(connect()) as engine:
+    with closing(lab_engine(lab, note)) as engine:
         yield engine
+
+
+@contextmanager
+def all_connections(wanted: str | None) -> Iterator[list[Engine]]:
+    """Connect to all engines where labs are (None), or those of a pattern may be, those of several first."""
+    from testbed.engine.members import all_engines
+
+    with ExitStack() as ending:
+        found = all_engines(wanted, note)
+        for engine in found:
+            ending.callback(engine.close)
+        yield found
 
 
 HEARTBEAT: Final = 5.0
@@ -176,10 +191,11 @@ def mobile_nodes(status: LabStatus) -> str:
 def emit_lab(status: LabStatus) -> None:
     """Print the nodes and networks of a lab as tables."""
     emit_rows(
-        ("NODE", "ROLES", "ADDRESS", "NETWORK", "STATE"),
+        ("NODE", *(("ENGINE",) if status.engines else ()), "ROLES", "ADDRESS", "NETWORK", "STATE"),
         [
             (
                 node.name,
+                *((node.engine,) if status.engines else ()),
                 " ".join(node.roles),
                 "\n".join(address for address in node.links.values() if address) or node.address,
                 "\n".join(network for network, address in node.links.items() if address)

@@ -139,7 +139,7 @@ def check(
     from testbed.lesson.attend import check as decide
 
     now = _course(which)
-    with engine_connection() as engine, narrated() as progress:
+    with engine_connection(now.progress.lab) as engine, narrated() as progress:
         progress.show("looking at your lab")
         came = decide(now, engine, " ".join(answer) if answer else None)
     if output is Format.json:
@@ -189,7 +189,7 @@ def solution(
     if output is Format.table:
         for deed in deeds:
             emit(as_called(deed))
-    with engine_connection() as engine:
+    with engine_connection(now.progress.lab) as engine:
         right, now = solve(now, engine, apply=run_command if apply else None)
     if output is Format.json:
         emit_json({"lesson": now.name, "task": now.present + 1, "solution": deeds, "answer": right})
@@ -225,7 +225,7 @@ def stop(which: Which = None) -> None:
     from testbed.lesson.attend import stop as end
 
     now = _course(which)
-    with engine_connection() as engine, narrated() as progress:
+    with engine_connection(now.progress.lab) as engine, narrated() as progress:
         removed = end(now, engine, progress)
     lab = now.progress.lab
     note(f"removed lab {lab}" if removed else f"there is no lab {lab}; nothing to do")

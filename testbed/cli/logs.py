@@ -40,7 +40,7 @@ def logs(
     from testbed.lab.logs import read_logs
     from testbed.lab.state import find_lab
 
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         found = find_lab(engine, lab)
         chosen = {name: found.node(name) for name in (nodes or found.nodes)}
         colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(chosen)}

@@ -36,7 +36,7 @@ def move(
     from testbed.lab.state import find_lab
 
     settled: dict[str, Any] = {}
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         found = find_lab(engine, lab)
         with closing(carry_out(engine, found, node, network)) as events:
             for event in events:

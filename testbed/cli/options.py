@@ -47,6 +47,15 @@ Sets = Annotated[
         autocompletion=complete_set,
     ),
 ]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME=ADDRESS",
+        help="One of several engines to spread a lab over, by its address or docker context; given once for "
+        "each: --engine a=ssh://lab-1 --engine b=tcp://lab-2:2376.",
+    ),
+]
 Templates = Annotated[
     Path | None,
     typer.Option(

@@ -22,7 +22,7 @@ def reset(
     """
     from testbed.lab.reset import reset_lab
 
-    with engine_connection() as engine, narrated() as progress:
+    with engine_connection(lab) as engine, narrated() as progress:
         done = reset_lab(engine, lab, [node] if node else [], progress=progress)
     if output is Format.json:
         emit_json({"lab": lab, "created": done.created, "mended": done.mended, "no_data": dict(done.no_data)})

@@ -39,7 +39,7 @@ def restart_(
     from testbed.lab.restart import restart
     from testbed.lab.state import find_lab
 
-    with engine_connection() as engine, narrated() as progress:
+    with engine_connection(lab) as engine, narrated() as progress:
         container = find_lab(engine, lab).running_node(node)
         progress.show(f"restarting {', '.join(services or ['all services'])} of {node}")
         done = restart(engine, container, node, services or ())

@@ -73,7 +73,7 @@ def roam(
         raise UsageError(f"--every {every}: expected {error.expected}", hint=error.hint) from error
     done: list[Moved] = []
     begun: list[Step] = []
-    with engine_connection() as engine, stoppable():
+    with engine_connection(lab) as engine, stoppable():
         found = find_lab(engine, lab)
         networks = attachments(found, node)
         chosen = 1 if seed is None else seed

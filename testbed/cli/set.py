@@ -32,7 +32,7 @@ def set_(
     """
     from testbed.lab.impairments import change_lab
 
-    with engine_connection() as engine, narrated() as progress:
+    with engine_connection(lab) as engine, narrated() as progress:
         now = change_lab(engine, lab, changes, progress)
     if output is Format.json:
         emit_json({"lab": lab, "networks": {name: asdict(one) for name, one in now.items()}})

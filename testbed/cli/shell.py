@@ -14,5 +14,5 @@ def shell(lab: LabName, node: NodeName) -> None:
     from testbed.lab.execute import shell_here
     from testbed.lab.state import find_lab
 
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         raise typer.Exit(shell_here(engine, find_lab(engine, lab).running_node(node)))

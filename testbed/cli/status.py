@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,15 @@ import typer
 
 from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import complete_lab, emit_lab, engine_connection, mobile_nodes
+from testbed.cli.labs import all_connections, complete_lab, emit_lab, engine_connection, mobile_nodes
 from testbed.cli.options import Output
 from testbed.cli.output import Format, as_called, emit, emit_json, emit_rows, note
 from testbed.errors import UsageError
 
 if TYPE_CHECKING:
     from testbed.engine.api import Engine
+    from testbed.lab.state import ActualLab
+    from testbed.lab.status import LabStatus
 
 
 @command("status", panel=LABS)
@@ -36,22 +39,29 @@ def status(
     """
     from testbed.engine.names import is_pattern
 
-    with engine_connection() as engine:
-        if lab is None or is_pattern(lab):
-            _list(engine, output, lab)
-        else:
+    if lab is None or is_pattern(lab):
+        with all_connections(lab) as engines:
+            _list(engines, output, lab)
+    else:
+        with engine_connection(lab) as engine:
             _one(engine, lab, output)
 
 
-def _list(engine: Engine, output: Format, pattern: str | None) -> None:
+def _list(engines: Sequence[Engine], output: Format, pattern: str | None) -> None:
     from testbed.engine import names
     from testbed.lab.state import nearest_lab, read_labs
     from testbed.lab.status import lab_status
 
-    found = {name: one for name, one in read_labs(engine).items() if names.matches(name, pattern)}
+    found: dict[str, ActualLab] = {}
+    labs: list[LabStatus] = []
+    for engine in engines:
+        for name, one in read_labs(engine).items():
+            # A single engine sees but a part of a lab that is on several.
+            if names.matches(name, pattern) and bool(one.engines) == bool(engine.members):
+                found[name] = one
+                labs.append(lab_status(engine, one, ask=one.mobile_nodes if pattern else ()))
     if pattern and not found:
-        raise UsageError(f"there is no lab {pattern}", hint=nearest_lab(engine, pattern))
-    labs = [lab_status(engine, one, ask=one.mobile_nodes if pattern else ()) for one in found.values()]
+        raise UsageError(f"there is no lab {pattern}", hint=nearest_lab(engines[-1], pattern))
     # Whose a lab is matters where there are others' labs.
     shared = any(one.owner != names.owner() for one in found.values())
     if output is Format.json:
@@ -84,6 +94,7 @@ def _list(engine: Engine, output: Format, pattern: str | None) -> None:
 
 
 def _one(engine: Engine, lab: str, output: Format) -> None:
+    from testbed.engine.vtep import PORT
     from testbed.lab.describe import describe
     from testbed.lab.reason import in_words
     from testbed.lab.state import find_lab
@@ -111,4 +122,6 @@ def _one(engine: Engine, lab: str, output: Format) -> None:
     for node in found.nodes:
         if node.problem:
             note(f"{node.name}: {node.problem}")
+    if found.engines:
+        emit(f"\nnetworks between the engines: VXLAN on UDP port {PORT}, MTU {found.mtu}")
     emit(f"\n{facts.name} {facts.version} (API {facts.api}) on Linux {facts.kernel}, {facts.address}")

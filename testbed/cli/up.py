@@ -12,7 +12,7 @@ from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
 from testbed.cli.complete import complete_attach, complete_stack
 from testbed.cli.labs import emit_lab, narrated
-from testbed.cli.options import Output, Sets, Templates, TopologyRef, as_typed
+from testbed.cli.options import Engines, Output, Sets, Templates, TopologyRef, as_typed
 from testbed.cli.output import Format, as_called, emit, emit_json, note
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def up(
         ),
     ] = False,
     templates: Templates = None,
+    engines: Engines = None,
     pool: Annotated[
         str | None,
         typer.Option(
@@ -107,12 +108,14 @@ def up(
     on a hotspot whose foreign agent forwards no IPsec, is no failure: the last line says so, and `no_data` in
     the JSON. Ctrl-C removes what was made.
 
+    With --engine, given for each, a lab is on several engines. Its topology says in `place` which node is
+    where; the others are spread. Later commands find the engines by themselves.
+
     With --count several labs come up side by side, a few at a time, and a table says at the end what became
     of each. The exit code is then that of the first lab that did not come up.
     """
     from testbed.cli.several import report
-    from testbed.engine.image import ensure_node_image
-    from testbed.engine.provision import reach_engine
+    from testbed.engine.members import choose_engine, prepare_image
     from testbed.lab.addresses import choose_pool
     from testbed.lab.several import bring_up_several, lab_names
     from testbed.lab.state import find_lab
@@ -126,21 +129,21 @@ def up(
     with as_typed(sets, typed):
         loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
     own = loaded.name if name is None else name
-    with closing(reach_engine(note)) as engine:
-        image = ensure_node_image(engine, note, detail=partial(note, level=1))
+    labs = [own] if count is None else lab_names(own, count)
+    with closing(choose_engine(engines or (), labs, note)) as engine:
+        image = prepare_image(engine, note, partial(note, level=1))
         with narrated() as progress:
             begin = partial(
                 bring_up,
                 engine,
                 loaded,
-                image=image.name,
+                image=image,
                 pool=addresses,
                 keep=not reset,
                 cpus=0.0 if reset and cpus is None else cpus,
                 timeout=within,
             )
             if count is not None:
-                labs = lab_names(own, count)
                 outcomes = bring_up_several(engine, loaded, labs, begin, pool=addresses, progress=progress)
                 report(engine, outcomes, output)
                 return

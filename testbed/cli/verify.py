@@ -27,7 +27,7 @@ from testbed.cli.experiments import (
     write_junit,
 )
 from testbed.cli.labs import complete_lab
-from testbed.cli.options import Output, Sets, Templates, TopologyRef, load_typed
+from testbed.cli.options import Engines, Output, Sets, Templates, TopologyRef, load_typed
 from testbed.cli.output import Format, emit_json, emit_rows, note
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def verify(
     ] = None,
     sets: Sets = None,
     templates: Templates = None,
+    engines: Engines = None,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
@@ -81,7 +82,7 @@ def verify(
     stages = plan_stages([chosen], templates)
     # A lab that is kept is left as its runs needed it.
     labs = [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
-    with laboratory(evidence, junit, keys=keys) as at:
+    with laboratory(evidence, junit, keys=keys, engines=engines or (), lab=lab) as at:
         work = at.verification(
             templates=templates, jobs=jobs, keep=keep, retries=retries, fail_fast=fail_fast, existing=lab
         )

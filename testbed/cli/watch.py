@@ -36,7 +36,7 @@ def watch(
 
     if not web and not sys.stdout.isatty():
         raise UsageError("watch needs a terminal", hint="--web shows it in a browser")
-    with engine_connection() as engine:
+    with engine_connection(lab) as engine:
         found = find_lab(engine, lab)
         feed = Feed(engine, found, original_topology(engine, found), every)
         feed.start()

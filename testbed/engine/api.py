@@ -30,6 +30,10 @@ class EngineError(MachineError):
     """The engine refused a call or did not answer; the message carries the engine's own words."""
 
 
+class UnreachableError(EngineError):
+    """The engine does not answer (any more)."""
+
+
 class NotFoundError(EngineError):
     """The container, network or image a call names does not exist (any more)."""
 
@@ -62,14 +66,16 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A bridge network to create: no masquerading, not internal, and no address of the host on it.
+    """A network to create: no masquerading, not internal, and no address of the host on it.
 
-    `subnet` is for the engine's books only.
+    `subnet` is for the engine's books only. It is a bridge of the engine's host; with a `parent` it is
+    carried by that interface of the host instead, which has to be there (macvlan).
     """
 
     name: str
     subnet: IPv4Network
     labels: Mapping[str, str]
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class ContainerSpec:
     cpus: float | None = None  # the limit; None: as many as there are
     memory: int = MEMORY_LIMIT
     pids: int = PIDS_LIMIT
+    host_network: bool = False  # in the network namespace of the engine's host; it then has no endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,14 @@ class Engine(Protocol):
     @property
     def address(self) -> str:
         """Where it is reached, as in `EngineFacts`."""
+        ...
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the engines that this one is made of; none where it is a single engine.
+
+        A container to create then needs the label `names.ENGINE`, one of them.
+        """
         ...
 
     def facts(self) -> EngineFacts:

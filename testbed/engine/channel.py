@@ -221,6 +221,11 @@ class ChannelEngine:
         """Where it is reached."""
         return self._engine.address
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the engines that it is made of."""
+        return self._engine.members
+
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
         return self._engine.facts()

@@ -28,9 +28,12 @@ class _Client(docker.APIClient):
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 
-def connect() -> DockerEngine:
-    """Reach the engine that `choose_place` names. Raises `EngineError` with what to do when none answers."""
-    place = choose_place()
+def connect(place: Place | None = None) -> DockerEngine:
+    """Reach an engine; without `place` the one that `choose_place` names.
+
+    Raises `EngineError` with what to do when none answers.
+    """
+    place = place or choose_place()
     tunnel = SshTunnel(place.address) if place.address.startswith("ssh://") else None
     try:
         api = _Client(

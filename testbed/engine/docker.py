@@ -51,6 +51,7 @@ class DockerEngine(DockerImages):
     def __init__(self, api: docker.APIClient, address: str, tunnel: SshTunnel | None = None) -> None:
         super().__init__(api)
         self.address = address
+        self.members: tuple[str, ...] = ()
         self._tunnel = tunnel  # what `api` reaches it through, ended with it
 
     def facts(self) -> EngineFacts:
@@ -88,13 +89,13 @@ class DockerEngine(DockerImages):
         ]
 
     def create_network(self, spec: NetworkSpec) -> str:
-        """Create a bridge that is a plain wire."""
+        """Create a bridge that is a plain wire, or a macvlan of `parent`."""
         pool = docker.types.IPAMPool(subnet=str(spec.subnet))
         with errors(f"create network {spec.name} ({spec.subnet})"):
             made = self._api.create_network(
                 spec.name,
-                driver="bridge",
-                options=dict(BRIDGE_OPTIONS),
+                driver="macvlan" if spec.parent else "bridge",
+                options={"parent": spec.parent} if spec.parent else dict(BRIDGE_OPTIONS),
                 ipam=docker.types.IPAMConfig(driver="default", pool_configs=[pool]),
                 check_duplicate=True,
                 labels=dict(spec.labels),
@@ -128,7 +129,7 @@ class DockerEngine(DockerImages):
         """Create a container with its endpoints and files. When a step fails nothing of it is left."""
         first, *others = spec.endpoints or (None,)
         host = self._api.create_host_config(
-            network_mode=first.network if first else "none",
+            network_mode="host" if spec.host_network else first.network if first else "none",
             cap_drop=["ALL"],
             cap_add=sorted(BASE_CAPABILITIES | spec.capabilities),
             security_opt=["no-new-privileges"],

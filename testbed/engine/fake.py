@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from threading import Condition, RLock
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,7 @@ from testbed.engine.api import (
     NotFoundError,
     Stream,
     SubnetOverlapError,
+    UnreachableError,
 )
 
 
@@ -106,7 +108,12 @@ class FakeEngine:
         """Name of a call → what decides, given a name or id, whether it fails."""
         self.calls: Counter[str] = Counter()
         self.images = {"testbed-node:test"}
+        self.host_links: set[str] = set()
+        """The interfaces of its host that networks may have as parents."""
+        self.gone = False
+        """Whether it does not answer any more."""
         self.address = f"memory {id(self):x}"
+        self.members: tuple[str, ...] = ()
         self.network_specs: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, FakeContainer] = {}
         self._ids = itertools.count(1)
@@ -151,6 +158,7 @@ class FakeEngine:
         """Create a network."""
         self._called("create_network", spec.name)
         with self._lock:
+            assert spec.parent is None or spec.parent in self.host_links, f"no interface {spec.parent}"
             for other in self.network_specs.values():
                 if other.name == spec.name:
                     raise NameTakenError(f"network with name {spec.name} already exists")
@@ -234,6 +242,16 @@ class FakeEngine:
         self._called("execute", id)
         return FakeExec(self._box(id), tuple(command), self.command, tty)
 
+    def save_image(self, name: str, file: Path) -> None:
+        """Write the name of an image to a file."""
+        self._called("save_image", name)
+        file.write_text(name)
+
+    def load_image(self, file: Path) -> None:
+        """Have the image of such a file."""
+        self._called("load_image", file.name)
+        self.images.add(file.read_text())
+
     def close(self) -> None:
         """Give back nothing."""
 
@@ -252,6 +270,8 @@ class FakeEngine:
             self.calls[call] += 1
         if self.latency:
             time.sleep(self.latency)
+        if self.gone:
+            raise UnreachableError("the engine does not answer")
         if (decide := self.failures.get(call)) and (error := decide(subject)):
             raise error
 

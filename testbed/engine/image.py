@@ -25,6 +25,7 @@ from testbed.data import data_dir
 from testbed.engine import bootstrap
 from testbed.engine.api import EngineError
 from testbed.engine.channel import ChannelEngine
+from testbed.engine.joined import JoinedEngine
 from testbed.errors import MachineError, UsageError
 
 PUBLIC_BASE: Final = f"debian:{bootstrap.SUITE}-slim"
@@ -107,7 +108,9 @@ def resolve(image: str) -> str:
 
 def ensure_others(engine: object, images: Iterable[str | None], say: Say) -> None:
     """Build those of `VARIANTS` that nodes are to run, where the engine can build. Raises as the next."""
-    builder = engine.bare if isinstance(engine, ChannelEngine) else engine
+    builder = engine
+    while isinstance(builder, ChannelEngine | JoinedEngine):
+        builder = builder.bare
     for image in sorted(VARIANTS.keys() & set(images)):
         if isinstance(builder, Builder):
             ensure_node_image(builder, say, variant=VARIANTS[image])

@@ -16,6 +16,7 @@ from testbed.errors import UsageError
 
 PREFIX: Final = "testbed"
 LONGEST_LAB_NAME: Final = 40
+_ENGINE_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _LAB_NAME: Final = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
 
 # Containers and networks
@@ -29,16 +30,23 @@ CHOICES: Final = "org.testbed.choices"  # JSON: what `up` was given when a conta
 SESSION: Final = "org.testbed.session"  # the process (of tests, of a task) it must not outlive; its maker
 STUDY: Final = "org.testbed.study"  # the study that it was made for
 
+ENGINES: Final = "org.testbed.engines"  # JSON: name → address, of the engines that its lab is on; absent: one
+
 # Containers
 NODE: Final = "org.testbed.node"
 ROLES: Final = "org.testbed.roles"  # separated by spaces
 FILES: Final = "org.testbed.files"  # JSON: path → hash of each file the node was made with
 CPUS: Final = "org.testbed.cpus"  # how many processors it may use; absent: as many as there are
 ENDPOINTS: Final = "org.testbed.endpoints"  # JSON: network → the throwaway address there
+ENGINE: Final = "org.testbed.engine"  # the name of the engine it is on, where its lab is on several
 SECRETS: Final = "org.testbed.secrets"  # names, separated by spaces: those that its file SECRETS_FILE holds
 
 # Networks
 NETWORK: Final = "org.testbed.network"
+MTU: Final = "org.testbed.mtu"  # of its links, where its lab is on several engines
+
+# Networks of labs on several engines, and the containers that lay their wires
+VTEP: Final = "org.testbed.vtep"  # the image of these containers
 
 
 OWNER_VARIABLE: Final = "TESTBED_OWNER"
@@ -64,6 +72,11 @@ def is_pattern(lab: str) -> bool:
     return any(letter in lab for letter in "*?[")
 
 
+def is_engine_name(name: str) -> bool:
+    """Whether one of a lab's engines may be called that."""
+    return _ENGINE_NAME.fullmatch(name) is not None
+
+
 def matches(lab: str, wanted: str | None) -> bool:
     """Whether a lab is meant by a name or pattern; None means every lab."""
     return wanted is None or (fnmatchcase(lab, wanted) if is_pattern(wanted) else lab == wanted)
@@ -77,6 +90,11 @@ def container_name(lab: str, node: str) -> str:
 def network_name(lab: str, network: str) -> str:
     """Return the name of a network in the engine."""
     return f"{PREFIX}-{lab}-{network}"
+
+
+def vtep_name(lab: str) -> str:
+    """Return the name of the containers that lay the wires of a lab on several engines; no node's is such."""
+    return f"{PREFIX}-{lab}_vtep"
 
 
 def check_lab_name(name: str) -> str:

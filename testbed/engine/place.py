@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -48,17 +48,30 @@ def choose_place() -> Place:
 
     Raises `EngineError` where a context is named that does not exist, or certificates are missing.
     """
-    if os.environ.get(DOCKER_HOST):
-        try:
-            settings = kwargs_from_env()
-        except DockerException as error:
-            raise EngineError(
-                f"DOCKER_HOST cannot be used: {error}", hint="set DOCKER_CERT_PATH to the folder of its keys"
-            ) from error
-        return Place(settings["base_url"], settings.get("tls", False), DOCKER_HOST)
+    if address := os.environ.get(DOCKER_HOST):
+        return _at(address, DOCKER_HOST)
     folder = _folder()
     name = os.environ.get("DOCKER_CONTEXT") or _current_context(folder)
     return Place(USUAL) if name == DEFAULT_CONTEXT else _of_context(folder / "contexts", name)
+
+
+def named_place(text: str, chosen_by: str) -> Place:
+    """The engine at an address, else that of a docker context. Raises `EngineError` as `choose_place`."""
+    if "://" in text:
+        return _at(text, chosen_by)
+    found = Place(USUAL) if text == DEFAULT_CONTEXT else _of_context(_folder() / "contexts", text)
+    return replace(found, chosen_by=chosen_by)
+
+
+def _at(address: str, chosen_by: str) -> Place:
+    """An address, with the certificates that DOCKER_TLS_VERIFY and DOCKER_CERT_PATH name."""
+    try:
+        settings = kwargs_from_env(environment={**os.environ, DOCKER_HOST: address})
+    except DockerException as error:
+        raise EngineError(
+            f"{chosen_by} cannot be used: {error}", hint="set DOCKER_CERT_PATH to the folder of its keys"
+        ) from error
+    return Place(settings["base_url"], settings.get("tls", False), chosen_by)
 
 
 def _folder() -> Path:

@@ -49,7 +49,12 @@ class PodmanEngine(DockerEngine):
         return replace(super().facts(), name=PODMAN)
 
     def create_network(self, spec: NetworkSpec) -> str:
-        """Create a bridge that is a plain wire."""
+        """Create a bridge that is a plain wire. Raises `EngineError` where it is to have a `parent`."""
+        if spec.parent:
+            raise EngineError(
+                f"{PODMAN} at {self.address} cannot share a lab with another engine",
+                hint="use Docker Engine for labs on several engines",
+            )
         asked = {
             "name": spec.name,
             "driver": "bridge",

@@ -11,7 +11,14 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from testbed.engine.api import EngineError, InUseError, NameTakenError, NotFoundError, SubnetOverlapError
+from testbed.engine.api import (
+    EngineError,
+    InUseError,
+    NameTakenError,
+    NotFoundError,
+    SubnetOverlapError,
+    UnreachableError,
+)
 
 
 def raise_for_status(response: requests.Response) -> None:
@@ -33,7 +40,7 @@ def errors(doing: str) -> Iterator[None]:
         words = str(error.explanation or error)
         raise _class_of(error.status_code, words)(f"cannot {doing}: {words}") from error
     except requests.RequestException as error:
-        raise EngineError(f"cannot {doing}: the engine does not answer ({error})") from error
+        raise UnreachableError(f"cannot {doing}: the engine does not answer ({error})") from error
     except DockerException as error:
         raise EngineError(f"cannot {doing}: {error}") from error
 

@@ -122,6 +122,7 @@ class Builder:
             image=node.image,
             labels=self._labels
             | ({names.CPUS: f"{node.cpus:g}"} if node.cpus else {})
+            | ({names.ENGINE: node.engine} if node.engine else {})
             | {
                 names.NODE: node.name,
                 names.ROLES: " ".join(node.rendered.roles),

@@ -238,6 +238,13 @@ _TRIALS: Final = (
         "load the module sch_netem on the engine's host",
         "a relay over TUN in userspace delays packets",
     ),
+    _Trial(
+        "vxlan",
+        "sh -ec 'ip link add probe-vxlan type vxlan id 1 dstport 4789; "
+        "ip link add probe-macvlan link probe-vxlan type macvlan mode bridge'",
+        "load the modules vxlan and macvlan on the engine's host",
+        "a lab on several engines cannot have nodes here",
+    ),
 )
 
 

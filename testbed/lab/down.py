@@ -35,9 +35,17 @@ class Removed:
 
     containers: set[str] = field(default_factory=set)
     networks: set[str] = field(default_factory=set)
+    vteps: set[str] = field(default_factory=set)
+    """What laid the wires between engines, by id: on each engine it has the same name."""
 
     def __len__(self) -> int:
-        return len(self.containers) + len(self.networks)
+        return len(self.containers) + len(self.networks) + len(self.vteps)
+
+    def add(self, other: Removed) -> None:
+        """Add what else was removed."""
+        self.containers |= other.containers
+        self.networks |= other.networks
+        self.vteps |= other.vteps
 
 
 def remove_labs(
@@ -111,11 +119,12 @@ class _Sweep:
 
     def remove(self, containers: Sequence[Container], networks: Sequence[Network]) -> None:
         users = network_users(containers)
+        nodes = sum(names.VTEP not in each.labels for each in containers)
         # A network as soon as it may go, and first the containers that keep most networks.
         tasks = [
             Task(
                 each.id,
-                partial(self._try, self._engine.remove_network, each, self.removed.networks),
+                partial(self._try, self._engine.remove_network, each),
                 users.get(each.name, frozenset()),
             )
             for each in networks
@@ -123,22 +132,29 @@ class _Sweep:
         tasks += [
             Task(
                 each.id,
-                partial(self._try, self._engine.remove_container, each, self.removed.containers),
+                partial(self._try, self._engine.remove_container, each),
+                # What lays the wires goes last.
+                frozenset(task.name for task in tasks) if names.VTEP in each.labels else frozenset(),
                 alone=frozenset(endpoints(each)),
             )
             for each in sorted(containers, key=lambda each: -len(endpoints(each)))
         ]
         self.problem = None
-        self._progress.show(f"removing {len(containers)} nodes and {len(networks)} networks")
+        self._progress.show(f"removing {nodes} nodes and {len(networks)} networks")
         run_tasks(tasks)
 
-    def _try(self, remove: Callable[[str], None], what: Container | Network, removed: set[str]) -> None:
+    def _try(self, remove: Callable[[str], None], what: Container | Network) -> None:
         try:
             remove(what.id)
         except TestbedError as error:  # in use, half removed by somebody else: the next round sees
             self.problem = error
         else:
-            removed.add(what.name)
+            if isinstance(what, Network):
+                self.removed.networks.add(what.name)
+            elif names.VTEP in what.labels:
+                self.removed.vteps.add(what.id)
+            else:
+                self.removed.containers.add(what.name)
 
 
 def network_users(containers: Sequence[Container]) -> dict[str, frozenset[str]]:

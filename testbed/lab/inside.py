@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, TypeVar
 
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, EngineError, ExecSession
+from testbed.engine.done import Done as Done
+from testbed.engine.done import collect as collect
 from testbed.errors import NotReadyError
 from testbed.lab.interrupt import Stopping, never
 from testbed.lab.tasks import WORKERS
@@ -22,37 +23,6 @@ WITHIN: Final = 30.0
 """Seconds that a command may take unless it says; most take a fraction of one."""
 _GLANCE: Final = 0.1  # seconds between two looks whether to stop
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command in a node ended with."""
-
-    code: int
-    out: bytes
-    err: bytes
-
-    @property
-    def text(self) -> str:
-        """Standard output as text."""
-        return self.out.decode(errors="replace")
-
-    @property
-    def complaint(self) -> str:
-        """The last line of standard error, for messages."""
-        lines = self.err.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self.code}"
-
-
-def collect(session: ExecSession, stdin: bytes | None = None) -> Done:
-    """Feed a command its input, if it has one, and read its output to the end. Raises `EngineError`."""
-    if stdin is not None:
-        session.send(stdin)
-        session.end_input()
-    out, err = bytearray(), bytearray()
-    for stream, data in session:
-        (out if stream == "stdout" else err).extend(data)
-    return Done(session.exit_code(), bytes(out), bytes(err))
 
 
 @contextmanager

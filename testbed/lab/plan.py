@@ -44,6 +44,7 @@ class DesiredNode:
     spec: str
     files: str  # JSON: path → hash
     cpus: float | None
+    engine: str | None  # the name of the engine it is on, where there are several
 
     @property
     def name(self) -> str:
@@ -118,15 +119,17 @@ def make_plan(
     *,
     cpus: float | None = None,
     relabel: bool = False,
+    places: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Compare. A node is replaced when it has changed, does not run, or is on a network that is replaced.
 
     `image` is for nodes that name none of their own; `drift` is what was found inside running ones; `cpus` is
     what each node may use at most, None what those of the lab may use now, 0 as many as there are. With
-    `relabel` at least one node is replaced, so that its labels say what the lab is brought up with.
+    `relabel` at least one node is replaced, so that its labels say what the lab is brought up with. `places`
+    is the engine of each node, where there are several.
     """
     cpus = actual.cpus if cpus is None else cpus or None
-    nodes = _desired_nodes(desired, image, cpus)
+    nodes = _desired_nodes(desired, image, cpus, places)
     networks = _desired_networks(desired, nodes)
     keep_networks: dict[str, Network] = {}
     remove_networks: list[Network] = []
@@ -174,6 +177,8 @@ def _why_not(
     gone = node.rendered.links.keys() - networks.keys()
     if gone:
         return f"linked to {', '.join(sorted(gone))}, which is made anew"
+    if (engine := container.labels.get(names.ENGINE)) != node.engine:
+        return f"moves from engine {engine} to engine {node.engine}"
     if container.labels.get(names.SPEC) != node.spec:
         return _what_differs(container, node)
     return drift.reason if drift and drift.changes else None
@@ -209,7 +214,9 @@ def _desired_networks(desired: RenderedLab, nodes: Mapping[str, DesiredNode]) ->
     return networks
 
 
-def _desired_nodes(desired: RenderedLab, image: str, cpus: float | None) -> dict[str, DesiredNode]:
+def _desired_nodes(
+    desired: RenderedLab, image: str, cpus: float | None, places: Mapping[str, str]
+) -> dict[str, DesiredNode]:
     nodes: dict[str, DesiredNode] = {}
     for name, node in desired.nodes.items():
         facts = {
@@ -223,7 +230,9 @@ def _desired_nodes(desired: RenderedLab, image: str, cpus: float | None) -> dict
         spec = _hash(
             [facts, own_image, files, dict(node.sysctls), node.roles, sorted(node.capabilities), cpus]
         )
-        nodes[name] = DesiredNode(node, own_image, json.dumps(facts), spec, json.dumps(files), cpus)
+        nodes[name] = DesiredNode(
+            node, own_image, json.dumps(facts), spec, json.dumps(files), cpus, places.get(name)
+        )
     return nodes
 
 

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, Network
+from testbed.engine.record import parse
 from testbed.errors import UsageError, did_you_mean
 
 
@@ -37,6 +38,22 @@ class ActualLab:
         """How many processors each of its nodes may use; None: as many as there are."""
         limits = [each.labels[names.CPUS] for each in self.containers if names.CPUS in each.labels]
         return float(limits[0]) if limits else None
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """Name → address of the engines that it is on; empty where it is on a single one."""
+        labels = [each.labels for each in self.containers] + [each.labels for each in self.networks]
+        written = next((each[names.ENGINES] for each in labels if names.ENGINES in each), "{}")
+        return parse(written) or {}
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Node → the engine it is on, where there are several."""
+        return {
+            name: each.labels[names.ENGINE]
+            for name, each in self.nodes.items()
+            if names.ENGINE in each.labels
+        }
 
     @property
     def nodes(self) -> dict[str, Container]:
@@ -80,9 +97,11 @@ def read_labs(engine: Engine, lab: str | None = None) -> dict[str, ActualLab]:
 
 
 def group(containers: Iterable[Container], networks: Iterable[Network]) -> dict[str, ActualLab]:
-    """Sort labelled containers and networks by lab; those without a label are left out."""
+    """Sort labelled nodes and networks by lab; what is neither is left out."""
     by_lab: dict[str, tuple[list[Container], list[Network]]] = {}
     for container in containers:
+        if names.VTEP in container.labels:
+            continue
         by_lab.setdefault(container.labels.get(names.LAB, ""), ([], []))[0].append(container)
     for network in networks:
         by_lab.setdefault(network.labels.get(names.LAB, ""), ([], []))[1].append(network)

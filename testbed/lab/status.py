@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.agreed import ROAM
@@ -33,6 +33,7 @@ class NodeStatus:
     services: Mapping[str, Mapping[str, Any] | None]
     """What each daemon with a control socket says of itself; None for a daemon that does not answer."""
     problem: str | None = None  # why nothing is known of its services
+    engine: str | None = None  # the name of the engine it is on, where the lab is on several
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -49,6 +50,7 @@ class NetworkStatus:
     domain: str
     medium: str
     throwaway: str  # the subnet in the engine's books
+    mtu: int | None = None  # of its links, where the lab is on several engines
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,13 @@ class LabStatus:
     topology: str
     nodes: tuple[NodeStatus, ...]
     networks: tuple[NetworkStatus, ...]
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """Name → address of the engines that it is on; empty where it is on a single one."""
+
+    @property
+    def mtu(self) -> int | None:
+        """Of its links, where it is on several engines."""
+        return min((network.mtu for network in self.networks if network.mtu), default=None)
 
     @property
     def running(self) -> int:
@@ -123,6 +132,7 @@ class LabStatus:
                     "image": node.image,
                     "services": dict(node.services),
                     "problem": node.problem,
+                    "engine": node.engine,
                 }
                 for node in self.nodes
             },
@@ -132,10 +142,12 @@ class LabStatus:
                     "domain": network.domain,
                     "medium": network.medium,
                     "throwaway": network.throwaway,
+                    "mtu": network.mtu,
                 }
                 for network in self.networks
             },
             "backends": self.backends,
+            "engines": dict(self.engines),
         }
 
 
@@ -151,6 +163,7 @@ def lab_status(engine: Engine, lab: ActualLab, *, ask: Collection[str] | None = 
                 domain=facts.get("domain", ""),
                 medium=facts.get("medium", ""),
                 throwaway=", ".join(map(str, network.subnets)),
+                mtu=int(network.labels[names.MTU]) if names.MTU in network.labels else None,
             )
         )
 
@@ -159,7 +172,7 @@ def lab_status(engine: Engine, lab: ActualLab, *, ask: Collection[str] | None = 
 
     with ThreadPoolExecutor(WORKERS) as threads:
         nodes = tuple(threads.map(look, lab.nodes))
-    return LabStatus(lab.name, lab.topology, nodes, tuple(networks))
+    return LabStatus(lab.name, lab.topology, nodes, tuple(networks), lab.engines)
 
 
 def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> NodeStatus:
@@ -182,4 +195,5 @@ def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> 
         image=container.image,
         services=services,
         problem=problem,
+        engine=container.labels.get(names.ENGINE),
     )

@@ -29,6 +29,7 @@ from testbed.lab.interrupt import Interrupted, Stopping, never, stoppable
 from testbed.lab.limits import check_room
 from testbed.lab.live import bring_up_to_date
 from testbed.lab.lock import lab_lock
+from testbed.lab.placement import place_nodes
 from testbed.lab.plan import DesiredNode, Plan, make_plan
 from testbed.lab.progress import Progress, Silent
 from testbed.lab.ready import NodeWatch
@@ -122,6 +123,7 @@ def bring_up(
         if clashes and engine.facts().kernel == platform.release():  # else the engine is on another machine
             raise_errors(clashes)
         choices = Choices.of(topology)
+        places = place_nodes(topology, engine.members, actual.places)
         secrets = lab_secrets(engine, actual.containers)
         rendered = render_lab(
             topology, lab=lab, secrets=secrets, templates=topology.templates, session_keys=session_keys
@@ -132,7 +134,7 @@ def bring_up(
         drift = _differences_inside(engine, running, rendered, reset, stopping)
         # Labels are trusted with the template folder, and labels of containers that stay cannot change.
         relabel = before is not None and before.templates != choices.templates
-        plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel)
+        plan = make_plan(rendered, actual, image, drift, cpus=cpus, relabel=relabel, places=places)
         if not (actual.containers or actual.networks):
             check_room(engine, topology.topology, pool, everything)
         subnets = SubnetPool(pool, taken_subnets(everything), lab=lab)

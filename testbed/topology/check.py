@@ -95,6 +95,8 @@ class Checker:
             self._check_attaches(name, node)
             self._check_routes(name, node)
             self._check_pools(name, node)
+        for name in self._topology.place.keys() - self._topology.nodes.keys():
+            self._unknown(("place", name), "node", name, self._topology.nodes, key=True)
         self.errors += check_images(self._topology, self._roles, self._marks)
         check_mobility(self._cast, owners, self._fail, self._check_host)
         self._check_configurations()

@@ -155,6 +155,10 @@ class Topology(Part):
         min_length=1, max_length=MOST_NETWORKS, description="Networks by name"
     )
     nodes: dict[Name, Node] = Field(min_length=1, max_length=MOST_NODES, description="Nodes by name")
+    place: dict[Name, Name] = Field(
+        default_factory=dict,
+        description="Node → the engine it is on, where `up --engine` names several; others are spread",
+    )
     images: dict[Name, Image] = Field(
         default_factory=dict, description="Role → the container image of the nodes with this role"
     )

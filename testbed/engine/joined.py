@@ -169,6 +169,10 @@ class JoinedEngine:
     def _mine(self, labels: Mapping[str, str]) -> bool:
         return names.LAB in labels and self._mark.items() <= labels.items()
 
+    def image_id(self, name: str) -> str:
+        """Return the digest of an image on the engine that builds them."""
+        return self.bare.image_id(name)
+
     def has_image(self, name: str) -> bool:
         """Say whether one of them has this image: the others get it when they need it."""
         return any(self._each(lambda member: member.has_image(name)).values())

@@ -11,6 +11,7 @@ from testbed.claim.probe import ProbeReport
 from testbed.cli import main
 from testbed.cli.measure import parse_rtts
 from testbed.engine import image, provision
+from testbed.engine.fake import FakeEngine
 from testbed.errors import StepError, TestbedError, UsageError
 from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
 from testbed.evidence.health import Health
@@ -320,7 +321,7 @@ def labs(monkeypatch):
         return [one.model_copy(update={"carriers": {"gw/esp": "kernel (xfrm)"}}) for one in done]
 
     monkeypatch.setattr(Measurement, "_stack", stack)
-    monkeypatch.setattr(provision, "reach_engine", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(provision, "reach_engine", lambda *_: FakeEngine())
     monkeypatch.setattr(image, "ensure_node_image", lambda *_, **__: SimpleNamespace(name="image"))
     return made
 

@@ -102,7 +102,7 @@ def test_each_claim_is_a_task_and_a_topology_of_ones_own_travels_whole(tmp_path:
         (("network.internet.delay", "network.internat.delay"), "6:28", "has no network internat"),
         (("{from: 0%, to: 1%, step: 0.5%}", "{from: 0%, to: 1ms, step: 1%}"), "5:26", "numbers of one unit"),
         (("{from: 0%, to: 1%, step: 0.5%}", "{from: 0%, to: 1%}"), "5:26", "the keys from, to and step"),
-        (("moves: 2", "moves: 0"), "7:44", "expected a number of 1 or more"),
+        (("moves: 2", "moves: 0"), "7:43", "expected a number of 1 or more"),
         (("moves: 2", "moves: 2, between: [hotel, moon]"), "3:14", "has no network moon"),
         (("repetitions", "repetition"), "8:1", "unknown key `repetition`"),
         (("handoff: {rtt: [0ms, 40ms, 100ms], moves: 2}", "seed: 1"), "2:1", "finds nothing out"),

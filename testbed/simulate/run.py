@@ -21,7 +21,7 @@ from testbed.simulate.solutions import Solution, Zone
 from testbed.simulate.world import World
 
 SETTLE = 3
-"""Advertisements between what one restart has done and the next: two restarts within one nobody could hear."""
+"""Advertisements between what one restart has done and the next: two restarts within one could go unnoticed."""
 
 Progress = Callable[[float], None]
 """Called with the virtual time now and again, in seconds."""
@@ -197,7 +197,7 @@ class _Run:
             host.lost_ipsec()
 
     def _recovery(self, agent: str, kept: bool, missing: set[IPv4Address]) -> Recovery:
-        """Wait until none of the `missing` is, whom the agent lost: one that is back now, or the dead gateway."""
+        """Wait until none of those is `missing` whom the agent, back just now, or the dead gateway lost."""
         network, lost = self._network, len(missing)
         died = mended = network.now
         if agent != "gw":

@@ -21,7 +21,7 @@ from testbed.simulate.solutions import Solution, Zone
 from testbed.simulate.world import World
 
 SETTLE = 3
-"""Advertisements between what one restart has done and the next: two restarts within one could go unnoticed."""
+"""Advertisements between what one restart has done and the next: two within one could go unnoticed."""
 
 Progress = Callable[[float], None]
 """Called with the virtual time now and again, in seconds."""

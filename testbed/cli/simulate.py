@@ -161,7 +161,7 @@ def simulate(
     with narrated() as narrator:
         for one, size in product(solutions, sizes):
             for again in range(runs(size)):
-                what = f"{one.name}, {size:,} mobile nodes, seed {seed + again}"
+                what = f"{one.name}, N = {size:,}, seed {seed + again}"
                 this = replace(model, seed=seed + again)
                 outcomes.append(run(one, this, size, partial(_narrate, narrator, what)))
     found = curves(outcomes)

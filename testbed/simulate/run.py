@@ -21,7 +21,7 @@ from testbed.simulate.solutions import Solution, Zone
 from testbed.simulate.world import World
 
 SETTLE = 3
-"""Advertisements between what one restart has done and the next: two restarts within one nobody could hear."""
+"""Advertisements between what one restart has done and the next: two within one could go unnoticed."""
 
 Progress = Callable[[float], None]
 """Called with the virtual time now and again, in seconds."""
@@ -189,7 +189,6 @@ class _Run:
             network.at(network.now + asks + costs.patience, partial(self._found_dead, host))
             if host.site is not None and host.site.zone is Zone.OUTSIDE:
                 missing.add(_home(host))
-        self._pass(self._model.outage)
         return missing
 
     def _found_dead(self, host: Host) -> None:
@@ -198,10 +197,11 @@ class _Run:
             host.lost_ipsec()
 
     def _recovery(self, agent: str, kept: bool, missing: set[IPv4Address]) -> Recovery:
-        """Wait until none of the `missing` is, which the agent lost that is back just now."""
+        """Wait until none of those is `missing` whom the agent, back just now, or the dead gateway lost."""
         network, lost = self._network, len(missing)
-        died = network.now - self._model.outage
-        mended = network.now
+        died = mended = network.now
+        if agent != "gw":
+            died -= self._model.outage
 
         def observe(daemon: Daemon, cause: Datagram | None, effects: list[Effect]) -> None:
             nonlocal mended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ lesson = group("lesson", panel=LESSONS, help="Lessons that check themselves in a
 
 def complete_lesson(incomplete: str) -> list[str]:
     """Shell completion: the built-in lessons."""
-    from testbed.lesson.load import builtin_lessons
+    from testbed.lesson.shelf import builtin_lessons
 
     return [one for one in builtin_lessons() if one.startswith(incomplete)]
 
@@ -44,21 +45,13 @@ Which = Annotated[
 @command("list", of=lesson)
 def list_lessons(output: Output = Format.table) -> None:
     """List the lessons in their order, and how far you have come in each."""
-    from testbed.lesson.load import builtin_lessons, load_lesson
     from testbed.lesson.progress import read_progress
+    from testbed.lesson.shelf import read_heads
 
     progress = read_progress()
-    found = {name: load_lesson(name).lesson for name in builtin_lessons()}
+    found = read_heads()
     if output is Format.json:
-        facts = [
-            {
-                "name": name,
-                **one.model_dump(include={"number", "title", "goal", "minutes", "section", "topology"}),
-                "tasks": len(one.tasks),
-            }
-            for name, one in found.items()
-        ]
-        emit_json({"lessons": facts})
+        emit_json({"lessons": [{"name": name, **asdict(one)} for name, one in found.items()]})
         return
     emit_rows(
         ("", "LESSON", "MINUTES", "TEACHES", "TITLE", "YOU"),

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from testbed.document.marks import Path as Place
 from testbed.errors import UsageError, did_you_mean
-from testbed.lesson.load import LoadedLesson, builtin_lessons, find_lesson, load_lesson
+from testbed.lesson.load import LoadedLesson, find_lesson, load_lesson
 from testbed.lesson.model import LAB, Task
 from testbed.lesson.progress import LessonProgress, TaskProgress, changing, read_progress
+from testbed.lesson.shelf import builtin_lessons
 
 _WORD: Final = re.compile(rf"\b{LAB}\b")
 

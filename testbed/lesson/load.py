@@ -9,18 +9,17 @@ from typing import Final
 
 from testbed.claim.expect import Expectation
 from testbed.claim.names import Fail, check_part
-from testbed.data import data_dir
 from testbed.document.marks import Marks
 from testbed.document.marks import Path as Place
 from testbed.document.read import dotted, load_document, place, validate_model
 from testbed.errors import TestbedError, TopologyError, UsageError, did_you_mean, raise_errors
 from testbed.lesson.model import Answer, Difference, Lesson, Reading, Task
+from testbed.lesson.shelf import FILE, builtin_lessons, number_of
 from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
 from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
 
-FILE: Final = "lesson.yaml"
 TEXT: Final = "text.md"
 _OF_A_RUN: Final = frozenset(("probe", "session", "listen", "rewrite"))
 """Steps whose effect ends with the run that they are part of."""
@@ -42,21 +41,6 @@ class LoadedLesson:
         return self.lesson.tasks[index]
 
 
-def builtin_lessons() -> dict[str, Path]:
-    """The folders of the lessons that come with the product, by name, in the order of the document."""
-    folders = [file.parent for file in data_dir("lessons").glob(f"*/{FILE}")]
-    return {folder.name: folder for folder in sorted(folders, key=lambda one: (_number(one), one.name))}
-
-
-def _number(folder: Path) -> int:
-    """The number of a lesson, without more of it than that."""
-    for line in (folder / FILE).read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key == "number" and value.split("#")[0].strip().isdigit():
-            return int(value.split("#")[0])
-    return 0
-
-
 def find_lesson(ref: str) -> Path:
     """The folder that `ref` means: a built-in lesson by name or number, a folder, or a lesson.yaml.
 
@@ -66,7 +50,7 @@ def find_lesson(ref: str) -> Path:
     if ref in builtin:
         return builtin[ref]
     for folder in builtin.values():
-        if ref.isdigit() and _number(folder) == int(ref):
+        if ref.isdigit() and number_of(folder) == int(ref):
             return folder
     path = Path(ref)
     folder = path.parent if path.name == FILE else path

@@ -114,8 +114,8 @@ class Picture:
         mobile.network = "" if moving else str(state.get("network") or "")
         mobile.words = mobile_node(state)
         ipsec = state.get("ipsec") or {}
-        if not ipsec:
-            mobile.ipsec = ""
+        if not ipsec or state.get("stack") == "mip-only":
+            mobile.ipsec = ""  # it has none that could be up or down
         elif ipsec.get("up"):
             mobile.ipsec = f"up, inner address {ipsec['inner']}" if ipsec.get("inner") else "up"
         elif not ipsec.get("enabled"):

@@ -10,7 +10,8 @@ from terminal import typed
 
 from testbed.lesson.bench import opened
 from testbed.lesson.check import check_task
-from testbed.lesson.load import builtin_lessons, load_lesson
+from testbed.lesson.load import load_lesson
+from testbed.lesson.shelf import builtin_lessons
 from testbed.pytest_plugin.laboratory import lab_key
 
 LESSONS = list(builtin_lessons())
@@ -31,7 +32,8 @@ def walk(name, testbed_lab):
     """Walk a lesson: every check fails before its task is done, and passes after its solution."""
     loaded = load_lesson(name)
     lesson = loaded.lesson
-    lab = testbed_lab(lesson.topology, *lesson.sets, **lesson.options)
+    beside = loaded.folder / lesson.topology
+    lab = testbed_lab(str(beside) if beside.is_file() else lesson.topology, *lesson.sets, **lesson.options)
     lab.changed = True
     began = typed("lesson", "start", name, "--name", lab.name)
     assert began.code == 0, began.text

@@ -11,7 +11,9 @@ from lesson_world import LESSON, Nodes, around, write_lesson
 
 from testbed.cli import main
 from testbed.engine.fake import FakeEngine
+from testbed.lesson.load import load_lesson
 from testbed.lesson.progress import state_file
+from testbed.lesson.shelf import Head, builtin_lessons
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -170,3 +172,16 @@ def test_a_file_that_holds_no_progress(run: Run) -> None:
     state_file().write_text("{]")
     code, _, err = run("progress")
     assert code == 2 and "does not hold the progress of lessons" in err and "move it away" in err
+
+
+def test_the_list_says_what_the_lessons_say(run: Run) -> None:
+    """It reads no more of a lesson than its head, and does not check it."""
+    code, out, _ = run("list", "-o", "json")
+    listed = {one.pop("name"): Head(**one) for one in json.loads(out)["lessons"]}
+    assert code == 0 and list(listed) == list(builtin_lessons())
+    name, head = next(iter(listed.items()))
+    one = load_lesson(name).lesson
+    assert head == Head(
+        one.number, one.title, one.goal, one.minutes, one.section, one.topology, len(one.tasks)
+    )
+    assert [each.number for each in listed.values()] == sorted({each.number for each in listed.values()})

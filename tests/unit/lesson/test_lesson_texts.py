@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from testbed.lesson.load import builtin_lessons
+from testbed.lesson.shelf import builtin_lessons
 
 NEVER_ENDS = re.compile(r"^ *testbed exec (?!.*\btimeout \d).*\btcpdump\b(?!.* -c \d)", re.MULTILINE)
 

@@ -19,6 +19,7 @@ from testbed.engine import names
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeEngine
 from testbed.lab.down import remove_labs
+from testbed.pytest_plugin.state import Session
 
 pytest_plugins = "pytester"
 
@@ -410,3 +411,7 @@ def test_runs_in_this_process_leave_its_modules_alone(run: Run, engine: FakeEngi
 def test_a_project_that_does_not_use_it_reaches_no_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("testbed.pytest_plugin.state.Session._made", lambda self: pytest.fail("made"))
     run("def test_nothing(): pass").assert_outcomes(passed=1)
+
+
+def test_a_name_with_a_slash_may_be_a_built_in_topology(pytestconfig: pytest.Config) -> None:
+    assert Session(pytestconfig)._load("solutions/wireguard", (), None).name == "wireguard"

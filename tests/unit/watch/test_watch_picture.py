@@ -61,6 +61,13 @@ def test_what_ipsec_is(ipsec: dict[str, object] | None, inside: bool, words: str
     assert picture.mobiles["mn"].ipsec == words
 
 
+def test_where_there_is_no_ipsec_nothing_is_said_of_it() -> None:
+    picture = news().picture
+    off = {"enabled": False, "up": False}
+    picture.daemon("mn", "roam", {**ROAM, "ipsec": off, "stack": "mip-only"}, 0.0)
+    assert picture.mobiles["mn"].ipsec == ""
+
+
 def test_who_does_not_answer_is_named_until_it_does() -> None:
     picture = news().picture
     picture.daemon("ha", "home-agent", None, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
@@ -19,9 +19,9 @@ class Zone(Enum):
 class Offer(Enum):
     """What a mobile node finds on a link."""
 
-    ADDRESS = "address"
-    FOREIGN_AGENT = "foreign-agent"
-    HOME_AGENT = "home-agent"
+    ADDRESS = auto()
+    FOREIGN_AGENT = auto()
+    HOME_AGENT = auto()
 
 
 @dataclass(frozen=True, slots=True)

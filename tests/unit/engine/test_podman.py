@@ -47,7 +47,8 @@ class Api:
         self._call("remove_container", id)
 
     def info(self):
-        return {"ServerVersion": "4.3.1", "KernelVersion": "6.1", "NCPU": 2, "MemTotal": 1 << 32}
+        version = {"ServerVersion": "4.3.1", "KernelVersion": "6.1"}
+        return version | {"Name": "a-host", "NCPU": 2, "MemTotal": 1 << 32}
 
 
 @pytest.fixture

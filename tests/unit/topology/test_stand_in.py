@@ -29,6 +29,7 @@ MOTD = "/etc/motd"
 ELSEWHERE = {
     "firewall": "scenario-2.5",
     "attacker": "attacked",
+    "bulk-nodes": "bulk",
     "nat": "nat-vpn",
     "x-mobile-node": "solutions/dual-ha",
 }

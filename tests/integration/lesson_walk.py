@@ -15,7 +15,7 @@ from testbed.lesson.shelf import builtin_lessons
 from testbed.pytest_plugin.laboratory import lab_key
 
 LESSONS = list(builtin_lessons())
-SUITE = ("first-hand-off", "bindings", "gateway-guards", "through-esp")
+SUITE = ("first-hand-off", "bindings", "through-esp")
 """Those that the suite walks, one for each way of checking at least; LESSONS=all has all of them walked."""
 WALKED = LESSONS if os.environ.get("LESSONS") == "all" else SUITE
 _COMMENT = "# a learner was here"

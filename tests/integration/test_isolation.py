@@ -207,7 +207,7 @@ def test_doctor_sees_that_the_host_does_not_answer(engine, node_image, owned):
 def test_a_node_has_few_capabilities_and_gains_none(engine, links, start):
     (ours, _, addresses), _ = links
     script = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; exec sleep 60"
-    for more, mask in (({}, 0x34C0), ({"capabilities": frozenset({"SYS_CHROOT"})}, 0x434C0)):
+    for more, mask in (({}, 0x34E0), ({"capabilities": frozenset({"SYS_CHROOT"})}, 0x434E0)):
         id = start(f"caps-{mask:x}", "sh", "-c", script, endpoint=Endpoint(ours, next(addresses)), **more)
         log = iter(engine.logs(id, follow=True))
         found = dict(next(log).text.split(":\t") for _ in range(3))

@@ -28,11 +28,18 @@ from testbed.mobileip.wire.encapsulation import ROOM, header_size
 from testbed.mobileip.wire.error import WireError
 from testbed.mobileip.wire.forwarding import forwarded
 from testbed.mobileip.wire.minimal import is_fragment
-from testbed.mobileip.wire.offload import DEVICE_HEADER, FINISHED, device_header, segments, unfinished
+from testbed.mobileip.wire.offload import (
+    DEVICE_HEADER,
+    FINISHED,
+    NEEDS_CHECKSUM,
+    device_header,
+    segments,
+    unfinished,
+)
 
 BURST = 64
 LEFT_AT = ROOM - DEVICE_HEADER.size
-"""Where in the buffer the device says what of a datagram is left to do; its first byte is 0 for nothing."""
+"""Where the device says in the buffer what of a datagram is left to do: `NEEDS_CHECKSUM`, in its first byte."""
 LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
@@ -114,7 +121,7 @@ class Worker:
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 discard("ttl", view[ROOM : ROOM + length])
                 continue
-            if buffer[LEFT_AT]:
+            if buffer[LEFT_AT] & NEEDS_CHECKSUM:  # not where it only says that a checksum was verified
                 sent, bytes_sent = self.send_unfinished(paths, length, addresses[0])
                 packets += sent
                 size += bytes_sent

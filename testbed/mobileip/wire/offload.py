@@ -23,7 +23,7 @@ NO_SEGMENTS, SEGMENTS = 0, {TCP: 1, UDP: 5}
 """virtio_net_hdr.gso_type: none, TCP over IPv4, and UDP datagrams of equal size."""
 _ECN = 0x80
 """Of gso_type: CWR is set, which only the first segment may have (RFC 3168 §6.1.2)."""
-_NEEDS_CHECKSUM = 1
+NEEDS_CHECKSUM = 1
 
 DEVICE_HEADER = Struct("=BBHHHH")
 """struct virtio_net_hdr (linux/virtio_net.h): flags, gso_type, hdr_len, gso_size, csum_start, csum_offset."""
@@ -86,7 +86,7 @@ def device_header(datagram: memoryview | bytes, start: int, size: int = 0) -> by
         kind, end = SEGMENTS[protocol], start + _header_size(datagram, start, protocol)
         if protocol == TCP and datagram[start + _FLAGS_AT] & _CWR:
             kind |= _ECN
-    return DEVICE_HEADER.pack(_NEEDS_CHECKSUM, kind, end, size, start, CHECKSUM_AT[protocol])
+    return DEVICE_HEADER.pack(NEEDS_CHECKSUM, kind, end, size, start, CHECKSUM_AT[protocol])
 
 
 def _header_size(datagram: memoryview | bytes, start: int, protocol: int) -> int:

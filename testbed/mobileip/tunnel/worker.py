@@ -39,7 +39,7 @@ from testbed.mobileip.wire.offload import (
 
 BURST = 64
 LEFT_AT = ROOM - DEVICE_HEADER.size
-"""Where the device says in the buffer what of a datagram is left to do: `NEEDS_CHECKSUM`, in its first byte."""
+"""Where the device says in the buffer what of a datagram is left to do, with `NEEDS_CHECKSUM` in a byte."""
 LAST_BURSTS = 16
 CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
@@ -121,7 +121,7 @@ class Worker:
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 discard("ttl", view[ROOM : ROOM + length])
                 continue
-            if buffer[LEFT_AT] & NEEDS_CHECKSUM:  # not where it only says that a checksum was verified
+            if buffer[LEFT_AT] & NEEDS_CHECKSUM:  # other flags say that nothing is left
                 sent, bytes_sent = self.send_unfinished(paths, length, addresses[0])
                 packets += sent
                 size += bytes_sent

@@ -704,6 +704,15 @@ def test_what_cannot_be_merged_is_cut_and_finished(home, merger):
     assert home.count["encapsulated"] == 4
 
 
+def test_what_the_kernel_has_verified_is_finished(home, merger):
+    """VIRTIO_NET_HDR_F_DATA_VALID says so of a checksum, as in ICMP errors of routers."""
+    error = inet.IP(src=CN, dst=MN) / inet.ICMP(type=11) / bytes(28)
+    home.device.send(DEVICE_HEADER.pack(2, 0, 0, 0, 0, 0) + bytes(error))
+    home.worker.encapsulate()
+    ((data, _),) = home.raw(HA).sent
+    assert bytes(inet.IP(data).payload) == bytes(error) and merger.sent == []
+
+
 def test_segments_too_large_for_the_path_are_refused(home, merger):
     report(home, b"", icmp(4, 1020, number=errno.EMSGSIZE))
     put_unfinished(home, tcp(2500, source=CN, destination=MN), 1000)

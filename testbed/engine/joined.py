@@ -148,12 +148,17 @@ class JoinedEngine:
         return names.LAB in labels and self._mark.items() <= labels.items()
 
     def image_id(self, name: str) -> str:
-        """Return the digest of an image on the engine that builds them."""
-        return self.bare.image_id(name)
+        """Return the digest of an image, which is the same on each of them that has it."""
+        return self._engines.member(self._source(name) or self._engines.first).image_id(name)
 
     def has_image(self, name: str) -> bool:
         """Say whether one of them has this image: the others get it when they need it."""
-        return any(self._engines.each(lambda member: member.has_image(name)).values())
+        return self._source(name) is not None
+
+    def _source(self, image: str) -> str | None:
+        """An engine that has an image."""
+        having = self._engines.each(lambda member: member.has_image(image))
+        return next((name for name, has in having.items() if has), None)
 
     # Networks
 
@@ -339,8 +344,7 @@ class JoinedEngine:
             if (name, image) in self._having or self._engines.member(name).has_image(image):
                 self._having.add((name, image))
                 return
-            having = self._engines.each(lambda member: member.has_image(image))
-            source = next((other for other, has in having.items() if has), None)
+            source = self._source(image)
             if source is None:
                 return  # to create a container of it fails, and says so
             self._engines.say(f"copying image {image} from engine {source} to engine {name}")

@@ -124,12 +124,16 @@ def choose_engine(options: Sequence[str], labs: Sequence[str], say: Say) -> Engi
 
 
 def prepare_image(engine: Engine, say: Say, detail: Say) -> str:
-    """Build the node image unless it is there, and return its name. Raises as `ensure_node_image`."""
-    joined = engine if isinstance(engine, JoinedEngine) else None
-    builder = joined.bare if joined else engine
-    name = image.ensure_node_image(cast(image.Builder, builder), say, detail=detail).name
-    if joined:
-        joined.vtep_image = name
+    """Build the node image unless it is there, and return its name. Raises as `ensure_node_image`.
+
+    Of several engines it is enough that one has it.
+    """
+    if not isinstance(engine, JoinedEngine):
+        return image.ensure_node_image(cast(image.Builder, engine), say, detail=detail).name
+    name = image.node_image_name()
+    if not engine.has_image(name):
+        name = image.ensure_node_image(cast(image.Builder, engine.bare), say, detail=detail).name
+    engine.vtep_image = name
     return name
 
 

@@ -84,7 +84,7 @@ class Vtep:
         addresses = {
             IPv4Address(one["local"]): int(link["mtu"])
             for link in json.loads(links)
-            if not _is_bridge(link)
+            if link and not _is_bridge(link)  # what its filter leaves out iproute2 prints as {}
             for one in link["addr_info"]
             if one["scope"] == "global"
         }

@@ -253,3 +253,30 @@ def test_doctor_tries_the_way_between_engines(
 def prepared(engine: JoinedEngine, say: object, detail: object) -> str:
     engine.vtep_image = IMAGE
     return IMAGE
+
+
+# Which commands bring labs up on several engines
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("up", "plain-mip"),
+        ("verify", "scenario-2.1"),
+        ("matrix", "--scenario", "scenario-2.1"),
+        ("solutions", "nothing", "--guideline", "5.6"),
+        ("measure", "handoff", "plain-mip"),
+    ],
+)
+def test_commands_that_take_engines(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    def choose(options: object, labs: object, say: object) -> None:
+        asked.append(options)
+        raise EngineError("that is enough")
+
+    monkeypatch.setattr("testbed.engine.members.choose_engine", choose)
+    assert main([*command, "--engine", "a=tcp://192.0.2.1", "--engine", "b=lab-2"]) == 3
+    assert asked == [["a=tcp://192.0.2.1", "b=lab-2"]]

@@ -9,7 +9,7 @@ import pytest
 from lab_world import IMAGE, MOBILE, PLACED, SMALL, Told
 from underlay import Underlay, assert_nothing_is_left, join
 
-from testbed.engine import names, record
+from testbed.engine import members, names, record
 from testbed.engine.api import ContainerSpec, EngineError, NetworkSpec
 from testbed.engine.channel import ChannelEngine
 from testbed.engine.fake import FakeEngine
@@ -173,6 +173,17 @@ def test_an_engine_gets_the_images_that_it_lacks(underlay: Underlay, up_on: Up, 
     up_on()
     assert underlay.engines["b"].images == {IMAGE}
     assert told.said.count(f"copying image {IMAGE} from engine a to engine b") == 1
+
+
+def test_the_image_is_where_any_of_them_has_it(
+    underlay: Underlay, joined: JoinedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.engine.image.node_image_name", lambda: IMAGE)
+    underlay.engines["a"].images.clear()
+    joined.vtep_image = ""
+    assert members.prepare_image(joined, print, print) == joined.vtep_image == IMAGE
+    assert joined.image_id(IMAGE) == underlay.engines["b"].image_id(IMAGE)
+    assert "image_id" not in underlay.engines["a"].calls
 
 
 # All as one

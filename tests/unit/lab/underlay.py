@@ -59,7 +59,7 @@ class FakeHost:
     def _host(self) -> bytes:
         bridge = {"ifname": "docker0", "mtu": 1500, "addr_info": [{"local": "172.17.0.1", "scope": "global"}]}
         local = {"local": self.address, "scope": "global"}
-        links = [bridge, {"ifname": "eth0", "mtu": self.mtu, "addr_info": [local]}]
+        links = [bridge, {}, {"ifname": "eth0", "mtu": self.mtu, "addr_info": [local]}]
         return f"one-boot\n{self.namespace or self.name}\n{json.dumps(links)}".encode()
 
     def _reach(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,9 +42,10 @@ nsenter --target "$2" --net sh -ec "$plug" sh 192.168.77.2/24
 """
 CRASH = """
 kill -9 -1
-for device in /sys/class/net/tb*; do
-    if [ -e "$device" ]; then ip link delete "${device##*/}"; fi
-done
+umount --lazy /run
+mount -t tmpfs tmpfs /run
+mount | sed -n "s,^overlay on \\($1/data/[^ ]*\\) .*,\\1,p" | xargs --no-run-if-empty umount --lazy
+for device in $(ip -brief link show type vxlan | cut -d" " -f1); do ip link delete "$device"; done
 """
 
 
@@ -70,10 +72,10 @@ class OwnEngine:
             self._inside(script, *arguments), check=True, capture_output=True, text=True
         ).stdout
 
-    def devices(self) -> list[str]:
-        """The VXLAN devices of labs on its host."""
-        links = self.shell("cat /proc/net/dev").splitlines()[2:]
-        return [name for name in (line.partition(":")[0].strip() for line in links) if name.startswith("tb")]
+    def devices(self) -> dict[str, int]:
+        """The VXLAN devices on its host, and the MTU of each."""
+        links = json.loads(self.shell("ip -json link show type vxlan") or "[]")
+        return {link["ifname"]: link["mtu"] for link in links}
 
     def start(self) -> None:
         """Start the engine and wait until it answers."""
@@ -91,7 +93,7 @@ class OwnEngine:
 
     def crash(self) -> None:
         """All of its programs and devices end at once, as when the power of its host fails; disks stay."""
-        self.shell(CRASH)
+        self.shell(CRASH, str(self.folder))
 
     def _inside(self, script: str, *arguments: str) -> list[str]:
         enter = ["nsenter", "--target", str(self.host), "--net", "--mount", "--pid"]

@@ -10,7 +10,7 @@ import typer
 from testbed.cli.app import MACHINE, command
 from testbed.cli.options import Engines, Output
 from testbed.cli.output import Format, as_called, emit_json, emit_rows, note
-from testbed.errors import ExitCode
+from testbed.errors import ExitCode, UsageError
 
 
 @command("doctor", panel=MACHINE)
@@ -32,6 +32,8 @@ def doctor(
     from testbed.lab.doctor import Level, examine
     from testbed.lab.doctor_engines import examine_engines
 
+    if engines and tests:
+        raise UsageError("--tests is about this machine, --engine about the way between others")
     found = examine_engines(engines, note, fix=fix) if engines else examine(note, fix=fix, tests=tests)
     checks = list(found)
     healthy = all(check.level is not Level.FAIL for check in checks)

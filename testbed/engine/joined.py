@@ -101,6 +101,7 @@ class JoinedEngine:
             address=self.address,
             cpus=sum(one.cpus for one in found),
             memory=sum(one.memory for one in found),
+            host=all_of(one.host for one in found),
             architecture=all_of(one.architecture for one in found),
         )
 
@@ -310,8 +311,8 @@ class JoinedEngine:
 
     def _vtep(self, name: str, labels: Mapping[str, str]) -> Vtep:
         """The tunnel end point of a lab on an engine, made or started where that is needed."""
-        member, lab = self._engines.member(name), labels[names.LAB]
-        with self._making:
+        lab = labels[names.LAB]
+        with self._making, self._engines.asking(name) as member:
             there = member.containers({names.LAB: lab, names.VTEP: "", **self._mark})
             id = there[0].id if there else self._create_vtep(name, member, labels)
             if not there or there[0].state != "running":
@@ -350,8 +351,10 @@ class JoinedEngine:
             self._engines.say(f"copying image {image} from engine {source} to engine {name}")
             with tempfile.TemporaryDirectory(prefix="testbed-") as folder:
                 file = Path(folder) / "image.tar"
-                self._engines.member(source).save_image(image, file)
-                self._engines.member(name).load_image(file)
+                with self._engines.asking(source) as having:
+                    having.save_image(image, file)
+                with self._engines.asking(name) as lacking:
+                    lacking.load_image(file)
 
 
 class _Spanning:

@@ -17,6 +17,10 @@ from testbed.engine.span import Say, in_each
 _Result = TypeVar("_Result")
 
 
+class _Lost(UnreachableError):
+    """One that is named already."""
+
+
 class Member(Engine, Protocol):
     """What an engine has to do beyond `Engine` to be one of several."""
 
@@ -86,6 +90,8 @@ class Reachable:
         """An engine to ask something; where it does not answer any more, the error names it."""
         try:
             yield self.member(name)
+        except _Lost:
+            raise
         except UnreachableError as error:
             self._lose(name, error)
             raise self._unreachable(name) from error
@@ -120,5 +126,5 @@ class Reachable:
         if new:
             self.say(f"{self._unreachable(name).message}: what is there is left out")
 
-    def _unreachable(self, name: str) -> UnreachableError:
-        return UnreachableError(f"engine {name} ({self.addresses[name]}) does not answer")
+    def _unreachable(self, name: str) -> _Lost:
+        return _Lost(f"engine {name} ({self.addresses[name]}) does not answer")

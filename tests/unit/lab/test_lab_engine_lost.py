@@ -217,6 +217,19 @@ def test_an_engine_that_goes_away_is_named_once_and_down_ends_on_the_rest(
     assert not a.engine.boxes and not a.engine.network_specs and not a.devices
 
 
+def test_an_engine_that_goes_away_between_two_calls(
+    underlay: Underlay, joined: JoinedEngine, told: Told, up_on: Up
+) -> None:
+    up_on()
+    east = find_lab(joined, "small").node("east")
+    told.said.clear()
+    underlay.engines["b"].gone = True
+    with pytest.raises(UnreachableError, match=r"^engine b \(tcp://192.0.2.2\) does not answer$"):
+        joined.execute(east.id, ["true"])
+    assert [*find_lab(joined, "small").nodes] == ["west"]
+    assert told.said == ["engine b (tcp://192.0.2.2) does not answer: what is there is left out"]
+
+
 def test_an_engine_that_goes_away_during_up(underlay: Underlay, up_on: Up) -> None:
     def vanish(subject: str) -> None:
         underlay.engines["b"].gone = subject.endswith("-east")

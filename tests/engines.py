@@ -3,8 +3,10 @@
 Prints its row of the table in docs/engines.md:
 
     DOCKER_HOST=ssh://lab.example.net python tests/engines.py
+    python tests/engines.py --engine a=ssh://lab-1.example.net --engine b=tcp://lab-2.example.net:2376
 
-Takes some two minutes. What fails is printed to standard error, whole.
+With --engine, given for each, one lab is on several engines. Takes some two minutes. What fails is printed to
+standard error, whole.
 """
 
 import json
@@ -19,6 +21,7 @@ LAB = "engines-try"
 TESTBED = (sys.executable, "-m", "testbed")
 CLAIM = "2.1-fa-mn-deaf"
 TESTS = "tests/integration/test_engine.py"
+ENGINES = sys.argv[1:]
 
 
 def run(*command):
@@ -32,7 +35,8 @@ def run(*command):
 
 def doctor():
     """What `doctor` says: the engine's check, and the names of the checks that warn or fail."""
-    done = subprocess.run([*TESTBED, "doctor", "-o", "json"], cwd=ROOT, capture_output=True, text=True)
+    command = [*TESTBED, "doctor", *ENGINES, "-o", "json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     checks = json.loads(done.stdout)["checks"]
     for check in checks:
         if check["level"] == "FAIL":
@@ -45,7 +49,7 @@ def lab():
     """Whether plain Mobile IPv4 comes up, and data flows after a move."""
     try:
         return (
-            run(*TESTBED, "up", "plain-mip", "--name", LAB) is not None
+            run(*TESTBED, "up", "plain-mip", "--name", LAB, *ENGINES) is not None
             and run(*TESTBED, "move", LAB, "mn", "airport") is not None
             and run(*TESTBED, "exec", LAB, "mn", "--", "ping", "-c2", "-W2", "cn") is not None
         )
@@ -55,14 +59,15 @@ def lab():
 
 def main():
     """Print the row; the exit code is 1 where something fails."""
-    run(*TESTBED, "build")
+    run(*TESTBED, *(["doctor", "--fix", *ENGINES] if ENGINES else ["build"]))
     engine, bad = doctor()
     tried = {
         "lab": lab(),
-        "claim": run(*TESTBED, "verify", "scenario-2.1", "--claim", CLAIM) is not None,
-        "tests": run(sys.executable, "-m", "pytest", "-q", "-n0", TESTS) is not None,
+        "claim": run(*TESTBED, "verify", "scenario-2.1", "--claim", CLAIM, *ENGINES) is not None,
     }
-    results = ["works" if worked else "**fails**" for worked in tried.values()]
+    if not ENGINES:
+        tried["tests"] = run(sys.executable, "-m", "pytest", "-q", "-n0", TESTS) is not None
+    results = ["works" if worked else "**fails**" for worked in tried.values()] + ["–"] * bool(ENGINES)
     print(
         f"| {engine} | {', '.join(bad) or 'all OK'} | {' | '.join(results)} | {datetime.now(UTC):%Y-%m-%d} |"
     )

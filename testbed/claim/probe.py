@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A gap in what came back, in seconds of the monotonic clock all nodes share."""
+    """A gap in what came back, in seconds of the sender's monotonic clock."""
 
     began: float  # the last packet before it came back
     ended: float | None  # the first one after it; None: nothing came back any more

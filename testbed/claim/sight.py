@@ -198,7 +198,7 @@ class Reported(Protocol):
 
     @property
     def monotonic(self) -> float | None:
-        """When it happened, in s of the clock that the nodes share."""
+        """When it happened, in s of a clock that the nodes of one host share."""
 
 
 class Wires(Protocol):

@@ -48,7 +48,7 @@ def down(
     from testbed.engine.record import forget
     from testbed.lab.down import Removed, remove_labs
     from testbed.lab.interrupt import Interrupted, stoppable
-    from testbed.lab.state import check_mine, nearest_lab, others_labs
+    from testbed.lab.state import check_mine, nearest_lab, no_answer, others_labs
 
     if (lab is None) != every:
         raise UsageError("name a lab, or give --all", hint="testbed status lists the labs")
@@ -88,8 +88,8 @@ def down(
     if lost:
         what = f"lab {lab}" if lab else "your labs"
         raise MachineError(
-            f"what {what} may have on engine {', '.join(lost)} is left there: it does not answer",
-            hint="when it does: " + "; ".join(_again(address, lab) for address in lost.values()),
+            f"what {what} may have there is left: {no_answer(lost)}",
+            hint=_again(lab),
         )
     if kept:
         note(f"left because they are not known to be yours: {', '.join(kept)}; --all-users takes them too")
@@ -108,7 +108,11 @@ def _engines(lab: str | None) -> Iterator[list[Engine]]:
             yield [engine]
 
 
-def _again(address: str, lab: str | None) -> str:
-    """The command that removes what is left on an engine."""
-    place = f"DOCKER_HOST={address} testbed" if "://" in address else f"testbed --context {address}"
-    return f"{place} down {shlex.quote(lab) if lab else '--all'}"
+def _again(lab: str | None) -> str:
+    """What removes the rest, or gives it up."""
+    from testbed.engine import names, record
+
+    hint = f"once all answer: testbed down {shlex.quote(lab) if lab else '--all'}"
+    if lab and not names.is_pattern(lab):
+        hint += f"; if that will never be: rm {shlex.quote(str(record.note(lab)))}"
+    return hint

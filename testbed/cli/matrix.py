@@ -28,7 +28,7 @@ from testbed.cli.experiments import (
     say_where,
     write_junit,
 )
-from testbed.cli.options import one_of
+from testbed.cli.options import Engines, one_of
 from testbed.cli.output import CiFormat, emit, emit_json, emit_rows, emit_text
 from testbed.errors import Source
 
@@ -71,6 +71,7 @@ def matrix(
     shard: ShardOption = None,
     baseline: Baseline = None,
     jobs: Jobs = 4,
+    engines: Engines = None,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
@@ -95,7 +96,7 @@ def matrix(
     before = earlier_verdicts(baseline)
     chosen = of_shard(choose_scenarios(scenario or (), stack or (), claim or ()), shard)
     labs = share_labs(plan_stages(chosen), jobs)
-    with laboratory(evidence, junit, keys=keys) as at:
+    with laboratory(evidence, junit, keys=keys, engines=engines or ()) as at:
         work = at.verification(jobs=jobs, retries=retries, fail_fast=fail_fast)
         verdicts = work.verify_all(chosen, labs)
     rows = grid(verdicts, {one.loaded.name: one.loaded.topology for one in chosen})

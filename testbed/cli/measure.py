@@ -12,7 +12,7 @@ import typer
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_between, complete_evidence, complete_stack
 from testbed.cli.experiments import Baseline, earlier_handoffs, end_if_worse, laboratory, say_where
-from testbed.cli.options import Output, Sets, Templates, TopologyRef, argument_of, as_typed
+from testbed.cli.options import Engines, Output, Sets, Templates, TopologyRef, argument_of, as_typed
 from testbed.cli.output import Format, emit, emit_json, emit_rows, note
 from testbed.errors import ExitCode, UsageError
 
@@ -56,6 +56,7 @@ def measure(
     ] = None,
     sets: Sets = None,
     templates: Templates = None,
+    engines: Engines = None,
     evidence: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +89,7 @@ def measure(
     places = [one.strip() for one in between.split(",")] if between else []
     with as_typed(sets):
         plans = plan_stacks(topology, sets or (), stack or (), places, templates)
-    with laboratory(evidence) as at:
+    with laboratory(evidence, engines=engines or (), lab=name) as at:
         measurement = Measurement(
             at.engine, at.image, at.pool, at.evidence, name=name, keep=keep, progress=at.progress
         )

@@ -11,7 +11,7 @@ import typer
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_guideline, complete_solution
 from testbed.cli.experiments import EvidenceTarget, Jobs, JUnitFile, Keys, laboratory, say_where, write_junit
-from testbed.cli.options import Templates, one_of
+from testbed.cli.options import Engines, Templates, one_of
 from testbed.cli.output import CiFormat, emit, emit_json, emit_rows, emit_text
 from testbed.errors import ExitCode
 
@@ -44,6 +44,7 @@ def solutions(
         ),
     ] = None,
     jobs: Jobs = 3,
+    engines: Engines = None,
     evidence: EvidenceTarget = None,
     keys: Keys = False,
     junit: JUnitFile = None,
@@ -68,7 +69,7 @@ def solutions(
 
     chosen = choose_solutions(name or (), guideline or (), templates)
     labs = share_labs(plan_stages(chosen, templates, share=True), jobs)
-    with laboratory(evidence, junit, keys=keys) as at:
+    with laboratory(evidence, junit, keys=keys, engines=engines or ()) as at:
         verdicts = at.verification(templates=templates, jobs=jobs).verify_all(chosen, labs)
     made = rows(verdicts, {one.loaded.name: one.loaded.topology for one in chosen}, guideline or ())
     match output:

@@ -94,6 +94,7 @@ def _list(engines: Sequence[Engine], output: Format, pattern: str | None) -> Non
 
 
 def _one(engine: Engine, lab: str, output: Format) -> None:
+    from testbed.engine.joined import JoinedEngine
     from testbed.engine.vtep import PORT
     from testbed.lab.describe import describe
     from testbed.lab.reason import in_words
@@ -101,8 +102,9 @@ def _one(engine: Engine, lab: str, output: Format) -> None:
     from testbed.lab.status import lab_status
 
     facts, found = engine.facts(), lab_status(engine, find_lab(engine, lab))
+    trouble = engine.trouble(lab) if isinstance(engine, JoinedEngine) and not found.lost else None
     if output is Format.json:
-        emit_json({**found.to_dict(), "engine": asdict(facts)})
+        emit_json({**found.to_dict(), "trouble": trouble, "engine": asdict(facts)})
         return
     emit_lab(found)
     emit()
@@ -124,4 +126,6 @@ def _one(engine: Engine, lab: str, output: Format) -> None:
             note(f"{node.name}: {node.problem}")
     if found.engines:
         emit(f"\nnetworks between the engines: VXLAN on UDP port {PORT}, MTU {found.mtu}")
+    if trouble:
+        note(trouble)
     emit(f"\n{facts.name} {facts.version} (API {facts.api}) on Linux {facts.kernel}, {facts.address}")

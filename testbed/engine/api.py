@@ -62,6 +62,7 @@ class EngineFacts:
     cpus: int
     memory: int  # bytes
     host: str = ""  # the name of its machine
+    architecture: str = ""  # of its machine: "x86_64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,11 @@ class Engine(Protocol):
 
         A container to create then needs the label `names.ENGINE`, one of them.
         """
+        ...
+
+    @property
+    def lost(self) -> Mapping[str, str]:
+        """Those of its engines that do not answer: name → address."""
         ...
 
     def facts(self) -> EngineFacts:

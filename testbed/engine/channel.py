@@ -226,6 +226,11 @@ class ChannelEngine:
         """The names of the engines that it is made of."""
         return self._engine.members
 
+    @property
+    def lost(self) -> Mapping[str, str]:
+        """Those of them that do not answer."""
+        return self._engine.lost
+
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
         return self._engine.facts()

@@ -52,6 +52,7 @@ class DockerEngine(DockerImages):
         super().__init__(api)
         self.address = address
         self.members: tuple[str, ...] = ()
+        self.lost: Mapping[str, str] = {}
         self._tunnel = tunnel  # what `api` reaches it through, ended with it
 
     def facts(self) -> EngineFacts:
@@ -67,6 +68,7 @@ class DockerEngine(DockerImages):
             cpus=info["NCPU"],
             memory=info["MemTotal"],
             host=info["Name"],
+            architecture=info["Architecture"],
         )
 
     def close(self) -> None:

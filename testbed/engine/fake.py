@@ -113,7 +113,10 @@ class FakeEngine:
         self.gone = False
         """Whether it does not answer any more."""
         self.address = f"memory {id(self):x}"
+        self.version = "1.0"
+        self.architecture = "x86_64"
         self.members: tuple[str, ...] = ()
+        self.lost: Mapping[str, str] = {}
         self.network_specs: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, FakeContainer] = {}
         self._ids = itertools.count(1)
@@ -122,7 +125,10 @@ class FakeEngine:
     def facts(self) -> EngineFacts:
         """Say what engine this is."""
         self._called("facts", "")
-        return EngineFacts("Fake Engine", "1.0", "1.41", "6.1", self.address, 2, 1 << 32)
+        return EngineFacts(
+            *("Fake Engine", self.version, "1.41", "6.1", self.address, 2, 1 << 32),
+            architecture=self.architecture,
+        )
 
     def networks(self, labels: Mapping[str, str] | None = None) -> list[Network]:
         """List networks."""

@@ -2,8 +2,7 @@
 
 Labels say which engine a container is on (`names.ENGINE`), and of which engines its lab is made
 (`names.ENGINES`): only labs of these engines are seen. A network exists on each engine, as a macvlan network
-on a VXLAN device. An engine that does not answer is left out from then on, and that is said once; what needs
-it fails.
+on a VXLAN device.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from testbed.engine import names, record
 from testbed.engine.api import (
     Container,
     ContainerSpec,
-    Engine,
     EngineError,
     EngineFacts,
     ExecSession,
@@ -29,27 +28,15 @@ from testbed.engine.api import (
     Network,
     NetworkSpec,
     NotFoundError,
-    UnreachableError,
 )
-from testbed.engine.span import Say, Span, explore, in_each
+from testbed.engine.reachable import Member, Reachable
+from testbed.engine.span import Say, Span, explore, in_each, meet
 from testbed.engine.vtep import LIVE, Vtep
+from testbed.errors import MachineError
 
-_Result = TypeVar("_Result")
 _VTEP_MEMORY: Final = 64 * 1024 * 1024  # bytes
 _INHERITED: Final = (names.LAB, names.TOPOLOGY, names.RUN, names.OWNER, names.SESSION)
 """The labels that a lab's tunnel end point has from the first of its networks or nodes."""
-
-
-class Member(Engine, Protocol):
-    """What an engine has to do beyond `Engine` to be one of several."""
-
-    def save_image(self, name: str, file: Path) -> None:
-        """Write an image to a tar file."""
-        ...
-
-    def load_image(self, file: Path) -> None:
-        """Take the images of such a file."""
-        ...
 
 
 class JoinedEngine:
@@ -66,51 +53,42 @@ class JoinedEngine:
         lost: Mapping[str, EngineError] | None = None,
     ) -> None:
         """`members` are those that answer, `addresses` where all are reached, `lost` why others are not."""
-        self._members = members
+        self._engines = Reachable(members, addresses, say, lost or {})
         self._mark = {names.ENGINES: record.text(addresses)}
-        self._addresses = addresses
-        self._say = say
         self.vtep_image = ""
         """The image of new tunnel end points: the node image."""
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of `_spans`
         self._copying = threading.Lock()
         self._making = threading.Lock()  # a tunnel end point
         self._having: set[tuple[str, str]] = set()  # engine, image
-        self._lost: dict[str, EngineError] = {}
         self._labels: dict[str, Mapping[str, str]] = {}  # of the networks that were seen, by name
         self._vteps: dict[str, Container] = {}  # the tunnel end points that were seen, by id
         self._spans: dict[str, _Spanning] = {}
-        for name, error in (lost or {}).items():
-            self._lose(name, error)
 
     @property
     def address(self) -> str:
         """Where its engines are reached."""
-        return ", ".join(f"{name}={address}" for name, address in self._addresses.items())
+        return ", ".join(f"{name}={address}" for name, address in self._engines.addresses.items())
 
     @property
     def members(self) -> tuple[str, ...]:
         """The names of its engines."""
-        return tuple(sorted(self._addresses))
+        return self._engines.names
 
     @property
     def lost(self) -> Mapping[str, str]:
         """The engines that do not answer: name → address."""
-        return {name: self._addresses[name] for name in self._lost}
+        return self._engines.lost
 
     @property
     def bare(self) -> Member:
         """The engine that images are built on; the others get them from it."""
-        for name, member in self._members.items():
-            if name not in self._lost:
-                return member
-        raise EngineError(f"none of the engines answers: {self.address}")
+        return self._engines.member(self._engines.first)
 
     def facts(self) -> EngineFacts:
         """Say what engines these are, as if they were one."""
-        found = list(self._each(lambda member: member.facts()).values())
-        if not found:
-            raise EngineError(f"none of the engines answers: {self.address}")
+        found = list(self._engines.each(lambda member: member.facts()).values())
+        self._engines.check()
 
         def all_of(values: Iterable[str]) -> str:
             return " + ".join(dict.fromkeys(values))
@@ -123,18 +101,19 @@ class JoinedEngine:
             address=self.address,
             cpus=sum(one.cpus for one in found),
             memory=sum(one.memory for one in found),
+            host=all_of(one.host for one in found),
+            architecture=all_of(one.architecture for one in found),
         )
 
     def close(self) -> None:
         """Give back connections."""
-        for member in self._members.values():
-            member.close()
+        self._engines.close()
 
     # What is there
 
     def networks(self, labels: Mapping[str, str] | None = None) -> list[Network]:
         """List networks: those of the labs here as one each, and where all are asked for those of others."""
-        found = self._each(lambda member: member.networks(labels))
+        found = self._engines.each(lambda member: member.networks(labels))
         others = [
             replace(network, id=f"{name}/{network.id}")
             for name, networks in found.items()
@@ -159,7 +138,7 @@ class JoinedEngine:
         """List containers of the labs here, and where labs do not matter all others."""
         found = [
             replace(container, id=f"{name}/{container.id}")
-            for name, containers in self._each(lambda member: member.containers(labels)).items()
+            for name, containers in self._engines.each(lambda member: member.containers(labels)).items()
             for container in containers
             if names.LAB not in container.labels or self._mine(container.labels)
         ]
@@ -170,33 +149,39 @@ class JoinedEngine:
         return names.LAB in labels and self._mark.items() <= labels.items()
 
     def image_id(self, name: str) -> str:
-        """Return the digest of an image on the engine that builds them."""
-        return self.bare.image_id(name)
+        """Return the digest of an image, which is the same on each of them that has it."""
+        return self._engines.member(self._source(name) or self._engines.first).image_id(name)
 
     def has_image(self, name: str) -> bool:
         """Say whether one of them has this image: the others get it when they need it."""
-        return any(self._each(lambda member: member.has_image(name)).values())
+        return self._source(name) is not None
+
+    def _source(self, image: str) -> str | None:
+        """An engine that has an image."""
+        having = self._engines.each(lambda member: member.has_image(image))
+        return next((name for name, has in having.items() if has), None)
 
     # Networks
 
     def create_network(self, spec: NetworkSpec) -> str:
         """Create a network on every engine, joined by a VXLAN."""
         lab = spec.labels[names.LAB]
-        span = self._span(spec.labels)
+        span = self.span(spec.labels)
         labels = {
             **spec.labels,
             **self._mark,
             names.MTU: str(span.mtu),
             names.VTEP: self.vtep_image,
         }
-        taken = self._each(lambda member: {network.name for network in member.networks()})
+        taken = self._engines.each(lambda member: {network.name for network in member.networks()})
         if any(spec.name in one for one in taken.values()):
             raise NameTakenError(f"network with name {spec.name} already exists")
         self._labels[spec.name] = labels
         try:
             for name in self.members:
                 parent = span.lay(name, lab, spec.name)
-                self._member(name).create_network(replace(spec, labels=labels, parent=parent))
+                with self._engines.asking(name) as member:
+                    member.create_network(replace(spec, labels=labels, parent=parent))
         except BaseException:
             with contextlib.suppress(EngineError):
                 self.remove_network(spec.name)
@@ -207,47 +192,51 @@ class JoinedEngine:
         """Remove it everywhere, with its devices. A missing one is fine."""
 
         def remove(name: str) -> None:
-            member = self._members[name]
+            member = self._engines.member(name)
             for network in member.networks(self._mark):
                 if network.name == id:
                     member.remove_network(network.id)
             if id in self._labels:
                 self._vtep(name, self._labels[id]).cut([id])
 
-        self._on_each(remove)
+        self._engines.on_each(remove)
 
     # Containers
 
     def create_container(self, spec: ContainerSpec) -> str:
         """Create a container on the engine that its label names; on the first where it is no lab's."""
         if names.LAB not in spec.labels:
-            name = next((one for one in self.members if one not in self._lost), self.members[0])
-            return f"{name}/{self._member(name).create_container(spec)}"
-        self._span(spec.labels)
+            name = self._engines.first
+            with self._engines.asking(name) as member:
+                return f"{name}/{member.create_container(spec)}"
+        self.span(spec.labels)
         name = spec.labels[names.ENGINE]
         self._fetch_image(name, spec.image)
         labels = {**spec.labels, **self._mark}
-        return f"{name}/{self._member(name).create_container(replace(spec, labels=labels))}"
+        with self._engines.asking(name) as member:
+            return f"{name}/{member.create_container(replace(spec, labels=labels))}"
 
     def start_container(self, id: str) -> None:
         """Start it."""
-        member, own = self._of(id)
-        member.start_container(own)
+        with self._of(id) as (member, own):
+            member.start_container(own)
 
     def remove_container(self, id: str) -> None:
         """Kill and remove it; a tunnel end point with all devices of its lab. A missing one is fine."""
-        member, own = self._of(id)
         vtep = self._vteps.get(id)
-        if vtep is not None and vtep.state != "created":  # else it has made no device yet
-            with contextlib.suppress(NotFoundError):
-                if vtep.state != "running":
-                    member.start_container(own)
-                Vtep(id.partition("/")[0], member, own).cut_all(vtep.labels[names.LAB])
-        member.remove_container(own)
+        with self._of(id) as (member, own):
+            if vtep is not None and vtep.state != "created":  # else it has made no device yet
+                with contextlib.suppress(NotFoundError):
+                    if vtep.state != "running":
+                        member.start_container(own)
+                    Vtep(id.partition("/")[0], member, own).cut_all(vtep.labels[names.LAB])
+            member.remove_container(own)
         if vtep is not None:
             lab = vtep.labels[names.LAB]
             self._spans.pop(lab, None)
-            if not self.containers({names.LAB: lab, names.VTEP: ""}):
+            if self.lost:  # what they have is to be found again, and nothing else leads there
+                record.remember(lab, self._engines.addresses)
+            elif not self.containers({names.LAB: lab, names.VTEP: ""}):
                 record.forget(lab)
 
     def logs(
@@ -260,59 +249,45 @@ class JoinedEngine:
         stderr: bool = True,
     ) -> LogStream:
         """Read what it wrote since its first start (or the last lines), then follow."""
-        member, own = self._of(id)
-        return member.logs(own, follow=follow, tail=tail, stdout=stdout, stderr=stderr)
+        with self._of(id) as (member, own):
+            return member.logs(own, follow=follow, tail=tail, stdout=stdout, stderr=stderr)
 
     def read_file(self, id: str, path: str) -> bytes:
         """Return the content of a file of a container, running or not."""
-        member, own = self._of(id)
-        return member.read_file(own, path)
+        with self._of(id) as (member, own):
+            return member.read_file(own, path)
 
     def execute(
         self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
     ) -> ExecSession:
         """Run a command in a running container."""
-        member, own = self._of(id)
-        return member.execute(own, command, stdin=stdin, tty=tty)
+        with self._of(id) as (member, own):
+            return member.execute(own, command, stdin=stdin, tty=tty)
 
-    # Its engines
-
-    def _of(self, id: str) -> tuple[Member, str]:
+    @contextmanager
+    def _of(self, id: str) -> Iterator[tuple[Member, str]]:
+        """The engine that has a container, and the id that it has there."""
         name, _, own = id.partition("/")
-        return self._member(name), own
-
-    def _member(self, name: str) -> Member:
-        if name in self._lost:
-            raise UnreachableError(f"engine {name} ({self._addresses[name]}) does not answer")
-        return self._members[name]
-
-    def _each(self, call: Callable[[Member], _Result]) -> dict[str, _Result]:
-        """Ask all that answer; one that does not is left out from then on."""
-        return self._on_each(lambda name: call(self._members[name]))
-
-    def _on_each(self, action: Callable[[str], _Result]) -> dict[str, _Result]:
-        found: dict[str, _Result] = {}
-
-        def act(name: str) -> None:
-            try:
-                found[name] = action(name)
-            except UnreachableError as error:
-                self._lose(name, error)
-
-        live = [name for name in self._members if name not in self._lost]
-        in_each(live, act)
-        return {name: found[name] for name in live if name in found}
-
-    def _lose(self, name: str, error: EngineError) -> None:
-        with self._lock:
-            new = name not in self._lost
-            self._lost[name] = error
-        if new:
-            self._say(f"engine {name} ({self._addresses[name]}) does not answer: what is there is left out")
+        with self._engines.asking(name) as member:
+            yield member, own
 
     # What spans them
 
-    def _span(self, labels: Mapping[str, str]) -> Span:
+    def trouble(self, lab: str) -> str | None:
+        """Why the networks of a lab do not reach all of its engines at this time; None where they do."""
+        try:
+            vteps = {}
+            for name in self.members:
+                there = self._engines.member(name).containers({names.LAB: lab, names.VTEP: "", **self._mark})
+                if not there or there[0].state != "running":
+                    return f"engine {name}: what lays the wires of lab {lab} does not run"
+                vteps[name] = Vtep(name, self._engines.member(name), there[0].id)
+            meet(lab, vteps)
+        except MachineError as error:
+            return error.message
+        return None
+
+    def span(self, labels: Mapping[str, str]) -> Span:
         """How the lab with these labels spans the engines; found out, and mended, once in this process."""
         lab = labels[names.LAB]
         with self._lock:
@@ -320,7 +295,7 @@ class JoinedEngine:
         with found.lock:
             if found.span is None:
                 vteps = in_each(self.members, lambda name: self._vtep(name, labels))
-                span = explore(lab, vteps, self._say)
+                span = explore(lab, vteps, self._engines.say)
                 self._mend(lab, span)
                 found.span = span
             return found.span
@@ -336,8 +311,8 @@ class JoinedEngine:
 
     def _vtep(self, name: str, labels: Mapping[str, str]) -> Vtep:
         """The tunnel end point of a lab on an engine, made or started where that is needed."""
-        member, lab = self._member(name), labels[names.LAB]
-        with self._making:
+        lab = labels[names.LAB]
+        with self._making, self._engines.asking(name) as member:
             there = member.containers({names.LAB: lab, names.VTEP: "", **self._mark})
             id = there[0].id if there else self._create_vtep(name, member, labels)
             if not there or there[0].state != "running":
@@ -348,7 +323,7 @@ class JoinedEngine:
         image = labels.get(names.VTEP) or self.vtep_image
         self._fetch_image(name, image)
         lab = labels[names.LAB]
-        record.remember(lab, self._addresses)  # before anything is there that has to be found again
+        record.remember(lab, self._engines.addresses)  # before anything is there that has to be found again
         own = {**self._mark, names.ENGINE: name, names.VTEP: image}
         return member.create_container(
             ContainerSpec(
@@ -367,18 +342,19 @@ class JoinedEngine:
     def _fetch_image(self, name: str, image: str) -> None:
         """Give an engine an image that another of them has."""
         with self._copying:
-            if (name, image) in self._having or self._member(name).has_image(image):
+            if (name, image) in self._having or self._engines.member(name).has_image(image):
                 self._having.add((name, image))
                 return
-            having = self._each(lambda member: member.has_image(image))
-            source = next((other for other, has in having.items() if has), None)
+            source = self._source(image)
             if source is None:
                 return  # to create a container of it fails, and says so
-            self._say(f"copying image {image} from engine {source} to engine {name}")
+            self._engines.say(f"copying image {image} from engine {source} to engine {name}")
             with tempfile.TemporaryDirectory(prefix="testbed-") as folder:
                 file = Path(folder) / "image.tar"
-                self._members[source].save_image(image, file)
-                self._member(name).load_image(file)
+                with self._engines.asking(source) as having:
+                    having.save_image(image, file)
+                with self._engines.asking(name) as lacking:
+                    lacking.load_image(file)
 
 
 class _Spanning:

@@ -11,7 +11,7 @@ from testbed.engine.docker import DockerEngine
 from testbed.engine.joined import JoinedEngine
 from testbed.engine.place import named_place
 from testbed.engine.span import Say, in_each
-from testbed.errors import UsageError
+from testbed.errors import MachineError, TestbedError, UsageError, raise_errors
 
 OPTION: Final = "--engine"
 _SHAPE: Final = f"{OPTION} NAME=ADDRESS, such as {OPTION} a=ssh://lab.example.net"
@@ -40,7 +40,8 @@ def parse_engines(options: Sequence[str]) -> dict[str, str]:
 def join(addresses: Mapping[str, str], say: Say, *, all_of_them: bool = False) -> JoinedEngine:
     """Reach several engines as one. Those that do not answer are left out, and that is said.
 
-    Raises `EngineError` where none answers, or with `all_of_them` where one does not.
+    Raises `EngineError` where none answers, or with `all_of_them` where one does not, and `MachineError` for
+    machines that cannot run the same image.
     """
     lost: dict[str, EngineError] = {}
 
@@ -48,15 +49,38 @@ def join(addresses: Mapping[str, str], say: Say, *, all_of_them: bool = False) -
         try:
             return connect.connect(named_place(addresses[name], f"{OPTION} {name}={addresses[name]}"))
         except EngineError as error:
-            lost[name] = error
+            lost[name] = EngineError(f"engine {name}: {error.message}", hint=error.hint)
             return None
 
     found = {name: one for name, one in in_each(addresses, reach).items() if one is not None}
-    if lost and (all_of_them or not found):
+    try:
+        if all_of_them or not found:
+            raise_errors(lost[name] for name in addresses if name in lost)
+        if all_of_them:
+            _compare(found, say)
+    except TestbedError:
         for one in found.values():
             one.close()
-        raise next(iter(lost.values()))
+        raise
     return JoinedEngine(found, addresses, say, lost)
+
+
+def _compare(members: Mapping[str, Engine], say: Say) -> None:
+    """Say in what engines differ. Raises `MachineError` where a lab cannot be on all of them."""
+    facts = in_each(members, lambda name: members[name].facts())
+
+    def each(what: Mapping[str, str]) -> str:
+        return ", ".join(f"{name} {one}" for name, one in what.items())
+
+    machines = {name: one.architecture for name, one in facts.items()}
+    if len({*machines.values()}) > 1:
+        raise MachineError(
+            f"the engines' machines are of different architectures: {each(machines)}",
+            hint="all nodes of a lab run one image: name engines of one architecture",
+        )
+    versions = {name: f"{one.name} {one.version}" for name, one in facts.items()}
+    if len({*versions.values()}) > 1:
+        say(f"the engines differ: {each(versions)}")
 
 
 def lab_engine(lab: str, say: Say) -> Engine:
@@ -100,12 +124,16 @@ def choose_engine(options: Sequence[str], labs: Sequence[str], say: Say) -> Engi
 
 
 def prepare_image(engine: Engine, say: Say, detail: Say) -> str:
-    """Build the node image unless it is there, and return its name. Raises as `ensure_node_image`."""
-    joined = engine if isinstance(engine, JoinedEngine) else None
-    builder = joined.bare if joined else engine
-    name = image.ensure_node_image(cast(image.Builder, builder), say, detail=detail).name
-    if joined:
-        joined.vtep_image = name
+    """Build the node image unless it is there, and return its name. Raises as `ensure_node_image`.
+
+    Of several engines it is enough that one has it.
+    """
+    if not isinstance(engine, JoinedEngine):
+        return image.ensure_node_image(cast(image.Builder, engine), say, detail=detail).name
+    name = image.node_image_name()
+    if not engine.has_image(name):
+        name = image.ensure_node_image(cast(image.Builder, engine.bare), say, detail=detail).name
+    engine.vtep_image = name
     return name
 
 

@@ -28,7 +28,7 @@ def parse(written: str) -> dict[str, str] | None:
 
 def remember(lab: str, addresses: Mapping[str, str]) -> None:
     """Note which engines a lab is on. Raises `UsageError` where the note cannot be written."""
-    file = _file(lab)
+    file = note(lab)
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text(addresses), encoding="utf-8")
@@ -36,13 +36,13 @@ def remember(lab: str, addresses: Mapping[str, str]) -> None:
 
 def forget(lab: str) -> None:
     """Remove the note. One that is not there is fine."""
-    _file(lab).unlink(missing_ok=True)
+    note(lab).unlink(missing_ok=True)
 
 
 def recorded(lab: str) -> dict[str, str] | None:
     """The engines of a lab; None where nothing says that it is on several."""
     try:
-        return parse(_file(lab).read_text(encoding="utf-8"))
+        return parse(note(lab).read_text(encoding="utf-8"))
     except OSError:
         return None
 
@@ -53,7 +53,8 @@ def all_recorded() -> dict[str, dict[str, str]]:
     return {lab: engines for lab, engines in found.items() if engines}
 
 
-def _file(lab: str) -> Path:
+def note(lab: str) -> Path:
+    """The file that says which engines a lab is on, where it is on several."""
     return _folder() / f"{lab}.json"
 
 

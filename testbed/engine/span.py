@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import permutations
+from secrets import token_hex
 from typing import Final, TypeVar
 
 from testbed.engine.api import EngineError
@@ -43,22 +44,12 @@ def explore(lab: str, vteps: Mapping[str, Vtep], say: Say) -> Span:
 
     Raises `MachineError` where two of them do not, or share one host's network, and `EngineError`.
     """
-    hosts = in_each(vteps, lambda name: vteps[name].host())
-    for one, other in permutations(hosts, 2):
-        if hosts[one].namespace == hosts[other].namespace:
-            raise MachineError(
-                f"engines {one} and {other} share the network of one host: a lab cannot be on both",
-                hint="name one of them, or an engine of another host",
-            )
-    known = {
-        name: {peer: _foreign(hosts[peer], hosts[name]) for peer in hosts if peer != name} for name in hosts
-    }
-    heard = in_each(vteps, lambda name: vteps[name].reach(lab, known[name], _SMALL))
-    peers = {name: _addresses(name, heard, hosts) for name in vteps}
+    hosts, peers = meet(lab, vteps)
     way = min(_mtu(hosts[name], heard_at) for name in vteps for heard_at in _own(name, peers))
     mtu = min(MOST, way - OVERHEAD)
     exact = {name: {peer: [address] for peer, address in found.items()} for name, found in peers.items()}
-    full = in_each(vteps, lambda name: vteps[name].reach(lab, exact[name], mtu))
+    trial = _trial(lab)
+    full = in_each(vteps, lambda name: vteps[name].reach(lab, trial, exact[name], mtu))
     for one, other in permutations(vteps, 2):
         if other not in full[one]:
             raise MachineError(
@@ -71,10 +62,39 @@ def explore(lab: str, vteps: Mapping[str, Vtep], say: Say) -> Span:
     return Span(vteps, peers, mtu)
 
 
+def meet(
+    lab: str, vteps: Mapping[str, Vtep]
+) -> tuple[Mapping[str, Host], Mapping[str, Mapping[str, IPv4Address]]]:
+    """Let the engines of a lab find each other; return their hosts, and the peers as `Span` has them.
+
+    Raises `MachineError` where two of them do not, or share one host's network, and `EngineError`.
+    """
+    hosts = in_each(vteps, lambda name: vteps[name].host())
+    for one, other in permutations(hosts, 2):
+        if hosts[one].namespace == hosts[other].namespace:
+            raise MachineError(
+                f"engines {one} and {other} are the same engine, or share the network of one host: "
+                "a lab cannot be on both",
+                hint="name one of them, or an engine of another host",
+            )
+    known = {
+        name: {peer: _foreign(hosts[peer], hosts[name]) for peer in hosts if peer != name} for name in hosts
+    }
+    trial = _trial(lab)
+    heard = in_each(vteps, lambda name: vteps[name].reach(lab, trial, known[name], _SMALL))
+    peers = {name: _addresses(name, heard, hosts) for name in vteps}
+    return hosts, peers
+
+
 def in_each(names: Collection[str], action: Callable[[str], _Result]) -> dict[str, _Result]:
     """Do the same on several engines at once; return name → result. Raises what the first of them raises."""
     with ThreadPoolExecutor(max(1, len(names)), thread_name_prefix="engines") as threads:
         return dict(zip(names, threads.map(action, names), strict=True))
+
+
+def _trial(lab: str) -> str:
+    """A network to try the way with: no other has its name, nor does another trial at the same time."""
+    return f"{lab}_reach_{token_hex(3)}"
 
 
 def _foreign(peer: Host, own: Host) -> list[IPv4Address]:

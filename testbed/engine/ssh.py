@@ -21,7 +21,7 @@ _READY: Final = "testbed: connected"
 _ENDS_WITHIN: Final = 10.0  # seconds
 _OPTIONS: Final = (
     *("-T", "-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR"),
-    *("-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ControlPath=none"),
+    *("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "ControlPath=none"),
 )
 # Ctrl-C is for this process, which still has labs to clear up; and the folder goes when ssh does, whatever
 # ends this process: the command over there ends with its input.

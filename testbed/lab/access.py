@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def monotonic(self) -> float | None:
-        """When it happened, in s of the clock that the nodes share."""
+        """When it happened, in s of a clock that the nodes of one host share."""
         return self.event.fields.get("monotonic")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, Network
 from testbed.engine.record import parse
-from testbed.errors import UsageError, did_you_mean
+from testbed.errors import MachineError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class ActualLab:
     name: str
     containers: tuple[Container, ...]
     networks: tuple[Network, ...]
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Those of its engines that do not answer: name → address. What it has there is not known."""
 
     @property
     def topology(self) -> str:
@@ -73,8 +75,17 @@ class ActualLab:
         return [name for name, container in self.nodes.items() if node_facts(container).attaches]
 
     def node(self, name: str) -> Container:
-        """Return a node's container. Raises `UsageError` with the nearest name."""
+        """Return a node's container.
+
+        Raises `UsageError` with the nearest name, and `MachineError` where it may be on an engine that does
+        not answer.
+        """
         nodes = self.nodes
+        if name not in nodes and self.lost:
+            raise MachineError(
+                f"no engine that answers has a node {name} of lab {self.name}; {no_answer(self.lost)}",
+                hint=f"testbed status {self.name} shows the nodes that can be reached",
+            )
         if name not in nodes:
             raise UsageError(f"lab {self.name} has no node {name}", hint=did_you_mean(name, nodes))
         return nodes[name]
@@ -93,7 +104,14 @@ class ActualLab:
 def read_labs(engine: Engine, lab: str | None = None) -> dict[str, ActualLab]:
     """Return every lab the engine has anything of, or only `lab`, by name."""
     wanted = {names.LAB: lab or ""}
-    return group(engine.containers(wanted), engine.networks(wanted))
+    found = group(engine.containers(wanted), engine.networks(wanted))
+    return {name: replace(one, lost=engine.lost) for name, one in found.items()}
+
+
+def no_answer(lost: Mapping[str, str]) -> str:
+    """Say which engines do not answer, by name and address."""
+    each = [f"engine {name} ({address}) does not answer" for name, address in lost.items()]
+    return " and ".join(each)
 
 
 def group(containers: Iterable[Container], networks: Iterable[Network]) -> dict[str, ActualLab]:
@@ -136,8 +154,17 @@ def nearest_lab(engine: Engine, name: str) -> str | None:
 
 
 def find_lab(engine: Engine, name: str) -> ActualLab:
-    """Return a lab. Raises `UsageError` with the nearest name of those that exist."""
+    """Return a lab.
+
+    Raises `UsageError` with the nearest name of those that exist, and `MachineError` where it may be on an
+    engine that does not answer.
+    """
     labs = read_labs(engine)
+    if name not in labs and engine.lost:
+        raise MachineError(
+            f"no engine that answers has anything of lab {name}; {no_answer(engine.lost)}",
+            hint=f"once all do, testbed down {name} removes what is left",
+        )
     if name not in labs:
         from testbed.topology.load import builtin_topologies  # its models take a third of a second
 

@@ -63,6 +63,8 @@ class LabStatus:
     networks: tuple[NetworkStatus, ...]
     engines: Mapping[str, str] = field(default_factory=dict)
     """Name → address of the engines that it is on; empty where it is on a single one."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Those of them that do not answer: nothing is known of the nodes there."""
 
     @property
     def mtu(self) -> int | None:
@@ -148,6 +150,7 @@ class LabStatus:
             },
             "backends": self.backends,
             "engines": dict(self.engines),
+            "lost": dict(self.lost),
         }
 
 
@@ -172,7 +175,7 @@ def lab_status(engine: Engine, lab: ActualLab, *, ask: Collection[str] | None = 
 
     with ThreadPoolExecutor(WORKERS) as threads:
         nodes = tuple(threads.map(look, lab.nodes))
-    return LabStatus(lab.name, lab.topology, nodes, tuple(networks), lab.engines)
+    return LabStatus(lab.name, lab.topology, nodes, tuple(networks), lab.engines, lab.lost)
 
 
 def _node_status(engine: Engine, name: str, container: Container, ask: bool) -> NodeStatus:

@@ -1,13 +1,13 @@
 """Try the way between engines before a lab's networks use it: frames over a VXLAN device that lives so long.
 
-    python3 -m testbed.node.reach '{"name": "a", "device": "tb1", "vni": 1, "port": 4789, "size": 1450,
-                                    "peers": {"b": ["192.0.2.2"]}}'
+    python3 -m testbed.node.reach '{"name": "a", "device": "tb1", "alias": "trial", "vni": 1, "port": 4789,
+                                    "size": 1450, "peers": {"b": ["192.0.2.2"]}}'
 
 Runs where a lab's VXLAN devices are made, with the network of the engine's host. It floods frames of `size`
 bytes of payload to every address that a peer may have, until each peer was heard and has heard this one, and
 prints a line of JSON: peer → `address` it sends from, and `ahead`, the seconds by which its clock is ahead of
 this one, less the time that a frame takes. The kernel learns the address of a sender (RFC 7348 §4.1): the
-address to send to.
+address to send to. A macvlan device, as nodes have, is tried on it, too.
 """
 
 from __future__ import annotations
@@ -107,14 +107,15 @@ def main(argument: str) -> None:
     asked = json.loads(argument)
     device, peers = asked["device"], asked["peers"]
     hearing = Hearing(asked["name"], list(peers))
-    _run("ip", "link", "delete", device, lenient=True)  # one that was killed left it
     kind = ("type", "vxlan", "id", str(asked["vni"]), "dstport", str(asked["port"]), "df", "set")
     _run("ip", "link", "add", device, *kind)
     try:
+        _run("ip", "link", "set", device, "alias", asked["alias"])
         _run("ip", "link", "set", device, "addrgenmode", "none", lenient=True)  # there may be no IPv6
         for address in (one for several in peers.values() for one in several):
             _run("bridge", "fdb", "append", _NO_ADDRESS, "dev", device, "dst", address)
         _run("ip", "link", "set", device, "mtu", str(asked["size"]), "up")
+        _run("ip", "link", "add", "link", device, f"{device}n", "type", "macvlan", "mode", "bridge")
         _exchange(hearing, device, asked["size"])
         addresses = _addresses(device)
     finally:

@@ -125,7 +125,7 @@ def _last_move(evidence: Evidence, solution: str, claim: Claim) -> Move | None:
 def _times(run: RunFolder) -> tuple[float, float, str] | None:
     """When the last move began and ended, in s since the epoch, and where it led.
 
-    As in `claim.expect.growth`: the event that arrived soonest after it happened says when the nodes' clock
+    As in `claim.clocks`: the event that arrived soonest after it happened says when the nodes' clock
     began.
     """
     stamped = [

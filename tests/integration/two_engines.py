@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,11 +21,18 @@ from testbed.engine.place import Place
 from testbed.errors import TestbedError
 
 STARTS_WITHIN = 60.0
-# With a /run of its own it does not find the containerd of another engine, which has another network.
-DAEMON = """
+# With a /run of its own it does not find the containerd of another engine, which has another network. On a
+# disk, removing the data alone would take half a minute.
+HOST = """
 mount -t tmpfs tmpfs /run
-exec dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" --host "unix://$1/sock" \
-    --bridge none --iptables=false >"$1/log" 2>&1
+mkdir "$1/data"
+mount -t tmpfs tmpfs "$1/data"
+touch "$1/ready"
+exec sleep infinity
+"""
+DAEMON = """
+exec dockerd --data-root "$1/data" --exec-root /run/docker --pidfile /run/docker.pid --host "unix://$1/sock" \
+    --bridge none --iptables=false >>"$1/log" 2>&1
 """
 CABLE = """
 ip link add cable netns "$1" type veth peer name cable netns "$2"
@@ -32,14 +40,22 @@ plug='ip link set lo up; ip address add "$1" dev cable; ip link set cable up'
 nsenter --target "$1" --net sh -ec "$plug" sh 192.168.77.1/24
 nsenter --target "$2" --net sh -ec "$plug" sh 192.168.77.2/24
 """
+CRASH = """
+kill -9 -1
+umount --lazy /run
+mount -t tmpfs tmpfs /run
+mount | sed -n "s,^overlay on \\($1/data/[^ ]*\\) .*,\\1,p" | xargs --no-run-if-empty umount --lazy
+for device in $(ip -brief link show type vxlan | cut -d" " -f1); do ip link delete "$device"; done
+"""
 
 
 @dataclass(frozen=True)
 class OwnEngine:
-    """An engine that a test has started; it ends with all of its containers when its first process does."""
+    """An engine that a test has started, and its host: namespaces that end with their first process."""
 
     folder: Path
-    process: int
+    host: int
+    """The first process of its host."""
 
     @property
     def address(self) -> str:
@@ -50,21 +66,38 @@ class OwnEngine:
         """Reach it."""
         return connect(Place(self.address))
 
-    def devices(self) -> list[str]:
-        """The VXLAN devices of labs on its host."""
-        command = ["nsenter", "--target", str(self.process), "--net", "cat", "/proc/net/dev"]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[2:]
-        return [name for name in (line.partition(":")[0].strip() for line in lines) if name.startswith("tb")]
+    def shell(self, script: str, *arguments: str) -> str:
+        """Run a script on its host; return what it prints."""
+        return subprocess.run(
+            self._inside(script, *arguments), check=True, capture_output=True, text=True
+        ).stdout
 
-    @contextmanager
-    def unreachable(self) -> Iterator[None]:
-        """Nobody reaches it for some time, as where its machine is off."""
-        socket, away = self.folder / "sock", self.folder / "away"
-        socket.rename(away)
-        try:
-            yield
-        finally:
-            away.rename(socket)
+    def devices(self) -> dict[str, int]:
+        """The VXLAN devices on its host, and the MTU of each."""
+        links = json.loads(self.shell("ip -json link show type vxlan") or "[]")
+        return {link["ifname"]: link["mtu"] for link in links}
+
+    def start(self) -> None:
+        """Start the engine and wait until it answers."""
+        daemon = subprocess.Popen(self._inside(DAEMON, str(self.folder)))
+        deadline = time.monotonic() + STARTS_WITHIN
+        while True:
+            try:
+                self.connect().close()
+                return
+            except TestbedError:
+                if time.monotonic() > deadline or daemon.poll() is not None:
+                    lines = (self.folder / "log").read_text(errors="replace").splitlines()
+                    pytest.fail("dockerd does not answer:\n" + "\n".join(lines[-5:]))
+            time.sleep(0.1)
+
+    def crash(self) -> None:
+        """All of its programs and devices end at once, as when the power of its host fails; disks stay."""
+        self.shell(CRASH, str(self.folder))
+
+    def _inside(self, script: str, *arguments: str) -> list[str]:
+        enter = ["nsenter", "--target", str(self.host), "--net", "--mount", "--pid"]
+        return [*enter, "sh", "-ec", script, "sh", *arguments]
 
 
 @contextmanager
@@ -73,33 +106,26 @@ def two_engines() -> Iterator[tuple[OwnEngine, OwnEngine]]:
     if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "ip"))):
         pytest.skip("two engines of the test's own need root, dockerd and ip on this machine")
     with ExitStack() as ending:
-        one, other = ending.enter_context(_engine()), ending.enter_context(_engine())
-        subprocess.run(["sh", "-ec", CABLE, "sh", str(one.process), str(other.process)], check=True)
+        one, other = ending.enter_context(_host()), ending.enter_context(_host())
+        subprocess.run(["sh", "-ec", CABLE, "sh", str(one.host), str(other.host)], check=True)
+        for engine in (one, other):
+            engine.start()
         yield one, other
 
 
 @contextmanager
-def _engine() -> Iterator[OwnEngine]:
+def _host() -> Iterator[OwnEngine]:
     folder = Path(tempfile.mkdtemp(prefix="testbed-engine-"))
     apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    holder = subprocess.Popen([*apart, "sh", "-ec", DAEMON, "sh", str(folder)])
+    holder = subprocess.Popen([*apart, "sh", "-ec", HOST, "sh", str(folder)])
     try:
-        yield _answering(holder, folder)
+        deadline = time.monotonic() + STARTS_WITHIN
+        while not (folder / "ready").exists():
+            assert holder.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
+        yield OwnEngine(folder, int(children[0]))
     finally:
         holder.kill()
         holder.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _answering(holder: subprocess.Popen[bytes], folder: Path) -> OwnEngine:
-    deadline = time.monotonic() + STARTS_WITHIN
-    while True:
-        try:
-            connect(Place(f"unix://{folder}/sock")).close()
-            children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
-            return OwnEngine(folder, int(children[0]))
-        except TestbedError:
-            if time.monotonic() > deadline or holder.poll() is not None:
-                log = (folder / "log").read_text(errors="replace") if (folder / "log").exists() else ""
-                pytest.fail("dockerd does not answer:\n" + "\n".join(log.splitlines()[-5:]))
-        time.sleep(0.1)

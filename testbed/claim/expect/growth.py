@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Self
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from testbed.agreed import MOVE_STARTED, ROAM, SETTLED
+from testbed.claim.clocks import by_time_of_day
 from testbed.claim.names import PcapFilter, Taps
 from testbed.claim.seen import PATIENCE, Seen
 from testbed.claim.sight import Decision, Facts, Reported, Sight
@@ -113,24 +114,14 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     """From when so many nodes are away from home until the next leaves it or one returns, if all moved in it.
 
     With `rounds` one ends, and the next begins, as soon as all have moved and one moves again.
-    Nodes stamp what happens by a clock of their own, which they share; the event that arrived soonest after
-    it happened says what time of day that clock began at.
     """
-    stamped = [
-        (float(one.monotonic), one)
-        for one in events
-        if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED) and one.monotonic is not None
-    ]
-    if not stamped:
-        return []
-    offset = min(one.wall - monotonic for monotonic, one in stamped)
+    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
     away: set[str] = set()
     joining: set[str] = set()
     moved: set[str] = set()
     began = ended = 0.0
     found: list[_Phase] = []
-    for monotonic, one in sorted(stamped, key=lambda each: each[0]):
-        time = offset + monotonic
+    for time, one in by_time_of_day(moves):
         if one.name == MOVE_STARTED:
             if one.node in away:
                 if rounds and moved == away:

@@ -3,6 +3,7 @@
 In one lab and at one round-trip time: a numbered probe runs from the home address to the correspondent node
 and back while the mobile node moves to and fro. The outage of a move is the gap in what comes back; the steps
 are those of the connection manager; IKE and Mobile IP messages are counted in a capture on the mobile node.
+All times are by the clocks of that node's host: other nodes may be on other machines.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def measure_moves(
         captures.stop()
     assign_outages(done, report)
     frames = [frame for path in captures.fetch(folder) for frame in read_capture(path)]
-    count_messages(done, frames, wall_offset(lab.log, mark))
+    count_messages(done, frames, wall_offset(lab.log, node, mark))
     return done, captures.dropped
 
 
@@ -202,15 +203,15 @@ def _length(gap: Outage) -> float:
     return float("inf") if gap.ms is None else gap.ms
 
 
-def wall_offset(log: EventLog, mark: int) -> float:
-    """What to add to the nodes' monotonic clock to have the time of day, both in seconds.
+def wall_offset(log: EventLog, node: str, mark: int) -> float:
+    """What to add to a node's monotonic clock to have the time of day on its host, both in seconds.
 
     Nodes stamp monotonic time, the engine the time of day; the least-delayed event gives the best offset.
     """
     offsets = [
         entry.event.time - float(entry.event.fields["monotonic"])
         for entry in log.since(mark)
-        if "monotonic" in entry.event.fields
+        if entry.node == node and "monotonic" in entry.event.fields
     ]
     if not offsets:
         raise StepError("no event says what time it is")

@@ -12,9 +12,14 @@ from testbed.claim.sight import Sight
 from testbed.packet.taps import Matched
 
 
-def event(time, node, name, state="registered", late=0.25):
+def event(time, node, name, state="registered", late=0.25, booted=1000):
     return SimpleNamespace(
-        node=node, name=name, source="roam", monotonic=time, wall=1000 + time + late, fields={"state": state}
+        node=node,
+        name=name,
+        source="roam",
+        monotonic=time + 1000 - booted,
+        wall=1000 + time + late,
+        fields={"state": state},
     )
 
 
@@ -40,6 +45,17 @@ def test_packets_count_from_when_a_node_is_away_until_the_next_leaves_home() -> 
 
 def test_the_event_that_arrived_soonest_gives_the_time_of_day() -> None:
     assert of(move(1, "a", late=9.0), move(3, "a", late=0.5), move(5, "a", late=2.0))[0][1] == 1002.5
+
+
+def test_nodes_of_hosts_that_started_at_different_times() -> None:
+    def moved(begin, node, booted):
+        steps = ((0, "move-started"), (1, "settled"))
+        return [event(begin + at, node, name, booted=booted) for at, name in steps]
+
+    def moves(other):
+        return [moved(1, "a", 1000), moved(3, "b", other), moved(8, "a", 1000), moved(8.1, "b", other)]
+
+    assert of(*moves(400)) == of(*moves(1000)) and of(*moves(400))[-1][0] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

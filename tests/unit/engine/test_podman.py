@@ -47,7 +47,7 @@ class Api:
         self._call("remove_container", id)
 
     def info(self):
-        version = {"ServerVersion": "4.3.1", "KernelVersion": "6.1"}
+        version = {"ServerVersion": "4.3.1", "KernelVersion": "6.1", "Architecture": "amd64"}
         return version | {"Name": "a-host", "NCPU": 2, "MemTotal": 1 << 32}
 
 

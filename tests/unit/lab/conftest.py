@@ -5,10 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from lab_world import IMAGE, MIP, MOBILE, SMALL, Daemons, Manager, Run, Told
+from lab_world import IMAGE, MIP, MOBILE, PLACED, SMALL, Daemons, Manager, Run, Told
+from underlay import Underlay, join
 
 from testbed.cli import main
 from testbed.engine.fake import FakeEngine
+from testbed.engine.joined import JoinedEngine
 from testbed.lab.addresses import DEFAULT_POOL
 from testbed.lab.up import BroughtUp, bring_up
 from testbed.topology.load import load_topology
@@ -84,3 +86,30 @@ def run(
         return code, streams.out, streams.err
 
     return run
+
+
+# Labs on several engines
+
+
+@pytest.fixture(autouse=True)
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def underlay() -> Underlay:
+    return Underlay()
+
+
+@pytest.fixture
+def joined(underlay: Underlay, told: Told) -> JoinedEngine:
+    return join(underlay, told)
+
+
+@pytest.fixture
+def up_on(joined: JoinedEngine, load: Callable[..., LoadedTopology], told: Told) -> Callable[..., BroughtUp]:
+    def up(text: str = PLACED, *, engine: JoinedEngine = joined, lab: str = "small") -> BroughtUp:
+        options = {"image": IMAGE, "pool": DEFAULT_POOL, "timeout": 5.0, "progress": told}
+        return bring_up(engine, load(text), lab=lab, **options)  # type: ignore[arg-type]
+
+    return up

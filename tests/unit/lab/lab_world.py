@@ -30,6 +30,8 @@ nodes:
   middle: {roles: [router], links: {left: 10.1.0.1, right: 10.2.0.1}}
 """
 
+PLACED = f"{SMALL}place: {{west: a, east: b, middle: b}}\n"
+
 # A topology with a mobile node, which stays as it is whatever becomes of those that come with the product.
 MOBILE = """\
 name: plain-mip

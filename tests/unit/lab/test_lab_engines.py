@@ -6,61 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_world import IMAGE, MOBILE, SMALL, Told
-from underlay import Underlay
+from lab_world import IMAGE, MOBILE, PLACED, SMALL, Told
+from underlay import Underlay, assert_nothing_is_left, join
 
-from testbed.cli import main
 from testbed.engine import members, names, record
-from testbed.engine.api import ContainerSpec, EngineError, NetworkSpec, UnreachableError
+from testbed.engine.api import ContainerSpec, EngineError, NetworkSpec
 from testbed.engine.channel import ChannelEngine
 from testbed.engine.fake import FakeEngine
 from testbed.engine.joined import JoinedEngine
 from testbed.engine.vtep import device, vni
-from testbed.errors import ErrorGroup, MachineError, TestbedError, TopologyError, UsageError
+from testbed.errors import ErrorGroup, MachineError, TopologyError, UsageError
 from testbed.lab.addresses import DEFAULT_POOL
 from testbed.lab.down import remove_labs
 from testbed.lab.inside import run_inside
 from testbed.lab.placement import place_nodes
 from testbed.lab.state import find_lab, read_labs
 from testbed.lab.status import lab_status
-from testbed.lab.up import BroughtUp, bring_up
+from testbed.lab.up import BroughtUp
 from testbed.topology.loaded import LoadedTopology
 
 Load = Callable[..., LoadedTopology]
 Up = Callable[..., BroughtUp]
-PLACED = f"{SMALL}place: {{west: a, east: b, middle: b}}\n"
-
-
-@pytest.fixture(autouse=True)
-def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-@pytest.fixture
-def underlay() -> Underlay:
-    return Underlay()
-
-
-@pytest.fixture
-def joined(underlay: Underlay, told: Told) -> JoinedEngine:
-    return join(underlay, told)
-
-
-def join(underlay: Underlay, told: Told) -> JoinedEngine:
-    """As a process of its own sees the engines."""
-    engines = underlay.engines
-    found = JoinedEngine(engines, {name: one.address for name, one in engines.items()}, told.say)
-    found.vtep_image = IMAGE
-    return found
-
-
-@pytest.fixture
-def up_on(joined: JoinedEngine, load: Load, told: Told) -> Up:
-    def up(text: str = PLACED, *, engine: JoinedEngine = joined, lab: str = "small") -> BroughtUp:
-        options = {"image": IMAGE, "pool": DEFAULT_POOL, "timeout": 5.0, "progress": told}
-        return bring_up(engine, load(text), lab=lab, **options)  # type: ignore[arg-type]
-
-    return up
 
 
 # Where the nodes are
@@ -175,7 +141,7 @@ def test_a_closed_port_is_found_before_nodes_start(underlay: Underlay, up_on: Up
 def test_engines_of_one_host_cannot_share_a_lab(underlay: Underlay, up_on: Up) -> None:
     for host in underlay.hosts.values():
         host.namespace = "the same"
-    with pytest.raises(MachineError, match="a and b share the network of one host"):
+    with pytest.raises(MachineError, match="a and b are the same engine, or share the network of one host"):
         up_on()
     assert_nothing_is_left(underlay)
 
@@ -207,6 +173,17 @@ def test_an_engine_gets_the_images_that_it_lacks(underlay: Underlay, up_on: Up, 
     up_on()
     assert underlay.engines["b"].images == {IMAGE}
     assert told.said.count(f"copying image {IMAGE} from engine a to engine b") == 1
+
+
+def test_the_image_is_where_any_of_them_has_it(
+    underlay: Underlay, joined: JoinedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.engine.image.node_image_name", lambda: IMAGE)
+    underlay.engines["a"].images.clear()
+    joined.vtep_image = ""
+    assert members.prepare_image(joined, print, print) == joined.vtep_image == IMAGE
+    assert joined.image_id(IMAGE) == underlay.engines["b"].image_id(IMAGE)
+    assert "image_id" not in underlay.engines["a"].calls
 
 
 # All as one
@@ -256,12 +233,6 @@ def test_labs_of_one_engine_are_not_seen(underlay: Underlay, joined: JoinedEngin
 
 
 # The end
-
-
-def assert_nothing_is_left(underlay: Underlay) -> None:
-    for host in underlay.hosts.values():
-        assert not host.engine.boxes and not host.engine.network_specs and not host.devices
-    assert not record.all_recorded()
 
 
 def test_down_leaves_nothing(underlay: Underlay, told: Told, up_on: Up) -> None:
@@ -320,134 +291,3 @@ def test_an_up_that_fails_leaves_nothing(underlay: Underlay, up_on: Up) -> None:
         up_on()
     underlay.engines["b"].failures.clear()
     assert not underlay.engines["a"].boxes
-
-
-def test_an_engine_that_goes_away_is_named_once_and_down_ends_on_the_rest(
-    underlay: Underlay, told: Told, up_on: Up
-) -> None:
-    up_on()
-    underlay.engines["b"].gone = True
-    joined = join(underlay, told)
-    told.said.clear()
-    lab = find_lab(joined, "small")
-    assert [*lab.nodes] == ["west"]
-    with pytest.raises(UnreachableError, match=r"engine b \(tcp://192.0.2.2\) does not answer"):
-        joined.start_container("b/c1")
-    remove_labs(joined, "small")
-    assert told.said == ["engine b (tcp://192.0.2.2) does not answer: what is there is left out"]
-    assert joined.lost == {"b": "tcp://192.0.2.2"}
-    a = underlay.hosts["a"]
-    assert not a.engine.boxes and not a.engine.network_specs and not a.devices
-
-
-def test_an_engine_that_goes_away_during_up(underlay: Underlay, up_on: Up) -> None:
-    def vanish(subject: str) -> None:
-        underlay.engines["b"].gone = subject.endswith("-east")
-
-    underlay.engines["b"].failures["create_container"] = vanish
-    with pytest.raises((EngineError, ErrorGroup)):
-        up_on()
-    a = underlay.hosts["a"]
-    assert not a.engine.boxes and not a.engine.network_specs and not a.devices
-
-
-# Which engines
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["a"], "expected NAME=ADDRESS"),
-        (["=tcp://x", "b=tcp://y"], "expected NAME=ADDRESS"),
-        (["A=tcp://x", "b=tcp://y"], "expected NAME=ADDRESS"),
-        (["a=tcp://x", "a=tcp://y"], "the name a is given twice"),
-        (["a=tcp://x", "b=tcp://x"], "this engine is named twice"),
-        (["a=tcp://x"], "needs two at least"),
-    ],
-)
-def test_options_that_do_not_fit(options: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        members.parse_engines(options)
-
-
-@pytest.fixture
-def reachable(underlay: Underlay, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> FakeEngine:
-    """The engines are reached by their addresses; returns the usual one."""
-    by_address = {one.address: one for one in underlay.engines.values()}
-
-    def connect(place: object = None) -> FakeEngine:
-        found = engine if place is None else by_address[place.address.replace("http", "tcp")]  # type: ignore[attr-defined]
-        if found.gone:
-            raise EngineError(f"no container engine answers at {found.address}")
-        return found
-
-    monkeypatch.setattr("testbed.engine.connect.connect", connect)
-    monkeypatch.setattr("testbed.engine.provision.reach_engine", lambda say: connect())
-    return engine
-
-
-def test_a_lab_remembers_its_engines(reachable: FakeEngine, up_on: Up, told: Told) -> None:
-    assert members.lab_engine("small", told.say) is reachable
-    up_on()
-    assert members.lab_engine("small", told.say).members == ("a", "b")
-    assert members.choose_engine((), ["small"], told.say).members == ("a", "b")
-    assert members.choose_engine((), ["other"], told.say) is reachable
-
-
-def test_labels_lead_to_the_engines_where_no_note_does(
-    reachable: FakeEngine, underlay: Underlay, up_on: Up, told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    up_on()
-    record.forget("small")
-    assert members.lab_engine("small", told.say) is reachable
-    usual = underlay.engines["b"]
-    monkeypatch.setattr(
-        "testbed.engine.connect.connect",
-        lambda place=None: (
-            usual
-            if place is None
-            else next(e for e in underlay.engines.values() if e.address[6:] in place.address)
-        ),
-    )
-    assert members.lab_engine("small", told.say).members == ("a", "b")
-    assert [one.members for one in members.all_engines(None, told.say)] == [("a", "b"), ()]
-
-
-def test_a_lab_does_not_change_its_engines(reachable: FakeEngine, up_on: Up, told: Told) -> None:
-    up_on()
-    with pytest.raises(UsageError, match=r"lab small is on other engines: --engine a=tcp://192.0.2.1"):
-        members.choose_engine(["a=tcp://192.0.2.1", "c=tcp://192.0.2.2"], ["small"], told.say)
-
-
-def test_up_needs_all_engines_and_later_commands_some(
-    reachable: FakeEngine, underlay: Underlay, up_on: Up, told: Told
-) -> None:
-    up_on()
-    underlay.engines["b"].gone = True
-    with pytest.raises(EngineError, match=r"no container engine answers at tcp://192.0.2.2"):
-        members.choose_engine((), ["small"], told.say)
-    assert [*find_lab(members.lab_engine("small", told.say), "small").nodes] == ["west"]
-    underlay.engines["a"].gone = True
-    with pytest.raises(TestbedError):
-        members.lab_engine("small", told.say)
-
-
-def test_the_commands(
-    reachable: FakeEngine, underlay: Underlay, up_on: Up, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
-        streams = capfd.readouterr()
-        return code, streams.out, streams.err
-
-    up_on()
-    assert "3 of 3 running" in run("status")[1]
-    out = run("status", "small")[1]
-    assert "MTU 1450" in out and "a=tcp://192.0.2.1, b=tcp://192.0.2.2" in out and "ENGINE" in out
-    underlay.engines["b"].gone = True
-    code, _, err = run("down", "small")
-    assert code == 3 and "removed 1 nodes and 2 networks" in err.replace("\n", " ")
-    assert "what lab small may have on engine b is left there" in err
-    assert "DOCKER_HOST=tcp://192.0.2.2 testbed down small" in err
-    underlay.engines["b"].gone = False
-    assert run("down", "small")[0] == 1  # the note is gone

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_world import Daemons
+from lab_world import IMAGE, Daemons, Told
 
+from testbed.engine import record
 from testbed.engine.fake import FakeContainer, FakeEngine, become_ready
+from testbed.engine.joined import JoinedEngine
 
 
 @dataclass
@@ -57,7 +59,7 @@ class FakeHost:
     def _host(self) -> bytes:
         bridge = {"ifname": "docker0", "mtu": 1500, "addr_info": [{"local": "172.17.0.1", "scope": "global"}]}
         local = {"local": self.address, "scope": "global"}
-        links = [bridge, {"ifname": "eth0", "mtu": self.mtu, "addr_info": [local]}]
+        links = [bridge, {}, {"ifname": "eth0", "mtu": self.mtu, "addr_info": [local]}]
         return f"one-boot\n{self.namespace or self.name}\n{json.dumps(links)}".encode()
 
     def _reach(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -91,3 +93,17 @@ class Underlay:
     def engines(self) -> dict[str, FakeEngine]:
         """The engines by name."""
         return {name: host.engine for name, host in self.hosts.items()}
+
+
+def join(underlay: Underlay, told: Told) -> JoinedEngine:
+    """As a process of its own sees the engines."""
+    engines = underlay.engines
+    found = JoinedEngine(engines, {name: one.address for name, one in engines.items()}, told.say)
+    found.vtep_image = IMAGE
+    return found
+
+
+def assert_nothing_is_left(underlay: Underlay) -> None:
+    for host in underlay.hosts.values():
+        assert not host.engine.boxes and not host.engine.network_specs and not host.devices
+    assert not record.all_recorded()

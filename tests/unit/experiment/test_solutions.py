@@ -207,7 +207,7 @@ PACKETS = {
 """What is captured where all is well; at every other tap IPsec."""
 
 
-def crowd(messages):
+def crowd(messages, bindings):
     """Events and packets of 1, 2 and 4 mobile nodes that join one after the other and then all move."""
     events, times, clock = [], [], 100.0
 
@@ -222,6 +222,9 @@ def crowd(messages):
             clock += 1
             say(node, "settled")
         away += joining
+        for home in range(bindings(len(away))):
+            bound = {"node": "ha", "event": "binding", "source": "home-agent", "home_address": str(home)}
+            events.append(bound | {"monotonic": clock})
         clock += 1
         for node in away:
             say(node, "move-started")
@@ -233,10 +236,10 @@ def crowd(messages):
     return events, times
 
 
-def recorded(tmp_path, experiment, *, sights, packets, messages):
+def recorded(tmp_path, experiment, *, sights, packets, messages, bindings):
     """The folder of a run in which all was well, but for what is given."""
     (tmp_path / "captures").mkdir(parents=True, exist_ok=True)
-    events, times = crowd(messages)
+    events, times = crowd(messages, bindings)
     events += [{"node": "mn", "event": "registered", "source": "mobile-node", "monotonic": 1.0}] * 3
     taps = {}
     for _, expectation in experiment.expectations():
@@ -281,7 +284,7 @@ APART = ("5.1-untold-exit", "5.10-a1", "5.10-a2", "5.10-a3", "5.10-a7", "5.10-a8
 """Claims whose runs are not played here; they come out as they should."""
 
 
-def cell(tmp_path, guideline, sights=None, packets=None, messages=None):
+def cell(tmp_path, guideline, sights=None, packets=None, messages=None, bindings=None):
     """The cell of a solution in whose runs all was well, but for what is given; `nothing` is beside it."""
     mine = Scenario(NOTHING, NOTHING.topology.claims, "mine.")
     results = {}
@@ -296,6 +299,7 @@ def cell(tmp_path, guideline, sights=None, packets=None, messages=None):
                         sights=sights or {},
                         packets=packets or {},
                         messages=messages or (lambda nodes: 6 * nodes),
+                        bindings=bindings or (lambda nodes: nodes),
                     )
     beside = Scenario(NOTHING, NOTHING.topology.claims, "nothing.")
     decided = list(claim_results([beside, mine], results))
@@ -332,6 +336,7 @@ SABOTAGE = {
     "5.5 extension 60": ("5.5", {"packets": {"ha/home": [unregistered(b"\1" + bytes(23) + b"\x3c\2??")]}}),
     "5.6 IKE_AUTH on a move": ("5.6", {"packets": {"mn/airport": [*ESP_PACKETS, ike(35)]}}),
     "5.7 every node registers all": ("5.7", {"messages": lambda nodes: 6 * nodes * nodes}),
+    "5.7 every node is bound by all": ("5.7", {"bindings": lambda nodes: nodes * nodes}),
     "5.8 a firewall": ("5.8", {"sights": {("added", None): {"fw": ["firewall"]}}}),
     "5.9 IP-in-IP at the café": ("5.9", {"packets": {"mn/cafe": [bytes(packet(IP() / UDP(), proto=4))]}}),
     "5.9 the session breaks": ("5.9", {"sights": {("session", None): {"within": 2.0, "alive": False}}}),

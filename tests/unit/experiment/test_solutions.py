@@ -236,14 +236,26 @@ def crowd(messages, bindings):
     return events, times
 
 
-def recorded(tmp_path, experiment, *, sights, packets, messages, bindings):
-    """The folder of a run in which all was well, but for what is given."""
+def recorded(
+    tmp_path,
+    experiment,
+    *,
+    sights=None,
+    packets=None,
+    messages=lambda nodes: 6 * nodes,
+    bindings=lambda nodes: nodes,
+    registered=3,
+    solution=NOTHING,
+    late=0.0,
+):
+    """The result of a run in which all was well, but for what is given."""
+    sights, packets = sights or {}, packets or {}
     (tmp_path / "captures").mkdir(parents=True, exist_ok=True)
     events, times = crowd(messages, bindings)
-    events += [{"node": "mn", "event": "registered", "source": "mobile-node", "monotonic": 1.0}] * 3
+    events += [{"node": "mn", "event": "registered", "source": "mobile-node", "monotonic": 1.0}] * registered
     taps = {}
     for _, expectation in experiment.expectations():
-        for tap in expectation.part.taps(NOTHING):
+        for tap in expectation.part.taps(solution):
             own = packets.get(tap, PACKETS.get(tap, ESP_PACKETS))
             frames = [Frame(10**9, RAW_IP, one, len(one)) for one in own]
             if expectation.word == "growth":
@@ -274,9 +286,9 @@ def recorded(tmp_path, experiment, *, sights, packets, messages, bindings):
         tmp_path, [EventRecord.model_validate(one | {"wall": 1000 + one["monotonic"]}) for one in events]
     )
     Evidence.write_captured(tmp_path, CaptureRecord(taps=taps))
-    record = RunRecord(claim="x", run="main", lab="x", began=0.0, ended=1.0, health=Health(late_ms=0.0))
+    record = RunRecord(claim="x", run="main", lab="x", began=0.0, ended=1.0, health=Health(late_ms=late))
     Evidence.write_run(tmp_path, record)
-    recording = Recording(RunFolder(tmp_path), record, "x/", NOTHING, host_addresses(NOTHING))
+    recording = Recording(RunFolder(tmp_path), record, "x/", solution, host_addresses(solution))
     return judge_run(experiment, recording)
 
 
@@ -284,7 +296,7 @@ APART = ("5.1-untold-exit", "5.10-a1", "5.10-a2", "5.10-a3", "5.10-a7", "5.10-a8
 """Claims whose runs are not played here; they come out as they should."""
 
 
-def cell(tmp_path, guideline, sights=None, packets=None, messages=None, bindings=None):
+def cell(tmp_path, guideline, **changes):
     """The cell of a solution in whose runs all was well, but for what is given; `nothing` is beside it."""
     mine = Scenario(NOTHING, NOTHING.topology.claims, "mine.")
     results = {}
@@ -296,10 +308,7 @@ def cell(tmp_path, guideline, sights=None, packets=None, messages=None, bindings
                     results[f"mine.{name}", kind, number] = recorded(
                         tmp_path / f"{name}-{number}",
                         experiment,
-                        sights=sights or {},
-                        packets=packets or {},
-                        messages=messages or (lambda nodes: 6 * nodes),
-                        bindings=bindings or (lambda nodes: nodes),
+                        **changes,
                     )
     beside = Scenario(NOTHING, NOTHING.topology.claims, "nothing.")
     decided = list(claim_results([beside, mine], results))
@@ -377,6 +386,20 @@ def test_every_guideline_has_a_sabotage() -> None:
 def test_a_guideline_that_is_followed_at_a_cost(guideline, change, tmp_path) -> None:
     found = cell(tmp_path, guideline, **change)
     assert found.state == "costs" and found.why
+
+
+@pytest.mark.parametrize(
+    ("solution", "held", "observed"),
+    [
+        ("solutions/nothing", None, "0 seen"),  # a machine as slow as this may be why
+        ("solutions/wireguard", False, "0 seen, as mn has no service mobile-node"),
+    ],
+)
+def test_what_a_node_does_not_run_is_silent_on_any_machine(solution, held, observed, tmp_path) -> None:
+    solution = load_topology(solution)
+    (experiment,) = (one for _, one in solution.topology.claims["5.5-agents-kept"].experiments("run"))
+    result = recorded(tmp_path, experiment, registered=0, solution=solution, late=150.0)
+    assert (result.findings[0].held, result.findings[0].observed) == (held, observed)
 
 
 # The grid

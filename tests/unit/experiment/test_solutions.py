@@ -319,6 +319,8 @@ def cell(tmp_path, guideline, **changes):
     return row.cells[0]
 
 
+DENIED = [unregistered(bytes((3, 131)) + bytes(18))]
+"""A registration reply: the mobile node failed authentication (RFC 5944 §3.4)."""
 SABOTAGE = {
     "5.1 a service more at the gateway": ("5.1", {"sights": {("changed", "services"): {"wg": "added"}}}),
     "5.1 payload in clear at the hotspot": (
@@ -343,6 +345,7 @@ SABOTAGE = {
     ),
     "5.5 a message of type 200": ("5.5", {"packets": {"ha/home": [REQUEST, unregistered(b"\xc8hello")]}}),
     "5.5 extension 60": ("5.5", {"packets": {"ha/home": [unregistered(b"\1" + bytes(23) + b"\x3c\2??")]}}),
+    "5.5 an authenticator that is wrong": ("5.5", {"packets": {"ha/home": [REQUEST, *DENIED]}}),
     "5.6 IKE_AUTH on a move": ("5.6", {"packets": {"mn/airport": [*ESP_PACKETS, ike(35)]}}),
     "5.7 every node registers all": ("5.7", {"messages": lambda nodes: 6 * nodes * nodes}),
     "5.7 every node is bound by all": ("5.7", {"bindings": lambda nodes: nodes * nodes}),

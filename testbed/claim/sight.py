@@ -103,6 +103,9 @@ class Facts(Protocol):
     def daemons(self, node: str) -> Sequence[Daemon]:
         """The services of a node."""
 
+    def services(self, node: str) -> Collection[str]:
+        """The names of a node's services."""
+
     def reporting(self, node: str, what: str) -> Sequence[Daemon]:
         """The services of a node in whose state something can be read."""
 
@@ -246,6 +249,8 @@ class Decision(NamedTuple):
     """Not held, because of something seen rather than of something missing."""
     counted: Mapping[str, Sequence[str]] = MappingProxyType({})
     """Tap → marks of the packets that were counted, for the report."""
+    certain: bool = False
+    """Not held on any machine, however fast."""
 
 
 def rows(state: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

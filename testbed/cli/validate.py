@@ -9,7 +9,7 @@ import typer
 from testbed.cli.app import TOPOLOGIES, command
 from testbed.cli.complete import complete_topology
 from testbed.cli.errors import show_error
-from testbed.cli.options import Output, Templates
+from testbed.cli.options import Output, Sets, Templates, load_typed
 from testbed.cli.output import Format, emit_json, emit_text
 from testbed.errors import ErrorGroup, ExitCode, TestbedError
 
@@ -20,18 +20,17 @@ def validate(
         list[str],
         typer.Argument(metavar="NAME|FILE", help="Topologies.", autocompletion=complete_topology),
     ],
+    sets: Sets = None,
     templates: Templates = None,
     output: Output = Format.table,
 ) -> None:
     """Check topology files and report every error with its place. Exit code 4 if any is invalid."""
-    from testbed.topology.load import load_topology
-
     results: list[dict[str, Any]] = []
     codes: set[ExitCode] = set()
     for file in files:
         result: dict[str, Any] = {"file": file, "valid": True, "errors": []}
         try:
-            load_topology(file, templates=templates)
+            load_typed(file, sets, templates)
         except TestbedError as error:
             result |= {"valid": False, "errors": [one.to_dict() for one in _flat(error)]}
             codes.add(error.exit_code)

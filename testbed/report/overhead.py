@@ -1,8 +1,8 @@
 """Bytes that headers add to each packet on the mobile node's link: measured in captures, and computed.
 
-The packets measured are those of the probe, whose size is known. Inside ESP they cannot be recognized, but
-they are more than half of all packets in the runs with a probe. What a stack with IPsec lets pass in clear is
-not its overhead but a finding of its claims.
+The packets measured are those of the probe, whose size is known. Inside ESP and WireGuard they cannot be
+recognized, but they are more than half of all packets in the runs with a probe. What a stack with IPsec lets
+pass in clear is not its overhead but a finding of its claims.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from testbed.agreed import PROBE_MARKER
+from testbed.agreed import PROBE_MARKER, WIREGUARD_PORT
 from testbed.evidence.folder import RunFolder
 from testbed.evidence.verdicts import SIDES
 from testbed.packet.decode import Packet, decode
@@ -152,17 +152,28 @@ def _configured(topology: Topology, stack: str, network: str) -> tuple[str, str]
 
 
 def probes(frames: Iterable[Frame]) -> dict[tuple[Way, str], Counter[int]]:
-    """The sizes of the probe's packets, and of whatever is in ESP, by direction and headers."""
+    """The sizes of the probe's packets, and of whatever is encrypted, by direction and headers."""
     found: dict[tuple[Way, str], Counter[int]] = {}
     for frame in frames:
         packet = decode(frame.data, frame.linktype, frame.length)
         outer, link = packet.first(Ipv4), packet.first(Link)
         if outer is None or link is None or link.outgoing is None or outer.offset or outer.more:
             continue
-        if packet.first(Esp) or PROBE_MARKER in frame.data:
-            way: Way = "from" if link.outgoing else "to"
+        way: Way = "from" if link.outgoing else "to"
+        if _is_wireguard(packet, frame.data):
+            found.setdefault((way, f"IP | UDP | {_WIREGUARD}"), Counter())[outer.length] += 1
+        elif packet.first(Esp) or PROBE_MARKER in frame.data:
             found.setdefault((way, _headers(packet)), Counter())[outer.length] += 1
     return found
+
+
+def _is_wireguard(packet: Packet, data: bytes) -> bool:
+    """Whether it is transport data of WireGuard: message type 4, and three reserved octets of 0."""
+    udp = packet.first(Udp)
+    if udp is None or WIREGUARD_PORT not in (udp.source, udp.destination):
+        return False
+    before = sum(layer.size for layer in packet.layers[: packet.layers.index(udp) + 1])
+    return data[before : before + 4] == b"\4\0\0\0"
 
 
 def _headers(packet: Packet) -> str:
@@ -181,6 +192,7 @@ def _word(layer: Layer) -> str:
     return names.get(type(layer), "?")
 
 
+_WIREGUARD: Final = "WireGuard"
 _TUNNELS: Final = {
     "IP": (20, "20 outer IP (RFC 2003)"),
     "GRE": (24, "20 outer IP and 4 GRE (RFC 2784)"),
@@ -201,6 +213,8 @@ def compute(stack: str, attachment: str, headers: str = "") -> tuple[int | None,
     in UDP, as through a NAT (RFC 3948).
     """
     natt = 8 * ("UDP" in headers.split(" | "))
+    if headers.endswith(_WIREGUARD):
+        return wireguard(INNER)
     tunnel, its = _TUNNELS[max((one for one in _TUNNELS if one in headers), key=len, default="IP")]
     match stack, attachment:
         case "mip-only", "foreign-agent":
@@ -231,3 +245,9 @@ def esp(inner: int, natt: int = 0) -> tuple[int, str]:
     parts = {"outer IP": 20, "UDP": natt, "ESP": 8, "IV": 8, "padding": padding, "trailer": 2, "ICV": 16}
     how = " + ".join(f"{size} {name}" for name, size in parts.items() if size)
     return inner + sum(parts.values()), how
+
+
+def wireguard(inner: int) -> tuple[int, str]:
+    """A packet of `inner` bytes in transport data of WireGuard (its protocol's §5.4.6), and how."""
+    parts = {"outer IP": 20, "UDP": 8, "type, receiver and counter": 16, "padding": -inner % 16, "tag": 16}
+    return inner + sum(parts.values()), " + ".join(f"{size} {name}" for name, size in parts.items() if size)

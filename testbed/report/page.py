@@ -81,13 +81,16 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
     scenarios = list(_scenarios(evidence, verdicts)) if verdicts else []
     solutions = judged(verdicts, evidence.scenarios) if verdicts else []
     cost = overheads(evidence)
+    moved = moves(evidence, verdicts, solutions) if verdicts else []
     return (
         environment()
         .get_template("page.html.j2")
         .render(
             heading=_heading(verdicts, handoffs, solutions),
             when=_when(evidence),
-            contents=_contents(scenarios, handoffs, solutions, several=several, overhead=bool(cost)),
+            contents=_contents(
+                scenarios, handoffs, solutions, several=several, moved=bool(moved), overhead=bool(cost)
+            ),
             topology=topology,
             drawings=_drawings(evidence, topology, []),
             several=several,
@@ -96,7 +99,7 @@ def render_report(evidence: Evidence, *, links: bool = True) -> str:
             solutions={one.name: one for one in solutions},
             solution_signs=SOLUTION_SIGNS,
             groups=groups(verdicts, solutions) if verdicts else [],
-            moves=moves(evidence, verdicts, solutions) if verdicts else [],
+            moves=moved,
             grid=grid(verdicts, evidence.scenarios) if verdicts and not solutions else [],
             grid_signs=SIGNS,
             selection=select(verdicts, evidence.scenarios) if verdicts and several else None,
@@ -160,6 +163,7 @@ def _contents(
     solutions: Sequence[Solution],
     *,
     several: bool,
+    moved: bool = False,
     overhead: bool,
 ) -> list[dict[str, Any]]:
     """Anchors, titles and claims of the page's parts; none where it has only one."""
@@ -168,7 +172,7 @@ def _contents(
         titles = {
             "grid": "Solutions and guidelines",
             "compared": "Claims by guideline",
-            "moves": "One move each",
+            **({"moves": "One move each"} if moved else {}),
         }
         parts += [{"anchor": anchor, "title": title, "claims": ()} for anchor, title in titles.items()]
     elif scenarios:

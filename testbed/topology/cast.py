@@ -80,6 +80,10 @@ class Cast:
         """Whether a node learns the Intranet's prefixes from its neighbours."""
         return self.routing(name) not in (None, STATIC)
 
+    def services(self, name: str) -> frozenset[str]:
+        """The names of a node's services."""
+        return frozenset(service for role in self.node_roles(name) for service in role.services)
+
     def daemons(self, name: str) -> tuple[Service, ...]:
         """The services of a node."""
         return tuple(service for role in self.node_roles(name) for service in role.services.values())

@@ -55,6 +55,8 @@ class Event(Counted):
             and all(one.fields.get(key) == value for key, value in self.having.items())
             for one in sight.events
         )
+        if self.source and self.lowest > number == 0 and self.source not in sight.facts.services(self.node):
+            return Decision(False, f"0 seen, as {self.node} has no service {self.source}", certain=True)
         ended = self.node in sight.ended
         held = self.decides(number, inf if ended else number)
         text = f"{number} seen" + (f", but the log of {self.node} ended before the run did" if ended else "")

@@ -1,11 +1,11 @@
-"""How the cost of moves grows with the number of mobile nodes that move at once."""
+"""How the cost of moves, and what agents keep, grow with the number of mobile nodes that move at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
@@ -15,6 +15,7 @@ from testbed.claim.names import PcapFilter, Taps
 from testbed.claim.seen import PATIENCE, Seen
 from testbed.claim.sight import Decision, Facts, Reported, Sight
 from testbed.document.values import Expected
+from testbed.packet.taps import Matched
 
 LATER: Final = 0.5
 """Seconds after a move in which what is captured is still of it, unless the next node has left home."""
@@ -22,6 +23,9 @@ HURRIED: Final = 50.0
 """Milliseconds of lateness from which messages may be more than moves alone cost: charon, which gathers
 changes of addresses for 100 ms, may take a move for two."""
 _NOT_AWAY: Final = ("at-home", "unregistered")
+_BOUND: Final = ("binding", "binding-moved", "binding-restored")
+_UNBOUND: Final = ("binding-removed", "binding-expired", "binding-revoked")
+"""Events of home agents that begin or change a binding, and that end one."""
 _SIZES: Final = 3
 """How many different numbers of nodes make a slope."""
 
@@ -36,11 +40,12 @@ class _Phase:
 
 
 class Growth(Seen):
-    """The exponent with which packets grow with the number of mobile nodes that are away, and move.
+    """The exponent with which something grows with the number of mobile nodes that are away, and move.
 
-    Packets are counted so long as the same mobile nodes are away from home, and each of them moves. The
-    exponent is the slope of their number against the number of these nodes, both as logarithms: 1 is linear,
-    2 quadratic. With `rounds` what a slow machine adds to one move does not count, where it spares another.
+    Packets and their octets are counted so long as the same mobile nodes are away from home, and each of them
+    moves; bindings, as home agents report them, at the end of that time. The exponent is the slope of the
+    number against that of these nodes, both as logarithms: 1 is linear, 2 quadratic. With `rounds` what a
+    slow machine adds to one move does not count, where it spares another.
     """
 
     word = "growth"
@@ -50,11 +55,18 @@ class Growth(Seen):
     TOO_LITTLE: ClassVar[float | None] = PATIENCE
     TOO_MUCH: ClassVar[float | None] = HURRIED
 
-    at: Taps = Field(min_length=1, description="Where packets are captured: NODE/NETWORK, one or a list")
-    filter: PcapFilter = Field(min_length=1, description="Which packets: a pcap filter")
+    of: Literal["packets", "octets", "bindings"] = Field(
+        default="packets",
+        description="What grows: packets, their octets from the IP header on, or the home addresses that home"
+        " agents have bindings for",
+    )
+    at: Taps = Field(
+        default_factory=list, description="Where packets are captured: NODE/NETWORK, one or a list"
+    )
+    filter: PcapFilter = Field(default="", description="Which packets: a pcap filter")
     rounds: bool = Field(
         default=False,
-        description="Whether all that are away move several times, and the fewest packets count",
+        description="Whether all that are away move several times, and the lowest number counts",
     )
     at_most: float | None = Field(
         default=None, alias="at-most", ge=0, description="The exponent is not above this"
@@ -67,6 +79,10 @@ class Growth(Seen):
         made = handler(data)
         if (made.at_most is None) == (made.over is None):
             raise Expected("one of at-most and over", "for example at-most: 1.1")
+        if made.of == "bindings" and (made.at or made.filter):
+            raise Expected("neither at nor filter with bindings", "home agents report them")
+        if made.of != "bindings" and not (made.at and made.filter):
+            raise Expected("at and filter", "for example at: ha/home, filter: udp port 434")
         return made
 
     @property
@@ -75,9 +91,8 @@ class Growth(Seen):
 
     def phrase(self) -> str:
         """What is expected, as a line."""
-        what = f"packets at {', '.join(self.at)} matching {self.filter!r}"
-        if self.rounds:
-            what = f"the fewest {what} of several moves"
+        where = f" at {', '.join(self.at)} matching {self.filter!r}" if self.at else ""
+        what = f"the fewest {self.of}{where} of several moves" if self.rounds else f"{self.of}{where}"
         return f"{what} grow with the number of mobile nodes by an exponent of {self._wanted}"
 
     def taps(self, facts: Facts) -> list[str]:
@@ -85,12 +100,11 @@ class Growth(Seen):
         return self.at
 
     def judge(self, sight: Sight) -> Decision:
-        """Count packets in each of the moves, and fit the exponent."""
-        matches = sight.wires.match_all(self.at, self.filter)
+        """Count in each of the moves, and fit the exponent."""
+        matches = sight.wires.match_all(self.at, self.filter) if self.at else []
         broken = [match.tap for match in matches if not match.alive or match.dropped]
         if broken:
             return Decision(None, f"the capture at {', '.join(broken)} is not whole")
-        times = [time for match in matches for time in match.times]
         sizes: dict[int, list[_Phase]] = {}
         for phase in phases(sight.events, rounds=self.rounds):
             sizes.setdefault(len(phase.nodes), []).append(phase)
@@ -98,16 +112,45 @@ class Growth(Seen):
             numbers = ", ".join(map(str, sizes)) or "no"
             return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
         counts = {
-            size: min(sum(one.began <= time <= one.ended for time in times) for one in found)
+            size: min(self._count(phase, matches, sight.events) for phase in found)
             for size, found in sorted(sizes.items())
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
         if 0 in counts.values():
-            return Decision(None, f"packets by number of nodes {text}: without any no slope is known")
+            return Decision(None, f"{self.of} by number of nodes {text}: without any no slope is known")
         slope = exponent(list(counts.items()))
         high = slope > (self.at_most if self.at_most is not None else self.over or 0.0)
         held = high == (self.over is not None)
-        return Decision(held, f"packets by number of nodes {text}: exponent {slope:.2f}", high)
+        return Decision(held, f"{self.of} by number of nodes {text}: exponent {slope:.2f}", high)
+
+    def _count(self, phase: _Phase, matches: Sequence[Matched], events: Sequence[Reported]) -> int:
+        """How many of what is meant there are in a phase."""
+        if self.of == "bindings":
+            return bindings(events, phase.ended)
+        sizes = [
+            len(packet)
+            for match in matches
+            for packet, time in zip(match.packets, match.times, strict=True)
+            if phase.began <= time <= phase.ended
+        ]
+        return sum(sizes) if self.of == "octets" else len(sizes)
+
+
+def bindings(events: Iterable[Reported], until: float) -> int:
+    """How many home addresses all home agents together have bindings for at a time (s since the epoch).
+
+    Home agents report each binding of a run, and its end.
+    """
+    care_of: dict[tuple[str, str], object] = {}
+    for time, one in by_time_of_day(events):
+        if time > until:
+            break
+        mobile_node = (one.node, str(one.fields.get("home_address")))
+        if one.name in _BOUND:
+            care_of[mobile_node] = one.fields.get("care_of")
+        elif one.name in _UNBOUND and one.fields.get("care_of") in (care_of.get(mobile_node), mobile_node[1]):
+            care_of.pop(mobile_node, None)
+    return len(care_of)
 
 
 def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
@@ -115,12 +158,12 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
 
     With `rounds` one ends, and the next begins, as soon as all have moved and one moves again.
     """
-    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
     away: set[str] = set()
     joining: set[str] = set()
     moved: set[str] = set()
     began = ended = 0.0
     found: list[_Phase] = []
+    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
     for time, one in by_time_of_day(moves):
         if one.name == MOVE_STARTED:
             if one.node in away:

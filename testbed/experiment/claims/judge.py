@@ -175,7 +175,7 @@ def _finding(where: str, expectation: Expectation, recording: Recording) -> Find
         decision.held,
         decision.observed,
         tuple(recording.path + capture_path(tap) for tap in expectation.part.taps(recording.facts)),
-        bound=expectation.bound(decision.too_much),
+        bound=None if decision.certain else expectation.bound(decision.too_much),
         matched={recording.path + capture_path(tap): marks for tap, marks in decision.counted.items()},
     )
 

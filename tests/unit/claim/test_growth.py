@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.claim.expect.growth import LATER, Growth, exponent, phases
+from testbed.claim.expect.growth import LATER, Growth, bindings, exponent, phases
 from testbed.claim.sight import Sight
+from testbed.packet.pcap import RAW_IP, Frame
 from testbed.packet.taps import Matched
 
 
@@ -92,7 +93,7 @@ def test_the_exponent_of_a_power(power, sizes, factor) -> None:
     assert exponent([(size, factor * size**power) for size in sizes]) == pytest.approx(power, abs=1e-6)
 
 
-def judged(counts, alive=True, again=None, **wanted):
+def judged(counts, alive=True, again=None, size=lambda time: 60, **wanted):
     """So many packets while 1, 2, 4 … nodes move, and so many when they do again."""
     events, times, clock, names = [], [], 0.0, []
     for number, count in enumerate(counts):
@@ -109,7 +110,7 @@ def judged(counts, alive=True, again=None, **wanted):
             events += move(clock, node, late=0.0)
         times += [1000 + clock + 0.5] * (again[number] if again else 0)
         clock += 10
-    frames = tuple(SimpleNamespace(time=int(time * 1e9)) for time in times)
+    frames = tuple(Frame(int(time * 1e9), RAW_IP, b"E" * size(time), size(time)) for time in times)
     wires = SimpleNamespace(match_all=lambda taps, _: [Matched(taps[0], frames, 99, alive, 0)])
     sight = Sight(facts=SimpleNamespace(), wires=wires, events=events)
     return Growth.model_validate({"at": "gw/internet", "filter": "udp", **wanted}).judge(sight)
@@ -142,6 +143,69 @@ def test_of_several_rounds_the_fewest_packets_count() -> None:
     assert judged((6, 12, 24), again=(6, 12, 40), **wanted).held is True
     assert judged((6, 24, 96), again=(6, 24, 96), **wanted).held is False  # what is so every time stays so
     assert judged((6, 12, 40), again=(6, 12, 40), **wanted).held is False
+
+
+def test_octets_may_grow_where_packets_do_not() -> None:
+    wanted = {"of": "octets", "at-most": 1.1}
+    assert "1: 120, 2: 240, 4: 480: exponent 1.00" in judged((2, 4, 8), **wanted).observed
+    larger = judged((2, 4, 8), size=lambda time: 20 + int(time - 1000), **wanted)  # later messages
+    assert larger.held is False
+
+
+def bound(time, home, care_of="c", name="binding", node="ha"):
+    fields = {"home_address": home, "care_of": care_of}
+    return SimpleNamespace(
+        node=node, name=name, source="home-agent", monotonic=time, wall=1000 + time, fields=fields
+    )
+
+
+def test_a_home_address_is_bound_until_its_last_binding_ends() -> None:
+    events = [bound(1, "a"), bound(2, "a"), bound(3, "b", node="x-ha"), bound(4, "a", "d")]
+    assert [bindings(events, 1000 + time) for time in (0.5, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
+    for name in ("binding-removed", "binding-expired", "binding-revoked"):
+        assert bindings([*events, bound(5, "a", "c", name)], 1009) == 2  # that was replaced
+        assert bindings([*events, bound(5, "a", "d", name)], 1009) == 1
+    assert bindings([*events, bound(5, "a", "a", "binding-removed")], 1009) == 1  # all of them (§3.8.3.1)
+    assert bindings([*events, bound(5, "a", "d", "binding-removed")], 1004) == 2
+
+
+@pytest.mark.parametrize(
+    ("each", "held", "observed"),
+    [
+        (1, True, "1: 1, 2: 2, 4: 4: exponent 1.00"),
+        (2, True, "1: 2, 2: 4, 4: 8: exponent 1.00"),  # two home agents
+        (None, False, "1: 1, 2: 4, 4: 16: exponent 2.00"),  # each node is bound in the place of all
+        (0, None, "without any no slope is known"),
+    ],
+)
+def test_bindings_are_those_at_the_end_of_a_move(each, held, observed) -> None:
+    events, clock, away = [], 0.0, 0
+    for joining in (1, 1, 2):
+        for _ in range(joining):
+            away += 1
+            events += move(clock, f"n{away}", late=0.0)
+            clock += 2
+        number = away * away if each is None else each * away
+        events += [bound(clock - 1.5, f"home-{one}") for one in range(number)]
+        for one in range(1, away + 1):
+            events += move(clock, f"n{one}", late=0.0)
+        clock += 5
+    sight = Sight(facts=SimpleNamespace(), wires=SimpleNamespace(), events=events)
+    decision = Growth.model_validate({"of": "bindings", "at-most": 1.1}).judge(sight)
+    assert decision.held is held and observed in decision.observed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"of": "bindings", "at": "ha/home"}, "neither at nor filter"),
+        ({"of": "octets", "at": "ha/home"}, "at and filter"),
+        ({"filter": "udp"}, "at and filter"),
+    ],
+)
+def test_where_to_count_is_given_for_what_is_captured_alone(wanted, expected) -> None:
+    with pytest.raises(ValueError, match=expected):
+        Growth.model_validate({"at-most": 1.1, **wanted})
 
 
 def test_a_capture_that_ended_decides_nothing() -> None:

@@ -127,6 +127,14 @@ def test_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert run(capsys, "validate", "missing.yaml", "empty.yaml")[0] == 4
 
 
+def test_validate_what_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "validate", "plain-mip", "--set", "node.mn.lifetime=60s") == (0, "plain-mip: ok\n", "")
+    code, out, err = run(capsys, "validate", "plain-mip", "--set", "node.mn.encapsulation=esp")
+    assert (code, out) == (2, "")
+    assert "--set node.mn.encapsulation=esp" in err and "ip-in-ip" in err
+    assert run(capsys, "validate", "plain-mip", "--set", "node.mn.home-address=203.0.113.2")[0] != 0
+
+
 def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "files"
     data = run_json(capsys, "render", "plain-mip", "-d", str(folder))

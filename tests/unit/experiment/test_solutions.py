@@ -207,7 +207,7 @@ PACKETS = {
 """What is captured where all is well; at every other tap IPsec."""
 
 
-def crowd(messages):
+def crowd(messages, bindings):
     """Events and packets of 1, 2 and 4 mobile nodes that join one after the other and then all move."""
     events, times, clock = [], [], 100.0
 
@@ -222,6 +222,9 @@ def crowd(messages):
             clock += 1
             say(node, "settled")
         away += joining
+        for home in range(bindings(len(away))):
+            bound = {"node": "ha", "event": "binding", "source": "home-agent", "home_address": str(home)}
+            events.append(bound | {"monotonic": clock})
         clock += 1
         for node in away:
             say(node, "move-started")
@@ -233,14 +236,26 @@ def crowd(messages):
     return events, times
 
 
-def recorded(tmp_path, experiment, *, sights, packets, messages):
-    """The folder of a run in which all was well, but for what is given."""
+def recorded(
+    tmp_path,
+    experiment,
+    *,
+    sights=None,
+    packets=None,
+    messages=lambda nodes: 6 * nodes,
+    bindings=lambda nodes: nodes,
+    registered=3,
+    solution=NOTHING,
+    late=0.0,
+):
+    """The result of a run in which all was well, but for what is given."""
+    sights, packets = sights or {}, packets or {}
     (tmp_path / "captures").mkdir(parents=True, exist_ok=True)
-    events, times = crowd(messages)
-    events += [{"node": "mn", "event": "registered", "source": "mobile-node", "monotonic": 1.0}] * 3
+    events, times = crowd(messages, bindings)
+    events += [{"node": "mn", "event": "registered", "source": "mobile-node", "monotonic": 1.0}] * registered
     taps = {}
     for _, expectation in experiment.expectations():
-        for tap in expectation.part.taps(NOTHING):
+        for tap in expectation.part.taps(solution):
             own = packets.get(tap, PACKETS.get(tap, ESP_PACKETS))
             frames = [Frame(10**9, RAW_IP, one, len(one)) for one in own]
             if expectation.word == "growth":
@@ -271,9 +286,9 @@ def recorded(tmp_path, experiment, *, sights, packets, messages):
         tmp_path, [EventRecord.model_validate(one | {"wall": 1000 + one["monotonic"]}) for one in events]
     )
     Evidence.write_captured(tmp_path, CaptureRecord(taps=taps))
-    record = RunRecord(claim="x", run="main", lab="x", began=0.0, ended=1.0, health=Health(late_ms=0.0))
+    record = RunRecord(claim="x", run="main", lab="x", began=0.0, ended=1.0, health=Health(late_ms=late))
     Evidence.write_run(tmp_path, record)
-    recording = Recording(RunFolder(tmp_path), record, "x/", NOTHING, host_addresses(NOTHING))
+    recording = Recording(RunFolder(tmp_path), record, "x/", solution, host_addresses(solution))
     return judge_run(experiment, recording)
 
 
@@ -281,7 +296,7 @@ APART = ("5.1-untold-exit", "5.10-a1", "5.10-a2", "5.10-a3", "5.10-a7", "5.10-a8
 """Claims whose runs are not played here; they come out as they should."""
 
 
-def cell(tmp_path, guideline, sights=None, packets=None, messages=None):
+def cell(tmp_path, guideline, **changes):
     """The cell of a solution in whose runs all was well, but for what is given; `nothing` is beside it."""
     mine = Scenario(NOTHING, NOTHING.topology.claims, "mine.")
     results = {}
@@ -293,9 +308,7 @@ def cell(tmp_path, guideline, sights=None, packets=None, messages=None):
                     results[f"mine.{name}", kind, number] = recorded(
                         tmp_path / f"{name}-{number}",
                         experiment,
-                        sights=sights or {},
-                        packets=packets or {},
-                        messages=messages or (lambda nodes: 6 * nodes),
+                        **changes,
                     )
     beside = Scenario(NOTHING, NOTHING.topology.claims, "nothing.")
     decided = list(claim_results([beside, mine], results))
@@ -306,6 +319,8 @@ def cell(tmp_path, guideline, sights=None, packets=None, messages=None):
     return row.cells[0]
 
 
+DENIED = [unregistered(bytes((3, 131)) + bytes(18))]
+"""A registration reply: the mobile node failed authentication (RFC 5944 §3.4)."""
 SABOTAGE = {
     "5.1 a service more at the gateway": ("5.1", {"sights": {("changed", "services"): {"wg": "added"}}}),
     "5.1 payload in clear at the hotspot": (
@@ -330,8 +345,10 @@ SABOTAGE = {
     ),
     "5.5 a message of type 200": ("5.5", {"packets": {"ha/home": [REQUEST, unregistered(b"\xc8hello")]}}),
     "5.5 extension 60": ("5.5", {"packets": {"ha/home": [unregistered(b"\1" + bytes(23) + b"\x3c\2??")]}}),
+    "5.5 an authenticator that is wrong": ("5.5", {"packets": {"ha/home": [REQUEST, *DENIED]}}),
     "5.6 IKE_AUTH on a move": ("5.6", {"packets": {"mn/airport": [*ESP_PACKETS, ike(35)]}}),
     "5.7 every node registers all": ("5.7", {"messages": lambda nodes: 6 * nodes * nodes}),
+    "5.7 every node is bound by all": ("5.7", {"bindings": lambda nodes: nodes * nodes}),
     "5.8 a firewall": ("5.8", {"sights": {("added", None): {"fw": ["firewall"]}}}),
     "5.9 IP-in-IP at the café": ("5.9", {"packets": {"mn/cafe": [bytes(packet(IP() / UDP(), proto=4))]}}),
     "5.9 the session breaks": ("5.9", {"sights": {("session", None): {"within": 2.0, "alive": False}}}),
@@ -372,6 +389,20 @@ def test_every_guideline_has_a_sabotage() -> None:
 def test_a_guideline_that_is_followed_at_a_cost(guideline, change, tmp_path) -> None:
     found = cell(tmp_path, guideline, **change)
     assert found.state == "costs" and found.why
+
+
+@pytest.mark.parametrize(
+    ("solution", "held", "observed"),
+    [
+        ("solutions/nothing", None, "0 seen"),  # a machine as slow as this may be why
+        ("solutions/wireguard", False, "0 seen, as mn has no service mobile-node"),
+    ],
+)
+def test_what_a_node_does_not_run_is_silent_on_any_machine(solution, held, observed, tmp_path) -> None:
+    solution = load_topology(solution)
+    (experiment,) = (one for _, one in solution.topology.claims["5.5-agents-kept"].experiments("run"))
+    result = recorded(tmp_path, experiment, registered=0, solution=solution, late=150.0)
+    assert (result.findings[0].held, result.findings[0].observed) == (held, observed)
 
 
 # The grid

@@ -279,6 +279,13 @@ def test_only_registrations_move_a_tunnel():
     assert home.effects == []
 
 
+def test_the_keepalive_stays_as_configured_however_often_a_mapping_is_lost():
+    """§4.10: the home agent does not try to compensate."""
+    home = Home(udp_tunnel=UdpTunnelling(keepalive=90))
+    answers = [answer_of(home.ask(port=port)) for port in range(40001, 40009)]
+    assert answers == [UdpTunnelReply(0, keepalive=90)] * 8
+
+
 def test_through_an_agent_the_first_keepalive_says_where_the_mobile_node_is():
     """§4.6, §6.1.2: the port may differ, the address may not."""
     home = Home()
@@ -431,6 +438,36 @@ def test_what_it_did_not_ask_for_it_does_not_use(monkeypatch):
     assert world.use == UseCoLocated("cafe", PRIVATE, TunnelEnd(HOME_AGENT), True)
 
 
+def test_a_reply_without_an_answer_ends_the_tunnel_in_udp(monkeypatch):
+    """§4.6: that a home agent once knew the extension says nothing of the next reply."""
+    from testbed.mobileip.core.home import requests
+
+    world = Nat()
+    world.attach("cafe", PRIVATE)
+    world.run(1)
+    assert world.works()
+    monkeypatch.setattr(requests, "decide", lambda *_: None)
+    world.mn.renew(world.now)
+    world.run(1)
+    assert world.use == UseCoLocated("cafe", PRIVATE, TunnelEnd(HOME_AGENT), True)
+
+
+def test_requests_renewals_and_keepalives_leave_from_one_port_as_they_are():
+    """§4.4, §4.9; §4.2: registration messages are never tunnelled."""
+    world = Nat(keepalive=30, lifetime=300, port=5000)
+    world.attach("cafe", PRIVATE)
+    world.run(500)
+    said = [
+        effect.datagram for _, core, effect in world.log if core is world.mn and hasattr(effect, "datagram")
+    ]
+    assert {each.source_port for each in said} == {5000}
+    kinds = [each.payload[0] for each in said]
+    assert kinds.count(1) == 2 and kinds.count(4) > 10
+    assert all(each.destination == HOME_AGENT for each in said)
+    carried = [TunnelData.decode(each.payload).payload for each in said if each.payload[0] == 4]
+    assert all(Echo.from_datagram(each) for each in carried)
+
+
 def test_keepalives_come_after_silence_and_are_answered():
     world = Nat(keepalive=30, lifetime=300)
     world.attach("cafe", PRIVATE)
@@ -544,6 +581,18 @@ def test_a_co_located_address_through_an_agent_asks_only_where_that_is_behind_a_
     assert [each.destination for each in keepalives] == ([HOME_AGENT] if behind_nat else [])
 
 
+def test_with_an_agents_care_of_address_the_mobile_node_never_asks():
+    """§4.4."""
+    mn = MobileNode(mobile_node_config(udp_tunnel=UdpTunnel.FORCED), clock, Random(1))
+    mn.discover("cafe", 0.0)
+    mn.effects()
+    mn.receive_agent_message(advertisement(AgentFlag.FOREIGN_AGENT | AgentFlag.UDP_TUNNEL), 2.0)
+    (request,) = sent(mn.effects())
+    found = RegistrationRequest.decode(request.payload)
+    assert found.care_of_address == FA_CARE_OF
+    assert [extension.type for extension in found.extensions] == [32]
+
+
 class Agent:
     """A foreign agent behind a NAT."""
 
@@ -588,6 +637,14 @@ def test_an_agent_behind_a_nat_says_so_and_asks_for_the_tunnel():
     agent.fa.effects()
     agent.fa.tick(100.0)
     assert not [each for each in sent(agent.fa.effects()) if each.payload[0] == 4]
+
+
+def test_an_agent_behind_no_nat_does_not_say_that_it_is():
+    """§3.4."""
+    fa = ForeignAgent(foreign_agent_config(), clock, Random(1))
+    fa.tick(0.0)
+    (advertised,) = (effect.message.payload for effect in fa.effects() if hasattr(effect, "message"))
+    assert not AgentAdvertisement.decode(advertised).mobility.flags & AgentFlag.UDP_TUNNEL
 
 
 def test_a_declined_tunnel_is_an_ordinary_one():

@@ -61,6 +61,12 @@ def test_they_are_laid_out_as_in_section_3():
     assert TunnelData(4, b"E").encode().hex() == "0404000045"
 
 
+def test_reserved_bits_of_a_reply_are_ignored():
+    data = bytearray(UdpTunnelReply(0, True, 110).encode().data)
+    data[2], data[3] = data[2] | 0x7F, 0xFF
+    assert UdpTunnelReply.decode(bytes(data)) == UdpTunnelReply(0, True, 110)
+
+
 def test_reserved_3_length_and_sub_type_make_a_request_not_understood():
     data = bytearray(UdpTunnelRequest(True).encode().data)
     for at, value in ((0, 1), (4, 1), (5, 0x80)):

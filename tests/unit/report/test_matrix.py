@@ -13,6 +13,7 @@ import pytest
 import yaml
 from sample_evidence import MAC, START, pcap, write_sample
 from sample_matrix import verdicts, write_matrix
+from scapy.contrib.wireguard import Wireguard, WireguardInitiation, WireguardTransport
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP
 from scapy.packet import Raw
@@ -28,7 +29,7 @@ from testbed.report import github
 from testbed.report.evidence import Evidence, read_evidence
 from testbed.report.grid import Row, grid
 from testbed.report.junit import junit
-from testbed.report.overhead import ENOUGH, INNER, Overhead, compute, esp, overheads, probes
+from testbed.report.overhead import ENOUGH, INNER, Overhead, compute, esp, overheads, probes, wireguard
 from testbed.report.page import render_report
 from testbed.report.selection import Selection, Statement, select
 
@@ -373,6 +374,7 @@ def test_the_probe_is_as_large_as_is_said() -> None:
         ("mip-in-ipsec-in-mip", "co-located", "IP | MIP-UDP | IP | ESP", 109),
         ("ipsec-in-mip", "co-located", "", 77),
         ("ipsec-in-mip", "co-located", "IP | UDP | ESP", 85),
+        ("mip-only", "co-located", "IP | UDP | WireGuard", 61),
     ],
 )
 def test_the_arithmetic(stack: str, attachment: str, headers: str, added: int) -> None:
@@ -385,6 +387,11 @@ def test_the_arithmetic(stack: str, attachment: str, headers: str, added: int) -
 def test_esp_is_padded_to_four_bytes(inner: int) -> None:
     length, _ = esp(inner)
     assert (length - 20 - 8 - 8 - 16) % 4 == 0 and 0 <= length - 54 - inner <= 3
+
+
+@pytest.mark.parametrize(("inner", "padding"), [(95, 1), (96, 0), (97, 15)])
+def test_wireguard_is_padded_to_sixteen_bytes(inner: int, padding: int) -> None:
+    assert wireguard(inner)[0] == inner + 20 + 8 + 16 + padding + 16
 
 
 def capture(file: Path, *packets: tuple[Any, bool]) -> None:
@@ -414,6 +421,10 @@ def in_esp(size: int) -> Any:
     return IP(**OUTER) / ESP(spi=1, seq=1, data=bytes(size - 28))
 
 
+def in_wireguard(kind: int, message: Any) -> Any:
+    return IP(**OUTER) / UDP(sport=51820, dport=1024) / Wireguard(message_type=kind) / message
+
+
 def test_the_probe_is_found_in_captures(tmp_path: Path) -> None:
     capture(
         tmp_path / "a.pcap",
@@ -423,12 +434,15 @@ def test_the_probe_is_found_in_captures(tmp_path: Path) -> None:
         *[(PROBE, True)] * 2,
         *[(IP(**OUTER) / UDP(sport=434, dport=434) / (b"\4\4\0\0" + bytes(PROBE)), True)] * 3,
         *[(IP(**OUTER) / UDP(sport=434, dport=434), True)] * 40,  # something else
+        *[(in_wireguard(4, WireguardTransport(encrypted_encapsulated_packet=bytes(112))), False)] * 6,
+        *[(in_wireguard(1, WireguardInitiation()), False)] * 3,  # its handshake
     )
     assert probes(read_capture(tmp_path / "a.pcap")) == {
         ("from", "IP | ESP"): {172: 9, 140: 4},
         ("to", "IP"): {115: 5},
         ("from", ""): {95: 2},
         ("from", "IP | MIP-UDP"): {95 + 32: 3},
+        ("to", "IP | UDP | WireGuard"): {156: 6},
     }
 
 

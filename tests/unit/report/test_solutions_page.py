@@ -122,6 +122,7 @@ def test_a_move_that_did_not_end_has_no_messages(folder, left) -> None:
         run.write_text("".join(line + "\n" for line in run.read_text().splitlines()[:left]))
     evidence = read_evidence(folder)
     assert moves(evidence, evidence.verdicts, rows(evidence.verdicts, evidence.scenarios)) == []
+    assert "One move each" not in render_report(evidence)
 
 
 def test_guidelines_that_were_left_out_have_no_column(folder) -> None:

@@ -15,11 +15,13 @@ import tempfile
 import time
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
 from simulated import CROSSINGS, Count, Message, count, messages
 
+from testbed.mobileip.wire import registration_request
 from testbed.simulate.host import Host
 from testbed.simulate.model import Model
 from testbed.simulate.solutions import SOLUTIONS, Site
@@ -28,7 +30,8 @@ from testbed.simulate.world import World
 TOPOLOGY = Path(__file__).with_name("unit") / "simulate" / "crowd-counted.yaml"
 HOME_AGENT = "203.0.113.41"
 TAPS = {"core/internet": CROSSINGS["core-internet"], "ha-crowd/internet": 1}
-NETWORKS = ("airport", "hotel")
+NETWORKS = {"airport": IPv4Network("100.66.0.0/15"), "hotel": IPv4Network("100.64.0.0/15")}
+"""Care-of addresses by network, in the order of the steps."""
 WITHIN = 4.0
 """Seconds in which the mobile nodes of a step move one after the other."""
 LIFETIME = 20
@@ -80,29 +83,36 @@ def counted(nodes: int) -> list[CrowdStep]:
         with ExitStack() as capturing:
             for tap, file in files.items():
                 _capture(capturing, lab, tap, file)
-            began = [_go(lab, name) for name in NETWORKS]
-            ended = time.time()
+            for name in NETWORKS:
+                _go(lab, name)
         passed = {tap: messages(file) for tap, file in files.items()}
-    steps = []
-    for name, since, until in zip(NETWORKS, began, [*began[1:], ended], strict=True):
-        counts = (count(_between(those, since, until), TAPS[tap]) for tap, those in passed.items())
-        steps.append(CrowdStep(name, *counts))
-    return steps
+    return [
+        CrowdStep(name, *(count(_of(those, prefix), TAPS[tap]) for tap, those in passed.items()))
+        for name, prefix in NETWORKS.items()
+    ]
 
 
-def _between(passed: list[Message], since: float, until: float) -> list[Message]:
-    return [message for message in passed if since <= message.time < until]
+def _of(passed: list[Message], prefix: IPv4Network) -> list[Message]:
+    """Requests for care-of addresses of a network, and their replies, as long as a step lasts."""
+    asked: set[bytes] = set()
+    found: list[Message] = []
+    for message in passed:
+        request = message.payload[0] == registration_request.TYPE
+        if request and IPv4Address(message.payload[12:16]) in prefix:
+            asked.add(message.payload[20:24])
+        elif request or message.payload[16:20] not in asked:
+            continue
+        found.append(message)
+    return [message for message in found if message.time < found[0].time + STAY]
 
 
-def _go(lab: str, network: str) -> float:
-    """Have all go to a network and stay; returns the Unix time when they were asked to."""
-    began = time.time()
+def _go(lab: str, network: str) -> None:
+    """Have all go to a network, and stay there."""
     request = json.dumps({"op": "move", "network": network, "within": WITHIN})
     socket = "UNIX-CONNECT:/run/testbed/bulk-nodes.sock"
     script = f"echo '{request}' | timeout 5 socat -t 5 - {socket} 2>/dev/null | head -n 1"
     _testbed("exec", lab, "crowd", "--", "sh", "-c", script)
     time.sleep(STAY)
-    return began
 
 
 def _capture(ending: ExitStack, lab: str, tap: str, file: Path) -> None:

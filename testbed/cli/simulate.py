@@ -135,6 +135,7 @@ def simulate(
     mobile nodes, each with the exponent by which it grows. Exit code 1 if messages or state grow faster than
     linearly: by an exponent over 1.1 (guideline 5.7). Small numbers of mobile nodes are simulated several
     times, with one seed after the other, and the mean counts. IKE is not simulated: its costs were measured.
+    Ctrl-C ends it, and what is finished is printed.
     """
     from testbed.lab.interrupt import stoppable
     from testbed.simulate.curves import curves, runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,7 @@ def test_a_simulation_takes_the_messages_of_the_lab(solution) -> None:
 
 
 def test_a_number_of_ike_messages_that_is_wrong_shows(monkeypatch) -> None:
-    costs = gateway.ike_costs()
-    wrong = gateway.IkeCosts(
-        1, costs.octets, costs.timeout, costs.base, costs.limit, costs.tries, costs.dead_peer_detection
-    )
+    wrong = replace(gateway.ike_costs(), exchanges=1)
     monkeypatch.setattr(gateway, "ike_costs", lambda: wrong)
     lab = steps("nothing")
     assert simulated("nothing", [step[:2] for step in lab]) != lab

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from testbed.mobileip.wire import registration_request
+from testbed.mobileip.wire.registration_reply import RegistrationReply
 from testbed.packet.match import match
 from testbed.packet.pcap import ETHERNET, Frame, read_capture
 from testbed.simulate.model import Model
@@ -74,6 +75,17 @@ class Message(NamedTuple):
     payload: bytes
 
     @property
+    def is_request(self) -> bool:
+        """Of a registration, that is, and no reply."""
+        return not self.ike and self.payload[0] == registration_request.TYPE
+
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        """What a reply has from its request: home address and the lower half of the identification."""
+        end = registration_request.RegistrationRequest.SIZE if self.is_request else RegistrationReply.SIZE
+        return self.home_address, self.payload[end - 4 : end]
+
+    @property
     def home_address(self) -> bytes:
         """In requests and replies alike (RFC 5944 §3.3, §3.4)."""
         return self.payload[4:8]
@@ -107,8 +119,8 @@ def count(passed: Sequence[Message], crossings: int) -> Count:
     seen: Counter[bytes] = Counter()
     again: set[bytes] = set()
     """Payloads that would not have been sent, had an answer come in time."""
-    asked: dict[bytes, int] = {}
-    """By identification, the number of the question."""
+    asked: dict[tuple[bytes, bytes], int] = {}
+    """By home address and identification, the number of the question; two nodes may choose alike."""
     latest: dict[bytes, tuple[bytes, int]] = {}
     """By home address, what was asked last, and its number."""
     answered: set[int] = set()
@@ -117,7 +129,7 @@ def count(passed: Sequence[Message], crossings: int) -> Count:
         seen[payload] += 1
         if message.ike or seen[payload] > 1:
             continue
-        if payload[0] == registration_request.TYPE:
+        if message.is_request:
             content = payload[:16]  # all but the identification (RFC 5944 §3.3)
             before, number = latest.get(message.home_address, (b"", 0))
             if content == before and number not in answered:
@@ -125,8 +137,8 @@ def count(passed: Sequence[Message], crossings: int) -> Count:
             else:
                 number = len(asked) + 1
                 latest[message.home_address] = content, number
-            asked[payload[20:24]] = number
-        elif (answers := asked.get(payload[16:20])) in answered:
+            asked[message.key] = number
+        elif (answers := asked.get(message.key)) in answered:
             again.add(payload)
         elif answers is not None:
             answered.add(answers)

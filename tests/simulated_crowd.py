@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 from simulated import CROSSINGS, Count, Message, count, messages
 
-from testbed.mobileip.wire import registration_request
 from testbed.simulate.host import Host
 from testbed.simulate.model import Model
 from testbed.simulate.solutions import SOLUTIONS, Site
@@ -32,7 +31,7 @@ HOME_AGENT = "203.0.113.41"
 TAPS = {"core/internet": CROSSINGS["core-internet"], "ha-crowd/internet": 1}
 NETWORKS = {"airport": IPv4Network("100.66.0.0/15"), "hotel": IPv4Network("100.64.0.0/15")}
 """Care-of addresses by network, in the order of the steps."""
-WITHIN = 4.0
+WITHIN = 6.0
 """Seconds in which the mobile nodes of a step move one after the other."""
 LIFETIME = 20
 """Seconds; a renewal is due 7 s before its end, 13 s after a move."""
@@ -94,13 +93,12 @@ def counted(nodes: int) -> list[CrowdStep]:
 
 def _of(passed: list[Message], prefix: IPv4Network) -> list[Message]:
     """Requests for care-of addresses of a network, and their replies, as long as a step lasts."""
-    asked: set[bytes] = set()
+    asked: set[tuple[bytes, bytes]] = set()
     found: list[Message] = []
     for message in passed:
-        request = message.payload[0] == registration_request.TYPE
-        if request and IPv4Address(message.payload[12:16]) in prefix:
-            asked.add(message.payload[20:24])
-        elif request or message.payload[16:20] not in asked:
+        if message.is_request and IPv4Address(message.payload[12:16]) in prefix:
+            asked.add(message.key)
+        elif message.is_request or message.key not in asked:
             continue
         found.append(message)
     return [message for message in found if message.time < found[0].time + STAY]

@@ -82,6 +82,7 @@ OTHER = HOTSPOT.address(0)
         ([request(1), request(2), reply(2), request(3), reply(3)], Count(4, 1)),
         ([request(1), request(2, THERE), reply(2), reply(1)], Count(4)),  # moved on, and answered twice
         ([request(1), request(2, home=OTHER), reply(1), reply(2, OTHER)], Count(4)),
+        ([request(1), request(1, home=OTHER), reply(1), reply(1, OTHER), request(2), reply(2)], Count(6)),
         ([request(1, THERE), request(2), request(3, THERE)], Count(3)),  # outside nobody inside answers
         ([ike(0), ike(1)], Count(2)),
         ([ike(0), ike(0)], Count(1, 1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
@@ -24,6 +24,8 @@ from testbed.simulate.world import World
 SETTLE = 3
 """Advertisements between what one restart has done and the next: two within one could go unnoticed."""
 
+MANY = 1000
+"""Mobile nodes for which the garbage collector is off."""
 MAKING = 0.2
 """What a mobile node takes until it begins, in registrations."""
 
@@ -90,7 +92,7 @@ def simulate(
     solution: Solution, model: Model, nodes: int, progress: Progress = lambda now, work: None
 ) -> Outcome:
     """Let mobile nodes attach, roam and outlive what dies; the same arguments give the same outcome."""
-    with _uncollected():
+    with _uncollected() if nodes >= MANY else nullcontext():
         return _Run(
             World(solution, model, nodes, lambda made: progress(0.0, MAKING * made)), progress
         ).outcome()
@@ -103,9 +105,9 @@ def work(model: Model, nodes: int) -> float:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the garbage collector: it would look at all mobile nodes now and again, and find nothing."""
+    """Without the garbage collector: it would look at all objects now and again, of which none is garbage."""
     enabled = gc.isenabled()
-    gc.collect()  # those of the simulation before
+    gc.collect()  # but those of the simulation before are
     gc.disable()
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from math import sqrt
 from random import Random
@@ -9,6 +10,7 @@ from statistics import fmean
 
 import pytest
 
+from testbed.simulate import run
 from testbed.simulate.model import Constant, Exponential, Model, Paths, Uniform
 from testbed.simulate.run import simulate, work
 from testbed.simulate.solutions import AIRPORT, HOTEL, SOLUTIONS
@@ -122,3 +124,19 @@ def test_progress_ends_where_the_work_does() -> None:
     assert seen == sorted(seen)
     assert seen[0] == (0.0, 0.0) and seen[-1][0] > model.duration
     assert seen[-1][1] == pytest.approx(work(model, 4))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_garbage_collector_is_off_for_many_nodes_and_then_as_it_was(before, monkeypatch) -> None:
+    seen: list[bool] = []
+    was = gc.isenabled()
+    (gc.enable if before else gc.disable)()
+    try:
+        for many in (5, 4):
+            monkeypatch.setattr(run, "MANY", many)
+            simulate(AWAY, QUIET, 4, lambda now, work: seen.append(gc.isenabled()))
+            assert {*seen} == {before if many > 4 else False}
+            assert gc.isenabled() == before
+            seen.clear()
+    finally:
+        (gc.enable if was else gc.disable)()

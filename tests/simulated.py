@@ -114,15 +114,16 @@ def count(passed: Sequence[Message], crossings: int) -> Count:
     """Those that pass a place, each of them so often.
 
     A packet that passes more often was sent again as it was, as IKE does it (RFC 7296 §2.1). A mobile node
-    that has no answer asks for the same with a new identification (RFC 5944 §3.6.3).
+    that has no answer asks for the same with a new identification (RFC 5944 §3.6.3). An answer that passed
+    here may have come too late; but renewals come when at least half of the lifetime is over.
     """
     seen: Counter[bytes] = Counter()
     again: set[bytes] = set()
     """Payloads that would not have been sent, had an answer come in time."""
     asked: dict[tuple[bytes, bytes], int] = {}
     """By home address and identification, the number of the question; two nodes may choose alike."""
-    latest: dict[bytes, tuple[bytes, int]] = {}
-    """By home address, what was asked last, and its number."""
+    latest: dict[bytes, tuple[bytes, int, float]] = {}
+    """By home address, what was asked last, its number, and when."""
     answered: set[int] = set()
     for message in passed:
         payload = message.payload
@@ -131,12 +132,13 @@ def count(passed: Sequence[Message], crossings: int) -> Count:
             continue
         if message.is_request:
             content = payload[:16]  # all but the identification (RFC 5944 §3.3)
-            before, number = latest.get(message.home_address, (b"", 0))
-            if content == before and number not in answered:
+            before, number, when = latest.get(message.home_address, (b"", 0, 0.0))
+            soon = message.time - when < int.from_bytes(payload[2:4]) / 2
+            if content == before and (soon or number not in answered):
                 again.add(payload)
             else:
                 number = len(asked) + 1
-                latest[message.home_address] = content, number
+            latest[message.home_address] = content, number, message.time
             asked[message.key] = number
         elif (answers := asked.get(message.key)) in answered:
             again.add(payload)

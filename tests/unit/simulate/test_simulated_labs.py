@@ -57,9 +57,15 @@ def test_a_crowd_that_renews_more_often_shows(monkeypatch) -> None:
     assert simulated_crowd.simulated(16) != wanted
 
 
-def request(number: int, care_of=HERE, home=HOME) -> Message:
-    wire = RegistrationRequest(0, 600, home, AGENT, care_of, number).encode()
-    return Message(0.0, False, wire)
+def request(number: int, care_of=HERE, home=HOME, lifetime=600) -> Message:
+    """Sent so many times five minutes after the first."""
+    wire = RegistrationRequest(0, lifetime, home, AGENT, care_of, number).encode()
+    return Message(300.0 * number, False, wire)
+
+
+def soon(number: int) -> Message:
+    """Sent within the same five minutes as another."""
+    return request(number)._replace(time=1.0)
 
 
 def reply(number: int, home=HOME) -> Message:
@@ -84,6 +90,8 @@ OTHER = HOTSPOT.address(0)
         ([request(1), request(2, home=OTHER), reply(1), reply(2, OTHER)], Count(4)),
         ([request(1), request(1, home=OTHER), reply(1), reply(1, OTHER), request(2), reply(2)], Count(6)),
         ([request(1, THERE), request(2), request(3, THERE)], Count(3)),  # outside nobody inside answers
+        ([request(0), reply(0), soon(1), reply(1)], Count(2, 2)),  # the answer had not reached who asked
+        ([request(1, lifetime=0), reply(1), request(2, lifetime=0), reply(2)], Count(4)),
         ([ike(0), ike(1)], Count(2)),
         ([ike(0), ike(0)], Count(1, 1)),
     ],

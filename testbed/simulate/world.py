@@ -90,6 +90,7 @@ class World:
             prefix_length=PREFIX_LENGTH,
             advertising=self._advertising,
             registration_lifetime=self.model.lifetime,
+            pending=nodes,
             visitors=nodes,
         )
         make = partial(ForeignAgent, config, rng=self.network.rng)

@@ -26,7 +26,8 @@ FIRST_AFTER_ROLLOVER = 256
 
 _MULTICAST_GAP = 0.05  # seconds between two multicast advertisements, however many solicit
 _MULTICAST_DELAY = 0.02  # at most, so that neighbouring solicitations share an answer (RFC 1256 §4.1)
-_ANSWERS_PER_SECOND = 50
+_ANSWERS_PER_SECOND = 1000
+"""To single mobile nodes: what a thousand that arrive within a second need, and less than a link notices."""
 
 
 def next_sequence(sequence: int) -> int:

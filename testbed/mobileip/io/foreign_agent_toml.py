@@ -24,7 +24,7 @@ reverse-tunnel = true                        # true | false | "required"
 gre = true                                   # the G bit
 minimal = true                               # the M bit
 [limits]
-pending = 100
+pending = 1000
 visitors = 1000
 # [[security]] with mobile-node = "…" or home-agent = "…"
 [[aaa]]                                      # what is verified in the place of AAA; also at home agents
@@ -82,7 +82,7 @@ def read(file: Path) -> Settings[ForeignAgentConfig]:
             keepalive=table.integer("keepalive", 110),
             encapsulations=encapsulations(advertisement),
             encapsulating_delivery=table.boolean("encapsulating-delivery", True),
-            pending=limits.integer("pending", 100),
+            pending=limits.integer("pending", 1000),
             visitors=limits.integer("visitors", 1000),
             mobile_nodes=mobile_nodes,
             home_agents=home_agents,

@@ -76,7 +76,7 @@ class ForeignAgentConfig:
     """Supported beside IP in IP, and advertised by the M and G bits; any other that is asked for: code 72."""
     encapsulating_delivery: bool = True
     """Whether the Encapsulating Delivery Style is supported (RFC 3024 §5.2), else: code 79."""
-    pending: int = 100
+    pending: int = 1000
     """Requests awaiting a reply at once; beyond: code 66."""
     visitors: int = 1000
     """Registered mobile nodes at once; beyond: code 66, and the B bit is advertised."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import chain
 
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.disposition import Deny
@@ -20,8 +21,10 @@ PENDING_TIME = 7.0
 PENDING_PER_NODE = 5
 """So that one node cannot fill the list."""
 
-PendingKey = tuple[IPv4Address, str | None, int]
-"""Home address, NAI if there is one, and the lower half of the identification."""
+_Node = tuple[IPv4Address, str | None]
+"""Home address, and NAI if there is one."""
+PendingKey = tuple[_Node, int]
+"""What a reply is matched by: the mobile node, and the lower half of the identification."""
 
 
 @value
@@ -40,9 +43,19 @@ class Pending:
     """Whether a later request of the mobile node was granted meanwhile: what this one asked for is over."""
 
     @property
+    def node(self) -> _Node:
+        """The mobile node that sent it."""
+        return self.request.home_address, self.nai
+
+    @property
+    def low(self) -> int:
+        """The lower half of its identification."""
+        return self.request.low_identification
+
+    @property
     def key(self) -> PendingKey:
         """What a reply is matched by (§3.7.3.1, RFC 2794 §3)."""
-        return self.request.home_address, self.nai, self.request.low_identification
+        return self.node, self.low
 
     def picture(self, now: float) -> dict[str, object]:
         """What `state` reports of it."""
@@ -56,37 +69,49 @@ class Pending:
 
 
 class PendingList:
-    """Requests by what their replies are matched by, in the order they came last; `capacity` at most."""
+    """Requests by what their replies are matched by, those of each mobile node in the order they came last.
+
+    `capacity` at most.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._requests: dict[PendingKey, Pending] = {}
+        self._nodes: dict[_Node, dict[int, Pending]] = {}  # by the lower half of the identification
         self._timers: Timers[PendingKey] = Timers()
 
     def __iter__(self) -> Iterator[Pending]:
-        return iter(self._requests.values())
+        return chain.from_iterable(requests.values() for requests in self._nodes.values())
 
     def has(self, request: RegistrationRequest, nai: str | None) -> bool:
         """Whether the reply to this request is the one awaited by another, of which it is a repetition."""
-        return (request.home_address, nai, request.low_identification) in self._requests
+        return request.low_identification in self._nodes.get((request.home_address, nai), ())
 
     def check_room(self, request: RegistrationRequest, nai: str | None) -> None:
         """Whether there is room for one more request. Raises Deny."""
-        if len(self._requests) >= self._capacity:
+        if len(self._timers) >= self._capacity:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "pending list full")
-        if sum(key[:2] == (request.home_address, nai) for key in self._requests) >= PENDING_PER_NODE:
+        if len(self._nodes.get((request.home_address, nai), ())) >= PENDING_PER_NODE:
             raise Deny(Code.FA_INSUFFICIENT_RESOURCES, "too many requests of this node pending")
 
     def add(self, pending: Pending) -> None:
         """A request has been relayed; a repetition replaces it."""
-        self._requests.pop(pending.key, None)
-        self._requests[pending.key] = pending
+        requests = self._nodes.setdefault(pending.node, {})
+        requests.pop(pending.low, None)
+        requests[pending.low] = pending
         self._timers.set(pending.key, pending.expires)
 
     def remove(self, pending: Pending) -> None:
         """A request is answered."""
-        del self._requests[pending.key]
         self._timers.cancel(pending.key)
+        self._take(pending.key)
+
+    def _take(self, key: PendingKey) -> Pending:
+        node, low = key
+        requests = self._nodes[node]
+        pending = requests.pop(low)
+        if not requests:
+            del self._nodes[node]
+        return pending
 
     def awaiting(self, reply: RegistrationReply, nai: str | None) -> Pending | None:
         """The request that a reply with `nai` answers.
@@ -95,12 +120,12 @@ class PendingList:
         lacks what it must have, home address or NAI, is matched by the rest.
         """
         low = reply.low_identification
-        if (exact := self._requests.get((reply.home_address, nai, low))) is not None:
+        if (exact := self._nodes.get((reply.home_address, nai), {}).get(low)) is not None:
             return exact
         for each in self:
             asked = each.request.home_address
             same = asked in (reply.home_address, UNSPECIFIED) or reply.home_address == UNSPECIFIED
-            if each.request.low_identification == low and same and (nai is None or each.nai in (nai, None)):
+            if each.low == low and same and (nai is None or each.nai in (nai, None)):
                 return each
         return None
 
@@ -110,17 +135,17 @@ class PendingList:
         The network may reorder replies: when the reply to a registration comes after the reply to the
         deregistration that followed it, the mobile node is no visitor any more.
         """
-        for key, each in tuple(self._requests.items()):
+        requests = self._nodes[granted.node]
+        for low, each in requests.items():
             if each is granted:
                 return
-            same = (each.request.home_address, each.nai) == (granted.request.home_address, granted.nai)
             # A request that came before may be later all the same: the network reorders requests, too.
-            if same and each.request.identification < granted.request.identification:
-                self._requests[key] = replace(each, overtaken=True)
+            if each.request.identification < granted.request.identification:
+                requests[low] = replace(each, overtaken=True)
 
     def time_out(self, now: float) -> list[Pending]:
         """Forget and return what has had no reply in time."""
-        return [self._requests.pop(key) for key in self._timers.pop_due(now)]
+        return [self._take(key) for key in self._timers.pop_due(now)]
 
     def deadline(self) -> float | None:
         """When the next request times out."""
@@ -128,5 +153,5 @@ class PendingList:
 
     def clear(self) -> None:
         """Forget all."""
-        self._requests.clear()
+        self._nodes.clear()
         self._timers.clear()

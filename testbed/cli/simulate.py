@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -43,10 +44,13 @@ class Restarted(StrEnum):
     """What can be killed."""
 
     ha = "ha"
+    x_ha = "x-ha"
     fa = "fa"
     gw = "gw"
 
 
+SURE = 5.0
+"""Seconds after which an estimate is worth something."""
 TITLES = {
     "messages": "Messages",
     "state": "Most entries at once",
@@ -131,10 +135,13 @@ def simulate(
     mobile nodes, each with the exponent by which it grows. Exit code 1 if messages or state grow faster than
     linearly: by an exponent over 1.1 (guideline 5.7). Small numbers of mobile nodes are simulated several
     times, with one seed after the other, and the mean counts. IKE is not simulated: its costs were measured.
+    Ctrl-C ends it, and what is finished is printed.
     """
+    from testbed.lab.interrupt import stoppable
     from testbed.simulate.curves import curves, runs
     from testbed.simulate.model import Model, Paths
     from testbed.simulate.run import simulate as run
+    from testbed.simulate.run import work
     from testbed.simulate.values import (
         parse_loss,
         parse_rtt,
@@ -157,13 +164,21 @@ def simulate(
         restarts=tuple(each.value for each in restart or ()),
         seed=seed,
     )
-    outcomes = []
-    with narrated() as narrator:
-        for one, size in product(solutions, sizes):
-            for again in range(runs(size)):
-                what = f"{one.name}, N = {size:,}, seed {seed + again}"
-                this = replace(model, seed=seed + again)
-                outcomes.append(run(one, this, size, partial(_narrate, narrator, what)))
+    outcomes: list[Outcome] = []
+    planned = [
+        (one, size, seed + again) for one, size in product(solutions, sizes) for again in range(runs(size))
+    ]
+    with narrated() as narrator, stoppable():
+        estimate = _Estimate(narrator, sum(work(model, size) for _, size, _ in planned))
+        try:
+            for one, size, this in planned:
+                what = f"{one.name}, N = {size:,}, seed {this}"
+                outcomes.append(run(one, replace(model, seed=this), size, partial(estimate.show, what)))
+                estimate.finished(work(model, size))
+        except KeyboardInterrupt:
+            if not outcomes:
+                raise
+    missing = [f"{one.name}, N = {size:,}" for one, size, _ in planned[len(outcomes) :]]
     found = curves(outcomes)
     match output:
         case SimulationFormat.json:
@@ -176,6 +191,9 @@ def simulate(
         with writing(write):
             write.write_text(_drawing(found), encoding="utf-8")
         note(f"curves in {write}")
+    if missing:
+        note(f"interrupted; not simulated: {'; '.join(dict.fromkeys(missing))}")
+        raise typer.Exit(ExitCode.INTERRUPTED)
     if any(curve.too_steep for curve in found):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -191,8 +209,29 @@ def _read(option: str, parse: Callable[[V], T], typed: V) -> T:
         raise UsageError(f"{option} {text}: expected {error.expected}", hint=error.hint) from error
 
 
-def _narrate(narrator: Narrator, what: str, now: float) -> None:
-    narrator.show(f"{what}: {now / 3600:.2f} h of virtual time")
+class _Estimate:
+    """Shows how far simulations are, and how long the rest will take if it takes what all before took."""
+
+    def __init__(self, narrator: Narrator, whole: float) -> None:
+        """`whole` is the work of all, in registrations."""
+        self._narrator = narrator
+        self._whole = whole
+        self._before = 0.0
+        self._began = time.monotonic()
+
+    def finished(self, work: float) -> None:
+        """One is over."""
+        self._before += work
+
+    def show(self, what: str, now: float, work: float) -> None:
+        """One has reached a virtual time, and done so much of its work."""
+        from testbed.document.values import duration
+
+        passed, done = time.monotonic() - self._began, (self._before + work) / self._whole
+        text = f"{what}: {now / 3600:.2f} h of virtual time, {done:.0%} of all"
+        if passed >= SURE and 0 < done < 1:
+            text += f", about {duration(passed / done - passed)} left"
+        self._narrator.show(text)
 
 
 def _document(model: Model, outcomes: Sequence[Outcome], found: Sequence[Curve]) -> dict[str, object]:

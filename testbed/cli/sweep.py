@@ -44,8 +44,9 @@ def plan(study: StudyFile, results: Results = None, output: Output = Format.tabl
     The time is that of earlier tasks in the folder of the results that are alike; before there are any, a
     guess.
     """
+    from testbed.document.values import duration
     from testbed.sweep.plan import load_plan
-    from testbed.sweep.run import duration, remaining
+    from testbed.sweep.run import remaining
     from testbed.sweep.store import Store
 
     planned = load_plan(study)

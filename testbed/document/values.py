@@ -71,6 +71,13 @@ def parse_duration(value: Any) -> float:
     return ms
 
 
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def parse_delay(value: Any) -> float:
     """How long a packet may wait on a link, a minute at most, as a duration in milliseconds."""
     ms = _milliseconds(value)

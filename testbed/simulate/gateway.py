@@ -24,6 +24,7 @@ class IkeCosts:
     limit: float
     tries: int
     dead_peer_detection: float
+    kept_dead_peer_detection: float
 
     def until_resent(self, number: int) -> float:
         """Seconds after a request was sent for the time `number` until it is sent again, or given up."""
@@ -39,27 +40,37 @@ class IkeCosts:
 def ike_costs() -> IkeCosts:
     """The content of ike.toml."""
     read: dict[str, Any] = tomllib.loads(Path(__file__).with_name("ike.toml").read_text(encoding="utf-8"))
-    octets, detection = tuple(read["octets"]), read["dead-peer-detection"]
-    return IkeCosts(read["exchanges"], octets, **read["retransmit"], dead_peer_detection=detection)
+    return IkeCosts(
+        read["exchanges"],
+        tuple(read["octets"]),
+        **read["retransmit"],
+        dead_peer_detection=read["dead-peer-detection"],
+        kept_dead_peer_detection=read["kept-dead-peer-detection"],
+    )
 
 
 class Gateway:
     """Negotiates, and has a security association with each mobile node that has not lost it."""
 
-    def __init__(self, network: CountedNetwork, crossings: int) -> None:
-        """`crossings`: how often a message crosses the Internet, twice by way of a home agent outside."""
+    def __init__(self, network: CountedNetwork, outer: bool) -> None:
+        """`outer`: all comes by way of a home agent outside, and crosses the Internet twice."""
         self.tally = Tally()
         self.associations: set[int] = set()
         """The numbers of the mobile nodes with an IKE SA."""
         self._network = network
-        self._crossings = crossings
-        self._costs = ike_costs()
+        self._crossings = 2 if outer else 1
+        self._costs = costs = ike_costs()
+        self._liveness = costs.kept_dead_peer_detection if outer else costs.dead_peer_detection
         self._attempts: dict[int, int] = {}
 
     def negotiate(self, number: int, done: Callable[[], None]) -> None:
         """Make an IKE SA with a mobile node, in the place of any before; `done` is called when it has it."""
         attempt = self._attempts[number] = self._attempts.get(number, 0) + 1
         self._exchange(number, attempt, 0, 0, done)
+
+    def found_dead(self) -> float:
+        """Seconds in which a mobile node finds out, at a time of its own, that nobody answers its IKE SA."""
+        return self._network.rng.uniform(0.0, self._liveness) + self._costs.patience
 
     def abandon(self, number: int) -> None:
         """The mobile node is gone from where it negotiated; its IKE SA stays here until it comes again."""

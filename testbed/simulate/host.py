@@ -98,6 +98,14 @@ class DualHost(GatewayHost):
         self.daemon.core.detect(site.name, self.network.now, address)
         self.network.after(self.daemon)
 
+    def lost_ipsec(self) -> None:
+        """Ask both home agents again, and negotiate anew."""
+        assert self.site is not None
+        self.gateway.associations.discard(self.number)
+        assert isinstance(self.outer.core, MobileNode)
+        self.outer.core.detach(self.network.now)  # also where it still counted on being registered
+        self.move(self.site)
+
     def _heard(self, effect: Effect) -> None:
         """The home agent outside has answered."""
         if isinstance(effect, ReportEvent) and effect.name == "registered":

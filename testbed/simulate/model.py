@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import expm1
 from random import Random
 from typing import Literal
 
@@ -67,7 +68,7 @@ class Paths:
         return (self.rtt.draw(rng) / 2,)
 
 
-Restarted = Literal["ha", "fa", "gw"]
+Restarted = Literal["ha", "x-ha", "fa", "gw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +91,15 @@ class Model:
     outage: float = 1.0
     """From an agent's death until its successor runs."""
     seed: int = 1
+
+    def expected(self, now: float) -> float:
+        """About how many registrations a mobile node has made by then, moves and renewals together.
+
+        Of stays that are exponentially distributed a share e^(-i/s) reaches a renewal after i seconds, and
+        as large a share of these the next; s is the mean.
+        """
+        interval = 0.9 * self.lifetime
+        rate = 1 / interval if self.stay is None else -1 / (self.stay * expm1(-interval / self.stay))
+        if now >= self.attach:
+            return 1.0 + rate * (now - self.attach / 2)
+        return (1.0 + rate * now / 2) * now / self.attach

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
@@ -13,8 +15,7 @@ from testbed.mobileip.core.foreign_agent import ForeignAgent
 from testbed.mobileip.core.home.effects import ClearBinding, SetBinding
 from testbed.mobileip.core.mobile_node import MobileNode
 from testbed.simulate.counted import CountedDaemon, Tally
-from testbed.simulate.gateway import ike_costs
-from testbed.simulate.host import Host
+from testbed.simulate.host import DualHost, Host
 from testbed.simulate.model import Model
 from testbed.simulate.network import Daemon
 from testbed.simulate.solutions import Solution, Zone
@@ -23,8 +24,13 @@ from testbed.simulate.world import World
 SETTLE = 3
 """Advertisements between what one restart has done and the next: two within one could go unnoticed."""
 
-Progress = Callable[[float], None]
-"""Called with the virtual time now and again, in seconds."""
+MANY = 1000
+"""Mobile nodes for which the garbage collector is off."""
+MAKING = 0.2
+"""What a mobile node takes until it begins, in registrations."""
+
+Progress = Callable[[float, float], None]
+"""Called now and again with the virtual time in seconds, and with the work that is done, in registrations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Recovery:
     """What the restart of one agent did."""
 
     agent: str
-    """ha, fa or gw."""
+    """ha, x-ha, fa or gw."""
     kept: bool
     """Whether the successor had the state of its predecessor."""
     lost: int
@@ -82,9 +88,32 @@ class _Holding:
             self.held.discard(effect.home_address)
 
 
-def simulate(solution: Solution, model: Model, nodes: int, progress: Progress = lambda now: None) -> Outcome:
+def simulate(
+    solution: Solution, model: Model, nodes: int, progress: Progress = lambda now, work: None
+) -> Outcome:
     """Let mobile nodes attach, roam and outlive what dies; the same arguments give the same outcome."""
-    return _Run(World(solution, model, nodes), progress).outcome()
+    with _uncollected() if nodes >= MANY else nullcontext():
+        return _Run(
+            World(solution, model, nodes, lambda made: progress(0.0, MAKING * made)), progress
+        ).outcome()
+
+
+def work(model: Model, nodes: int) -> float:
+    """About what a simulation takes but for recovery, in registrations."""
+    return nodes * (MAKING + model.expected(model.duration))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: it would look at all objects now and again, of which none is garbage."""
+    enabled = gc.isenabled()
+    gc.collect()  # but those of the simulation before are
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Run:
@@ -116,7 +145,9 @@ class _Run:
         until = self._network.now + seconds
         while self._network.now < until:
             self._network.run(min(until, self._network.now + 10.0))
-            self._progress(self._network.now)
+            now = self._network.now
+            done = MAKING + self._model.expected(min(now, self._model.duration))
+            self._progress(now, done * len(self._world.hosts))
             if self._world.gateway is not None:
                 associations = len(self._world.gateway.associations)
                 self._most_associations = max(self._most_associations, associations)
@@ -159,17 +190,24 @@ class _Run:
                 if world.gateway is not None:
                     yield self._recovery(agent, False, self._restart_gateway())
                 continue
-            agents = world.home_agents if agent == "ha" else world.foreign_agents
-            holdings = self._home if agent == "ha" else self._foreign
+            agents, holdings = {
+                "ha": (world.home_agents[:1], self._home[:1]),
+                "x-ha": (world.home_agents[1:], self._home[1:]),
+                "fa": (world.foreign_agents, self._foreign),
+            }[agent]
             if agents:
                 for kept in (True, False):
-                    yield self._recovery(agent, kept, self._restart(agents[0], holdings[0], kept))
+                    missing = self._restart(agents[0], holdings[0], kept)
+                    if agent == "x-ha":
+                        self._lose_way(holdings[0], missing)
+                    yield self._recovery(agent, kept, missing)
 
     def _restart(self, daemon: CountedDaemon, holding: _Holding, kept: bool) -> set[IPv4Address]:
         """Kill an agent and start it again; returns the mobile nodes that are there and that it lost."""
         before = set(holding.held)
         if isinstance(daemon.core, ForeignAgent):  # it keeps, until they expire, those that have moved on
-            before &= {_home(host) for host in self._world.hosts if host.daemon.link == daemon.link}
+            here = (host.daemon for host in self._world.hosts if host.daemon.link == daemon.link)
+            before &= {*map(_address, here)}
         daemon.down = True
         self._pass(self._model.outage)
         if not kept:
@@ -180,16 +218,29 @@ class _Run:
 
     def _restart_gateway(self) -> set[IPv4Address]:
         """Kill the gateway: each mobile node finds out by dead peer detection, at a time of its own."""
-        world, network, costs = self._world, self._network, ike_costs()
+        world, network = self._world, self._network
         assert world.gateway is not None
         missing = set()
         for number in world.gateway.restart():
             host = world.hosts[number]
-            asks = network.rng.uniform(0.0, costs.dead_peer_detection)
-            network.at(network.now + asks + costs.patience, partial(self._found_dead, host))
+            network.at(network.now + world.gateway.found_dead(), partial(self._found_dead, host))
             if host.site is not None and host.site.zone is Zone.OUTSIDE:
-                missing.add(_home(host))
+                missing.add(_address(host.daemon))
         return missing
+
+    def _lose_way(self, outside: _Holding, missing: set[IPv4Address]) -> None:
+        """Nothing comes from the gateway to those that the home agent outside has lost."""
+        world, died = self._world, self._network.now - self._model.outage
+        assert world.gateway is not None
+        for host in world.hosts:
+            assert isinstance(host, DualHost)
+            if (home := _address(host.outer)) in missing:
+                silent = partial(self._found_silent, host, outside, home)
+                self._network.at(died + world.gateway.found_dead(), silent)
+
+    def _found_silent(self, host: Host, outside: _Holding, home: IPv4Address) -> None:
+        if home not in outside.held:  # else it has registered meanwhile
+            host.lost_ipsec()
 
     def _found_dead(self, host: Host) -> None:
         assert self._world.gateway is not None
@@ -222,10 +273,10 @@ class _Run:
         return Recovery(agent, kept, lost, None if missing else mended - died)
 
 
-def _home(host: Host) -> IPv4Address:
+def _address(node: CountedDaemon) -> IPv4Address:
     """The home address of a mobile node."""
-    assert isinstance(host.daemon.core, MobileNode)
-    address = host.daemon.core.config.home_address
+    assert isinstance(node.core, MobileNode)
+    address = node.core.config.home_address
     assert address is not None
     return address
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
@@ -29,7 +30,14 @@ PREFIX_LENGTH: Final = 8
 class World:
     """Everybody of one simulation, at time 0: agents run, mobile nodes are nowhere."""
 
-    def __init__(self, solution: Solution, model: Model, nodes: int) -> None:
+    def __init__(
+        self,
+        solution: Solution,
+        model: Model,
+        nodes: int,
+        progress: Callable[[int], None] = lambda made: None,
+    ) -> None:
+        """`progress` is called with how many mobile nodes are made, for each thousand of them."""
         self.solution = solution
         self.model = model
         sites = {*solution.sites, solution.home, INNER, OUTER_HOME}
@@ -43,8 +51,12 @@ class World:
         self.foreign_agents = [
             self._foreign_agent(site, nodes) for site in solution.sites if site.offer is Offer.FOREIGN_AGENT
         ]
-        self.gateway = Gateway(self.network, 2 if solution.outer else 1) if solution.gateway else None
-        self.hosts = [self._host(number) for number in range(nodes)]
+        self.gateway = Gateway(self.network, solution.outer) if solution.gateway else None
+        self.hosts: list[Host] = []
+        for number in range(nodes):
+            self.hosts.append(self._host(number))
+            if number % 1000 == 0:
+                progress(number)
 
     @property
     def _advertising(self) -> Advertising:
@@ -65,7 +77,7 @@ class World:
         )
         make = partial(HomeAgent, config, rng=self.network.rng)
         agent = CountedDaemon(f"ha {address}", b"ha" + address.packed, make, Tally())
-        agent.remembers = "ha" in self.model.restarts
+        agent.remembers = ("ha" if home is self.solution.home else "x-ha") in self.model.restarts
         self.network.add_agent(agent, home.name, address)
         return agent
 

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from testbed.document.values import duration
 from testbed.evidence.study import StudyTask, TaskRecord
 from testbed.lab.progress import Progress
 from testbed.sweep.assignment import Assignment, Outcome, Trouble
@@ -149,10 +150,3 @@ class Sweep:
 def remaining(left: Sequence[Assignment], earlier: Sequence[TaskRecord], workers: int) -> float:
     """About how many seconds so many workers need for tasks that have not begun."""
     return sum(expected_seconds(one, earlier) for one in left) / max(workers, 1)
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

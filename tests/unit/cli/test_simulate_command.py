@@ -8,9 +8,11 @@ from io import StringIO
 import pytest
 
 from testbed.cli import main
+from testbed.cli import simulate as command
 from testbed.cli.complete import complete_simulated
+from testbed.cli.labs import Narrator
 from testbed.errors import ExitCode
-from testbed.simulate import curves
+from testbed.simulate import curves, run
 from testbed.simulate.model import Constant, Exponential, Uniform
 from testbed.simulate.values import parse_loss, parse_rtt, parse_sizes, parse_solutions, parse_stay
 
@@ -53,6 +55,41 @@ def test_what_grows_too_fast_is_an_error(capsys, monkeypatch) -> None:
     assert "! over 1.1" in capsys.readouterr().out
 
 
+def test_who_interrupts_sees_what_is_finished(capsys, monkeypatch) -> None:
+    def interrupted(solution, model, nodes, progress):
+        if nodes > 4:
+            raise KeyboardInterrupt
+        return simulate(solution, model, nodes, progress)
+
+    simulate = run.simulate
+    monkeypatch.setattr(run, "simulate", interrupted)
+    assert main([*QUICK[:-1], "--solution", "plain-mip", "--nodes", "4,8,16"]) == ExitCode.INTERRUPTED
+    seen = capsys.readouterr()
+    assert "N = 4" in seen.out and "N = 8" not in seen.out
+    assert "interrupted; not simulated: plain-mip, N = 8; plain-mip, N = 16" in seen.err
+    assert main([*QUICK, "--solution", "plain-mip", "--nodes", "8"]) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("passed", "work", "wanted"),
+    [
+        (0.0, 10.0, "x: 0.50 h of virtual time, 10% of all"),
+        (30.0, 10.0, "x: 0.50 h of virtual time, 10% of all, about 4 min left"),
+        (30.0, 60.0, "x: 0.50 h of virtual time, 60% of all, about 20 s left"),
+        (30.0, 100.0, "x: 0.50 h of virtual time, 100% of all"),
+    ],
+)
+def test_progress_has_an_estimate(passed, work, wanted, monkeypatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(Narrator, "show", lambda _, text: shown.append(text))
+    monkeypatch.setattr(command.time, "monotonic", lambda: 0.0)
+    estimate = command._Estimate(Narrator(), 100.0)
+    monkeypatch.setattr(command.time, "monotonic", lambda: passed)
+    estimate.show("x", 1800.0, work)
+    assert shown == [wanted]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -69,7 +106,7 @@ def test_what_grows_too_fast_is_an_error(capsys, monkeypatch) -> None:
         (("--stay", "0"), "--stay 0: expected a duration above zero, or ever"),
         (("--lifetime", "1.5s"), "--lifetime 1.5s: expected whole seconds"),
         (("--advertise", "20h"), "--advertise 20h: expected whole seconds"),
-        (("--restart", "mn"), "--restart mn: choose ha, fa or gw"),
+        (("--restart", "mn"), "--restart mn: choose ha, x-ha, fa or gw"),
     ],
 )
 def test_what_is_refused(options, message, capsys) -> None:

@@ -172,6 +172,34 @@ def test_what_an_agent_keeps_is_not_missed_and_what_it_lost_comes_back() -> None
     assert patience < found["gw", False].seconds < patience + ike_costs().dead_peer_detection + 1.0
 
 
+def test_with_two_home_agents_a_dead_peer_is_found_out_later() -> None:
+    model = Model(duration=300.0, stay=None, lifetime=600, restarts=("x-ha", "gw"))
+    outcome = simulate(SOLUTIONS["dual-ha"], model, 20)
+    found = {(each.agent, each.kept): each for each in outcome.recovery}
+    assert [*found] == [("x-ha", True), ("x-ha", False), ("gw", False)]
+    assert (found["x-ha", True].lost, found["x-ha", True].seconds) == (0, pytest.approx(model.outage))
+    costs = ike_costs()
+    for key in (("x-ha", False), ("gw", False)):
+        assert found[key].lost == 20
+        latest = costs.patience + costs.kept_dead_peer_detection + 1.0
+        assert latest - costs.kept_dead_peer_detection / 2 < found[key].seconds < latest
+
+
+def test_who_renews_before_a_dead_peer_is_found_out_negotiates_nothing() -> None:
+    """The home agent outside knows the mobile node again, and the IKE SA has outlived its absence."""
+    made = world("dual-ha", 5, lifetime=10)
+    all_move(made, "hotel")
+    made.network.run(20.0)
+    assert made.gateway is not None
+    before = made.gateway.tally.messages
+    made.network.restart(made.home_agents[1])
+    made.network.run(100.0)
+    assert made.gateway.tally.messages == before
+    model = Model(duration=30.0, attach=10.0, stay=None, lifetime=10, restarts=("x-ha",))
+    recovery = simulate(SOLUTIONS["dual-ha"], model, 5).recovery[1]
+    assert recovery.lost == 5 and recovery.seconds < ike_costs().patience
+
+
 def test_a_gateway_that_does_not_answer_is_asked_in_vain() -> None:
     made = world("nothing", 1, paths=Paths(Constant(0.04), loss=1.0))
     all_move(made, "hotel")

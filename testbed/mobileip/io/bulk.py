@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.mobileip.core.api import Datagram
-from testbed.mobileip.core.mobile.crowd import Crowd
+from testbed.mobileip.core.mobile.crowd import Crowd, Move
 from testbed.mobileip.io.buffers import SO_RCVBUFFORCE, SO_SNDBUFFORCE, enlarge
 from testbed.mobileip.io.bulk_toml import BulkSettings, read
 from testbed.mobileip.io.changes import DEFAULT, Rule
@@ -40,20 +40,16 @@ _ECHO_REQUEST = 8
 PATIENCE = 60.0
 """Seconds after the last node has moved in which all may register until the result is reported."""
 READ_AHEAD = 16 * BURST
-LOOK, LOOK_AT_EACH = 0.005, 5e-6
-"""Seconds between two looks at how far a move is, and more for each node that moves."""
 
 
 @dataclass(slots=True)
-class _Move:
+class _Awaited:
     """A move whose result somebody waits for."""
 
-    network: str
-    homes: list[IPv4Address]
+    move: Move
     began: float
     until: float
     client: Connection | None
-    look_at: float = 0.0
 
 
 def answer(packet: bytes, crowd: Crowd) -> bytes | None:
@@ -67,15 +63,15 @@ def answer(packet: bytes, crowd: Crowd) -> bytes | None:
         return None
     if inner[HEADER_SIZE] != _ECHO_REQUEST or inner[6] & 0x3F or inner[7]:
         return None  # a fragment, or no echo request
-    home = IPv4Address(inner[16:20])
-    tunnel = crowd.tunnels.get(home)
-    if tunnel is None or packet[16:20] != tunnel.care_of_address.packed:
+    member = crowd.at(inner[16:20])
+    tunnel = member.tunnel if member is not None else None
+    if member is None or tunnel is None or packet[16:20] != tunnel.care_of_address.packed:
         return None
     if packet[12:16] != tunnel.home_agent.address.packed:
         return None
     message = b"\0\0\0\0" + inner[HEADER_SIZE + 4 : int.from_bytes(inner[2:4], "big")]
     message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
-    reply = datagram(message, ICMP, home, IPv4Address(inner[12:16]), tos=inner[1])
+    reply = datagram(message, ICMP, member.home, IPv4Address(inner[12:16]), tos=inner[1])
     if tunnel.reverse_tunnel:
         return ip_in_ip(reply, tunnel.care_of_address, tunnel.home_agent.address, 0)
     return reply
@@ -90,7 +86,7 @@ class BulkShell:
         self._journal = journal
         self._registration = registration
         self._loop = Loop()
-        self._moves: list[_Move] = []
+        self._awaited: list[_Awaited] = []
         self._echoes = 0
         self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, IP_IN_IP)
         self._raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
@@ -109,14 +105,15 @@ class BulkShell:
     def run(self, attach: str | None, within: float) -> None:
         """Attach all nodes to a network, and serve until a signal."""
         self._loop.catch_signals()
-        self._journal.tell("ready", {"nodes": len(self._crowd.nodes)})
+        count = len(self._crowd.members)
+        self._journal.tell("ready", {"nodes": count})
         if attach is not None:
-            self._begin(list(self._crowd.nodes), attach, within, None)
+            self._begin(range(count), attach, within, None)
         self._turn()
         self._loop.run(self._deadline, self._turn)
 
     def _deadline(self) -> float | None:
-        due = [move.look_at for move in self._moves]
+        due = [each.until for each in self._awaited]
         if (next_one := self._crowd.deadline()) is not None:
             due.append(next_one)
         return min(due, default=None)
@@ -163,9 +160,9 @@ class BulkShell:
         now = time.monotonic()
         try:
             if request["op"] == "state":
-                return {"monotonic": round(now, 6), "echoes": self._echoes, **self._crowd.state(now)}
+                return {"monotonic": round(now, 6), "echoes": self._echoes, **self._crowd.state()}
             if request["op"] == "node":
-                return self._crowd.picture(IPv4Address(str(request.get("home_address"))), now)
+                return self._crowd.member(_address(request.get("home_address"))).node.state(now)
             if request["op"] == "move":
                 return self._move(request, client)
         except ValueError as error:
@@ -173,34 +170,31 @@ class BulkShell:
         raise RequestError(f"unknown op {request['op']!r}; expected state, node, move or subscribe")
 
     def _move(self, request: Mapping[str, Any], client: Connection) -> Mapping[str, Any]:
-        """All nodes, or `count` of them from number `first` on; the event `settled` follows."""
-        homes, network = list(self._crowd.nodes), str(request.get("network"))
-        first, count, within = (request.get(key) for key in ("first", "count", "within"))
-        for name, given in (("first", first), ("count", count), ("within", within)):
-            if given is not None and (not isinstance(given, int | float) or given < 0):
-                raise RequestError(f"{name!r} must be a number of 0 or more")
-        begin = int(first or 0)
-        chosen = homes[begin : None if count is None else begin + int(count)]
-        self._begin(chosen, network, float(within or 0.0), client)
+        """Of all nodes, or of those that `part_of` says; the events `move-started` and `settled` follow."""
+        within = request.get("within", 0.0)
+        if not isinstance(within, int | float) or within < 0:
+            raise RequestError("'within' must be a number of seconds, 0 or more")
+        numbers = part_of(self._crowd, request)
+        self._begin(numbers, str(request.get("network")), float(within), client)
         client.hold()
-        return {"network": network, "nodes": len(chosen)}
+        return {"nodes": len(numbers)}
 
-    def _begin(
-        self, homes: list[IPv4Address], network: str, within: float, client: Connection | None
-    ) -> None:
+    def _begin(self, numbers: range, network: str, within: float, client: Connection | None) -> None:
         now = time.monotonic()
-        self._crowd.move(homes, network, within, now)
-        self._moves.append(_Move(network, homes, now, now + within + PATIENCE, client))
+        move = self._crowd.move(numbers, network, within, now)
+        self._awaited.append(_Awaited(move, now, now + within + PATIENCE, client))
+        first, last = (self._crowd.members[number].home for number in (numbers[0], numbers[-1]))
+        homes = [str(first), str(last)]
+        self._journal.tell("move-started", {"network": network, "nodes": len(numbers), "homes": homes})
 
     def _settle(self) -> None:
+        """Report the moves that have ended."""
         now = time.monotonic()
-        for move in [each for each in self._moves if each.look_at <= now]:
-            count = len(move.homes)
-            there = sum(self._is_registered(home, move.network) for home in move.homes)
-            if there < count and now < move.until:
-                move.look_at = now + LOOK + LOOK_AT_EACH * count
-                continue
-            took = round((now - move.began) * 1000, 3)
+        for awaited in [each for each in self._awaited if not each.move.waiting or each.until <= now]:
+            self._awaited.remove(awaited)
+            move = awaited.move
+            count, there = len(move.numbers), self._crowd.registered(move.network, move.numbers)
+            took = round((now - awaited.began) * 1000, 3)
             result = {
                 "network": move.network,
                 "stack": "mip-only",
@@ -208,15 +202,42 @@ class BulkShell:
                 "detail": f"{there} of {count} nodes registered",
                 "ms": took,
                 "timeline": {"registration": took if there == count else None},
+                "nodes": count,
+                "requests": move.requests,
+                "replies": move.replies,
             }
-            self._moves.remove(move)
-            self._journal.tell("settled", result, also=[move.client.send] if move.client else [])
-            if move.client is not None:
-                move.client.release()
+            self._journal.tell("settled", result, also=[awaited.client.send] if awaited.client else [])
+            if awaited.client is not None:
+                awaited.client.release()
 
-    def _is_registered(self, home: IPv4Address, network: str) -> bool:
-        tunnel = self._crowd.tunnels.get(home)
-        return tunnel is not None and tunnel.interface == network
+
+def part_of(crowd: Crowd, request: Mapping[str, Any]) -> range:
+    """The nodes that a request is about.
+
+    `homes` are the home addresses of the first and the last, `share` is a part of the whole from its first
+    node on; without either all. Raises ValueError.
+    """
+    count, homes, share = len(crowd.members), request.get("homes"), request.get("share")
+    if homes is not None and share is not None:
+        raise ValueError("expected 'homes' or 'share', not both")
+    if share is not None:
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise ValueError(f"'share' must be a number above 0, 1 at most, got {share!r}")
+        return range(max(1, round(count * share)))
+    if homes is None:
+        return range(count)
+    if not isinstance(homes, list) or len(homes) != 2:
+        raise ValueError("'homes' must be the first and the last home address")
+    first, last = (crowd.member(_address(each)).number for each in homes)
+    if last < first:
+        raise ValueError(f"the home address {homes[0]} comes after {homes[1]}")
+    return range(first, last + 1)
+
+
+def _address(text: object) -> IPv4Address:
+    if not isinstance(text, str):
+        raise ValueError(f"expected an IPv4 address, got {text!r}")
+    return IPv4Address(text)
 
 
 def run_bulk_nodes(file: Path, control: Path | None) -> None:

@@ -7,18 +7,19 @@ request to a mobile node (RFC 792), and dropped where it is anything else.
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from testbed.mobileip.core.api import Datagram
-from testbed.mobileip.core.mobile.crowd import Crowd, Move
+from testbed.mobileip.core.mobile.crowd import Crowd
 from testbed.mobileip.io.buffers import SO_RCVBUFFORCE, SO_SNDBUFFORCE, enlarge
+from testbed.mobileip.io.bulk_moves import Moves, address
 from testbed.mobileip.io.bulk_toml import BulkSettings, read
 from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.clock import unix_time
@@ -37,19 +38,7 @@ from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, IP_IN_IP, datagram, ip
 PREFERENCE = 240
 """Of the rules by which each care-of address sends by the router of its network."""
 _ECHO_REQUEST = 8
-PATIENCE = 60.0
-"""Seconds after the last node has moved in which all may register until the result is reported."""
 READ_AHEAD = 16 * BURST
-
-
-@dataclass(slots=True)
-class _Awaited:
-    """A move whose result somebody waits for."""
-
-    move: Move
-    began: float
-    until: float
-    client: Connection | None
 
 
 def answer(packet: bytes, crowd: Crowd) -> bytes | None:
@@ -78,7 +67,7 @@ def answer(packet: bytes, crowd: Crowd) -> bytes | None:
 
 
 class BulkShell:
-    """A crowd with its sockets, and those who wait for the end of a move."""
+    """A crowd with its sockets."""
 
     def __init__(self, crowd: Crowd, journal: Journal, registration: RegistrationSocket) -> None:
         """Raises PermissionError without NET_RAW."""
@@ -86,7 +75,7 @@ class BulkShell:
         self._journal = journal
         self._registration = registration
         self._loop = Loop()
-        self._awaited: list[_Awaited] = []
+        self._moves = Moves(crowd, journal)
         self._echoes = 0
         self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, IP_IN_IP)
         self._raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
@@ -105,24 +94,22 @@ class BulkShell:
     def run(self, attach: str | None, within: float) -> None:
         """Attach all nodes to a network, and serve until a signal."""
         self._loop.catch_signals()
-        count = len(self._crowd.members)
-        self._journal.tell("ready", {"nodes": count})
+        self._journal.tell("ready", {"nodes": len(self._crowd.members)})
         if attach is not None:
-            self._begin(range(count), attach, within, None)
+            self._moves.attach(attach, within, time.monotonic())
         self._turn()
         self._loop.run(self._deadline, self._turn)
 
     def _deadline(self) -> float | None:
-        due = [each.until for each in self._awaited]
-        if (next_one := self._crowd.deadline()) is not None:
-            due.append(next_one)
+        due = [each for each in (self._crowd.deadline(), self._moves.deadline()) if each is not None]
         return min(due, default=None)
 
     def _turn(self) -> None:
-        self._crowd.tick(time.monotonic())
+        now = time.monotonic()
+        self._crowd.tick(now)
         for effect in self._crowd.effects():
             self._send(effect.datagram)
-        self._settle()
+        self._moves.turn(now)
 
     def _send(self, outgoing: Datagram) -> None:
         # Without an interface: by the rule of its care-of address.
@@ -162,82 +149,12 @@ class BulkShell:
             if request["op"] == "state":
                 return {"monotonic": round(now, 6), "echoes": self._echoes, **self._crowd.state()}
             if request["op"] == "node":
-                return self._crowd.member(_address(request.get("home_address"))).node.state(now)
+                return self._crowd.member(address(request.get("home_address"))).node.state(now)
             if request["op"] == "move":
-                return self._move(request, client)
+                return self._moves.request(request, client, now)
         except ValueError as error:
             raise RequestError(str(error)) from error
         raise RequestError(f"unknown op {request['op']!r}; expected state, node, move or subscribe")
-
-    def _move(self, request: Mapping[str, Any], client: Connection) -> Mapping[str, Any]:
-        """Of all nodes, or of those that `part_of` says; the events `move-started` and `settled` follow."""
-        within = request.get("within", 0.0)
-        if not isinstance(within, int | float) or within < 0:
-            raise RequestError("'within' must be a number of seconds, 0 or more")
-        numbers = part_of(self._crowd, request)
-        self._begin(numbers, str(request.get("network")), float(within), client)
-        client.hold()
-        return {"nodes": len(numbers)}
-
-    def _begin(self, numbers: range, network: str, within: float, client: Connection | None) -> None:
-        now = time.monotonic()
-        move = self._crowd.move(numbers, network, within, now)
-        self._awaited.append(_Awaited(move, now, now + within + PATIENCE, client))
-        first, last = (self._crowd.members[number].home for number in (numbers[0], numbers[-1]))
-        homes = [str(first), str(last)]
-        self._journal.tell("move-started", {"network": network, "nodes": len(numbers), "homes": homes})
-
-    def _settle(self) -> None:
-        """Report the moves that have ended."""
-        now = time.monotonic()
-        for awaited in [each for each in self._awaited if not each.move.waiting or each.until <= now]:
-            self._awaited.remove(awaited)
-            move = awaited.move
-            count, there = len(move.numbers), self._crowd.registered(move.network, move.numbers)
-            took = round((now - awaited.began) * 1000, 3)
-            result = {
-                "network": move.network,
-                "stack": "mip-only",
-                "state": "registered" if there == count else "unregistered",
-                "detail": f"{there} of {count} nodes registered",
-                "ms": took,
-                "timeline": {"registration": took if there == count else None},
-                "nodes": count,
-                "requests": move.requests,
-                "replies": move.replies,
-            }
-            self._journal.tell("settled", result, also=[awaited.client.send] if awaited.client else [])
-            if awaited.client is not None:
-                awaited.client.release()
-
-
-def part_of(crowd: Crowd, request: Mapping[str, Any]) -> range:
-    """The nodes that a request is about.
-
-    `homes` are the home addresses of the first and the last, `share` is a part of the whole from its first
-    node on; without either all. Raises ValueError.
-    """
-    count, homes, share = len(crowd.members), request.get("homes"), request.get("share")
-    if homes is not None and share is not None:
-        raise ValueError("expected 'homes' or 'share', not both")
-    if share is not None:
-        if not isinstance(share, int | float) or not 0 < share <= 1:
-            raise ValueError(f"'share' must be a number above 0, 1 at most, got {share!r}")
-        return range(max(1, round(count * share)))
-    if homes is None:
-        return range(count)
-    if not isinstance(homes, list) or len(homes) != 2:
-        raise ValueError("'homes' must be the first and the last home address")
-    first, last = (crowd.member(_address(each)).number for each in homes)
-    if last < first:
-        raise ValueError(f"the home address {homes[0]} comes after {homes[1]}")
-    return range(first, last + 1)
-
-
-def _address(text: object) -> IPv4Address:
-    if not isinstance(text, str):
-        raise ValueError(f"expected an IPv4 address, got {text!r}")
-    return IPv4Address(text)
 
 
 def run_bulk_nodes(file: Path, control: Path | None) -> None:
@@ -262,6 +179,8 @@ def run_bulk_nodes(file: Path, control: Path | None) -> None:
         stack.callback(answer_again, netlink, instance.devices)
         if path is not None:
             stack.enter_context(closing(shell.serve(path)))
+        gc.freeze()  # what is there now stays, and is not looked through again
+        gc.enable()
         shell.run(settings.attach, settings.within)
 
 

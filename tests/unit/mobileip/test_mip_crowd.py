@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -16,8 +18,10 @@ from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.home_agent import HomeAgent
 from testbed.mobileip.core.mobile.crowd import Crowd
 from testbed.mobileip.io import bulk_toml, home_agent_toml
-from testbed.mobileip.io.bulk import answer, part_of
+from testbed.mobileip.io.bulk import answer
+from testbed.mobileip.io.bulk_moves import Moves, part_of
 from testbed.mobileip.io.errors import ConfigError
+from testbed.mobileip.io.journal import Journal
 
 A = IPv4Address
 FILE = """\
@@ -150,7 +154,7 @@ def test_a_later_move_takes_nodes_from_those_before(world):
     first = world.crowd.move(range(50), "hotel", 10.0, 0.0)
     world.run(4.9)
     second = world.crowd.move(range(50), "airport", 0.0, world.now)
-    assert not first.waiting and first.requests == 25
+    assert not first.waiting and (first.requests, first.arrived, first.diverted) == (25, 25, 25)
     world.run(5.0)
     assert not second.waiting and (second.requests, second.replies) == (50, 50)
     assert world.crowd.registered("airport") == 50
@@ -286,3 +290,96 @@ def test_a_home_agent_has_one_association_for_many(tmp_path):
         file.write_text(text.replace('mobile-node = "10.64.0.10"', wrong) + key)
         with pytest.raises(ConfigError, match="count: expected 1 or more"):
             home_agent_toml.read(file)
+
+
+class Client:
+    """A connection to the control socket."""
+
+    def __init__(self):
+        self.open, self.holds, self.events = True, 0, []
+
+    def hold(self):
+        self.holds += 1
+
+    def release(self):
+        self.holds -= 1
+
+    def send(self, line):
+        self.events.append(json.loads(line))
+
+
+@pytest.fixture
+def moves(world):
+    """The moves of the crowd, which are asked for at its control socket."""
+    with Path(os.devnull).open("wb") as nowhere:
+        yield Moves(world.crowd, Journal("bulk-nodes", nowhere.fileno()))
+
+
+def carry_out(world, moves, until):
+    while (due := moves.deadline()) is not None and min(due, world.crowd.deadline() or due) <= until:
+        world.run(max(world.now, min(due, world.crowd.deadline() or due)))
+        moves.turn(world.now)
+
+
+def test_moves_begin_in_the_order_of_their_times_and_may_overlap(world, moves):
+    client = Client()
+    late = {"network": "airport", "share": 0.2, "at": 5.0, "id": 1}
+    assert moves.request(late, client, 0.0) == {"nodes": 10}
+    early = {"network": "hotel", "homes": [str(FIRST), str(FIRST + 19)], "within": 10.0, "id": 2}
+    assert moves.request(early, client, 0.0) == {"nodes": 20}
+    carry_out(world, moves, 20.0)
+    assert [(each["event"], each["id"], each["network"]) for each in client.events] == [
+        ("move-started", 2, "hotel"), ("move-started", 1, "airport"),
+        ("settled", 1, "airport"), ("settled", 2, "hotel"),
+    ]  # fmt: skip
+    began, _, first, second = client.events
+    assert (began["nodes"], began["homes"]) == (20, [str(FIRST), str(FIRST + 19)])
+    assert (first["state"], first["detail"]) == ("registered", "10 of 10 nodes registered")
+    assert (first["requests"], first["replies"], second["nodes"]) == (10, 10, 20)
+    assert client.holds == 0
+    assert (world.crowd.registered("airport"), world.crowd.registered("hotel")) == (10, 10)
+
+
+def test_a_move_says_how_many_were_sent_elsewhere_before(world, moves):
+    client = Client()
+    moves.request({"network": "hotel", "within": 10.0}, client, 0.0)
+    moves.request({"network": "airport", "at": 4.9}, client, 0.0)
+    carry_out(world, moves, 20.0)
+    details = [each["detail"] for each in client.events if each["event"] == "settled"]
+    assert details == [
+        "25 of 50 nodes registered, 25 were sent elsewhere before", "50 of 50 nodes registered",
+    ]  # fmt: skip
+
+
+def test_nodes_that_nobody_answers_end_a_move_after_a_minute(world, moves):
+    client = Client()
+    world.agent.receive = lambda datagram, now: None
+    moves.request({"network": "hotel", "within": 1.0}, client, 0.0)
+    carry_out(world, moves, 100.0)
+    settled = client.events[-1]
+    assert (settled["state"], settled["detail"]) == ("unregistered", "0 of 50 nodes registered")
+    assert settled["timeline"] == {"registration": None} and 61 <= settled["ms"] / 1000 < 70
+
+
+def test_what_is_planned_ends_with_the_connection(world, moves):
+    client = Client()
+    moves.request({"network": "hotel", "at": 5.0}, client, 0.0)
+    client.open = False
+    carry_out(world, moves, 20.0)
+    assert not client.events and not world.crowd.registered()
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"network": "inn"}, "unknown network 'inn'; expected one of hotel, airport"),
+        ({"network": "hotel", "within": -1}, "'within' must be a number of seconds, 0 or more, got -1"),
+        ({"network": "hotel", "at": "now"}, "'at' must be a number of seconds, 0 or more, got 'now'"),
+        ({"network": "hotel", "within": True}, "'within' must be a number of seconds, 0 or more, got True"),
+    ],
+)
+def test_a_wrong_request_is_refused_and_nothing_is_planned(moves, request_, message):
+    client = Client()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        moves.request(request_, client, 0.0)
+    assert moves.deadline() is None and not client.holds

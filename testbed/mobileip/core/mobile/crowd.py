@@ -28,11 +28,24 @@ class Move:
         self.numbers = numbers
         """Which nodes of the crowd."""
         self.waiting = set(numbers)
-        """The nodes that have not registered in the network yet, nor been sent elsewhere by a later move."""
+        """The nodes that are still to register there."""
+        self.diverted = 0
+        """How many nodes a later move has sent elsewhere before they registered there."""
         self.requests = 0
         """Registration requests of these nodes since they attached, repeated ones as well."""
         self.replies = 0
         """Datagrams that came for them as replies."""
+
+    @property
+    def arrived(self) -> int:
+        """How many nodes have registered there, wherever they are now."""
+        return len(self.numbers) - len(self.waiting) - self.diverted
+
+    def divert(self, number: int) -> None:
+        """A later move sends a node elsewhere."""
+        if number in self.waiting:
+            self.waiting.remove(number)
+            self.diverted += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -101,15 +114,19 @@ class Crowd:
 
         A node that was to go elsewhere does not. Raises ValueError for an unknown network.
         """
-        if network not in self.networks:
-            raise ValueError(f"unknown network {network!r}; expected one of {', '.join(self.networks)}")
+        self.check_network(network)
         move = Move(network, numbers)
         for rank, number in enumerate(numbers):
             if (other := self._moves.get(number)) is not None:
-                other.waiting.discard(number)
+                other.divert(number)
             self._moves[number] = move
             self._departures.set(number, now + within * rank / len(numbers))
         return move
+
+    def check_network(self, name: str) -> None:
+        """Raise ValueError for an unknown network."""
+        if name not in self.networks:
+            raise ValueError(f"unknown network {name!r}; expected one of {', '.join(self.networks)}")
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Hand a reply to the node whose home address it has."""
@@ -139,7 +156,7 @@ class Crowd:
 
     def _attach(self, member: Member, move: Move, now: float) -> None:
         if member.move is not None:
-            member.move.waiting.discard(member.number)
+            member.move.divert(member.number)
         member.move, member.network = move, move.network
         member.node.attach(move.network, self.networks[move.network][member.number + 1], now)
         self._after(member, now)
@@ -154,12 +171,10 @@ class Crowd:
         out, self._out = self._out, []
         return out
 
-    def registered(self, network: str | None = None, numbers: range | None = None) -> int:
-        """How many nodes are registered; with `network` only those there, with `numbers` only of these."""
-        of = self.members if numbers is None else (self.members[number] for number in numbers)
-        return sum(
-            each.tunnel is not None and (network is None or each.tunnel.interface == network) for each in of
-        )
+    def registered(self, network: str | None = None) -> int:
+        """How many nodes are registered; with `network` only those there."""
+        tunnels = [each.tunnel for each in self.members if each.tunnel is not None]
+        return sum(network in (None, tunnel.interface) for tunnel in tunnels)
 
     def state(self) -> dict[str, object]:
         """A JSON-serialisable picture of all together."""

@@ -89,9 +89,7 @@ class Moves:
             return
         move = self._crowd.move(order.numbers, order.network, order.within, now)
         self._begun.append(_Begun(order, move, now))
-        members, numbers = self._crowd.members, order.numbers
-        homes = [str(members[number].home) for number in (numbers[0], numbers[-1])]
-        self._report("move-started", order, {"nodes": len(numbers), "homes": homes})
+        self._report("move-started", order, {})
 
     def _result(self, begun: _Begun, now: float) -> dict[str, object]:
         move, nodes = begun.move, len(begun.order.numbers)
@@ -104,15 +102,16 @@ class Moves:
             "detail": f"{move.arrived} of {nodes} nodes registered{elsewhere}",
             "ms": took,
             "timeline": {"registration": took if whole else None},
-            "nodes": nodes,
             "requests": move.requests,
             "replies": move.replies,
         }
 
     def _report(self, event: str, order: _Order, fields: Mapping[str, object]) -> None:
-        mark = {} if order.id is None else {"id": order.id}
+        head: dict[str, object] = {} if order.id is None else {"id": order.id}
+        head |= {"network": order.network, "nodes": len(order.numbers)}
+        head |= {"homes": self._crowd.homes(order.numbers)}
         also = [order.client.send] if order.client is not None else []
-        self._journal.tell(event, {**mark, "network": order.network, **fields}, also=also)
+        self._journal.tell(event, {**head, **fields}, also=also)
 
 
 def part_of(crowd: Crowd, request: Mapping[str, Any]) -> range:

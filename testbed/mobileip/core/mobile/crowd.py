@@ -105,9 +105,14 @@ class Crowd:
     def member(self, home: IPv4Address) -> Member:
         """The node with a home address; raises ValueError where there is none."""
         if (found := self.at(home.packed)) is None:
-            first, last = self.members[0].home, self.members[-1].home
-            raise ValueError(f"no mobile node has the home address {home}; they have {first} to {last}")
+            ours = " to ".join(self.homes())
+            raise ValueError(f"no mobile node has the home address {home}; they have {ours}")
         return found
+
+    def homes(self, numbers: range | None = None) -> list[str]:
+        """The home addresses of the first and the last of these nodes, by default of all."""
+        numbers = numbers or range(len(self.members))
+        return [str(self.members[each].home) for each in (numbers[0], numbers[-1])]
 
     def move(self, numbers: range, network: str, within: float, now: float) -> Move:
         """Have nodes attach to a network, evenly `within` so many seconds.
@@ -185,6 +190,7 @@ class Crowd:
         return {
             "role": "bulk-nodes",
             "nodes": len(self.members),
+            "homes": self.homes(),
             "registered": self.registered(),
             "moving": len(self._moves),
             "networks": {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from testbed.engine.docker import DockerEngine
 from testbed.pytest_plugin import Lab, LabFactory
 
 COUNT = 60
+FIRST = IPv4Address("10.64.0.10")
 SOCKET = "UNIX-CONNECT:/run/testbed/bulk-nodes.sock"
 
 
@@ -71,11 +74,30 @@ def test_each_has_a_state_of_its_own(engine: DockerEngine, lab: Lab) -> None:
 def test_all_move_or_some(engine: DockerEngine, lab: Lab) -> None:
     moved = data("move", lab.name, "crowd", "airport")
     assert (moved["state"], moved["detail"]) == ("registered", f"{COUNT} of {COUNT} nodes registered")
-    request = {"op": "move", "network": "hotel", "first": 10, "count": 5, "within": 0.5}
-    answer, settled = said(engine, lab, request, lines=2)
-    assert answer["nodes"] == 5 and settled["event"] == "settled" and settled["ms"] >= 400
+    assert moved["requests"] >= moved["nodes"] == COUNT <= moved["replies"]
+    part = f"{FIRST + 10}-{FIRST + 14}"
+    moved = data("move", lab.name, "crowd", "hotel", "--part", part, "--within", "500ms")
+    assert (moved["nodes"], moved["homes"]) == (5, part.split("-")) and moved["ms"] >= 400
     registered = {name: each["registered"] for name, each in crowd(lab)["networks"].items()}
     assert registered == {"hotel": 5, "airport": COUNT - 5}
-    assert execute(engine, lab.node("cn").container, "ping", "-c", "2", "10.64.0.21").returncode == 0
+    assert execute(engine, lab.node("cn").container, "ping", "-c", "2", f"{FIRST + 11}").returncode == 0
     wrong = command("move", lab.name, "crowd", "hotspot")
     assert wrong.returncode == 2 and "crowd has no network hotspot to attach to" in wrong.stderr
+    wrong = command("move", lab.name, "crowd", "hotel", "--part", f"{FIRST + COUNT}")
+    assert wrong.returncode == 1 and f"no mobile node has the home address {FIRST + COUNT}" in wrong.stderr
+
+
+def test_moves_of_a_trace_overlap(lab: Lab, tmp_path: Path) -> None:
+    (trace := tmp_path / "trace.csv").write_text(f"0,airport,,1s\n0.2,hotel,50%\n0.4,airport,{FIRST}\n")
+    done = command("roam", lab.name, "crowd", "--trace", str(trace), "-o", "json")
+    moved = {each["at"]: each for each in map(json.loads, done.stdout.splitlines())}
+    assert {at: (each["network"], each["nodes"]) for at, each in moved.items()} == {
+        0.0: ("airport", COUNT), 0.2: ("hotel", COUNT // 2), 0.4: ("airport", 1),
+    }  # fmt: skip
+    assert {each["state"] for each in moved.values()} == {"registered"}, done.stdout
+    registered = {name: each["registered"] for name, each in crowd(lab)["networks"].items()}
+    assert registered == {"hotel": COUNT // 2 - 1, "airport": COUNT // 2 + 1}
+
+
+def test_registrations_of_a_crowd_grow_linearly(lab: Lab) -> None:
+    lab.verify("5.7-crowd")

@@ -63,6 +63,13 @@ class Move(OfMobileNode):
         if self.node is not None:
             fail((*where, "nodes"), "a move is of `node` or of `nodes`, not of both", "leave one of them out")
         for index, one in enumerate(self.nodes):
+            if one in known.with_role(Function.BULK_NODES):
+                fail(
+                    (*where, "nodes", index),
+                    f"{one} is many mobile nodes",
+                    "write it as `node`, in a step of its own",
+                )
+                continue
             alone = self.model_copy(update={"node": one, "nodes": None})
             alone.check((*where, "nodes", index), known, fail)
 

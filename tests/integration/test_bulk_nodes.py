@@ -100,4 +100,4 @@ def test_moves_of_a_trace_overlap(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_registrations_of_a_crowd_grow_linearly(lab: Lab) -> None:
-    lab.verify("5.7-crowd")
+    assert lab.verify("5.7-crowd").verdict == "reproduced"

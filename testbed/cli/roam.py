@@ -64,8 +64,9 @@ def roam(
     130 if Ctrl-C ended it before its end.
     """
     from testbed.document.values import parse_duration
+    from testbed.lab.crowd import crowd_homes
     from testbed.lab.interrupt import stoppable
-    from testbed.lab.move import attachments, crowd_homes, in_words, result
+    from testbed.lab.move import attachments, in_words, result
     from testbed.lab.state import find_lab
     from testbed.lab.trace import random_steps, read_trace
     from testbed.lab.walk import LATE, walk, walk_crowd

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from testbed.agreed import ROAM, SETTLED, Op
 from testbed.document.functions import Function
-from testbed.document.values import AddressRange, PartOfCrowd, parse_range
+from testbed.document.values import PartOfCrowd
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
-from testbed.lab.daemons import ask, converse
+from testbed.lab.daemons import converse
 from testbed.lab.reason import reason
 from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.status import lab_status
@@ -27,14 +27,6 @@ def attachments(lab: ActualLab, node: str) -> tuple[str, ...]:
         hint = f"mobile nodes of lab {lab.name}: {', '.join(mobile)}" if mobile else None
         raise UsageError(f"{node} is not a mobile node", hint=hint)
     return known
-
-
-def crowd_homes(engine: Engine, lab: ActualLab, node: str) -> AddressRange | None:
-    """The home addresses of a crowd; None for a node that is a single mobile node, or none."""
-    container = lab.running_node(node)
-    if not node_facts(container).is_crowd:
-        return None
-    return parse_range("-".join(ask(engine, container, Function.BULK_NODES, {"op": Op.STATE})["homes"]))
 
 
 def move(

@@ -17,7 +17,6 @@ from testbed.pytest_plugin import Lab, LabFactory
 
 COUNT = 60
 FIRST = IPv4Address("10.64.0.10")
-SOCKET = "UNIX-CONNECT:/run/testbed/bulk-nodes.sock"
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +36,6 @@ def crowd(lab: Lab) -> dict[str, Any]:
     return state
 
 
-def said(engine: DockerEngine, lab: Lab, request: dict[str, object], lines: int = 1) -> list[dict[str, Any]]:
-    """What the crowd answers to a request."""
-    script = f"echo '{json.dumps(request)}' | timeout 30 socat -t 20 - {SOCKET} | head -n {lines}"
-    done = execute(engine, lab.node("crowd").container, "sh", "-c", script)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def test_all_register_and_each_answers_through_its_tunnel(engine: DockerEngine, lab: Lab) -> None:
     assert crowd(lab)["networks"]["hotel"] == {"attached": COUNT, "registered": COUNT}
     agent = lab.node("ha-crowd").state()["home-agent"]
@@ -61,11 +53,14 @@ def test_all_register_and_each_answers_through_its_tunnel(engine: DockerEngine, 
     assert nobody.returncode == 1
 
 
-def test_each_has_a_state_of_its_own(engine: DockerEngine, lab: Lab) -> None:
-    (one,) = said(engine, lab, {"op": "node", "home_address": "10.64.0.27"})
-    assert (one["state"], one["care_of"], one["interface"]) == ("registered", "100.64.0.18", "hotel")
-    (none,) = said(engine, lab, {"op": "node", "home_address": "10.64.9.9"})
-    assert not none["ok"] and "no mobile node has the home address 10.64.9.9" in none["error"]
+def test_each_has_a_state_of_its_own(lab: Lab) -> None:
+    node, agent = data("status", lab.name, "--home", f"{FIRST + 17}")["reports"]
+    state = node["state"]
+    assert (state["state"], state["care_of"], state["interface"]) == ("registered", "100.64.0.18", "hotel")
+    assert agent["node"] == "ha-crowd"
+    assert agent["state"]["bindings"][0]["care_of_addresses"] == ["100.64.0.18"]
+    none = command("status", lab.name, "--home", f"{FIRST + COUNT}")
+    assert none.returncode == 2 and f"no crowd of lab {lab.name} has the home address" in none.stderr
     assert (
         f"{COUNT} of {COUNT} registered ({COUNT} of {COUNT} on hotel)" in command("status", lab.name).stdout
     )

@@ -210,8 +210,10 @@ class CrowdSession(EndingSession):
 
     def send(self, data: bytes) -> None:
         request = json.loads(data)
-        if request["op"] == "state":
-            self.answers.append({"ok": True, "monotonic": self.BEGAN, "homes": ["10.64.0.10", "10.64.0.109"]})
+        state = {"ok": True, "monotonic": self.BEGAN, "homes": ["10.64.0.10", "10.64.0.109"]}
+        known = {"ok": True, "state": "registered", "care_of": "100.64.0.8", "lifetime_left": 595.2}
+        if (answer := {"state": state, "node": known}.get(request["op"])) is not None:
+            self.answers.append(answer)
             return
         self.sent.append(request)
         number, at, network = request.get("id", 0), request.get("at", 0.0), request["network"]
@@ -235,6 +237,22 @@ class CrowdSession(EndingSession):
             yield "stdout", json.dumps(message).encode() + b"\n"
 
 
+class HomeAgentSession(EndingSession):
+    """A home agent that is asked for a binding; only that of the crowd has it."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self.at = ["100.64.0.8"] if node == "ha-crowd" else []
+
+    def send(self, data: bytes) -> None:
+        self.asked = json.loads(data)
+
+    def __iter__(self) -> Generator[tuple[Stream, bytes]]:
+        home = self.asked["home_address"]
+        answer = {"ok": True, "home_address": home, "care_of_addresses": self.at, "lifetime_left": 590.0}
+        yield "stdout", json.dumps(answer).encode() + b"\n"
+
+
 @pytest.fixture
 def crowd(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> CrowdSession:
     """A lab `bulk` is up, and this answers for its crowd."""
@@ -244,6 +262,8 @@ def crowd(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Crow
     def executed(id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> ExecSession:
         if command[0] == "socat" and "bulk-nodes" in command[-1]:
             return session
+        if command[0] == "socat" and "home-agent" in command[-1]:
+            return HomeAgentSession(engine.boxes[id].spec.hostname)
         return execute(id, command, stdin=stdin, tty=tty)
 
     monkeypatch.setattr(engine, "execute", executed)
@@ -302,3 +322,31 @@ def test_a_part_of_a_crowd_moves(run: Run, crowd: CrowdSession) -> None:
     moved = run("move", "bulk", "crowd", "airport", "--part", "25%", "--within", "2s")
     assert moved[0] == 0 and "crowd 10.64.0.10-10.64.0.34: registered on airport" in moved[1]
     assert [(each["share"], each["within"]) for each in crowd.sent] == [(0.25, 2.0)]
+
+
+def test_the_status_of_a_single_node_of_a_crowd(run: Run, crowd: CrowdSession) -> None:
+    code, out, _ = run("status", "bulk", "--home", "10.64.0.17")
+    assert code == 0 and [line.split(maxsplit=2) for line in out.splitlines()[1:]] == [
+        ["crowd", "mobile-node", "registered, care-of 100.64.0.8 (595 s left)"],
+        ["ha-crowd", "home-agent", "10.64.0.17 at 100.64.0.8 (590 s left)"],
+    ]
+    found = json.loads(run("status", "bulk", "--home", "10.64.0.17", "-o", "json")[1])
+    assert [each["node"] for each in found["reports"]] == ["crowd", "ha-crowd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("bulk", "--home", "10.64.0.110"), "no crowd of lab bulk has the home address 10.64.0.110\n"
+         "  hint: crowd has 10.64.0.10-10.64.0.109"),
+        (("bulk", "--home", "17"), "--home 17: expected an IPv4 address"),
+        (("--home", "10.64.0.17"), "--home needs a lab"),
+        (("plain-mip", "--home", "10.64.0.17"), "hint: no node is a crowd"),
+    ],
+)  # fmt: skip
+def test_a_home_address_of_nobody(
+    run: Run, crowd: CrowdSession, options: tuple[str, ...], words: str
+) -> None:
+    run("up", MIP)
+    code, out, err = run("status", *options)
+    assert (code, out) == (2, "") and words in err

@@ -103,6 +103,8 @@ def test_the_agent_lists_some_counts_all_and_shows_each(world, monkeypatch):
     state = world.agent.state(1.0)
     assert (state["mobile_nodes"], len(state["bindings"])) == (50, 20)
     assert world.agent.picture(FIRST + 49, 1.0)["care_of_addresses"] == ["100.64.0.50"]
+    stranger = world.agent.picture(FIRST + 50, 1.0)
+    assert (stranger["care_of_addresses"], stranger["lifetime_left"]) == ([], None)
 
 
 def test_some_move_and_the_others_stay(world):

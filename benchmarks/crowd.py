@@ -97,7 +97,7 @@ def measure(engine: DockerEngine, where: ActualLab, nodes: int, within: float) -
     state = ask(engine, agent, "home-agent", {"op": Op.STATE})
     return Found(
         nodes=nodes,
-        registered=ask(engine, crowd, "bulk-nodes", {"op": Op.STATE})["registered"],
+        registered=settled["registered"],
         seconds=settled["ms"] / 1000,
         requests=settled["requests"],
         messages=settled["requests"] + settled["replies"],
@@ -134,7 +134,7 @@ def print_attaching(found: list[Found], within: float, *, markdown: bool) -> Non
             [
                 f"{each.nodes:,}",
                 f"{each.registered:,}",
-                f"{each.seconds:.1f} s",
+                f"{'' if each.registered == each.nodes else '> '}{each.seconds:.1f} s",
                 f"{each.seconds / within:.2f}×",
                 f"{each.requests / each.nodes:.3f}",
                 f"{each.shed:,}",

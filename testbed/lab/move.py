@@ -74,7 +74,7 @@ def went_away(lab: ActualLab, node: str) -> TestbedError:
 
 
 _RESULT: Final = ("network", "stack", "state", "detail", "ms", "timeline")
-_OF_CROWD: Final = ("homes", "nodes", "requests", "replies")
+_OF_CROWD: Final = ("homes", "nodes", "registered", "requests", "replies")
 
 
 def result(lab: str, node: str, settled: Mapping[str, Any]) -> dict[str, Any]:

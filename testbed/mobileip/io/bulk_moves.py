@@ -102,6 +102,7 @@ class Moves:
             "detail": f"{move.arrived} of {nodes} nodes registered{elsewhere}",
             "ms": took,
             "timeline": {"registration": took if whole else None},
+            "registered": move.arrived,
             "requests": move.requests,
             "replies": move.replies,
         }

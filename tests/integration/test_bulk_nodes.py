@@ -42,14 +42,12 @@ def test_all_register_and_each_answers_through_its_tunnel(engine: DockerEngine, 
     assert agent is not None and agent["mobile_nodes"] == COUNT
     before = {way: agent["tunnel"][way] for way in ("encapsulated", "decapsulated")}
     for number in (0, 17, COUNT - 1):
-        ping = execute(
-            engine, lab.node("cn").container, "ping", "-c", "2", "-W", "5", f"10.64.0.{10 + number}"
-        )
+        ping = execute(engine, lab.node("cn").container, "ping", "-c", "1", "-W", "5", f"{FIRST + number}")
         assert ping.returncode == 0, ping
     agent = lab.node("ha-crowd").state()["home-agent"]
     assert agent is not None
-    assert all(agent["tunnel"][way] - count >= 6 for way, count in before.items())  # there and back
-    nobody = execute(engine, lab.node("cn").container, "ping", "-c", "1", "-W", "1", f"10.64.0.{10 + COUNT}")
+    assert all(agent["tunnel"][way] - count >= 3 for way, count in before.items())  # there and back
+    nobody = execute(engine, lab.node("cn").container, "ping", "-c", "1", "-W", "1", f"{FIRST + COUNT}")
     assert nobody.returncode == 1
 
 
@@ -75,7 +73,10 @@ def test_all_move_or_some(engine: DockerEngine, lab: Lab) -> None:
     assert (moved["nodes"], moved["homes"]) == (5, part.split("-")) and moved["ms"] >= 400
     registered = {name: each["registered"] for name, each in crowd(lab)["networks"].items()}
     assert registered == {"hotel": 5, "airport": COUNT - 5}
-    assert execute(engine, lab.node("cn").container, "ping", "-c", "2", f"{FIRST + 11}").returncode == 0
+    assert (
+        execute(engine, lab.node("cn").container, "ping", "-c", "1", "-W", "5", f"{FIRST + 11}").returncode
+        == 0
+    )
     wrong = command("move", lab.name, "crowd", "hotspot")
     assert wrong.returncode == 2 and "crowd has no network hotspot to attach to" in wrong.stderr
     wrong = command("move", lab.name, "crowd", "hotel", "--part", f"{FIRST + COUNT}")

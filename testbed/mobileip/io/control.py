@@ -100,7 +100,7 @@ class Connection:
         self._holds = 0
         self._reading = self._ended = False
         self.open = True
-        """Whether the client is there, or may still be."""
+        """Whether the client may still be there."""
         self._read(True)
 
     def _read(self, on: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, Field
 
+from testbed.agreed import ROAM
 from testbed.claim.expect import Expectation
 from testbed.claim.names import Fail, Known, NodeName, Short
 from testbed.claim.probe import ProbeReport
@@ -25,7 +26,7 @@ class Actor(Lab, Protocol):
     def control(self, node: str, service: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask a daemon over its control socket; returns its answer."""
 
-    def settle(self, node: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def settle(self, node: str, request: Mapping[str, Any], manager: str = ROAM) -> Mapping[str, Any]:
         """Ask a connection manager for a change and wait until it has settled; returns what it reports."""
 
     def set_service(self, node: str, name: str, state: str) -> None:

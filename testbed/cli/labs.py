@@ -51,7 +51,7 @@ def complete_attachment(context: typer.Context, incomplete: str) -> list[str]:
 
     lab = _labs().get(context.params.get("lab") or "")
     container = lab.nodes.get(context.params.get("node") or "") if lab else None
-    networks = node_facts(container).attaches if container else ()
+    networks = node_facts(container).attachable if container else ()
     return [name for name in networks if name.startswith(incomplete)]
 
 

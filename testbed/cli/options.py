@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo
@@ -17,6 +17,19 @@ from testbed.errors import ErrorGroup, Source, TestbedError, UsageError, raise_e
 
 if TYPE_CHECKING:
     from testbed.topology.loaded import LoadedTopology
+
+
+T = TypeVar("T")
+
+
+def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
+    """What was typed behind an option, by one of the parsers of topology files. Raises `UsageError`."""
+    from testbed.document.values import Expected
+
+    try:
+        return parse(text)
+    except Expected as error:
+        raise UsageError(f"{option} {text}: expected {error.expected}", hint=error.hint) from error
 
 
 TopologyRef = Annotated[

@@ -12,12 +12,13 @@ import typer
 
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import LabName, NodeName, engine_connection
-from testbed.cli.options import Output
+from testbed.cli.options import Output, parsed
 from testbed.cli.output import SCHEMA_VERSION, Format, as_called, emit, emit_text, note
 from testbed.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from testbed.lab.walk import Moved, Step
+    from testbed.lab.trace import Step
+    from testbed.lab.walk import Moved
 
 
 @command("roam", panel=LABS)
@@ -26,7 +27,12 @@ def roam(
     node: NodeName,
     trace: Annotated[
         Path | None,
-        typer.Option("--trace", metavar="FILE", help="CSV: seconds from now on, and a network (12.5,hotel)."),
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="CSV: seconds from now on, and a network (12.5,hotel); of a crowd also which part moves, "
+            "and in what time (12.5,hotel,25%,2s).",
+        ),
     ] = None,
     at_random: Annotated[
         bool, typer.Option("--random", help="Any network but the one before, every few seconds.")
@@ -57,29 +63,30 @@ def roam(
     What is late is reported. Exit code 1 if after some move the node was neither registered nor at home;
     130 if Ctrl-C ended it before its end.
     """
-    from testbed.document.values import Expected, parse_duration
+    from testbed.document.values import parse_duration
+    from testbed.lab.crowd import crowd_homes
     from testbed.lab.interrupt import stoppable
     from testbed.lab.move import attachments, in_words, result
     from testbed.lab.state import find_lab
-    from testbed.lab.walk import LATE, random_steps, read_trace, walk
+    from testbed.lab.trace import random_steps, read_trace
+    from testbed.lab.walk import LATE, walk, walk_crowd
 
     if (trace is None) != at_random:
         raise UsageError("give --trace FILE or --random", hint="testbed roam LAB mn --random --every 10s")
     if trace and (seed, every, count) != (None, None, None):
         raise UsageError("--seed, --every and --count belong to --random")
-    try:
-        period = parse_duration(every or "5s") / 1000
-    except Expected as error:
-        raise UsageError(f"--every {every}: expected {error.expected}", hint=error.hint) from error
+    period = parsed("--every", every or "5s", parse_duration) / 1000
     done: list[Moved] = []
     begun: list[Step] = []
     with engine_connection(lab) as engine, stoppable():
         found = find_lab(engine, lab)
         networks = attachments(found, node)
         chosen = 1 if seed is None else seed
-        steps = read_trace(trace, networks) if trace else random_steps(networks, chosen, period, count)
+        homes = crowd_homes(engine, found, node)
+        steps = read_trace(trace, networks, homes) if trace else random_steps(networks, chosen, period, count)
+        go = walk if homes is None else walk_crowd
         try:
-            with closing(walk(engine, found, node, steps, due=begun.append)) as moves:
+            with closing(go(engine, found, node, steps, due=begun.append)) as moves:
                 for one in moves:
                     done.append(one)
                     if output is Format.json:
@@ -93,8 +100,9 @@ def roam(
             ended = True
         except KeyboardInterrupt:
             ended = at_random and count is None  # the usual way to end what has no end
-    if len(begun) > len(done):
-        note(f"{node} is still on its way to {begun[-1].network}")
+    over = {id(one.step) for one in done}
+    if under_way := [step for step in begun if id(step) not in over]:
+        note(f"{node} is still on its way to {', '.join(dict.fromkeys(step.network for step in under_way))}")
     note(_summary(done))
     if not ended:
         raise typer.Exit(ExitCode.INTERRUPTED)

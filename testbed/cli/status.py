@@ -11,7 +11,7 @@ import typer
 from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
 from testbed.cli.labs import all_connections, complete_lab, emit_lab, engine_connection, mobile_nodes
-from testbed.cli.options import Output
+from testbed.cli.options import Output, parsed
 from testbed.cli.output import Format, as_called, emit, emit_json, emit_rows, note
 from testbed.errors import UsageError
 
@@ -31,6 +31,14 @@ def status(
             autocompletion=complete_lab,
         ),
     ] = None,
+    home: Annotated[
+        str | None,
+        typer.Option(
+            "--home",
+            metavar="ADDRESS",
+            help="Only the mobile node of a crowd that has this home address: its state, and its binding.",
+        ),
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """List labs, or show one lab's nodes, addresses, services and data planes.
@@ -39,12 +47,34 @@ def status(
     """
     from testbed.engine.names import is_pattern
 
-    if lab is None or is_pattern(lab):
+    if home is not None:
+        if lab is None or is_pattern(lab):
+            raise UsageError("--home needs a lab", hint="testbed status LAB --home 10.64.0.10")
+        with engine_connection(lab) as engine:
+            _home(engine, lab, home, output)
+    elif lab is None or is_pattern(lab):
         with all_connections(lab) as engines:
             _list(engines, output, lab)
     else:
         with engine_connection(lab) as engine:
             _one(engine, lab, output)
+
+
+def _home(engine: Engine, lab: str, home: str, output: Format) -> None:
+    from testbed.document.values import parse_address
+    from testbed.lab.crowd import reports
+    from testbed.lab.describe import describe
+    from testbed.lab.state import find_lab
+
+    address = parsed("--home", home, parse_address)
+    found = reports(engine, find_lab(engine, lab), address)
+    if output is Format.json:
+        emit_json({"lab": lab, "home_address": home, "reports": [asdict(each) for each in found]})
+        return
+    emit_rows(
+        ("NODE", "SERVICE", "STATE"),
+        [(each.node, each.service, as_called(describe(each.service, each.state))) for each in found],
+    )
 
 
 def _list(engines: Sequence[Engine], output: Format, pattern: str | None) -> None:

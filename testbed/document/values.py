@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DURATION = re.compile(rf"{_NUMBER} ?(us|ms|s|min|h)", re.ASCII)
@@ -61,6 +61,25 @@ class AddressRange:
 
     def __contains__(self, address: IPv4Address) -> bool:
         return self.first <= address <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfCrowd:
+    """Some mobile nodes of a crowd: a share, from the first node on, or those with the home addresses."""
+
+    share: float | None = None
+    """Percent."""
+    homes: AddressRange | None = None
+
+    def __str__(self) -> str:
+        return str(self.homes) if self.homes is not None else f"{self.share:g}%"
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What a request to the crowd says."""
+        if self.homes is not None:
+            return {"homes": [str(self.homes.first), str(self.homes.last)]}
+        return {"share": (self.share or 0.0) / 100}
 
 
 def parse_duration(value: Any) -> float:
@@ -192,6 +211,23 @@ def parse_range(value: Any) -> AddressRange:
     raise Expected("an address range such as 192.0.2.10-192.0.2.20")
 
 
+def parse_part(value: Any) -> PartOfCrowd:
+    """Some mobile nodes of a crowd: a share of them (`25%`), a home address, or a range of home addresses."""
+    if isinstance(value, PartOfCrowd):
+        return value
+    try:
+        if isinstance(value, str) and "%" in value and (share := parse_percent(value)) > 0:
+            return PartOfCrowd(share=share)
+        if isinstance(value, str) and "-" in value:
+            return PartOfCrowd(homes=parse_range(value))
+        address = parse_address(value)
+    except Expected as error:
+        hint = error.hint
+    else:
+        return PartOfCrowd(homes=AddressRange(address, address))
+    raise Expected("a share such as 25%, a home address, or a range such as 10.64.0.10-10.64.0.19", hint)
+
+
 def parse_name(value: Any) -> str:
     """The name of a network, node, role, option or setting: lower-case letters, digits and hyphens."""
     if isinstance(value, str) and _NAME.fullmatch(value) and len(value) <= NAME_LENGTH:
@@ -264,6 +300,12 @@ RoutePrefix = Annotated[
     IPv4Network,
     BeforeValidator(parse_route_prefix),
     _schema(rf"^(default|{ADDRESS_PATTERN}/\d{{1,2}})$", "default"),
+]
+CrowdPart = Annotated[
+    PartOfCrowd,
+    BeforeValidator(parse_part),
+    PlainSerializer(str, return_type=str),
+    _schema(rf"^(\d+(\.\d+)? ?%|{ADDRESS_PATTERN}(-{ADDRESS_PATTERN})?)$", "25%"),
 ]
 Name = Annotated[
     str, BeforeValidator(parse_name), _schema(r"^[a-z][a-z0-9-]*$", "hotel", maxLength=NAME_LENGTH)

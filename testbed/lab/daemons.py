@@ -80,13 +80,11 @@ class Dialogue:
         A session that ends without an answer after `within` seconds or more was ended because of the silence.
         """
         asked = time.monotonic()
-        self.session.send(json.dumps(request).encode() + b"\n")
+        self.send(request)
         answered = False
-        for line in self._lines():
-            message = _message(line, self.node, self.service)
+        for message in self.listen():
             if not answered and not message.get("ok"):
-                why = message.get("error", "no reason given")
-                raise TestbedError(f"{self.service} of {self.node} refuses {request['op']}: {why}")
+                raise self.refused(request, message)
             answered = True
             yield message
         if answered:
@@ -100,6 +98,20 @@ class Dialogue:
                 "it hangs, or this machine is too busy"
             )
         raise TestbedError(f"{self.service} of {self.node} does not answer: it hung up")
+
+    def send(self, request: Mapping[str, object]) -> None:
+        """Send a request without waiting for anything; `listen` yields the answer."""
+        self.session.send(json.dumps(request).encode() + b"\n")
+
+    def listen(self) -> Iterator[dict[str, Any]]:
+        """Yield answers and events until the session ends. Raises `TestbedError` for what is no JSON."""
+        for line in self._lines():
+            yield _message(line, self.node, self.service)
+
+    def refused(self, request: Mapping[str, object], answer: Mapping[str, Any]) -> TestbedError:
+        """The error that an answer to a request is."""
+        why = answer.get("error", "no reason given")
+        return TestbedError(f"{self.service} of {self.node} refuses {request['op']}: {why}")
 
     def _lines(self) -> Iterator[bytes]:
         while True:

@@ -1,4 +1,4 @@
-"""Walking a mobile node about."""
+"""Walking a mobile node, or a crowd, about."""
 
 from __future__ import annotations
 
@@ -7,66 +7,87 @@ from typing import Any, Final
 
 from testbed.agreed import ROAM, SETTLED, Op
 from testbed.document.functions import Function
+from testbed.document.values import PartOfCrowd
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
 from testbed.lab.daemons import converse
 from testbed.lab.reason import reason
-from testbed.lab.state import ActualLab, NodeFacts, node_facts
+from testbed.lab.state import ActualLab, node_facts
 from testbed.lab.status import lab_status
 
 
 def attachments(lab: ActualLab, node: str) -> tuple[str, ...]:
-    """The networks that a mobile node can attach to, of many in one node the links of the node.
+    """The networks that a mobile node, or a crowd of them, can attach to.
 
     Raises `UsageError` for a node that does not move.
     """
-    facts = node_facts(lab.node(node))
-    known = tuple(facts.links) if _is_crowd(facts) else facts.attaches
+    known = node_facts(lab.node(node)).attachable
     if not known:
-        mobile = lab.mobile_nodes
+        mobile = [name for name, container in lab.nodes.items() if node_facts(container).attachable]
         hint = f"mobile nodes of lab {lab.name}: {', '.join(mobile)}" if mobile else None
         raise UsageError(f"{node} is not a mobile node", hint=hint)
     return known
 
 
-def _is_crowd(facts: NodeFacts) -> bool:
-    return Function.BULK_NODES in facts.functions
+def move(
+    engine: Engine,
+    lab: ActualLab,
+    node: str,
+    network: str,
+    part: PartOfCrowd | None = None,
+    within: float = 0.0,
+) -> Generator[dict[str, Any]]:
+    """Attach a mobile node to another network; yield events, the last of which is `settled`.
 
-
-def move(engine: Engine, lab: ActualLab, node: str, network: str) -> Generator[dict[str, Any]]:
-    """Attach a mobile node, or a crowd, to another network; yield events, the last of which is `settled`.
-
-    Raises `UsageError` for a node that does not move or a network it cannot attach to, `TestbedError` when
-    its manager refuses.
+    Of a crowd all nodes move or a `part`, one after the other `within` so many seconds. Raises `UsageError`
+    for a node that does not move or a network it cannot attach to, `TestbedError` when its manager refuses.
     """
     container, known = lab.running_node(node), attachments(lab, node)
     if network not in known:
         raise UsageError(f"{node} has no network {network} to attach to", hint=did_you_mean(network, known))
+    crowd = node_facts(container).is_crowd
+    if not crowd and (part is not None or within):
+        raise UsageError(f"{node} is a single mobile node: only of a crowd a part moves, or within some time")
+    service = Function.BULK_NODES if crowd else ROAM
+    request = {"op": Op.MOVE, "network": network, **(crowd_request(part, within) if crowd else {})}
     settled = False
-    service = Function.BULK_NODES if _is_crowd(node_facts(container)) else ROAM
-    for message in converse(engine, container, service, {"op": Op.MOVE, "network": network}):
+    for message in converse(engine, container, service, request):
         if "event" in message:
             yield message
             settled = message["event"] == SETTLED
             if settled:
                 return
-    raise TestbedError(
+    raise went_away(lab, node)
+
+
+def crowd_request(part: PartOfCrowd | None, within: float) -> dict[str, Any]:
+    """What a request for a move of a crowd says of its part and its time in seconds."""
+    return {**(part.request if part is not None else {}), "within": within}
+
+
+def went_away(lab: ActualLab, node: str) -> TestbedError:
+    """The error of a connection manager that ended during a move."""
+    return TestbedError(
         f"the connection manager of {node} went away during the move",
         hint=f"testbed logs {lab.name} {node}",
     )
 
 
 _RESULT: Final = ("network", "stack", "state", "detail", "ms", "timeline")
+_OF_CROWD: Final = ("homes", "nodes", "registered", "requests", "replies")
 
 
 def result(lab: str, node: str, settled: Mapping[str, Any]) -> dict[str, Any]:
     """What came of a move, by its event `settled`, for JSON."""
-    return {"lab": lab, "node": node, **{key: settled.get(key) for key in _RESULT}}
+    of_crowd = {key: settled[key] for key in _OF_CROWD if key in settled}
+    return {"lab": lab, "node": node, **{key: settled.get(key) for key in _RESULT}, **of_crowd}
 
 
 def in_words(engine: Engine, lab: ActualLab, node: str, settled: Mapping[str, Any]) -> str:
     """The same in a line for people; where no data came through it says why."""
-    detail = str(settled.get("detail"))
-    if (settled.get("timeline") or {}).get("data") is None:
+    detail, who = str(settled.get("detail")), node
+    if homes := settled.get("homes"):
+        who = f"{node} {'-'.join(dict.fromkeys(homes))}"
+    elif (settled.get("timeline") or {}).get("data") is None:
         detail = reason(lab_status(engine, lab, ask=[node]), node, detail)
-    return f"{node}: {settled.get('state')} on {settled.get('network')}: {detail}"
+    return f"{who}: {settled.get('state')} on {settled.get('network')}: {detail}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
+from testbed.document.functions import Function
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, Network
 from testbed.engine.record import parse
@@ -192,6 +193,16 @@ class NodeFacts:
     def attaches(self) -> tuple[str, ...]:
         """The networks that a mobile node can attach to."""
         return tuple(network for network, address in self.links.items() if address is None)
+
+    @property
+    def is_crowd(self) -> bool:
+        """Whether it is many mobile nodes."""
+        return Function.BULK_NODES in self.functions
+
+    @property
+    def attachable(self) -> tuple[str, ...]:
+        """The networks that it can attach to; a crowd has all of its links always, and attaches to any."""
+        return tuple(self.links) if self.is_crowd else self.attaches
 
 
 def node_facts(container: Container) -> NodeFacts:

@@ -1,40 +1,29 @@
-"""Walking a mobile node about by a schedule: a trace that somebody recorded, or moves at random from a seed.
+"""Walking a mobile node, or a crowd, about by a schedule.
 
 The times are those of the schedule from its beginning on: a move that takes long makes the next one late, and
-not all that follow.
+not all that follow. Moves of a crowd wait for no other.
 """
 
 from __future__ import annotations
 
-import math
-import random
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count as numbers
-from pathlib import Path
 from typing import Any, Final
 
-from testbed.agreed import SETTLED
+from testbed.agreed import MOVE_STARTED, SETTLED, Op
+from testbed.document.functions import Function
 from testbed.engine.api import Engine
-from testbed.errors import Source, TestbedError, UsageError, did_you_mean, raise_errors
-from testbed.lab.move import move
+from testbed.lab.daemons import Dialogue, asking
+from testbed.lab.move import crowd_request, move, went_away
 from testbed.lab.state import ActualLab
+from testbed.lab.trace import Step
 
 LATE: Final = 0.1
 """Seconds from which on a move counts as late."""
-_FORM: Final = "each line has seconds and a network: 12.5,hotel"
-_HEADER: Final = ["seconds", "network"]
-_MOST: Final = 1 << 20  # bytes of a trace
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A move that is due `at` seconds after the beginning."""
-
-    at: float
-    network: str
+_AHEAD: Final = 64
+"""Moves that a crowd knows of before they are due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,79 +38,6 @@ class Moved:
     def late(self) -> float:
         """By how many seconds it began too late."""
         return max(0.0, self.began - self.step.at)
-
-
-def read_trace(path: Path, networks: Collection[str]) -> list[Step]:
-    """Read a trace: CSV with seconds from the beginning on and a network; it may have a header and `#` lines.
-
-    Raises an error for each mistake, with its line and column: no number, a time before the one above, a
-    network that is none of these.
-    """
-    try:
-        data = path.read_bytes()
-        text = data.decode()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError("not a text in UTF-8", hint=_FORM, source=Source(str(path))) from error
-    if len(data) > _MOST:
-        raise UsageError("a trace of more than 1 MiB", source=Source(str(path)))
-    steps: list[Step] = []
-    errors: list[TestbedError] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = [word.strip() for word in line.split(",")]
-        if not line.strip() or line.lstrip().startswith("#") or (not steps and words == _HEADER):
-            continue
-        try:
-            last = steps[-1].at if steps else 0.0
-            steps.append(_read_line(line, networks, last))
-        except _Mistake as mistake:
-            source = Source(str(path), number, mistake.column)
-            errors.append(UsageError(mistake.message, hint=mistake.hint, source=source))
-    raise_errors(errors)
-    if not steps:
-        raise UsageError("no move", hint=_FORM, source=Source(str(path)))
-    return steps
-
-
-class _Mistake(Exception):
-    def __init__(self, message: str, column: int, hint: str | None = _FORM) -> None:
-        self.message, self.column, self.hint = message, column, hint
-
-
-def _read_line(line: str, networks: Collection[str], last: float) -> Step:
-    seconds, comma, rest = line.partition(",")
-    network, further, _ = rest.partition(",")
-    first = 1 + len(seconds) - len(seconds.lstrip())
-    second = len(seconds) + 2 + len(network) - len(network.lstrip())
-    if not comma:
-        raise _Mistake("expected a comma and a network", len(line.rstrip()) + 1)
-    if further:
-        raise _Mistake("expected the end of the line behind the network", len(seconds) + len(network) + 2)
-    try:
-        at = float(seconds)
-    except ValueError:
-        raise _Mistake(f"expected seconds, got {seconds.strip()!r}", first) from None
-    if not math.isfinite(at) or at < 0:
-        raise _Mistake(f"expected seconds from the beginning on, got {seconds.strip()}", first)
-    if at < last:
-        raise _Mistake(
-            f"{seconds.strip()} s is before the move above, at {last:g} s", first, "sort the lines"
-        )
-    if network.strip() not in networks:
-        hint = did_you_mean(network.strip(), networks)
-        raise _Mistake(f"the mobile node has no network {network.strip()!r} to attach to", second, hint)
-    return Step(at, network.strip())
-
-
-def random_steps(
-    networks: Sequence[str], seed: int, every: float, count: int | None = None
-) -> Iterator[Step]:
-    """A move every so many seconds to any network but that of the move before; the same for the same seed."""
-    chance, last = random.Random(seed), ""
-    for number in numbers() if count is None else range(count):
-        last = chance.choice([one for one in networks if one != last] or list(networks))
-        yield Step(number * every, last)
 
 
 def walk(
@@ -148,3 +64,46 @@ def walk(
             for event in events:
                 if event["event"] == SETTLED:
                     yield Moved(step, now, event)
+
+
+def walk_crowd(
+    engine: Engine,
+    lab: ActualLab,
+    node: str,
+    steps: Iterable[Step],
+    *,
+    due: Callable[[Step], None] = lambda step: None,
+) -> Generator[Moved]:
+    """Have a crowd make the moves, each when it is due by its own clock; yield them as they end.
+
+    `due` is called as each begins. What has not begun when the iterator is closed never does. Raises
+    `TestbedError` when the crowd refuses a move.
+    """
+    left = enumerate(steps)
+    planned: dict[int, Step] = {}
+    began: dict[int, float] = {}
+    with engine.execute(lab.running_node(node).id, asking(Function.BULK_NODES), stdin=True) as session:
+        crowd = Dialogue(session, node, Function.BULK_NODES)
+        beginning = next(crowd.ask({"op": Op.STATE}))["monotonic"]
+
+        def plan(most: int) -> None:
+            for _, (number, step) in zip(range(most), left, strict=False):
+                planned[number] = step
+                of_crowd = crowd_request(step.part, step.within)
+                at = {"id": number, "at": beginning + step.at}
+                crowd.send({"op": Op.MOVE, "network": step.network, **at, **of_crowd})
+
+        plan(_AHEAD)
+        messages = crowd.listen()
+        while planned:
+            if (message := next(messages, None)) is None:
+                raise went_away(lab, node)
+            number = message["id"]
+            if message.get("ok") is False:
+                raise crowd.refused({"op": Op.MOVE}, message)
+            if message.get("event") == MOVE_STARTED:
+                began[number] = message["monotonic"] - beginning
+                due(planned[number])
+                plan(1)
+            elif message.get("event") == SETTLED:
+                yield Moved(planned.pop(number), began.pop(number), message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import ClassVar, Final, Literal, Self
 
@@ -14,6 +14,7 @@ from testbed.claim.clocks import by_time_of_day
 from testbed.claim.names import PcapFilter, Taps
 from testbed.claim.seen import PATIENCE, Seen
 from testbed.claim.sight import Decision, Facts, Reported, Sight
+from testbed.document.functions import Function
 from testbed.document.values import Expected
 from testbed.packet.taps import Matched
 
@@ -34,7 +35,8 @@ _SIZES: Final = 3
 class _Phase:
     """A time in which the same nodes were away from home, and all of them moved; in s since the epoch."""
 
-    nodes: frozenset[str]
+    nodes: frozenset[str] | range
+    """Their names; of a crowd as many numbers."""
     began: float
     ended: float
 
@@ -45,7 +47,8 @@ class Growth(Seen):
     Packets and their octets are counted so long as the same mobile nodes are away from home, and each of them
     moves; bindings, as home agents report them, at the end of that time. The exponent is the slope of the
     number against that of these nodes, both as logarithms: 1 is linear, 2 quadratic. With `rounds` what a
-    slow machine adds to one move does not count, where it spares another.
+    slow machine adds to one move does not count, where it spares another. Of a crowd it is counted so long as
+    the same part of it moves, whatever part has moved before.
     """
 
     word = "growth"
@@ -106,14 +109,15 @@ class Growth(Seen):
         if broken:
             return Decision(None, f"the capture at {', '.join(broken)} is not whole")
         sizes: dict[int, list[_Phase]] = {}
-        for phase in phases(sight.events, rounds=self.rounds):
+        found = phases(sight.events, rounds=self.rounds) + crowd_phases(sight.events, rounds=self.rounds)
+        for phase in found:
             sizes.setdefault(len(phase.nodes), []).append(phase)
         if len(sizes) < _SIZES:
             numbers = ", ".join(map(str, sizes)) or "no"
             return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
         counts = {
-            size: min(self._count(phase, matches, sight.events) for phase in found)
-            for size, found in sorted(sizes.items())
+            size: min(self._count(phase, matches, sight.events) for phase in some)
+            for size, some in sorted(sizes.items())
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
         if 0 in counts.values():
@@ -163,8 +167,7 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     moved: set[str] = set()
     began = ended = 0.0
     found: list[_Phase] = []
-    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
-    for time, one in by_time_of_day(moves):
+    for time, one in _moves(events, ROAM):
         if one.name == MOVE_STARTED:
             if one.node in away:
                 if rounds and moved == away:
@@ -186,6 +189,31 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     if away and moved == away and not joining:
         found.append(_Phase(frozenset(away), began, ended + LATER))
     return found
+
+
+def crowd_phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
+    """From when a part of a crowd moves until another does, or with `rounds` until the same moves again."""
+    found: list[_Phase] = []
+    before: tuple[str, list[str]] | None = None
+    for time, one in _moves(events, Function.BULK_NODES):
+        if one.name == SETTLED:
+            if found:
+                found[-1] = replace(found[-1], ended=time + LATER)
+            continue
+        part = one.node, one.fields["homes"]
+        if found:
+            found[-1] = replace(found[-1], ended=min(found[-1].ended, time))
+        if rounds or part != before:
+            found.append(_Phase(range(one.fields["nodes"]), time, time))
+        before = part
+    return found
+
+
+def _moves(events: Iterable[Reported], source: str) -> list[tuple[float, Reported]]:
+    """The beginnings and ends of moves in their order, each with its time in s since the epoch."""
+    return by_time_of_day(
+        one for one in events if one.source == source and one.name in (MOVE_STARTED, SETTLED)
+    )
 
 
 def exponent(counts: Sequence[tuple[int, float]]) -> float:

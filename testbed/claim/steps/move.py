@@ -13,7 +13,9 @@ from testbed.claim.action import Actor, OfMobileNode
 from testbed.claim.names import Fail, Known, NodeNames, Several
 from testbed.claim.sight import Facts
 from testbed.claim.steps.carry import carried
+from testbed.document.functions import Function
 from testbed.document.marks import Path
+from testbed.document.values import CrowdPart, Duration, format_duration
 from testbed.errors import StepError, did_you_mean
 
 
@@ -22,7 +24,8 @@ class Move(OfMobileNode):
 
     The step ends when the manager has settled: with everything in place, or after its bounds without what it
     did not get. Expectations judge what is missing, unless `reaches` makes it a condition. Any mobile node
-    but the first is moved back at the end of the run.
+    but the first is moved back at the end of the run. A crowd (role bulk-nodes), all of it or a part, joins
+    another of its links, and stays.
     """
 
     word = "move"
@@ -35,18 +38,38 @@ class Move(OfMobileNode):
         default=None, min_length=1, description="Several mobile nodes in place of `node`, all at once"
     )
     times: int = Field(default=1, ge=1, le=1000, description="How often to go through the list")
+    part: CrowdPart | None = Field(
+        default=None, description="Which nodes of a crowd: a share, from its first on, or home addresses"
+    )
+    within: Duration = Field(default=0, description="The time in which the nodes of a crowd move, one by one")
     reaches: Literal["link", "address", "ike", "registered", "data"] | None = Field(
         default=None, description="What every move has to reach, or else the run is inconclusive"
     )
 
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """The nodes are mobile ones, and attach to the networks of this step."""
+        if self.node in known.with_role(Function.BULK_NODES):
+            self.check_attachable(str(self.node), known.nodes[str(self.node)].networks, where, fail)
+            if self.reaches not in (None, "registered"):
+                fail((*where, "reaches"), f"a crowd does not report: {self.reaches}", "write registered")
+            return
+        if self.part is not None or self.within:
+            key = "within" if self.part is None else "part"
+            hint = "a crowd is a `node` with the role bulk-nodes"
+            fail((*where, key), f"{key} is of the move of a crowd", hint)
         if self.nodes is None:
             super().check(where, known, fail)
             return
         if self.node is not None:
             fail((*where, "nodes"), "a move is of `node` or of `nodes`, not of both", "leave one of them out")
         for index, one in enumerate(self.nodes):
+            if one in known.with_role(Function.BULK_NODES):
+                fail(
+                    (*where, "nodes", index),
+                    f"{one} is many mobile nodes",
+                    "write it as `node`, in a step of its own",
+                )
+                continue
             alone = self.model_copy(update={"node": one, "nodes": None})
             alone.check((*where, "nodes", index), known, fail)
 
@@ -61,19 +84,30 @@ class Move(OfMobileNode):
         """What is done, as a line."""
         times = f", {self.times} times" if self.times > 1 else ""
         named = self.nodes or ([self.node] if self.node else [])
-        who = f" of {', '.join(named)}" if named else ""
-        return f"move{who} to {', '.join(self.to)}{times}"
+        part = f" ({self.part})" if self.part is not None else ""
+        who = f" of {', '.join(named)}{part}" if named else ""
+        within = f" within {format_duration(self.within)}" if self.within else ""
+        return f"move{who} to {', '.join(self.to)}{within}{times}"
 
     def condition(self) -> str | None:
         """Where it does not reach what it has to."""
         return f"a move to {', '.join(self.to)} does not reach: {self.reaches}" if self.reaches else None
 
     def taps(self, facts: Facts) -> list[str]:
-        """The links that the mobile node joins; of several at once none."""
-        return [f"{self.who(facts)}/{network}" for network in self.to] if self.nodes is None else []
+        """The links that the mobile node joins; of several at once, and of a crowd, none."""
+        if self.nodes is not None or self._is_of_crowd(facts):
+            return []
+        return [f"{self.who(facts)}/{network}" for network in self.to]
+
+    def _is_of_crowd(self, facts: Facts) -> bool:
+        return self.node in facts.with_role(Function.BULK_NODES)
 
     def act(self, lab: Actor) -> str:
         """Ask the connection manager for one move after the other; of several nodes, all at once."""
+        if self._is_of_crowd(lab.facts):
+            part = self.part.request if self.part is not None else {}
+            of_crowd = {**part, "within": self.within / 1000}
+            return self._move(lab, str(self.node), Function.BULK_NODES, of_crowd)
         nodes = self.nodes or [self.who(lab.facts)]
         for node in nodes:
             self._prepare(lab, node)
@@ -91,10 +125,12 @@ class Move(OfMobileNode):
             if was["network"]:
                 lab.at_end(back, lambda: lab.settle(node, was))
 
-    def _move(self, lab: Actor, node: str) -> str:
+    def _move(
+        self, lab: Actor, node: str, manager: str = ROAM, of_crowd: Mapping[str, Any] | None = None
+    ) -> str:
         results, reached = [], {event: step for step, event in STEPS.items()}
         for network in self.to * self.times:
-            settled = lab.settle(node, {"op": Op.MOVE, "network": network})
+            settled = lab.settle(node, {"op": Op.MOVE, "network": network, **(of_crowd or {})}, manager)
             timeline: Mapping[str, Any] = settled.get("timeline") or {}
             if self.reaches and timeline.get(reached[self.reaches]) is None:
                 detail = settled.get("detail")

@@ -21,6 +21,7 @@ from testbed.lab.access import Entry, LabAccess, Stopped
 from testbed.lab.inside import Done
 
 MOVE_WITHIN: Final = 25.0
+CROWD_WITHIN: Final = 65.0  # longer than a crowd waits for the last of its nodes before it reports
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""
 RESTART_WITHIN: Final = 10.0
 """Seconds until a daemon that was asked for something has begun with it."""
@@ -92,9 +93,9 @@ class Performer:
         """Ask a daemon over its control socket."""
         return self._lab.control(node, service, request)
 
-    def settle(self, node: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def settle(self, node: str, request: Mapping[str, Any], manager: str = ROAM) -> Mapping[str, Any]:
         """Ask a connection manager for a change and wait until it has settled."""
-        return settle(self._lab, request, node)[1]
+        return settle(self._lab, request, node, manager)[1]
 
     def set_service(self, node: str, name: str, state: str) -> None:
         """Stop a service, or start it and wait until it is ready."""
@@ -180,7 +181,7 @@ def _stop_quietly(probe: Probe) -> None:
 
 
 def settle(
-    lab: LabAccess, request: Mapping[str, Any], node: str | None = None
+    lab: LabAccess, request: Mapping[str, Any], node: str | None = None, manager: str = ROAM
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Ask a mobile node's connection manager for something that ends in `settled`, and wait for that.
 
@@ -189,7 +190,8 @@ def settle(
     """
     node = node or lab.mobile_node
     mark = lab.log.mark()
-    lab.control(node, ROAM, request)
+    bound = MOVE_WITHIN if manager == ROAM else CROWD_WITHIN + request.get("within", 0.0)
+    lab.control(node, manager, request)
     started = lab.log.wait(
         mark, lambda one: one.node == node and one.event.name == MOVE_STARTED, RESTART_WITHIN
     )
@@ -201,13 +203,13 @@ def settle(
         lambda one: (
             one.node == node
             and one.event.name == SETTLED
-            and one.event.source == ROAM
+            and one.event.source == manager
             and one.event.fields["monotonic"] >= begun
         ),
-        MOVE_WITHIN,
+        bound,
     )
     if settled is None:
-        raise StepError(f"{node}: {request['op']} did not settle in {MOVE_WITHIN:g} s")
+        raise StepError(f"{node}: {request['op']} did not settle in {bound:g} s")
     return started.event.fields, settled.event.fields
 
 

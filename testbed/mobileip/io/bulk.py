@@ -7,11 +7,11 @@ request to a mobile node (RFC 792), and dropped where it is anything else.
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.mobile.crowd import Crowd
 from testbed.mobileip.io.buffers import SO_RCVBUFFORCE, SO_SNDBUFFORCE, enlarge
+from testbed.mobileip.io.bulk_moves import Moves, address
 from testbed.mobileip.io.bulk_toml import BulkSettings, read
 from testbed.mobileip.io.changes import DEFAULT, Rule
 from testbed.mobileip.io.clock import unix_time
@@ -37,23 +38,7 @@ from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, IP_IN_IP, datagram, ip
 PREFERENCE = 240
 """Of the rules by which each care-of address sends by the router of its network."""
 _ECHO_REQUEST = 8
-PATIENCE = 60.0
-"""Seconds after the last node has moved in which all may register until the result is reported."""
 READ_AHEAD = 16 * BURST
-LOOK, LOOK_AT_EACH = 0.005, 5e-6
-"""Seconds between two looks at how far a move is, and more for each node that moves."""
-
-
-@dataclass(slots=True)
-class _Move:
-    """A move whose result somebody waits for."""
-
-    network: str
-    homes: list[IPv4Address]
-    began: float
-    until: float
-    client: Connection | None
-    look_at: float = 0.0
 
 
 def answer(packet: bytes, crowd: Crowd) -> bytes | None:
@@ -67,22 +52,22 @@ def answer(packet: bytes, crowd: Crowd) -> bytes | None:
         return None
     if inner[HEADER_SIZE] != _ECHO_REQUEST or inner[6] & 0x3F or inner[7]:
         return None  # a fragment, or no echo request
-    home = IPv4Address(inner[16:20])
-    tunnel = crowd.tunnels.get(home)
-    if tunnel is None or packet[16:20] != tunnel.care_of_address.packed:
+    member = crowd.at(inner[16:20])
+    tunnel = member.tunnel if member is not None else None
+    if member is None or tunnel is None or packet[16:20] != tunnel.care_of_address.packed:
         return None
     if packet[12:16] != tunnel.home_agent.address.packed:
         return None
     message = b"\0\0\0\0" + inner[HEADER_SIZE + 4 : int.from_bytes(inner[2:4], "big")]
     message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
-    reply = datagram(message, ICMP, home, IPv4Address(inner[12:16]), tos=inner[1])
+    reply = datagram(message, ICMP, member.home, IPv4Address(inner[12:16]), tos=inner[1])
     if tunnel.reverse_tunnel:
         return ip_in_ip(reply, tunnel.care_of_address, tunnel.home_agent.address, 0)
     return reply
 
 
 class BulkShell:
-    """A crowd with its sockets, and those who wait for the end of a move."""
+    """A crowd with its sockets."""
 
     def __init__(self, crowd: Crowd, journal: Journal, registration: RegistrationSocket) -> None:
         """Raises PermissionError without NET_RAW."""
@@ -90,7 +75,7 @@ class BulkShell:
         self._journal = journal
         self._registration = registration
         self._loop = Loop()
-        self._moves: list[_Move] = []
+        self._moves = Moves(crowd, journal)
         self._echoes = 0
         self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, IP_IN_IP)
         self._raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
@@ -109,23 +94,22 @@ class BulkShell:
     def run(self, attach: str | None, within: float) -> None:
         """Attach all nodes to a network, and serve until a signal."""
         self._loop.catch_signals()
-        self._journal.tell("ready", {"nodes": len(self._crowd.nodes)})
+        self._journal.tell("ready", {"nodes": len(self._crowd.members)})
         if attach is not None:
-            self._begin(list(self._crowd.nodes), attach, within, None)
+            self._moves.attach(attach, within, time.monotonic())
         self._turn()
         self._loop.run(self._deadline, self._turn)
 
     def _deadline(self) -> float | None:
-        due = [move.look_at for move in self._moves]
-        if (next_one := self._crowd.deadline()) is not None:
-            due.append(next_one)
+        due = [each for each in (self._crowd.deadline(), self._moves.deadline()) if each is not None]
         return min(due, default=None)
 
     def _turn(self) -> None:
-        self._crowd.tick(time.monotonic())
+        now = time.monotonic()
+        self._crowd.tick(now)
         for effect in self._crowd.effects():
             self._send(effect.datagram)
-        self._settle()
+        self._moves.turn(now)
 
     def _send(self, outgoing: Datagram) -> None:
         # Without an interface: by the rule of its care-of address.
@@ -163,60 +147,14 @@ class BulkShell:
         now = time.monotonic()
         try:
             if request["op"] == "state":
-                return {"monotonic": round(now, 6), "echoes": self._echoes, **self._crowd.state(now)}
+                return {"monotonic": round(now, 6), "echoes": self._echoes, **self._crowd.state()}
             if request["op"] == "node":
-                return self._crowd.picture(IPv4Address(str(request.get("home_address"))), now)
+                return self._crowd.member(address(request.get("home_address"))).node.state(now)
             if request["op"] == "move":
-                return self._move(request, client)
+                return self._moves.request(request, client, now)
         except ValueError as error:
             raise RequestError(str(error)) from error
         raise RequestError(f"unknown op {request['op']!r}; expected state, node, move or subscribe")
-
-    def _move(self, request: Mapping[str, Any], client: Connection) -> Mapping[str, Any]:
-        """All nodes, or `count` of them from number `first` on; the event `settled` follows."""
-        homes, network = list(self._crowd.nodes), str(request.get("network"))
-        first, count, within = (request.get(key) for key in ("first", "count", "within"))
-        for name, given in (("first", first), ("count", count), ("within", within)):
-            if given is not None and (not isinstance(given, int | float) or given < 0):
-                raise RequestError(f"{name!r} must be a number of 0 or more")
-        begin = int(first or 0)
-        chosen = homes[begin : None if count is None else begin + int(count)]
-        self._begin(chosen, network, float(within or 0.0), client)
-        client.hold()
-        return {"network": network, "nodes": len(chosen)}
-
-    def _begin(
-        self, homes: list[IPv4Address], network: str, within: float, client: Connection | None
-    ) -> None:
-        now = time.monotonic()
-        self._crowd.move(homes, network, within, now)
-        self._moves.append(_Move(network, homes, now, now + within + PATIENCE, client))
-
-    def _settle(self) -> None:
-        now = time.monotonic()
-        for move in [each for each in self._moves if each.look_at <= now]:
-            count = len(move.homes)
-            there = sum(self._is_registered(home, move.network) for home in move.homes)
-            if there < count and now < move.until:
-                move.look_at = now + LOOK + LOOK_AT_EACH * count
-                continue
-            took = round((now - move.began) * 1000, 3)
-            result = {
-                "network": move.network,
-                "stack": "mip-only",
-                "state": "registered" if there == count else "unregistered",
-                "detail": f"{there} of {count} nodes registered",
-                "ms": took,
-                "timeline": {"registration": took if there == count else None},
-            }
-            self._moves.remove(move)
-            self._journal.tell("settled", result, also=[move.client.send] if move.client else [])
-            if move.client is not None:
-                move.client.release()
-
-    def _is_registered(self, home: IPv4Address, network: str) -> bool:
-        tunnel = self._crowd.tunnels.get(home)
-        return tunnel is not None and tunnel.interface == network
 
 
 def run_bulk_nodes(file: Path, control: Path | None) -> None:
@@ -241,6 +179,8 @@ def run_bulk_nodes(file: Path, control: Path | None) -> None:
         stack.callback(answer_again, netlink, instance.devices)
         if path is not None:
             stack.enter_context(closing(shell.serve(path)))
+        gc.freeze()  # what is there now stays, and is not looked through again
+        gc.enable()
         shell.run(settings.attach, settings.within)
 
 

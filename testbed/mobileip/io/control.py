@@ -99,7 +99,8 @@ class Connection:
         """The beginning of the reply to the request that is being carried out."""
         self._holds = 0
         self._reading = self._ended = False
-        self._open = True
+        self.open = True
+        """Whether the client may still be there."""
         self._read(True)
 
     def _read(self, on: bool) -> None:
@@ -125,9 +126,9 @@ class Connection:
 
     def _proceed(self) -> None:
         """Take the requests that have come, one after the other; then read on, or close."""
-        while self._open and self._owed is None and self._lines:
+        while self.open and self._owed is None and self._lines:
             self._take(self._lines.popleft())
-        if not self._open:
+        if not self.open:
             return
         self._read(self._owed is None and not self._ended)
         if self._ended and self._owed is None and not self._holds:
@@ -176,7 +177,7 @@ class Connection:
     def send(self, line: bytes) -> None:
         """Send a line; who does not read what he asked for is cut off, so that nobody else has to wait."""
         try:
-            whole = self._open and self._stream.send(line) == len(line)
+            whole = self.open and self._stream.send(line) == len(line)
         except OSError:
             whole = False
         if not whole:
@@ -184,9 +185,9 @@ class Connection:
 
     def close(self) -> None:
         """Close it, at once."""
-        if self._open:
+        if self.open:
             self._read(False)
-            self._open = False
+            self.open = False
             self._server.forget(self)
             self._stream.close()
 

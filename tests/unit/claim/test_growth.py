@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.claim.expect.growth import LATER, Growth, bindings, exponent, phases
+from testbed.claim.expect.growth import LATER, Growth, bindings, crowd_phases, exponent, phases
 from testbed.claim.sight import Sight
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.packet.taps import Matched
@@ -216,3 +216,47 @@ def test_a_capture_that_ended_decides_nothing() -> None:
 def test_one_bound_is_given(wanted) -> None:
     with pytest.raises(ValueError, match="one of at-most and over"):
         Growth.model_validate({"at": "gw/internet", "filter": "udp", **wanted})
+
+
+def of_crowd(begin, homes, nodes, lasts=1.0):
+    fields = {"homes": homes, "nodes": nodes}
+    return [
+        SimpleNamespace(
+            node="crowd", name=name, source="bulk-nodes", monotonic=time, wall=1000 + time, fields=fields
+        )
+        for time, name in ((begin, "move-started"), (begin + lasts, "settled"))
+    ]
+
+
+ONE, TEN, ALL = (
+    (["10.0.0.1", "10.0.0.1"], 1),
+    (["10.0.0.1", "10.0.0.10"], 10),
+    (["10.0.0.1", "10.0.0.99"], 99),
+)
+
+
+def test_of_a_crowd_each_part_that_moves_counts() -> None:
+    moves = of_crowd(1, *ONE) + of_crowd(3, *ONE) + of_crowd(4.2, *TEN) + of_crowd(9, *ALL)
+
+    def found(rounds):
+        return [(len(one.nodes), one.began, one.ended) for one in crowd_phases(moves, rounds=rounds)]
+
+    assert found(False) == [(1, 1001, 1004.2), (10, 1004.2, 1005.2 + LATER), (99, 1009, 1010 + LATER)]
+    assert found(True) == [(1, 1001, 1002 + LATER), (1, 1003, 1004.2), *found(False)[1:]]
+    assert phases(moves) == []  # it is no mobile node that is away from home
+
+
+@pytest.mark.parametrize(("again", "held"), [(1, True), (9, False)])
+def test_the_exponent_of_a_crowd(again, held) -> None:
+    events, times, clock = [], [], 0.0
+    for part in (ONE, TEN, ALL):
+        for _ in range(again if part is ALL else 1):
+            events += of_crowd(clock, *part)
+            times += [1000 + clock + 0.5] * 2 * part[1]
+            clock += 3
+    frames = tuple(SimpleNamespace(time=int(time * 1e9)) for time in times)
+    wires = SimpleNamespace(match_all=lambda taps, _: [Matched(taps[0], frames, 2000, True, 0)])
+    sight = Sight(facts=SimpleNamespace(), wires=wires, events=events)
+    wanted = {"at": "ha/internet", "filter": "udp", "at-most": 1.1}
+    decision = Growth.model_validate(wanted).judge(sight)
+    assert decision.held is held and f"1: 2, 10: 20, 99: {198 * again}" in decision.observed

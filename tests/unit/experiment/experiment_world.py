@@ -58,9 +58,9 @@ class PlayedLab:
         if request["op"] in ("detach", "forget"):
             self.say(node, "mobile-node", "detached")
         if request["op"] in ("move", "ipsec") and self.settles is not None:
-            self.say(node, "roam", "settled", state="superseded", detail="", timeline={})  # the move before
-            self.say(node, "roam", "move-started")
-            self.say(node, "roam", "settled", **self.settles)
+            self.say(node, service, "settled", state="superseded", detail="", timeline={})  # the move before
+            self.say(node, service, "move-started")
+            self.say(node, service, "settled", **self.settles)
         return {"ok": True}
 
     def execute(self, node, command, *, within=10.0):

@@ -78,6 +78,23 @@ def test_several_mobile_nodes_move_at_once_and_all_but_the_first_move_back(lab, 
     assert [(node, one["network"]) for node, _, one in lab.asked[2:]] == [("mn-1", "home")]
 
 
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ({}, {"within": 0.0}),
+        ({"part": "25%", "within": "5s"}, {"share": 0.25, "within": 5.0}),
+        ({"part": "10.64.0.11"}, {"homes": ["10.64.0.11", "10.64.0.11"], "within": 0.0}),
+    ],
+)
+def test_a_crowd_moves_and_stays(written, asked):
+    lab = PlayedLab("bulk")
+    performer = Performer(lab, Observer(lab, PlayedCaptures(), 0))
+    do(performer, move={"node": "crowd", "to": "airport", **written})
+    assert lab.asked == [("crowd", "bulk-nodes", {"op": "move", "network": "airport", **asked})]
+    assert performer.undo() == []
+    assert len(lab.asked) == 1
+
+
 def test_a_move_that_settles_without_everything_is_fine_unless_it_is_a_condition(lab, performer):
     lab.settles = {"state": "unregistered", "detail": "ike-timeout", "timeline": {"link": 1.0, "ike": None}}
     assert "ike-timeout" in do(performer, move="hotspot")

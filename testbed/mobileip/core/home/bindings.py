@@ -191,7 +191,7 @@ class BindingTable:
         return {
             "home_address": str(home_address),
             "care_of_addresses": [str(binding.care_of_address) for binding in bindings],
-            "lifetime_left": None if None in left else max(each or 0.0 for each in left),
+            "lifetime_left": None if None in left else max((each or 0.0 for each in left), default=None),
             "bindings": [binding.picture(now) for binding in bindings],
         }
 

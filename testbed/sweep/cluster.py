@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from testbed.sweep.assignment import Assignment, Outcome
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed import Future as DaskFuture
 
 RESOURCES: Final = {"claim": ("LAB",), "handoff": ("LAB", "TIMING")}
 """What a worker has to offer, by the kind of task."""
@@ -85,11 +86,18 @@ class DaskWorkers:
         self._client = client
         self._known: dict[str, dict[str, float]] = {}
         self._asked = float("-inf")
+        self._given: set[str] = set()  # Dask's keys of tasks that have not come back
 
     def names(self, kind: str) -> Collection[str]:
-        """The workers that offer what tasks of a kind need."""
+        """The workers that offer what tasks of a kind need. Raises `MachineError` without a scheduler."""
         if time.monotonic() - self._asked > _NEWS:
-            found = self._client.scheduler_info(n_workers=-1)["workers"]
+            try:
+                found = self._client.scheduler_info(n_workers=-1)["workers"]
+            except (OSError, TimeoutError, RuntimeError) as error:
+                raise MachineError(
+                    "the Dask scheduler is gone, and with it what was under way",
+                    hint="start it and its workers again; --resume goes on with the rest",
+                ) from error
             self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
             self._asked = time.monotonic()
         needed = RESOURCES[kind]
@@ -98,26 +106,34 @@ class DaskWorkers:
         ]
 
     def submit(self, name: str, assignment: Assignment) -> Future[Outcome]:
-        """Give a worker a task; where it dies, the scheduler gives that to another."""
-        executor = self._client.get_executor(
+        """Give a worker a task, and no other: Dask would take it to one that lacks what the task needs."""
+        task = self._client.submit(
+            worker.carry_out,
+            assignment.model_dump_json(),
             pure=False,
             workers=[name],
-            allow_other_workers=True,
             resources=dict.fromkeys(RESOURCES[assignment.task.kind], 1),
         )
+        self._given.add(task.key)
         made: Future[Outcome] = Future()
-        inner = executor.submit(worker.carry_out, assignment.model_dump_json())
-        made.add_done_callback(lambda one: one.cancelled() and inner.cancel())
+        made.add_done_callback(lambda one: one.cancelled() and task.cancel())
 
-        def pass_on(one: Future[str]) -> None:
-            if one.cancelled():
-                made.cancel()
-            elif error := one.exception():
-                made.set_exception(error)
-            else:
-                made.set_result(Outcome.model_validate_json(one.result()))
+        def pass_on(one: DaskFuture[str]) -> None:
+            try:
+                if one.cancelled():
+                    made.cancel()
+                    return
+                self._given.discard(one.key)
+                if error := one.exception():
+                    made.set_exception(error)
+                else:
+                    made.set_result(Outcome.model_validate_json(one.result()))
+            except InvalidStateError:  # nobody waits for it any more
+                pass
+            finally:
+                one.release()  # what a worker still has when it dies, Dask would have carried out again
 
-        inner.add_done_callback(pass_on)
+        task.add_done_callback(pass_on)
         return made
 
     def stop(self, futures: Collection[Future[Outcome]], progress: Progress) -> None:
@@ -142,5 +158,5 @@ class DaskWorkers:
 
     def _busy(self) -> int:
         with suppress(OSError, TimeoutError):  # a scheduler that is lost knows of no worker
-            return sum(self._client.run(worker.running).values())
+            return sum(self._client.run(worker.running, self._given).values())
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -28,7 +28,7 @@ class Workers(Protocol):
         ...
 
     def submit(self, worker: str, assignment: Assignment) -> Future[Outcome]:
-        """Give a worker a task; another one may carry it out where that worker dies."""
+        """Give a worker a task. Where it dies, its task may never be done, but may be cancelled."""
         ...
 
     def stop(self, futures: Collection[Future[Outcome]], progress: Progress) -> None:
@@ -77,7 +77,9 @@ class Sweep:
             while waiting or self._running:
                 self._share_out(waiting)
                 self._show(waiting, earlier, total - len(waiting) - len(self._running), total)
-                for future in wait(self._running, _GLANCE, FIRST_COMPLETED).done:
+                self._abandon()
+                done = wait(self._running, _GLANCE, FIRST_COMPLETED).done
+                for future in done | {one for one in self._running if one.cancelled()}:
                     attempt = self._running.pop(future)
                     record = self._take(attempt, future, waiting)
                     if record is not None:
@@ -102,6 +104,12 @@ class Sweep:
             busy.add(attempt.worker)
             self._running[self.workers.submit(attempt.worker, attempt.assignment)] = attempt
 
+    def _abandon(self) -> None:
+        """Cancel what workers had that are gone, so that others take it."""
+        for future, attempt in self._running.items():
+            if attempt.worker not in self.workers.names(attempt.assignment.task.kind):
+                future.cancel()
+
     def _take(
         self, attempt: _Attempt, future: Future[Outcome], waiting: deque[_Attempt]
     ) -> TaskRecord | None:
@@ -109,7 +117,9 @@ class Sweep:
         trouble = None
         try:
             outcome = future.result()
-        except Exception as error:  # the worker died with each attempt, or has no testbed
+        except CancelledError:
+            trouble = Trouble(message=f"worker {attempt.worker} is gone", elsewhere=True)
+        except Exception as error:  # the worker has no testbed
             trouble = Trouble(message=f"worker {attempt.worker}: {error}", elsewhere=True)
         else:
             if outcome.record is not None:

@@ -10,8 +10,8 @@ import typer
 from testbed.cli.app import CLAIMS, command, group
 from testbed.cli.labs import narrated
 from testbed.cli.options import Output
-from testbed.cli.output import Format, emit, emit_json, emit_rows, note
-from testbed.errors import ExitCode, UsageError
+from testbed.cli.output import Format, emit, emit_bytes, emit_json, emit_rows, emit_text, note
+from testbed.errors import ExitCode, UsageError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +137,42 @@ def run(
     note(f"results in {folder}: {', '.join(one.name for one in tables)}, and the evidence of each task")
     if work.failures:
         raise typer.Exit(ExitCode.FAILED)
+
+
+@command("report", of=sweep)
+def report(
+    study: StudyFile,
+    results: Results = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            "-w",
+            metavar="FILE",
+            dir_okay=False,
+            help="Where to write it; - is stdout. (default: report.html in the folder of the results)",
+        ),
+    ] = None,
+) -> None:
+    """Make one self-contained HTML page of a study's results, finished or not, and print its path.
+
+    It draws the outages of hand-offs against the round-trip time and each quantity that is varied, and shows
+    what claims came to with each combination, what is missing, and on which machines it was found out.
+    """
+    from testbed.report.study import render_study
+    from testbed.sweep.store import Store
+
+    store = Store(results or _beside(study))
+    record = store.study()
+    finished = store.finished(record)
+    if str(write) == "-":
+        emit_bytes(render_study(record, finished, links=False).encode())
+        return
+    path = write or store.root / "report.html"
+    inside = path.resolve().parent == store.root.resolve()
+    with writing(path):
+        path.write_text(render_study(record, finished, links=inside), encoding="utf-8")
+    emit_text(str(path))
 
 
 def _print(finished: Sequence[TaskRecord], failures: Sequence[Failure], total: int) -> None:

@@ -34,6 +34,13 @@ class Store:
             (self.root / TASKS).mkdir(parents=True, exist_ok=True)
         self._whole(self.root / STUDY, study)
 
+    def study(self) -> StudyRecord:
+        """What the results belong to. Raises `UsageError` where there are none."""
+        found = read_record(StudyRecord, self.root / STUDY)
+        if found is None:
+            raise UsageError(f"{self.root} holds no results", hint="testbed sweep run STUDY makes some")
+        return found
+
     def finished(self, study: StudyRecord) -> list[TaskRecord]:
         """The records of the tasks of a study that are finished, in the order of the study.
 
@@ -51,17 +58,13 @@ class Store:
         """Keep what came of a task: first its evidence, then the record that makes it finished."""
         record = outcome.record
         assert record is not None
-        evidence = self.evidence(record.task.key)
+        evidence = self.root / record.task.evidence
         with writing(evidence):
             part = evidence.with_name(f"{evidence.name}.part")
             part.write_bytes(b64decode(outcome.evidence))
             part.replace(evidence)
         self._whole(self._record(record.task.key), record)
         return record
-
-    def evidence(self, key: str) -> Path:
-        """The evidence of a task, which `testbed report`, `judge` and `compare` read."""
-        return self.root / TASKS / f"{key}.tar.zst"
 
     def _record(self, key: str) -> Path:
         return self.root / TASKS / f"{key}.json"

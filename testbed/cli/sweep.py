@@ -90,6 +90,15 @@ def run(
             "worker here, on this engine)",
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="KEY",
+            help="Carry out this task alone, and write no table; for workflow systems, which share tasks out "
+            "themselves. `sweep plan -o json` has the keys.",
+        ),
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Carry out the tasks of a study, and write one table: results.csv and results.parquet.
@@ -105,7 +114,8 @@ def run(
     from testbed.sweep.table import write_table
 
     check_extra()
-    planned = load_plan(study)
+    whole = load_plan(study)
+    planned = whole if task is None else whole.only(task)
     folder = results or _beside(study)
     store, record = Store(folder), planned.record
     if (done := len(store.finished(record))) and not resume:
@@ -113,13 +123,15 @@ def run(
             f"{done} of the {len(record.tasks)} tasks are finished in {folder}",
             hint="--resume goes on with the rest; --results DIR begins in another folder",
         )
-    store.open(record)
+    store.open(whole.record)
+    tables: Sequence[Path] = ()
     try:
         with narrated() as progress, stoppable(), dask_workers(scheduler) as workers:
             work = Sweep(planned, store, workers, progress)
             finished = work.carry_out()
     finally:
-        tables = write_table(folder, store.finished(record))
+        if task is None:
+            tables = write_table(folder, store.finished(record))
     if output is Format.json:
         emit_json(
             {
@@ -134,7 +146,7 @@ def run(
         )
     else:
         _print(finished, work.failures, len(record.tasks))
-    note(f"results in {folder}: {', '.join(one.name for one in tables)}, and the evidence of each task")
+    note(f"results in {folder}: {', '.join([*(one.name for one in tables), 'the evidence of each task'])}")
     if work.failures:
         raise typer.Exit(ExitCode.FAILED)
 

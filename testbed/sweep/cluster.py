@@ -7,6 +7,7 @@ where it says `TIMING=1` too, as one of the workers on a machine should.
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -14,6 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from testbed.data import checkout
 from testbed.errors import MachineError, UsageError
 from testbed.lab.interrupt import Interrupted
 from testbed.lab.progress import Progress
@@ -39,9 +41,11 @@ def check_extra() -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in EXTRA if find_spec(name) is None]:
+        root = checkout()
+        what = f"-e {shlex.quote(f'{root}[sweep]')}" if root else "'testbed[sweep]'"
         raise MachineError(
             f"sweeps need the Python packages {' and '.join(missing)}",
-            hint=f"{sys.executable} -m pip install 'testbed[sweep]'",
+            hint=f"{sys.executable} -m pip install {what}",
         )
 
 

@@ -40,6 +40,7 @@ def test_a_task_comes_back_from_the_worker_in_this_process_and_another_is_stoppe
         assert [*workers.names("claim")] == [name]
         came = workers.submit(name, first).result(60)
         assert came.record is not None and came.record.task == first.task and came.record.worker == name
+        assert not workers._client.futures  # or Dask would carry it out anew where that worker dies
         future = workers.submit(name, second)
         assert began.wait(60) and not ended.is_set()
         workers.stop([future], Silent())

@@ -57,6 +57,7 @@ def dask_workers(scheduler: str | None) -> Iterator[DaskWorkers]:
     """
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it says is said here
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_ANSWERS_WITHIN)
@@ -95,15 +96,15 @@ class DaskWorkers:
     def names(self, kind: str) -> Collection[str]:
         """The workers that offer what tasks of a kind need. Raises `MachineError` without a scheduler."""
         if time.monotonic() - self._asked > _NEWS:
-            try:
-                found = self._client.scheduler_info(n_workers=-1)["workers"]
-            except (OSError, TimeoutError, RuntimeError) as error:
-                raise MachineError(
-                    "the Dask scheduler is gone, and with it what was under way",
-                    hint="start it and its workers again; --resume goes on with the rest",
-                ) from error
-            self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
+            with suppress(OSError, TimeoutError):
+                found = self._client.scheduler_info(n_workers=-1).get("workers", {})
+                self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
             self._asked = time.monotonic()
+        if self._client.status != "running":  # found again, it knows nothing of what was under way
+            raise MachineError(
+                "the Dask scheduler is gone, and with it what was under way",
+                hint="start it and its workers again; --resume goes on with the rest",
+            )
         needed = RESOURCES[kind]
         return [
             name for name, offers in self._known.items() if all(offers.get(one, 0) >= 1 for one in needed)
@@ -123,19 +124,18 @@ class DaskWorkers:
         made.add_done_callback(lambda one: one.cancelled() and task.cancel())
 
         def pass_on(one: DaskFuture[str]) -> None:
-            try:
+            with suppress(InvalidStateError):  # nobody waits for it any more
                 if one.cancelled():
                     made.cancel()
                     return
                 self._given.discard(one.key)
-                if error := one.exception():
+                error = one.exception()
+                text = "" if error else one.result()
+                one.release()  # what a worker still has when it dies, Dask would have carried out again
+                if error:
                     made.set_exception(error)
                 else:
-                    made.set_result(Outcome.model_validate_json(one.result()))
-            except InvalidStateError:  # nobody waits for it any more
-                pass
-            finally:
-                one.release()  # what a worker still has when it dies, Dask would have carried out again
+                    made.set_result(Outcome.model_validate_json(text))
 
         task.add_done_callback(pass_on)
         return made

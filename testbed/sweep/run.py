@@ -50,6 +50,7 @@ class _Attempt:
     number: int = 1
     avoided: frozenset[str] = frozenset()  # workers on which it came to nothing
     worker: str = ""
+    began: float = 0.0  # monotonic, in s
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Sweep:
         try:
             while waiting or self._running:
                 self._share_out(waiting)
-                self._show(waiting, earlier, total - len(waiting) - len(self._running), total)
+                self._show(waiting, earlier, len(finished), total)
                 self._abandon()
                 done = wait(self._running, _GLANCE, FIRST_COMPLETED).done
                 for future in done | {one for one in self._running if one.cancelled()}:
@@ -99,7 +100,7 @@ class Sweep:
             idle = takers - busy
             if not idle or (takers - attempt.avoided and not idle - attempt.avoided):
                 continue
-            attempt.worker = min(idle - attempt.avoided or idle)
+            attempt.worker, attempt.began = min(idle - attempt.avoided or idle), time.monotonic()
             waiting.remove(attempt)
             busy.add(attempt.worker)
             self._running[self.workers.submit(attempt.worker, attempt.assignment)] = attempt
@@ -138,13 +139,19 @@ class Sweep:
     def _show(
         self, waiting: Sequence[_Attempt], earlier: Sequence[TaskRecord], done: int, total: int
     ) -> None:
-        text = f"{done} of {total} tasks done, {len(self._running)} under way"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        text = f"{done} of {total} tasks finished{failed}, {len(self._running)} under way"
         if not self._running:
             kinds = dict.fromkeys(attempt.assignment.task.kind for attempt in waiting)
             text += f"; no worker takes tasks of the kind {' or '.join(kinds)}"
         else:
-            seconds = remaining([one.assignment for one in waiting], earlier, len(self._running))
-            text += f", about {duration(seconds)} left"
+            running = self._running.values()
+            ahead = sum(
+                max(0.0, one.began + expected_seconds(one.assignment, earlier) - time.monotonic())
+                for one in running
+            )
+            seconds = remaining([one.assignment for one in waiting], earlier, len(running))
+            text += f", about {duration(seconds + ahead / len(running))} left"
         self.progress.show(text)
 
     def _say(self, record: TaskRecord, done: int, total: int, began: float) -> None:

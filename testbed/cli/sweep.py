@@ -53,7 +53,7 @@ def plan(study: StudyFile, results: Results = None, output: Output = Format.tabl
     record = planned.record
     done = {one.task.key for one in store.finished(record)}
     left = [one for one in planned.assignments if one.task.key not in done]
-    seconds = remaining(left, store.everything(), 1)
+    seconds = remaining(left, store.everything())
     if output is Format.json:
         tasks = [one.model_dump(mode="json") | {"finished": one.key in done} for one in record.tasks]
         emit_json({"study": record.name, "tasks": tasks, "seconds": round(seconds)})

@@ -97,7 +97,8 @@ class DaskWorkers:
         """The workers that offer what tasks of a kind need. Raises `MachineError` without a scheduler."""
         if time.monotonic() - self._asked > _NEWS:
             with suppress(OSError, TimeoutError):
-                found = self._client.scheduler_info(n_workers=-1).get("workers", {})
+                # Not `scheduler_info`, which at times returns what the client asked about no worker at all.
+                found = self._client.sync(self._client.scheduler.identity, n_workers=-1)["workers"]
                 self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
             self._asked = time.monotonic()
         if self._client.status != "running":  # found again, it knows nothing of what was under way

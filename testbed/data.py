@@ -17,3 +17,9 @@ def data_dir(kind: Kind) -> Path:
     """The folder of one kind of data file; the same call works in a checkout and in an installed wheel."""
     installed = _PACKAGE / "data" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / kind
+
+
+def checkout() -> Path | None:
+    """The folder of the checkout that this is; None where testbed is installed from a wheel."""
+    root = _PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() and not (_PACKAGE / "data").is_dir() else None

@@ -10,8 +10,8 @@ import typer
 from testbed.cli.app import CLAIMS, command, group
 from testbed.cli.labs import narrated
 from testbed.cli.options import Output
-from testbed.cli.output import Format, emit, emit_json, emit_rows, note
-from testbed.errors import ExitCode, UsageError
+from testbed.cli.output import Format, emit, emit_bytes, emit_json, emit_rows, emit_text, note
+from testbed.errors import ExitCode, UsageError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ def plan(study: StudyFile, results: Results = None, output: Output = Format.tabl
     record = planned.record
     done = {one.task.key for one in store.finished(record)}
     left = [one for one in planned.assignments if one.task.key not in done]
-    seconds = remaining(left, store.everything(), 1)
+    seconds = remaining(left, store.everything())
     if output is Format.json:
         tasks = [one.model_dump(mode="json") | {"finished": one.key in done} for one in record.tasks]
         emit_json({"study": record.name, "tasks": tasks, "seconds": round(seconds)})
@@ -91,6 +91,15 @@ def run(
             "worker here, on this engine)",
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="KEY",
+            help="Carry out this task alone, and write no table; for workflow systems, which share tasks out "
+            "themselves. `sweep plan -o json` has the keys.",
+        ),
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Carry out the tasks of a study, and write one table: results.csv and results.parquet.
@@ -106,7 +115,8 @@ def run(
     from testbed.sweep.table import write_table
 
     check_extra()
-    planned = load_plan(study)
+    whole = load_plan(study)
+    planned = whole if task is None else whole.only(task)
     folder = results or _beside(study)
     store, record = Store(folder), planned.record
     if (done := len(store.finished(record))) and not resume:
@@ -114,13 +124,15 @@ def run(
             f"{done} of the {len(record.tasks)} tasks are finished in {folder}",
             hint="--resume goes on with the rest; --results DIR begins in another folder",
         )
-    store.open(record)
+    store.open(whole.record)
+    tables: Sequence[Path] = ()
     try:
         with narrated() as progress, stoppable(), dask_workers(scheduler) as workers:
             work = Sweep(planned, store, workers, progress)
             finished = work.carry_out()
     finally:
-        tables = write_table(folder, store.finished(record))
+        if task is None:
+            tables = write_table(folder, store.finished(record))
     if output is Format.json:
         emit_json(
             {
@@ -135,9 +147,45 @@ def run(
         )
     else:
         _print(finished, work.failures, len(record.tasks))
-    note(f"results in {folder}: {', '.join(one.name for one in tables)}, and the evidence of each task")
+    note(f"results in {folder}: {', '.join([*(one.name for one in tables), 'the evidence of each task'])}")
     if work.failures:
         raise typer.Exit(ExitCode.FAILED)
+
+
+@command("report", of=sweep)
+def report(
+    study: StudyFile,
+    results: Results = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            "-w",
+            metavar="FILE",
+            dir_okay=False,
+            help="Where to write it; - is stdout. (default: report.html in the folder of the results)",
+        ),
+    ] = None,
+) -> None:
+    """Make one self-contained HTML page of a study's results, finished or not, and print its path.
+
+    It draws the outages of hand-offs against the round-trip time and each quantity that is varied, and shows
+    what claims came to with each combination, what is missing, and on which machines it was found out.
+    """
+    from testbed.report.study import render_study
+    from testbed.sweep.store import Store
+
+    store = Store(results or _beside(study))
+    record = store.study()
+    finished = store.finished(record)
+    if str(write) == "-":
+        emit_bytes(render_study(record, finished, links=False).encode())
+        return
+    path = write or store.root / "report.html"
+    inside = path.resolve().parent == store.root.resolve()
+    with writing(path):
+        path.write_text(render_study(record, finished, links=inside), encoding="utf-8")
+    emit_text(str(path))
 
 
 def _print(finished: Sequence[TaskRecord], failures: Sequence[Failure], total: int) -> None:

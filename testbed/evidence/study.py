@@ -77,6 +77,11 @@ class StudyTask(Record):
         words = [self.topology, self.claim or self.stack, *(f"{k}={v}" for k, v in self.options.items())]
         return f"{' '.join(filter(None, words))} #{self.repetition}"
 
+    @property
+    def evidence(self) -> str:
+        """Its evidence, relative to the folder of the results, which `testbed report` and `judge` read."""
+        return f"{TASKS}/{self.key}.tar.zst"
+
 
 class TaskRecord(Versioned):
     """What came of a task, and where."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from statistics import median
@@ -12,6 +12,7 @@ from testbed.evidence.handoff import HandOff, HandOffRun, HandOffs
 
 WIDTH, HEIGHT = 420.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 40.0
+_ASIDE = 10.0  # pixels from the y axis to zero, for points that are set aside
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,16 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A median, and the ends of its interval where there is any, in pixels."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Series:
     """A solution or stack: its number (which gives it colour and shape), points and line, in pixels."""
 
@@ -31,6 +42,7 @@ class Series:
     points: tuple[tuple[float, float], ...]
     line: tuple[float, float, float, float] | None
     model: str
+    intervals: tuple[Interval, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,42 +118,78 @@ def measured(handoffs: HandOffs) -> list[str]:
     return list(dict.fromkeys(run.series for run in handoffs.runs))
 
 
+@dataclass(frozen=True)
+class Scale:
+    """The axes of a plot, both from zero: from values to pixels."""
+
+    x_values: Sequence[float]
+    y_values: Sequence[float]
+
+    @classmethod
+    def up_to(cls, x_most: float, y_most: float) -> Scale:
+        """Axes with round numbers, the last of which are not below these."""
+        return cls(ticks(x_most), ticks(y_most))
+
+    def x(self, value: float) -> float:
+        """Pixels from the left."""
+        zero = _LEFT + _ASIDE
+        return zero + value / self.x_values[-1] * (WIDTH - zero - _RIGHT)
+
+    def y(self, value: float) -> float:
+        """Pixels from the top; what is beyond the axis is at its end."""
+        top = self.y_values[-1]
+        return HEIGHT - _BOTTOM - min(max(value, 0), top) / top * (HEIGHT - _TOP - _BOTTOM)
+
+    def line(self, k: float, constant: float) -> tuple[float, float, float, float]:
+        """Where the line k × RTT + constant begins and ends: at the end of an axis."""
+        end = self.x_values[-1]
+        if k * end + constant > self.y_values[-1] and k > 0:
+            end = (self.y_values[-1] - constant) / k  # the line leaves through the top
+        return (self.x(0), self.y(constant), self.x(end), self.y(k * end + constant))
+
+    def plot(self, series: Iterable[Series]) -> Plot:
+        """The plot of what was drawn to this scale."""
+        return Plot(
+            tuple(Tick(self.x(value), f"{value:g}") for value in self.x_values),
+            tuple(Tick(self.y(value), f"{value:g}") for value in self.y_values),
+            tuple(series),
+        )
+
+
+def model(k: float, constant: float) -> str:
+    """A fitted line in words."""
+    return f"{k:.2g} × RTT {'+' if constant >= 0 else '−'} {abs(constant):.0f} ms"
+
+
+def beside(number: int, many: int) -> float:
+    """By how many pixels a series is set aside of others, whose points have the same place on the x axis."""
+    return (number - (many - 1) / 2) * 5
+
+
 def plot(handoffs: HandOffs) -> Plot | None:
     """The plot; None where no outage could be measured."""
     values = [value for run in handoffs.runs for value in run.outages]
     if not values:
         return None
-    x_values = ticks(max(max(run.rtt_ms for run in handoffs.runs), 1) * 1.05)
-    y_values = ticks(max(values) * 1.02)
-    across, up = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
-
-    def x(rtt: float) -> float:
-        return _LEFT + rtt / x_values[-1] * across
-
-    def y(outage: float) -> float:
-        return HEIGHT - _BOTTOM - outage / y_values[-1] * up
-
+    scale = Scale.up_to(max(max(run.rtt_ms for run in handoffs.runs), 1) * 1.05, max(values) * 1.02)
     names = measured(handoffs)
     series = []
     for number, name in enumerate(names):
-        beside = (number - (len(names) - 1) / 2) * 5  # side by side where their RTTs are the same
-        points = [(x(r.rtt_ms) + beside, y(v)) for r in handoffs.runs if r.series == name for v in r.outages]
+        aside = beside(number, len(names))
+        points = [
+            (scale.x(r.rtt_ms) + aside, scale.y(v))
+            for r in handoffs.runs
+            if r.series == name
+            for v in r.outages
+        ]
         fit = handoffs.fit.get(name)
-        line, model = None, ""
-        if fit:
-            end = x_values[-1]
-            if fit.k * end + fit.constant_ms > y_values[-1] and fit.k > 0:
-                end = (y_values[-1] - fit.constant_ms) / fit.k  # the line leaves through the top
-            line = (x(0), y(max(fit.constant_ms, 0)), x(end), y(max(fit.k * end + fit.constant_ms, 0)))
-            model = f"{fit.k:.2g} × RTT + {fit.constant_ms:.0f} ms"
+        line, words = None, ""
         if fit and fit.marks:  # drawn, it would look as if it meant something
-            line, model = None, f"no line ({'; '.join(fit.marks)})"
-        series.append(Series(number, name, tuple(points), line, model))
-    return Plot(
-        tuple(Tick(x(value), f"{value:g}") for value in x_values),
-        tuple(Tick(y(value), f"{value:g}") for value in y_values),
-        tuple(series),
-    )
+            words = f"no line ({'; '.join(fit.marks)})"
+        elif fit:
+            line, words = scale.line(fit.k, fit.constant_ms), model(fit.k, fit.constant_ms)
+        series.append(Series(number, name, tuple(points), line, words))
+    return scale.plot(series)
 
 
 def distributions(handoffs: HandOffs) -> list[Distribution]:

@@ -7,13 +7,15 @@ where it says `TIMING=1` too, as one of the workers on a machine should.
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from testbed.data import checkout
 from testbed.errors import MachineError, UsageError
 from testbed.lab.interrupt import Interrupted
 from testbed.lab.progress import Progress
@@ -22,6 +24,7 @@ from testbed.sweep.assignment import Assignment, Outcome
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed import Future as DaskFuture
 
 RESOURCES: Final = {"claim": ("LAB",), "handoff": ("LAB", "TIMING")}
 """What a worker has to offer, by the kind of task."""
@@ -38,9 +41,11 @@ def check_extra() -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in EXTRA if find_spec(name) is None]:
+        root = checkout()
+        what = f"-e {shlex.quote(f'{root}[sweep]')}" if root else "'testbed[sweep]'"
         raise MachineError(
             f"sweeps need the Python packages {' and '.join(missing)}",
-            hint=f"{sys.executable} -m pip install 'testbed[sweep]'",
+            hint=f"{sys.executable} -m pip install {what}",
         )
 
 
@@ -52,6 +57,7 @@ def dask_workers(scheduler: str | None) -> Iterator[DaskWorkers]:
     """
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it says is said here
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_ANSWERS_WITHIN)
@@ -85,39 +91,54 @@ class DaskWorkers:
         self._client = client
         self._known: dict[str, dict[str, float]] = {}
         self._asked = float("-inf")
+        self._given: set[str] = set()  # Dask's keys of tasks that have not come back
 
     def names(self, kind: str) -> Collection[str]:
-        """The workers that offer what tasks of a kind need."""
+        """The workers that offer what tasks of a kind need. Raises `MachineError` without a scheduler."""
         if time.monotonic() - self._asked > _NEWS:
-            found = self._client.scheduler_info(n_workers=-1)["workers"]
-            self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
+            with suppress(OSError, TimeoutError):
+                # Not `scheduler_info`, which at times returns what the client asked about no worker at all.
+                found = self._client.sync(self._client.scheduler.identity, n_workers=-1)["workers"]
+                self._known = {address: dict(facts["resources"]) for address, facts in found.items()}
             self._asked = time.monotonic()
+        if self._client.status != "running":  # found again, it knows nothing of what was under way
+            raise MachineError(
+                "the Dask scheduler is gone, and with it what was under way",
+                hint="start it and its workers again; --resume goes on with the rest",
+            )
         needed = RESOURCES[kind]
         return [
             name for name, offers in self._known.items() if all(offers.get(one, 0) >= 1 for one in needed)
         ]
 
     def submit(self, name: str, assignment: Assignment) -> Future[Outcome]:
-        """Give a worker a task; where it dies, the scheduler gives that to another."""
-        executor = self._client.get_executor(
+        """Give a worker a task, and no other: Dask would take it to one that lacks what the task needs."""
+        task = self._client.submit(
+            worker.carry_out,
+            assignment.model_dump_json(),
             pure=False,
             workers=[name],
-            allow_other_workers=True,
             resources=dict.fromkeys(RESOURCES[assignment.task.kind], 1),
         )
+        self._given.add(task.key)
         made: Future[Outcome] = Future()
-        inner = executor.submit(worker.carry_out, assignment.model_dump_json())
-        made.add_done_callback(lambda one: one.cancelled() and inner.cancel())
+        made.add_done_callback(lambda one: one.cancelled() and task.cancel())
 
-        def pass_on(one: Future[str]) -> None:
-            if one.cancelled():
-                made.cancel()
-            elif error := one.exception():
-                made.set_exception(error)
-            else:
-                made.set_result(Outcome.model_validate_json(one.result()))
+        def pass_on(one: DaskFuture[str]) -> None:
+            with suppress(InvalidStateError):  # nobody waits for it any more
+                if one.cancelled():
+                    made.cancel()
+                    return
+                self._given.discard(one.key)
+                error = one.exception()
+                text = "" if error else one.result()
+                one.release()  # what a worker still has when it dies, Dask would have carried out again
+                if error:
+                    made.set_exception(error)
+                else:
+                    made.set_result(Outcome.model_validate_json(text))
 
-        inner.add_done_callback(pass_on)
+        task.add_done_callback(pass_on)
         return made
 
     def stop(self, futures: Collection[Future[Outcome]], progress: Progress) -> None:
@@ -142,5 +163,5 @@ class DaskWorkers:
 
     def _busy(self) -> int:
         with suppress(OSError, TimeoutError):  # a scheduler that is lost knows of no worker
-            return sum(self._client.run(worker.running).values())
+            return sum(self._client.run(worker.running, self._given).values())
         return 0

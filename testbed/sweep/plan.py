@@ -44,6 +44,14 @@ class Plan:
         tasks = [one.task for one in self.assignments]
         return StudyRecord(name=self.study.name, title=self.study.title, tasks=tasks)
 
+    def only(self, key: str) -> Plan:
+        """The plan with one of its tasks. Raises `UsageError` where it has none with this key."""
+        if not (chosen := [one for one in self.assignments if one.task.key == key]):
+            raise UsageError(
+                f"the study has no task {key}", hint="testbed sweep plan STUDY -o json lists the keys"
+            )
+        return Plan(self.study, chosen)
+
 
 @dataclass(frozen=True, slots=True)
 class _Cell:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -29,7 +29,7 @@ class Workers(Protocol):
         ...
 
     def submit(self, worker: str, assignment: Assignment) -> Future[Outcome]:
-        """Give a worker a task; another one may carry it out where that worker dies."""
+        """Give a worker a task. Where it dies, its task may never be done, but may be cancelled."""
         ...
 
     def stop(self, futures: Collection[Future[Outcome]], progress: Progress) -> None:
@@ -51,6 +51,7 @@ class _Attempt:
     number: int = 1
     avoided: frozenset[str] = frozenset()  # workers on which it came to nothing
     worker: str = ""
+    due: float = 0.0  # about when it will end, monotonic, in s
 
 
 @dataclass
@@ -63,6 +64,8 @@ class Sweep:
     progress: Progress
     failures: list[Failure] = field(default_factory=list)
     _running: dict[Future[Outcome], _Attempt] = field(default_factory=dict)
+    _earlier: list[TaskRecord] = field(default_factory=list)  # by which it is known how long tasks take
+    _ahead: tuple[tuple[int, int], float] = ((0, 0), 0.0)  # how much there was of both; seconds for the rest
 
     def carry_out(self) -> list[TaskRecord]:
         """Carry out what is not finished; returns the records of all finished tasks, in the plan's order.
@@ -73,18 +76,19 @@ class Sweep:
         study = self.plan.record
         finished = {one.task.key: one for one in self.store.finished(study)}
         waiting = deque(_Attempt(one) for one in self.plan.assignments if one.task.key not in finished)
-        earlier, began, total = self.store.everything(), time.monotonic(), len(study.tasks)
+        self._earlier, total = self.store.everything(), len(study.tasks)
         try:
             while waiting or self._running:
                 self._share_out(waiting)
-                self._show(waiting, earlier, total - len(waiting) - len(self._running), total)
-                for future in wait(self._running, _GLANCE, FIRST_COMPLETED).done:
+                self._show(waiting, len(finished), total)
+                self._abandon()
+                for future in self._done():
                     attempt = self._running.pop(future)
                     record = self._take(attempt, future, waiting)
                     if record is not None:
                         finished[record.task.key] = record
-                        earlier.append(record)
-                        self._say(record, len(finished), total, began)
+                        self._earlier.append(record)
+                        self._say(record, len(finished), total)
         except KeyboardInterrupt:
             self.workers.stop(list(self._running), self.progress)
             raise
@@ -99,9 +103,23 @@ class Sweep:
             if not idle or (takers - attempt.avoided and not idle - attempt.avoided):
                 continue
             attempt.worker = min(idle - attempt.avoided or idle)
+            attempt.due = time.monotonic() + expected_seconds(attempt.assignment, self._earlier)
             waiting.remove(attempt)
             busy.add(attempt.worker)
             self._running[self.workers.submit(attempt.worker, attempt.assignment)] = attempt
+
+    def _abandon(self) -> None:
+        """Cancel what workers had that are gone, so that others take it."""
+        for future, attempt in self._running.items():
+            if attempt.worker not in self.workers.names(attempt.assignment.task.kind):
+                future.cancel()
+
+    def _done(self) -> set[Future[Outcome]]:
+        """Wait a little; what has ended, also by being cancelled."""
+        if not self._running:
+            time.sleep(_GLANCE)
+        ended = wait(self._running, _GLANCE, FIRST_COMPLETED).done
+        return ended | {one for one in self._running if one.cancelled()}
 
     def _take(
         self, attempt: _Attempt, future: Future[Outcome], waiting: deque[_Attempt]
@@ -110,7 +128,9 @@ class Sweep:
         trouble = None
         try:
             outcome = future.result()
-        except Exception as error:  # the worker died with each attempt, or has no testbed
+        except CancelledError:
+            trouble = Trouble(message=f"worker {attempt.worker} is gone", elsewhere=True)
+        except Exception as error:  # the worker has no testbed
             trouble = Trouble(message=f"worker {attempt.worker}: {error}", elsewhere=True)
         else:
             if outcome.record is not None:
@@ -126,19 +146,22 @@ class Sweep:
             self.failures.append(Failure(task, trouble))
         return None
 
-    def _show(
-        self, waiting: Sequence[_Attempt], earlier: Sequence[TaskRecord], done: int, total: int
-    ) -> None:
-        text = f"{done} of {total} tasks done, {len(self._running)} under way"
+    def _show(self, waiting: Sequence[_Attempt], done: int, total: int) -> None:
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        text = f"{done} of {total} tasks finished{failed}, {len(self._running)} under way"
         if not self._running:
             kinds = dict.fromkeys(attempt.assignment.task.kind for attempt in waiting)
             text += f"; no worker takes tasks of the kind {' or '.join(kinds)}"
         else:
-            seconds = remaining([one.assignment for one in waiting], earlier, len(self._running))
-            text += f", about {duration(seconds)} left"
+            many = (len(waiting), len(self._earlier))
+            if self._ahead[0] != many:
+                self._ahead = many, remaining([one.assignment for one in waiting], self._earlier)
+            now = time.monotonic()
+            seconds = self._ahead[1] + sum(max(0.0, one.due - now) for one in self._running.values())
+            text += f", about {duration(seconds / len(self._running))} left"
         self.progress.show(text)
 
-    def _say(self, record: TaskRecord, done: int, total: int, began: float) -> None:
+    def _say(self, record: TaskRecord, done: int, total: int) -> None:
         found = [str(row.verdict) for row in record.rows if row.verdict]
         outages = [row.outage_ms for row in record.rows if row.outage_ms is not None]
         if outages:
@@ -147,6 +170,11 @@ class Sweep:
         self.progress.say(f"{done} of {total}: {record.task.what}: {', '.join(found)} {after}")
 
 
-def remaining(left: Sequence[Assignment], earlier: Sequence[TaskRecord], workers: int) -> float:
-    """About how many seconds so many workers need for tasks that have not begun."""
-    return sum(expected_seconds(one, earlier) for one in left) / max(workers, 1)
+def remaining(left: Iterable[Assignment], earlier: Sequence[TaskRecord]) -> float:
+    """About how many seconds a worker needs for tasks that have not begun."""
+    alike: dict[tuple[str, ...], list[Assignment]] = {}
+    for one in left:
+        task = one.task
+        key = (task.kind, task.topology, task.claim, task.stack, *task.options.values())
+        alike.setdefault(key, []).append(one)
+    return sum(len(these) * expected_seconds(these[0], earlier) for these in alike.values())

@@ -6,7 +6,10 @@ a folder: equal tasks are carried out once.
 
 from __future__ import annotations
 
+import secrets
 from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.errors import UsageError, writing
@@ -28,11 +31,20 @@ class Store:
         """
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"{self.root} is not a folder")
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / STUDY).is_file():
+        there = {one.name for one in self.root.iterdir()} if self.root.is_dir() else set()
+        # Workflow systems make the folders of what they wait for, others may just be writing study.json.
+        if any(name != TASKS and not name.startswith(STUDY) for name in there) and STUDY not in there:
             raise UsageError(f"{self.root} is not empty and holds no study", hint="choose another: --results")
         with writing(self.root):
             (self.root / TASKS).mkdir(parents=True, exist_ok=True)
-        self._whole(self.root / STUDY, study)
+        _write(self.root / STUDY, study)
+
+    def study(self) -> StudyRecord:
+        """What the results belong to. Raises `UsageError` where there are none."""
+        found = read_record(StudyRecord, self.root / STUDY)
+        if found is None:
+            raise UsageError(f"{self.root} holds no results", hint="testbed sweep run STUDY makes some")
+        return found
 
     def finished(self, study: StudyRecord) -> list[TaskRecord]:
         """The records of the tasks of a study that are finished, in the order of the study.
@@ -51,24 +63,28 @@ class Store:
         """Keep what came of a task: first its evidence, then the record that makes it finished."""
         record = outcome.record
         assert record is not None
-        evidence = self.evidence(record.task.key)
-        with writing(evidence):
-            part = evidence.with_name(f"{evidence.name}.part")
+        evidence = self.root / record.task.evidence
+        with _whole(evidence) as part:
             part.write_bytes(b64decode(outcome.evidence))
-            part.replace(evidence)
-        self._whole(self._record(record.task.key), record)
+        _write(self._record(record.task.key), record)
         return record
-
-    def evidence(self, key: str) -> Path:
-        """The evidence of a task, which `testbed report`, `judge` and `compare` read."""
-        return self.root / TASKS / f"{key}.tar.zst"
 
     def _record(self, key: str) -> Path:
         return self.root / TASKS / f"{key}.json"
 
-    @staticmethod
-    def _whole(file: Path, record: StudyRecord | TaskRecord) -> None:
-        part = file.with_name(f"{file.name}.part")
+
+def _write(file: Path, record: StudyRecord | TaskRecord) -> None:
+    with _whole(file) as part:
         write_record(part, record)
-        with writing(file):
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """Where to write a file, which is there as soon as it is whole; another process may write it as well."""
+    part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+    with writing(file):
+        try:
+            yield part
             part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from typing import Final
 
@@ -20,8 +19,7 @@ _GLANCE: Final = 0.5  # seconds between two looks whether the task is still want
 _PATIENCE: Final = 90.0  # seconds for a process that was asked to stop: it removes a lab
 _CHILD: Final = (sys.executable, "-m", "testbed.sweep.child")
 
-_running: set[int] = set()
-_lock = threading.Lock()
+_running: set[str] = set()  # Dask's keys
 
 
 def carry_out(assignment: str) -> str:
@@ -38,16 +36,20 @@ def carry_out(assignment: str) -> str:
         state = worker.state.tasks.get(key)
         return state is None or state.state == "cancelled"
 
-    outcome = in_process(assignment, unwanted)
+    _running.add(key)
+    try:
+        outcome = in_process(assignment, unwanted)
+    finally:
+        _running.discard(key)
     if isinstance(outcome.record, TaskRecord):
         record = outcome.record.model_copy(update={"worker": worker.address})
         outcome = outcome.model_copy(update={"record": record})
     return outcome.model_dump_json()
 
 
-def running() -> int:
-    """How many tasks this process carries out."""
-    return len(_running)
+def running(keys: Collection[str]) -> int:
+    """How many of some tasks, by Dask's keys, this process carries out."""
+    return len(_running.intersection(keys))
 
 
 def in_process(assignment: str, unwanted: Callable[[], bool], command: tuple[str, ...] = _CHILD) -> Outcome:
@@ -61,16 +63,12 @@ def in_process(assignment: str, unwanted: Callable[[], bool], command: tuple[str
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C at a terminal is for whoever waits, not for this
     )
-    with _lock:
-        _running.add(process.pid)
     try:
         output = _converse(process, assignment.encode(), unwanted)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-        with _lock:
-            _running.discard(process.pid)
     if process.returncode == ExitCode.OK:
         return Outcome.model_validate_json(output)
     if process.returncode == ExitCode.INTERRUPTED:

@@ -254,7 +254,7 @@ def test_the_exponent_of_a_crowd(again, held) -> None:
             events += of_crowd(clock, *part)
             times += [1000 + clock + 0.5] * 2 * part[1]
             clock += 3
-    frames = tuple(SimpleNamespace(time=int(time * 1e9)) for time in times)
+    frames = tuple(Frame(int(time * 1e9), RAW_IP, b"E", 1) for time in times)
     wires = SimpleNamespace(match_all=lambda taps, _: [Matched(taps[0], frames, 2000, True, 0)])
     sight = Sight(facts=SimpleNamespace(), wires=wires, events=events)
     wanted = {"at": "ha/internet", "filter": "udp", "at-most": 1.1}

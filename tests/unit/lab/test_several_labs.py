@@ -54,16 +54,19 @@ def test_again_it_changes_nothing(run: Run, engine: FakeEngine) -> None:
     assert created == {"plain-mip-1": 0, "plain-mip-2": 0, "plain-mip-3": 10} and before < {*engine.boxes}
 
 
-def test_others_labs_stay(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("which", ["student-*", "--all"])
+def test_others_labs_stay(which: str, run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     run("up", MIP, "--name", "student-1")
     monkeypatch.setenv("TESTBED_OWNER", "somebody@else")
     run("up", MIP, "--name", "student-2")
-    code, _, err = run("down", "student-*")
+    code, _, err = run("down", which)
     assert (
         code == 0
         and labs(engine) == ["student-1"]
         and "left because they are not known to be yours: student-1" in err
     )
+    run("down", which, "--if-exists")
+    assert labs(engine) == ["student-1"]
     assert run("down", "student-*", "--all-users")[0] == 0 and labs(engine) == []
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from sweep_world import outcome, study_file
 
-from testbed.errors import UsageError
+from testbed.errors import MachineError, UsageError
 from testbed.lab.progress import Silent
 from testbed.sweep import worker
 from testbed.sweep.assignment import Assignment, Outcome
@@ -28,13 +29,9 @@ def test_a_task_comes_back_from_the_worker_in_this_process_and_another_is_stoppe
         one = Assignment.model_validate_json(assignment)
         if one.task == first.task:
             return outcome(one)
-        with worker._lock:
-            worker._running.add(1)
         began.set()
         while not unwanted():  # type: ignore[operator]
             ended.wait(0.05)
-        with worker._lock:
-            worker._running.discard(1)
         ended.set()
         return Outcome()
 
@@ -44,10 +41,17 @@ def test_a_task_comes_back_from_the_worker_in_this_process_and_another_is_stoppe
         assert [*workers.names("claim")] == [name]
         came = workers.submit(name, first).result(60)
         assert came.record is not None and came.record.task == first.task and came.record.worker == name
+        deadline = time.monotonic() + 60
+        while workers._client.futures and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not workers._client.futures  # or Dask would carry it out anew where that worker dies
         future = workers.submit(name, second)
         assert began.wait(60) and not ended.is_set()
         workers.stop([future], Silent())
-        assert ended.is_set() and future.cancelled() and worker.running() == 0
+        assert ended.is_set() and future.cancelled() and not worker._running
+        workers._client.close()
+        with pytest.raises(MachineError, match="the Dask scheduler is gone"):
+            workers.names("claim")
 
 
 def test_a_scheduler_that_does_not_answer_is_a_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -52,7 +55,7 @@ def test_all_is_carried_out_once_and_one_at_a_time_on_each_worker(plan: Plan, st
     assert [one.task for one in records] == plan.record.tasks
     assert set(workers.asked.values()) == {1} and workers.most == 1
     assert {one.worker for one in records} == {"a", "b"}
-    assert store.evidence(records[0].task.key).read_bytes() == b"evidence"
+    assert (store.root / records[0].task.evidence).read_bytes() == b"evidence"
     more = Played("a")
     assert Sweep(plan, store, more, Silent()).carry_out() == records and not more.asked
 
@@ -85,6 +88,26 @@ def test_what_one_machine_cannot_do_another_does(plan: Plan, store: Store) -> No
     assert not sweep.failures and max(workers.asked.values()) == 2
 
 
+def test_what_a_worker_had_that_is_gone_another_does(plan: Plan, store: Store) -> None:
+    class Dying(Played):
+        """Nothing comes back from the worker that dies."""
+
+        lost: Future[Outcome] | None = None
+
+        def submit(self, worker: str, assignment: Assignment) -> Future[Outcome]:
+            if worker == "dying":
+                self.workers.remove(worker)
+                self.lost = Future()
+                return self.lost
+            return super().submit(worker, assignment)
+
+    workers = Dying("dying", "good")
+    sweep = Sweep(plan, store, workers, Silent())
+    assert {one.worker for one in sweep.carry_out()} == {"good"} and not sweep.failures
+    assert workers.lost is not None and workers.lost.cancelled()
+    assert set(workers.asked.values()) == {1} and len(workers.asked) == 12
+
+
 def test_what_comes_to_nothing_anywhere_is_named_and_tried_by_the_next_sweep(
     plan: Plan, store: Store
 ) -> None:
@@ -105,7 +128,7 @@ def test_what_comes_to_nothing_anywhere_is_named_and_tried_by_the_next_sweep(
 
 def test_a_record_is_the_last_thing_written(plan: Plan, store: Store) -> None:
     """A store that was killed in between has no finished task without evidence."""
-    store.evidence(plan.record.tasks[0].key).mkdir()
+    (store.root / plan.record.tasks[0].evidence).mkdir()
     with pytest.raises(UsageError, match="Is a directory"):
         store.keep(outcome(plan.assignments[0]))
     assert not store.finished(plan.record)
@@ -190,14 +213,16 @@ def test_the_extra_is_named_where_it_is_missing(
     assert main(["sweep", "run", str(study_file(tmp_path))]) == 3
     error = " ".join(capsys.readouterr().err.split())
     assert "sweeps need the Python packages distributed_nowhere" in error
-    assert "-m pip install 'testbed[sweep]'" in error
+    root = Path(__file__).parents[3]
+    assert f"-m pip install -e '{root}[sweep]'" in error
+    monkeypatch.setattr("testbed.sweep.cluster.checkout", lambda: None)  # as installed from a wheel
+    assert main(["sweep", "run", str(study_file(tmp_path))]) == 3
+    assert "-m pip install 'testbed[sweep]'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_command_says_what_it_found_and_begins_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from contextlib import nullcontext
-
     monkeypatch.setattr(verbosity, "level", 0)
     monkeypatch.setattr("testbed.sweep.cluster.dask_workers", lambda scheduler: nullcontext(Played("a")))
     file = study_file(tmp_path, ONE_EACH)
@@ -211,3 +236,24 @@ def test_the_command_says_what_it_found_and_begins_nothing_twice(
     assert '"finished": 3' in capsys.readouterr().out
     assert main(["sweep", "plan", str(file)]) == 0
     assert "3 tasks, 3 of them finished; the rest takes a worker about 0 s" in capsys.readouterr().out
+
+
+def test_a_task_alone_is_carried_out_for_workflow_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Played("a")
+    monkeypatch.setattr("testbed.sweep.cluster.dask_workers", lambda scheduler: nullcontext(asked))
+    file = study_file(tmp_path, ONE_EACH)
+    results = tmp_path / "study.results"
+    (results / "tasks").mkdir(parents=True)  # as they do beforehand
+    assert main(["sweep", "plan", str(file), "-o", "json"]) == 0
+    keys = [one["key"] for one in json.loads(capsys.readouterr().out)["tasks"]]
+    assert main(["sweep", "run", str(file), "--resume", "--task", keys[1]]) == 0
+    assert dict(asked.asked) == {keys[1]: 1}
+    found = {one.relative_to(results).as_posix() for one in results.rglob("*") if one.is_file()}
+    assert found == {"study.json", f"tasks/{keys[1]}.json", f"tasks/{keys[1]}.tar.zst"}
+    assert len(Store(results).study().tasks) == 3
+    assert main(["sweep", "run", str(file), "--resume", "--task", "none"]) == 2
+    assert "the study has no task none" in capsys.readouterr().err
+    assert main(["sweep", "run", str(file), "--resume"]) == 0
+    assert set(asked.asked.values()) == {1} and (results / "results.csv").is_file()

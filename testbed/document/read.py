@@ -157,7 +157,7 @@ class _Reader:
             )
         raw = node.value if isinstance(node, ScalarNode) and not node.style else None
         self.marks.at[path] = Mark(self.source(node), self.source(key) if key else None, raw)
-        if any(node is one for one in self._open):
+        if node in self._open:
             self.fail(node, "an alias that contains itself", "write out what it stands for")
             return None
         self._open.append(node)

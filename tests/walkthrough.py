@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,48 +71,77 @@ def walk(document: Path, folder: Path, checkout: Path = CHECKOUT) -> int:
     for name in ("testbed", "topologies", "templates", "images", "lessons"):
         shutil.copytree(checkout / name, folder / name, ignore=COMPILING)  # with what Python compiled
     ran = 0
-    for block in blocks(document.read_text(encoding="utf-8")):
-        where = f"{document.name}, block on line {block.line}"
-        file = folder / block.file
-        if block.file.startswith("out/"):
-            assert like(block.text.partition("\n")[2]).fullmatch(file.read_text(encoding="utf-8")), where
-        elif block.file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block.text, encoding="utf-8")
-        elif block.language == "console":
-            commands = list(block.commands)
-            for (command, printed), came in zip(
-                commands, _run([one for one, _ in commands], folder), strict=True
-            ):
-                assert like(printed).fullmatch(came), f"{where}: {command} printed\n{came}"
-                ran += 1
+    for part in _parts(blocks(document.read_text(encoding="utf-8"))):
+        ran += _walk_part(part, document.name, folder)
     return ran
 
 
-_COMMANDS = """
+def _parts(document: Iterable[Block]) -> Iterator[list[Block]]:
+    """The blocks, parted before each that is code: what a process has imported, it does not import again."""
+    part: list[Block] = []
+    for block in document:
+        if block.file.endswith(".py") and part:
+            yield part
+            part = []
+        part.append(block)
+    yield part
+
+
+def _walk_part(part: list[Block], name: str, folder: Path) -> int:
+    """Write and type what the blocks have, in their order; return how many commands were run."""
+    doing: list[list[str]] = []
+    wanted: list[tuple[str, str]] = []  # where it stands, and what is to come out
+    for block in part:
+        where = f"{name}, block on line {block.line}"
+        if block.file.startswith("out/"):
+            doing.append(["read", block.file])
+            wanted.append((where, block.text.partition("\n")[2]))
+        elif block.file:
+            doing.append(["write", block.file, block.text])
+            wanted.append((where, ""))
+        elif block.language == "console":
+            for command, printed in block.commands:
+                program, *arguments = shlex.split(command)
+                assert program in ("./tb", "cp"), f"a walk-through runs ./tb and cp, not {program}"
+                doing.append([program, *arguments])
+                wanted.append((f"{where}: {command}", printed))
+    for (where, printed), came in zip(wanted, do(doing, folder), strict=True):
+        assert like(printed).fullmatch(came), f"{where} printed\n{came}"
+    return sum(program in ("./tb", "cp") for program, *_ in doing)
+
+
+_DOING = """
 import json, shutil, sys
+from pathlib import Path
 from testbed.cli import main
 for program, *arguments in json.load(sys.stdin):
     code = 0
     if program == "cp":
         shutil.copy(*arguments)
+    elif program == "read":
+        print(end=Path(arguments[0]).read_text(encoding="utf-8"))
+    elif program == "write":
+        file = Path(arguments[0])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(arguments[1], encoding="utf-8")
     else:
         code = main(arguments)
     print(end=f"\\0{code}\\0", flush=True)
 """
-"""Commands one after the other in one process, which takes longer to start than each of them to run."""
+"""All of it in one process, which takes longer to start than each command to run."""
 
 
-def _run(commands: list[str], folder: Path) -> Iterator[str]:
-    """What each command prints."""
-    split = [shlex.split(command) for command in commands]
-    for program, *_ in split:
-        assert program in ("./tb", "cp"), f"a walk-through runs ./tb and cp, not {program}"
+def do(doing: Iterable[list[str]], folder: Path) -> Iterator[str]:
+    """Do one after the other with the product of a folder; return what each printed.
+
+    Each is `./tb ARGUMENTS`, `cp FROM TO`, `write FILE TEXT` or `read FILE`.
+    """
+    doing = list(doing)
     done = subprocess.run(
-        [sys.executable, "-c", _COMMANDS],
+        [sys.executable, "-c", _DOING],
         cwd=folder,
         env={**os.environ, "COLUMNS": "140", "PYTHONPATH": str(folder)},
-        input=json.dumps(split),
+        input=json.dumps(doing),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -120,7 +149,8 @@ def _run(commands: list[str], folder: Path) -> Iterator[str]:
         check=False,
     )
     *said, end = done.stdout.split("\0")
-    assert not end and len(said) == 2 * len(commands), done.stdout
-    for command, came, code in zip(commands, said[::2], said[1::2], strict=True):
-        assert (code != "0") == ("error:" in came), f"{command}: {code}\n{came}"
+    assert not end and len(said) == 2 * len(doing), done.stdout
+    for (program, *arguments), came, code in zip(doing, said[::2], said[1::2], strict=True):
+        if program == "./tb":
+            assert (code != "0") == ("error:" in came), f"{arguments}: {code}\n{came}"
         yield came

@@ -129,12 +129,13 @@ class TrialUse(Trial):
 
 
 _Several = Annotated[list[Experiment], Field(min_length=1)]
+_SEVERAL: TypeAdapter[list[Experiment]] = TypeAdapter(_Several)
 
 
 def _one_or_several(value: Any, _: ValidatorFunctionWrapHandler) -> Experiment | list[Experiment]:
     """Judged as what was written: a union would report the errors of both."""
     if isinstance(value, list):
-        return TypeAdapter(_Several).validate_python(value)
+        return _SEVERAL.validate_python(value)
     return Experiment.model_validate(value)
 
 

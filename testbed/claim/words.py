@@ -50,10 +50,7 @@ class OneWord(Part):
         return made
 
     def _given(self) -> Iterator[Any]:
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, self.KIND):
-                yield value
+        return (value for value in vars(self).values() if isinstance(value, self.KIND))
 
     @property
     def word(self) -> str:

@@ -6,7 +6,9 @@ Anchors, aliases and merge keys work; duplicate keys, tags and recursive aliases
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -27,7 +29,17 @@ _MAPPING_HINT = "write lines of KEY: VALUE"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> tuple[dict[str, Any], Marks]:
+@dataclass(frozen=True, eq=False, slots=True)
+class Document:
+    """A file as plain data with the place of every key and value, to be read only: the same text under the
+    same name is the same document.
+    """
+
+    data: Mapping[str, Any]
+    marks: Marks
+
+
+def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> Document:
     """Read a file whose root is a mapping; `shown` is what errors call it. Top-level `x-…` keys are left out.
 
     Raises `TopologyError` for the first syntax error, or every duplicate key and the like at once. Errors
@@ -41,6 +53,11 @@ def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> tu
         raise TopologyError("the file is not UTF-8 text", hint="save it as UTF-8", source=source) from error
     except OSError as error:
         raise TopologyError(f"cannot read it: {error.strerror}", source=Source(shown)) from error
+    return _document(text, shown, tuple(known))
+
+
+@lru_cache(128)  # a verification reads the same texts again and again
+def _document(text: str, shown: str, known: tuple[str, ...]) -> Document:
     try:
         node = _compose(text, shown)
     except TopologyError as error:
@@ -57,7 +74,7 @@ def load_document(file: FilePath, shown: str, known: Collection[str] = ()) -> tu
         raise _stranger(reader.source(node), known)
     data = reader.read(node)
     raise_errors(sorted(reader.errors, key=place))
-    return {key: value for key, value in data.items() if not key.startswith("x-")}, reader.marks
+    return Document({key: value for key, value in data.items() if not key.startswith("x-")}, reader.marks)
 
 
 def _stranger(source: Source | None, known: Collection[str]) -> TopologyError:
@@ -140,7 +157,7 @@ class _Reader:
             )
         raw = node.value if isinstance(node, ScalarNode) and not node.style else None
         self.marks.at[path] = Mark(self.source(node), self.source(key) if key else None, raw)
-        if any(node is one for one in self._open):
+        if node in self._open:
             self.fail(node, "an alias that contains itself", "write out what it stands for")
             return None
         self._open.append(node)
@@ -259,7 +276,7 @@ def expected(where: Path, marks: Marks, error: Expected, value: Any) -> Topology
     )
 
 
-def validate_model(model: type[_Model], data: dict[str, Any], marks: Marks) -> _Model:
+def validate_model(model: type[_Model], data: Mapping[str, Any], marks: Marks) -> _Model:
     """Validate data against a model; every error is reported at its place in the document."""
     try:
         return model.model_validate(data)

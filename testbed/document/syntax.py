@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from functools import lru_cache
 
 import yaml
 from yaml.nodes import Node
@@ -46,9 +45,8 @@ class _Libyaml(CSafeLoader):
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
-@lru_cache(128)  # a verification reads the same texts again and again
 def parse(text: str) -> Node | None:
-    """The root of a text, to be read only; None where there is nothing. Raises PyYAML's errors."""
+    """The root of a text; None where there is nothing. Raises PyYAML's errors."""
     if "\t" not in text:
         with suppress(yaml.YAMLError):
             return _composed(text, _Libyaml)

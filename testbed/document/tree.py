@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from testbed.document.marks import Mark, Marks, Path
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of plain data."""
+    if isinstance(value, Mapping):
+        return {key: copied(one) for key, one in value.items()}
+    return [copied(one) for one in value] if isinstance(value, list) else value
 
 
 def graft(
@@ -35,7 +42,13 @@ def graft(
 
 
 def merge(
-    target: dict[str, Any], into: Marks, value: dict[str, Any], marks: Marks, path: Path = (), *, grow: bool
+    target: dict[str, Any],
+    into: Marks,
+    value: Mapping[str, Any],
+    marks: Marks,
+    path: Path = (),
+    *,
+    grow: bool,
 ) -> None:
     """Merge a mapping into another at the same path, key by key and deep.
 

@@ -72,8 +72,9 @@ def load_lesson(ref: str) -> LoadedLesson:
     folder = find_lesson(ref)
     builtin = folder in builtin_lessons().values()
     file = folder / FILE
-    data, marks = load_document(file, str(file), tuple(Lesson.model_fields))
-    lesson = validate_model(Lesson, data, marks)
+    document = load_document(file, str(file), tuple(Lesson.model_fields))
+    marks = document.marks
+    lesson = validate_model(Lesson, document.data, marks)
     try:
         text = (folder / TEXT).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -185,12 +185,13 @@ class Trial(Part):
 
 
 _Several = Annotated[list[Expectation], Field(min_length=1)]
+_SEVERAL: TypeAdapter[list[Expectation]] = TypeAdapter(_Several)
 
 
 def _one_or_several(value: Any, _: ValidatorFunctionWrapHandler) -> Expectation | list[Expectation]:
     """Judged as what was written: a union would report the errors of both."""
     if isinstance(value, list):
-        return TypeAdapter(_Several).validate_python(value)
+        return _SEVERAL.validate_python(value)
     return Expectation.model_validate(value)
 
 

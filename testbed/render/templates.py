@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
 from jinja2.exceptions import TemplateSyntaxError
 
 from testbed import agreed
@@ -44,6 +44,11 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
     return environment
 
 
+@lru_cache(256)
+def _compiled(environment: Environment, text: str) -> Template:
+    return environment.from_string(text)
+
+
 class Templates:
     """The template folders: a user's own before the built-in one."""
 
@@ -69,7 +74,7 @@ class Templates:
     def evaluate(self, text: str, context: Mapping[str, Any]) -> str:
         """Render a value of a manifest; raises `TopologyError`."""
         try:
-            return self._environment.from_string(text).render(context)
+            return _compiled(self._environment, text).render(context)
         except (TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
             node = getattr(context.get("node"), "name", "?")
             raise TopologyError(f"rendering {text!r} for node {node}: {error}") from error

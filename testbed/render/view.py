@@ -68,8 +68,8 @@ class NodeView:
         """Of these, the networks of the Intranet."""
         return [name for name in self.attaches if self._loaded.topology.networks[name].domain == "intranet"]
 
-    @property
-    def interfaces(self) -> dict[str, IPv4Interface | None]:
+    @cached_property  # the words that greet at each node look at those of all
+    def interfaces(self) -> Mapping[str, IPv4Interface | None]:
         """Network → address and prefix length; None for a link that stays down until the node attaches."""
         return {network: self._loaded.interface(self.name, network) for network in self._node.networks}
 

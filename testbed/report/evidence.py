@@ -76,4 +76,5 @@ def read_evidence(folder: Path) -> Evidence:
 def _topology(path: Path) -> Topology | None:
     if not path.is_file():
         return None
-    return validate_model(Topology, *load_document(path, str(path)))
+    document = load_document(path, str(path))
+    return validate_model(Topology, document.data, document.marks)

@@ -69,8 +69,9 @@ def load_plan(file: Path) -> Plan:
 
     Raises `TopologyError` with the place in the study, several at once, and `UsageError`.
     """
-    data, marks = load_document(file, str(file), tuple(Study.model_fields))
-    study = validate_model(Study, data, marks)
+    document = load_document(file, str(file), tuple(Study.model_fields))
+    marks = document.marks
+    study = validate_model(Study, document.data, marks)
     if not study.claims and study.handoff is None:
         raise TopologyError(
             "the study finds nothing out: `claims` or `handoff` is missing",

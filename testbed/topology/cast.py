@@ -6,8 +6,9 @@ role that `acts-as` a built-in one, and calls its settings as it likes, is taken
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import Any
@@ -49,7 +50,15 @@ class Cast:
 
     def node_roles(self, name: str) -> tuple[Role, ...]:
         """The roles of a node, in the order they are written."""
-        return tuple(self.roles[role] for role in self.topology.nodes[name].roles if role in self.roles)
+        return self._node_roles[name]
+
+    @cached_property
+    def _node_roles(self) -> Mapping[str, tuple[Role, ...]]:
+        """The roles of every node: nothing else is asked for as often."""
+        return {
+            name: tuple(self.roles[role] for role in node.roles if role in self.roles)
+            for name, node in self.topology.nodes.items()
+        }
 
     # Functions and properties
 
@@ -103,14 +112,21 @@ class Cast:
         given = [key for key in keys if self.settings[name].get(key) is not None]
         return next(iter([*given, *keys]), str(meaning))
 
-    def keys(self, name: str, meaning: Meaning) -> list[str]:
+    def keys(self, name: str, meaning: Meaning) -> Sequence[str]:
         """The settings of a node's roles that mean something, given or not."""
-        return [
-            key
-            for role in self.node_roles(name)
-            for key, setting in role.settings.items()
-            if setting.means is meaning
-        ]
+        return self._keys[name].get(meaning, ())
+
+    @cached_property
+    def _keys(self) -> Mapping[str, Mapping[Meaning, Sequence[str]]]:
+        """Node → meaning → the settings of its roles that mean it."""
+        found: dict[str, dict[Meaning, list[str]]] = {}
+        for name in self.topology.nodes:
+            meant = found[name] = {}
+            for role in self.node_roles(name):
+                for key, setting in role.settings.items():
+                    if setting.means is not None:
+                        meant.setdefault(setting.means, []).append(key)
+        return found
 
     def meant(self, name: str, meaning: Meaning) -> Any:
         """The value that a node gives to what is meant; None where it gives none."""

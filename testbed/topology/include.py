@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from difflib import SequenceMatcher, get_close_matches
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from testbed.data import data_dir
 from testbed.document.marks import Marks
-from testbed.document.read import expected, load_document
-from testbed.document.tree import merge
+from testbed.document.read import Document, expected, load_document
+from testbed.document.tree import copied, merge
 from testbed.document.values import Expected
 from testbed.errors import Source, TestbedError, TopologyError, raise_errors
 
@@ -29,17 +30,18 @@ _ALIKE: Final = 0.75
 MAX_DEPTH: Final = 16
 """How deep files may include each other."""
 
-_Document = tuple[dict[str, Any], Marks]
 
-
-def read_document(file: Path, shown: str, known: Collection[str] = (), *, stored: bool = False) -> _Document:
+def read_document(
+    file: Path, shown: str, known: Collection[str] = (), *, stored: bool = False
+) -> tuple[dict[str, Any], Marks]:
     """Read a topology file with everything it includes; `shown` is what errors call it.
 
     `known` are the keys of which each file has one at least, as for `load_document`. Each value's mark
     is in the file it was written in. A `stored` file is one that evidence has, written out and of anybody's
     making: it includes nothing. Raises `TopologyError`, or an `ErrorGroup`.
     """
-    return _Files(known, stored).read(file, shown, ())
+    document = _Files(known, stored).read(file, shown, ())
+    return copied(document.data), Marks(shown, dict(document.marks.at))
 
 
 def files_of(file: Path) -> list[Path]:
@@ -55,10 +57,10 @@ class _Files:
     def __init__(self, known: Collection[str], stored: bool) -> None:
         self._known = known
         self._stored = stored
-        self._read: dict[Path, _Document] = {}
+        self._read: dict[Path, Document] = {}
         self._bytes = 0
 
-    def read(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
+    def read(self, file: Path, shown: str, above: tuple[Path, ...]) -> Document:
         """One file with what it includes; `above` are the files that are including it."""
         real = file.resolve()
         if real not in self._read:
@@ -70,33 +72,28 @@ class _Files:
         """Those that were read."""
         return list(self._read)
 
-    def _with_included(self, file: Path, shown: str, above: tuple[Path, ...]) -> _Document:
+    def _with_included(self, file: Path, shown: str, above: tuple[Path, ...]) -> Document:
         self._count(file, shown)
-        own, own_marks = load_document(file, shown, self._known)
-        if self._stored and "include" in own:
+        own = load_document(file, shown, self._known)
+        if self._stored and "include" in own.data:
             raise TopologyError(
                 "include: the topologies of evidence are written out, and include nothing",
                 hint="the evidence was edited: copy it again from where it was written",
-                source=own_marks.value(("include",)),
+                source=own.marks.value(("include",)),
             )
-        entries = own.pop("include", [])
+        entries = own.data.get("include", [])
         if not isinstance(entries, list):
             hint = f"write [{entries}]" if isinstance(entries, str) else None
-            raise expected(("include",), own_marks, Expected("a list of files", hint), entries)
-        data: dict[str, Any] = {}
-        marks = Marks(shown)
+            raise expected(("include",), own.marks, Expected("a list of files", hint), entries)
+        included: list[Document] = []
         errors: list[TestbedError] = []
         for index, entry in enumerate(entries):
             try:
-                included = self.read(*self._find(file, shown, entry, index, own_marks, above), above)
+                included.append(self.read(*self._find(file, shown, entry, index, own.marks, above), above))
             except TestbedError as error:
                 errors.append(error)
-            else:
-                merge(data, marks, *included, grow=False)
         raise_errors(errors)
-        merge(data, marks, own, own_marks, grow=False)
-        marks.at[()] = own_marks.at[()]
-        return data, marks
+        return _merged(own, tuple(included))
 
     def _count(self, file: Path, shown: str) -> None:
         with suppress(OSError):  # reading it says why
@@ -132,6 +129,19 @@ class _Files:
                 source=marks.value(where),
             )
         return found, name
+
+
+@lru_cache(128)  # a verification reads the same topologies again and again, with other `--set`
+def _merged(own: Document, included: tuple[Document, ...]) -> Document:
+    """A file's own text over what it includes."""
+    data: dict[str, Any] = {}
+    marks = Marks(own.marks.file)
+    for one in included:
+        merge(data, marks, one.data, one.marks, grow=False)
+    rest = {key: value for key, value in own.data.items() if key != "include"}
+    merge(data, marks, rest, own.marks, grow=False)
+    marks.at[()] = own.marks.at[()]
+    return Document(data, marks)
 
 
 def _is_file(path: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, WithJson
 
 from testbed.data import data_dir
 from testbed.document.functions import MEANINGS, Meaning, SettingType
-from testbed.document.read import load_document, validate_model
+from testbed.document.read import Document, load_document, validate_model
 from testbed.document.values import (
     Expected,
     Name,
@@ -335,8 +335,8 @@ def load_role(file: Path, files: Mapping[str, Path] | None = None) -> Role:
     `files` are the manifests of all roles, for what it says about others.
     """
     known = [field.alias or name for name, field in Role.model_fields.items()]
-    data, marks = load_document(file, str(file), known)
-    role = validate_model(Role, data, marks)
+    document = load_document(file, str(file), known)
+    marks, role = document.marks, _validated(document)
     if role.name != file.stem:
         raise TopologyError(
             f"name: expected {file.stem}, after the file, got {role.name}", source=marks.value(("name",))
@@ -355,6 +355,11 @@ def load_role(file: Path, files: Mapping[str, Path] | None = None) -> Role:
                 source=where,
             )
     return role
+
+
+@lru_cache(128)
+def _validated(document: Document) -> Role:
+    return validate_model(Role, document.data, document.marks)
 
 
 def _unmet(role: Role, other: Role) -> list[Meaning]:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from walkthrough import COMPILING
+from walkthrough import COMPILING, do
 
 ROOT = Path(__file__).parents[3]
 WORD = '''\
@@ -139,17 +139,26 @@ class Copy:
         python_path = f"{folder}:{ROOT / 'tests/unit/experiment'}"
         self._environment = {**os.environ, "PYTHONPATH": python_path, "PYTHONSAFEPATH": "1"}
 
-    def run(self, *arguments):
-        command = [sys.executable, *arguments]
+    def run(self, code):
+        command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=self.folder, env=self._environment, capture_output=True, text=True)
         return done.stdout + done.stderr
 
-    def validate(self, text, **words):
-        text = text.replace("INCLUDED", str(ROOT / "topologies/scenario-2.1.yaml"))
-        for word, written in words.items():
-            text = text.replace(word, written)
-        (self.folder / "own.yaml").write_text(text)
-        return self.run("-m", "testbed", "validate", "own.yaml")
+    def do(self, *doing):
+        """What each command prints, in one process for all of them; writing a file prints nothing."""
+        return [
+            said
+            for (program, *_), said in zip(doing, do(doing, self.folder), strict=True)
+            if program == "./tb"
+        ]
+
+
+def validate(text, **words):
+    """Write a topology with these words, and validate it."""
+    text = text.replace("INCLUDED", str(ROOT / "topologies/scenario-2.1.yaml"))
+    for word, written in words.items():
+        text = text.replace(word, written)
+    return ["write", "own.yaml", text], ["./tb", "validate", "own.yaml"]
 
 
 @pytest.fixture
@@ -159,34 +168,40 @@ def copy(tmp_path):
 
 def test_an_expectation_is_one_file(copy):
     (copy.folder / "testbed/claim/expect/routes.py").write_text(WORD)
-
-    def validate(**words):
-        return copy.validate(TOPOLOGY, **words)
-
+    wrong, found, vocabulary, schema = copy.do(
+        *validate(TOPOLOGY, HA="ha", NUMBER="exactly: 1"),
+        *validate(TOPOLOGY, HA="haa", NUMBER="none: true", many="1"),
+        ["./tb", "vocabulary", "kernel-routes"],
+        ["./tb", "schema"],
+    )
     place = "own.yaml:9:84: claims.mine.control.expect[0].kernel-routes.at-least"
-    assert validate(HA="ha", NUMBER="exactly: 1") == f"error: {place}: expected a whole number, got many\n"
-    found = validate(HA="haa", NUMBER="none: true", many="1")
+    assert wrong == f"error: {place}: expected a whole number, got many\n"
     assert "own.yaml:8:66: claims.mine.run.expect[0].kernel-routes.node: unknown node haa" in found
     assert "claims.mine.run.expect[0].kernel-routes: every node has a route" in found
-    assert "Routes in the table of a node." in copy.run("-m", "testbed", "vocabulary", "kernel-routes")
-    assert '"kernel-routes"' in copy.run("-m", "testbed", "schema")
-    assert copy.run("-c", USE) == "routes of ha: exactly 2, within 1s: True: 2 routes\n"
+    assert "Routes in the table of a node." in vocabulary
+    assert '"kernel-routes"' in schema
+    assert copy.run(USE) == "routes of ha: exactly 2, within 1s: True: 2 routes\n"
 
 
 def test_a_step_is_one_file(copy):
     (copy.folder / "testbed/claim/steps/fill.py").write_text(STEP)
-    assert copy.validate(STEP_TOPOLOGY, NETWORK="hotel", NODE="mn") == "own.yaml: ok\n"
-    told = copy.run("-m", "testbed", "explain", "mine", "own.yaml")
+    ok, told, names, number, vocabulary, schema = copy.do(
+        *validate(STEP_TOPOLOGY, NETWORK="hotel", NODE="mn"),
+        ["./tb", "explain", "mine", "own.yaml"],
+        *validate(STEP_TOPOLOGY, NETWORK="nowhere", NODE="ha"),
+        *validate(STEP_TOPOLOGY, NETWORK="{to: hotel, times: 0}", NODE="mn"),
+        ["./tb", "vocabulary", "fill-link"],
+        ["./tb", "schema"],
+    )
+    assert ok == "own.yaml: ok\n"
     assert "1. fill hotel\n      (Let a mobile node send to a network as fast as it can)" in told
     assert "inconclusive as well, where the link cannot be filled" in told
-    found = copy.validate(STEP_TOPOLOGY, NETWORK="nowhere", NODE="ha")
-    assert "own.yaml:8:31: claims.mine.run.steps[0].fill-link.to: mn cannot fill nowhere" in found
-    assert "own.yaml:9:53: claims.mine.control.steps[0].fill-link.node: ha is no mobile node" in found
-    found = copy.validate(STEP_TOPOLOGY, NETWORK="{to: hotel, times: 0}", NODE="mn")
-    assert "steps[0].fill-link.times: expected a number of 1 or more, got 0" in found
-    assert "Let a mobile node send to a network" in copy.run("-m", "testbed", "vocabulary", "fill-link")
-    assert '"fill-link"' in copy.run("-m", "testbed", "schema")
-    assert copy.run("-c", STEP_USE).splitlines() == [
+    assert "own.yaml:8:31: claims.mine.run.steps[0].fill-link.to: mn cannot fill nowhere" in names
+    assert "own.yaml:9:53: claims.mine.control.steps[0].fill-link.node: ha is no mobile node" in names
+    assert "steps[0].fill-link.times: expected a number of 1 or more, got 0" in number
+    assert "Let a mobile node send to a network" in vocabulary
+    assert '"fill-link"' in schema
+    assert copy.run(STEP_USE).splitlines() == [
         "fill hotel ['mn/hotel'] under load ['load on hotel']",
         "[] ['hotel', 'load off']",
     ]

@@ -18,7 +18,8 @@ from testbed.errors import ErrorGroup, TestbedError, TopologyError
 def read(tmp_path: Path, text: str | bytes) -> tuple[dict[str, Any], Marks]:
     file = tmp_path / "file.yaml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load_document(file, "file.yaml")
+    document = load_document(file, "file.yaml")
+    return dict(document.data), document.marks
 
 
 def test_scalars_follow_yaml_1_2(tmp_path: Path) -> None:

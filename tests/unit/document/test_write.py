@@ -32,7 +32,7 @@ def test_what_is_written_reads_back(
     text = document_text(data, (lambda path: f"{path} # here") if remarks else lambda _: "")
     file = tmp_path_factory.mktemp("written") / "file.yaml"
     file.write_text(text, encoding="utf-8")
-    assert load_document(file, "file.yaml")[0] == data
+    assert load_document(file, "file.yaml").data == data
     assert yaml.safe_load(text) == data  # PyYAML's own rules, which are those of YAML 1.1
 
 

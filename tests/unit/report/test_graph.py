@@ -63,7 +63,8 @@ def topologies(tmp_path: Path) -> list[Topology]:
         file = tmp_path / f"{name}.yaml"
         file.write_text(text)
         files.append(file)
-    return [*builtin(), *(validate_model(Topology, *load_document(file, str(file))) for file in files)]
+    read = [load_document(file, str(file)) for file in files]
+    return [*builtin(), *(validate_model(Topology, one.data, one.marks) for one in read)]
 
 
 @cache

@@ -132,3 +132,15 @@ def test_files_may_not_include_each_other_without_end(tmp_path: Path) -> None:
     with pytest.raises(TopologyError, match="at most 16 deep") as caught:
         read_document(tmp_path / "f0.yaml", "f0.yaml")
     assert caught.value.source == Source("f16.yaml", 1, 11)
+
+
+def test_what_was_read_before_is_not_taken_for_what_the_files_say_now(tmp_path: Path) -> None:
+    """Neither after a change of an included file, nor after changes of the data that a caller was given."""
+    write(tmp_path, a="nodes: {x: {image: a}}\n", top="include: [a.yaml]\n")
+    data, marks = read_document(tmp_path / "top.yaml", "top.yaml")
+    data["nodes"]["x"]["image"] = "changed"
+    marks.replace(("nodes",), Source("changed"))
+    assert read_document(tmp_path / "top.yaml", "top.yaml")[0] == {"nodes": {"x": {"image": "a"}}}
+    assert read_document(tmp_path / "top.yaml", "top.yaml")[1].value(("nodes",)).file.endswith("a.yaml")
+    write(tmp_path, a="nodes: {x: {image: b}}\n")
+    assert read_document(tmp_path / "top.yaml", "top.yaml")[0] == {"nodes": {"x": {"image": "b"}}}

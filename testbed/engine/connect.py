@@ -19,7 +19,7 @@ from testbed.engine.ssh import SshTunnel
 
 _CALL_TIMEOUT: Final = 120  # seconds for one answer; a loaded engine removes networks one after the other
 _CONNECT_TIMEOUT: Final = 10  # seconds in which another machine has to take a connection
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6}
+_SILENCE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 45_000}
 """A connection on which nothing came for 45 s is lost: a log that is followed would wait for ever."""
 _CONNECTIONS: Final = 64  # kept open; more are made when more threads call, and not kept
 
@@ -44,7 +44,7 @@ class _Adapter(HTTPAdapter):
         options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         options += [
             (socket.IPPROTO_TCP, getattr(socket, name), value)
-            for name, value in _KEEPALIVE.items()
+            for name, value in _SILENCE.items()
             if hasattr(socket, name)
         ]
         super().init_poolmanager(

@@ -23,6 +23,7 @@ from testbed.engine.api import (
     EngineError,
     EngineFacts,
     ExecSession,
+    InUseError,
     LogStream,
     NameTakenError,
     Network,
@@ -301,13 +302,21 @@ class JoinedEngine:
             return found.span
 
     def _mend(self, lab: str, span: Span) -> None:
-        """Lay the wires of networks that have lost theirs, as with a host that has started anew."""
-        there = self.networks({names.LAB: lab})
+        """Lay the wires of networks that have lost theirs, as with a host that has started anew.
+
+        An engine that started without the device of a network knows the network no more than by name.
+        """
         for name, vtep in span.vteps.items():
-            laid = vtep.laid(lab)
-            for network in there:
-                if network.name not in laid:
-                    span.lay(name, lab, network.name, int(network.labels[names.MTU]))
+            member, laid = self._engines.member(name), vtep.laid(lab)
+            for network in member.networks({names.LAB: lab, **self._mark}):
+                if network.name in laid:
+                    continue
+                parent = span.lay(name, lab, network.name, int(network.labels[names.MTU]))
+                with contextlib.suppress(InUseError):  # by nodes that run: the engine has not started anew
+                    member.remove_network(network.id)
+                    member.create_network(
+                        NetworkSpec(network.name, network.subnets[0], network.labels, parent)
+                    )
 
     def _vtep(self, name: str, labels: Mapping[str, str]) -> Vtep:
         """The tunnel end point of a lab on an engine, made or started where that is needed."""

@@ -116,7 +116,7 @@ def _facts(lab: ActualLab) -> list[NodeFacts]:
 
 
 def find_taps(lab: ActualLab, target: str) -> list[Tap]:
-    """What `NODE/NETWORK`, `NODE` or `NETWORK` means in a lab. Raises `UsageError` with the nearest name."""
+    """What `NODE/NETWORK`, `NODE` or `NETWORK` means in a lab. Raises as `ActualLab.node`."""
     facts = {name: node_facts(container) for name, container in lab.nodes.items()}
     networks = list(dict.fromkeys(net for one in facts.values() for net in one.links))
 
@@ -133,6 +133,8 @@ def find_taps(lab: ActualLab, target: str) -> list[Tap]:
     if target in facts:
         return [tap(target, None)]
     if target not in networks:
+        if lab.lost:
+            lab.node(target)  # says that it may be on an engine that does not answer
         hint = did_you_mean(target, [*facts, *networks])
         raise UsageError(f"lab {lab.name} has no node or network {target}", hint=hint)
     return [tap(name, target, sent_only=True) for name, one in facts.items() if target in one.links]

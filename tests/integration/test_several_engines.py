@@ -108,11 +108,19 @@ def test_one_lab_on_two_engines(engines: Engines, options: list[str]) -> None:
     assert run("west", "true")[0] == 0
     code, _, err = run("middle", "true")
     assert code == 3 and "no engine that answers has a node middle" in err
+
+    # It comes back, with containers that have ended, and networks without their devices: `up` mends that.
+    engines[1].start()
+    assert command("up", *options).returncode == 0
+    code, out, _ = run("west", "ping", "-c1", "east")
+    assert code == 0, out
+
+    # It goes down once more: `down` removes what is left as soon as it is back.
+    engines[1].crash()
     down = command("down", "engines")
     assert down.returncode == 3 and "what lab engines may have there is left: engine b" in down.stderr
     assert left(engines[0]) == 0
 
-    # It comes back, with containers that have ended, and networks without their devices.
     engines[1].start()
     assert left(engines[1]) > 0
     assert command("down", "engines").returncode == 0

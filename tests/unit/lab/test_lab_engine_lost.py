@@ -153,8 +153,9 @@ def test_commands_on_a_lab_one_of_whose_engines_is_gone(
     code, out, err = run("status", "small")
     assert code == 0 and "west" in out and "middle" not in out
     assert err == f"{gone}: what is there is left out"
-    code, _, err = run("logs", "small", "east")
-    assert code == 3 and f"no engine that answers has a node east of lab small; {gone}" in err
+    for command in (["logs", "small", "east"], ["capture", "small", "east"], ["restart", "small", "east"]):
+        code, _, err = run(*command)
+        assert code == 3 and f"no engine that answers has a node east of lab small; {gone}" in err
     assert run("logs", "small", "west")[0] == 0
     code, _, err = run("up", f"{tmp_path}/small.yaml")
     assert code == 3 and "engine b: no container engine answers at tcp://192.0.2.2" in err

@@ -165,6 +165,22 @@ def test_wires_that_a_host_has_lost_are_laid_again(underlay: Underlay, told: Tol
     assert host.devices == before
 
 
+def test_networks_are_made_anew_on_an_engine_that_started_without_their_wires(
+    underlay: Underlay, told: Told, up_on: Up
+) -> None:
+    up_on()
+    host = underlay.hosts["b"]
+    before = {*host.engine.network_specs}
+    kept = {*underlay.engines["a"].network_specs}
+    host.devices.clear()
+    for box in host.engine.boxes.values():
+        box.stop()
+    up_on(engine=join(underlay, told))
+    assert len(host.engine.network_specs) == 2 and before.isdisjoint(host.engine.network_specs)
+    assert {*underlay.engines["a"].network_specs} == kept
+    assert {spec.parent for spec in host.engine.network_specs.values()} == host.devices.keys()
+
+
 # Images
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Self
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from testbed.agreed import MOVE_STARTED, ROAM, SETTLED
+from testbed.claim.clocks import by_time_of_day
 from testbed.claim.names import PcapFilter, Taps
 from testbed.claim.seen import PATIENCE, Seen
 from testbed.claim.sight import Decision, Facts, Reported, Sight
@@ -94,15 +95,14 @@ class Growth(Seen):
             return Decision(None, f"the capture at {', '.join(broken)} is not whole")
         times = [time for match in matches for time in match.times]
         sizes: dict[int, list[_Phase]] = {}
-        found = phases(sight.events, rounds=self.rounds) + crowd_phases(sight.events, rounds=self.rounds)
-        for phase in found:
+        for phase in all_phases(sight.events, rounds=self.rounds):
             sizes.setdefault(len(phase.nodes), []).append(phase)
         if len(sizes) < _SIZES:
             numbers = ", ".join(map(str, sizes)) or "no"
             return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
         counts = {
-            size: min(sum(one.began <= time <= one.ended for time in times) for one in some)
-            for size, some in sorted(sizes.items())
+            size: min(sum(one.began <= time <= one.ended for time in times) for one in found)
+            for size, found in sorted(sizes.items())
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
         if 0 in counts.values():
@@ -118,12 +118,13 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
 
     With `rounds` one ends, and the next begins, as soon as all have moved and one moves again.
     """
+    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
     away: set[str] = set()
     joining: set[str] = set()
     moved: set[str] = set()
     began = ended = 0.0
     found: list[_Phase] = []
-    for time, one in _moves(events, ROAM):
+    for time, one in by_time_of_day(moves):
         if one.name == MOVE_STARTED:
             if one.node in away:
                 if rounds and moved == away:
@@ -147,11 +148,21 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     return found
 
 
+def exponent(counts: Sequence[tuple[int, float]]) -> float:
+    """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
+    points = [(log(size), log(count)) for size, count in counts]
+    x = sum(a for a, _ in points) / len(points)
+    y = sum(b for _, b in points) / len(points)
+    return float(sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points))
+
+
 def crowd_phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     """From when a part of a crowd moves until another does, or with `rounds` until the same moves again."""
+    source = Function.BULK_NODES
+    moves = (one for one in events if one.source == source and one.name in (MOVE_STARTED, SETTLED))
     found: list[_Phase] = []
     before: tuple[str, list[str]] | None = None
-    for time, one in _moves(events, Function.BULK_NODES):
+    for time, one in by_time_of_day(moves):
         if one.name == SETTLED:
             if found:
                 found[-1] = replace(found[-1], ended=time + LATER)
@@ -165,24 +176,6 @@ def crowd_phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_P
     return found
 
 
-def _moves(events: Iterable[Reported], source: str) -> list[tuple[float, Reported]]:
-    """The beginnings and ends of moves in their order, each with its time in s since the epoch.
-
-    Nodes stamp what happens by a clock of their own, which they share; the event that arrived soonest after
-    it happened says what time of day that clock began at.
-    """
-    stamped = [
-        (float(one.monotonic), one)
-        for one in events
-        if one.source == source and one.name in (MOVE_STARTED, SETTLED) and one.monotonic is not None
-    ]
-    offset = min((one.wall - monotonic for monotonic, one in stamped), default=0.0)
-    return sorted(((offset + monotonic, one) for monotonic, one in stamped), key=lambda each: each[0])
-
-
-def exponent(counts: Sequence[tuple[int, float]]) -> float:
-    """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
-    points = [(log(size), log(count)) for size, count in counts]
-    x = sum(a for a, _ in points) / len(points)
-    y = sum(b for _, b in points) / len(points)
-    return float(sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points))
+def all_phases(events: Sequence[Reported], *, rounds: bool) -> list[_Phase]:
+    """Those of mobile nodes, and those of crowds."""
+    return phases(events, rounds=rounds) + crowd_phases(events, rounds=rounds)

@@ -109,8 +109,7 @@ class Growth(Seen):
         if broken:
             return Decision(None, f"the capture at {', '.join(broken)} is not whole")
         sizes: dict[int, list[_Phase]] = {}
-        found = phases(sight.events, rounds=self.rounds) + crowd_phases(sight.events, rounds=self.rounds)
-        for phase in found:
+        for phase in all_phases(sight.events, rounds=self.rounds):
             sizes.setdefault(len(phase.nodes), []).append(phase)
         if len(sizes) < _SIZES:
             numbers = ", ".join(map(str, sizes)) or "no"
@@ -162,12 +161,13 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
 
     With `rounds` one ends, and the next begins, as soon as all have moved and one moves again.
     """
+    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
     away: set[str] = set()
     joining: set[str] = set()
     moved: set[str] = set()
     began = ended = 0.0
     found: list[_Phase] = []
-    for time, one in _moves(events, ROAM):
+    for time, one in by_time_of_day(moves):
         if one.name == MOVE_STARTED:
             if one.node in away:
                 if rounds and moved == away:
@@ -191,11 +191,21 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     return found
 
 
+def exponent(counts: Sequence[tuple[int, float]]) -> float:
+    """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
+    points = [(log(size), log(count)) for size, count in counts]
+    x = sum(a for a, _ in points) / len(points)
+    y = sum(b for _, b in points) / len(points)
+    return float(sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points))
+
+
 def crowd_phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     """From when a part of a crowd moves until another does, or with `rounds` until the same moves again."""
+    source = Function.BULK_NODES
+    moves = (one for one in events if one.source == source and one.name in (MOVE_STARTED, SETTLED))
     found: list[_Phase] = []
     before: tuple[str, list[str]] | None = None
-    for time, one in _moves(events, Function.BULK_NODES):
+    for time, one in by_time_of_day(moves):
         if one.name == SETTLED:
             if found:
                 found[-1] = replace(found[-1], ended=time + LATER)
@@ -209,16 +219,6 @@ def crowd_phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_P
     return found
 
 
-def _moves(events: Iterable[Reported], source: str) -> list[tuple[float, Reported]]:
-    """The beginnings and ends of moves in their order, each with its time in s since the epoch."""
-    return by_time_of_day(
-        one for one in events if one.source == source and one.name in (MOVE_STARTED, SETTLED)
-    )
-
-
-def exponent(counts: Sequence[tuple[int, float]]) -> float:
-    """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
-    points = [(log(size), log(count)) for size, count in counts]
-    x = sum(a for a, _ in points) / len(points)
-    y = sum(b for _, b in points) / len(points)
-    return float(sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points))
+def all_phases(events: Sequence[Reported], *, rounds: bool) -> list[_Phase]:
+    """Those of mobile nodes, and those of crowds."""
+    return phases(events, rounds=rounds) + crowd_phases(events, rounds=rounds)

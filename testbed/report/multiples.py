@@ -117,8 +117,9 @@ def samples(records: Iterable[TaskRecord]) -> list[Sample]:
 
 
 def _naming(tasks: Sequence[StudyTask]) -> Callable[[StudyTask], str]:
-    """What a series is called: by its topology, and by its stack where topologies have several."""
-    stacks = len({one.stack for one in tasks}) > len({one.topology for one in tasks})
+    """What a series is called: by its topology, and by its stack where a topology has several."""
+    both = {(one.topology, one.stack) for one in tasks}
+    stacks = len(both) > len({topology for topology, _ in both})
 
     def name(task: StudyTask) -> str:
         return f"{task.topology}, {task.stack}" if stacks else task.topology

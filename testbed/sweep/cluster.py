@@ -130,13 +130,15 @@ class DaskWorkers:
                     made.cancel()
                     return
                 self._given.discard(one.key)
-                error = one.exception()
-                text = "" if error else one.result()
-                one.release()  # what a worker still has when it dies, Dask would have carried out again
-                if error:
+                try:
+                    if error := one.exception():
+                        raise error
+                    outcome = Outcome.model_validate_json(one.result())
+                except Exception as error:  # the worker has no testbed, or another
                     made.set_exception(error)
                 else:
-                    made.set_result(Outcome.model_validate_json(text))
+                    one.release()  # what a worker still has when it dies, Dask would have carried out again
+                    made.set_result(outcome)
 
         task.add_done_callback(pass_on)
         return made

@@ -129,6 +129,7 @@ class Sweep:
         try:
             outcome = future.result()
         except CancelledError:
+            self.workers.names(attempt.assignment.task.kind)  # raises where the scheduler is to blame
             trouble = Trouble(message=f"worker {attempt.worker} is gone", elsewhere=True)
         except Exception as error:  # the worker has no testbed
             trouble = Trouble(message=f"worker {attempt.worker}: {error}", elsewhere=True)

@@ -77,6 +77,19 @@ def test_a_few_moves_far_off_do_not_flatten_the_figure(records: list[TaskRecord]
     assert float(after[0].panels[0].plot.y_ticks[-1].text) < 5000
 
 
+def test_stacks_of_a_topology_are_series_of_their_own(records: list[TaskRecord]) -> None:
+    inside = [one for one in records if one.task.kind == "handoff"]
+    outside = [
+        one.model_copy(update={"task": one.task.model_copy(update={"stack": "ipsec-in-mip"})})
+        for one in inside
+    ]
+    assert {one.series for one in samples([*inside, *outside])} == {
+        f"{topology}, {stack}"
+        for topology in ("solutions/mobike", "solutions/dual-ha")
+        for stack in ("mip-in-ipsec", "ipsec-in-mip")
+    }
+
+
 def test_moves_that_did_not_end_are_in_no_median(measured: list[Sample]) -> None:
     unended = [one for one in measured if len(one.values) < one.moves]
     assert unended and all(len(one.values) >= 10 for one in unended)

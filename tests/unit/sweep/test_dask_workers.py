@@ -49,6 +49,8 @@ def test_a_task_comes_back_from_the_worker_in_this_process_and_another_is_stoppe
         assert began.wait(60) and not ended.is_set()
         workers.stop([future], Silent())
         assert ended.is_set() and future.cancelled() and not worker._running
+        monkeypatch.setattr(worker, "carry_out", lambda assignment: "no outcome")
+        assert isinstance(workers.submit(name, first).exception(60), ValueError)  # as of another testbed
         workers._client.close()
         with pytest.raises(MachineError, match="the Dask scheduler is gone"):
             workers.names("claim")

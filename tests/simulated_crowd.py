@@ -83,7 +83,9 @@ def counted(nodes: int) -> list[CrowdStep]:
         ending.callback(_testbed, "down", lab, "--if-exists")
         _testbed("up", str(TOPOLOGY), "--name", lab, "--set", f"node.crowd.count={nodes}")
         for tap in TAPS:
-            _shell(lab, tap, f"tcpdump {CAPTURE} -i {tap.partition('/')[2]} {FILTER} 2>{REPORT} & sleep 1")
+            _shell(
+                lab, tap, f"tcpdump {CAPTURE} -i {tap.partition('/')[2]} {FILTER} >{REPORT} 2>&1 & sleep 1"
+            )
         for name in NETWORKS:
             _go(lab, name)
         passed = {tap: _captured(lab, tap, Path(folder) / "capture.pcap") for tap in TAPS}

@@ -83,7 +83,7 @@ class HomeAgentRole(Role):
             refusals[at] = error
 
     def _change(self, effects: Mapping[int, Effect], refusals: Refusals) -> None:
-        """Make the new tunnels, then change all routes and proxies, then take down the old tunnels."""
+        """Have the new tunnels made, then change all routes and proxies, then take down the old tunnels."""
         bindings = {at: effect for at, effect in effects.items() if isinstance(effect, SetBinding)}
         tunnels = [Tunnel(each.home_address, self._config.address, each.ends) for each in bindings.values()]
         devices = dict(zip(bindings, self.plane.set_all(tunnels), strict=True))

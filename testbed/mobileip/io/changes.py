@@ -71,11 +71,22 @@ def index(interface: str) -> int:
 
 
 @value
+class _Route:
+    """What a change of a route is about."""
+
+    destination: IPv4Network | IPv4Address
+    table: int
+
+    def __str__(self) -> str:
+        return f"route {IPv4Network(self.destination)} table {self.table}"
+
+
+@value
 class Change:
     """One change, and which refusals are none."""
 
-    what: str
-    """For people, when the kernel refuses."""
+    what: object
+    """Its text is for people, when the kernel refuses."""
     message: rtnetlink.Message
     tolerated: frozenset[int]
 
@@ -97,7 +108,7 @@ class Changes(ABC):
 
     @abstractmethod
     def _change(
-        self, what: str, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
+        self, what: object, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
     ) -> None:
         """Take a change; raises NodeError where it is refused at once."""
 
@@ -106,14 +117,17 @@ class Changes(ABC):
 
     def set_route(
         self,
-        destination: IPv4Network,
+        destination: IPv4Network | IPv4Address,
         interface: str,
         *,
         table: int = MAIN,
         gateway: IPv4Address | None = None,
         source: IPv4Address | None = None,
     ) -> None:
-        """Set or replace a route; `gateway` is taken to be on the link, `source` is the preferred source."""
+        """Set or replace a route to a prefix or a host.
+
+        `gateway` is taken to be on the link, `source` is the preferred source.
+        """
         values: rtnetlink.Values = {RTA_OIF: self._index(interface)}
         if gateway is not None:
             values[RTA_GATEWAY] = gateway
@@ -121,7 +135,7 @@ class Changes(ABC):
             values[_RTA_PREFSRC] = source
         scope, flags = (_LINK_SCOPE, 0) if gateway is None else (0, _ONLINK)
         body = _route(self._protocol, destination, table, scope, _UNICAST, flags, values)
-        self._change(f"route {destination} table {table}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
+        self._change(_Route(destination, table), rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def set_unreachable(self, destination: IPv4Network) -> None:
         """Answer what matches no better route with Host Unreachable."""
@@ -134,10 +148,10 @@ class Changes(ABC):
         body = _route(self._protocol, prefix, _LOCAL_TABLE, _HOST_SCOPE, _LOCAL, 0, values)
         self._change(f"local {prefix}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
-    def delete_route(self, destination: IPv4Network, *, table: int = MAIN) -> None:
+    def delete_route(self, destination: IPv4Network | IPv4Address, *, table: int = MAIN) -> None:
         """Delete our route to `destination`."""
         body = _route(self._protocol, destination, table, _ANY_SCOPE, _ANY_TYPE, 0, {})
-        self._change(f"route {destination} table {table}", rtnetlink.DELETE_ROUTE, 0, body, GONE)
+        self._change(_Route(destination, table), rtnetlink.DELETE_ROUTE, 0, body, GONE)
 
     def add_rule(self, rule: Rule) -> None:
         """Add a rule of the routing policy."""
@@ -197,7 +211,7 @@ class Batch(Changes):
         return found
 
     def _change(
-        self, what: str, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
+        self, what: object, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
     ) -> None:
         self._changes.append(Change(what, (kind, flags, body), tolerated))
 
@@ -214,7 +228,7 @@ def _table(table: int) -> tuple[int, rtnetlink.Values]:
 
 def _route(
     protocol: int,
-    destination: IPv4Network,
+    destination: IPv4Network | IPv4Address,
     table: int,
     scope: int,
     kind: int,
@@ -222,8 +236,12 @@ def _route(
     values: rtnetlink.Values,
 ) -> bytes:
     number, more = _table(table)
-    head = ROUTE.pack(FAMILY, destination.prefixlen, 0, 0, number, protocol, scope, kind, flags)
-    return head + packed({RTA_DST: destination.network_address, **values, **more})
+    if isinstance(destination, IPv4Network):
+        address, length = destination.network_address, destination.prefixlen
+    else:
+        address, length = destination, 32
+    head = ROUTE.pack(FAMILY, length, 0, 0, number, protocol, scope, kind, flags)
+    return head + packed({RTA_DST: address, **values, **more})
 
 
 def _rule(protocol: int, rule: Rule) -> bytes:

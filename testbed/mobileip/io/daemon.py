@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from testbed.mobileip.core.home_agent import HomeAgent
 
 
+LONG_LIVED = 50_000
+"""New objects after which Python looks for garbage in cycles: what a few thousand bindings are made of.
+
+By default it looks after 2000, and so time and again through bindings, which stay.
+"""
+
+
 class _Daemon:
     """What every daemon has of its node, in the order it takes it, until the block ends.
 
@@ -104,6 +111,7 @@ class _Daemon:
         self._stack.callback(role.stop)
         role.start()
         gc.freeze()  # what is there now stays, and is not looked through again
+        gc.set_threshold(LONG_LIVED)
         gc.enable()
         shell.run()
 

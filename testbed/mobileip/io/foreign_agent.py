@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Effect
 from testbed.mobileip.core.foreign.config import ForeignAgentConfig
@@ -76,7 +76,7 @@ class ForeignAgentRole(Role):
         for neighbour in _neighbours(visitor, self._config):
             self._netlink.set_neighbour(*neighbour, visitor.link_address)
         if not self._config.home_agents_here:
-            self._netlink.set_route(IPv4Network(address), visitor.interface)
+            self._netlink.set_route(address, visitor.interface)
         table = MAIN
         rules = []
         if not _co_located(visitor, self._config):  # else it is itself the end of the tunnel
@@ -88,7 +88,7 @@ class ForeignAgentRole(Role):
                 # The table main is theirs: they know where a mobile node went that has left this link, and
                 # their routes lead back into the tunnel.
                 delivery = own_table
-                self._netlink.set_route(IPv4Network(address), visitor.interface, table=own_table)
+                self._netlink.set_route(address, visitor.interface, table=own_table)
             rules.append(Rule(TUNNELLED, delivery, destination=address, interface=device))
             # RFC 3024 §5.2.1: what comes as it is, although delivery is encapsulating, is never tunnelled.
             if visitor.reverse_tunnel and visitor.delivery is None:
@@ -104,7 +104,7 @@ class ForeignAgentRole(Role):
             for rule in {*known[1]} - {*rules}:
                 self._netlink.delete_rule(rule)
             for left in _tables(known[1]) - _tables(rules):
-                self._netlink.delete_route(IPv4Network(address), table=left)
+                self._netlink.delete_route(address, table=left)
             for neighbour in _neighbours(known[0], self._config) - _neighbours(visitor, self._config):
                 self._netlink.delete_neighbour(*neighbour)
         self.plane.settled(address)
@@ -119,7 +119,7 @@ class ForeignAgentRole(Role):
         for rule in rules:
             self._netlink.delete_rule(rule)
         for table in {MAIN} | _tables(rules):
-            self._netlink.delete_route(IPv4Network(address), table=table)
+            self._netlink.delete_route(address, table=table)
         for neighbour in _neighbours(visitor, self._config):
             self._netlink.delete_neighbour(*neighbour)
         self.plane.remove(address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Effect
 from testbed.mobileip.core.home.config import HomeAgentConfig
@@ -13,6 +13,8 @@ from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Refusals, Role
 from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel
+
+_BINDING = SetBinding, ClearBinding
 
 
 class HomeAgentRole(Role):
@@ -58,7 +60,7 @@ class HomeAgentRole(Role):
         changed: set[IPv4Address] = set()
         for at, effect in effects.items():
             if isinstance(effect, TunnelDatagram) or (
-                isinstance(effect, SetBinding | ClearBinding) and effect.home_address in changed
+                isinstance(effect, _BINDING) and effect.home_address in changed
             ):
                 self._change(together, refusals)
                 together, changed = {}, set()
@@ -66,7 +68,7 @@ class HomeAgentRole(Role):
                 self._do(at, effect, refusals)
                 continue
             together[at] = effect
-            if isinstance(effect, SetBinding | ClearBinding):
+            if isinstance(effect, _BINDING):
                 changed.add(effect.home_address)
         self._change(together, refusals)
         return refusals
@@ -81,7 +83,7 @@ class HomeAgentRole(Role):
             refusals[at] = error
 
     def _change(self, effects: Mapping[int, Effect], refusals: Refusals) -> None:
-        """Make the new tunnels, then change all routes and proxies, then take down the old tunnels."""
+        """Have the new tunnels made, then change all routes and proxies, then take down the old tunnels."""
         bindings = {at: effect for at, effect in effects.items() if isinstance(effect, SetBinding)}
         tunnels = [Tunnel(each.home_address, self._config.address, each.ends) for each in bindings.values()]
         devices = dict(zip(bindings, self.plane.set_all(tunnels), strict=True))
@@ -109,10 +111,10 @@ class HomeAgentRole(Role):
         if isinstance(device, PlaneError):
             raise device
         if isinstance(effect, SetBinding) and device is not None:
-            batch.set_route(_host(effect.home_address), device)
+            batch.set_route(effect.home_address, device)
             self._away[effect.home_address] = device
         elif isinstance(effect, ClearBinding):
-            batch.delete_route(_host(effect.home_address))
+            batch.delete_route(effect.home_address)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             if effect.enabled:
                 batch.add_proxy(self._config.home_interface, effect.home_address)
@@ -140,10 +142,6 @@ class HomeAgentRole(Role):
         self.carry_out(dict(enumerate(effects)))
         if self._config.home_interface is None:
             self._netlink.delete_route(self._config.home_prefix)
-
-
-def _host(address: IPv4Address) -> IPv4Network:
-    return IPv4Network(address)
 
 
 def _ip(*arguments: str) -> str:

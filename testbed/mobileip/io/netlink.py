@@ -89,7 +89,7 @@ class Netlink(SourceFilters):
         return Batch(self._protocol, self._socket)
 
     def _change(
-        self, what: str, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
+        self, what: object, kind: int, flags: int, body: bytes, tolerated: frozenset[int] = frozenset()
     ) -> None:
         change = Change(what, (kind, flags, body), tolerated)
         (error,) = self._socket.change([change.message])

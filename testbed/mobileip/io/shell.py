@@ -174,7 +174,8 @@ class Shell:
         self._loop.add(sock.fileno(), callback)
 
     def _read_registration(self, ear: RegistrationSocket) -> None:
-        self._read_errors()  # a request has left before its reply comes
+        if self._pace is not None:
+            self._read_errors()  # a request has left before its reply comes
         if self._backlog is None:
             for datagram in ear.receive():
                 self._core.receive(self._with_sender(datagram), time.monotonic())
@@ -197,7 +198,7 @@ class Shell:
             self._core.receive(datagram, time.monotonic())
 
     def _with_sender(self, datagram: Datagram) -> Datagram:
-        watch = self._watches.get(datagram.interface or "")
+        watch = self._watches.get(datagram.interface or "") if self._watches else None
         if watch is None:
             return datagram
         watch.update()

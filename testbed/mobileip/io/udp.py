@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 import time
@@ -13,6 +14,7 @@ from ipaddress import IPv4Address
 
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
+from testbed.mobileip.core.links import UNSPECIFIED
 from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, attach_filter
 from testbed.mobileip.io.buffers import enlarge
 from testbed.mobileip.io.changes import index
@@ -36,6 +38,8 @@ TIMESPEC = struct.Struct("=qq")
 SO_TIMESTAMPING, STAMP_DEPARTURES = 37, 1 << 8 | 1 << 4
 """A time stamp in the error queue when a datagram goes to its link, after ARP (TX_SCHED)."""
 BURST = 64
+IFREQ, SIOCGIFNAME = struct.Struct("=16si20x"), 0x8910
+"""struct ifreq: name and index of an interface."""
 
 
 _DATA_AT = 12
@@ -45,6 +49,7 @@ Test = tuple[tuple[Instruction, ...], int]
 """What is loaded, and what it has to be."""
 
 
+@lru_cache(maxsize=0x400)
 def _address(packed: bytes) -> IPv4Address:
     return address(int.from_bytes(packed, "big"))
 
@@ -192,7 +197,7 @@ class RegistrationSocket:
 
     def receive(self, most: int = BURST) -> Iterator[Datagram]:
         """A burst of what has arrived; `waited` is that of each."""
-        names: dict[int, str] = {}  # to ask the kernel for each takes longer than to receive
+        names: dict[int, str | None] = {}
         for _ in range(most):
             try:
                 payload, ancillary, _, (source, source_port) = self.socket.recvmsg(0x10000, 128)
@@ -200,14 +205,13 @@ class RegistrationSocket:
                 return
             except OSError:  # what ICMP said about an earlier datagram; `unreachable` reads it
                 continue
-            interface, destination, ttl = None, IPv4Address(0), 0
+            interface, destination, ttl = None, UNSPECIFIED, 0
             for level, kind, data in ancillary:
                 if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
                     number, _, header = IN_PKTINFO.unpack_from(data)
                     destination = _address(header)
                     if (interface := names.get(number)) is None:
-                        with suppress(OSError):
-                            interface = names[number] = socket.if_indextoname(number)
+                        interface = names[number] = self._name(number)
                 elif level == socket.IPPROTO_IP and kind == IP_TTL:
                     (ttl,) = INT.unpack_from(data)
                 elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
@@ -216,6 +220,14 @@ class RegistrationSocket:
             yield Datagram(
                 payload, _sender(source), source_port, destination, self.place.port, interface, ttl
             )
+
+    def _name(self, number: int) -> str | None:
+        """The name of an interface; None if it has gone. `if_indextoname` opens a socket each time."""
+        try:
+            name, _ = IFREQ.unpack(fcntl.ioctl(self.socket, SIOCGIFNAME, IFREQ.pack(b"", number)))
+        except OSError:
+            return None
+        return str(name.rstrip(b"\0").decode())
 
     def unreachable(self) -> Iterator[Unreachable]:
         """What ICMP has said about datagrams sent from here; `held_back` is brought up to date."""

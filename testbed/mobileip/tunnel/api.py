@@ -81,10 +81,16 @@ class DataPlane(Protocol):
         """
 
     def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
-        """Set up or replace tunnels of different mobile nodes; returns for each what `set` gives."""
+        """Set up or replace tunnels of different mobile nodes; returns for each what `set` gives.
+
+        What fails only while routes are made already is for `settled` to say.
+        """
 
     def settled(self, mobile: IPv4Address) -> None:
-        """Packets of `mobile` go where `set` said: take down what that replaced. Raises PlaneError."""
+        """Packets of `mobile` go where `set` said: take down what that replaced.
+
+        Raises PlaneError, also for a tunnel that could not be set up.
+        """
 
     def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
         """Send `datagram` into the tunnels of `mobile` to `remotes`, whatever its own addresses are.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of, ends_of
+from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, ends_of
 from testbed.mobileip.tunnel.kernel import KernelPlane
 from testbed.mobileip.tunnel.tun import TunPlane
 
@@ -42,7 +42,10 @@ class MixedPlane:
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace a tunnel where it can be; returns its device. Raises PlaneError."""
-        return device_of(self.set_all([tunnel])[0])
+        plane = self._kernel if self._kernel.can(tunnel) else self._process([tunnel])
+        device = plane.set(tunnel)
+        self._place(tunnel.mobile, plane)
+        return device
 
     def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
         """Set up or replace tunnels, each where it can be; returns its device, or why it has none."""
@@ -80,10 +83,10 @@ class MixedPlane:
 
     def settled(self, mobile: IPv4Address) -> None:
         """Take down what the last `set` replaced."""
-        if (left := self._left.pop(mobile, None)) is not None:
-            left.remove(mobile)
         for plane in self._planes:
             plane.settled(mobile)
+        if (left := self._left.pop(mobile, None)) is not None:
+            left.remove(mobile)
         self._divide()
 
     def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ class TunPlane:
         self._side = side
         self._netlink = netlink
         self._tunnels: dict[IPv4Address, Tunnel] = {}
+        self._due: Sequence[Tunnel] = ()  # the process has not yet said that it has set these
+        self._refusals: dict[IPv4Address, PlaneError] = {}
         self._skipped: frozenset[IPv4Address] = frozenset()
         self._past: Counter[str] = Counter()  # counted by the processes that have died
         self._counted: dict[str, int] = {}  # by this one, when it was last asked
@@ -142,7 +145,13 @@ class TunPlane:
 
     def _exchange(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Requests and their answers; raises OSError when the process does not answer in time."""
+        self._send(requests)
+        return self._answers()
+
+    def _send(self, requests: list[dict[str, Any]]) -> None:
         self._control.send(json.dumps(requests).encode())
+
+    def _answers(self) -> list[dict[str, Any]]:
         reply = self._answer()
         if not reply:
             raise ConnectionResetError("it has ended")
@@ -172,31 +181,57 @@ class TunPlane:
         return answer
 
     def _ask_all(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self._collect()
         try:
             return self._exchange(requests)
         except OSError:
-            self._restart()
-            try:
-                return self._exchange(requests)
-            except OSError as error:
-                raise PlaneError(f"the tunnel process does not answer: {error}") from error
+            return self._ask_another(requests)
+
+    def _ask_another(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Ask another process, as this one has not answered; raises PlaneError."""
+        self._restart()
+        try:
+            return self._exchange(requests)
+        except OSError as error:
+            raise PlaneError(f"the tunnel process does not answer: {error}") from error
 
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device. Raises PlaneError."""
-        return device_of(self.set_all([tunnel])[0])
+        (device,) = self.set_all([tunnel])
+        self.settled(tunnel.mobile)
+        return device_of(device)
 
     def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
-        """Set up or replace tunnels; returns for each the device, or why there is none."""
-        results: list[str | PlaneError] = []
+        """Have the process set up or replace tunnels; returns the device for each.
+
+        What the process refuses, `settled` says: meanwhile there is time for routes into the tunnels.
+        """
+        self._collect()
+        self._refusals.clear()
         for some in _portions(tunnels):
+            self._collect()
             self._tunnels.update((tunnel.mobile, tunnel) for tunnel in some)
+            self._due = some
+            with suppress(OSError):  # it has ended, and so it does not answer either
+                self._send([_set(tunnel) for tunnel in some])
+        return [self.anchor] * len(tunnels)
+
+    def _collect(self) -> None:
+        """Wait until the process has set what it was told to, and note what it has refused."""
+        due, self._due = self._due, ()
+        if not due:
+            return
+        try:
             try:
-                answers = self._ask_all([_set(tunnel) for tunnel in some])
-            except PlaneError as error:
-                results += [error] * len(some)
-            else:
-                results += [_refusal(answer) if "error" in answer else self.anchor for answer in answers]
-        return results
+                answers = self._answers()
+            except OSError:
+                answers = self._ask_another([_set(tunnel) for tunnel in due])
+        except PlaneError as error:
+            self._refusals.update((tunnel.mobile, error) for tunnel in due)
+            return
+        for tunnel, answer in zip(due, answers, strict=True):
+            if "error" in answer:
+                self._refusals[tunnel.mobile] = _refusal(answer)
 
     def leave(self, ends: Collection[IPv4Address]) -> None:
         """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
@@ -208,7 +243,10 @@ class TunPlane:
             self._ask(_skip(skipped))
 
     def settled(self, mobile: IPv4Address) -> None:
-        """The process replaces a tunnel at once, and has nothing left of it."""
+        """See that the process has set the tunnel, and nothing is left of what it replaced."""
+        self._collect()
+        if (refusal := self._refusals.pop(mobile, None)) is not None:
+            raise refusal
 
     def send(self, mobile: IPv4Address, remotes: Collection[IPv4Address], datagram: bytes) -> None:
         """Send `datagram` into the tunnels of `mobile` to `remotes`; raises PlaneError."""

@@ -12,6 +12,7 @@ UNIX_EPOCH = 2_208_988_800
 """Seconds from 1900 to 1970."""
 SECOND = 1 << 32
 FIELD = 1 << 64
+_EPOCH = UNIX_EPOCH << 32
 _HALF_FIELD = 1 << 63
 LOW = SECOND - 1
 """Mask of the half of the field that a reply repeats."""
@@ -19,7 +20,7 @@ LOW = SECOND - 1
 
 def from_unix(seconds: float) -> int:
     """The NTP time of a Unix time."""
-    return (UNIX_EPOCH << 32) + floor(seconds * SECOND)  # a power of 2: nothing is lost
+    return _EPOCH + floor(seconds * SECOND)  # a power of 2: nothing is lost
 
 
 def unwrap(field: int, near: int) -> int:

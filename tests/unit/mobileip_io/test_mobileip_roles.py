@@ -123,13 +123,13 @@ class FakeKernel:
         self.always()
 
     def set_route(self, destination, interface, *, table=254, gateway=None, source=None):
-        self.routes[(table, str(destination))] = (interface, gateway, source)
+        self.routes[(table, str(IPv4Network(destination)))] = (interface, gateway, source)
 
     def set_unreachable(self, destination):
         self.routes[(254, str(destination))] = "unreachable"
 
     def delete_route(self, destination, *, table=254):
-        self.routes.pop((table, str(destination)), None)
+        self.routes.pop((table, str(IPv4Network(destination))), None)
 
     def mtu(self, interface):
         return 1500
@@ -180,7 +180,7 @@ class FakeBatch:
         return [self._do(name, arguments) for name, arguments in self._changes]
 
     def _do(self, name, arguments):
-        if name == "set_route" and str(arguments[0]) in self._kernel.refuses:
+        if name == "set_route" and str(IPv4Network(arguments[0])) in self._kernel.refuses:
             return NodeError(f"route {arguments[0]}: ENOBUFS")
         getattr(self._kernel, name)(*arguments)
         return None

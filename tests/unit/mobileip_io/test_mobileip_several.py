@@ -18,7 +18,7 @@ from testbed.mobileip.core.links import VisitedLink
 from testbed.mobileip.core.mobile.config import MobileNodeConfig
 from testbed.mobileip.core.mobile.effects import UseCoLocated, UseForeignAgent
 from testbed.mobileip.core.security import SecurityAssociation
-from testbed.mobileip.io import foreign_agent
+from testbed.mobileip.io import foreign_agent, udp
 from testbed.mobileip.io.errors import ConfigError, NodeError
 from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.instance import Claims, Instance
@@ -80,6 +80,19 @@ def test_a_port_at_every_address_is_one_daemons_and_at_one_address_not():
         open_at(5434, IPv4Address("192.0.2.99"))
     for each in ears:
         each.close()
+
+
+def test_a_datagram_has_the_interface_it_came_by_and_the_address_it_went_to(monkeypatch):
+    ear = open_at(0, IPv4Address("127.0.0.1"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"one", ear.socket.getsockname())
+        (datagram,) = ear.receive()
+        assert (datagram.interface, str(datagram.destination)) == ("lo", "127.0.0.1")
+        sender.sendto(b"another", ear.socket.getsockname())
+        monkeypatch.setattr(udp, "SIOCGIFNAME", 0)  # the link has gone meanwhile
+        (datagram,) = ear.receive()
+        assert (datagram.interface, datagram.payload) == (None, b"another")
+    ear.close()
 
 
 # -- files ------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ control, known = socket.socket(fileno=int(sys.argv[1])), {}
 while data := control.recv(65536):
     answers = []
     for request in json.loads(data):
+        if request.get("local") == "0.0.0.0":
+            answers.append({"error": "no such address"})
+            continue
         if "set" in request:
             known[request["set"]] = request["ends"]
         elif "remove" in request:
@@ -94,6 +97,40 @@ def test_a_change_finds_the_process_dead(plane, monkeypatch, fate):
     plane.remove(OTHER)
     assert plane.known() == 1
     assert plane.check()
+
+
+GOOD, BAD = Tunnel(OTHER, HA, (TunnelEnd(HA),)), Tunnel(MN, IPv4Address(0), (TunnelEnd(COA),))
+
+
+def test_routes_are_made_meanwhile_and_then_it_is_said_what_was_refused(plane):
+    assert plane.set_all([BAD, GOOD]) == ["lo", "lo"]
+    plane.settled(OTHER)
+    with pytest.raises(PlaneError, match="the tunnel process: no such address"):
+        plane.settled(MN)
+    plane.settled(MN)  # that is said once
+    with pytest.raises(PlaneError, match="no such address"):
+        plane.set(BAD)
+    plane.set_all([BAD])
+    plane.set_all([GOOD])  # nobody has asked about the other
+    assert plane.known() == 2
+    plane.settled(MN)
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("late", [False, True])
+def test_the_process_dies_before_it_has_made_tunnels(plane, monkeypatch, fate, late):
+    monkeypatch.setattr(tun, "PATIENCE", 0.2)
+    plane.check()
+    process = plane.process
+    if late:
+        os.kill(process, signal.SIGSTOP)  # it does not come to read them
+    else:
+        os.kill(process, fate)
+    plane.set_all([GOOD])
+    if late:
+        os.kill(process, fate)
+    plane.settled(OTHER)
+    assert plane.process != process and plane.known() == 2
 
 
 class Late:

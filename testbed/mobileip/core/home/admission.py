@@ -6,7 +6,7 @@ from testbed.mobileip.core.aaa import Credentials
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.association import AuthenticationError
 from testbed.mobileip.core.disposition import Deny
-from testbed.mobileip.core.encapsulations import available
+from testbed.mobileip.core.encapsulations import ALTERNATIVES, request_bits
 from testbed.mobileip.core.home.addresses import HomeAddresses
 from testbed.mobileip.core.home.config import HomeAgentConfig
 from testbed.mobileip.core.links import is_unicast
@@ -37,6 +37,9 @@ class Admission:
         self._homes = homes
         self._broadcasts = config.broadcasts
         self._never_care_of = config.never_care_of
+        self._unavailable = sum(
+            request_bits(each) for each in ALTERNATIVES if each not in config.encapsulations
+        )
 
     def check(self, datagram: Datagram, request: RegistrationRequest) -> None:
         """Whether an authentic request can be granted. Raises Deny."""
@@ -58,7 +61,7 @@ class Admission:
             raise Deny(Code.HA_POORLY_FORMED_REQUEST, "care-of address impossible")
         if care_of in self._homes:
             raise Deny(Code.HA_PROHIBITED, "care-of address is a home address")  # tunnels might loop
-        if not available(request.flags, config.encapsulations):
+        if request.flags & self._unavailable:
             raise Deny(Code.HA_ENCAPSULATION_UNAVAILABLE)
         wants_reverse = bool(request.flags & RequestFlag.REVERSE_TUNNEL)
         if config.reverse_tunnel is ReverseTunnel.REQUIRED and not wants_reverse:

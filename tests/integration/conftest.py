@@ -60,16 +60,20 @@ class Verified:
 
 @pytest.fixture(scope="module")
 def verified(connected, node_image, tmp_path_factory):
-    """Verify everything as one: sabotages take turns in the labs of the claims, and cost few of their own."""
+    """Verify everything as one: sabotages take turns in the labs of the claims, and cost few of their own.
+
+    What takes the same steps in the same lab is carried out once, such as a control and what a sabotage makes
+    of a run. The recordings are the claims', which come first.
+    """
     prefixes = {what: f"sabotage-{number}." for number, what in enumerate(SABOTAGES, 1)}
     folder = tmp_path_factory.mktemp("evidence")
-    scenarios = [
+    scenarios = [choose_claims(load_topology(name)) for name in CLAIMS]
+    scenarios += [
         sabotaged(one, prefixes[what], tmp_path_factory.mktemp("topologies"))
         for what, one in SABOTAGES.items()
     ]
-    scenarios += [choose_claims(load_topology(name)) for name in CLAIMS]
     verification = Verification(connected, node_image, choose_pool(), Evidence(folder), jobs=JOBS)
-    document = verification.verify_all(scenarios, share_labs(plan_stages(scenarios), JOBS))
+    document = verification.verify_all(scenarios, share_labs(plan_stages(scenarios, share=True), JOBS))
     claims = document.claims
     own = [one for one in claims if not one.id.startswith("sabotage-")]
     document = document.model_copy(update={"claims": own})

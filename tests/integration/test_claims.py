@@ -10,6 +10,7 @@ import pytest
 from claims_world import CLAIMS, reasons, verdicts
 from sabotages import SABOTAGES
 
+from testbed.evidence.folder import RunFolder
 from testbed.lab.state import read_labs
 from testbed.mobileip.wire.registration_request import RegistrationRequest
 from testbed.packet.decode import decode
@@ -73,7 +74,7 @@ def test_the_evidence_is_complete(everything):
     assert json.loads((folder / "versions.json").read_text())["programs"]["strongswan-charon"]
     for claim in document.claims:
         for run in ("main", "control"):
-            place = folder / "claims" / claim.id / run
+            place = RunFolder(folder / "claims" / claim.id / run).recording
             steps = [json.loads(line) for line in (place / "steps.jsonl").read_text().splitlines()]
             assert steps and all(one["began"] <= one["ended"] for one in steps)
             assert (place / "events.jsonl").read_text()

@@ -103,8 +103,9 @@ def main() -> None:
             full = memory(engine, container)[1]
             renewals, moves = [], []
             for round in range(options.rounds):
-                renewals.append(client(engine, container, *common))
-                moves.append(client(engine, container, *common, "--care-of", f"10.97.{round}.1"))
+                there = (*common, "--care-of", f"10.97.{round}.1")
+                moves.append(client(engine, container, *there))
+                renewals.append(client(engine, container, *there))
                 echo.append(client(engine, container, *some(0, few), "--echo"))
                 time.sleep(0.2)
         finally:

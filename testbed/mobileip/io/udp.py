@@ -246,9 +246,10 @@ class RegistrationSocket:
 
     def send(self, datagram: Datagram) -> None:
         """Send from the source address, out of the interface if there is one; raises NodeError."""
-        if self._last:
-            self._earlier.append(self._last)
-        self._last = datagram.payload
+        if self.stamps:
+            if self._last:
+                self._earlier.append(self._last)
+            self._last = datagram.payload
         number = index(datagram.interface) if datagram.interface else 0
         ancillary = _departure(number, datagram.source, datagram.ttl)
         destination = (str(datagram.destination), datagram.destination_port)

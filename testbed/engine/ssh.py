@@ -23,9 +23,9 @@ _OPTIONS: Final = (
     *("-T", "-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR"),
     *("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "ControlPath=none"),
 )
-# Ctrl-C is for this process, which still has labs to clear up; and the folder goes when ssh does, whatever
-# ends this process: the command over there ends with its input.
-_SHELL: Final = 'trap "" INT QUIT; folder=$1; shift; "$@"; code=$?; rm -rf "$folder"; exit $code'
+# What a terminal or `timeout` sends to all is for this process, which still has labs to clear up. The folder
+# goes when ssh does, whatever ends this process: the command over there ends with its input.
+_SHELL: Final = 'trap "" INT QUIT TERM HUP; folder=$1; shift; "$@"; code=$?; rm -rf "$folder"; exit $code'
 
 
 class SshTunnel:

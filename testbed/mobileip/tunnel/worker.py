@@ -312,7 +312,10 @@ class Worker:
             except OSError as error:
                 reply["error"] = str(error)
             replies.append(reply)
-        self.control.send(json.dumps(replies).encode())
+        try:
+            self.control.send(json.dumps(replies).encode())
+        except (BrokenPipeError, ConnectionResetError):  # the daemon has ended, or waits no longer
+            return False
         return True
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:

@@ -76,18 +76,19 @@ def test_an_engine_that_is_not_there(ssh, monkeypatch):
 
 
 def test_it_ends_with_a_process_that_is_killed(ssh):
-    """And Ctrl-C at the terminal, which reaches ssh too, does not end it before."""
+    """And what a terminal or `timeout` sends to all, ssh too, does not end it before."""
     ssh(CONNECTS)
     program = (
         "import signal, sys, time; from testbed.engine.ssh import SshTunnel;"
-        "signal.signal(signal.SIGINT, lambda *_: None);"
+        "[signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)];"
         "tunnel = SshTunnel('ssh://lab'); print(tunnel.socket.parent, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, process_group=0
     ) as process:
         folder = Path(process.stdout.readline().strip())
-        os.killpg(process.pid, signal.SIGINT)
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.killpg(process.pid, each)
         time.sleep(0.3)
         assert folder.is_dir()
         process.kill()

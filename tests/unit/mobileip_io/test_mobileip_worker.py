@@ -309,6 +309,12 @@ def report(bench, quote, data):
     bench.worker.failures.read_errors(bench.end(HA))
 
 
+def test_a_daemon_that_waits_no_longer_ends_it(home):
+    home.control.send(json.dumps([{"counters": True}]).encode())
+    home.control.close()
+    assert not home.worker.command()
+
+
 def test_a_narrow_path_is_learnt_and_told(home):
     packet = inner(flags="DF", payload=bytes(1400))
     home.put(packet)

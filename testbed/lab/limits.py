@@ -1,10 +1,10 @@
 """Whether a new lab has room on this machine: what it takes of what all labs share, found out beforehand.
 
 Three things end first: the address pool, from which every network has a subnet in the engine's books; the
-table of neighbours, which all network namespaces of a kernel share; memory. Without room for it a lab comes
-up half and fails with a message that names none of them. What a lab takes is estimated from its topology, and
-rather too low, so that nothing is refused that would work. The engine's machine is looked at only where this
-one is it.
+table of neighbours, which all network namespaces of a kernel share; memory. Every network also has a bridge,
+which takes so many nodes. Without room for it a lab comes up half and fails with a message that names none of
+them. What a lab takes is estimated from its topology, and rather too low, so that nothing is refused that
+would work. The engine's machine is looked at only where this one is it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from testbed.lab.addresses import POOL_VARIABLE, prefix_length, taken_subnets
 from testbed.topology.model import Topology
 
 _MIB: Final = 1 << 20
+BRIDGE_PORTS: Final = 1023
+"""How many nodes a bridge of the kernel takes (`BR_MAX_PORTS`)."""
 NODE_MEMORY: Final = 16 * _MIB
 """Bytes that a node takes at least, on the average of a lab, with what the engine keeps for it."""
 _MORE_NEIGHBOURS: Final = 1.25
@@ -62,12 +64,16 @@ def needs(topology: Topology) -> Needs:
     addresses, pairs = 0, 0
     for name, network in topology.networks.items():
         fixed = len(topology.linked(name))
-        members = sum(name in node.networks for node in topology.nodes.values())
-        addresses += 1 << (32 - prefix_length(members))
+        addresses += 1 << (32 - prefix_length(_members(topology, name)))
         # Across a hub every node speaks to the hub alone.
         pairs += 2 * max(0, fixed - 1) if network.hub else fixed * max(0, fixed - 1)
     pairs += 2 * sum(bool(node.attaches) for node in topology.nodes.values())  # where a mobile node is
     return Needs(addresses, math.ceil(pairs * _MORE_NEIGHBOURS), len(topology.nodes) * NODE_MEMORY)
+
+
+def _members(topology: Topology, network: str) -> int:
+    """How many nodes have an interface in a network, or may have."""
+    return sum(network in node.networks for node in topology.nodes.values())
 
 
 def room(pool: IPv4Network, networks: Iterable[Network]) -> Room:
@@ -94,7 +100,17 @@ def check_room(
     ]
     if any(errors[1:]) and engine.facts().kernel != platform.release():  # the engine is on another machine
         del errors[1:]
+    errors += [_too_many(name, _members(topology, name)) for name in topology.networks]
     raise_errors(error for error in errors if error)
+
+
+def _too_many(network: str, members: int) -> MachineError | None:
+    if members <= BRIDGE_PORTS:
+        return None
+    return MachineError(
+        f"network {network} has {members} nodes, and a bridge of the kernel takes {BRIDGE_PORTS}",
+        hint="more mobile nodes than that are a crowd: the role bulk-nodes has thousands in one node",
+    )
 
 
 def _too_little(

@@ -191,6 +191,16 @@ def test_what_the_kernel_says_of_itself(tmp_path: Path) -> None:
     assert free_neighbours(tmp_path / "none") is None and free_memory(tmp_path / "none") is None
 
 
+def test_a_bridge_has_so_many_ports(engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "room", lambda pool, networks: Room(100_000))
+    monkeypatch.setattr(limits, "BRIDGE_PORTS", 3)  # 1,023 nodes would be a long file
+    code, _, err = run("up", MIP)
+    assert code == 3 and "network internet has 4 nodes, and a bridge of the kernel takes 3\n" in err
+    assert not engine.boxes and "bulk-nodes" in err
+    monkeypatch.setattr(limits, "BRIDGE_PORTS", 4)
+    assert run("up", MIP)[0] == 0
+
+
 def test_errors_are_of_the_machine(engine: FakeEngine, mip, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(limits, "room", lambda pool, networks: Room(1, 1, 1))
     monkeypatch.setattr("platform.release", lambda: "6.1")

@@ -86,7 +86,7 @@ class Moves:
 
     def _begin(self, order: _Order, now: float) -> None:
         if order.client is not None and not order.client.open:
-            return  # who planned it has gone
+            return  # the client that planned it has gone
         move = self._crowd.move(order.numbers, order.network, order.within, now)
         self._begun.append(_Begun(order, move, now))
         self._report("move-started", order, {})

@@ -8,13 +8,11 @@ from itertools import chain
 
 import pytest
 from claims_world import CLAIMS, reasons, verdicts
+from oracle import read_by_tshark, read_by_us
 from sabotages import SABOTAGES
 
 from testbed.evidence.folder import RunFolder
 from testbed.lab.state import read_labs
-from testbed.mobileip.wire.registration_request import RegistrationRequest
-from testbed.packet.decode import decode
-from testbed.packet.layers import MipUdp, MobileIp
 from testbed.packet.pcap import read_capture
 from testbed.report.evidence import read_evidence
 from testbed.report.overhead import overheads
@@ -82,60 +80,6 @@ def test_the_evidence_is_complete(everything):
             assert one.held is True and one.observed
             for file in one.files:
                 read_capture(folder / file)  # every one of them can be read
-
-
-QUOTED_NOWHERE = "mip && !(icmp.type == 3)"  # an ICMP error quotes what it is about
-FIELDS = ("type", "life", "homeaddr", "haaddr", "coa", "flags", "code")
-
-
-def read_by_tshark(files, merged):
-    """Every message of Mobile IP in captures one after the other: frame number and fields, or its type alone.
-
-    The type stands alone for tunnel data (RFC 3519 §3.3).
-    """
-    subprocess.run(["mergecap", "-a", "-w", merged, *files], check=True)
-    fields = [option for field in FIELDS for option in ("-e", f"mip.{field}")]
-    command = [
-        "tshark",
-        "-n",
-        "-r",
-        merged,
-        "-Y",
-        QUOTED_NOWHERE,
-        "-T",
-        "fields",
-        "-e",
-        "frame.number",
-        *fields,
-    ]
-    out = subprocess.run([*command, "-e", "_ws.malformed"], capture_output=True, text=True, check=True).stdout
-    for line in out.splitlines():
-        number, *values, malformed = line.split("\t")
-        assert not malformed, line
-        fields = dict(zip(FIELDS, values, strict=True))
-        yield int(number), {"type": "4"} if fields["type"] == "4" else fields
-
-
-def read_by_us(files):
-    """The same, as the report reads them."""
-    for number, frame in enumerate(chain.from_iterable(map(read_capture, files)), 1):
-        packet = decode(frame.data, frame.linktype)
-        if packet.first(MipUdp):
-            yield number, {"type": "4"}
-        layer = packet.first(MobileIp)
-        if layer is None:
-            continue
-        message = layer.message
-        fields = dict.fromkeys(FIELDS, "") | {
-            "life": str(message.lifetime),
-            "homeaddr": str(message.home_address),
-            "haaddr": str(message.home_agent),
-        }
-        if isinstance(message, RegistrationRequest):
-            fields |= {"type": "1", "coa": str(message.care_of_address), "flags": f"0x{message.flags:02x}"}
-        else:
-            fields |= {"type": "3", "code": str(message.code)}
-        yield number, fields
 
 
 def test_tshark_reads_every_message_of_mobile_ip_as_the_report_does(everything, tmp_path):

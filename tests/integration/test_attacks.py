@@ -13,6 +13,8 @@ guidelines:
   "5.1": {title: Preservation of Existing VPN Infrastructure, level: MUST}
   "5.10": {title: Security Implications, level: MUST NOT}
 """
+TRIES = 4
+"""How often what came to nothing is tried again."""
 WITHSTOOD = "reproduced"
 SUCCEEDED = "refuted"
 VERDICTS = {
@@ -35,7 +37,9 @@ def test_attacks_succeed_where_they_must_and_fail_where_they_must(verify, tmp_pa
     file.write_text(ATTACKED)
     result = verify(file)
     found = verdicts(result)
-    if undecided := [claim for claim, verdict in found.items() if verdict == "inconclusive"]:
-        result = verify(file, undecided)  # beside others a lab may be too slow to decide anything
+    for _ in range(TRIES):  # beside other tests a lab may be too slow to decide anything
+        if not (undecided := [claim for claim, verdict in found.items() if verdict == "inconclusive"]):
+            break
+        result = verify(file, undecided)
         found |= verdicts(result)
     assert found == VERDICTS, reasons(result)

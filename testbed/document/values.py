@@ -82,6 +82,11 @@ class PartOfCrowd:
         return {"share": (self.share or 0.0) / 100}
 
 
+def crowd_request(part: PartOfCrowd | None, within: float) -> dict[str, Any]:
+    """What a request for a move of a crowd says of its part and its time in seconds."""
+    return {**(part.request if part is not None else {}), "within": within}
+
+
 def parse_duration(value: Any) -> float:
     """A span of time with its unit (`40ms`, `1.5s`, `10min`) in milliseconds; a bare 0 needs no unit."""
     ms = _milliseconds(value)

@@ -69,7 +69,7 @@ class JoinedEngine:
     @property
     def address(self) -> str:
         """Where its engines are reached."""
-        return ", ".join(f"{name}={address}" for name, address in self._engines.addresses.items())
+        return self._engines.address
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ class Reachable:
             self._lose(name, error)
 
     @property
+    def address(self) -> str:
+        """Where all of them are reached, in one line."""
+        return ", ".join(f"{name}={address}" for name, address in self.addresses.items())
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of all of them."""
         return tuple(sorted(self.addresses))
@@ -76,8 +81,7 @@ class Reachable:
     def check(self) -> None:
         """Raise `UnreachableError` where none answers."""
         if not self.live:
-            what = ", ".join(f"{name}={address}" for name, address in self.addresses.items())
-            raise UnreachableError(f"none of the engines answers: {what}")
+            raise UnreachableError(f"none of the engines answers: {self.address}")
 
     def member(self, name: str) -> Member:
         """Return an engine. Raises `UnreachableError` where it does not answer."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from testbed.agreed import ROAM, SETTLED, Op
 from testbed.document.functions import Function
-from testbed.document.values import PartOfCrowd
+from testbed.document.values import PartOfCrowd, crowd_request
 from testbed.engine.api import Engine
 from testbed.errors import TestbedError, UsageError, did_you_mean
 from testbed.lab.daemons import converse
@@ -58,11 +58,6 @@ def move(
             if settled:
                 return
     raise went_away(lab, node)
-
-
-def crowd_request(part: PartOfCrowd | None, within: float) -> dict[str, Any]:
-    """What a request for a move of a crowd says of its part and its time in seconds."""
-    return {**(part.request if part is not None else {}), "within": within}
 
 
 def went_away(lab: ActualLab, node: str) -> TestbedError:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as numbers
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from testbed.document.values import AddressRange, Expected, PartOfCrowd, parse_duration, parse_part
 from testbed.errors import Source, TestbedError, UsageError, did_you_mean, raise_errors
 
+_Value = TypeVar("_Value")
 _FORM: Final = "each line has seconds and a network: 12.5,hotel"
 _HEADER: Final = ["seconds", "network", "part", "within"]
 _MOST: Final = 1 << 20  # bytes of a trace
@@ -98,7 +99,8 @@ def _read_line(line: str, networks: Collection[str], homes: AddressRange | None,
         hint = did_you_mean(network.text, networks)
         raise _Mistake(f"the mobile node has no network {network.text!r} to attach to", network.column, hint)
     part = _read_part(of_crowd[0], homes) if of_crowd and homes is not None else None
-    return Step(at, network.text, part, _read_within(of_crowd[1]) if len(of_crowd) > 1 else 0.0)
+    within = _parsed(of_crowd[1], parse_duration) / 1000 if len(of_crowd) > 1 else 0.0
+    return Step(at, network.text, part, within)
 
 
 def _read_seconds(field: _Field, last: float) -> float:
@@ -119,19 +121,16 @@ def _read_part(field: _Field, homes: AddressRange) -> PartOfCrowd | None:
     """Which nodes of the crowd move; all where nothing is written."""
     if not field.text:
         return None
-    try:
-        part = parse_part(field.text)
-    except Expected as error:
-        raise _Mistake(f"expected {error.expected}, got {field.text!r}", field.column, error.hint) from error
+    part = _parsed(field, parse_part)
     if part.homes is not None and not (part.homes.first in homes and part.homes.last in homes):
         hint = f"its home addresses: {homes}"
         raise _Mistake(f"the crowd does not have all of {field.text}", field.column, hint)
     return part
 
 
-def _read_within(field: _Field) -> float:
+def _parsed(field: _Field, parse: Callable[[str], _Value]) -> _Value:
     try:
-        return parse_duration(field.text) / 1000
+        return parse(field.text)
     except Expected as error:
         raise _Mistake(f"expected {error.expected}, got {field.text!r}", field.column, error.hint) from error
 

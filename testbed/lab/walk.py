@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from testbed.agreed import MOVE_STARTED, SETTLED, Op
 from testbed.document.functions import Function
+from testbed.document.values import crowd_request
 from testbed.engine.api import Engine
 from testbed.lab.daemons import Dialogue, asking
-from testbed.lab.move import crowd_request, move, went_away
+from testbed.lab.move import move, went_away
 from testbed.lab.state import ActualLab
 from testbed.lab.trace import Step
 

@@ -161,13 +161,12 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
 
     With `rounds` one ends, and the next begins, as soon as all have moved and one moves again.
     """
-    moves = (one for one in events if one.source == ROAM and one.name in (MOVE_STARTED, SETTLED))
     away: set[str] = set()
     joining: set[str] = set()
     moved: set[str] = set()
     began = ended = 0.0
     found: list[_Phase] = []
-    for time, one in by_time_of_day(moves):
+    for time, one in _moves(events, ROAM):
         if one.name == MOVE_STARTED:
             if one.node in away:
                 if rounds and moved == away:
@@ -191,6 +190,13 @@ def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     return found
 
 
+def _moves(events: Iterable[Reported], source: str) -> list[tuple[float, Reported]]:
+    """The beginnings and ends of moves that `source` has reported, in their order, with the time of day."""
+    return by_time_of_day(
+        one for one in events if one.source == source and one.name in (MOVE_STARTED, SETTLED)
+    )
+
+
 def exponent(counts: Sequence[tuple[int, float]]) -> float:
     """The slope of the line through the logarithms of counts against those of sizes, by least squares."""
     points = [(log(size), log(count)) for size, count in counts]
@@ -201,11 +207,9 @@ def exponent(counts: Sequence[tuple[int, float]]) -> float:
 
 def crowd_phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:
     """From when a part of a crowd moves until another does, or with `rounds` until the same moves again."""
-    source = Function.BULK_NODES
-    moves = (one for one in events if one.source == source and one.name in (MOVE_STARTED, SETTLED))
     found: list[_Phase] = []
     before: tuple[str, list[str]] | None = None
-    for time, one in by_time_of_day(moves):
+    for time, one in _moves(events, Function.BULK_NODES):
         if one.name == SETTLED:
             if found:
                 found[-1] = replace(found[-1], ended=time + LATER)

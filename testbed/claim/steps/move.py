@@ -15,7 +15,7 @@ from testbed.claim.sight import Facts
 from testbed.claim.steps.carry import carried
 from testbed.document.functions import Function
 from testbed.document.marks import Path
-from testbed.document.values import CrowdPart, Duration, format_duration
+from testbed.document.values import CrowdPart, Duration, crowd_request, format_duration
 from testbed.errors import StepError, did_you_mean
 
 
@@ -48,7 +48,7 @@ class Move(OfMobileNode):
 
     def check(self, where: Path, known: Known, fail: Fail) -> None:
         """The nodes are mobile ones, and attach to the networks of this step."""
-        if self.node in known.with_role(Function.BULK_NODES):
+        if self._is_of_crowd(known):
             self.check_attachable(str(self.node), known.nodes[str(self.node)].networks, where, fail)
             if self.reaches not in (None, "registered"):
                 fail((*where, "reaches"), f"a crowd does not report: {self.reaches}", "write registered")
@@ -99,14 +99,13 @@ class Move(OfMobileNode):
             return []
         return [f"{self.who(facts)}/{network}" for network in self.to]
 
-    def _is_of_crowd(self, facts: Facts) -> bool:
+    def _is_of_crowd(self, facts: Facts | Known) -> bool:
         return self.node in facts.with_role(Function.BULK_NODES)
 
     def act(self, lab: Actor) -> str:
         """Ask the connection manager for one move after the other; of several nodes, all at once."""
         if self._is_of_crowd(lab.facts):
-            part = self.part.request if self.part is not None else {}
-            of_crowd = {**part, "within": self.within / 1000}
+            of_crowd = crowd_request(self.part, self.within / 1000)
             return self._move(lab, str(self.node), Function.BULK_NODES, of_crowd)
         nodes = self.nodes or [self.who(lab.facts)]
         for node in nodes:

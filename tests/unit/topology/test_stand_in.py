@@ -23,6 +23,8 @@ from testbed.topology.names import topology_names
 from testbed.topology.roles import builtin_roles
 from testbed.topology.summary import summarize
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
 FACTS = "/etc/testbed/node.json"
 MOTD = "/etc/motd"
@@ -51,9 +53,17 @@ CASES = [
 ]
 
 
+def read(text: str) -> Any:
+    return yaml.load(text, LOADER)
+
+
+def write(data: Any) -> str:
+    return str(yaml.dump(data, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
+
+
 def other_vendor(templates: Path, role: str, names: dict[str, str] | None = None) -> str:
     """A role of another name with all that the built-in one has; `names` are other names of its settings."""
-    manifest: dict[str, Any] = yaml.safe_load((data_dir("templates") / "roles" / f"{role}.yaml").read_text())
+    manifest: dict[str, Any] = read((data_dir("templates") / "roles" / f"{role}.yaml").read_text())
     manifest |= {"name": f"x-{role}", "acts-as": [role]}
     manifest["drawing"] = {"label": role_words([role], builtin_roles()) or "x", **manifest.get("drawing", {})}
     settings = manifest.get("settings", {})
@@ -68,7 +78,7 @@ def other_vendor(templates: Path, role: str, names: dict[str, str] | None = None
         (templates / "x").mkdir(parents=True, exist_ok=True)
         (templates / spec["template"]).write_text(text)
     (templates / "roles").mkdir(parents=True, exist_ok=True)
-    (templates / "roles" / f"x-{role}.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    (templates / "roles" / f"x-{role}.yaml").write_text(write(manifest))
     return f"x-{role}"
 
 
@@ -79,14 +89,14 @@ def instead(
     original = load_topology(topology)
     templates = folder / "templates"
     other = other_vendor(templates, role, names)
-    data = yaml.safe_load(original.text())
+    data = read(original.text())
     for node in data["nodes"].values():
         if role in node["roles"]:
             node["roles"] = [other if one == role else one for one in node["roles"]]
             given = node.get("settings", {})
             node["settings"] = {(names or {}).get(key, key): value for key, value in given.items()}
     file = folder / "mine.yaml"
-    file.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    file.write_text(write(data))
     return original, load_topology(str(file), templates=templates)
 
 

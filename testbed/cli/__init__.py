@@ -70,7 +70,7 @@ def _global(
 
 
 @cache  # it takes longer than most commands do
-def _command() -> Any:
+def _built() -> Any:
     command = typer.main.get_command(app)
     # Typer's own, which completes neither `./tb` nor what follows an `=`; `testbed completion` does.
     command.params = [one for one in command.params if not str(one.name).endswith("_completion")]
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         degrade(getattr(sys, name))
     try:
         # Not `list(…)`: in this package that name is the module of `testbed list`.
-        _command()(
+        _built()(
             [*(sys.argv[1:] if arguments is None else arguments)],
             prog_name=called(),
             complete_var=COMPLETE,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import plain_yaml
 import pytest
-import yaml
 
 from testbed.data import data_dir
 from testbed.document.functions import Function, Meaning
@@ -23,8 +23,6 @@ from testbed.topology.names import topology_names
 from testbed.topology.roles import builtin_roles
 from testbed.topology.summary import summarize
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 SECRETS = Secrets(ike_psk="sample-psk", mobility_key="000102030405060708090a0b0c0d0e0f")
 FACTS = "/etc/testbed/node.json"
 MOTD = "/etc/motd"
@@ -53,17 +51,9 @@ CASES = [
 ]
 
 
-def read(text: str) -> Any:
-    return yaml.load(text, LOADER)
-
-
-def write(data: Any) -> str:
-    return str(yaml.dump(data, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
-
-
 def other_vendor(templates: Path, role: str, names: dict[str, str] | None = None) -> str:
     """A role of another name with all that the built-in one has; `names` are other names of its settings."""
-    manifest: dict[str, Any] = read((data_dir("templates") / "roles" / f"{role}.yaml").read_text())
+    manifest: dict[str, Any] = plain_yaml.load((data_dir("templates") / "roles" / f"{role}.yaml").read_text())
     manifest |= {"name": f"x-{role}", "acts-as": [role]}
     manifest["drawing"] = {"label": role_words([role], builtin_roles()) or "x", **manifest.get("drawing", {})}
     settings = manifest.get("settings", {})
@@ -78,7 +68,7 @@ def other_vendor(templates: Path, role: str, names: dict[str, str] | None = None
         (templates / "x").mkdir(parents=True, exist_ok=True)
         (templates / spec["template"]).write_text(text)
     (templates / "roles").mkdir(parents=True, exist_ok=True)
-    (templates / "roles" / f"x-{role}.yaml").write_text(write(manifest))
+    (templates / "roles" / f"x-{role}.yaml").write_text(plain_yaml.dump(manifest))
     return f"x-{role}"
 
 
@@ -89,14 +79,14 @@ def instead(
     original = load_topology(topology)
     templates = folder / "templates"
     other = other_vendor(templates, role, names)
-    data = read(original.text())
+    data = plain_yaml.load(original.text())
     for node in data["nodes"].values():
         if role in node["roles"]:
             node["roles"] = [other if one == role else one for one in node["roles"]]
             given = node.get("settings", {})
             node["settings"] = {(names or {}).get(key, key): value for key, value in given.items()}
     file = folder / "mine.yaml"
-    file.write_text(write(data))
+    file.write_text(plain_yaml.dump(data))
     return original, load_topology(str(file), templates=templates)
 
 

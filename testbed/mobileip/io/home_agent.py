@@ -12,7 +12,7 @@ from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Refusals, Role
-from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel
+from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of
 
 _BINDING = SetBinding, ClearBinding
 
@@ -88,14 +88,13 @@ class HomeAgentRole(Role):
         tunnels = [Tunnel(each.home_address, self._config.address, each.ends) for each in bindings.values()]
         devices = dict(zip(bindings, self.plane.set_all(tunnels), strict=True))
         batch = self._netlink.batch()
-        asked: list[int] = []
+        asked = []
         for at, effect in effects.items():
             try:
-                self._collect(effect, devices.get(at), batch)
+                if self._collect(effect, devices.get(at), batch):
+                    asked.append(at)
             except (NodeError, PlaneError) as error:
                 refusals[at] = error
-            else:
-                asked += [at] * (len(batch) - len(asked))
         for at, refusal in zip(asked, batch.commit(), strict=True):
             if refusal is not None:
                 refusals[at] = refusal
@@ -106,20 +105,19 @@ class HomeAgentRole(Role):
                 except PlaneError as error:
                     refusals[at] = error
 
-    def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> None:
-        """Add to `batch` what changes routes and proxies."""
-        if isinstance(device, PlaneError):
-            raise device
+    def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> bool:
+        """Add to `batch` what changes a route or a proxy; returns whether anything does."""
         if isinstance(effect, SetBinding) and device is not None:
-            batch.set_route(effect.home_address, device)
-            self._away[effect.home_address] = device
+            self._away[effect.home_address] = name = device_of(device)
+            batch.set_route(effect.home_address, name)
         elif isinstance(effect, ClearBinding):
             batch.delete_route(effect.home_address)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
-            if effect.enabled:
-                batch.add_proxy(self._config.home_interface, effect.home_address)
-            else:
-                batch.delete_proxy(self._config.home_interface, effect.home_address)
+            change = batch.add_proxy if effect.enabled else batch.delete_proxy
+            change(self._config.home_interface, effect.home_address)
+        else:
+            return False
+        return True
 
     def _settle(self, effect: Effect) -> None:
         """Follow a change that the kernel has made."""

@@ -114,6 +114,11 @@ class TunPlane:
             fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
 
+    @property
+    def only_device(self) -> str:
+        """The TUN device."""
+        return self.anchor
+
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(GLANCE)

@@ -118,7 +118,7 @@ class Worker:
                 if self.requests.catch_up(view[: ROOM + length]):
                     paths = find(addresses[mobile_at])
                 if paths is None:
-                    discard("unknown", view[ROOM : ROOM + length])
+                    self.failures.unknown(length, mobile_at == 1)
                     continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 discard("ttl", view[ROOM : ROOM + length])

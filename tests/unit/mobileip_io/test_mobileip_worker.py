@@ -353,6 +353,20 @@ def test_what_fails_although_nothing_could_ends_the_process(home, monkeypatch):
         home.worker.requests.take()
 
 
+def test_who_sends_to_a_mobile_node_without_a_tunnel_is_informed(home, monkeypatch):
+    """The whole home network may be routed here. As often as Linux would, it is: 50 messages at once."""
+    monkeypatch.setattr(failures.time, "monotonic", lambda: 7.0)
+    for _ in range(60):
+        home.put(inner(CN, LATER))
+    sent = home.worker.failures.icmp.sent
+    assert home.count == {"unknown": 60} and len(sent) == 50
+    message, to = sent[0]
+    error = inet.ICMP(message)
+    assert (error.type, error.code, to) == (3, 1, CN)  # host unreachable (RFC 792)
+    assert error[inet.IPerror].dst == LATER
+    assert home.ask(counters=True)["discarded"] == []  # it was not silent
+
+
 def test_counters_are_told(home):
     home.put(inner())
     reply = home.ask(counters=True)["counters"]

@@ -94,13 +94,14 @@ class HomeAgentRole(Role):
         tunnels = [Tunnel(each.home_address, self._config.address, each.ends) for each in bindings.values()]
         devices = dict(zip(bindings, self.plane.set_all(tunnels), strict=True))
         batch = self._netlink.batch()
-        asked = []
+        asked: list[int] = []
         for at, effect in effects.items():
             try:
-                if self._collect(effect, devices.get(at), batch):
-                    asked.append(at)
+                self._collect(effect, devices.get(at), batch)
             except (NodeError, PlaneError) as error:
                 refusals[at] = error
+            else:
+                asked += [at] * (len(batch) - len(asked))
         for at, refusal in zip(asked, batch.commit(), strict=True):
             if refusal is not None:
                 refusals[at] = refusal
@@ -114,24 +115,18 @@ class HomeAgentRole(Role):
             if at in refusals:
                 self._away.pop(effect.home_address, None)
 
-    def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> bool:
-        """Add to `batch` what changes a route or a proxy; returns whether anything does."""
+    def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> None:
+        """Add to `batch` what changes a route or a proxy, where anything does."""
         if isinstance(effect, SetBinding) and device is not None:
-            name = device_of(device)
-            if self._away.get(effect.home_address) == name:
-                return False
-            if self._whole is None:
+            name, before = device_of(device), self._away.get(effect.home_address)
+            if self._whole is None and name != before:
                 batch.set_route(effect.home_address, name)
             self._away[effect.home_address] = name
-            return self._whole is None
         elif isinstance(effect, ClearBinding) and self._whole is None:
             batch.delete_route(effect.home_address)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             change = batch.add_proxy if effect.enabled else batch.delete_proxy
             change(self._config.home_interface, effect.home_address)
-        else:
-            return False
-        return True
 
     def _settle(self, effect: Effect) -> None:
         """Follow a change that the kernel has made."""

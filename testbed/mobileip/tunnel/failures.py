@@ -42,19 +42,11 @@ class Failures:
         self._count[reason] += 1
         self._traces.note(reason, packet)
 
-    def unknown(self, length: int, home_side: bool) -> None:
-        """Discard the datagram in the buffer, of a mobile node that has no tunnel.
-
-        On the home side a whole home network may be routed here: who sends there is informed, at most as
-        often as by the kernel.
-        """
-        datagram = bytes(self._view[ROOM : ROOM + length])
-        if not home_side:
-            self.discard("unknown", datagram)
-            return
+    def unreachable(self, datagram: memoryview) -> None:
+        """Discard what is for no mobile node with a tunnel, and inform its sender as a router does."""
         self._count["unknown"] += 1
         if self._unreachable.allow(time.monotonic()):
-            self.send_icmp(datagram, UNREACHABLE, HOST_UNREACHABLE)
+            self.send_icmp(bytes(datagram), UNREACHABLE, HOST_UNREACHABLE)
 
     def send_failed(self, error: OSError, length: int, path: Path) -> bool:
         """Handle what `sendto` raised for the datagram in the buffer; True if it was sent after all."""

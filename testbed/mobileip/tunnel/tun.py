@@ -50,8 +50,6 @@ Request = dict[str, Any]
 """What the process is asked, or what it answers (`worker.Worker.obey`)."""
 Alike = tuple[Tunnel, list[IPv4Address]]
 """The first of some tunnels that are alike but for the mobile node, and the mobile nodes of all."""
-
-
 _REST = attrgetter("local", "ends", "broadcasts", "former", "delivery")
 
 
@@ -245,8 +243,8 @@ class TunPlane:
     def _opens(self, tunnel: Tunnel) -> bool:
         """Whether a tunnel may need a local address that the process has not opened."""
         before = self._tunnels.get(tunnel.mobile)
-        if before is not None and before.local != tunnel.local:
-            self._opened.clear()  # it may close the former one
+        if not tunnel.ends or (before is not None and before.local != tunnel.local):
+            self._opened.clear()  # it may close one
         return tunnel.local not in self._opened or bool(tunnel.former) or tunnel.delivery is not None
 
     def _collect(self) -> None:
@@ -265,7 +263,7 @@ class TunPlane:
         for (tunnel, mobiles), answer in zip(due, answers, strict=True):
             if "error" in answer:
                 self._refusals.update(dict.fromkeys(mobiles, _refusal(answer)))
-            else:
+            elif tunnel.ends:
                 self._opened.add(tunnel.local)
 
     def leave(self, ends: Collection[IPv4Address]) -> None:

@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
@@ -67,6 +68,9 @@ class Worker:
         self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
         self.failures = Failures(self.buffer, self.count)
+        # A whole home network may be routed here, but of a visited one only who has a tunnel.
+        silently = partial(self.failures.discard, "unknown")
+        self.without_tunnel = self.failures.unreachable if home_side else silently
         self.epoll = select.epoll()
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
@@ -118,7 +122,7 @@ class Worker:
                 if self.requests.catch_up(view[: ROOM + length]):
                     paths = find(addresses[mobile_at])
                 if paths is None:
-                    self.failures.unknown(length, mobile_at == 1)
+                    self.without_tunnel(view[ROOM : ROOM + length])
                     continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 discard("ttl", view[ROOM : ROOM + length])

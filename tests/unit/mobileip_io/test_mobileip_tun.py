@@ -135,7 +135,8 @@ def test_only_what_may_be_refused_is_waited_for(plane, monkeypatch):
     assert waits(Tunnel(MN, COA, (TunnelEnd(HA),), former=(FormerTunnel(OTHER, TunnelEnd(HA)),)))
     assert waits(Tunnel(MN, COA, (TunnelEnd(HA),), delivery=TunnelEnd(OTHER)))
     plane.remove(OTHER)
-    assert waits(elsewhere)
+    assert waits(elsewhere) and not waits(elsewhere)
+    assert waits(Tunnel(MN, COA, ())) and waits(elsewhere)  # without ends a tunnel is down
     os.kill(plane.process, signal.SIGKILL)
     assert plane.check()
     assert waits(elsewhere) and not waits(elsewhere)

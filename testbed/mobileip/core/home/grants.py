@@ -87,7 +87,7 @@ class Grants:
         )
         after = self._bindings.of(home_address)
         renewed = [each.way for each in before] == [each.way for each in after]
-        if not renewed and ((wanted := tunnels(after)) != tunnels(before)):
+        if not renewed and (wanted := tunnels(after)) != tunnels(before):
             self._multicast.changed(home_address)
             self._out.add(SetBinding(home_address, *wanted))
         if not before:

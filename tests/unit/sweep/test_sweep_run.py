@@ -22,6 +22,7 @@ from testbed.cli.output import verbosity
 from testbed.errors import UsageError
 from testbed.evidence.study import StudyRecord
 from testbed.lab.progress import Silent
+from testbed.sweep import child
 from testbed.sweep.assignment import Assignment, Outcome
 from testbed.sweep.plan import Plan, load_plan
 from testbed.sweep.run import ATTEMPTS, Sweep
@@ -204,6 +205,29 @@ def test_a_process_that_dies_is_cleared_up_after(monkeypatch: pytest.MonkeyPatch
     came = in_process("{}", lambda: False, command)
     assert cleared and came.trouble is not None and came.trouble.elsewhere
     assert came.trouble.message == "the process of the task ended with signal 9; not removed: y"
+
+
+class _EndsAsTheWaitDoes(Future[Outcome]):
+    """A task that ends at the moment at which a look whether it has ended gives up."""
+
+    def result(self, timeout: float | None = None) -> Outcome:
+        if timeout is not None:
+            self.set_result(Outcome(evidence="there"))
+            raise TimeoutError
+        return super().result()
+
+
+def test_a_task_that_ends_between_two_looks_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    future = _EndsAsTheWaitDoes()
+    monkeypatch.setattr(child, "wait", lambda futures, seconds: future.set_result(Outcome(evidence="there")))
+    assert child.await_outcome(future).evidence == "there"
+
+
+def test_what_carrying_a_task_out_raises_is_raised() -> None:
+    future: Future[Outcome] = Future()
+    future.set_exception(TimeoutError("of the engine"))
+    with pytest.raises(TimeoutError, match="of the engine"):
+        child.await_outcome(future)
 
 
 def test_the_extra_is_named_where_it_is_missing(

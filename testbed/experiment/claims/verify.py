@@ -44,6 +44,7 @@ class Verification(Surroundings):
         crew = Crew(self, labs)
         crew.work()
         backends, claims = crew.backends, {one.id: one for one in claim_results(scenarios, crew.results)}
+        programs, machine = crew.programs, crew.machine
         for number in range(1, self.retries + 1):
             again = _not_reproduced(scenarios, claims)
             if not again:
@@ -53,6 +54,7 @@ class Verification(Surroundings):
             crew = Crew(self, share_labs(plan_stages(again, self.templates), self.jobs), attempt=number + 1)
             crew.work()
             backends |= crew.backends
+            programs, machine = programs or crew.programs, machine or crew.machine  # before the first run
             for one in claim_results(again, crew.results):
                 claims[one.id] = replace(one, attempts=attempts[one.id])
         verdicts = verdicts_of(name, backends, list(claims.values()))
@@ -63,8 +65,8 @@ class Verification(Surroundings):
                 self.engine,
                 self.image,
                 keys=self.evidence.has_keys,
-                programs=crew.programs,
-                machine=crew.machine,
+                programs=programs,
+                machine=machine,
                 backends=backends,
             ),
         )

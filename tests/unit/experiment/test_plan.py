@@ -16,6 +16,7 @@ from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
 from testbed.evidence.folder import RunFolder, run_path
 from testbed.evidence.verdicts import Verdicts
+from testbed.evidence.versions import Machine
 from testbed.experiment.claims import crew as crew_module
 from testbed.experiment.claims.plan import (
     LAB_SECONDS,
@@ -531,6 +532,22 @@ def test_a_claim_that_is_reproduced_at_the_second_attempt_is_flaky(stage, tmp_pa
     assert verdicts == read_evidence(folder).verdicts
     again = tried(stage, tmp_path, {}).verify(*planned_apart("2.1-fa-mn-deaf"))
     assert not again.claims[0].attempts and not (folder / "attempts").exists()
+
+
+def test_an_attempt_whose_labs_do_not_come_up_forgets_no_version(stage, tmp_path):
+    verification = tried(stage, tmp_path, {("2.1-fa-mn-deaf", "run"): [False]}, retries=1)
+    runs = crew_module.Crew._runs
+
+    def describe(self, *arguments, last):
+        self.programs, self.machine = {"bird2": "2.17"}, Machine(cpu="A Processor", cpus=2, load=0.5)
+        runs(self, *arguments, last=last)
+        stage.refused = ("scenario-2.1",)
+
+    stage.monkeypatch.setattr(crew_module.Crew, "_runs", describe)
+    (one,) = verification.verify(*planned_apart("2.1-fa-mn-deaf")).claims
+    assert "no room" in one.reason
+    versions = read_evidence(tmp_path / "evidence").versions
+    assert versions.programs == {"bird2": "2.17"} and versions.machine.cpu == "A Processor"
 
 
 def test_without_retries_nothing_is_tried_again(stage, tmp_path):

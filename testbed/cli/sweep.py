@@ -212,7 +212,7 @@ def _print(finished: Sequence[TaskRecord], failures: Sequence[Failure], total: i
             )
     emit_rows(("TOPOLOGY", "STACK", "OPTIONS", "WHAT", "CAME TO"), lines)
     for failure in failures:
-        emit(f"\n{failure.task.what} failed: {failure.trouble.message}")
+        emit(f"\n{failure.task.what} failed: {failure.trouble}")
     emit(f"\n{len(finished)} of {total} tasks finished")
 
 

@@ -76,6 +76,9 @@ class Trouble(Record):
     elsewhere: bool = False
     """Whether it may come to something on another machine, or at another time."""
 
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
 
 class Outcome(Record):
     """What comes back of a task."""

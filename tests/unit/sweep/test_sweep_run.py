@@ -23,7 +23,7 @@ from testbed.errors import UsageError
 from testbed.evidence.study import StudyRecord
 from testbed.lab.progress import Silent
 from testbed.sweep import child
-from testbed.sweep.assignment import Assignment, Outcome
+from testbed.sweep.assignment import Assignment, Outcome, Trouble
 from testbed.sweep.plan import Plan, load_plan
 from testbed.sweep.run import ATTEMPTS, Sweep
 from testbed.sweep.store import Store
@@ -260,6 +260,18 @@ def test_the_command_says_what_it_found_and_begins_nothing_twice(
     assert '"finished": 3' in capsys.readouterr().out
     assert main(["sweep", "plan", str(file)]) == 0
     assert "3 tasks, 3 of them finished; the rest takes a worker about 0 s" in capsys.readouterr().out
+
+
+def test_what_failed_is_printed_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trouble = Trouble(message="the worker has another testbed", hint="install the same version")
+    workers = Played("a", play=lambda worker, assignment: Outcome(trouble=trouble))
+    monkeypatch.setattr("testbed.sweep.cluster.dask_workers", lambda scheduler: nullcontext(workers))
+    assert main(["sweep", "run", str(study_file(tmp_path, ONE_EACH))]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("the worker has another testbed\n  hint: install the same version\n") == 3
+    assert "0 of 3 tasks finished" in printed
 
 
 def test_a_task_alone_is_carried_out_for_workflow_systems(

@@ -17,7 +17,7 @@ from testbed.lesson.model import Answer, Difference, Lesson, Reading, Task
 from testbed.lesson.shelf import FILE, builtin_lessons, number_of
 from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
-from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
+from testbed.topology.load import load_topology, relative_to
 from testbed.topology.loaded import LoadedTopology
 
 TEXT: Final = "text.md"
@@ -86,9 +86,7 @@ def load_lesson(ref: str) -> LoadedLesson:
 
 def _topology(lesson: Lesson, folder: Path, marks: Marks) -> LoadedTopology:
     """The topology of a lesson with its options; what does not fit is an error of the lesson's file."""
-    ref = lesson.topology
-    if ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES)):
-        ref = str(folder / ref)
+    ref = relative_to(folder, lesson.topology)
     options = [f"option.{name}={str(value).lower() if isinstance(value, bool) else value}"
                for name, value in lesson.options.items()]  # fmt: skip
     try:

@@ -149,11 +149,10 @@ class Session:
 
     def _load(self, ref: str, sets: Sequence[str], templates: str | Path | None) -> LoadedTopology:
         """Read a topology once; a file is relative to the root folder of the tests."""
-        from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
+        from testbed.topology.load import load_topology, relative_to
 
         root = self._config.rootpath
-        if ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES)):
-            ref = str(root / ref)
+        ref = relative_to(root, ref)
         key = (ref, str(templates), *sets)
         if key not in self._topologies:
             folder = root / templates if templates else None

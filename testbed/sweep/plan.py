@@ -23,7 +23,7 @@ from testbed.experiment.handoff.measure import StackPlan
 from testbed.experiment.versions import own_version
 from testbed.sweep.assignment import Assignment, Bundle, bundle, work_facts
 from testbed.sweep.model import Study
-from testbed.topology.load import SUFFIXES, builtin_topologies
+from testbed.topology.load import relative_to
 from testbed.topology.loaded import LoadedTopology
 
 MOST_TASKS: Final = 100_000
@@ -100,8 +100,7 @@ def load_plan(file: Path) -> Plan:
 def _cells(study: Study, file: Path, marks: Marks) -> Iterator[_Cell]:
     errors: list[TestbedError] = []
     for index, ref in enumerate(study.topologies):
-        own = ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES))
-        where = str(file.parent / ref) if own else ref
+        where = relative_to(file.parent, ref)
         for values in itertools.product(*study.options.values()):
             options = dict(zip(study.options, values, strict=True))
             sets = tuple(f"{name}={value}" for name, value in options.items())

@@ -19,7 +19,7 @@ from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_
 from testbed.evidence.verdicts import KINDS, Kind
 from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
-from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
+from testbed.topology.load import builtin_topologies, load_topology, relative_to
 from testbed.topology.loaded import LoadedTopology
 
 
@@ -358,9 +358,7 @@ def _reference(loaded: LoadedTopology, topology: str | None, written: Source) ->
     """A built-in topology by name; a file relative to the file that names it, at `written`."""
     if topology is None:
         return loaded.file
-    if topology not in builtin_topologies() and ("/" in topology or topology.endswith(SUFFIXES)):
-        return str(Path(written.file).parent / topology)
-    return topology
+    return relative_to(Path(written.file).parent, topology)
 
 
 def _sets(experiment: Experiment) -> tuple[str, ...]:

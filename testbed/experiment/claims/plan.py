@@ -21,6 +21,7 @@ from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
 from testbed.topology.load import builtin_topologies, load_topology, relative_to
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.overrides import option_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,12 +363,7 @@ def _reference(loaded: LoadedTopology, topology: str | None, written: Source) ->
 
 
 def _sets(experiment: Experiment) -> tuple[str, ...]:
-    options = [f"option.{name}={_scalar(value)}" for name, value in experiment.options.items()]
-    return (*options, *experiment.sets)
-
-
-def _scalar(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return (*option_texts(experiment.options), *experiment.sets)
 
 
 def _names(

@@ -45,7 +45,7 @@ class Rejudged:
     @cached_property
     def differences(self) -> list[Difference]:
         """The findings that are not as stored, in their order."""
-        stored, now = (dict(_numbered(claim)) for claim in (self.stored, self.now))
+        stored, now = self.stored.numbered, self.now.numbered
         return [
             Difference(run, expectation, stored.get(key), now.get(key))
             for key in dict.fromkeys((*stored, *now))
@@ -54,17 +54,6 @@ class Rejudged:
             or (other := now.get(key)) is None
             or (one.held, one.observed, one.excuse) != (other.held, other.observed, other.excuse)
         ]
-
-
-def _numbered(claim: written.Claim) -> list[tuple[tuple[str, str, int], written.Finding]]:
-    """The findings by run and expectation; one that a run has several times is numbered."""
-    times: dict[tuple[str, str], int] = {}
-    found = []
-    for one in claim.evidence:
-        key = one.run, one.expectation
-        times[key] = times.get(key, 0) + 1
-        found.append(((*key, times[key]), one))
-    return found
 
 
 def judge_evidence(folder: EvidenceFolder, wanted: Sequence[str] = ()) -> list[Rejudged]:

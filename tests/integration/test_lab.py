@@ -300,7 +300,7 @@ def test_two_ups_of_one_lab_at_once(engine: DockerEngine, node_image: str, name:
     codes = sorted(process.returncode for process in processes)
     assert codes in ([0, 2], [0, 0]), errors  # or the second came when the first was done
     if codes == [0, 2]:
-        assert any("another testbed is bringing up lab" in error for error in errors)
+        assert any("another testbed is changing lab" in error for error in errors)
     nodes = find_lab(engine, name).nodes
     assert nodes.keys() == load_topology("plain-mip").topology.nodes.keys()
     assert ask(engine, nodes["mn"], "roam", {"op": "state"})["state"] == "registered"

@@ -117,7 +117,7 @@ def test_one_change_of_a_lab_at_a_time() -> None:
     with lab_lock("a", "engine"):
         with lab_lock("b", "engine"), lab_lock("a", "other engine"):
             pass
-        with pytest.raises(UsageError, match="another testbed is bringing up lab a"), lab_lock("a", "engine"):
+        with pytest.raises(UsageError, match="another testbed is changing lab a"), lab_lock("a", "engine"):
             pass
     with lab_lock("a", "engine"):
         pass

@@ -285,6 +285,11 @@ def _twice(claim: str) -> UsageError:
     return UsageError(f"two of the scenarios have a claim {claim}", hint="verify them one by one")
 
 
+def plan_labs(stages: Sequence[Stage], jobs: int, *, keep: bool = False) -> list[PlannedLab]:
+    """The labs of all stages. Those that are kept are left as their runs needed them: each stage has one."""
+    return [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
+
+
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
     """Labs for all stages, the longest first: those with the same nodes take turns in a lab, which may grow.
 

@@ -577,6 +577,17 @@ def test_keep_leaves_the_labs(stage):
     assert stage.up and not stage.down
 
 
+def test_labs_of_a_second_attempt_are_kept_one_for_each_stage(stage, tmp_path):
+    claims = ("2.1-fa-mn-deaf", "2.1-inside-mobility")
+    again = plan_stages([planned_apart(claim)[0] for claim in claims])
+    assert len(again) > len(share_labs(again, 1))  # they would take turns
+    outcomes = {(claim, "run"): [False, True] for claim in claims}
+    verification = tried(stage, tmp_path, outcomes, retries=1, keep=True, jobs=1)
+    verdicts = verification.verify(*planned_apart())
+    assert {one.verdict for one in verdicts.claims if one.attempts} == {"reproduced"}
+    assert len(set(stage.up)) == len(stage.up) and not stage.down
+
+
 def test_keep_leaves_a_lab_that_did_not_come_up_for_people_to_look_at(stage):
     stage.verification.keep, stage.refused = True, ("scenario-2.1",)
     stage.verification.verify(*planned_apart("2.1-fa-mn-deaf"))

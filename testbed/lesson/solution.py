@@ -61,8 +61,10 @@ def run_command(words: Sequence[str]) -> int:
 
 
 def quietly(words: Sequence[str]) -> int:
-    """Run a command of testbed as a process whose output nobody wants to see."""
+    """Run a command of testbed as a process; nobody sees its output unless it is not carried out."""
     done = subprocess.run(
         [sys.executable, "-m", "testbed", *words], capture_output=True, text=True, check=False
     )
+    if done.returncode >= _REFUSED:
+        print(done.stderr, end="", file=sys.stderr, flush=True)
     return done.returncode

@@ -14,6 +14,7 @@ from testbed.engine.fake import FakeEngine
 from testbed.lesson.load import load_lesson
 from testbed.lesson.progress import state_file
 from testbed.lesson.shelf import Head, builtin_lessons
+from testbed.lesson.solution import quietly
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -185,3 +186,11 @@ def test_the_list_says_what_the_lessons_say(run: Run) -> None:
         one.number, one.title, one.goal, one.minutes, one.section, one.topology, len(one.tasks)
     )
     assert [each.number for each in listed.values()] == sorted({each.number for each in listed.values()})
+
+
+def test_a_command_of_a_solution_that_is_not_carried_out_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where a lab is set back nobody sees what the solutions of earlier tasks print."""
+    assert quietly(["vocabulary", "--format", "nothing"]) == 2
+    assert "--format" in capfd.readouterr().err
+    assert quietly(["vocabulary"]) == 0
+    assert capfd.readouterr() == ("", "")

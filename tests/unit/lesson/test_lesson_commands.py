@@ -11,6 +11,8 @@ from lesson_world import LESSON, Nodes, around, write_lesson
 
 from testbed.cli import main
 from testbed.engine.fake import FakeEngine
+from testbed.errors import StepError
+from testbed.lesson import attend
 from testbed.lesson.load import load_lesson
 from testbed.lesson.progress import state_file
 from testbed.lesson.shelf import Head, builtin_lessons
@@ -69,6 +71,24 @@ def test_a_lesson_from_its_start_to_its_end(run: Run) -> None:
     assert code == 0 and "You have edited." in out and "You have walked." in out
     code, _, err = run("check")
     assert code == 2 and "all 2 tasks of" in err and "testbed lesson reset --from-start" in err
+
+
+def test_a_task_is_passed_once_the_next_has_begun(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checks have to know what the lab was like then."""
+
+    def silent(*_: object) -> None:
+        raise StepError("ha does not answer")
+
+    run("start", "./walk")
+    run("solution", "--apply")
+    with monkeypatch.context() as busy:
+        busy.setattr(attend, "begin_task", silent)
+        code, _, err = run("check", "203.0.113.10")
+        assert code == 1 and "ha does not answer" in err
+    code, out, _ = run("check", "203.0.113.10")
+    assert code == 0 and "Task 2 of 2: Edit" in out
+    (lesson,) = json.loads(run("progress", "-o", "json")[1])["lessons"].values()
+    assert [one["attempts"] for one in lesson["tasks"]] == [2, 0]
 
 
 def test_an_edit_that_does_not_matter_passes_nothing(run: Run, nodes: Nodes) -> None:

@@ -18,7 +18,6 @@ from testbed.lab.events import parse_event
 from testbed.lab.lock import lab_lock
 from testbed.lab.secrets import lab_secrets, secrets_file, used_secrets
 from testbed.lab.state import ActualLab
-from testbed.lab.up import parse_timeout
 from testbed.render import RenderedFile, Secrets
 
 
@@ -104,13 +103,6 @@ def test_events() -> None:
         7.0,
         {"monotonic": 3.5},
     )
-
-
-def test_timeouts() -> None:
-    assert parse_timeout("90s") == 90
-    assert parse_timeout("2min") == 120
-    with pytest.raises(UsageError, match="--timeout soon: expected"):
-        parse_timeout("soon")
 
 
 def test_one_change_of_a_lab_at_a_time() -> None:

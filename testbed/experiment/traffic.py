@@ -77,7 +77,7 @@ class Program:
         return before
 
     def stop(self, within: float = STOP_WITHIN) -> None:
-        """Tell it to stop and wait for its end."""
+        """Ask it to stop, and wait for its end."""
         self.tell("stop")
         with self._news:
             ended = self._news.wait_for(lambda: self._ended, within)

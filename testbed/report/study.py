@@ -152,7 +152,8 @@ def claim_grid(study: StudyRecord, finished: Iterable[TaskRecord]) -> ClaimGrid 
     for _, these in sorted(alike.items(), key=lambda each: [by_size(text) for text in each[0]]):
         cells: dict[str, list[Repetition]] = {value: [] for value in columns}
         for task in sorted(these, key=lambda task: task.repetition):
-            cells[task.options.get(column, "")].append(_repetition(task, records.get(task.key)))
+            if (value := task.options.get(column, "")) in cells:
+                cells[value].append(_repetition(task, records.get(task.key)))
         first, done = these[0], tuple(Cell(tuple(several)) for several in cells.values())
         rows.append(ClaimRow(first.topology, first.claim, first.stack, rest(first), done))
     return ClaimGrid(column, tuple(columns), tuple(rows))

@@ -139,9 +139,11 @@ class Sweep:
         except Exception as error:  # the worker has no testbed
             trouble = Trouble(message=f"worker {attempt.worker}: {error}", elsewhere=True)
         else:
-            if outcome.record is not None:
+            if outcome.record is not None and outcome.record.task == attempt.assignment.task:
                 return self.store.keep(outcome)
-            trouble = outcome.trouble or Trouble(message="the worker returned nothing")
+            # The key of a record names files: a worker has only those of the task that it was given.
+            other = "nothing" if outcome.record is None else "another task"
+            trouble = outcome.trouble or Trouble(message=f"the worker returned {other}")
         task = attempt.assignment.task
         if trouble.elsewhere and attempt.number < ATTEMPTS:
             self.progress.say(f"{task.what}: {trouble.message}; trying again")

@@ -127,6 +127,19 @@ def test_what_comes_to_nothing_anywhere_is_named_and_tried_by_the_next_sweep(
     assert len(Sweep(plan, store, Played("a"), Silent()).carry_out()) == 12
 
 
+def test_a_worker_writes_no_file_but_those_of_its_task(plan: Plan, store: Store) -> None:
+    def play(worker: str, assignment: Assignment) -> Outcome:
+        came = outcome(assignment)
+        assert came.record is not None
+        elsewhere = assignment.task.model_copy(update={"key": "../../evil"})
+        return came.model_copy(update={"record": came.record.model_copy(update={"task": elsewhere})})
+
+    sweep = Sweep(plan, store, Played("a", play=play), Silent())
+    assert sweep.carry_out() == [] and len(sweep.failures) == 12
+    assert {one.trouble.message for one in sweep.failures} == {"the worker returned another task"}
+    assert not list(store.root.parent.glob("**/evil*"))
+
+
 def test_a_record_is_the_last_thing_written(plan: Plan, store: Store) -> None:
     """A store that was killed in between has no finished task without evidence."""
     (store.root / plan.record.tasks[0].evidence).mkdir()

@@ -197,9 +197,11 @@ def _appears(file: Path) -> None:
 def test_a_worker_that_is_killed_takes_the_process_of_its_task_with_it(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", WORKER, str(told), CHILD]) as worker:
-        _appears(told)
-        assert not told.with_name("pid.cleared").exists()
-        worker.kill()
+        try:
+            _appears(told)
+            assert not told.with_name("pid.cleared").exists()
+        finally:
+            worker.kill()
     _appears(told.with_name("pid.cleared"))
 
 

@@ -4,6 +4,7 @@ Where no engine answers the plugin of testbed skips such tests, and says so. Wit
 unless the kernel lacks what a test is marked with: `@pytest.mark.kernel("ipip")`.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -68,6 +69,10 @@ def pytest_collection_modifyitems(items):
         if not {"integration", "kernel"}.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.docker)
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported and collected stays: Python need not look for garbage in it
 
 
 @pytest.fixture(scope="session")

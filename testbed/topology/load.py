@@ -97,7 +97,7 @@ def load_topology(
     path = find_topology(ref)
     data, marks = read_document(
         path,
-        ref if ref not in builtin_topologies() else str(path),
+        ref if path == Path(ref) else str(path),
         tuple(TopologyFile.model_fields),
         stored=stored,
     )

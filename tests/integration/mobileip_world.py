@@ -59,16 +59,18 @@ CONFIG = {
 PLACES = {"home-agent": "ha", "foreign-agent": "fa", "mobile-node": "mn"}
 # Links, addresses and routes as the node's init makes them; links that go down take their routes with them.
 RESET = """
-while read -r network address; do
-    ip link set "$network" down mtu 1500
-    ip address flush dev "$network"
-    [ "$address" = - ] && continue
-    ip address add "$address" brd + dev "$network"
-    ip link set "$network" up
-done </etc/testbed/links
-ip route flush type unreachable
-ip -batch /etc/testbed/routes
-ip rule del pref 50 2>/dev/null
+{
+    while read -r network address; do
+        echo "link set $network down mtu 1500"
+        echo "address flush dev $network"
+        [ "$address" = - ] && continue
+        echo "address add $address brd + dev $network"
+        echo "link set $network up"
+    done </etc/testbed/links
+    echo "route flush type unreachable"
+    while read -r route; do echo "$route"; done </etc/testbed/routes
+    echo "rule del pref 50"
+} | ip -force -batch - 2>/dev/null
 find /run/testbed -maxdepth 1 ! -type d -delete
 """
 

@@ -228,7 +228,8 @@ sys.exit(code)
 
 
 PROGRAM = "import sys; from testbed.cli import main; sys.exit(main())"
-PRINTING = [["schema"], ["list"], ["show", "plain-mip"], ["vocabulary"], ["list", "-o", "json"], ["-h"]]
+PRINTING = [["list"], ["show", "plain-mip"], ["vocabulary"], ["list", "-o", "json"], ["-h"]]
+"""A table, something longer, text, JSON, and what Typer itself prints."""
 
 
 @pytest.mark.parametrize("arguments", PRINTING)

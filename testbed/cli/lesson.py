@@ -280,7 +280,8 @@ def validate(
         except TestbedError as error:
             errors += error.errors if isinstance(error, ErrorGroup) else [error]
         else:
-            note(f"{folder}: {loaded.lesson.title}: {len(loaded.lesson.tasks)} tasks, valid")
+            tasks = len(loaded.lesson.tasks)
+            note(f"{folder}: {loaded.lesson.title}: {tasks} task{'s' * (tasks != 1)}, valid")
     raise_errors(errors)
 
 

@@ -89,8 +89,8 @@ class Row:
 def rows(verdicts: Verdicts, topologies: Mapping[str, Topology], wanted: Sequence[str] = ()) -> list[Row]:
     """A row for each topology of the verdicts that has guidelines; with `wanted` only these guidelines.
 
-    A guideline has a cell where one of the solutions was tried by all of its claims: those of another may belong to
-    it as well. Where that holds of none, each that a claim was tried of has a cell.
+    A guideline has a cell where all of its claims were tried of one of the solutions: some may belong to
+    another guideline, too. Where that holds of none, each has a cell that a claim was tried of.
     """
     decided = verdicts.by_scenario
     judged = {name: one for name in decided if (one := topologies.get(name)) and one.guidelines}
@@ -110,7 +110,7 @@ def rows(verdicts: Verdicts, topologies: Mapping[str, Topology], wanted: Sequenc
 
 
 def _tried(judged: Mapping[str, Topology], decided: Mapping[str, Sequence[Claim]]) -> set[str]:
-    """The guidelines that solutions were judged by, as far as their verdicts show; those without claims, too."""
+    """The guidelines that solutions were judged by, as far as verdicts show; those without claims, too."""
     without = {number for topology in judged.values() for number in topology.guidelines}
     partly, whole = set[str](), set[str]()
     for name, topology in judged.items():

@@ -71,7 +71,13 @@ def simulate(
     ] = "1,10,100,1000",
     hours: Annotated[
         float,
-        typer.Option("--hours", min=0.01, max=1000, help="How long they are observed, in virtual time."),
+        typer.Option(
+            "--hours",
+            metavar="H",
+            min=0.01,
+            max=1000,
+            help="How long they are observed, in virtual time.",
+        ),
     ] = 1.0,
     attach: Annotated[
         str, typer.Option("--attach", metavar="TIME", help="Within which every mobile node attaches first.")
@@ -81,7 +87,8 @@ def simulate(
         typer.Option(
             "--stay",
             metavar="TIME|ever",
-            help="How long one stays in a network on average, exponentially distributed; ever: nobody moves.",
+            help="How long a mobile node stays in a network on average, exponentially distributed; ever: "
+            "nobody moves.",
         ),
     ] = "15min",
     lifetime: Annotated[
@@ -110,7 +117,9 @@ def simulate(
             help="Kill this agent afterwards, and see how long recovery takes; may be given several times.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same simulation for the same number.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="The same simulation for the same number.")
+    ] = 1,
     write: Annotated[
         Path | None,
         typer.Option("--write", "-w", metavar="FILE.svg", dir_okay=False, help="Draw the curves as well."),

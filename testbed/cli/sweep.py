@@ -65,8 +65,8 @@ def plan(study: StudyFile, results: Results = None, output: Output = Format.tabl
         row = (one.topology, one.stack, one.claim or "hand-offs", options)
         counted.setdefault(row, []).append(one.key in done)
     emit_rows(
-        ("TOPOLOGY", "STACK", "TASK", "OPTIONS", "REPETITIONS", "FINISHED"),
-        [(*row, len(those), sum(those)) for row, those in sorted(counted.items())],
+        ("TOPOLOGY", "STACK", "TASK", "OPTIONS", "FINISHED"),
+        [(*row, f"{sum(those)} of {len(those)}") for row, those in sorted(counted.items())],
     )
     emit(
         f"\n{len(record.tasks)} tasks, {len(done)} of them finished; "

@@ -54,7 +54,6 @@ def typed(now: Course, deed: Deed) -> str:
 
 def run_command(words: Sequence[str]) -> int:
     """Run a command of testbed as a process, with this one's terminal; its output goes to standard error."""
-    print(f"$ testbed {shlex.join(words)}", file=sys.stderr, flush=True)
     return subprocess.run(
         [sys.executable, "-m", "testbed", *words], stdout=sys.stderr, check=False
     ).returncode

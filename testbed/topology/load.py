@@ -26,8 +26,11 @@ SOLUTIONS = "solutions"
 def builtin_topologies() -> dict[str, Path]:
     """The topologies that come with the product, by name: `scenario-2.1`, `solutions/nothing`."""
     folder = data_dir("topologies")
-    files = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob(f"{SOLUTIONS}/*.yaml"))]
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    return {
+        file.relative_to(folder).with_suffix("").as_posix(): file
+        for files in (folder.glob("*.yaml"), folder.glob(f"{SOLUTIONS}/*.yaml"))
+        for file in sorted(files, key=lambda file: file.stem)
+    }
 
 
 def builtin_name(file: str) -> str | None:

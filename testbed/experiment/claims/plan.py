@@ -156,7 +156,7 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
         )
     for one in wanted:
-        if not any(_wanted(name, [one]) for name in claims):
+        if not any(meets(name, [one]) for name in claims):
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
     return Scenario(
         loaded,
@@ -164,7 +164,7 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             name: claim
             for name, claim in claims.items()
             if not (claim.needs and claim.needs.lacking(loaded.nodes))
-            and _wanted(name, wanted)
+            and meets(name, wanted)
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )
@@ -192,10 +192,10 @@ def choose_scenarios(
         loaded = [one for one in loaded if one.topology.claims]
     every_claim = [name for one in loaded for name in one.topology.claims]
     for one in claims:
-        if not any(_wanted(name, [one]) for name in every_claim):
+        if not any(meets(name, [one]) for name in every_claim):
             raise UsageError(f"no scenario has a claim {one}", hint=did_you_mean(one, every_claim))
     chosen = [
-        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if _wanted(name, claims)})
+        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if meets(name, claims)})
         for one in (choose_claims(each, (), stacks) for each in loaded)
     ]
     if not any(one.claims for one in chosen):
@@ -203,7 +203,8 @@ def choose_scenarios(
     return [one for one in chosen if one.claims]
 
 
-def _wanted(name: str, patterns: Sequence[str]) -> bool:
+def meets(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a claim is asked for, by its name or a pattern (`2.1-fa-*`); without patterns all are."""
     return not patterns or any(fnmatchcase(name, one) for one in patterns)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,22 @@ def test_a_task_is_passed_once_the_next_has_begun(run: Run, monkeypatch: pytest.
     assert code == 0 and "Task 2 of 2: Edit" in out
     (lesson,) = json.loads(run("progress", "-o", "json")[1])["lessons"].values()
     assert [one["attempts"] for one in lesson["tasks"]] == [2, 0]
+
+
+def test_a_solution_says_each_command_as_the_learner_types_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "walk/lesson.yaml"
+    file.write_text(
+        file.read_text().replace("solution: [{move: hotspot}]", "solution: [testbed move LAB mn hotspot]")
+    )
+    done: list[Sequence[str]] = []
+    monkeypatch.setattr("testbed.lesson.solution.run_command", lambda words: done.append(words) or 0)
+    monkeypatch.setenv("TESTBED_COMMAND", "./tb")
+    run("start", "./walk")
+    _, out, err = run("solution", "--apply")
+    assert done == [["move", "walk", "mn", "hotspot"]]
+    assert "./tb move walk mn hotspot" in out.splitlines() and "$ ./tb move walk mn hotspot" in err
 
 
 def test_an_edit_that_does_not_matter_passes_nothing(run: Run, nodes: Nodes) -> None:

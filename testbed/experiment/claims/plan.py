@@ -67,6 +67,7 @@ class _Made:
 
     topology: str
     networks: frozenset[tuple[str, str]]
+    """The networks, but for their kinds, which matter to the nodes on them."""
     rest: frozenset[tuple[str, str]]
     """The nodes but the mobile ones: the files of each, and whatever else of it may change."""
     mobile: frozenset[tuple[str, str]]
@@ -128,6 +129,8 @@ SCENARIO: Final = "scenario-"
 """How the names of built-in topologies begin that are scenarios of the document."""
 LAB_SECONDS: Final = 8.0  # up and down
 CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
+_KIND: Final = ("domain", "medium")
+"""What of a network changes without another lab: it is made anew, and the nodes on it."""
 RUN_SECONDS: Final = 5.0
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
@@ -311,6 +314,7 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
 def _made(topology: LoadedTopology) -> _Made:
     """Render a topology and take down what makes its lab."""
     rendered = render_lab(topology, lab="", secrets=REDACTED, templates=topology.templates)
+    networks = topology.document["networks"]
     nodes = {
         name: [
             node.roles,
@@ -319,13 +323,14 @@ def _made(topology: LoadedTopology) -> _Made:
             sorted(node.capabilities),
             node.image,
             node.links,
+            [networks[network].get(fact) for network in node.links for fact in _KIND],
         ]
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
     return _Made(
         topology.name,
-        _each(topology.document["networks"]),
+        _each({name: {**network, **dict.fromkeys(_KIND)} for name, network in networks.items()}),
         _each(nodes),
         _each(mobile),
         _json(topology.options),

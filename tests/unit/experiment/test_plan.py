@@ -290,12 +290,13 @@ def test_the_stage_that_follows_replaces_the_fewest_nodes():
             assert replaced[0] == min(replaced), replaced
 
 
-def test_a_lab_loses_nodes_that_a_later_stage_has_not(tmp_path):
+def test_a_lab_loses_nodes_and_networks_change_their_kinds_from_stage_to_stage(tmp_path):
     topologies = {name: tmp_path / f"{name}.yaml" for name in ("with", "without")}
     for file in topologies.values():
         file.write_text("name: guests\ntitle: Guests\ninclude: [plain-mip.yaml]\n")
     with topologies["with"].open("a") as file:
         file.write("nodes:\n  guest: {roles: [correspondent], links: {home: 192.0.2.20}}\n")
+        file.write("networks: {hotel: {domain: operator}}\n")
     run = {"steps": [{"move": "hotel"}], "expect": [BOUND]}
     claim = Claim.model_validate(
         {
@@ -307,6 +308,8 @@ def test_a_lab_loses_nodes_that_a_later_stage_has_not(tmp_path):
     )
     (lab,) = share_labs(plan_stages([Scenario(load_topology("plain-mip"), {"x": claim})]), 1)
     assert ["guest" in stage.topology.nodes for stage in lab.stages] == [True, False]
+    domains = [stage.topology.topology.networks["hotel"].domain for stage in lab.stages]
+    assert domains == ["operator", "internet"]
 
 
 @pytest.mark.parametrize(

@@ -129,11 +129,11 @@ SCENARIO: Final = "scenario-"
 """How the names of built-in topologies begin that are scenarios of the document."""
 LAB_SECONDS: Final = 8.0  # up and down
 CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
-_KIND: Final = ("domain", "medium")
-"""What of a network changes without another lab: it is made anew, and the nodes on it."""
 RUN_SECONDS: Final = 5.0
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
+_KIND: Final = ("domain", "medium")
+"""What of a network changes without another lab: it is made anew, and the nodes on it."""
 
 
 def run_seconds(experiment: Experiment) -> float:

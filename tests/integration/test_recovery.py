@@ -41,14 +41,14 @@ raw.sendto(header + udp, (sys.argv[3], 0))
 
 @pytest.fixture(scope="module")
 def lab(testbed_lab: LabFactory) -> Lab:
-    """Plain Mobile IPv4, up."""
-    return testbed_lab("plain-mip")
+    """Plain Mobile IPv4, up, as lessons have it."""
+    return testbed_lab("plain-mip", attach="home")
 
 
 @pytest.fixture(scope="module")
 def intranet(testbed_lab: LabFactory) -> Lab:
-    """Scenario 2.1, up, with a delay on the Internet."""
-    return testbed_lab("scenario-2.1", "network.internet.delay=40ms")
+    """Scenario 2.1, up."""
+    return testbed_lab("scenario-2.1")
 
 
 class Node:

@@ -97,6 +97,7 @@ class Runner:
     def shell(self, script, env):
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
         outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        outer["PIP_COMPILE"] = "0"  # Python compiles the little of it that is used here
         return subprocess.run(command, cwd=self.work, env=outer | env, capture_output=True, text=True)
 
 
@@ -175,7 +176,7 @@ def test_the_file_for_gitlab(tmp_path, node_image):
     runner = Runner(tmp_path)
     lines = [line for line in job["script"] if "apt-get" not in line]
     assert len(lines) == len(job["script"]) - 1
-    lines = [f"{line} --claim {CLAIM}" if "tb matrix" in line else line for line in lines]
+    lines = [f"{line} --scenario {SMALL} --claim at-home" if "tb matrix" in line else line for line in lines]
     env = {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "1"}
     for line in [*lines, *job["after_script"]]:
         done = runner.shell(line, env)

@@ -63,29 +63,26 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """The networks of a lab, and which nodes are on them."""
-
-    topology: str
-    networks: frozenset[tuple[str, str]]
-    links: frozenset[tuple[str, str, str]]
-
-    def grows_into(self, other: _Shape) -> bool:
-        """Whether the other has all of this, and perhaps more."""
-        return (
-            self.topology == other.topology and self.networks <= other.networks and self.links <= other.links
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class _Made:
     """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
 
-    shape: _Shape
-    rest: str
-    """The files of all nodes but the mobile ones, and whatever else of them may change."""
-    mobile: str
-    """Its mobile nodes, and the options chosen."""
+    topology: str
+    networks: frozenset[tuple[str, str]]
+    """The networks, but for their kinds, which matter to the nodes on them."""
+    rest: frozenset[tuple[str, str]]
+    """The nodes but the mobile ones: the files of each, and whatever else of it may change."""
+    mobile: frozenset[tuple[str, str]]
+    """The mobile nodes, likewise."""
+    options: str
+    """The options chosen."""
+
+    def grows_into(self, other: _Made) -> bool:
+        """Whether the other has all networks of this, and perhaps more."""
+        return self.topology == other.topology and self.networks <= other.networks
+
+    def replaced(self, before: _Made) -> tuple[int, int]:
+        """How many nodes are new or replaced where it follows another lab: mobile ones last."""
+        return len(self.rest - before.rest), len(self.mobile - before.mobile)
 
 
 @dataclass(slots=True)
@@ -136,6 +133,8 @@ CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
 RUN_SECONDS: Final = 5.0
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
+_KIND: Final = ("domain", "medium")
+"""What of a network changes without another lab: it is made anew, and the nodes on it."""
 
 
 def run_seconds(experiment: Experiment) -> float:
@@ -292,22 +291,24 @@ def plan_labs(stages: Sequence[Stage], jobs: int, *, keep: bool = False) -> list
 
 
 def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: those with the same nodes take turns in a lab, which may grow.
+    """Labs for all stages, the longest first: those on the same networks take turns in a lab, which may grow.
 
-    Those that differ in mobile nodes alone follow one another: other routers would have to find their ways
-    through a new one. The longest lab is split while that shortens the whole by at least one lab's
-    up-and-down.
+    The longest stage comes first, and then always the one for which the fewest nodes are replaced. Those that
+    differ in mobile nodes alone follow one another: other routers would have to find their ways through a new
+    one. The longest lab is split while that shortens the whole by at least one lab's up-and-down.
     """
-    alike: dict[tuple[_Shape, str], list[Stage]] = {}
+    alike: dict[tuple[str, frozenset[tuple[str, str]]], list[Stage]] = {}
     for stage in stages:
-        alike.setdefault((stage.made.shape, stage.made.rest), []).append(stage)
+        alike.setdefault((stage.made.topology, stage.made.networks), []).append(stage)
     labs: list[PlannedLab] = []
-    for (shape, _), group in sorted(alike.items(), key=lambda each: len(each[0][0].links)):
-        found = next((lab for lab in labs if lab.stages[-1].made.shape.grows_into(shape)), None)
-        if found is None:
-            labs.append(PlannedLab(group))
-        else:
-            found.stages.extend(group)
+    for group in sorted(alike.values(), key=lambda group: len(group[0].made.networks)):
+        lab = next((lab for lab in labs if lab.stages[-1].made.grows_into(group[0].made)), None)
+        if lab is None:
+            labs.append(lab := PlannedLab([group.pop(0)]))
+        while group:
+            last = lab.stages[-1].made
+            fewest = min(range(len(group)), key=lambda at: group[at].made.replaced(last))
+            lab.stages.append(group.pop(fewest))
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -320,6 +321,7 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
 def _made(topology: LoadedTopology) -> _Made:
     """Render a topology and take down what makes its lab."""
     rendered = render_lab(topology, lab="", secrets=REDACTED, templates=topology.templates)
+    networks = topology.document["networks"]
     nodes = {
         name: [
             node.roles,
@@ -328,24 +330,22 @@ def _made(topology: LoadedTopology) -> _Made:
             sorted(node.capabilities),
             node.image,
             node.links,
+            [networks[network].get(fact) for network in node.links for fact in _KIND],
         ]
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
-    shape = _Shape(
-        topology.name,
-        frozenset((name, _json(network)) for name, network in topology.document["networks"].items()),
-        frozenset(
-            (name, network, str(address))
-            for name, node in rendered.nodes.items()
-            for network, address in node.links.items()
-        ),
-    )
     return _Made(
-        shape,
-        _json(nodes),
-        _json([topology.options, mobile]),
+        topology.name,
+        _each({name: {**network, **dict.fromkeys(_KIND)} for name, network in networks.items()}),
+        _each(nodes),
+        _each(mobile),
+        _json(topology.options),
     )
+
+
+def _each(parts: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, _json(part)) for name, part in parts.items())
 
 
 def _json(parts: Any) -> str:

@@ -280,6 +280,39 @@ def test_a_lab_grows_for_stages_with_more_nodes():
         assert [len(each) for each in nodes] == [11, 13, 17] and nodes[0] < nodes[1] < nodes[2]
 
 
+def test_the_stage_that_follows_replaces_the_fewest_nodes():
+    _, stages = planned(ref="scenario-2.2")
+    for order in (stages, stages[::-1]):
+        (lab,) = [lab for lab in share_labs(order, 1) if len(lab.stages) > 3]
+        made = [render_lab(stage.topology, lab="x", secrets=REDACTED).nodes for stage in lab.stages]
+        fixed = [{name: node for name, node in each.items() if name != "mn"} for each in made]
+        for at in range(1, len(fixed)):
+            replaced = [sum(each[name] != fixed[at - 1][name] for name in each) for each in fixed[at:]]
+            assert replaced[0] == min(replaced), replaced
+
+
+def test_a_lab_loses_nodes_and_networks_change_their_kinds_from_stage_to_stage(tmp_path):
+    topologies = {name: tmp_path / f"{name}.yaml" for name in ("with", "without")}
+    for file in topologies.values():
+        file.write_text("name: guests\ntitle: Guests\ninclude: [plain-mip.yaml]\n")
+    with topologies["with"].open("a") as file:
+        file.write("nodes:\n  guest: {roles: [correspondent], links: {home: 192.0.2.20}}\n")
+        file.write("networks: {hotel: {domain: operator}}\n")
+    run = {"steps": [{"move": "hotel"}], "expect": [BOUND]}
+    claim = Claim.model_validate(
+        {
+            "says": "x",
+            "source": "x",
+            "run": [{"topology": str(topologies["with"]), **run} for _ in range(2)],
+            "control": {"topology": str(topologies["without"]), **run},
+        }
+    )
+    (lab,) = share_labs(plan_stages([Scenario(load_topology("plain-mip"), {"x": claim})]), 1)
+    assert ["guest" in stage.topology.nodes for stage in lab.stages] == [True, False]
+    domains = [stage.topology.topology.networks["hotel"].domain for stage in lab.stages]
+    assert domains == ["operator", "internet"]
+
+
 @pytest.mark.parametrize(
     ("change", "labs"),
     [("network.internet.delay=20ms", 2), ("node.fa-hotspot.lifetime=20s", 1), ("option.attach=hotel", 1)],

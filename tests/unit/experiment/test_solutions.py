@@ -527,6 +527,18 @@ def test_what_the_machine_or_the_topology_lacks_is_named_and_no_failure() -> Non
     assert grid_of("5.4", {}, ["5.4-client-exchanged"]).why == "not tried: 5.4-client-exchanged"
 
 
+def test_an_exit_from_the_intranet_is_tried_where_inside_is_in_clear() -> None:
+    untold, wireguard = "5.1-untold-exit", load_topology("solutions/wireguard")
+    needs = wireguard.topology.claims[untold].needs
+    assert needs and (needs.lacking(NOTHING.nodes), needs.lacking(wireguard.nodes)) == ([], ["mobile-node"])
+    gone = {"5.1-gateway-kept": BAD}
+    for came in (gone, {**gone, "5.1-nothing-in-clear": BAD}):
+        without = grid_of("5.1", came, [untold], wireguard)
+        assert without == grid_of("5.1", {**came, untold: UNKNOWN}, topology=wireguard)  # as it was
+        assert without.state == "fails" and without.claims[0] == "mine.5.1-gateway-kept"
+    assert grid_of("5.1", {}, [untold], wireguard).why == f"not tried without a mobile-node: {untold}"
+
+
 def test_a_guideline_of_which_nothing_could_be_tried_does_not_apply() -> None:
     topology = load_topology("solutions/wireguard")
     claims = {name: topology.topology.claims[name] for name in VENDORS}

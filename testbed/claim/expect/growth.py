@@ -29,6 +29,8 @@ _UNBOUND: Final = ("binding-removed", "binding-expired", "binding-revoked")
 """Events of home agents that begin or change a binding, and that end one."""
 _STATE: Final = ("bindings", "associations")
 """What nodes report, and captures do not show."""
+_Timed = Sequence[tuple[float, Reported]]
+"""Events in their order, with the time in s since the epoch (`by_time_of_day`)."""
 _SIZES: Final = 3
 """How many different numbers of nodes make a slope."""
 
@@ -120,8 +122,9 @@ class Growth(Seen):
         if len(sizes) < _SIZES:
             numbers = ", ".join(map(str, sizes)) or "no"
             return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
+        timed = by_time_of_day(sight.events) if self.of in _STATE else []
         counts = {
-            size: min(self._count(phase, matches, sight.events) for phase in some)
+            size: min(self._count(phase, matches, timed) for phase in some)
             for size, some in sorted(sizes.items())
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
@@ -132,12 +135,12 @@ class Growth(Seen):
         held = high == (self.over is not None)
         return Decision(held, f"{self.of} by number of nodes {text}: exponent {slope:.2f}", high)
 
-    def _count(self, phase: _Phase, matches: Sequence[Matched], events: Sequence[Reported]) -> int:
+    def _count(self, phase: _Phase, matches: Sequence[Matched], timed: _Timed) -> int:
         """How many of what is meant there are in a phase."""
         if self.of == "bindings":
-            return bindings(events, phase.ended)
+            return bindings(timed, phase.ended)
         if self.of == "associations":
-            return associations(events, phase.ended)
+            return associations(timed, phase.ended)
         sizes = [
             len(packet)
             for match in matches
@@ -147,13 +150,13 @@ class Growth(Seen):
         return sum(sizes) if self.of == "octets" else len(sizes)
 
 
-def bindings(events: Iterable[Reported], until: float) -> int:
+def bindings(timed: _Timed, until: float) -> int:
     """How many home addresses all home agents together have bindings for at a time (s since the epoch).
 
     Home agents report each binding of a run, and its end.
     """
     care_of: dict[tuple[str, str], object] = {}
-    for time, one in by_time_of_day(events):
+    for time, one in timed:
         if time > until:
             break
         mobile_node = (one.node, str(one.fields.get("home_address")))
@@ -164,11 +167,11 @@ def bindings(events: Iterable[Reported], until: float) -> int:
     return len(care_of)
 
 
-def associations(events: Iterable[Reported], until: float) -> int:
+def associations(timed: _Timed, until: float) -> int:
     """How many IKE SAs and CHILD SAs all nodes together have reported last at a time (s since the epoch)."""
     last = {
         one.node: int(one.fields["ike"]) + int(one.fields["child"])
-        for time, one in by_time_of_day(events)
+        for time, one in timed
         if one.name == ASSOCIATIONS and time <= until
     }
     return sum(last.values())

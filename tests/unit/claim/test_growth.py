@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.claim.clocks import by_time_of_day
+from testbed.claim.expect import growth
 from testbed.claim.expect.growth import (
     LATER,
     Growth,
@@ -169,12 +171,16 @@ def bound(time, home, care_of="c", name="binding", node="ha"):
 
 def test_a_home_address_is_bound_until_its_last_binding_ends() -> None:
     events = [bound(1, "a"), bound(2, "a"), bound(3, "b", node="x-ha"), bound(4, "a", "d")]
-    assert [bindings(events, 1000 + time) for time in (0.5, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
+
+    def held(until, *more):
+        return bindings(by_time_of_day([*events, *more]), 1000 + until)
+
+    assert [held(time) for time in (0.5, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
     for name in ("binding-removed", "binding-expired", "binding-revoked"):
-        assert bindings([*events, bound(5, "a", "c", name)], 1009) == 2  # that was replaced
-        assert bindings([*events, bound(5, "a", "d", name)], 1009) == 1
-    assert bindings([*events, bound(5, "a", "a", "binding-removed")], 1009) == 1  # all of them (§3.8.3.1)
-    assert bindings([*events, bound(5, "a", "d", "binding-removed")], 1004) == 2
+        assert held(9, bound(5, "a", "c", name)) == 2  # that was replaced
+        assert held(9, bound(5, "a", "d", name)) == 1
+    assert held(9, bound(5, "a", "a", "binding-removed")) == 1  # all of them (§3.8.3.1)
+    assert held(4, bound(5, "a", "d", "binding-removed")) == 2
 
 
 def have(time, number, node="gw"):
@@ -187,7 +193,8 @@ def have(time, number, node="gw"):
 
 def test_associations_are_what_each_gateway_reported_last() -> None:
     events = [have(1, 1), have(2, 3), have(3, 1, "fa"), have(4, 0), bound(5, "a")]
-    assert [associations(events, 1000 + time) for time in (0.5, 1, 2, 3, 9)] == [0, 2, 6, 8, 2]
+    timed = by_time_of_day(events)
+    assert [associations(timed, 1000 + time) for time in (0.5, 1, 2, 3, 9)] == [0, 2, 6, 8, 2]
 
 
 def growing(of, keep, ended=()):
@@ -234,6 +241,18 @@ def test_bindings_are_those_at_the_end_of_a_move(each, held, observed) -> None:
 def test_associations_are_those_at_the_end_of_a_move(power, held, observed) -> None:
     decision = growing("associations", lambda away, time: [have(time - 1, 9), have(time, away**power)])
     assert decision.held is held and observed in decision.observed
+
+
+def test_events_are_put_in_order_once_whatever_the_number_of_phases(monkeypatch) -> None:
+    ordered = []
+    monkeypatch.setattr(
+        growth,
+        "by_time_of_day",
+        lambda events: ordered.append(len(found := [*events])) or by_time_of_day(found),
+    )
+    growing("associations", lambda away, time: [have(time, away)])
+    moves = 2 * (4 + 1 + 2 + 4)  # those that join, and three phases
+    assert ordered == [moves, 0, moves + 3]  # of mobile nodes, of a crowd, and all
 
 
 def test_associations_that_nobody_reports_decide_nothing() -> None:

@@ -10,7 +10,7 @@ from typing import Final, get_args
 from testbed.evidence.study import StudyRecord, StudyTask, TaskRecord
 from testbed.evidence.verdicts import Verdict
 from testbed.report.intervals import LEAST_VALUES, SAMPLES, wilson
-from testbed.report.multiples import RTT, by_size, figures, samples
+from testbed.report.multiples import LEAST_RTTS, RTT, by_size, figures, samples
 from testbed.report.templates import environment
 
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("refuted", "inconclusive", "reproduced")
@@ -110,6 +110,7 @@ def render_study(study: StudyRecord, finished: Sequence[TaskRecord], *, links: b
             samples=measured,
             figures=figures(measured),
             rtt=RTT,
+            least_rtts=LEAST_RTTS,
             grid=claim_grid(study, finished),
             missing=missing(study, finished),
             machines=machines(finished),

@@ -25,6 +25,7 @@ from testbed.mobileip.tunnel.merging import make_merging_device
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
+    from testbed.mobileip.io.steering import Share
 
 TUN_CLONE = "/dev/net/tun"
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
@@ -78,16 +79,24 @@ class TunPlane:
     backend = "tun"
 
     def __init__(
-        self, side: Side, netlink: Netlink, devices: str = DEVICES, *, merges_segments: bool = False
+        self,
+        side: Side,
+        netlink: Netlink,
+        devices: str = DEVICES,
+        *,
+        merges_segments: bool = False,
+        share: Share | None = None,
     ) -> None:
         """Create the device `devices`0 and start the process; raises PlaneError.
 
         `merges_segments`: what of TCP goes into tunnels is merged, where the kernel does that (`merging`).
+        `share`: the mobile nodes of this process; None: all.
         """
         self.anchor = f"{devices}0"
         self._names = devices
         self._side = side
         self._netlink = netlink
+        self._share = share
         self._tunnels: dict[IPv4Address, Tunnel] = {}
         self._due: Sequence[Tunnel] = ()  # the process has not yet said that it has set these
         self._refusals: dict[IPv4Address, PlaneError] = {}
@@ -103,6 +112,8 @@ class TunPlane:
         if self._frames is not None:
             fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
+        if share is not None:
+            self._ask(_share(share))
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,7 +148,7 @@ class TunPlane:
         self._restarted = True
         self._start()
         try:
-            self._exchange([_skip(self._skipped)])
+            self._exchange([_skip(self._skipped), *([_share(self._share)] if self._share else [])])
             for some in _portions(list(self._tunnels.values())):
                 self._exchange([_set(tunnel) for tunnel in some])
         except OSError as error:
@@ -307,6 +318,10 @@ def _refusal(answer: dict[str, Any]) -> PlaneError:
 
 def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
     return {"skip": [str(address) for address in sorted(addresses)]}
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {"share": share.tunnelled()}
 
 
 def _end(end: TunnelEnd) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from typing import Any
 
+from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
 
 Pair = tuple[int, int]
@@ -17,6 +18,8 @@ class Tunnels:
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self._skipped: list[str] = []
+        self.share: dict[str, list[Instruction]] | None = None
+        """Filters of what is for this process, by encapsulation; None: there is no other."""
         self._additions: dict[int, tuple[list[str], list[tuple[set[Pair], Pair]]]] = {}
         # Of each mobile node the local addresses, and what it added to which sets of their endpoints.
         self.locals: dict[str, Local] = {}
@@ -66,7 +69,7 @@ class Tunnels:
 
     def _open(self, local: str, port: int) -> Local:
         """Open the endpoints of a local address."""
-        here = self.locals[local] = Local(local, port)
+        here = self.locals[local] = Local(local, port, self.share)
         if self._skipped:
             here.skip(self._skipped)
         for endpoint in here.endpoints.values():

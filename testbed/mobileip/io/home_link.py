@@ -13,10 +13,12 @@ from testbed.mobileip.io.bpf import JA, JEQ, JGE, LDB, LDH, LDW, RET, Instructio
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.packet import (
     BURST,
+    ETH_P_ALL,
     ETH_P_ARP,
     ETH_P_IP,
     PACKET_OUTGOING,
     PKTTYPE,
+    PROTOCOL,
     add_checksum_state,
     arp,
     open_everywhere,
@@ -44,7 +46,9 @@ ARP_PROBES: Sequence[Instruction] = (
 def to_everybody_or(groups: Collection[IPv4Address], sent_here: bool = False) -> Sequence[Instruction]:
     """A filter for what is broadcast on a link, or sent to one of `groups`; `sent_here`: from here, too."""
     count = len(groups)
+    is_ip: Sequence[Instruction] = ((LDH, 0, 0, PROTOCOL), (JEQ, 1, 0, ETH_P_IP), (RET, 0, 0, 0))
     return (
+        *(is_ip if sent_here else ()),
         (LDB, 0, 0, PKTTYPE),
         (JEQ, count + 3 + sent_here, 0, PACKET_BROADCAST),
         *([(JEQ, 1, 0, PACKET_OUTGOING)] if sent_here else []),
@@ -114,7 +118,9 @@ class BroadcastListener:
         self._addresses = frozenset(addresses)
         self._relays = relays
         self._members: dict[IPv4Address, socket.socket] = {}
-        self.socket = open_listener(interface, ETH_P_IP, self._filter(()))
+        # The kernel shows what is sent from here only to who wants all protocols.
+        protocol = ETH_P_IP if relays is None else ETH_P_ALL
+        self.socket = open_listener(interface, protocol, self._filter(()))
         add_checksum_state(self.socket)
 
     def join(self, groups: Collection[IPv4Address]) -> None:

@@ -42,15 +42,10 @@ class Journal:
     ) -> None:
         """Report an event that happened now (seconds of the monotonic clock), this one to `also` as well."""
         head = {"event": event, "source": self.source, "monotonic": int(time.monotonic() * 1e6) / 1e6}
-        self._report(encode({**head, **(fields or {}), **head}), also)
+        self.pass_on(encode({**head, **(fields or {}), **head}), also)
 
-    def pass_on(self, lines: Iterable[bytes]) -> None:
-        """Report events that another process of this daemon has encoded."""
-        with self.together():
-            for line in lines:
-                self._report(line)
-
-    def _report(self, line: bytes, also: Iterable[Listener] = ()) -> None:
+    def pass_on(self, line: bytes, also: Iterable[Listener] = ()) -> None:
+        """Report an event that is encoded already, here or by another process of this daemon."""
         if self._held is not None:
             self._held.append(line)
         else:

@@ -43,7 +43,7 @@ _BROADCAST = b"\xff" * 6
 # From linux/if_packet.h; struct tpacket_auxdata begins with its status.
 _SOL_PACKET, _PACKET_AUXDATA, _AUXDATA_SPACE, _CSUM_NOT_READY = 263, 8, 64, 8
 
-_PROTOCOL, PKTTYPE = 0xFFFFF000, 0xFFFFF004
+PROTOCOL, PKTTYPE = 0xFFFFF000, 0xFFFFF004
 
 AGENT_DISCOVERY: Sequence[Instruction] = (
     (LDB, 0, 0, 9),
@@ -58,7 +58,7 @@ AGENT_DISCOVERY: Sequence[Instruction] = (
     (RET, 0, 0, 0),
 )
 REGISTRATION: Sequence[Instruction] = (
-    (LDH, 0, 0, _PROTOCOL),
+    (LDH, 0, 0, PROTOCOL),
     (JEQ, 0, 10, ETH_P_IP),
     (LDB, 0, 0, PKTTYPE),
     (JEQ, 8, 0, PACKET_OUTGOING),

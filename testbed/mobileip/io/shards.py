@@ -14,7 +14,6 @@ import select
 import signal
 import socket
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -164,6 +163,8 @@ class Shards:
         except (NodeError, PlaneError, PermissionError) as error:
             log(f"{self._journal.source}: process {number}: {error}")
         except BaseException:
+            import traceback  # which takes a while, and is seldom needed
+
             traceback.print_exc()
         finally:
             os._exit(code)
@@ -172,10 +173,12 @@ class Shards:
         if (lines := process.read_events()) is None:
             self._replace(process)
             return
-        for line in lines:
-            if line.startswith(_READY):
-                self._is_ready(process, json.loads(line)["backend"])
-        self._journal.pass_on(line for line in lines if not line.startswith(_READY))
+        with self._journal.together():
+            for line in lines:
+                if line.startswith(_READY):
+                    self._is_ready(process, json.loads(line)["backend"])
+                else:
+                    self._journal.pass_on(line)
 
     def _is_ready(self, process: _Process, backend: str) -> None:
         process.ready = True
@@ -209,7 +212,8 @@ class Shards:
                 if select.select([process.events], [], [], left)[0]:
                     if (lines := process.read_events()) is None:
                         break
-                    self._journal.pass_on(lines)
+                    for line in lines:
+                        self._journal.pass_on(line)
             process.leave()
             os.kill(process.pid, signal.SIGKILL)
             os.waitpid(process.pid, 0)

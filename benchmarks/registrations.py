@@ -83,12 +83,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=10_000, help="mobile nodes (default: 10000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of renewals (default: 3)")
     parser.add_argument("--window", type=int, default=16, help="requests under way at once (default: 16)")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=1,
-        help="processes of the home agent (default: 1)",
-    )
+    parser.add_argument("--processes", type=int, default=1, help="of the home agent (default: 1)")
     options = parser.parse_args()
     few = max(1, options.nodes // 10)
 
@@ -133,10 +128,11 @@ def main() -> None:
                 f"{cpu / base:.0f}×",
             ]
 
-        home_agent = "" if options.processes == 1 else f"{options.processes} processes, "
+        title = (
+            f"Registrations: {options.nodes:,} mobile nodes, {options.window} requests under way, best round"
+        )
         print_table(
-            f"Registrations: {home_agent}{options.nodes:,} mobile nodes, {options.window} requests under way, "
-            "best round",
+            title if options.processes == 1 else f"{title}; {options.processes} processes",
             ["", "per second", "reply after", "CPU time", "lost", "CPU time to the echo's"],
             [
                 row("UDP echo in Python", echo),

@@ -36,13 +36,13 @@ def run_home_agent(file: Path, control: Path | None) -> None:
         steering = Steering(settings.processes, config.pool)
         links = [config.home_interface] if config.home_interface is not None else []
         places = [Place(PORT, config.address), *(Place(PORT, interface=link) for link in links)]
-        if (state := daemon.claim_state()) is not None:
-            share_records(state, steering)
         if steering.processes > 1:
             _run_processes(daemon, config, places, steering)
         else:
             core = HomeAgent(config, unix_time)
-            _run(daemon, core, daemon.listen(places, keepalives(config.address)))
+            ears = daemon.listen(places, keepalives(config.address))
+            _claim_state(daemon, steering)
+            _run(daemon, core, ears)
 
 
 def _run_processes(
@@ -53,6 +53,7 @@ def _run_processes(
     for instance in instances:
         daemon.claim(*instance.devices_claim)
     sockets = daemon.listen_together(places, keepalives(config.address), steering)
+    _claim_state(daemon, steering)
     remove_devices(daemon.netlink, daemon.instance.devices)
     limits = steering.divided(config.bindings, (association.peer for association in config.mobile_nodes))
 
@@ -69,6 +70,11 @@ def _run_processes(
         Shards(steering, sockets, serve, daemon.journal, daemon.control).run()
     finally:
         release(config, daemon.netlink)
+
+
+def _claim_state(daemon: Daemon, steering: Steering) -> None:
+    if (state := daemon.claim_state()) is not None:
+        share_records(state, steering)
 
 
 def _run(daemon: Daemon, core: HomeAgent, ears: Sequence[RegistrationSocket]) -> None:

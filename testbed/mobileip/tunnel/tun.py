@@ -112,13 +112,15 @@ class TunPlane:
         if self._frames is not None:
             fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
-        if share is not None:
-            self._ask(_share(share))
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(GLANCE)
         self._patience = START_PATIENCE
+        if self._share is not None:
+            self._send(
+                [{"share": self._share.tunnelled()}]
+            )  # waits for the process, which does not answer it
         descriptors = [str(self._device), str(theirs.fileno())]
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
         if self._frames is not None:
@@ -148,7 +150,7 @@ class TunPlane:
         self._restarted = True
         self._start()
         try:
-            self._exchange([_skip(self._skipped), *([_share(self._share)] if self._share else [])])
+            self._exchange([_skip(self._skipped)])
             for some in _portions(list(self._tunnels.values())):
                 self._exchange([_set(tunnel) for tunnel in some])
         except OSError as error:
@@ -318,10 +320,6 @@ def _refusal(answer: dict[str, Any]) -> PlaneError:
 
 def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
     return {"skip": [str(address) for address in sorted(addresses)]}
-
-
-def _share(share: Share) -> dict[str, Any]:
-    return {"share": share.tunnelled()}
 
 
 def _end(end: TunnelEnd) -> dict[str, Any]:

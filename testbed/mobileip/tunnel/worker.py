@@ -295,7 +295,10 @@ class Worker:
     # -- commands ----------------------------------------------------------------------------------------
 
     def command(self) -> bool:
-        """Obey a list of commands of the control socket; False when it is closed."""
+        """Obey a list of commands of the control socket; False when it is closed.
+
+        `{"share": {encapsulation: filter}}` comes before all others, and is not answered.
+        """
         try:
             request = self.control.recv(CONTROL_SIZE)
         except BlockingIOError:
@@ -306,6 +309,9 @@ class Worker:
             return False
         replies = []
         for each in json.loads(request):
+            if "share" in each:
+                self.tunnels.share = each["share"]
+                continue
             reply: dict[str, Any] = {}
             try:
                 self.obey(each, reply)
@@ -313,7 +319,8 @@ class Worker:
                 reply["error"] = str(error)
             replies.append(reply)
         try:
-            self.control.send(json.dumps(replies).encode())
+            if replies:
+                self.control.send(json.dumps(replies).encode())
         except (BrokenPipeError, ConnectionResetError):  # the daemon has ended, or waits no longer
             return False
         return True
@@ -326,7 +333,7 @@ class Worker:
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
         its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
-        `{"share": {encapsulation: filter}}`; `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
+        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
             self.tunnels.set(request["set"], request)
@@ -335,8 +342,6 @@ class Worker:
             self.tunnels.remove(request["remove"])
         elif "skip" in request:
             self.tunnels.skip(request["skip"])
-        elif "share" in request:
-            self.tunnels.share = request["share"]
         elif "send" in request:
             ways = self.tunnels.mobiles.get(number(request["send"]), ())
             named = [way for way in ways if way.address[0] in request["remotes"]]

@@ -148,6 +148,7 @@ class Shards:
         """Be the process of a number, in which nothing of the parent must be undone, and end."""
         code = FAILED
         try:
+            gc.disable()  # until it runs
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)

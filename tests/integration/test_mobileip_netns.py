@@ -639,6 +639,76 @@ def test_a_daemon_whose_device_is_deleted_ends_and_begins_again_with_its_binding
     assert world.both_ways()
 
 
+OTHER_HOME = "192.0.2.101"
+"""Another process serves this home address than HOME_ADDRESS."""
+
+
+def to_all(world: World) -> None:
+    """The mobile node broadcasts, through its tunnel, on its home network."""
+    send = """import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.bind((sys.argv[1], 9))
+s.sendto(b"to all", ("192.0.2.255", 9))"""
+    world.run("mn", "python3", "-c", send, HOME_ADDRESS)
+
+
+def test_a_home_agent_in_several_processes(world: World) -> None:
+    """One mobile node of each process, of which one dies; then they are more, and then there is one."""
+    text = textwrap.dedent(CONFIG["home-agent"])
+    text += text[text.index("[[security]]") :].replace(HOME_ADDRESS, OTHER_HOME)
+    broadcasts = CONFIG["mobile-node"].replace("reverse-tunnel", "broadcasts = true\n        reverse-tunnel")
+
+    def processes(number: int) -> None:
+        world.configure("home-agent", f"processes = {number}\n{text}")
+
+    def both_both_ways() -> bool:
+        second = world.ping("fa", CN, OTHER_HOME) and world.ping("cn", OTHER_HOME)
+        return world.both_ways() and second and world.ping("mn", OTHER_HOME, HOME_ADDRESS)
+
+    world.configure("mobile-node", broadcasts)
+    processes(2)
+    ha, mn = world.start("home-agent", "mobile-node")
+    second = world.start_another(
+        "second", "mobile-node", "fa", textwrap.dedent(broadcasts).replace(HOME_ADDRESS, OTHER_HOME)
+    )
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    world.ip("fa", "rule", "add", "pref", "50", "from", CARE_OF_FA, "lookup", "main")
+    second.wait("registered", after=second.do("attach", interface="fa-link", care_of=CARE_OF_FA))
+    assert both_both_ways()
+    capture = world.capture("fa", "fa-link")
+    to_all(world)
+    world.end_captures()
+    assert len(decode(capture, 'ip.dst == 192.0.2.255 && frame contains "to all"')) == 1
+    state = ha.ask("state")
+    assert (state["backend"], state["mobile_nodes"]) == ("tun", 2)
+    assert [each["mobile_nodes"] for each in state["processes"]] == [1, 1]
+    assert {each["home_address"] for each in state["bindings"]} == {HOME_ADDRESS, OTHER_HOME}
+    assert state["tunnel"]["encapsulated"] and state["tunnel"]["decapsulated"]
+    assert not any(state["tunnel"][name] for name in ("refused", "malformed", "failed", "loop"))
+    assert [event["event"] for event in ha.events].count("ready") == 1
+    proxied = world.ip("ha", "neigh", "show", "proxy")
+    assert HOME_ADDRESS in proxied and OTHER_HOME in proxied
+
+    children = world.run("ha", "pgrep", "-P", str(ha.program.pid)).split()
+    before, registrations = len(ha.events), len(mn.events) + len(second.events)
+    world.run("ha", "kill", "-KILL", children[1])
+    ha.wait("process-restarted", after=before, process=1)
+    ha.wait("binding-restored", after=before, home_address=OTHER_HOME)
+    assert both_both_ways()
+    for number, restored in ((3, 2), (1, 2)):
+        assert ha.stop() == 0
+        assert world.ip("ha", "neigh", "show", "proxy") == "" and "mip" not in world.ip("ha", "link")
+        processes(number)
+        before = len(ha.events)
+        ha.start()
+        events = [event["event"] for event in ha.events[before:]]
+        assert events.count("binding-restored") == restored, events
+        assert both_both_ways()
+    assert len(mn.events) + len(second.events) == registrations  # nobody had to register again
+
+
 def test_a_virtual_home_network(world: World) -> None:
     world.configure("home-agent", CONFIG["home-agent"].replace('interface = "home"', ""))
     before = world.ip("ha", "route")

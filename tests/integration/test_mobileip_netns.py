@@ -680,7 +680,7 @@ def test_a_home_agent_in_several_processes(world: World) -> None:
     capture = world.capture("fa", "fa-link")
     to_all(world)
     world.end_captures()
-    assert len(decode(capture, 'ip.dst == 192.0.2.255 && frame contains "to all"')) == 1
+    assert counted(capture, 'ip.dst == 192.0.2.255 && frame contains "to all"') == [1]
     state = ha.ask("state")
     assert (state["backend"], state["mobile_nodes"]) == ("tun", 2)
     assert [each["mobile_nodes"] for each in state["processes"]] == [1, 1]

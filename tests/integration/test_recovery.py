@@ -67,7 +67,9 @@ class Node:
     def pid(self, service: str) -> int:
         """The process of a service; waits for its supervisor to start it."""
         file = f"/etc/testbed/services/{service}/supervise/pid"
-        return int(self.sh(f"timeout {BOUND:g} sh -c 'until [ -s {file} ]; do sleep 0.02; done'; cat {file}"))
+        # The file is empty while the service is down: what is looked at has to be what is read.
+        read = f"{{ until read -r pid <{file}; do sleep 0.02; done; }} 2>/dev/null; echo $pid"
+        return int(self.sh(f"timeout {BOUND:g} sh -c '{read}'"))
 
     def worker(self, service: str) -> int | None:
         """The process behind the TUN device of a Mobile IP daemon; None while there is none."""

@@ -40,7 +40,7 @@ from testbed.mobileip.wire.udp_tunnel import DATA, GRE, IP_IN_IP, MINIMAL
 from testbed.mobileip.wire.value import value
 
 Program = tuple[Instruction, ...]
-ACCEPT: Instruction = (RET, 0, 0, 0x40000)
+_ACCEPT: Instruction = (RET, 0, 0, 0x40000)
 _REJECT: Instruction = (RET, 0, 0, 0)
 _UDP_HEADER = 8
 _HOME_ADDRESS = 4
@@ -97,12 +97,11 @@ class Steering:
         steps: list[_Step] = [(JA, 0, 0, "address"), "none", (LD, 0, 0, 0), (JA, 0, 0, "chosen"), "address"]
         for number, each in enumerate(collapse_addresses(self.pool)):
             steps += [
-                (JGE, 0, f"below {number}", int(each.network_address)),
-                (JGT, f"above {number}", 0, int(each.broadcast_address)),
+                (JGE, 0, f"beside {number}", int(each.network_address)),
+                (JGT, f"beside {number}", 0, int(each.broadcast_address)),
                 (LD, 0, 0, 0),
                 (JA, 0, 0, "chosen"),
-                f"below {number}",
-                f"above {number}",
+                f"beside {number}",
             ]
         return [*steps, (MOD, 0, 0, self.processes), "chosen"]
 
@@ -118,7 +117,7 @@ class Share:
         """Whether this process serves the mobile node with this home address."""
         return self.steering.number(home_address) == self.number
 
-    def messages(self, then: Sequence[Instruction] = (ACCEPT,)) -> Program:
+    def messages(self, then: Sequence[Instruction]) -> Program:
         """A filter of a UDP socket: what is about these mobile nodes, and `then` accepts."""
         return self.steering.mine(self.number, _message(_UDP_HEADER), then)
 
@@ -130,11 +129,11 @@ class Share:
         """Filters of the raw sockets of tunnels, by their encapsulation: what these mobile nodes send."""
         filters = {
             encapsulation.value: self.steering.mine(
-                self.number, [(LDX_IHL, 0, 0, 0), *_inside(next_header, 0)], (ACCEPT,)
+                self.number, [(LDX_IHL, 0, 0, 0), *_inside(next_header, 0)], (_ACCEPT,)
             )
             for encapsulation, next_header in _TUNNELS.items()
         }
-        return {**filters, Encapsulation.UDP.value: self.datagrams((ACCEPT,))}
+        return {**filters, Encapsulation.UDP.value: self.datagrams((_ACCEPT,))}
 
 
 def _room(end: int) -> list[_Step]:
@@ -189,7 +188,7 @@ def _inside(next_header: int, at: int) -> list[_Step]:
 
 
 def _assembled(steps: Sequence[_Step]) -> Program:
-    """Instructions, with the distances to labels, each of which is there once and ahead of jumps."""
+    """Instructions, with distances in place of labels; a label is there once, behind the jumps to it."""
     places: dict[str, int] = {}
     count = 0
     for step in steps:

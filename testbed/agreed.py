@@ -31,6 +31,8 @@ SETTLED: Final = "settled"
 """The first and the last event of a move, whatever came of it."""
 ASSOCIATIONS: Final = "associations"
 """The event of charon that says how many IKE SAs (`ike`) and CHILD SAs (`child`) it has."""
+CROWD_PATIENCE: Final = 60.0
+"""Seconds after the last node of a crowd has moved until its `settled` at the latest."""
 IPSEC_DEVICE: Final = "ipsec0"
 """The interface of IPsec: packets on it are not yet encrypted, or not any more."""
 ESP_PLANE: Final = f"{RUN}/esp"

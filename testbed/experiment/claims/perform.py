@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from testbed.agreed import MOVE_STARTED, READY, ROAM, SETTLED
+from testbed.agreed import CROWD_PATIENCE, MOVE_STARTED, READY, ROAM, SETTLED
 from testbed.claim.expect import Expectation
 from testbed.claim.probe import ProbeReport
 from testbed.claim.sight import Decision, Facts
@@ -20,8 +20,9 @@ from testbed.lab.access import Entry, LabAccess, Stopped
 from testbed.lab.inside import Done
 
 MOVE_WITHIN: Final = 25.0
-CROWD_WITHIN: Final = 65.0  # longer than a crowd waits for the last of its nodes before it reports
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""
+CROWD_WITHIN: Final = CROWD_PATIENCE + 5.0
+"""The same of a crowd, after the time in which its nodes begin to move."""
 RESTART_WITHIN: Final = 10.0
 """Seconds until a daemon that was asked for something has begun with it."""
 _ports = itertools.count(5005)

@@ -37,6 +37,7 @@ SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 FIRST = [
     *("test_claims.py", "test_ordinary_kernel.py", "test_workflows.py", "test_lessons_gateway.py"),
     *("test_lessons.py", "test_attacks.py", "test_plugin.py", "test_mobileip_netns.py", "test_lab.py"),
+    *("test_mobileip_letter.py", "test_recovery.py"),
     *("test_quality.py", "test_mip_agreement.py"),
 ]
 """The files that take longest, in the order in which they begin: the others fill the gaps behind them."""

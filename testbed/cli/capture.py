@@ -69,7 +69,8 @@ def capture(
     """
     from testbed.lab.decrypting import logged_keys
     from testbed.lab.state import find_lab
-    from testbed.lab.tap import lab_names, read_target, see
+    from testbed.lab.tap import Wanted, lab_names, read_target, see
+    from testbed.lab.tcpdump import HEADERS, WHOLE
     from testbed.packet.pcap import CaptureWriter
 
     to_stdout = str(write) == "-"
@@ -87,15 +88,17 @@ def capture(
             ending.callback(file.close)
         keys = ending.enter_context(logged_keys(engine, found, note)) if decrypt else None
         writer, seen = CaptureWriter(), 0
+        wanted = Wanted(
+            count,
+            seconds,
+            octets=HEADERS if file is None else WHOLE,
+            ready=lambda: note(f"capturing at {target}; Ctrl-C ends it"),
+            lacking=lambda number: note(
+                f"not captured: {number} packets, which came faster than they were read"
+            ),
+        )
         try:
-            passages = see(
-                engine,
-                found,
-                target,
-                count=count,
-                seconds=seconds,
-                ready=lambda: note(f"capturing at {target}; Ctrl-C ends it"),
-            )
+            passages = see(engine, found, target, wanted)
             with closing(passages):  # which ends every tcpdump
                 _put(file, writer.header())
                 for passage in passages:

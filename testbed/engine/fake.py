@@ -233,7 +233,7 @@ class FakeEngine:
         """Read what it wrote."""
         self._called("logs", id)
         streams = {name for name, wanted in (("stdout", stdout), ("stderr", stderr)) if wanted}
-        return FakeLog(self._box(id), follow, tail, streams)
+        return FakeLog(self._box(id), follow, tail, streams, lambda: self.gone)
 
     def read_file(self, id: str, path: str) -> bytes:
         """Return the content of a file of a container's archive."""
@@ -285,8 +285,15 @@ class FakeEngine:
 class FakeLog:
     """`LogStream` over a fake container."""
 
-    def __init__(self, box: FakeContainer, follow: bool, tail: int | None, streams: set[str]) -> None:
-        self._box, self._follow, self._tail, self._streams = box, follow, tail, streams
+    def __init__(
+        self,
+        box: FakeContainer,
+        follow: bool,
+        tail: int | None,
+        streams: set[str],
+        gone: Callable[[], bool],
+    ) -> None:
+        self._box, self._follow, self._tail, self._streams, self._gone = box, follow, tail, streams, gone
         self._closed = False
 
     def __iter__(self) -> Iterator[Line]:
@@ -304,7 +311,7 @@ class FakeLog:
             yield from (line for line in lines if line.stream in self._streams)
 
     def _goes_on(self) -> bool:
-        return self._follow and not self._closed and self._box.state == "running"
+        return self._follow and not self._closed and not self._gone() and self._box.state == "running"
 
     def close(self) -> None:
         """End the stream."""

@@ -27,8 +27,6 @@ from testbed.packet.pcap import CaptureError, CaptureReader, Frame, write_pcap
 from testbed.packet.taps import TapFrames
 
 FOLDER: Final = f"{RUN}/captures"
-OCTETS: Final = 4096
-"""Captured of each packet. The kernel's buffer holds so many packets of this size, however short they are."""
 START_WITHIN: Final = 8.0
 STOP_WITHIN: Final = 15.0
 READ_WITHIN: Final = 30.0
@@ -47,7 +45,7 @@ class Capture:
         self._file = f"{folder}/{network or 'any'}.pcap"
         self._tcpdump = Tcpdump(
             lambda command: lab.session(node, command, stdin=True),
-            ["-s", str(OCTETS), "-B", "16384", "-i", network or "any"],
+            ["-i", network or "any"],
             file=self._file,
         )
         self._reading = threading.Lock()

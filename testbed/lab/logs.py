@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final
 
-from testbed.engine.api import Container, Engine, Line, LogStream
+from testbed.engine.api import Container, Engine, Line, LogStream, NotFoundError, UnreachableError
 from testbed.lab.events import NodeEvent, parse_event
 
 _SETTLE: Final = 0.15  # seconds lines are held while following, so that nodes' lines come in order of time
@@ -39,7 +40,8 @@ def read_logs(
 ) -> Generator[NodeLine]:
     """Yield the lines of several nodes in order of time; `events` leaves standard error out.
 
-    Following ends when every node has stopped, or when the iterator is closed.
+    Following ends when every node has stopped, or when the iterator is closed. Raises `UnreachableError` as
+    soon as an engine goes away.
     """
     streams = {
         node: engine.logs(container.id, follow=follow, tail=tail, stderr=not events)
@@ -47,7 +49,7 @@ def read_logs(
     }
     try:
         if follow:
-            yield from _as_they_come(streams)
+            yield from _as_they_come(engine, nodes, streams)
         else:
             # Within a node too: the engine writes its two outputs down side by side, at times out of order.
             lines = chain.from_iterable(_lines(node, stream) for node, stream in streams.items())
@@ -61,17 +63,20 @@ def _lines(node: str, stream: LogStream) -> Iterator[NodeLine]:
     return (NodeLine(node, line) for line in stream)
 
 
-def _as_they_come(streams: Mapping[str, LogStream]) -> Iterator[NodeLine]:
-    queue: SimpleQueue[NodeLine | None] = SimpleQueue()
+def _as_they_come(
+    engine: Engine, nodes: Mapping[str, Container], streams: Mapping[str, LogStream]
+) -> Iterator[NodeLine]:
+    queue: SimpleQueue[NodeLine | str] = SimpleQueue()  # a node's name: its log has ended
 
     def read(node: str, stream: LogStream) -> None:
         for line in _lines(node, stream):
             queue.put(line)
-        queue.put(None)
+        queue.put(node)
 
     for node, stream in streams.items():
         Thread(target=read, args=(node, stream), daemon=True).start()
     open_streams = len(streams)
+    lost: UnreachableError | None = None
     held: list[NodeLine] = []
     release = 0.0
     while open_streams or held:
@@ -81,12 +86,25 @@ def _as_they_come(streams: Mapping[str, LogStream]) -> Iterator[NodeLine]:
             held = []
             continue
         try:
-            line = queue.get(timeout=wait)
+            news = queue.get(timeout=wait)
         except Empty:
             continue
-        if line is None:
-            open_streams -= 1
+        if isinstance(news, str):
+            lost = _lost_engine(engine, nodes[news])
+            open_streams = 0 if lost else open_streams - 1
             continue
         if not held:
             release = time.monotonic() + _SETTLE
-        held.append(line)
+        held.append(news)
+    if lost:
+        raise lost
+
+
+def _lost_engine(engine: Engine, container: Container) -> UnreachableError | None:
+    """Why the log of a node ended if its engine went away; a log ends in the same way when its node stops."""
+    try:
+        with suppress(NotFoundError):  # removed: the engine answers
+            engine.logs(container.id, tail=0).close()
+    except UnreachableError as error:
+        return error
+    return None

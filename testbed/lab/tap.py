@@ -26,7 +26,7 @@ from testbed.lab.failures import failed_links
 from testbed.lab.inside import in_each, run_inside
 from testbed.lab.passages import Passage, Passages
 from testbed.lab.state import ActualLab, NodeFacts, node_facts
-from testbed.lab.tcpdump import INTERFACES, Tcpdump, interface_names
+from testbed.lab.tcpdump import HEADERS, INTERFACES, Tcpdump, interface_names
 from testbed.packet.decode import link
 from testbed.packet.filters import FilterError, filter_hosts
 from testbed.packet.names import Names
@@ -37,6 +37,8 @@ _HOLD: Final = 0.15
 """Seconds a frame waits for older ones from other nodes."""
 _HOLD_PASSAGE: Final = 0.5
 """Seconds a passage waits for those that received it: more nodes take part."""
+_END_WITHIN: Final = 2.0
+"""Seconds in which all tcpdumps have to say at their end how many packets they lack."""
 _UNSEEN: Final = frozenset(("lo", RELAY_DEVICE))
 """Interfaces that lead to no other node, nor are a tunnel's: left out of what is seen of a whole lab."""
 NO_ROUTING: Final = "not (arp or ip6 or ip proto 2 or ip proto 89)"
@@ -154,7 +156,9 @@ def lab_names(engine: Engine, lab: ActualLab) -> Names:
             known = prefixes.get(network)
             if known is None or interface.network.prefixlen < known.prefixlen:
                 prefixes[network] = interface.network
-    hosts = run_inside(engine, next(iter(lab.nodes.values())), ["cat", "/etc/testbed/hosts"]).text
+    # Every node has the names of all; one that has ended cannot be asked.
+    running = next((each for each in lab.nodes.values() if each.state == "running"), None)
+    hosts = run_inside(engine, running, ["cat", "/etc/testbed/hosts"]).text if running else ""
     for line in hosts.splitlines():
         fields = line.split()
         if len(fields) > 1 and fields[1] in mobile:
@@ -186,7 +190,12 @@ class _Source:
     """One tcpdump, whose frames go to `put`, and None when it has ended."""
 
     def __init__(
-        self, engine: Engine, tap: Tap, expression: str, put: Callable[[_Source, Frame | None], None]
+        self,
+        engine: Engine,
+        tap: Tap,
+        expression: str,
+        octets: int,
+        put: Callable[[_Source, Frame | None], None],
     ) -> None:
         self.tap = tap
         self._engine = engine
@@ -199,6 +208,7 @@ class _Source:
             ["-i", "any" if every else str(tap.network), *(["-Q", "out"] if tap.sent_only else [])],
             network=tap.network if every and tap.network else "",
             expression=expression,
+            octets=octets,
             take=self._take,
             ended=lambda: put(self, None),
         )
@@ -227,40 +237,47 @@ class _Source:
         return f"{self.tap.node}/{self._interfaces[index]}"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How long to watch, and what is heard of it."""
+
+    count: int | None = None
+    """End after so many frames."""
+    seconds: float | None = None
+    """End after so many seconds."""
+    octets: int = HEADERS
+    """Captured of each packet."""
+    ready: Callable[[], None] = lambda: None
+    """Called once all capture."""
+    lacking: Callable[[int], None] = lambda number: None
+    """Called at the end, where the kernel could not hand packets over, with their number in all captures."""
+
+
+ALL: Final = Wanted()
+
+
 def watch(
-    engine: Engine,
-    taps: Sequence[Tap],
-    expression: str = "",
-    *,
-    count: int | None = None,
-    seconds: float | None = None,
-    ready: Callable[[], None] = lambda: None,
+    engine: Engine, taps: Sequence[Tap], expression: str = "", wanted: Wanted = ALL
 ) -> Generator[Frame, None, None]:
     """Frames of all taps in order of time, as they come, with `node/interface` as their interface.
 
-    Ends after so many frames or seconds, or when every tcpdump has ended; `ready` is called once all capture.
-    Close the iterator to end it early. Raises `UsageError` for a filter that tcpdump refuses.
+    Ends as is `wanted`, or when every tcpdump has ended. Close the iterator to end it early. Raises
+    `UsageError` for a filter that tcpdump refuses.
     """
-    with closing(_watch(engine, taps, expression, Passage, _HOLD, count, seconds, ready)) as seen:
+    with closing(_watch(engine, taps, expression, Passage, _HOLD, wanted)) as seen:
         for each in seen:
             yield each.frame
 
 
 def see(
-    engine: Engine,
-    lab: ActualLab,
-    target: Target,
-    *,
-    count: int | None = None,
-    seconds: float | None = None,
-    ready: Callable[[], None] = lambda: None,
+    engine: Engine, lab: ActualLab, target: Target, wanted: Wanted = ALL
 ) -> Generator[Passage, None, None]:
     """What `watch` would yield; of a whole lab every packet once on each network and tunnel it crosses.
 
     Links that had failed before the capture began receive nothing.
     """
     if not target.everywhere:
-        yield from _watch(engine, target.taps, target.expression, Passage, _HOLD, count, seconds, ready)
+        yield from _watch(engine, target.taps, target.expression, Passage, _HOLD, wanted)
         return
     passages = Passages(frozenset(network for facts in _facts(lab) for network in facts.links))
 
@@ -275,7 +292,7 @@ def see(
             return None  # it came as far as the cut, behind tcpdump
         return passages.add(frame)
 
-    yield from _watch(engine, target.taps, target.expression, add, _HOLD_PASSAGE, count, seconds, ready)
+    yield from _watch(engine, target.taps, target.expression, add, _HOLD_PASSAGE, wanted)
 
 
 _Add = Callable[[Frame], Passage | None]
@@ -283,11 +300,12 @@ _Add = Callable[[Frame], Passage | None]
 
 
 def _watch(
-    engine: Engine, taps: Sequence[Tap], expression: str, add: _Add, hold: float,
-    count: int | None, seconds: float | None, ready: Callable[[], None],
-) -> Generator[Passage, None, None]:  # fmt: skip
+    engine: Engine, taps: Sequence[Tap], expression: str, add: _Add, hold: float, wanted: Wanted
+) -> Generator[Passage, None, None]:
     arrived: queue.Queue[tuple[_Source, Frame | None]] = queue.Queue()
-    sources = [_Source(engine, tap, expression, lambda s, f: arrived.put((s, f))) for tap in taps]
+    sources = [
+        _Source(engine, tap, expression, wanted.octets, lambda s, f: arrived.put((s, f))) for tap in taps
+    ]
     try:
         _wait_until_live(sources)
         unnamed = {source.tap.node: source for source in sources if source.tap.network is None}
@@ -295,14 +313,28 @@ def _watch(
             {node: one.tap.container for node, one in unnamed.items()},
             lambda node, _: unnamed[node].look_up(),
         )
-        ready()
-        yield from _merged(arrived, len(sources), add, hold, count, seconds)
+        wanted.ready()
+        try:
+            yield from _merged(arrived, len(sources), add, hold, wanted.count, wanted.seconds)
+        finally:
+            if lacking := _lacking(sources):
+                wanted.lacking(lacking)
         for source in sources:
             if source.tcpdump.failed:
                 raise UsageError(f"the capture at {source.tap.name} ended: {source.tcpdump.complaint}")
     finally:
         for source in sources:
             source.tcpdump.leave()
+
+
+def _lacking(sources: Sequence[_Source]) -> int:
+    """End all, and return how many packets the kernel could not hand over to them."""
+    deadline = time.monotonic() + _END_WITHIN
+    for source in sources:
+        source.tcpdump.end()
+    for source in sources:
+        source.tcpdump.wait_for_end(max(0.0, deadline - time.monotonic()))
+    return sum(source.tcpdump.dropped for source in sources)
 
 
 def _wait_until_live(sources: Sequence[_Source]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Final
 
-from testbed.engine.api import EngineError, ExecSession
+from testbed.engine.api import MEMORY_LIMIT, EngineError, ExecSession
 from testbed.errors import TestbedError
 
 SCRIPT: Final = """\
@@ -37,6 +37,13 @@ exec tcpdump -n -U --immediate-mode -Z root "$@" -w "$file" "$here" 3<&-
 # A file then has to stop growing for a moment: a packet in the kernel's buffer would be lost.
 # The command is tcpdump itself: if that ends before it is to, so does the command.
 
+BUFFER: Final = MEMORY_LIMIT // 32
+"""Octets of the kernel's buffer of a capture, 16 MiB: a small part of what a node may use. The usual 2 MiB
+hold 8 packets of all interfaces, as each takes the room of the longest."""
+HEADERS: Final = 4096
+"""Octets captured of each packet where its headers count: the buffer then holds 4,000 packets."""
+WHOLE: Final = 65535 + 20
+"""Octets of the longest IP packet, and of the header that LINUX_SLL2 puts before it."""
 INTERFACES: Final = 'cd /sys/class/net; for i in *; do echo "$(cat "$i/ifindex") $i"; done'
 """Prints each interface of a node: its number, as captures of all interfaces have it, and its name."""
 
@@ -51,7 +58,8 @@ class Tcpdump:
     """One tcpdump in a node, read by a thread of its own.
 
     `open_session` runs a command in the node, with an open standard input. Without a file, `take` gets what
-    tcpdump writes. `network` narrows a capture of all interfaces to one; `ended` is called last.
+    tcpdump writes. `network` narrows a capture of all interfaces to one; `octets` of a packet are captured.
+    `ended` is called last.
     """
 
     def __init__(
@@ -62,11 +70,13 @@ class Tcpdump:
         file: str = "-",
         network: str = "",
         expression: str = "",
+        octets: int = HEADERS,
         take: Callable[[bytes], None] = lambda data: None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_session = open_session
-        self._command = ["sh", "-c", SCRIPT, "sh", file, network, expression, *arguments]
+        room = ["-B", str(BUFFER // 1024), "-s", str(octets)]
+        self._command = ["sh", "-c", SCRIPT, "sh", file, network, expression, *room, *arguments]
         self._take = take
         self._tell_ended = ended
         self._said = ""

@@ -19,6 +19,8 @@ from testbed.report.plots import Interval, Plot, Scale, Series, beside, model, p
 
 RTT: Final = "RTT"
 """The axis of round-trip times, which are varied within a task."""
+LEAST_RTTS: Final = 3
+"""Through fewer medians a line always goes, however little they say of a slope."""
 _SPREAD: Final = (-3.0, 0.0, 3.0)
 """By how many pixels points are set aside in turn, so that fewer cover each other."""
 _CUT: Final = 1.5
@@ -215,9 +217,11 @@ def _series(
         for one in members
     ]
     line, words = None, ""
-    if quantity == RTT and len(members) > 1:
+    if quantity == RTT and len(members) >= LEAST_RTTS:
         k, constant = linear_regression(
             [one.rtt_ms for one in members], [one.median or 0.0 for one in members]
         )
         line, words = scale.line(k, constant), model(k, constant)
+    elif quantity == RTT and len(members) > 1:
+        words = f"no line ({len(members)} round-trip times, fewer than {LEAST_RTTS})"
     return Series(number, name, tuple(points), line, words, tuple(intervals))

@@ -10,7 +10,7 @@ from typing import Final, get_args
 from testbed.evidence.study import StudyRecord, StudyTask, TaskRecord
 from testbed.evidence.verdicts import Verdict
 from testbed.report.intervals import LEAST_VALUES, SAMPLES, wilson
-from testbed.report.multiples import RTT, by_size, figures, samples
+from testbed.report.multiples import LEAST_RTTS, RTT, by_size, figures, samples
 from testbed.report.templates import environment
 
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("refuted", "inconclusive", "reproduced")
@@ -110,6 +110,7 @@ def render_study(study: StudyRecord, finished: Sequence[TaskRecord], *, links: b
             samples=measured,
             figures=figures(measured),
             rtt=RTT,
+            least_rtts=LEAST_RTTS,
             grid=claim_grid(study, finished),
             missing=missing(study, finished),
             machines=machines(finished),
@@ -145,21 +146,17 @@ def claim_grid(study: StudyRecord, finished: Iterable[TaskRecord]) -> ClaimGrid 
     def key(task: StudyTask) -> tuple[str, ...]:
         return (task.topology, task.claim, task.stack, *rest(task).values())
 
+    alike: dict[tuple[str, ...], list[StudyTask]] = {}
+    for task in tasks:
+        alike.setdefault(key(task), []).append(task)
     rows = []
-    for alike in sorted({key(task) for task in tasks}, key=lambda one: [by_size(text) for text in one]):
-        these = [task for task in tasks if key(task) == alike]
-        cells = [
-            Cell(
-                tuple(
-                    _repetition(task, records.get(task.key))
-                    for task in sorted(these, key=lambda task: task.repetition)
-                    if task.options.get(column, "") == value
-                )
-            )
-            for value in columns
-        ]
-        first = these[0]
-        rows.append(ClaimRow(first.topology, first.claim, first.stack, rest(first), tuple(cells)))
+    for _, these in sorted(alike.items(), key=lambda each: [by_size(text) for text in each[0]]):
+        cells: dict[str, list[Repetition]] = {value: [] for value in columns}
+        for task in sorted(these, key=lambda task: task.repetition):
+            if (value := task.options.get(column, "")) in cells:
+                cells[value].append(_repetition(task, records.get(task.key)))
+        first, done = these[0], tuple(Cell(tuple(several)) for several in cells.values())
+        rows.append(ClaimRow(first.topology, first.claim, first.stack, rest(first), done))
     return ClaimGrid(column, tuple(columns), tuple(rows))
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import textwrap
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,28 @@ RESET = """
 } | ip -force -batch - 2>/dev/null
 find /run/testbed -maxdepth 1 ! -type d -delete
 """
+
+
+def counted(capture: Path, *displays: str) -> list[int]:
+    """How many packets of a capture each display filter selects, which has no comma: one tshark for all."""
+    table = _tshark(capture, "-q", "-z", ",".join(["io,stat,0", *displays]))
+    if re.search(r"Duration: 0\.0+ secs", table):  # of a single instant there are no statistics
+        return [len(_tshark(capture, "-Y", display).splitlines()) for display in displays]
+    frames_and_octets = re.findall(r"\d+", table.partition(" <> ")[2].partition("|")[2])
+    assert len(frames_and_octets) == 2 * len(displays), table
+    return [int(frames) for frames in frames_and_octets[::2]]
+
+
+def _tshark(capture: Path, *options: str) -> str:
+    command = ["tshark", "-r", str(capture), *options]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def check_packets(capture: Path, *there: str, never: Sequence[str] = ()) -> None:
+    """tshark sees packets that each of the filters selects, but none of those `never`, and none malformed."""
+    absent = ("_ws.malformed", *never)
+    counts = dict(zip((*there, *absent), counted(capture, *there, *absent), strict=True))
+    assert all(counts[one] for one in there) and not any(counts[one] for one in absent), counts
 
 
 def topology() -> LoadedTopology:

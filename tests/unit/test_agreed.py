@@ -9,6 +9,8 @@ import pytest
 from testbed import agreed
 from testbed.claim.steps.move import Move
 from testbed.data import data_dir
+from testbed.experiment.claims import perform
+from testbed.mobileip.io import bulk_moves
 from testbed.node.relay import relay_toml
 from testbed.node.roam import roam_toml
 
@@ -17,6 +19,11 @@ def test_a_move_step_can_ask_for_each_step_of_a_hand_off() -> None:
     """`reaches` is a Literal, which a type checker has to read."""
     (literal, _) = get_args(Move.model_fields["reaches"].annotation)
     assert get_args(literal) == tuple(agreed.STEPS.values())
+
+
+def test_a_crowd_reports_while_somebody_waits_for_it() -> None:
+    """Daemons of Mobile IP stand alone and cannot read it."""
+    assert bulk_moves.PATIENCE == agreed.CROWD_PATIENCE < perform.CROWD_WITHIN
 
 
 @pytest.mark.parametrize("program", ["init", "drift"])

@@ -9,7 +9,7 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from testbed.agreed import MOVE_STARTED, ROAM, SETTLED
+from testbed.agreed import ASSOCIATIONS, MOVE_STARTED, ROAM, SETTLED
 from testbed.claim.clocks import by_time_of_day
 from testbed.claim.names import PcapFilter, Taps
 from testbed.claim.seen import PATIENCE, Seen
@@ -27,6 +27,10 @@ _NOT_AWAY: Final = ("at-home", "unregistered")
 _BOUND: Final = ("binding", "binding-moved", "binding-restored")
 _UNBOUND: Final = ("binding-removed", "binding-expired", "binding-revoked")
 """Events of home agents that begin or change a binding, and that end one."""
+_STATE: Final = ("bindings", "associations")
+"""What nodes report, and captures do not show."""
+_Timed = Sequence[tuple[float, Reported]]
+"""Events in their order, with the time in s since the epoch (`by_time_of_day`)."""
 _SIZES: Final = 3
 """How many different numbers of nodes make a slope."""
 
@@ -45,10 +49,10 @@ class Growth(Seen):
     """The exponent with which something grows with the number of mobile nodes that are away, and move.
 
     Packets and their octets are counted so long as the same mobile nodes are away from home, and each of them
-    moves; bindings, as home agents report them, at the end of that time. The exponent is the slope of the
-    number against that of these nodes, both as logarithms: 1 is linear, 2 quadratic. With `rounds` what a
-    slow machine adds to one move does not count, where it spares another. Of a crowd it is counted so long as
-    the same part of it moves, whatever part has moved before.
+    moves; bindings and associations, as nodes report them, at the end of that time. The exponent is the slope
+    of the number against that of these nodes, both as logarithms: 1 is linear, 2 quadratic. With `rounds`
+    what a slow machine adds to one move does not count, where it spares another. Of a crowd it is counted so
+    long as the same part of it moves, whatever part has moved before.
     """
 
     word = "growth"
@@ -58,10 +62,11 @@ class Growth(Seen):
     TOO_LITTLE: ClassVar[float | None] = PATIENCE
     TOO_MUCH: ClassVar[float | None] = HURRIED
 
-    of: Literal["packets", "octets", "bindings"] = Field(
+    of: Literal["packets", "octets", "bindings", "associations"] = Field(
         default="packets",
-        description="What grows: packets, their octets from the IP header on, or the home addresses that home"
-        " agents have bindings for",
+        description="What grows: packets, their octets from the IP header on, the home addresses that home"
+        " agents have bindings for, or the IKE SAs and CHILD SAs of the nodes that `follow-sas`"
+        " names",
     )
     at: Taps = Field(
         default_factory=list, description="Where packets are captured: NODE/NETWORK, one or a list"
@@ -82,9 +87,9 @@ class Growth(Seen):
         made = handler(data)
         if (made.at_most is None) == (made.over is None):
             raise Expected("one of at-most and over", "for example at-most: 1.1")
-        if made.of == "bindings" and (made.at or made.filter):
-            raise Expected("neither at nor filter with bindings", "home agents report them")
-        if made.of != "bindings" and not (made.at and made.filter):
+        if made.of in _STATE and (made.at or made.filter):
+            raise Expected(f"neither at nor filter with {made.of}", "nodes report them")
+        if made.of not in _STATE and not (made.at and made.filter):
             raise Expected("at and filter", "for example at: ha/home, filter: udp port 434")
         return made
 
@@ -108,14 +113,18 @@ class Growth(Seen):
         broken = [match.tap for match in matches if not match.alive or match.dropped]
         if broken:
             return Decision(None, f"the capture at {', '.join(broken)} is not whole")
+        silent = self.of == "associations" and _silent(sight)
+        if silent:
+            return Decision(None, silent)
         sizes: dict[int, list[_Phase]] = {}
         for phase in all_phases(sight.events, rounds=self.rounds):
             sizes.setdefault(len(phase.nodes), []).append(phase)
         if len(sizes) < _SIZES:
             numbers = ", ".join(map(str, sizes)) or "no"
             return Decision(None, f"all nodes that were away moved in numbers of {numbers} only")
+        timed = by_time_of_day(sight.events) if self.of in _STATE else []
         counts = {
-            size: min(self._count(phase, matches, sight.events) for phase in some)
+            size: min(self._count(phase, matches, timed) for phase in some)
             for size, some in sorted(sizes.items())
         }
         text = ", ".join(f"{size}: {count}" for size, count in counts.items())
@@ -126,10 +135,12 @@ class Growth(Seen):
         held = high == (self.over is not None)
         return Decision(held, f"{self.of} by number of nodes {text}: exponent {slope:.2f}", high)
 
-    def _count(self, phase: _Phase, matches: Sequence[Matched], events: Sequence[Reported]) -> int:
+    def _count(self, phase: _Phase, matches: Sequence[Matched], timed: _Timed) -> int:
         """How many of what is meant there are in a phase."""
         if self.of == "bindings":
-            return bindings(events, phase.ended)
+            return bindings(timed, phase.ended)
+        if self.of == "associations":
+            return associations(timed, phase.ended)
         sizes = [
             len(packet)
             for match in matches
@@ -139,13 +150,13 @@ class Growth(Seen):
         return sum(sizes) if self.of == "octets" else len(sizes)
 
 
-def bindings(events: Iterable[Reported], until: float) -> int:
+def bindings(timed: _Timed, until: float) -> int:
     """How many home addresses all home agents together have bindings for at a time (s since the epoch).
 
     Home agents report each binding of a run, and its end.
     """
     care_of: dict[tuple[str, str], object] = {}
-    for time, one in by_time_of_day(events):
+    for time, one in timed:
         if time > until:
             break
         mobile_node = (one.node, str(one.fields.get("home_address")))
@@ -154,6 +165,25 @@ def bindings(events: Iterable[Reported], until: float) -> int:
         elif one.name in _UNBOUND and one.fields.get("care_of") in (care_of.get(mobile_node), mobile_node[1]):
             care_of.pop(mobile_node, None)
     return len(care_of)
+
+
+def associations(timed: _Timed, until: float) -> int:
+    """How many IKE SAs and CHILD SAs all nodes together have reported last at a time (s since the epoch)."""
+    last = {
+        one.node: int(one.fields["ike"]) + int(one.fields["child"])
+        for time, one in timed
+        if one.name == ASSOCIATIONS and time <= until
+    }
+    return sum(last.values())
+
+
+def _silent(sight: Sight) -> str | None:
+    """Why the associations of some node are not known."""
+    nodes = {one.node for one in sight.events if one.name == ASSOCIATIONS}
+    if not nodes:
+        return "no node reports its associations: the run needs the step follow-sas"
+    ended = sorted(nodes.intersection(sight.ended))
+    return f"the log of {', '.join(ended)} had ended" if ended else None
 
 
 def phases(events: Iterable[Reported], *, rounds: bool = False) -> list[_Phase]:

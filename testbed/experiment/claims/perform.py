@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from testbed.agreed import MOVE_STARTED, READY, ROAM, SETTLED
+from testbed.agreed import CROWD_PATIENCE, MOVE_STARTED, READY, ROAM, SETTLED
 from testbed.claim.expect import Expectation
 from testbed.claim.probe import ProbeReport
 from testbed.claim.sight import Decision, Facts
@@ -21,8 +20,9 @@ from testbed.lab.access import Entry, LabAccess, Stopped
 from testbed.lab.inside import Done
 
 MOVE_WITHIN: Final = 25.0
-CROWD_WITHIN: Final = 65.0  # longer than a crowd waits for the last of its nodes before it reports
 """Seconds after which a move that has not settled is an error; its own bounds are well below."""
+CROWD_WITHIN: Final = CROWD_PATIENCE + 5.0
+"""The same of a crowd, after the time in which its nodes begin to move."""
 RESTART_WITHIN: Final = 10.0
 """Seconds until a daemon that was asked for something has begun with it."""
 _ports = itertools.count(5005)
@@ -142,7 +142,7 @@ class Performer:
             Probe(self._lab, source, correspondent, address, next(_ports), every),
             self._observer.traffic,
         )
-        self.at_end("probe stop", lambda: _stop_quietly(probe))
+        self.at_end("probe stop", probe.discard)
         probe.start()
         traffic.probe, traffic.marked = probe, True
 
@@ -173,11 +173,6 @@ class Performer:
     def decide(self) -> None:
         """End the run after this step."""
         self.decided = True
-
-
-def _stop_quietly(probe: Probe) -> None:
-    with suppress(StepError):
-        probe.stop()
 
 
 def settle(

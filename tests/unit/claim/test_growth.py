@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.claim.expect.growth import LATER, Growth, bindings, crowd_phases, exponent, phases
+from testbed.claim.clocks import by_time_of_day
+from testbed.claim.expect import growth
+from testbed.claim.expect.growth import (
+    LATER,
+    Growth,
+    associations,
+    bindings,
+    crowd_phases,
+    exponent,
+    phases,
+)
 from testbed.claim.sight import Sight
 from testbed.packet.pcap import RAW_IP, Frame
 from testbed.packet.taps import Matched
@@ -161,12 +171,46 @@ def bound(time, home, care_of="c", name="binding", node="ha"):
 
 def test_a_home_address_is_bound_until_its_last_binding_ends() -> None:
     events = [bound(1, "a"), bound(2, "a"), bound(3, "b", node="x-ha"), bound(4, "a", "d")]
-    assert [bindings(events, 1000 + time) for time in (0.5, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
+
+    def held(until, *more):
+        return bindings(by_time_of_day([*events, *more]), 1000 + until)
+
+    assert [held(time) for time in (0.5, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
     for name in ("binding-removed", "binding-expired", "binding-revoked"):
-        assert bindings([*events, bound(5, "a", "c", name)], 1009) == 2  # that was replaced
-        assert bindings([*events, bound(5, "a", "d", name)], 1009) == 1
-    assert bindings([*events, bound(5, "a", "a", "binding-removed")], 1009) == 1  # all of them (§3.8.3.1)
-    assert bindings([*events, bound(5, "a", "d", "binding-removed")], 1004) == 2
+        assert held(9, bound(5, "a", "c", name)) == 2  # that was replaced
+        assert held(9, bound(5, "a", "d", name)) == 1
+    assert held(9, bound(5, "a", "a", "binding-removed")) == 1  # all of them (§3.8.3.1)
+    assert held(4, bound(5, "a", "d", "binding-removed")) == 2
+
+
+def have(time, number, node="gw"):
+    """charon of a gateway has so many CHILD SAs, each of an IKE SA."""
+    fields = {"ike": number, "child": number}
+    return SimpleNamespace(
+        node=node, name="associations", source="charon", monotonic=time, wall=1000 + time, fields=fields
+    )
+
+
+def test_associations_are_what_each_gateway_reported_last() -> None:
+    events = [have(1, 1), have(2, 3), have(3, 1, "fa"), have(4, 0), bound(5, "a")]
+    timed = by_time_of_day(events)
+    assert [associations(timed, 1000 + time) for time in (0.5, 1, 2, 3, 9)] == [0, 2, 6, 8, 2]
+
+
+def growing(of, keep, ended=()):
+    """What comes of it where nodes keep something, `keep(number, time)`, while 1, 2 and 4 are away."""
+    events, clock, away = [], 0.0, 0
+    for joining in (1, 1, 2):
+        for _ in range(joining):
+            away += 1
+            events += move(clock, f"n{away}", late=0.0)
+            clock += 2
+        events += keep(away, clock - 1.5)
+        for one in range(1, away + 1):
+            events += move(clock, f"n{one}", late=0.0)
+        clock += 5
+    sight = Sight(facts=SimpleNamespace(), wires=SimpleNamespace(), events=events, ended=ended)
+    return Growth.model_validate({"of": of, "at-most": 1.1}).judge(sight)
 
 
 @pytest.mark.parametrize(
@@ -179,26 +223,50 @@ def test_a_home_address_is_bound_until_its_last_binding_ends() -> None:
     ],
 )
 def test_bindings_are_those_at_the_end_of_a_move(each, held, observed) -> None:
-    events, clock, away = [], 0.0, 0
-    for joining in (1, 1, 2):
-        for _ in range(joining):
-            away += 1
-            events += move(clock, f"n{away}", late=0.0)
-            clock += 2
-        number = away * away if each is None else each * away
-        events += [bound(clock - 1.5, f"home-{one}") for one in range(number)]
-        for one in range(1, away + 1):
-            events += move(clock, f"n{one}", late=0.0)
-        clock += 5
-    sight = Sight(facts=SimpleNamespace(), wires=SimpleNamespace(), events=events)
-    decision = Growth.model_validate({"of": "bindings", "at-most": 1.1}).judge(sight)
+    def keep(away, time):
+        return [bound(time, f"home-{one}") for one in range((away if each is None else each) * away)]
+
+    decision = growing("bindings", keep)
     assert decision.held is held and observed in decision.observed
+
+
+@pytest.mark.parametrize(
+    ("power", "held", "observed"),
+    [
+        (1, True, "1: 2, 2: 4, 4: 8: exponent 1.00"),
+        (0, True, "1: 2, 2: 2, 4: 2: exponent 0.00"),  # a tunnel between gateways, for all of them
+        (2, False, "1: 2, 2: 8, 4: 32: exponent 2.00"),  # each node has an association with each other
+    ],
+)
+def test_associations_are_those_at_the_end_of_a_move(power, held, observed) -> None:
+    decision = growing("associations", lambda away, time: [have(time - 1, 9), have(time, away**power)])
+    assert decision.held is held and observed in decision.observed
+
+
+def test_events_are_put_in_order_once_whatever_the_number_of_phases(monkeypatch) -> None:
+    ordered = []
+    monkeypatch.setattr(
+        growth,
+        "by_time_of_day",
+        lambda events: ordered.append(len(found := [*events])) or by_time_of_day(found),
+    )
+    growing("associations", lambda away, time: [have(time, away)])
+    moves = 2 * (4 + 1 + 2 + 4)  # those that join, and three phases
+    assert ordered == [moves, 0, moves + 3]  # of mobile nodes, of a crowd, and all
+
+
+def test_associations_that_nobody_reports_decide_nothing() -> None:
+    decision = growing("associations", lambda away, time: [])
+    assert decision.held is None and "the run needs the step follow-sas" in decision.observed
+    decision = growing("associations", lambda away, time: [have(time, away)], ended=["gw", "mn"])
+    assert decision.held is None and decision.observed == "the log of gw had ended"
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
         ({"of": "bindings", "at": "ha/home"}, "neither at nor filter"),
+        ({"of": "associations", "filter": "udp"}, "neither at nor filter"),
         ({"of": "octets", "at": "ha/home"}, "at and filter"),
         ({"filter": "udp"}, "at and filter"),
     ],

@@ -141,6 +141,13 @@ def test_what_an_application_got_is_counted(lab, performer, count, wanted, held)
     assert performer.undo() == [] and "kill 99" in last(lab)[1]
 
 
+def test_a_gateway_reports_its_associations_until_the_end(lab, performer):
+    lab.outputs["testbed.node.ike_sas --follow"] = Done(0, b"77\n", b"")
+    do(performer, **{"follow-sas": ["gw", "mn"]})
+    assert [node for node, command in lab.ran[-2:]] == ["gw", "mn"] and "--follow" in last(lab)[1]
+    assert performer.undo() == [] and "kill 77" in last(lab)[1]
+
+
 def test_nobody_listens(lab):
     lab.outputs["/run/testbed/received"] = Done(1, b"", b"cat: no such file\n")
     part = Expectation.model_validate({"received": {"node": "cn", "none": True}}).part

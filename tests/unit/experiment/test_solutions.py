@@ -207,7 +207,7 @@ PACKETS = {
 """What is captured where all is well; at every other tap IPsec."""
 
 
-def crowd(messages, bindings):
+def crowd(messages, bindings, associations):
     """Events and packets of 1, 2 and 4 mobile nodes that join one after the other and then all move."""
     events, times, clock = [], [], 100.0
 
@@ -225,6 +225,9 @@ def crowd(messages, bindings):
         for home in range(bindings(len(away))):
             bound = {"node": "ha", "event": "binding", "source": "home-agent", "home_address": str(home)}
             events.append(bound | {"monotonic": clock})
+        number = associations(len(away))
+        sas = {"node": "gw", "event": "associations", "source": "charon", "ike": number, "child": number}
+        events.append(sas | {"monotonic": clock})
         clock += 1
         for node in away:
             say(node, "move-started")
@@ -244,6 +247,7 @@ def recorded(
     packets=None,
     messages=lambda nodes: 6 * nodes,
     bindings=lambda nodes: nodes,
+    associations=lambda nodes: nodes,
     registered=3,
     solution=NOTHING,
     late=0.0,
@@ -251,7 +255,7 @@ def recorded(
     """The result of a run in which all was well, but for what is given."""
     sights, packets = sights or {}, packets or {}
     (tmp_path / "captures").mkdir(parents=True, exist_ok=True)
-    events, times = crowd(messages, bindings)
+    events, times = crowd(messages, bindings, associations)
     events += [{"node": "mn", "event": "registered", "source": "mobile-node", "monotonic": 1.0}] * registered
     taps = {}
     for _, expectation in experiment.expectations():
@@ -349,6 +353,7 @@ SABOTAGE = {
     "5.6 IKE_AUTH on a move": ("5.6", {"packets": {"mn/airport": [*ESP_PACKETS, ike(35)]}}),
     "5.7 every node registers all": ("5.7", {"messages": lambda nodes: 6 * nodes * nodes}),
     "5.7 every node is bound by all": ("5.7", {"bindings": lambda nodes: nodes * nodes}),
+    "5.7 an association for each two nodes": ("5.7", {"associations": lambda nodes: nodes * nodes}),
     "5.8 a firewall": ("5.8", {"sights": {("added", None): {"fw": ["firewall"]}}}),
     "5.9 IP-in-IP at the café": ("5.9", {"packets": {"mn/cafe": [bytes(packet(IP() / UDP(), proto=4))]}}),
     "5.9 the session breaks": ("5.9", {"sights": {("session", None): {"within": 2.0, "alive": False}}}),
@@ -520,6 +525,18 @@ def test_what_the_machine_or_the_topology_lacks_is_named_and_no_failure() -> Non
     assert grid_of("5.4", {"5.4-client-exchanged": BAD}, VENDORS).state == "fails"
     assert grid_of("5.4", {"5.4-libreswan": BAD}).state == "fails"
     assert grid_of("5.4", {}, ["5.4-client-exchanged"]).why == "not tried: 5.4-client-exchanged"
+
+
+def test_an_exit_from_the_intranet_is_tried_where_inside_is_in_clear() -> None:
+    untold, wireguard = "5.1-untold-exit", load_topology("solutions/wireguard")
+    needs = wireguard.topology.claims[untold].needs
+    assert needs and (needs.lacking(NOTHING.nodes), needs.lacking(wireguard.nodes)) == ([], ["mobile-node"])
+    gone = {"5.1-gateway-kept": BAD}
+    for came in (gone, {**gone, "5.1-nothing-in-clear": BAD}):
+        without = grid_of("5.1", came, [untold], wireguard)
+        assert without == grid_of("5.1", {**came, untold: UNKNOWN}, topology=wireguard)  # as it was
+        assert without.state == "fails" and without.claims[0] == "mine.5.1-gateway-kept"
+    assert grid_of("5.1", {}, [untold], wireguard).why == f"not tried without a mobile-node: {untold}"
 
 
 def test_a_guideline_of_which_nothing_could_be_tried_does_not_apply() -> None:

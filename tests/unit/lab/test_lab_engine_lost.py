@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab_world import IMAGE, Run, Told
@@ -12,7 +13,7 @@ from underlay import Underlay, assert_nothing_is_left, join
 from testbed.cli import main
 from testbed.engine import members, record
 from testbed.engine.api import EngineError, UnreachableError
-from testbed.engine.fake import FakeEngine
+from testbed.engine.fake import FakeEngine, FakeLog
 from testbed.engine.joined import JoinedEngine
 from testbed.errors import ErrorGroup, MachineError, TestbedError, UsageError
 from testbed.lab.down import remove_labs
@@ -20,6 +21,7 @@ from testbed.lab.state import find_lab
 from testbed.lab.up import BroughtUp
 
 Up = Callable[..., BroughtUp]
+OnceFollowed = Callable[[Callable[[], None]], None]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,48 @@ def test_commands_on_a_lab_one_of_whose_engines_is_gone(
     assert run("logs", "small", "west")[0] == 0
     code, _, err = run("up", f"{tmp_path}/small.yaml")
     assert code == 3 and "engine b: no container engine answers at tcp://192.0.2.2" in err
+
+
+@pytest.fixture
+def once_followed(underlay: Underlay, monkeypatch: pytest.MonkeyPatch) -> OnceFollowed:
+    """Sets what happens once a log of engine b is followed."""
+    engine = underlay.engines["b"]
+    logs = engine.logs
+
+    def set_act(act: Callable[[], None]) -> None:
+        def follow(*arguments: Any, **options: Any) -> FakeLog:
+            log = logs(*arguments, **options)
+            if options.get("follow"):
+                act()
+            return log
+
+        monkeypatch.setattr(engine, "logs", follow)
+
+    return set_act
+
+
+def test_following_logs_ends_with_an_engine_that_goes_away(
+    run: Run, underlay: Underlay, up_on: Up, once_followed: OnceFollowed
+) -> None:
+    up_on()
+    engine = underlay.engines["b"]
+    engine.box("east").write("last words", "stderr")
+    once_followed(lambda: setattr(engine, "gone", True))
+    for nodes in (["east"], ["west", "east"]):
+        engine.gone = False
+        code, out, err = run("logs", "small", *nodes, "--follow")
+        assert code == 3 and "last words" in out
+        assert err.endswith("error: engine b (tcp://192.0.2.2) does not answer")
+
+
+def test_following_logs_ends_with_the_nodes(
+    run: Run, underlay: Underlay, up_on: Up, once_followed: OnceFollowed
+) -> None:
+    up_on()
+    engine = underlay.engines["b"]
+    id = engine.box("east").id
+    once_followed(lambda: engine.remove_container(id))
+    assert run("logs", "small", "east", "--follow")[::2] == (0, "")
 
 
 def test_down_removes_the_rest_once_an_engine_is_back(run: Run, underlay: Underlay, up_on: Up) -> None:

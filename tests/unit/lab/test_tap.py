@@ -15,7 +15,8 @@ from testbed.engine import names as labels
 from testbed.engine.api import Container, Stream
 from testbed.errors import UsageError
 from testbed.lab.state import ActualLab
-from testbed.lab.tap import NO_ROUTING, find_taps, lab_names, read_target, see, watch
+from testbed.lab.tap import NO_ROUTING, Wanted, find_taps, lab_names, read_target, see, watch
+from testbed.lab.tcpdump import WHOLE
 from testbed.packet.pcap import LINUX_SLL2
 
 LINKS: dict[str, dict[str, str | None]] = {
@@ -44,14 +45,17 @@ def pcap(linktype: int, *frames: tuple[float, bytes]) -> bytes:
 class Session(EndingSession):
     """A command whose output is given; it ends when it has said all, or is told to."""
 
-    def __init__(self, pieces: Sequence[tuple[Stream, bytes]], code: int, stays: bool) -> None:
+    def __init__(
+        self, pieces: Sequence[tuple[Stream, bytes]], code: int, stays: bool, last: bytes = b""
+    ) -> None:
         super().__init__(code)
-        self.pieces, self.stays = pieces, stays
+        self.pieces, self.stays, self.last = pieces, stays, last
 
     def __iter__(self) -> Iterator[tuple[Stream, bytes]]:
         yield from self.pieces
         if self.stays:
             self.ended.wait(10)
+        yield "stderr", self.last
 
 
 class Engine:
@@ -63,15 +67,17 @@ class Engine:
         self.answer = answer
         self.commands: list[tuple[str, Sequence[str]]] = []
         self.sessions: list[Session] = []
+        self.last = b""  # what a command says at its end
 
     def execute(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> Session:
         self.commands.append((id, command))
         pieces, code = self.answer(id, command)
-        session = Session(pieces, code, stays=stdin and code == 0)
+        session = Session(pieces, code, stays=stdin and code == 0, last=self.last)
         self.sessions.append(session)
         return session
 
 
+ROOM = ["-B", "16384", "-s", "4096"]
 LISTENING: tuple[Stream, bytes] = ("stderr", b"tcpdump: listening on x, link-type EN10MB\n")
 
 
@@ -152,7 +158,7 @@ def test_a_whole_lab_shows_every_packet_once(cut: str, receiver: str) -> None:
     engine: Any = Engine(answer)
     target = read_target(LAB, None)
     assert str(target) == "all nodes"
-    passages = list(see(engine, LAB, target, seconds=0.8))
+    passages = list(see(engine, LAB, target, Wanted(seconds=0.8)))
     assert [one.seen for one in passages] == [f"hotel mn→{receiver}", "mn/mip0"]
 
 
@@ -172,6 +178,18 @@ def test_names_come_from_the_lab() -> None:
     assert names(IPv4Address("8.8.8.8")) == "8.8.8.8"
 
 
+def test_a_node_that_does_not_run_is_not_asked_for_names() -> None:
+    def answer(id: str, command: Sequence[str]) -> tuple[Sequence[tuple[Stream, bytes]], int]:
+        assert id != "id-core", "the container is not running"
+        return [("stdout", b"192.0.2.100 mn\n")], 0
+
+    engine: Any = Engine(answer)
+    lab = ActualLab("lab", (container("core", "exited"), container("ha"), container("mn")), ())
+    assert lab_names(engine, lab)(IPv4Address("192.0.2.100")) == "mn"
+    ended = ActualLab("lab", (container("core", "exited"),), ())
+    assert lab_names(engine, ended)(IPv4Address("203.0.113.1")) == "core"
+
+
 def test_frames_of_several_nodes_come_in_order_of_time() -> None:
     streams = {
         "id-core": pcap(1, (1.2, b"b" * 20), (1.4, b"d" * 20)),
@@ -181,13 +199,13 @@ def test_frames_of_several_nodes_come_in_order_of_time() -> None:
     engine: Any = Engine(lambda id, _: ([LISTENING, ("stdout", streams[id])], 0))
     started: list[bool] = []
     taps = find_taps(LAB, "internet")
-    frames = list(watch(engine, taps, "udp or icmp", count=4, ready=lambda: started.append(True)))
+    frames = list(watch(engine, taps, "udp or icmp", Wanted(4, ready=lambda: started.append(True))))
     assert [frame.data[:1] for frame in frames] == [b"a", b"b", b"c", b"d"]
     assert [frame.interface for frame in frames][:2] == ["ha/internet", "core/internet"]
     assert started == [True]
     assert all(session.ended.is_set() for session in engine.sessions)  # no tcpdump is left running
     arguments = engine.commands[0][1][4:]
-    assert list(arguments) == ["-", "", "udp or icmp", "-i", "internet", "-Q", "out"]
+    assert list(arguments) == ["-", "", "udp or icmp", *ROOM, "-i", "internet", "-Q", "out"]
 
 
 def test_a_mobile_node_is_watched_on_all_interfaces() -> None:
@@ -200,22 +218,39 @@ def test_a_mobile_node_is_watched_on_all_interfaces() -> None:
         return [LISTENING, ("stdout", pcap(LINUX_SLL2, (1.0, cooked(7)), (1.1, cooked(9))))], 0
 
     engine: Any = Engine(answer)
-    frames = list(watch(engine, find_taps(LAB, "mn"), count=2))
+    frames = list(watch(engine, find_taps(LAB, "mn"), wanted=Wanted(2)))
     assert [frame.interface for frame in frames] == ["mn/hotel", "mn/mip0"]
-    assert list(engine.commands[0][1][4:]) == ["-", "", "", "-i", "any"]
+    assert list(engine.commands[0][1][4:]) == ["-", "", "", *ROOM, "-i", "any"]
     engine.commands.clear()
-    (frame,) = watch(engine, find_taps(LAB, "mn/hotel"), count=1)
+    (frame,) = watch(engine, find_taps(LAB, "mn/hotel"), wanted=Wanted(1))
     assert frame.interface == "mn/hotel"
-    assert list(engine.commands[0][1][4:]) == ["-", "hotel", "", "-i", "any"]
+    assert list(engine.commands[0][1][4:]) == ["-", "hotel", "", *ROOM, "-i", "any"]
 
 
 def test_it_ends_in_time_and_when_closed() -> None:
     engine: Any = Engine(lambda *_: ([LISTENING, ("stdout", pcap(1, (1.0, b"x" * 20)))], 0))
-    assert len(list(watch(engine, find_taps(LAB, "ha/home"), seconds=0.3))) == 1
+    assert len(list(watch(engine, find_taps(LAB, "ha/home"), wanted=Wanted(seconds=0.3)))) == 1
     frames = watch(engine, find_taps(LAB, "ha/home"))
     next(frames)
     frames.close()
     assert all(session.ended.is_set() for session in engine.sessions)
+
+
+def test_what_was_not_captured_is_counted_whoever_ends_it() -> None:
+    engine: Any = Engine(lambda *_: ([LISTENING, ("stdout", pcap(1, (1.0, b"x" * 20)))], 0))
+    lacking: list[int] = []
+    wanted = Wanted(1, octets=WHOLE, lacking=lacking.append)
+    for engine.last in (
+        b"2 packets captured\n0 packets dropped by kernel\n",
+        b"14 packets dropped by kernel\n",
+    ):
+        list(watch(engine, find_taps(LAB, "internet"), wanted=wanted))
+    assert lacking == [3 * 14]
+    frames = watch(engine, find_taps(LAB, "ha/home"), wanted=wanted)
+    next(frames)
+    frames.close()
+    assert lacking == [3 * 14, 14]
+    assert engine.commands[-1][1][7:11] == ["-B", "16384", "-s", "65555"]
 
 
 def test_a_filter_that_tcpdump_refuses() -> None:

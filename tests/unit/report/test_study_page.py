@@ -77,6 +77,20 @@ def test_a_few_moves_far_off_do_not_flatten_the_figure(records: list[TaskRecord]
     assert float(after[0].panels[0].plot.y_ticks[-1].text) < 5000
 
 
+def test_two_round_trip_times_make_no_line(made: StudyRecord, records: list[TaskRecord]) -> None:
+    two = [
+        one.model_copy(update={"rows": [row for row in one.rows if row.rtt_ms != RTTS[1]]})
+        for one in records
+        if not one.task.claim
+    ]
+    by_rtt, _ = figures(samples(two))
+    series = [one for panel in by_rtt.panels for one in panel.plot.series]
+    assert {(one.line, one.model) for one in series} == {(None, "no line (2 round-trip times, fewer than 3)")}
+    page = render_study(made, two)
+    assert 'class="fit"' not in page and "3 round-trip times or more" in page
+    assert 'class="fit"' in render_study(made, records)
+
+
 def test_stacks_of_a_topology_are_series_of_their_own(records: list[TaskRecord]) -> None:
     inside = [one for one in records if one.task.kind == "handoff"]
     outside = [

@@ -1,4 +1,4 @@
-"""Scapy without the routes of this machine, which it would read first: no packet of a test depends on them."""
+"""Scapy without the routes of this machine, which it reads when it starts: no packet here depends on them."""
 
 from scapy.config import conf
 

@@ -81,7 +81,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--nodes", type=int, default=10_000, help="mobile nodes (default: 10000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of renewals (default: 3)")
-    parser.add_argument("--window", type=int, default=16, help="requests under way at once (default: 16)")
+    parser.add_argument("--window", type=int, default=64, help="requests under way at once (default: 64)")
     options = parser.parse_args()
     few = max(1, options.nodes // 10)
 

@@ -659,9 +659,14 @@ def test_a_virtual_home_network(world: World) -> None:
     world.to_hotel()
     mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
     assert world.ping("core", HOME_ADDRESS)
-    assert "unreachable 192.0.2.0/24" in world.ip("ha", "route")
+    routes = world.ip("ha", "route")
+    assert "unreachable 192.0.2.0/24" in routes
+    by_process = ha.ask("state")["backend"] == "tun"
+    assert (f"{HOME_ADDRESS} dev" in routes) is not by_process
+    assert ("\n192.0.2.0/24 dev mip0" in f"\n{routes}") is by_process
     mn.wait("deregistered", after=mn.do("deregister"))
-    assert not world.ping("core", HOME_ADDRESS, seconds=0.3)
+    answer = world.execute("core", "ping", "-n", "-c1", "-W2", HOME_ADDRESS).stdout
+    assert f"From {HOME_AGENT}" in answer and "Destination Host Unreachable" in answer
     ha.stop()
     assert "192.0.2" not in world.ip("ha", "route")
     assert "unreachable" not in before

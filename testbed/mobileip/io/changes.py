@@ -10,11 +10,13 @@ import errno
 import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from testbed.mobileip.io import rtnetlink
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.rtnetlink import (
+    ATTRIBUTE,
     CREATE,
     EXCLUSIVE,
     NEIGHBOUR,
@@ -128,29 +130,25 @@ class Changes(ABC):
 
         `gateway` is taken to be on the link, `source` is the preferred source.
         """
-        values: rtnetlink.Values = {RTA_OIF: self._index(interface)}
-        if gateway is not None:
-            values[RTA_GATEWAY] = gateway
-        if source is not None:
-            values[_RTA_PREFSRC] = source
+        values = (RTA_OIF, self._index(interface)), (RTA_GATEWAY, gateway), (_RTA_PREFSRC, source)
         scope, flags = (_LINK_SCOPE, 0) if gateway is None else (0, _ONLINK)
         body = _route(self._protocol, destination, table, scope, _UNICAST, flags, values)
         self._change(_Route(destination, table), rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def set_unreachable(self, destination: IPv4Network) -> None:
         """Answer what matches no better route with Host Unreachable."""
-        body = _route(self._protocol, destination, MAIN, 0, _UNREACHABLE, 0, {_RTA_PRIORITY: 0xFFFF})
+        body = _route(self._protocol, destination, MAIN, 0, _UNREACHABLE, 0, ((_RTA_PRIORITY, 0xFFFF),))
         self._change(f"route {destination}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def set_local(self, prefix: IPv4Network) -> None:
         """Take all addresses of a prefix for addresses of this node, as if an interface had each of them."""
-        values: rtnetlink.Values = {RTA_OIF: self._index("lo")}
+        values = ((RTA_OIF, self._index("lo")),)
         body = _route(self._protocol, prefix, _LOCAL_TABLE, _HOST_SCOPE, _LOCAL, 0, values)
         self._change(f"local {prefix}", rtnetlink.NEW_ROUTE, CREATE | REPLACE, body)
 
     def delete_route(self, destination: IPv4Network | IPv4Address, *, table: int = MAIN) -> None:
         """Delete our route to `destination`."""
-        body = _route(self._protocol, destination, table, _ANY_SCOPE, _ANY_TYPE, 0, {})
+        body = _route(self._protocol, destination, table, _ANY_SCOPE, _ANY_TYPE, 0, ())
         self._change(_Route(destination, table), rtnetlink.DELETE_ROUTE, 0, body, GONE)
 
     def add_rule(self, rule: Rule) -> None:
@@ -218,6 +216,8 @@ class Batch(Changes):
     def commit(self) -> list[NodeError | None]:
         """Have them carried out; returns for each why it was refused, None where it was not."""
         errors = self._socket.change([each.message for each in self._changes])
+        if not any(errors):
+            return [None] * len(errors)
         return [each.refused(error) for each, error in zip(self._changes, errors, strict=True)]
 
 
@@ -233,15 +233,31 @@ def _route(
     scope: int,
     kind: int,
     flags: int,
-    values: rtnetlink.Values,
+    values: tuple[tuple[int, rtnetlink.Value | None], ...],
 ) -> bytes:
-    number, more = _table(table)
     if isinstance(destination, IPv4Network):
         address, length = destination.network_address, destination.prefixlen
     else:
         address, length = destination, 32
+    head, tail = _around(protocol, length, table, scope, kind, flags, values)
+    return head + address.packed + tail
+
+
+@lru_cache(maxsize=64)
+def _around(
+    protocol: int,
+    length: int,
+    table: int,
+    scope: int,
+    kind: int,
+    flags: int,
+    values: tuple[tuple[int, rtnetlink.Value | None], ...],
+) -> tuple[bytes, bytes]:
+    """What is before and behind the destination of a route: the same for every host behind a device."""
+    number, more = _table(table)
     head = ROUTE.pack(FAMILY, length, 0, 0, number, protocol, scope, kind, flags)
-    return head + packed({RTA_DST: address, **values, **more})
+    present = {attribute: value for attribute, value in values if value is not None}
+    return head + ATTRIBUTE.pack(8, RTA_DST), packed({**present, **more})
 
 
 def _rule(protocol: int, rule: Rule) -> bytes:

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from testbed.mobileip.core.home_agent import HomeAgent
 
 
-LONG_LIVED = 50_000
-"""New objects after which Python looks for garbage in cycles: what a few thousand bindings are made of.
+LONG_LIVED = 200_000
+"""New objects after which Python looks for garbage in cycles: what some 30,000 bindings are made of.
 
 By default it looks after 2000, and so time and again through bindings, which stay.
 """

@@ -12,13 +12,16 @@ from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Refusals, Role
-from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel
+from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of
 
 _BINDING = SetBinding, ClearBinding
 
 
 class HomeAgentRole(Role):
-    """A host route into the tunnel and a proxy ARP entry for each mobile node that is away."""
+    """For each mobile node that is away a host route into its tunnel, and a proxy ARP entry on the home link.
+
+    A virtual home network whose tunnels all have one device is routed into that as a whole.
+    """
 
     def __init__(self, config: HomeAgentConfig, netlink: Netlink, plane: DataPlane) -> None:
         super().__init__(netlink, plane)
@@ -27,7 +30,8 @@ class HomeAgentRole(Role):
         if config.home_interface is not None and config.advertising is not None:
             self.listens = (config.home_interface,)
         self._config = config
-        self._away: dict[IPv4Address, str] = {}  # with the device of each one's tunnel
+        self._away: dict[IPv4Address, str] = {}  # with the device that its route leads to
+        self._whole = plane.only_device if config.home_interface is None else None
         self.proxied: set[IPv4Address] = set()
         """For whom ARP is answered."""
         self.join: Callable[[Collection[IPv4Address]], None] | None = None
@@ -40,6 +44,8 @@ class HomeAgentRole(Role):
         if interface is None:
             # Nobody is on a virtual home link: what is for no binding must not go back to where it came from.
             self._netlink.set_unreachable(self._config.home_prefix)
+            if self._whole is not None:
+                self._netlink.set_route(self._config.home_prefix, self._whole)
             return
         answer_at_once(interface)
         ours, pool = {association.peer for association in self._config.mobile_nodes}, self._config.pool
@@ -105,21 +111,22 @@ class HomeAgentRole(Role):
                     self._settle(effect)
                 except PlaneError as error:
                     refusals[at] = error
+        for at, effect in bindings.items():
+            if at in refusals:
+                self._away.pop(effect.home_address, None)
 
     def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> None:
-        """Add to `batch` what changes routes and proxies."""
-        if isinstance(device, PlaneError):
-            raise device
+        """Add to `batch` what changes a route or a proxy, where anything does."""
         if isinstance(effect, SetBinding) and device is not None:
-            batch.set_route(effect.home_address, device)
-            self._away[effect.home_address] = device
-        elif isinstance(effect, ClearBinding):
+            name, before = device_of(device), self._away.get(effect.home_address)
+            if self._whole is None and name != before:
+                batch.set_route(effect.home_address, name)
+            self._away[effect.home_address] = name
+        elif isinstance(effect, ClearBinding) and self._whole is None:
             batch.delete_route(effect.home_address)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
-            if effect.enabled:
-                batch.add_proxy(self._config.home_interface, effect.home_address)
-            else:
-                batch.delete_proxy(self._config.home_interface, effect.home_address)
+            change = batch.add_proxy if effect.enabled else batch.delete_proxy
+            change(self._config.home_interface, effect.home_address)
 
     def _settle(self, effect: Effect) -> None:
         """Follow a change that the kernel has made."""
@@ -140,6 +147,8 @@ class HomeAgentRole(Role):
         effects: list[Effect] = [ClearBinding(home_address) for home_address in self._away]
         effects += [ProxyArp(home_address, False) for home_address in self.proxied]
         self.carry_out(dict(enumerate(effects)))
+        if self._whole is not None:
+            self._netlink.delete_route(self._config.home_prefix)
         if self._config.home_interface is None:
             self._netlink.delete_route(self._config.home_prefix)
 

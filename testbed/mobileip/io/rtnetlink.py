@@ -24,7 +24,7 @@ CREATE, EXCLUSIVE, REPLACE = 0x400, 0x200, 0x100
 """Flags of a message: make it if it is not there; refuse if it is; put it in the place of what is."""
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
-_HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
+_HEADER = struct.Struct("=IHHII")
 _SOL_NETLINK, _CAP_ACK = 270, 10
 _SIZE = 0x10000
 MOST = 128
@@ -37,6 +37,8 @@ Value = bytes | int | str | IPv4Address
 Values = dict[int, Value]
 """Attributes to be packed."""
 
+ATTRIBUTE = struct.Struct("=HH")
+"""struct rtattr: length, its own 4 bytes included, and type; the value follows."""
 LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, which flags to change."""
 ADDRESS = struct.Struct("=BBBBI")
@@ -58,7 +60,7 @@ def packed(values: Values) -> bytes:
             value = value.to_bytes(4, sys.byteorder)
         elif isinstance(value, str):
             value = value.encode() + b"\0"
-        pieces += (_ATTRIBUTE.pack(4 + len(value), kind), value, bytes(-len(value) % 4))
+        pieces += (ATTRIBUTE.pack(4 + len(value), kind), value, bytes(-len(value) % 4))
     return b"".join(pieces)
 
 
@@ -67,7 +69,7 @@ def attributes(data: bytes) -> Attributes:
     found: Attributes = {}
     at = 0
     while at + 4 <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        length, kind = ATTRIBUTE.unpack_from(data, at)
         if length < 4:
             break
         found[kind] = data[at + 4 : at + length]

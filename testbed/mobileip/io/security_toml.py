@@ -9,6 +9,7 @@ from typing import TypeVar
 from testbed.mobileip.core.security import Credential, Peer, ReplayProtection, SecurityAssociation
 from testbed.mobileip.io.table import Table
 from testbed.mobileip.wire.algorithm import Algorithm
+from testbed.mobileip.wire.reader import address
 
 C = TypeVar("C")
 
@@ -60,7 +61,7 @@ def associations(
         one = association(table, peer, registers and kind == first)
         found[kind].append(one)
         if not isinstance(peer, str):
-            found[kind] += [replace(one, peer=peer + number) for number in range(1, count)]
+            found[kind] += [replace(one, peer=address(int(peer) + number)) for number in range(1, count)]
     return tuple(found[first]), tuple(found[second])
 
 

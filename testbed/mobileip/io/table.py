@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from testbed.mobileip.io.errors import ConfigError
+from testbed.mobileip.wire.reader import parsed_address
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -138,7 +139,7 @@ class Table:
 
     def address(self, key: str, default: Any = _REQUIRED) -> IPv4Address:
         """An IPv4 address."""
-        return self._convert(key, IPv4Address, "an IPv4 address", default)
+        return self._convert(key, parsed_address, "an IPv4 address", default)
 
     def network(self, key: str, default: Any = _REQUIRED) -> IPv4Network:
         """An IPv4 prefix without host bits."""

@@ -74,6 +74,13 @@ class DataPlane(Protocol):
     def anchor(self) -> str:
         """The device that exists all the time, and can hold a home address."""
 
+    @property
+    def only_device(self) -> str | None:
+        """The device of every tunnel, where all have the same.
+
+        On the home side, what is handed to it for no tunnel is answered by Host Unreachable.
+        """
+
     def set(self, tunnel: Tunnel) -> str:
         """Set up or replace the tunnel of `tunnel.mobile`; returns the device to route its packets into.
 

@@ -86,6 +86,20 @@ class Path:
         """The largest inner datagram."""
         self._expires = 0.0
 
+    def hold(self) -> None:
+        """One mobile node more uses it."""
+        self.users += 1
+        if self.fallback is not None:
+            self.fallback.hold()
+
+    def release(self) -> None:
+        """One mobile node less uses it; with the last one it goes."""
+        self.users -= 1
+        if not self.users:
+            del self.endpoint.paths[self.key]
+        if self.fallback is not None:
+            self.fallback.release()
+
     def learn(self, mtu: int) -> None:
         """Note that outer packets may have `mtu` bytes only ("tunnel soft state", RFC 2003 §5)."""
         if mtu > self.overhead:
@@ -169,16 +183,8 @@ class Endpoint:
         return filter(None, [self.paths.get((address, 0, 0, 0))])
 
     def path(self, key: Key, fallback: Path | None = None) -> Path:
-        """The path to another end, shared by the mobile nodes that are there."""
-        path = self.paths.get(key) or self.paths.setdefault(key, Path(self, key, self.carry(key), fallback))
-        path.users += 1
-        return path
-
-    def release(self, path: Path) -> None:
-        """One mobile node less uses `path`."""
-        path.users -= 1
-        if not path.users:
-            del self.paths[path.key]
+        """The path to another end, shared by the mobile nodes that are there: each is to `hold` it."""
+        return self.paths.get(key) or self.paths.setdefault(key, Path(self, key, self.carry(key), fallback))
 
     def close(self) -> None:
         """Close the sockets."""
@@ -254,6 +260,7 @@ class Local:
 
     def __init__(self, address: str, port: int) -> None:
         """`port` is ours of tunnels in UDP."""
+        self.address = address
         self.endpoints = {name: Endpoint(address, carrier) for name, carrier in CARRIERS.items()}
         self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, in_udp.IpInUdp, port)
         self.users = 0
@@ -274,9 +281,3 @@ class Local:
         """Leave what comes from these tunnel ends to the kernel; raw sockets would get copies of it."""
         for name in CARRIERS:
             self.endpoints[name].skip(sources)
-
-    def release(self, path: Path) -> None:
-        """One mobile node less uses `path`."""
-        if path.fallback is not None:
-            self.release(path.fallback)
-        path.endpoint.release(path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 
+from testbed.mobileip.core.limits import TokenBucket
 from testbed.mobileip.tunnel import icmp
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path
 from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED, UNREACHABLE, open_icmp
@@ -20,6 +22,8 @@ ORIGIN_ICMP = 2
 NET_UNREACHABLE, HOST_UNREACHABLE, PROTOCOL_UNREACHABLE, TOO_BIG = 0, 1, 2, 4
 HOST_GONE = frozenset({(UNREACHABLE, HOST_UNREACHABLE), (UNREACHABLE, PROTOCOL_UNREACHABLE)})
 DONT_FRAGMENT = 0x40
+PER_SECOND, AT_ONCE = 1000, 50
+"""Of messages Host Unreachable about no tunnel: `icmp_msgs_per_sec` and `icmp_msgs_burst` of Linux."""
 
 
 class Failures:
@@ -31,11 +35,18 @@ class Failures:
         self._count = count
         self.icmp = open_icmp()
         self._traces = Traces()
+        self._unreachable = TokenBucket(PER_SECOND, AT_ONCE)
 
     def discard(self, reason: str, packet: memoryview | bytes) -> None:
         """Count a packet that is discarded silently, and keep a trace of it (RFC 5944 §1.7)."""
         self._count[reason] += 1
         self._traces.note(reason, packet)
+
+    def unreachable(self, datagram: memoryview) -> None:
+        """Discard what is for no mobile node with a tunnel, and inform its sender as a router does."""
+        self._count["unknown"] += 1
+        if self._unreachable.allow(time.monotonic()):
+            self.send_icmp(bytes(datagram), UNREACHABLE, HOST_UNREACHABLE)
 
     def send_failed(self, error: OSError, length: int, path: Path) -> bool:
         """Handle what `sendto` raised for the datagram in the buffer; True if it was sent after all."""

@@ -133,6 +133,7 @@ class KernelPlane:
     """Tunnels of the kernel in the encapsulations it has, made through `netlink`."""
 
     backend = "kernel"
+    only_device = None
     anchor = "lo"  # no device is there all the time; an address on the loopback device is as local as any
 
     def __init__(

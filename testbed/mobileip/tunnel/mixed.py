@@ -17,7 +17,7 @@ MOST = 200
 class MixedPlane:
     """Chooses for each tunnel anew; `start` makes the data plane on a TUN device when it is first needed."""
 
-    anchor = KernelPlane.anchor
+    anchor, only_device = KernelPlane.anchor, KernelPlane.only_device
 
     def __init__(self, kernel: KernelPlane, start: Callable[[], TunPlane]) -> None:
         self._kernel = kernel

@@ -12,11 +12,12 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from testbed.mobileip.core.api import TunnelEnd
 from testbed.mobileip.tunnel.api import DEVICES, PlaneError, Side, Tunnel, device_of, ends_of
@@ -44,6 +45,12 @@ several wake-ups of processes; and how late a timer may be on a quiet machine.""
 MOST = 32
 """Tunnels in a message to the process: with four ends each they fill half of what it reads at once."""
 WORKER = "testbed.mobileip.tunnel.worker"
+T = TypeVar("T")
+Request = dict[str, Any]
+"""What the process is asked, or what it answers (`worker.Worker.obey`)."""
+Alike = tuple[Tunnel, list[IPv4Address]]
+"""The first of some tunnels that are alike but for the mobile node, and the mobile nodes of all."""
+_REST = attrgetter("local", "ends", "broadcasts", "former", "delivery")
 
 
 def open_device(name: str) -> int:
@@ -89,7 +96,8 @@ class TunPlane:
         self._side = side
         self._netlink = netlink
         self._tunnels: dict[IPv4Address, Tunnel] = {}
-        self._due: Sequence[Tunnel] = ()  # the process has not yet said that it has set these
+        self._due: Sequence[Alike] = ()  # the process has not yet said that it has set these
+        self._opened: set[IPv4Address] = set()  # the local addresses that it surely has
         self._refusals: dict[IPv4Address, PlaneError] = {}
         self._skipped: frozenset[IPv4Address] = frozenset()
         self._past: Counter[str] = Counter()  # counted by the processes that have died
@@ -103,6 +111,11 @@ class TunPlane:
         if self._frames is not None:
             fcntl.ioctl(self._device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN)
         self._start()
+
+    @property
+    def only_device(self) -> str:
+        """The TUN device."""
+        return self.anchor
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -134,38 +147,43 @@ class TunPlane:
         self._process = 0  # until there is another: its number may be somebody else's now
         self._past.update(self._counted)
         self._counted = {}
+        self._opened.clear()
         self._restarted = True
         self._start()
         try:
             self._exchange([_skip(self._skipped)])
             for some in _portions(list(self._tunnels.values())):
-                self._exchange([_set(tunnel) for tunnel in some])
+                self._exchange([_set(*each) for each in _alike(some)])
         except OSError as error:
             raise PlaneError(f"the tunnel process does not answer: {error}") from error
 
-    def _exchange(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _exchange(self, requests: list[Request]) -> list[Request]:
         """Requests and their answers; raises OSError when the process does not answer in time."""
-        self._send(requests)
+        self._send(requests, answer=True)
         return self._answers()
 
-    def _send(self, requests: list[dict[str, Any]]) -> None:
-        self._control.send(json.dumps(requests).encode())
+    def _send(self, requests: list[Request], answer: bool) -> None:
+        message = json.dumps({"requests": requests, "answer": answer}).encode()
+        self._wait(lambda: self._control.send(message))
 
-    def _answers(self) -> list[dict[str, Any]]:
-        reply = self._answer()
+    def _answers(self) -> list[Request]:
+        reply = self._wait(lambda: self._control.recv(0x10000))
         if not reply:
             raise ConnectionResetError("it has ended")
         self._patience = PATIENCE
-        answers: list[dict[str, Any]] = json.loads(reply)
+        answers: list[Request] = json.loads(reply)
         return answers
 
-    def _answer(self) -> bytes:
-        """Wait for an answer; raises TimeoutError when there is none and a lack of processors is not why."""
+    def _wait(self, attempt: Callable[[], T]) -> T:
+        """Attempt it until it does not time out any more.
+
+        Raises TimeoutError when it always does and a lack of processors is not why.
+        """
         now = began = time.monotonic()
         end = began + self._patience
         while True:
             try:
-                return self._control.recv(0x10000)
+                return attempt()
             except TimeoutError:
                 before, now = now, time.monotonic()
                 late = now - before - GLANCE
@@ -174,20 +192,20 @@ class TunPlane:
                 if now >= end:
                     raise
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: Request) -> Request:
         (answer,) = self._ask_all([request])
         if "error" in answer:
             raise _refusal(answer)
         return answer
 
-    def _ask_all(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _ask_all(self, requests: list[Request]) -> list[Request]:
         self._collect()
         try:
             return self._exchange(requests)
         except OSError:
             return self._ask_another(requests)
 
-    def _ask_another(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _ask_another(self, requests: list[Request]) -> list[Request]:
         """Ask another process, as this one has not answered; raises PlaneError."""
         self._restart()
         try:
@@ -204,17 +222,30 @@ class TunPlane:
     def set_all(self, tunnels: Sequence[Tunnel]) -> list[str | PlaneError]:
         """Have the process set up or replace tunnels; returns the device for each.
 
-        What the process refuses, `settled` says: meanwhile there is time for routes into the tunnels.
+        It catches up before it discards anything. So nobody has to wait for it, but where it opens a local
+        address, which may be refused: `settled` says that, and meanwhile there is time for routes.
         """
         self._collect()
         self._refusals.clear()
         for some in _portions(tunnels):
             self._collect()
+            opens = [tunnel for tunnel in some if self._opens(tunnel)]
             self._tunnels.update((tunnel.mobile, tunnel) for tunnel in some)
-            self._due = some
-            with suppress(OSError):  # it has ended, and so it does not answer either
-                self._send([_set(tunnel) for tunnel in some])
+            alike = _alike(some)
+            try:
+                self._send([_set(*each) for each in alike], answer=bool(opens))
+            except OSError:  # it has ended or hangs, and so it does not answer either
+                self._due = alike
+            else:
+                self._due = alike if opens else ()
         return [self.anchor] * len(tunnels)
+
+    def _opens(self, tunnel: Tunnel) -> bool:
+        """Whether a tunnel may need a local address that the process has not opened."""
+        before = self._tunnels.get(tunnel.mobile)
+        if not tunnel.ends or (before is not None and before.local != tunnel.local):
+            self._opened.clear()  # it may close one
+        return tunnel.local not in self._opened or bool(tunnel.former) or tunnel.delivery is not None
 
     def _collect(self) -> None:
         """Wait until the process has set what it was told to, and note what it has refused."""
@@ -225,13 +256,15 @@ class TunPlane:
             try:
                 answers = self._answers()
             except OSError:
-                answers = self._ask_another([_set(tunnel) for tunnel in due])
+                answers = self._ask_another([_set(*each) for each in due])
         except PlaneError as error:
-            self._refusals.update((tunnel.mobile, error) for tunnel in due)
+            self._refusals.update((mobile, error) for _, mobiles in due for mobile in mobiles)
             return
-        for tunnel, answer in zip(due, answers, strict=True):
+        for (tunnel, mobiles), answer in zip(due, answers, strict=True):
             if "error" in answer:
-                self._refusals[tunnel.mobile] = _refusal(answer)
+                self._refusals.update(dict.fromkeys(mobiles, _refusal(answer)))
+            elif tunnel.ends:
+                self._opened.add(tunnel.local)
 
     def leave(self, ends: Collection[IPv4Address]) -> None:
         """Leave what comes from these ends to tunnels of the kernel, but for ends of tunnels here."""
@@ -255,6 +288,7 @@ class TunPlane:
     def remove(self, mobile: IPv4Address) -> None:
         """Take down the tunnel of `mobile`; raises PlaneError."""
         if self._tunnels.pop(mobile, None) is not None:
+            self._opened.clear()
             self._ask({"remove": str(mobile)})
 
     def counters(self) -> Mapping[str, int]:
@@ -301,15 +335,21 @@ def _portions(tunnels: Sequence[Tunnel]) -> Iterator[Sequence[Tunnel]]:
     return (tunnels[at : at + MOST] for at in range(0, len(tunnels), MOST))
 
 
-def _refusal(answer: dict[str, Any]) -> PlaneError:
+def _alike(tunnels: Sequence[Tunnel]) -> list[Alike]:
+    """Tunnels one after the other that are alike but for the mobile node."""
+    groups = [[*group] for _, group in groupby(tunnels, _REST)]
+    return [(group[0], [each.mobile for each in group]) for group in groups]
+
+
+def _refusal(answer: Request) -> PlaneError:
     return PlaneError(f"the tunnel process: {answer['error']}")
 
 
-def _skip(addresses: frozenset[IPv4Address]) -> dict[str, Any]:
+def _skip(addresses: frozenset[IPv4Address]) -> Request:
     return {"skip": [str(address) for address in sorted(addresses)]}
 
 
-def _end(end: TunnelEnd) -> dict[str, Any]:
+def _end(end: TunnelEnd) -> Request:
     return {
         "address": str(end.address),
         "encapsulations": [each.value for each in end.encapsulations],
@@ -318,9 +358,9 @@ def _end(end: TunnelEnd) -> dict[str, Any]:
     }
 
 
-def _set(tunnel: Tunnel) -> dict[str, Any]:
+def _set(tunnel: Tunnel, mobiles: list[IPv4Address]) -> Request:
     return {
-        "set": str(tunnel.mobile),
+        "set": [str(mobile) for mobile in mobiles],
         "local": str(tunnel.local),
         "ends": [_end(end) for end in tunnel.ends],
         "delivery": tunnel.delivery and _end(tunnel.delivery),

@@ -8,7 +8,6 @@ control socket closes. Datagrams are handled in place, in bursts, at one unpack 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import select
 import signal
@@ -16,12 +15,14 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from testbed.mobileip.tunnel.endpoint import Endpoint, Path, number
 from testbed.mobileip.tunnel.failures import Failures
 from testbed.mobileip.tunnel.icmp import TIME_EXCEEDED
 from testbed.mobileip.tunnel.merging import Frames, Merger, header_end, takes
+from testbed.mobileip.tunnel.requests import Requests
 from testbed.mobileip.tunnel.superpackets import Superpackets
 from testbed.mobileip.tunnel.tunnels import Tunnels
 from testbed.mobileip.wire.encapsulation import ROOM, header_size
@@ -41,7 +42,6 @@ BURST = 64
 LEFT_AT = ROOM - DEVICE_HEADER.size
 """Where the device says in the buffer what of a datagram is left to do, with `NEEDS_CHECKSUM` in a byte."""
 LAST_BURSTS = 16
-CONTROL_SIZE = 0x10000
 SOURCE = struct.Struct("!12xI").unpack_from
 MULTICAST = 0xE0000000
 """224.0.0.0, which stands for every group where destinations are listed."""
@@ -53,13 +53,12 @@ COUNTERS = (
 
 
 class Worker:
-    """Moves datagrams between the TUN device `tun` and the tunnels that `control` names."""
+    """Moves datagrams between the TUN device `tun` and the tunnels that are asked for at `control`."""
 
     def __init__(
         self, tun: int, control: socket.socket, home_side: bool, merger: Merger | None = None
     ) -> None:
         self.tun = tun
-        self.control = control
         self.count = dict.fromkeys(COUNTERS, 0)
         # What goes in lies in the buffer behind room for outer headers: inner source, inner destination.
         self.inner = struct.Struct(f"!{ROOM + 12}xII").unpack_from
@@ -69,22 +68,26 @@ class Worker:
         self.buffer = bytearray(ROOM + 0x10000)
         self.view = memoryview(self.buffer)
         self.failures = Failures(self.buffer, self.count)
+        # A whole home network may be routed here, but of a visited one only who has a tunnel.
+        silently = partial(self.failures.discard, "unknown")
+        self.without_tunnel = self.failures.unreachable if home_side else silently
         self.epoll = select.epoll()
         self.epoll.register(tun, select.EPOLLIN)
         self.epoll.register(control.fileno(), select.EPOLLIN)
         self.tunnels = Tunnels(self.epoll)
         self.superpackets = Superpackets()
         self.merger = merger
+        self.requests = Requests(control, self.obey)
 
     def run(self) -> None:
         """Serve until the control socket closes."""
-        control = self.control.fileno()
+        control = self.requests.fileno()
         while True:
             for fd, events in self.epoll.poll():
                 if fd == self.tun:
                     self.encapsulate()
                 elif fd == control:
-                    if not self.command():
+                    if not self.requests.take():
                         return
                 elif endpoint := self.tunnels.by_fd.get(fd):
                     if events & select.EPOLLERR:
@@ -116,8 +119,11 @@ class Worker:
                 count["unknown"] += 1
                 continue
             if paths is None:
-                discard("unknown", view[ROOM : ROOM + length])
-                continue
+                if self.requests.catch_up(view[: ROOM + length]):
+                    paths = find(addresses[mobile_at])
+                if paths is None:
+                    self.without_tunnel(view[ROOM : ROOM + length])
+                    continue
             if not buffer[ROOM + 8]:  # RFC 2003 §3.1: never a datagram whose TTL is 0
                 discard("ttl", view[ROOM : ROOM + length])
                 continue
@@ -139,6 +145,7 @@ class Worker:
         """Take a burst that arrived at `endpoint` out of its tunnels; returns whether there may be more."""
         view, count, sender, mobile = self.view, self.count, endpoint.sender, self.mobile
         receive, decode, accepted = endpoint.socket.recv_into, endpoint.carrier.decode, endpoint.accepted
+        delivered = endpoint.delivered
         tun, write = self.tun, os.writev
         packets = size = 0
         more = False
@@ -157,14 +164,18 @@ class Worker:
                 continue
             source, address = sender(view), mobile(datagram)[0]
             multicast = address >> 28 == MULTICAST >> 28
-            if (source, MULTICAST if multicast else address) not in accepted:
-                origin = SOURCE(datagram)[0]
-                if (source, origin) in endpoint.delivered:
+            pair = source, MULTICAST if multicast else address
+            if pair not in accepted:
+                tunnelled = source, SOURCE(datagram)[0]
+                if tunnelled not in delivered:
+                    self.requests.catch_up(view[:length])
+                if tunnelled in delivered:
                     for each in self.whole(bytes(datagram)):
-                        self.relay(self.tunnels.mobiles[origin], each)
-                else:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
+                        self.relay(self.tunnels.mobiles[tunnelled[1]], each)
+                    continue
+                if pair not in accepted:  # RFC 3024 §4.3.2, RFC 5944 §4.2.2: silently
                     self.failures.discard("refused", view[:length])
-                continue
+                    continue
             if not datagram[8]:
                 self.failures.discard("ttl", view[:length])
                 continue
@@ -292,37 +303,13 @@ class Worker:
             self.count["failed"] += 1
             return 0
 
-    # -- commands ----------------------------------------------------------------------------------------
-
-    def command(self) -> bool:
-        """Obey a list of commands of the control socket; False when it is closed."""
-        try:
-            request = self.control.recv(CONTROL_SIZE)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if not request:
-            return False
-        replies = []
-        for each in json.loads(request):
-            reply: dict[str, Any] = {}
-            try:
-                self.obey(each, reply)
-            except OSError as error:
-                reply["error"] = str(error)
-            replies.append(reply)
-        try:
-            self.control.send(json.dumps(replies).encode())
-        except (BrokenPipeError, ConnectionResetError):  # the daemon has ended, or waits no longer
-            return False
-        return True
+    # -- requests ----------------------------------------------------------------------------------------
 
     def obey(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
-        """`set` a tunnel, `remove` the one of a mobile node, or report the `counters` and `discarded`.
+        """`set` tunnels, `remove` the one of a mobile node, or report the `counters` and `discarded`.
 
-        `{"set": mobile, "local": …, "ends": […], "broadcasts": […], "former": […], "delivery": end or null}`,
-        as in `api.Tunnel`, where an end is
+        `{"set": [mobile, …], "local": …, "ends": […], "broadcasts": […], "former": […], "delivery": …}`, as
+        in `api.Tunnel` but of several mobile nodes, where an end is
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
         its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;

@@ -28,8 +28,13 @@ class Address(IPv4Address):
         return self._text
 
 
-address: Callable[[int], IPv4Address] = lru_cache(maxsize=0x4000)(Address)
+address: Callable[[int], IPv4Address] = lru_cache(maxsize=0x8000)(Address)
 """The address that a field holds; the same object for the same address, as far as memory serves."""
+
+
+def parsed_address(text: str) -> IPv4Address:
+    """The address that a text holds, the same object as `address` gives; raises ValueError."""
+    return address(int(IPv4Address(text)))
 
 
 def unpack_fixed(payload: bytes, fixed: Struct, kind: int, what: str) -> list[Any]:

@@ -80,14 +80,17 @@ def kernel(monkeypatch):
 
 
 class Plane:
+    """A device for each care-of address, or one for all."""
+
     backend, anchor = "fake", "mip0"
 
-    def __init__(self):
+    def __init__(self, only_device=None):
         self.ends = {}
+        self.only_device = only_device
 
     def set_all(self, tunnels):
         self.ends |= {each.mobile: [end.address for end in each.ends] for each in tunnels}
-        return ["mip0"] * len(tunnels)
+        return [self.only_device or f"mip{int(each.ends[0].address) % 256}" for each in tunnels]
 
     def settled(self, mobile):
         assert mobile in self.ends
@@ -152,6 +155,25 @@ def test_a_registration_costs_as_many_netlink_calls_with_many_bindings_as_with_f
     kernel.calls = 0
     agent.register(burst)  # renewals
     assert kernel.calls == 0
+
+
+def test_where_all_tunnels_have_one_device_a_registration_asks_the_kernel_for_nothing(kernel):
+    """The whole virtual home network is routed into it; and a move changes no route of one's own either."""
+    agent = Agent(kernel, Plane("mip0"), 4)
+    for care_of in (CARE_OF, ELSEWHERE):
+        assert agent.register(range(4), care_of) == accepted(range(4))
+    agent.core.flush()
+    messages = settle(agent.core.effects(), agent.role, None, agent.core.refused, print)
+    assert len(events(messages, "binding-removed")) == 4
+    assert kernel.calls == 0 and not agent.plane.ends
+
+
+def test_a_move_within_a_device_changes_no_route(kernel):
+    agent = Agent(kernel, Plane(), 1)
+    agent.register([0])
+    kernel.calls = 0
+    assert agent.register([0], CARE_OF + 256) == accepted([0])
+    assert kernel.calls == 0 and agent.plane.ends == {FIRST: [CARE_OF + 256]}
 
 
 @pytest.mark.parametrize("known", [False, True])

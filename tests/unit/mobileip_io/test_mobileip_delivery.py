@@ -38,7 +38,7 @@ def end(address, *encapsulations):
 @pytest.fixture
 def agent(make):  # noqa: F811
     bench = make(home_side=False)
-    bench.ask(set=NODE, local=COA, ends=[end(HOME)], broadcasts=[], delivery=end(AGENT))
+    bench.ask(set=[NODE], local=COA, ends=[end(HOME)], broadcasts=[], delivery=end(AGENT))
     return bench
 
 
@@ -67,7 +67,7 @@ def test_broadcasts_and_multicast_go_on_as_they_are(agent, destination):
 def test_each_way_has_its_own_encapsulation(make):  # noqa: F811
     agent = make(home_side=False)
     delivery = end(AGENT, "minimal", "ip-in-ip")
-    agent.ask(set=NODE, local=COA, ends=[end(HOME, *BITS["gre"])], broadcasts=[], delivery=delivery)
+    agent.ask(set=[NODE], local=COA, ends=[end(HOME, *BITS["gre"])], broadcasts=[], delivery=delivery)
     packet = inner(NODE, CN, ttl=9)
     agent.arrive(in_minimal(packet, NODE, AGENT), AGENT, "minimal")
     agent.arrive(delivered(packet), AGENT)  # always, as for every tunnel (RFC 5944 §4.1)
@@ -102,7 +102,7 @@ def test_a_datagram_at_the_end_of_its_life_is_answered(agent):
 
 def test_from_the_home_agent_datagrams_come_out_as_ever_also_at_the_same_address(make):  # noqa: F811
     agent = make(home_side=False)
-    agent.ask(set=NODE, local=AGENT, ends=[end(HOME)], broadcasts=[], delivery=end(AGENT))
+    agent.ask(set=[NODE], local=AGENT, ends=[end(HOME)], broadcasts=[], delivery=end(AGENT))
     packet = bytes(inner(CN, NODE))
     assert agent.arrive(tunnelled(packet, HOME, AGENT), AGENT) == packet
     agent.arrive(delivered(inner(NODE, CN)), AGENT)
@@ -111,9 +111,9 @@ def test_from_the_home_agent_datagrams_come_out_as_ever_also_at_the_same_address
 
 def test_with_the_style_the_way_goes(agent):
     """A renewal without the extension, and the end of the registration."""
-    agent.ask(set=NODE, local=COA, ends=[end(HOME)], broadcasts=[])
+    agent.ask(set=[NODE], local=COA, ends=[end(HOME)], broadcasts=[])
     assert AGENT not in agent.worker.tunnels.locals
-    agent.ask(set=NODE, local=COA, ends=[end(HOME)], broadcasts=[], delivery=end(AGENT))
+    agent.ask(set=[NODE], local=COA, ends=[end(HOME)], broadcasts=[], delivery=end(AGENT))
     agent.ask(remove=NODE)
     assert not agent.worker.tunnels.locals
     assert not agent.worker.tunnels.by_fd
@@ -135,7 +135,7 @@ def test_too_large_for_the_way_on(agent):
 def test_its_tunnel_ends_at_the_agent_and_takes_what_the_home_agent_nests(make):  # noqa: F811
     bench = make(home_side=False)
     bench.ask(
-        set=NODE,
+        set=[NODE],
         local=NODE,
         ends=[end(AGENT, *BITS["gre"])],
         broadcasts=["224.0.0.0"],

@@ -187,7 +187,7 @@ class FakeBatch:
 
 
 class FakePlane:
-    backend, anchor = "fake", "mip0"
+    backend, anchor, only_device = "fake", "mip0", None
 
     def __init__(self):
         self.tunnels = {}
@@ -531,10 +531,33 @@ def test_a_virtual_home(kernel, plane):
     role = HomeAgentRole(HomeAgentConfig(HA, PREFIX), kernel, plane)
     role.start()
     assert kernel.routes == {(254, "192.0.2.0/24"): "unreachable"}
+    role.apply(SetBinding(MN, (TunnelEnd(COA),), True))
+    assert kernel.routes[(254, f"{MN}/32")] == ("mip0", None, None)
     role.apply(ProxyArp(MN, True))
     assert not kernel.proxies
     role.stop()
     assert not kernel.routes
+
+
+def test_a_virtual_home_whose_tunnels_have_one_device(kernel, plane):
+    plane.only_device = "mip0"
+    role = HomeAgentRole(HomeAgentConfig(HA, PREFIX), kernel, plane)
+    role.start()
+    whole = {(254, "192.0.2.0/24"): ("mip0", None, None)}
+    assert kernel.routes == whole
+    role.apply(SetBinding(MN, (TunnelEnd(COA),), True))
+    assert kernel.routes == whole and MN in plane.tunnels
+    role.stop()
+    assert not kernel.routes and not plane.tunnels
+
+
+def test_one_device_does_not_take_a_home_link(kernel, plane, monkeypatch):
+    monkeypatch.setattr(home_agent, "_ip", lambda *_: "")
+    plane.only_device = "mip0"
+    role = HomeAgentRole(HomeAgentConfig(HA, PREFIX, home_interface="home"), kernel, plane)
+    role.start()
+    role.apply(SetBinding(MN, (TunnelEnd(COA),), True))
+    assert kernel.routes == {(254, f"{MN}/32"): ("mip0", None, None)}
 
 
 # -- kernel tunnels ---------------------------------------------------------------------------------------

@@ -228,12 +228,12 @@ def test_what_comes_to_a_former_care_of_address_comes_out(kernel):
 def test_a_former_tunnel_of_the_process(make):
     bench: Bench = make(home_side=False)
     tunnel = Tunnel(IPv4Address(MN), LATER, (TunnelEnd(HA),), former=FORMER)
-    bench.ask(**_set(tunnel))
+    bench.ask(**_set(tunnel, [tunnel.mobile]))
     inner = inet.IP(src=CN, dst=str(MN)) / b"data"
     for local in (str(LATER), str(COA)):
         assert bench.arrive(inet.IP(src=str(HA), dst=local) / inner, local)
     assert not bench.arrive(inet.IP(src=CN, dst=str(COA)) / inner, str(COA))
-    bench.ask(**_set(Tunnel(IPv4Address(MN), LATER, (TunnelEnd(HA),))))
+    bench.ask(**_set(Tunnel(IPv4Address(MN), LATER, (TunnelEnd(HA),)), [IPv4Address(MN)]))
     assert [*bench.worker.tunnels.locals] == [str(LATER)]
     bench.ask(remove=str(MN))
     assert not bench.worker.tunnels.locals and not bench.worker.tunnels.by_fd

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from testbed.mobileip.core.api import TunnelEnd
+from testbed.mobileip.core.api import FormerTunnel, TunnelEnd
 from testbed.mobileip.tunnel import tun
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.merging import Frames
@@ -19,18 +19,19 @@ REMEMBERS = """
 import json, socket, sys
 control, known = socket.socket(fileno=int(sys.argv[1])), {}
 while data := control.recv(65536):
-    answers = []
-    for request in json.loads(data):
+    answers, message = [], json.loads(data)
+    for request in message["requests"]:
         if request.get("local") == "0.0.0.0":
             answers.append({"error": "no such address"})
             continue
         if "set" in request:
-            known[request["set"]] = request["ends"]
+            known.update(dict.fromkeys(request["set"], request["ends"]))
         elif "remove" in request:
             known.pop(request["remove"], None)
         reply = {"counters": {"encapsulated": len(known)}, "discarded": [{"reason": "refused"}]}
         answers.append(reply if "counters" in request else {})
-    control.send(json.dumps(answers).encode())
+    if message["answer"]:
+        control.send(json.dumps(answers).encode())
 """
 
 
@@ -116,6 +117,31 @@ def test_routes_are_made_meanwhile_and_then_it_is_said_what_was_refused(plane):
     plane.settled(MN)
 
 
+def test_only_what_may_be_refused_is_waited_for(plane, monkeypatch):
+    """That is a local address which the process may not have open."""
+    waited, wait = [], plane._answers
+    monkeypatch.setattr(plane, "_answers", lambda: waited.append(1) or wait())
+
+    def waits(tunnel):
+        waited.clear()
+        plane.set(tunnel)
+        return bool(waited)
+
+    assert not waits(GOOD)
+    elsewhere = Tunnel(MN, COA, (TunnelEnd(HA),))
+    assert waits(elsewhere)  # the process may have closed the address that this one had before
+    assert waits(GOOD)
+    assert not waits(elsewhere)
+    assert waits(Tunnel(MN, COA, (TunnelEnd(HA),), former=(FormerTunnel(OTHER, TunnelEnd(HA)),)))
+    assert waits(Tunnel(MN, COA, (TunnelEnd(HA),), delivery=TunnelEnd(OTHER)))
+    plane.remove(OTHER)
+    assert waits(elsewhere) and not waits(elsewhere)
+    assert waits(Tunnel(MN, COA, ())) and waits(elsewhere)  # without ends a tunnel is down
+    os.kill(plane.process, signal.SIGKILL)
+    assert plane.check()
+    assert waits(elsewhere) and not waits(elsewhere)
+
+
 @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("late", [False, True])
 def test_the_process_dies_before_it_has_made_tunnels(plane, monkeypatch, fate, late):
@@ -130,7 +156,7 @@ def test_the_process_dies_before_it_has_made_tunnels(plane, monkeypatch, fate, l
     if late:
         os.kill(process, fate)
     plane.settled(OTHER)
-    assert plane.process != process and plane.known() == 2
+    assert plane.known() == 2 and plane.process != process
 
 
 class Late:

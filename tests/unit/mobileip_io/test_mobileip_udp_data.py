@@ -34,7 +34,7 @@ def udp_end(address: str, port: int) -> dict:
 
 
 def ask(bench, mobile: str, local: str, *ends: dict) -> None:
-    bench.ask(set=mobile, local=local, ends=ends, broadcasts=[])
+    bench.ask(set=[mobile], local=local, ends=ends, broadcasts=[])
 
 
 def finished(packet: bytes) -> bytes:

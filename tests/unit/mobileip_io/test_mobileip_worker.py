@@ -71,6 +71,13 @@ class Raw:
         os.close(self._fd)
 
 
+def tunnel(mobiles, local, remotes, encapsulations=("ip-in-ip",), broadcasts=()):
+    """The request for a tunnel of each."""
+    end = {"encapsulations": encapsulations, "local_port": 434, "remote_port": 434}
+    ends = [{"address": remote, **end} for remote in remotes]
+    return {"set": mobiles, "local": local, "ends": ends, "broadcasts": broadcasts}
+
+
 class Bench:
     """A worker between a pretended device and pretended sockets."""
 
@@ -82,9 +89,12 @@ class Bench:
         self._tun = tun
         self.worker = Worker(tun.fileno(), theirs, home_side)
 
+    def tell(self, *requests, answer=False):
+        self.control.send(json.dumps({"requests": requests, "answer": answer}).encode())
+
     def ask(self, **request):
-        self.control.send(json.dumps([request]).encode())
-        assert self.worker.command()
+        self.tell(request, answer=True)
+        assert self.worker.requests.take()
         (answer,) = json.loads(self.control.recv(65536))
         return answer
 
@@ -117,9 +127,7 @@ class Bench:
         return self.end(local, encapsulation).socket
 
     def set(self, mobile, local, *remotes, encapsulations=("ip-in-ip",), broadcasts=()):
-        end = {"encapsulations": encapsulations, "local_port": 434, "remote_port": 434}
-        ends = [{"address": remote, **end} for remote in remotes]
-        return self.ask(set=mobile, local=local, ends=ends, broadcasts=broadcasts)
+        return self.ask(**tunnel([mobile], local, remotes, encapsulations, broadcasts))
 
     @property
     def count(self):
@@ -292,6 +300,73 @@ def test_tunnels_come_and_go(home):
     home.ask(remove=MN)
 
 
+LATER, LAST = "192.0.2.101", "192.0.2.102"
+
+
+def test_tunnels_that_are_alike_are_asked_for_together(home):
+    home.ask(**tunnel([LATER, LAST], HA, [COA2]))
+    for mobile in (LATER, LAST):
+        assert home.arrive(tunnelled(inner(mobile, CN), COA2), HA) is not None
+        home.put(inner(CN, mobile))
+    assert [to for _, to in home.raw(HA).sent] == [COA2] * 2
+    home.ask(remove=LATER)
+    assert home.arrive(tunnelled(inner(LATER, CN), COA2), HA) is None
+    assert home.arrive(tunnelled(inner(LAST, CN), COA2), HA) is not None
+
+
+def test_a_datagram_may_be_earlier_than_what_was_asked_for_before_it(home):
+    """The daemon has answered a mobile node, and the request for its tunnel still waits."""
+    home.tell(tunnel([LATER], HA, [COA2]))
+    home.tell({"send": MN, "remotes": [COA], "datagram": bytes(inner(CN, MN, payload=b"else")).hex()})
+    assert inet.IP(home.arrive(tunnelled(inner(LATER, CN), COA2), HA)).src == LATER
+    home.tell(tunnel([LAST], HA, [COA2]))
+    home.put(inner(CN, LAST))
+    assert [to for _, to in home.raw(HA).sent] == [COA, COA2]
+    assert inet.IP(home.raw(HA).sent[1][0])[inet.IP][1].dst == LAST
+    assert set(home.count) == {
+        "encapsulated", "encapsulated-bytes", "decapsulated", "decapsulated-bytes"
+    }  # fmt: skip
+
+
+def test_while_a_tunnel_is_taken_down_no_later_request_is_carried_out(home):
+    """What has come so far is moved first, and a datagram of nobody is among it."""
+    home.device.send(FINISHED + bytes(inner(CN, LATER)))
+    home.tell({"remove": MN})
+    home.tell(tunnel([MN, LATER], HA, [COA2]))
+    assert home.worker.requests.take() and home.count == {"unknown": 1}
+    assert home.worker.requests.take()
+    home.put(inner(CN, MN))
+    assert [to for _, to in home.raw(HA).sent] == [COA2]
+
+
+def test_what_fails_although_nothing_could_ends_the_process(home, monkeypatch):
+    """The daemon waits for no answer; it will miss the process, and has another one set all tunnels."""
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(endpoint_module.Endpoint, "_open", refuse)
+    assert "too many" in home.ask(**tunnel([LATER], COA, [COA2]))["error"]
+    assert [*home.worker.tunnels.locals] == [HA]
+    home.tell(tunnel([LATER], COA, [COA2]))
+    with pytest.raises(OSError, match="too many"):
+        home.worker.requests.take()
+
+
+def test_who_sends_to_a_mobile_node_without_a_tunnel_is_informed(home, monkeypatch):
+    """The whole home network may be routed here. As often as Linux would, it is: 50 messages at once."""
+    monkeypatch.setattr(failures.time, "monotonic", lambda: 7.0)
+    for _ in range(60):
+        home.put(inner(CN, LATER))
+    sent = home.worker.failures.icmp.sent
+    assert home.count == {"unknown": 60} and len(sent) == 50
+    message, to = sent[0]
+    error = inet.ICMP(message)
+    assert (error.type, error.code, to) == (3, 1, CN)  # host unreachable (RFC 792)
+    assert error[inet.IPerror].dst == LATER
+    assert home.ask(counters=True)["discarded"] == []  # it was not silent
+
+
 def test_counters_are_told(home):
     home.put(inner())
     reply = home.ask(counters=True)["counters"]
@@ -310,9 +385,9 @@ def report(bench, quote, data):
 
 
 def test_a_daemon_that_waits_no_longer_ends_it(home):
-    home.control.send(json.dumps([{"counters": True}]).encode())
+    home.tell({"counters": True}, answer=True)
     home.control.close()
-    assert not home.worker.command()
+    assert not home.worker.requests.take()
 
 
 def test_a_narrow_path_is_learnt_and_told(home):
@@ -622,7 +697,7 @@ def test_what_is_sent_on_by_a_raw_socket_is_whole(home, witness):
     """RFC 3024 §5.2: what a mobile node has tunnelled to us goes into its tunnel to the home agent."""
     end = {"encapsulations": ["ip-in-ip"], "local_port": 434, "remote_port": 434}
     fields = {"ends": [{"address": HA, **end}], "broadcasts": [], "delivery": {"address": COA2, **end}}
-    home.ask(set=MN, local=COA, **fields)
+    home.ask(set=[MN], local=COA, **fields)
     packet = inet.IP(src=MN, dst=COA2, proto=4) / tcp(2000)
     witness.see(packet, 1000)
     assert home.arrive(packet, COA2) is None

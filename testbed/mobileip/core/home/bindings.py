@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -97,7 +98,7 @@ class Binding:
     def end(self) -> TunnelEnd | None:
         """The end of the tunnel, with what was agreed on; None while it is not known."""
         if self.udp is None:
-            return TunnelEnd(self.care_of_address, agreed(self.flags))
+            return _end(self.care_of_address, self.flags)
         if self.udp.port is None:
             return None
         return TunnelEnd(self.care_of_address, IN_UDP[self.udp.encapsulation], remote_port=self.udp.port)
@@ -148,10 +149,16 @@ class Binding:
         )
 
 
+@lru_cache(maxsize=0x400)
+def _end(care_of_address: IPv4Address, flags: int) -> TunnelEnd:
+    """The same object for the mobile nodes at the same care-of address."""
+    return TunnelEnd(care_of_address, agreed(flags))
+
+
 def tunnels(bindings: Iterable[Binding]) -> tuple[tuple[TunnelEnd, ...], bool]:
     """Where the tunnels of a mobile node go, and whether any of its bindings has a reverse tunnel."""
     ends = [end for binding in bindings if (end := binding.end) is not None]
-    return tuple(ends), any(binding.reverse_tunnel for binding in bindings)
+    return tuple(ends), True in [binding.reverse_tunnel for binding in bindings]
 
 
 class BindingTable:

@@ -87,8 +87,9 @@ class Grants:
         )
         after = self._bindings.of(home_address)
         renewed = [each.way for each in before] == [each.way for each in after]
-        if not renewed and tunnels(before) != tunnels(after):
-            self._changed(home_address)
+        if not renewed and (wanted := tunnels(after)) != tunnels(before):
+            self._multicast.changed(home_address)
+            self._out.add(SetBinding(home_address, *wanted))
         if not before:
             self._stand_in(home_address, now)
         return code, lifetime

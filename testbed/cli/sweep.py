@@ -10,8 +10,9 @@ import typer
 from testbed.cli.app import CLAIMS, command, group
 from testbed.cli.labs import narrated
 from testbed.cli.options import Output
-from testbed.cli.output import Format, emit, emit_bytes, emit_json, emit_rows, emit_text, note
-from testbed.errors import ExitCode, UsageError, writing
+from testbed.cli.output import Format, emit, emit_json, emit_rows, note
+from testbed.cli.page import NAME, emit_page, page_option
+from testbed.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,16 +157,7 @@ def run(
 def report(
     study: StudyFile,
     results: Results = None,
-    write: Annotated[
-        Path | None,
-        typer.Option(
-            "--write",
-            "-w",
-            metavar="FILE",
-            dir_okay=False,
-            help="Where to write it; - is stdout. (default: report.html in the folder of the results)",
-        ),
-    ] = None,
+    write: Annotated[Path | None, page_option(f"{NAME} in the folder of the results")] = None,
 ) -> None:
     """Make one self-contained HTML page of a study's results, finished or not, and print its path.
 
@@ -178,14 +170,9 @@ def report(
     store = Store(results or _beside(study))
     record = store.study()
     finished = store.finished(record)
-    if str(write) == "-":
-        emit_bytes(render_study(record, finished, links=False).encode())
-        return
-    path = write or store.root / "report.html"
-    inside = path.resolve().parent == store.root.resolve()
-    with writing(path):
-        path.write_text(render_study(record, finished, links=inside), encoding="utf-8")
-    emit_text(str(path))
+    emit_page(
+        lambda links: render_study(record, finished, links=links), write, store.root / NAME, about=store.root
+    )
 
 
 def _print(finished: Sequence[TaskRecord], failures: Sequence[Failure], total: int) -> None:

@@ -106,5 +106,7 @@ def _lost_engine(engine: Engine, container: Container) -> UnreachableError | Non
         with suppress(NotFoundError):  # removed: the engine answers
             engine.logs(container.id, tail=0).close()
     except UnreachableError as error:
-        return error
+        if engine.members:
+            return error  # it names the engine
+        return UnreachableError(f"the engine at {engine.address} does not answer any more")
     return None

@@ -191,12 +191,6 @@ def _contents(
     return parts if len(parts) > 1 else []
 
 
-def write_report(evidence: Evidence, path: Path) -> None:
-    """Write the page to a file."""
-    inside = path.resolve().parent == evidence.folder.resolve()
-    path.write_text(render_report(evidence, links=inside), encoding="utf-8")
-
-
 def _scenarios(evidence: Evidence, verdicts: Verdicts) -> Iterator[ScenarioView]:
     for name, claims in verdicts.by_scenario.items():
         topology = evidence.scenarios.get(name)

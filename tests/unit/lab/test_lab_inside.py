@@ -14,7 +14,7 @@ import pytest
 from lab_world import IMAGE, MOBILE, EndingSession
 
 from testbed.data import data_dir
-from testbed.engine.api import EngineError
+from testbed.engine.api import EngineError, UnreachableError
 from testbed.engine.fake import FakeContainer, FakeEngine
 from testbed.errors import NotReadyError, TestbedError, UsageError
 from testbed.lab import logs
@@ -215,6 +215,17 @@ def test_following_in_order_until_nodes_stop(
         box.stop()
     reader.join(20)
     assert [text for text in seen if text.isdigit()] == ["0", "1", "2", "3"]
+
+
+def test_following_ends_with_the_engine(engine: FakeEngine, lab: ActualLab) -> None:
+    seen = []
+    with pytest.raises(UnreachableError, match=r"^the engine at memory .* does not answer any more$"):
+        for each in read_logs(engine, {"ha": lab.nodes["ha"]}, follow=True):
+            seen.append(each)
+            engine.gone = True
+            with engine.box("ha").changed:
+                engine.box("ha").changed.notify_all()
+    assert seen
 
 
 def test_labs_that_are_not_there(engine: FakeEngine, lab: ActualLab) -> None:

@@ -18,7 +18,7 @@ from testbed.packet.pcap import ETHERNET
 from testbed.report.evidence import read_evidence
 from testbed.report.junit import junit
 from testbed.report.ladder import Header, Ladder, Row, arrow_ends, build_ladder
-from testbed.report.page import render_report, write_report
+from testbed.report.page import render_report
 from testbed.report.plots import distributions, percentile, plot, ticks, timelines
 from testbed.topology.load import load_topology
 
@@ -303,7 +303,7 @@ def test_the_page_shows_what_decided(folder: Path) -> None:
 def test_the_page_of_a_measurement_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "handoff.json").write_bytes((folder / "handoff.json").read_bytes())
     evidence = read_evidence(tmp_path)
-    write_report(evidence, tmp_path / "report.html")
+    (tmp_path / "report.html").write_text(render_report(evidence, links=True), encoding="utf-8")
     page = (tmp_path / "report.html").read_text()
     assert "Outage against round-trip time" in page and "Verdicts" not in page
 

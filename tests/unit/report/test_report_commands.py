@@ -9,6 +9,8 @@ import pytest
 from sample_evidence import write_sample
 
 from testbed.cli import main
+from testbed.cli.page import emit_page
+from testbed.errors import UsageError
 
 
 def test_graph_to_stdout_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +62,21 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("<!doctype html>")
     assert main(["report", str(tmp_path)]) == 2
     assert "name the folder" in capsys.readouterr().err
+
+
+def test_a_page_goes_where_it_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It points to files of the folder that it is about where it lies there, under whatever name."""
+
+    def made(write: Path | None) -> str:
+        emit_page(lambda links: "linked" if links else "alone", write, tmp_path / "report.html", tmp_path)
+        return capsys.readouterr().out
+
+    assert made(None) == f"{tmp_path}/report.html\n"
+    assert made(tmp_path / "other.html") == f"{tmp_path}/other.html\n"
+    (tmp_path / "elsewhere").mkdir()
+    made(tmp_path / "elsewhere" / "report.html")
+    texts = [(tmp_path / one).read_text() for one in ("report.html", "other.html", "elsewhere/report.html")]
+    assert texts == ["linked", "linked", "alone"]
+    assert made(Path("-")) == "alone"
+    with pytest.raises(UsageError, match=r"cannot write .*nowhere"):
+        made(tmp_path / "nowhere" / "report.html")

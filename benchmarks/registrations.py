@@ -49,10 +49,11 @@ def security(nodes: int) -> str:
     )
 
 
-def start(engine: DockerEngine, image: str, nodes: int) -> Container:
+def start(engine: DockerEngine, image: str, nodes: int, processes: int) -> Container:
     """Start the home agent; return its container when it is ready."""
+    configuration = f"processes = {processes}\n{CONFIGURATION}{security(nodes)}"
     files = {
-        "/etc/mobileip/home-agent.toml": RenderedFile(CONFIGURATION + security(nodes), 0o600),
+        "/etc/mobileip/home-agent.toml": RenderedFile(configuration, 0o600),
         CLIENT: RenderedFile(load_file("registration_client.py")),
     }
     spec = ContainerSpec(
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=10_000, help="mobile nodes (default: 10000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of renewals (default: 3)")
     parser.add_argument("--window", type=int, default=64, help="requests under way at once (default: 64)")
+    parser.add_argument("--processes", type=int, default=1, help="of the home agent (default: 1)")
     options = parser.parse_args()
     few = max(1, options.nodes // 10)
 
@@ -93,7 +95,7 @@ def main() -> None:
     with engine_and_image() as (engine, image):
         container: Container | None = None
         try:
-            container = start(engine, image, options.nodes)
+            container = start(engine, image, options.nodes, options.processes)
             idle = memory(engine, container)[1]
             echo = [client(engine, container, *some(0, few), "--echo")]
             new = [
@@ -126,8 +128,11 @@ def main() -> None:
                 f"{cpu / base:.0f}×",
             ]
 
+        title = (
+            f"Registrations: {options.nodes:,} mobile nodes, {options.window} requests under way, best round"
+        )
         print_table(
-            f"Registrations: {options.nodes:,} mobile nodes, {options.window} requests under way, best round",
+            title if options.processes == 1 else f"{title}; {options.processes} processes",
             ["", "per second", "reply after", "CPU time", "lost", "CPU time to the echo's"],
             [
                 row("UDP echo in Python", echo),

@@ -53,6 +53,11 @@ class Claims:
     jobs: int = 1
     """Labs up at the same time."""
 
+    def plan(self, task: Task) -> Scenario:
+        """The claims of the task's topology that are meant. Raises `TestbedError` for an invalid task."""
+        loaded = load_topology(task.topology, sets=task.sets, templates=task.templates)
+        return choose_claims(loaded, self.names, self.stacks)
+
 
 @dataclass(frozen=True, slots=True)
 class HandOff:
@@ -66,6 +71,11 @@ class HandOff:
     """The stack to measure; empty: the topology's own."""
     between: tuple[str, ...] = ()
     """The two networks; none: the first two that the stack supports."""
+
+    def plan(self, task: Task) -> list[StackPlan]:
+        """The labs to measure in, one a stack. Raises `TestbedError` for an invalid task."""
+        stacks = [self.stack] if self.stack else []
+        return plan_stacks(task.topology, task.sets, stacks, self.between, task.templates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +93,6 @@ class Task:
     """How the names of its labs begin; each gets something behind it that no other lab has."""
     study: str = ""
     """The study it belongs to: a label of its containers and networks, which `remove_study` looks for."""
-
-    def plan(self) -> tuple[Scenario, ...] | tuple[StackPlan, ...]:
-        """What it comes to: the claims of its topology, or its labs. Raises what is wrong with the task."""
-        if isinstance(self.work, Claims):
-            loaded = load_topology(self.topology, sets=self.sets, templates=self.templates)
-            return (choose_claims(loaded, self.work.names, self.work.stacks),)
-        stacks = [self.work.stack] if self.work.stack else []
-        return tuple(plan_stacks(self.topology, self.sets, stacks, self.work.between, self.templates))
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ class _Place:
     stopping: Stopping
 
     def decide(self, task: Task, work: Claims) -> Verdicts:
-        (scenario,) = task.plan()
-        assert isinstance(scenario, Scenario)
+        scenario = work.plan(task)
         labs = share_labs(plan_stages([scenario], task.templates), work.jobs)
         return Verification(
             engine=self.engine,
@@ -138,7 +139,6 @@ class _Place:
         ).verify(scenario, labs)
 
     def measure(self, task: Task, work: HandOff) -> HandOffs:
-        plans = [plan for plan in task.plan() if isinstance(plan, StackPlan)]
         return Measurement(
             self.engine,
             self.image,
@@ -147,7 +147,7 @@ class _Place:
             name=names.check_lab_name(f"{task.lab}-{secrets.token_hex(3)}"),
             progress=self.progress,
             stopping=self.stopping,
-        ).measure(plans, work.rtts, work.moves)
+        ).measure(work.plan(task), work.rtts, work.moves)
 
 
 def run(
@@ -160,7 +160,7 @@ def run(
     """
     began = time.monotonic()
     progress = progress or Silent()
-    task.plan()  # what is wrong with the task needs no engine
+    task.work.plan(task)  # an invalid task needs no engine
     written = Evidence(evidence)
     with stoppable(), closing(connect()) as bare:
         remove_dead(bare)
@@ -178,7 +178,7 @@ def run(
 
 
 def labels(study: str) -> Mapping[str, str]:
-    """What containers and networks carry that this process makes for a study; "" for none."""
+    """The labels of the containers and networks that this process makes for a study; "" for none."""
     here = Process.here()
     return {names.SESSION: Owner(here, here).label} | ({names.STUDY: study} if study else {})
 
@@ -186,6 +186,6 @@ def labels(study: str) -> Mapping[str, str]:
 def remove_study(study: str) -> Removed:
     """Remove every lab of a study from the engine, whoever made it. Raises `TestbedError`."""
     if not study:
-        raise TestbedError("a study without a name has no labs that could be told from others")
+        raise TestbedError("remove_study needs the name of a study: every lab has the empty one")
     with closing(connect()) as engine:
         return remove_labs(engine, None, study=study)

@@ -4,6 +4,7 @@ Where no engine answers the plugin of testbed skips such tests, and says so. Wit
 unless the kernel lacks what a test is marked with: `@pytest.mark.kernel("ipip")`.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -36,6 +37,7 @@ SYSTEM = {"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
 FIRST = [
     *("test_claims.py", "test_ordinary_kernel.py", "test_workflows.py", "test_lessons_gateway.py"),
     *("test_lessons.py", "test_attacks.py", "test_plugin.py", "test_mobileip_netns.py", "test_lab.py"),
+    *("test_mobileip_letter.py", "test_recovery.py"),
     *("test_quality.py", "test_mip_agreement.py"),
 ]
 """The files that take longest, in the order in which they begin: the others fill the gaps behind them."""
@@ -68,6 +70,10 @@ def pytest_collection_modifyitems(items):
         if not {"integration", "kernel"}.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.docker)
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported and collected stays: Python need not look for garbage in it
 
 
 @pytest.fixture(scope="session")

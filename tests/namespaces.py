@@ -33,8 +33,8 @@ mount -t sysfs sysfs "$1/sys"
 mount --bind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/run"
 mkdir -p "$1/run/testbed"
-echo held
-exec sleep infinity
+read -r here rest </proc/self/stat # the process id outside, where this /proc was mounted
+exec chroot "$1" sh -c 'echo "$1"; exec sleep infinity' sh "$here"
 """
 
 Stream = Literal["stdout", "stderr"]
@@ -91,14 +91,17 @@ class Session:
 
 
 class Namespaces:
-    """The part of an engine that tests of daemons use: commands in nodes. A node's id is its holder's."""
+    """The part of an engine that tests of daemons use: commands in nodes.
+
+    A node's id is the process id of what holds its namespaces.
+    """
 
     def execute(self, id: str, command: Sequence[str], *, stdin: bool = False) -> Session:
         """Run a command in a node."""
-        process, root = id.split(":", 1)
-        here = Path("/proc") / process / "ns"
-        enter = [f"--net={here / 'net'}", f"--mount={here / 'mnt'}", f"--pid={here / 'pid_for_children'}"]
-        return Session(["nsenter", *enter, "chroot", root, *command], stdin)
+        here = f"/proc/{id}"
+        enter = [f"--{name}={here}/ns/{name}" for name in ("net", "pid")]
+        enter += [f"--mount={here}/ns/mnt", f"--root={here}/root", f"--wd={here}/root"]
+        return Session(["nsenter", *enter, *command], stdin)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -119,8 +122,8 @@ def nodes(lab: RenderedLab, image: Path) -> Iterator[dict[str, str]]:
         for number, (name, network) in enumerate(
             (name, network) for name, node in lab.nodes.items() for network in node.links
         ):
-            process, _ = held[name].split(":", 1)
-            _ip(image, "link", "add", f"v{number}", "type", "veth", "peer", "name", network, "netns", process)
+            peer = ("type", "veth", "peer", "name", network, "netns", held[name])
+            _ip(image, "link", "add", f"v{number}", *peer)
             stack.callback(_ip, image, "link", "delete", f"v{number}")
             _ip(image, "link", "set", f"v{number}", "master", f"br-{network}", "up")
         yield held
@@ -156,8 +159,8 @@ def _hold(node: RenderedNode, folder: Path, image: Path, stack: ExitStack) -> st
     stack.callback(holder.wait)
     stack.callback(holder.kill)
     assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    id = f"{holder.pid}:{root}"
+    id = holder.stdout.readline().decode().strip()
+    assert id
     _settings(id, node.sysctls)
     return id
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Protocol, get_args
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
@@ -55,17 +56,29 @@ class Names:
 
 def check_part(part: Part, where: Path, known: Known, fail: Fail) -> None:
     """Report every name in a part, and in the parts in it, that the topology does not have."""
-    for name, field in type(part).model_fields.items():
+    for name, key, names in _fields(type(part)):
         value = getattr(part, name)
-        here: Path = (*where, field.alias or name)
+        here: Path = (*where, key)
         if isinstance(value, Part):
             check_part(value, here, known, fail)
         elif value is not None:
-            for mark in (*field.metadata, *_marks(field.annotation)):
-                if isinstance(mark, Names):
-                    for one in value if isinstance(value, list) else [value]:
-                        for message, hint in mark.problems(one, known):
-                            fail(here, message, hint)
+            for mark in names:
+                for one in value if isinstance(value, list) else [value]:
+                    for message, hint in mark.problems(one, known):
+                        fail(here, message, hint)
+
+
+@cache
+def _fields(kind: type[Part]) -> list[tuple[str, str, list[Names]]]:
+    """Each field's name, its key, and what its values name."""
+    return [
+        (
+            name,
+            field.alias or name,
+            [one for one in (*field.metadata, *_marks(field.annotation)) if isinstance(one, Names)],
+        )
+        for name, field in kind.model_fields.items()
+    ]
 
 
 def _marks(annotation: Any) -> Iterator[Any]:

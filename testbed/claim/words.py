@@ -50,7 +50,9 @@ class OneWord(Part):
         return made
 
     def _given(self) -> Iterator[Any]:
-        return (value for value in vars(self).values() if isinstance(value, self.KIND))
+        return (
+            value for name in self.model_fields_set if isinstance(value := getattr(self, name), self.KIND)
+        )
 
     @property
     def word(self) -> str:

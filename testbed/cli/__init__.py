@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +69,14 @@ def _global(
         choice.context = context
 
 
+@cache  # it takes longer than most commands do
+def _built() -> Any:
+    command = typer.main.get_command(app)
+    # Typer's own, which completes neither `./tb` nor what follows an `=`; `testbed completion` does.
+    command.params = [one for one in command.params if not str(one.name).endswith("_completion")]
+    return command
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see `testbed.errors.ExitCode`)."""
     verbosity.level, choice.context = 0, None
@@ -76,11 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         degrade(getattr(sys, name))
     try:
-        command = typer.main.get_command(app)
-        # Typer's own, which completes neither `./tb` nor what follows an `=`; `testbed completion` does.
-        command.params = [one for one in command.params if not str(one.name).endswith("_completion")]
         # Not `list(…)`: in this package that name is the module of `testbed list`.
-        command(
+        _built()(
             [*(sys.argv[1:] if arguments is None else arguments)],
             prog_name=called(),
             complete_var=COMPLETE,

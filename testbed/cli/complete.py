@@ -151,18 +151,21 @@ def complete_set(context: typer.Context, incomplete: str) -> list[str]:
 
 def _sets(loaded: LoadedTopology, incomplete: str) -> Iterator[str]:
     from testbed.topology.model import Network, Node
+    from testbed.topology.roles import builtin_roles
 
     topology = loaded.topology
     path, equals, _ = incomplete.partition("=")
     section, *names = path.split(".")
     if not names:
-        yield from ("network.", "node.", "option.", "image.")
+        yield from ("network.", "node.", "option.", "image.", "role.")
     elif section == "option" and equals:
         yield from (f"{path}={value}" for value in _choices(loaded, names[0]))
     elif section == "option":
         yield from (f"option.{name}=" for name in topology.options)
-    elif section == "image":
-        yield from (f"image.{role}=" for role in loaded.roles)
+    elif section == "role" and equals:
+        yield from (f"{path}={name}" for name, one in builtin_roles().items() if names[0] in one.acts_as)
+    elif section in ("image", "role"):
+        yield from (f"{section}.{role}=" for role in loaded.roles)
     elif len(names) == 1:
         parts = {"network": list(topology.networks), "node": list(topology.nodes)}.get(section, [])
         yield from (f"{section}.{name}." for name in parts)

@@ -41,8 +41,15 @@ def doctor(
         emit_json({"healthy": healthy, "checks": [asdict(check) for check in checks]})
     else:
         emit_rows(
-            ("CHECK", "", "FOUND", "WHAT TO DO"),
-            [(check.name, check.level, check.detail, as_called(check.fix or "")) for check in checks],
+            ("CHECK", "", "FOUND, AND WHAT TO DO"),
+            [
+                (
+                    check.name,
+                    check.level,
+                    f"{check.detail}\n→ {as_called(check.fix)}" if check.fix else check.detail,
+                )
+                for check in checks
+            ],
         )
     if not healthy:
         raise typer.Exit(ExitCode.ENVIRONMENT)

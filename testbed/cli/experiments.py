@@ -51,11 +51,12 @@ Keys = Annotated[
         "the session keys of IKE and ESP of each run for Wireshark.",
     ),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, max=16, help="Labs up at the same time.")]
+Jobs = Annotated[int, typer.Option("--jobs", metavar="N", min=1, max=16, help="Labs up at the same time.")]
 Retries = Annotated[
     int,
     typer.Option(
         "--retries",
+        metavar="N",
         min=0,
         max=9,
         help="Try a claim that is not reproduced again, so many times; one that needed it is called flaky.",

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 def explain(
     claim: Annotated[
         str,
-        typer.Argument(metavar="CLAIM", help="The claim's ID.", autocompletion=complete_claim_anywhere),
+        typer.Argument(
+            metavar="CLAIM",
+            help="The claim's ID; in evidence of `solutions` SOLUTION.ID.",
+            autocompletion=complete_claim_anywhere,
+        ),
     ],
     topology: Annotated[
         str | None,
@@ -40,7 +44,8 @@ def explain(
         typer.Option(
             "--evidence",
             metavar="EVIDENCE",
-            help="What was seen in this evidence of `verify` or `matrix`: a folder, a .zip or a .tar.zst.",
+            help="What was seen in this evidence of `verify`, `matrix` or `solutions`: a folder, a .zip or a "
+            ".tar.zst.",
             autocompletion=complete_evidence,
         ),
     ] = None,
@@ -65,30 +70,32 @@ def explain(
     from testbed.report.explain import explain as explained
     from testbed.report.story import story
 
-    def plan(loaded: LoadedTopology, roles: Path | None) -> Labs:
+    def plan(loaded: LoadedTopology, name: str, roles: Path | None) -> Labs:
         return {
             (run.kind, run.number): stage.topology
-            for stage in plan_stages([choose_claims(loaded, [claim])], roles)
+            for stage in plan_stages([choose_claims(loaded, [name])], roles)
             for run in stage.runs
         }
-
-    def tell(read: Evidence | None, roles: Path | None) -> dict[str, Any]:
-        loaded = _makes(claim, topology, roles)
-        return explained(loaded, claim, plan(loaded, roles), read)
 
     if live is not None:
         if evidence is not None or output is Format.json:
             raise UsageError("--live looks at a running lab", hint="leave out --evidence and -o json")
         loaded = _makes(claim, topology, templates)
-        labs = plan(loaded, templates)
+        labs = plan(loaded, claim, templates)
         if not _walked(live, claim, labs, explained(loaded, claim, labs)):
             raise typer.Exit(ExitCode.FAILED)
         return
     if evidence is None:
-        told = tell(None, templates)
+        loaded = _makes(claim, topology, templates)
+        told = explained(loaded, claim, plan(loaded, claim, templates))
     else:
         with reading(evidence) as folder:
-            told = tell(read_evidence(folder), templates or folder) | {"evidence": str(evidence)}
+            read, roles = read_evidence(folder), templates or folder
+            loaded, name = _of_solution(read, claim, topology, roles) or (
+                _makes(claim, topology, roles),
+                claim,
+            )
+            told = explained(loaded, name, plan(loaded, name, roles), read) | {"evidence": str(evidence)}
     if output is Format.json:
         emit_json(told)
     else:
@@ -110,6 +117,21 @@ def _walked(lab: str, claim: str, labs: Labs, told: dict[str, Any]) -> bool:
     emit_text(f"# {claim}\n{told['says']} ({told['source']})")
     with engine_connection(lab) as engine:
         return walk(engine, lab, claim, labs, told, Companion(lambda text: emit(as_called(text)), wait))
+
+
+def _of_solution(
+    evidence: Evidence, claim: str, topology: str | None, templates: Path
+) -> tuple[LoadedTopology, str] | None:
+    """The topology and the name of a claim that evidence calls SOLUTION.NAME; None for another claim."""
+    from testbed.evidence.folder import topology_path
+    from testbed.topology.load import load_topology
+
+    claims = evidence.verdicts.claims if evidence.verdicts else []
+    for one in claims:
+        if one.id == claim and one.name:
+            stored = str(evidence.folder / topology_path(one.scenario))
+            return load_topology(topology or stored, templates=templates, stored=topology is None), one.name
+    return None
 
 
 def _makes(claim: str, topology: str | None, templates: Path | None) -> LoadedTopology:

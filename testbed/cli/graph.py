@@ -25,12 +25,22 @@ class Form(StrEnum):
     dot = "dot"
 
 
+_ENDINGS = {f".{form}": form for form in Form} | {".mmd": Form.mermaid, ".gv": Form.dot}
+"""What a file is to hold whose name ends so."""
+
+
 @command("graph", panel=TOPOLOGIES)
 def graph(
     topology: TopologyRef,
     form: Annotated[
-        Form, one_of(Form, "--format", help="A picture, or text for Markdown (mermaid) or Graphviz (dot).")
-    ] = Form.svg,
+        Form | None,
+        one_of(
+            Form,
+            "--format",
+            help="A picture, or text for Markdown (mermaid) or Graphviz (dot). "
+            "(default: what the name of FILE ends in, else svg)",
+        ),
+    ] = None,
     write: Annotated[
         Path | None,
         typer.Option("--write", "-w", metavar="FILE", help="Write to a file (- is stdout).", dir_okay=False),
@@ -42,6 +52,7 @@ def graph(
     from testbed.report.graph import GraphFormat
     from testbed.report.graph import graph as drawn
 
+    form = form or _ENDINGS.get(write.suffix.lower() if write else "", Form.svg)
     loaded = load_typed(topology, sets, templates)
     attached = loaded.options.get("attach")
     data = drawn(

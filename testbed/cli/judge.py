@@ -23,11 +23,15 @@ def judge(
     evidence: EvidenceSource,
     claim: Annotated[
         list[str] | None,
-        typer.Option("--claim", metavar="ID", help="Only this claim; may be given several times."),
+        typer.Option(
+            "--claim",
+            metavar="ID",
+            help="Only this claim, or those that a pattern meets (2.1-fa-*); may be given several times.",
+        ),
     ] = None,
     output: Output = Format.table,
 ) -> None:
-    """Decide the claims of `verify` or `matrix` again, from what it recorded; no engine is needed.
+    """Decide claims again from the evidence of `verify`, `matrix` or `solutions`; no engine is needed.
 
     Prints each verdict, and what differs from the verdict that the evidence stores. Exit code 1 unless every
     claim is reproduced and no verdict differs.

@@ -82,6 +82,19 @@ def complete_link(context: typer.Context, incomplete: str) -> list[str]:
     return [place for place in known if place.startswith(incomplete)]
 
 
+def complete_impairment(context: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: what can be changed of the networks of the lab named before."""
+    from testbed.lab.impairments import KEYS
+    from testbed.lab.state import node_facts
+
+    lab = _labs().get(context.params.get("lab") or "")
+    networks = {net: None for one in lab.nodes.values() for net in node_facts(one).links} if lab else {}
+    known = [f"network.{net}." for net in networks]
+    if incomplete.count(".") > 1:
+        known = [f"{net}{key}=" for net in known for key in KEYS]
+    return [one for one in known if one.startswith(incomplete)]
+
+
 def _labs() -> dict[str, ActualLab]:
     """The labs by name; none where no engine answers, for completion is silent."""
     from testbed.engine.connect import connect

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -177,13 +178,17 @@ def solution(
     from testbed.lesson.attend import solution as solve
     from testbed.lesson.solution import run_command, typed
 
+    def typed_and_run(words: Sequence[str]) -> int:
+        note(f"$ testbed {shlex.join(words)}")
+        return run_command(words)
+
     now = _course(which)
     deeds = [typed(now, deed) for deed in now.task.solution]
     if output is Format.table:
         for deed in deeds:
             emit(as_called(deed))
     with engine_connection(now.progress.lab) as engine:
-        right, now = solve(now, engine, apply=run_command if apply else None)
+        right, now = solve(now, engine, apply=typed_and_run if apply else None)
     if output is Format.json:
         emit_json({"lesson": now.name, "task": now.present + 1, "solution": deeds, "answer": right})
     elif now.task.answer is not None:
@@ -280,7 +285,8 @@ def validate(
         except TestbedError as error:
             errors += error.errors if isinstance(error, ErrorGroup) else [error]
         else:
-            note(f"{folder}: {loaded.lesson.title}: {len(loaded.lesson.tasks)} tasks, valid")
+            tasks = len(loaded.lesson.tasks)
+            note(f"{folder}: {loaded.lesson.title}: {tasks} task{'s' * (tasks != 1)}, valid")
     raise_errors(errors)
 
 

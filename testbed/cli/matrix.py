@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli.app import CLAIMS, command
-from testbed.cli.complete import complete_any_stack, complete_topology
+from testbed.cli.complete import complete_any_stack, complete_claim_anywhere, complete_topology
 from testbed.cli.experiments import (
     Baseline,
     EvidenceTarget,
@@ -64,6 +64,7 @@ def matrix(
             "--claim",
             metavar="ID",
             help="Only this claim, or those that a pattern meets (*-fa-*); may be given several times.",
+            autocompletion=complete_claim_anywhere,
         ),
     ] = None,
     retries: Retries = 0,

@@ -31,7 +31,10 @@ def measure(
     what: Annotated[Quantity, argument_of(Quantity, "The outage that a move between networks costs.")],
     topology: TopologyRef,
     moves: Annotated[
-        int, typer.Option("--moves", min=1, max=1000, help="Moves for each stack and round-trip time.")
+        int,
+        typer.Option(
+            "--moves", metavar="N", min=1, max=1000, help="Moves for each stack and round-trip time."
+        ),
     ] = 10,
     rtt: Annotated[
         str, typer.Option("--rtt", metavar="TIME,…", help="Round-trip times across the hub network.")

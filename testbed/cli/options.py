@@ -44,7 +44,7 @@ def evidence_argument(metavar: str) -> ArgumentInfo:
     """An argument that names evidence to read."""
     made: ArgumentInfo = typer.Argument(
         metavar=metavar,
-        help="The evidence of `verify`, `matrix` or `measure`: a folder, a .zip or a .tar.zst.",
+        help="The evidence of `verify`, `matrix`, `solutions` or `measure`: a folder, a .zip or a .tar.zst.",
         autocompletion=complete_evidence,
     )
     return made

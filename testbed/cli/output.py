@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from unicodedata import normalize
 
@@ -200,29 +200,30 @@ def _longest(cell: str, *, whole: bool) -> int:
 
 
 def _records(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None) -> Text:
-    """The cells of each row below its first, each behind its column's name."""
+    """The cells of each row below its first, each behind its column's name; short ones share a line."""
     from rich.text import Text
 
     width = console().width
     lines = [Text(title, "bold")] if title else []
     for first, *rest in rows:
-        lines.append(Text(first, "bold cyan"))
-        for header, cell in zip(headers[1:], rest, strict=True):
-            head = f"  {header.lower()}: " if header else "  "
-            for line in cell.splitlines():
-                lines += [
-                    Text(one)
-                    for one in wrap(
-                        line,
-                        width,
-                        initial_indent=head,
-                        subsequent_indent="    ",
-                        break_long_words=False,
-                        break_on_hyphens=False,
-                    )
-                ]
-                head = "    "
+        named = [(header.lower(), cell) for header, cell in zip(headers[1:], rest, strict=True) if cell]
+        lines.append(Text.assemble((first, "bold cyan"), *(f"  {cell}" for head, cell in named if not head)))
+        shared = False
+        for text in (f"  {head}: {cell}" for head, cell in named if head):
+            if shared and "\n" not in text and len(lines[-1]) + len(text) <= width:
+                lines[-1].append(text)
+                continue
+            wrapped = _wrapped(text, width)
+            shared = len(wrapped) == 1
+            lines += map(Text, wrapped)
     return Text("\n").join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Text in lines, words whole; all but the first are indented by four."""
+    wrapper = TextWrapper(width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    first, *others = text.splitlines()
+    return [line for part in (first, *(f"    {other}" for other in others)) for line in wrapper.wrap(part)]
 
 
 def called() -> str:

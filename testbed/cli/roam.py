@@ -57,11 +57,11 @@ def roam(
     ] = None,
     output: Output = Format.table,
 ) -> None:
-    """Move a mobile node by a trace or at random, and print what came of each move; one JSON object a line.
+    """Move a mobile node by a trace or at random, and print what came of each move.
 
-    Times count from the beginning: a move that takes long makes the next one late, and not those after it.
-    What is late is reported. Exit code 1 if after some move the node was neither registered nor at home;
-    130 if Ctrl-C ended it before its end.
+    With -o json each move is an object in a line. Times count from the beginning: a move that takes long
+    makes the next one late, and not those after it. What is late is reported. Exit code 1 if after some move
+    the node was neither registered nor at home; 130 if Ctrl-C ended it before its end.
     """
     from testbed.document.values import parse_duration
     from testbed.lab.crowd import crowd_homes

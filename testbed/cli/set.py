@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from testbed.cli.app import LABS, command
-from testbed.cli.labs import LabName, engine_connection, narrated
+from testbed.cli.labs import LabName, complete_impairment, engine_connection, narrated
 from testbed.cli.options import Output
 from testbed.cli.output import Format, emit_json, emit_rows
 
@@ -21,6 +21,7 @@ def set_(
         typer.Argument(
             metavar="network.NAME.KEY=VALUE…",
             help="KEY is delay, jitter, loss or rate: network.internet.delay=80ms, network.internet.loss=1%.",
+            autocompletion=complete_impairment,
         ),
     ],
     output: Output = Format.table,

@@ -82,10 +82,10 @@ def _print(loaded: LoadedTopology, facts: dict[str, Any]) -> None:
     )
     emit()
     emit_rows(
-        ("NODE", "SETTING", "VALUE", "MEANING"),
+        ("NODE, SETTING", "VALUE", "MEANING"),
         _settings(loaded, facts),
         title="Settings",
-        keep=("SETTING", "VALUE"),
+        keep=("VALUE",),
     )
     if facts["options"]:
         emit()
@@ -140,11 +140,21 @@ def _links(node: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _settings(loaded: LoadedTopology, facts: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def _settings(loaded: LoadedTopology, facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """A line for each node that has settings, and below it a line for each of them."""
     for name, node in facts["nodes"].items():
+        if any(value is not None for value in node["settings"].values()):
+            yield name, "", ""
         meaning = {key: one.help for role in loaded.node_roles(name) for key, one in role.settings.items()}
         given = loaded.node(name).settings
         for key, value in node["settings"].items():
             if value is not None:
-                text = str(value).lower() if isinstance(value, bool) else str(value)
-                yield name, key, text if key in given else f"{text} (default)", meaning[key]
+                text = _text(value)
+                yield f"  {key}", text if key in given else f"{text} (default)", meaning[key]
+
+
+def _text(value: object) -> str:
+    """A setting's value in the words of a topology file."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

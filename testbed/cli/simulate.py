@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
 from io import StringIO
 from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.cli.app import CLAIMS, command
 from testbed.cli.complete import complete_simulated
 from testbed.cli.labs import Narrator, narrated
-from testbed.cli.options import one_of
+from testbed.cli.options import one_of, parsed
 from testbed.cli.output import emit, emit_json, emit_rows, emit_text, note
-from testbed.errors import ExitCode, UsageError, writing
+from testbed.errors import ExitCode, writing
 
 if TYPE_CHECKING:
     from testbed.simulate.curves import Curve
     from testbed.simulate.model import Model
     from testbed.simulate.run import Outcome
-
-
-T = TypeVar("T")
-V = TypeVar("V")
 
 
 class SimulationFormat(StrEnum):
@@ -75,7 +71,13 @@ def simulate(
     ] = "1,10,100,1000",
     hours: Annotated[
         float,
-        typer.Option("--hours", min=0.01, max=1000, help="How long they are observed, in virtual time."),
+        typer.Option(
+            "--hours",
+            metavar="H",
+            min=0.01,
+            max=1000,
+            help="How long they are observed, in virtual time.",
+        ),
     ] = 1.0,
     attach: Annotated[
         str, typer.Option("--attach", metavar="TIME", help="Within which every mobile node attaches first.")
@@ -85,7 +87,8 @@ def simulate(
         typer.Option(
             "--stay",
             metavar="TIME|ever",
-            help="How long one stays in a network on average, exponentially distributed; ever: nobody moves.",
+            help="How long a mobile node stays in a network on average, exponentially distributed; ever: "
+            "nobody moves.",
         ),
     ] = "15min",
     lifetime: Annotated[
@@ -114,7 +117,9 @@ def simulate(
             help="Kill this agent afterwards, and see how long recovery takes; may be given several times.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same simulation for the same number.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="The same simulation for the same number.")
+    ] = 1,
     write: Annotated[
         Path | None,
         typer.Option("--write", "-w", metavar="FILE.svg", dir_okay=False, help="Draw the curves as well."),
@@ -142,25 +147,27 @@ def simulate(
     from testbed.simulate.model import Model, Paths
     from testbed.simulate.run import simulate as run
     from testbed.simulate.run import work
+    from testbed.simulate.solutions import SOLUTIONS
     from testbed.simulate.values import (
         parse_loss,
         parse_rtt,
         parse_seconds,
         parse_sizes,
-        parse_solutions,
+        parse_solution,
         parse_stay,
         parse_whole_seconds,
     )
 
-    solutions = _read("--solution", parse_solutions, solution or ())
-    sizes = _read("--nodes", parse_sizes, nodes)
+    chosen = dict.fromkeys(solution or SOLUTIONS)
+    solutions = [parsed("--solution", name, parse_solution) for name in chosen]
+    sizes = parsed("--nodes", nodes, parse_sizes)
     model = Model(
         duration=hours * 3600,
-        attach=_read("--attach", parse_seconds, attach),
-        stay=_read("--stay", parse_stay, stay),
-        lifetime=_read("--lifetime", parse_whole_seconds, lifetime),
-        paths=Paths(_read("--rtt", parse_rtt, rtt), _read("--loss", parse_loss, loss)),
-        advertise=_read("--advertise", parse_whole_seconds, advertise),
+        attach=parsed("--attach", attach, parse_seconds),
+        stay=parsed("--stay", stay, parse_stay),
+        lifetime=parsed("--lifetime", lifetime, parse_whole_seconds),
+        paths=Paths(parsed("--rtt", rtt, parse_rtt), parsed("--loss", loss, parse_loss)),
+        advertise=parsed("--advertise", advertise, parse_whole_seconds),
         restarts=tuple(each.value for each in restart or ()),
         seed=seed,
     )
@@ -196,17 +203,6 @@ def simulate(
         raise typer.Exit(ExitCode.INTERRUPTED)
     if any(curve.too_steep for curve in found):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _read(option: str, parse: Callable[[V], T], typed: V) -> T:
-    """What was typed behind an option. Raises `UsageError`."""
-    from testbed.document.values import Expected
-
-    try:
-        return parse(typed)
-    except Expected as error:
-        text = typed if isinstance(typed, str) else ", ".join(map(str, typed))  # type: ignore[call-overload]
-        raise UsageError(f"{option} {text}: expected {error.expected}", hint=error.hint) from error
 
 
 class _Estimate:

@@ -66,8 +66,8 @@ def plan(study: StudyFile, results: Results = None, output: Output = Format.tabl
         row = (one.topology, one.stack, one.claim or "hand-offs", options)
         counted.setdefault(row, []).append(one.key in done)
     emit_rows(
-        ("TOPOLOGY", "STACK", "TASK", "OPTIONS", "REPETITIONS", "FINISHED"),
-        [(*row, len(those), sum(those)) for row, those in sorted(counted.items())],
+        ("TOPOLOGY", "STACK", "TASK", "OPTIONS", "FINISHED"),
+        [(*row, f"{sum(those)} of {len(those)}") for row, those in sorted(counted.items())],
     )
     emit(
         f"\n{len(record.tasks)} tasks, {len(done)} of them finished; "
@@ -199,7 +199,7 @@ def _print(finished: Sequence[TaskRecord], failures: Sequence[Failure], total: i
             )
     emit_rows(("TOPOLOGY", "STACK", "OPTIONS", "WHAT", "CAME TO"), lines)
     for failure in failures:
-        emit(f"\n{failure.task.what} failed: {failure.trouble.message}")
+        emit(f"\n{failure.task.what} failed: {failure.trouble}")
     emit(f"\n{len(finished)} of {total} tasks finished")
 
 

@@ -12,7 +12,7 @@ from testbed.agreed import ROAM
 from testbed.cli.app import LABS, command
 from testbed.cli.complete import complete_attach, complete_stack
 from testbed.cli.labs import emit_lab, narrated
-from testbed.cli.options import Engines, Output, Sets, Templates, TopologyRef, as_typed
+from testbed.cli.options import Engines, Output, Sets, Templates, TopologyRef, as_typed, parsed
 from testbed.cli.output import Format, as_called, emit, emit_json, note
 
 if TYPE_CHECKING:
@@ -115,17 +115,18 @@ def up(
     of each. The exit code is then that of the first lab that did not come up.
     """
     from testbed.cli.several import report
+    from testbed.document.values import parse_duration
     from testbed.engine.members import choose_engine, prepare_image
     from testbed.lab.addresses import choose_pool
     from testbed.lab.several import bring_up_several, lab_names
     from testbed.lab.state import find_lab
     from testbed.lab.status import lab_status
-    from testbed.lab.up import bring_up, parse_timeout
+    from testbed.lab.up import bring_up
     from testbed.topology.load import load_topology
 
     short = {"stack": stack, "attach": attach}
     typed = {f"option.{key}={value}": f"--{key} {value}" for key, value in short.items() if value}
-    within, addresses = parse_timeout(timeout), choose_pool(pool)
+    within, addresses = parsed("--timeout", timeout, parse_duration) / 1000, choose_pool(pool)
     with as_typed(sets, typed):
         loaded = load_topology(topology, sets=[*(sets or ()), *typed], templates=templates)
     own = loaded.name if name is None else name

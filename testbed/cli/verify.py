@@ -75,13 +75,11 @@ def verify(
     not come out. Exit code 1 unless all claims asked for are reproduced; with --baseline only where one was
     better before.
     """
-    from testbed.experiment.claims.plan import PlannedLab, choose_claims, plan_stages, share_labs
+    from testbed.experiment.claims.plan import choose_claims, plan_labs, plan_stages
 
     before = earlier_verdicts(baseline)
     chosen = of_shard([choose_claims(load_typed(topology, sets, templates), claim or ())], shard)[0]
-    stages = plan_stages([chosen], templates)
-    # A lab that is kept is left as its runs needed it.
-    labs = [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
+    labs = plan_labs(plan_stages([chosen], templates), jobs, keep=keep)
     with laboratory(evidence, junit, keys=keys, engines=engines or (), lab=lab) as at:
         work = at.verification(
             templates=templates, jobs=jobs, keep=keep, retries=retries, fail_fast=fail_fast, existing=lab

@@ -356,20 +356,21 @@ def _context(files: Sequence[ContextFile]) -> Iterator[Path]:
 
 
 def _cache() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "testbed"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(
-            f"cannot keep files in {folder}: {error.strerror}", hint="set XDG_CACHE_HOME"
-        ) from error
-    return folder
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "testbed"
 
 
 @contextlib.contextmanager
 def _one_at_a_time(say: Say) -> Iterator[None]:
     """Let one process of this user build, the others wait for it and then find its image."""
-    with (_cache() / "image.lock").open("w") as lock:
+    folder = _cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "image.lock").open("w")
+    except OSError as error:  # such as a folder that was made with sudo
+        raise MachineError(
+            f"cannot keep files in {folder}: {error.strerror}", hint="set XDG_CACHE_HOME"
+        ) from error
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

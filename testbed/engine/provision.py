@@ -7,6 +7,7 @@ it is installed, and nothing is touched where all is there.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -97,16 +98,22 @@ def install(packages: Sequence[str], say: Say, *, why: str) -> None:
 
 
 def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_INSTALL_WITHIN,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            command,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_INSTALL_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(
+            f"apt-get {command[1]} has not ended after {_INSTALL_WITHIN:g} s, and was ended",
+            hint=f"by hand: {_sudo()}{shlex.join(command)}",
+        ) from error
 
 
 def _start_engine(say: Say) -> DockerEngine:

@@ -125,6 +125,11 @@ class HandOffs(Versioned):
     """Solution or stack → the line through its runs."""
 
     @property
+    def by_setting(self) -> dict[tuple[str, str, str, float], HandOffRun]:
+        """The runs by what other evidence may have, too: stack, topology, networks, round-trip time in ms."""
+        return {(run.stack, run.topology or self.scenario, run.places, run.rtt_ms): run for run in self.runs}
+
+    @property
     def marks(self) -> Iterator[str]:
         """Every mark, with what it is on."""
         for run in self.runs:

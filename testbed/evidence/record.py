@@ -61,12 +61,13 @@ def write_text(path: Path, text: str) -> None:
 def read_record(model: type[M], path: Path) -> M | None:
     """Read a JSON file; None if there is none.
 
-    Raises `UsageError` with the place of the first fault, or for a version that this testbed cannot read.
+    Raises `UsageError` with the place of the first fault, for a version that this testbed cannot read, and
+    where this user may not read it.
     """
-    if not path.is_file():
+    if (octets := _read(path)) is None:
         return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(octets.decode())
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not JSON: {error}", source=Source(str(path))) from error
     if issubclass(model, Versioned):
@@ -77,11 +78,12 @@ def read_record(model: type[M], path: Path) -> M | None:
 def read_lines(model: type[M], path: Path) -> Iterator[M]:
     """Read a file of JSON lines; a missing file has none.
 
-    A last line that was cut short is left out. Raises `UsageError` with the number of a line that is wrong.
+    A last line that was cut short is left out. Raises `UsageError` with the number of a line that is wrong,
+    and where this user may not read it.
     """
-    if not path.is_file():
+    if (octets := _read(path)) is None:
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    lines = octets.decode(errors="replace").split("\n")[:-1]
     for number, line in enumerate(lines, 1):
         source = Source(str(path), number)
         try:
@@ -89,6 +91,14 @@ def read_lines(model: type[M], path: Path) -> Iterator[M]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"not JSON: {error}", source=source) from error
         yield _validated(model, data, source)
+
+
+def _read(path: Path) -> bytes | None:
+    """What is in a file; None if there is none."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:  # such as evidence that another user wrote for himself
+        raise UsageError(f"cannot be read: {error.strerror}", source=Source(str(path))) from error
 
 
 def _validated(model: type[M], data: Any, source: Source) -> M:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -127,6 +128,17 @@ class Claim(Record):
     def findings(self, side: Side) -> list[Finding]:
         """The findings of the run or the control."""
         return [finding for finding in self.evidence if finding.side == side]
+
+    @property
+    def numbered(self) -> dict[tuple[str, str, int], Finding]:
+        """Every finding by run and expectation, and which it is where a run has several of an expectation."""
+        times: Counter[tuple[str, str]] = Counter()
+        found = {}
+        for one in self.evidence:
+            key = one.run, one.expectation
+            times[key] += 1
+            found[*key, times[key]] = one
+        return found
 
 
 class LabFacts(Record):

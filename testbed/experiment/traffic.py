@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from testbed.agreed import READY
@@ -76,7 +77,7 @@ class Program:
         return before
 
     def stop(self, within: float = STOP_WITHIN) -> None:
-        """Tell it to stop and wait for its end."""
+        """Ask it to stop, and wait for its end."""
         self.tell("stop")
         with self._news:
             ended = self._news.wait_for(lambda: self._ended, within)
@@ -137,6 +138,11 @@ class Probe:
                 raise StepError("an end of the probe ended without a report")
             self._report = ProbeReport.read(self._every, sender, reflector)
         return self._report
+
+    def discard(self) -> None:
+        """Stop both ends, whether they say what they saw or not."""
+        with suppress(StepError):
+            self.stop()
 
 
 class TcpSession:

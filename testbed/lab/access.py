@@ -184,6 +184,9 @@ class LabAccess:
             raise StepError(f"{node}: {error.message}") from error
         with self._lock:
             self._sessions.add(session)
+        if self._stopped:  # meanwhile: whoever did that may not have seen the session
+            self._end(session)
+            raise Stopped("stopped")
         return session
 
     def _end(self, session: ExecSession) -> None:

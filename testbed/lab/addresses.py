@@ -25,6 +25,10 @@ DEFAULT_POOL: Final = IPv4Network("198.18.0.0/15")
 """Set aside for tests of network devices (RFC 2544): not on the Internet and seldom in a site or VPN."""
 
 POOL_VARIABLE: Final = "TESTBED_POOL"
+ADDRESSES_FIX: Final = (
+    f"remove labs that are not needed (testbed status, testbed down), or choose another pool: --pool PREFIX "
+    f"or {POOL_VARIABLE}=PREFIX"
+)
 _LONGEST_PREFIX: Final = 29  # room for five endpoints beside the engine's own address
 _SHORTEST_PREFIX: Final = 16
 
@@ -113,8 +117,7 @@ class SubnetPool:
                     return subnet
         raise MachineError(
             f"no free /{length} is left in the address pool {self._pool}",
-            hint="remove labs that are not needed (testbed status, testbed down), or choose another pool: "
-            f"--pool PREFIX or {POOL_VARIABLE}=PREFIX",
+            hint=ADDRESSES_FIX,
         )
 
     def _candidates(self, length: int) -> Iterator[IPv4Network]:

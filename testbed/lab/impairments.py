@@ -38,6 +38,8 @@ _PARSERS: Final = {
     "loss": parse_percent,
     "rate": parse_rate,
 }
+KEYS: Final = tuple(_PARSERS)
+"""What can be changed of a network."""
 _FIELDS: Final = {"delay": "delay_ms", "jitter": "jitter_ms", "loss": "loss", "rate": "rate"}
 
 

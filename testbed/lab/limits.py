@@ -19,7 +19,7 @@ from typing import Final
 
 from testbed.engine.api import Engine, Network
 from testbed.errors import MachineError, raise_errors
-from testbed.lab.addresses import POOL_VARIABLE, prefix_length, taken_subnets
+from testbed.lab.addresses import ADDRESSES_FIX, prefix_length, taken_subnets
 from testbed.topology.model import Topology
 
 _MIB: Final = 1 << 20
@@ -32,10 +32,6 @@ _MORE_NEIGHBOURS: Final = 1.25
 _THRESHOLDS: Final = "net.ipv4.neigh.default.gc_thresh3=8192 net.ipv4.neigh.default.gc_thresh2=4096"
 NEIGHBOURS_FIX: Final = f"on the engine's host: sysctl -w {_THRESHOLDS}"
 MEMORY_FIX: Final = "remove labs that are not needed: testbed status, testbed down"
-ADDRESSES_FIX: Final = (
-    f"remove labs that are not needed (testbed status, testbed down), or choose another pool: --pool PREFIX "
-    f"or {POOL_VARIABLE}=PREFIX"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def lab_lock(lab: str, engine: str) -> Iterator[None]:
             if error.errno != errno.EADDRINUSE:
                 raise
             raise UsageError(
-                f"another testbed is bringing up lab {lab} at this moment",
-                hint="wait for it, or bring up a second lab with --name",
+                f"another testbed is changing lab {lab} at this moment",
+                hint="wait for it; testbed up with another --name makes a second lab",
             ) from None
         yield

@@ -9,16 +9,16 @@ class Progress(Protocol):
     """Takes texts from any thread."""
 
     def say(self, text: str) -> None:
-        """Tell something that stays on the screen."""
+        """Print a line, which stays on the screen."""
         ...
 
     def show(self, text: str) -> None:
-        """Tell what goes on right now; the next text replaces it."""
+        """Show what goes on at this time; the next text replaces it."""
         ...
 
 
 class Silent:
-    """Tells nobody."""
+    """Prints nothing."""
 
     def say(self, text: str) -> None:
         """Ignore it."""

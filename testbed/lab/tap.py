@@ -156,7 +156,9 @@ def lab_names(engine: Engine, lab: ActualLab) -> Names:
             known = prefixes.get(network)
             if known is None or interface.network.prefixlen < known.prefixlen:
                 prefixes[network] = interface.network
-    hosts = run_inside(engine, next(iter(lab.nodes.values())), ["cat", "/etc/testbed/hosts"]).text
+    # Every node has the names of all; one that has ended cannot be asked.
+    running = next((each for each in lab.nodes.values() if each.state == "running"), None)
+    hosts = run_inside(engine, running, ["cat", "/etc/testbed/hosts"]).text if running else ""
     for line in hosts.splitlines():
         fields = line.split()
         if len(fields) > 1 and fields[1] in mobile:

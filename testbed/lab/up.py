@@ -11,7 +11,6 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
 
-from testbed.document.values import Expected, parse_duration
 from testbed.engine import names
 from testbed.engine.api import Container, Engine, EngineError
 from testbed.engine.image import ensure_others
@@ -44,14 +43,6 @@ STARTERS: Final = 5  # at once; more would delay the slowest nodes
 _UNPLUG: Final = 'for link in /sys/class/net/*; do ip link delete "${link##*/}"; done 2>/dev/null'
 _UNPLUGGED: Final = 10.0  # seconds
 READY_WITHIN: Final = 60.0  # seconds, from the last node's start to the last node's word
-
-
-def parse_timeout(text: str) -> float:
-    """Return the seconds of a span of time written as in topologies (`60s`). Raises `UsageError`."""
-    try:
-        return parse_duration(text) / 1000
-    except Expected as error:
-        raise UsageError(f"--timeout {text}: expected {error.expected}", hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from testbed.lab.up import bring_up
 from testbed.lesson.answers import right_answer
 from testbed.lesson.bench import Bench, opened
 from testbed.lesson.check import Outcome, begin_task, check_task
-from testbed.lesson.course import Course, key, made_course, noted
+from testbed.lesson.course import Course, changed, key, made_course, noted
 from testbed.lesson.load import LoadedLesson, load_lesson
 from testbed.lesson.progress import LessonProgress, TaskProgress, changing, read_progress
 from testbed.lesson.solution import Command, carry_out, quietly
@@ -156,13 +156,10 @@ def check(now: Course, engine: Engine, given: str | None) -> Checked:
         raise UsageError("this task asks no question", hint="testbed lesson check, without an answer")
     with _bench(now, engine) as bench:
         outcomes = check_task(bench, task, now.place, now.progress.seen, given)
-        passed = all(one.held for one in outcomes)
-        change: dict[str, Any] = {"attempts": now.progress.tasks[index].attempts + 1}
-        if passed:
-            change["passed"] = time.time()
-        now = noted(now, index, **change)
-        if passed:
-            now = _begin(now, bench)
+        now = noted(now, index, attempts=now.progress.tasks[index].attempts + 1)
+        if all(one.held for one in outcomes):
+            # Written together with the beginning of the next task, without which that could not be checked.
+            now = _begin(changed(now, index, passed=time.time()), bench)
     return Checked(outcomes, index, now)
 
 

@@ -82,11 +82,16 @@ def key(ref: str) -> str:
     return folder.name if folder in builtin_lessons().values() else str(folder.resolve())
 
 
-def noted(now: Course, index: int, **change: Any) -> Course:
-    """Write down something of a task."""
+def changed(now: Course, index: int, **change: Any) -> Course:
+    """The same with something else of a task, which is written nowhere."""
     tasks = list(now.progress.tasks)
     tasks[index] = tasks[index].model_copy(update=change)
-    made = now.progress.model_copy(update={"tasks": tasks})
+    return Course(now.name, now.loaded, now.progress.model_copy(update={"tasks": tasks}))
+
+
+def noted(now: Course, index: int, **change: Any) -> Course:
+    """Write down something of a task."""
+    made = changed(now, index, **change)
     with changing() as progress:
-        progress.lessons[now.name] = made
-    return Course(now.name, now.loaded, made)
+        progress.lessons[now.name] = made.progress
+    return made

@@ -17,8 +17,9 @@ from testbed.lesson.model import Answer, Difference, Lesson, Reading, Task
 from testbed.lesson.shelf import FILE, builtin_lessons, number_of
 from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
-from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
+from testbed.topology.load import load_topology, relative_to
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.overrides import option_texts
 
 TEXT: Final = "text.md"
 _OF_A_RUN: Final = frozenset(("probe", "session", "listen", "rewrite"))
@@ -86,13 +87,9 @@ def load_lesson(ref: str) -> LoadedLesson:
 
 def _topology(lesson: Lesson, folder: Path, marks: Marks) -> LoadedTopology:
     """The topology of a lesson with its options; what does not fit is an error of the lesson's file."""
-    ref = lesson.topology
-    if ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES)):
-        ref = str(folder / ref)
-    options = [f"option.{name}={str(value).lower() if isinstance(value, bool) else value}"
-               for name, value in lesson.options.items()]  # fmt: skip
+    ref = relative_to(folder, lesson.topology)
     try:
-        return load_topology(ref, sets=[*options, *lesson.sets])
+        return load_topology(ref, sets=[*option_texts(lesson.options), *lesson.sets])
     except UsageError as error:
         raise TopologyError(error.message, hint=error.hint, source=marks.value(("topology",))) from error
 

@@ -54,15 +54,16 @@ def typed(now: Course, deed: Deed) -> str:
 
 def run_command(words: Sequence[str]) -> int:
     """Run a command of testbed as a process, with this one's terminal; its output goes to standard error."""
-    print(f"$ testbed {shlex.join(words)}", file=sys.stderr, flush=True)
     return subprocess.run(
         [sys.executable, "-m", "testbed", *words], stdout=sys.stderr, check=False
     ).returncode
 
 
 def quietly(words: Sequence[str]) -> int:
-    """Run a command of testbed as a process whose output nobody wants to see."""
+    """Run a command of testbed as a process; nobody sees its output unless it is not carried out."""
     done = subprocess.run(
         [sys.executable, "-m", "testbed", *words], capture_output=True, text=True, check=False
     )
+    if done.returncode >= _REFUSED:
+        print(done.stderr, end="", file=sys.stderr, flush=True)
     return done.returncode

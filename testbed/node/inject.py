@@ -183,9 +183,7 @@ def _answering(device: str, owned: IPv4Network, every: float) -> Callable[[], No
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="testbed.node.inject")
-    parser.add_argument(
-        "protocol", choices=["udp", "esp", "ipip", "request", "reply", "advertisement", "ike"]
-    )
+    parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("source", help="what the packets claim to come from")
     parser.add_argument("destination")
     parser.add_argument("--device", help="the interface that they leave by")

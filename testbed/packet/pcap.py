@@ -258,9 +258,3 @@ def write_pcap(path: Path, linktype: int, frames: Iterable[Frame]) -> None:
             frame.data,
         ]
     path.write_bytes(b"".join(pieces))
-
-
-def write_capture(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as a pcapng file."""
-    writer = CaptureWriter()
-    path.write_bytes(writer.header() + b"".join(map(writer.frame, frames)))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
 
@@ -149,11 +149,10 @@ class Session:
 
     def _load(self, ref: str, sets: Sequence[str], templates: str | Path | None) -> LoadedTopology:
         """Read a topology once; a file is relative to the root folder of the tests."""
-        from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
+        from testbed.topology.load import load_topology, relative_to
 
         root = self._config.rootpath
-        if ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES)):
-            ref = str(root / ref)
+        ref = relative_to(root, ref)
         key = (ref, str(templates), *sets)
         if key not in self._topologies:
             folder = root / templates if templates else None
@@ -178,13 +177,10 @@ class LabFactory:
         """
         __tracebackhide__ = True
         from testbed.pytest_plugin.laboratory import for_people
+        from testbed.topology.overrides import option_texts
 
-        chosen = [f"option.{name.replace('_', '-')}={_scalar(value)}" for name, value in options.items()]
+        chosen = option_texts({name.replace("_", "-"): value for name, value in options.items()})
         return for_people(self._session.lab)(topology, [*sets, *chosen], templates)
-
-
-def _scalar(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _SESSION: Final = pytest.StashKey[Session]()

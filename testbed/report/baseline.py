@@ -16,7 +16,7 @@ class Worse:
     """Something that was better in the baseline."""
 
     what: str
-    """A claim's name, or the stack and round-trip time of a measurement."""
+    """A claim's name, or the solution or stack, networks and round-trip time of a measurement."""
     was: str
     """What the baseline says; `missing` where it says nothing."""
     now: str
@@ -37,19 +37,15 @@ def worse_verdicts(now: Verdicts, baseline: Verdicts) -> list[Worse]:
 
 def worse_handoffs(now: HandOffs, baseline: HandOffs) -> list[Worse]:
     """The measurements in which the baseline lost no move, or kept its budget, and this one does not."""
-    was = {_key(run, baseline): dict(_troubles(run)) for run in baseline.runs}
+    was = {setting: dict(_troubles(run)) for setting, run in baseline.by_setting.items()}
     found = []
-    for run in now.runs:
-        before = was.get(_key(run, now), {})
+    for setting, run in now.by_setting.items():
+        before = was.get(setting, {})
         for trouble, text in _troubles(run):
             if trouble not in before:
-                what = f"{run.stack} between {' and '.join(run.between)}, RTT {run.rtt_ms:g} ms,"
-                found.append(Worse(what, "not so" if _key(run, now) in was else "missing", text))
+                what = f"{run.series} between {' and '.join(run.between)}, RTT {run.rtt_ms:g} ms,"
+                found.append(Worse(what, "not so" if setting in was else "missing", text))
     return found
-
-
-def _key(run: HandOffRun, handoffs: HandOffs) -> tuple[str, str, str, float]:
-    return run.stack, run.topology or handoffs.scenario, run.places, run.rtt_ms
 
 
 def _troubles(run: HandOffRun) -> Iterator[tuple[str, str]]:

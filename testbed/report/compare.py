@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, TypeVar
 
 from testbed.errors import UsageError
 from testbed.evidence.folder import EvidenceFolder
-from testbed.evidence.handoff import Fit, HandOffRun, HandOffs
+from testbed.evidence.handoff import Fit, HandOffRun
 from testbed.evidence.verdicts import Claim, Finding, Verdict
 
 T = TypeVar("T")
@@ -108,8 +107,8 @@ class Comparison:
 def compare(first: EvidenceFolder, second: EvidenceFolder) -> Comparison:
     """Compare two pieces of evidence. Raises `UsageError` where they have nothing in common."""
     both = first, second
-    claims = [_by(one.verdicts.claims if one.verdicts else (), lambda claim: claim.id) for one in both]
-    runs = [_by(one.handoffs.runs if one.handoffs else (), _run_key(one.handoffs)) for one in both]
+    claims = [{claim.id: claim for claim in one.verdicts.claims} if one.verdicts else {} for one in both]
+    runs = [one.handoffs.by_setting if one.handoffs else {} for one in both]
     fits = [one.handoffs.fit if one.handoffs else {} for one in both]
     if not claims[0].keys() & claims[1].keys() and not runs[0].keys() & runs[1].keys():
         raise UsageError(
@@ -126,10 +125,6 @@ def compare(first: EvidenceFolder, second: EvidenceFolder) -> Comparison:
 K = TypeVar("K", bound=Hashable)
 
 
-def _by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, T]:
-    return {key(item): item for item in items}
-
-
 def _pairs(first: Mapping[K, T], second: Mapping[K, T]) -> Iterator[tuple[K, Pair[T]]]:
     """In the order of the first, then what only the second has."""
     for key in dict.fromkeys([*first, *second]):
@@ -139,7 +134,7 @@ def _pairs(first: Mapping[K, T], second: Mapping[K, T]) -> Iterator[tuple[K, Pai
 def _claim(name: str, first: Claim | None, second: Claim | None) -> ClaimPair:
     some = first or second
     assert some is not None
-    findings = [_numbered(one.evidence if one else ()) for one in (first, second)]
+    findings = [one.numbered if one else {} for one in (first, second)]
     return ClaimPair(
         name,
         some.scenario,
@@ -147,17 +142,6 @@ def _claim(name: str, first: Claim | None, second: Claim | None) -> ClaimPair:
         (first.reason if first else None, second.reason if second else None),
         tuple(_finding(key[0], key[1], *pair) for key, pair in _pairs(*findings)),
     )
-
-
-def _numbered(findings: Iterable[Finding]) -> dict[tuple[str, str, int], Finding]:
-    """By run and expectation; the same expectation may be there several times."""
-    seen: Counter[tuple[str, str]] = Counter()
-    found = {}
-    for one in findings:
-        key = one.run, one.expectation
-        found[(*key, seen[key])] = one
-        seen[key] += 1
-    return found
 
 
 def _finding(run: str, expectation: str, first: Finding | None, second: Finding | None) -> FindingPair:
@@ -168,11 +152,6 @@ def _finding(run: str, expectation: str, first: Finding | None, second: Finding 
         (first.observed if first else None, second.observed if second else None),
         None if first and second else 0 if first else 1,
     )
-
-
-def _run_key(handoffs: HandOffs | None) -> Callable[[HandOffRun], tuple[str, str, str, float]]:
-    scenario = handoffs.scenario if handoffs else ""
-    return lambda run: (run.stack, run.topology or scenario, run.places, run.rtt_ms)
 
 
 def _line(stack: str, first: Fit | None, second: Fit | None) -> LinePair:

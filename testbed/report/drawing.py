@@ -45,7 +45,7 @@ class Measures:
 
 
 MEASURES: dict[Shape, Measures] = {
-    "wide": Measures(bold=7.1, plain=5.9, line=13, pad=10, gap=44, row=66, narrowest=52, wrap=17),
+    "wide": Measures(bold=7.1, plain=5.9, line=13, pad=10, gap=52, row=66, narrowest=52, wrap=17),
     "narrow": Measures(bold=6.3, plain=5.2, line=11.5, pad=5, gap=30, row=77, narrowest=40, wrap=13),
 }
 

@@ -64,7 +64,7 @@ def explain(
     Raises `UsageError` where the evidence does not have the claim.
     """
     claim = loaded.topology.claims[name]
-    decided = _decided(evidence, name) if evidence else None
+    decided = _decided(evidence, loaded.name, name) if evidence else None
     runs = {kind: [run for _, run in claim.experiments(kind)] for kind in KINDS}
     nearest = [
         _nearest(runs["run"], control, labs, number) for number, control in enumerate(runs["control"], 1)
@@ -313,12 +313,14 @@ def _words(runs: Mapping[Kind, Sequence[Experiment]]) -> dict[str, str]:
 # What was found
 
 
-def _decided(evidence: Evidence, name: str) -> Decided:
+def _decided(evidence: Evidence, topology: str, name: str) -> Decided:
+    """The claim of this topology, which of several solutions makes it. Raises `UsageError`."""
     known = {one.id: one for one in evidence.verdicts.claims} if evidence.verdicts else {}
-    if name not in known:
+    own = [one for one in known.values() if (one.scenario, one.name) == (topology, name)]
+    if not own and name not in known:
         hint = did_you_mean(name, known) or "testbed verify NAME --evidence DIR writes verdicts"
         raise UsageError(f"{evidence.folder} has no verdict on {name}", hint=hint)
-    return known[name]
+    return own[0] if own else known[name]
 
 
 def _verdict(decided: Decided) -> dict[str, Any]:

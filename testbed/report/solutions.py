@@ -89,14 +89,12 @@ class Row:
 def rows(verdicts: Verdicts, topologies: Mapping[str, Topology], wanted: Sequence[str] = ()) -> list[Row]:
     """A row for each topology of the verdicts that has guidelines; with `wanted` only these guidelines.
 
-    A guideline whose claims were left out of all solutions has no cell.
+    A guideline has a cell where all of its claims were tried of one of the solutions: some may belong to
+    another guideline, too. Where that holds of none, each has a cell that a claim was tried of.
     """
     decided = verdicts.by_scenario
     judged = {name: one for name in decided if (one := topologies.get(name)) and one.guidelines}
-    tried = {number for claim in verdicts.claims for number in claim.guideline}
-    written = {
-        number for one in judged.values() for claim in one.claims.values() for number in claim.guideline
-    }
+    numbers = list(wanted) or _tried(judged, decided)
     return [
         Row(
             name,
@@ -104,11 +102,26 @@ def rows(verdicts: Verdicts, topologies: Mapping[str, Topology], wanted: Sequenc
             tuple(
                 _cell(number, about, topology, decided[name], decided.get(about.beside or ""))
                 for number, about in sorted(topology.guidelines.items(), key=_in_order)
-                if (number in wanted if wanted else number in tried or number not in written)
+                if number in numbers
             ),
         )
         for name, topology in judged.items()
     ]
+
+
+def _tried(judged: Mapping[str, Topology], decided: Mapping[str, Sequence[Claim]]) -> set[str]:
+    """The guidelines that solutions were judged by, as far as verdicts show; those without claims, too."""
+    without = {number for topology in judged.values() for number in topology.guidelines}
+    partly, whole = set[str](), set[str]()
+    for name, topology in judged.items():
+        tried = {one.name or one.id for one in decided[name]}
+        for number in topology.guidelines:
+            claims = {claim: one for claim, one in topology.claims.items() if number in one.guideline}
+            without -= {number} if claims else set()
+            partly |= {number} if tried & set(claims) else set()
+            due = {claim for claim, one in claims.items() if not one.needs}
+            whole |= {number} if tried & set(claims) and due <= tried else set()
+    return (whole or partly) | without
 
 
 def _in_order(one: tuple[str, Guideline]) -> tuple[int, ...]:

@@ -146,21 +146,17 @@ def claim_grid(study: StudyRecord, finished: Iterable[TaskRecord]) -> ClaimGrid 
     def key(task: StudyTask) -> tuple[str, ...]:
         return (task.topology, task.claim, task.stack, *rest(task).values())
 
+    alike: dict[tuple[str, ...], list[StudyTask]] = {}
+    for task in tasks:
+        alike.setdefault(key(task), []).append(task)
     rows = []
-    for alike in sorted({key(task) for task in tasks}, key=lambda one: [by_size(text) for text in one]):
-        these = [task for task in tasks if key(task) == alike]
-        cells = [
-            Cell(
-                tuple(
-                    _repetition(task, records.get(task.key))
-                    for task in sorted(these, key=lambda task: task.repetition)
-                    if task.options.get(column, "") == value
-                )
-            )
-            for value in columns
-        ]
-        first = these[0]
-        rows.append(ClaimRow(first.topology, first.claim, first.stack, rest(first), tuple(cells)))
+    for _, these in sorted(alike.items(), key=lambda each: [by_size(text) for text in each[0]]):
+        cells: dict[str, list[Repetition]] = {value: [] for value in columns}
+        for task in sorted(these, key=lambda task: task.repetition):
+            if (value := task.options.get(column, "")) in cells:
+                cells[value].append(_repetition(task, records.get(task.key)))
+        first, done = these[0], tuple(Cell(tuple(several)) for several in cells.values())
+        rows.append(ClaimRow(first.topology, first.claim, first.stack, rest(first), done))
     return ClaimGrid(column, tuple(columns), tuple(rows))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from testbed.document.values import Expected, parse_delay, parse_duration, parse_percent
 from testbed.simulate.model import Constant, Distribution, Exponential, Uniform
 from testbed.simulate.solutions import SOLUTIONS, Solution
@@ -61,9 +59,8 @@ def parse_sizes(value: str) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def parse_solutions(names: Sequence[str]) -> list[Solution]:
-    """The solutions of these names, all where there are none. Raises Expected."""
-    for name in names:
-        if name not in SOLUTIONS:
-            raise Expected(f"one of {', '.join(SOLUTIONS)}", f"{name} cannot be simulated")
-    return [SOLUTIONS[name] for name in dict.fromkeys(names or SOLUTIONS)]
+def parse_solution(name: str) -> Solution:
+    """The solution of a name. Raises Expected."""
+    if name not in SOLUTIONS:
+        raise Expected(f"one of {', '.join(SOLUTIONS)}", "no other can be simulated")
+    return SOLUTIONS[name]

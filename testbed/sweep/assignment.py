@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import Field, TypeAdapter
 
@@ -17,7 +17,7 @@ from testbed.evidence.record import Record
 from testbed.evidence.study import StudyTask, TaskRecord
 from testbed.evidence.verdicts import KINDS
 from testbed.topology.include import files_of
-from testbed.topology.load import SUFFIXES, builtin_topologies
+from testbed.topology.load import builtin_topologies, is_path
 from testbed.topology.loaded import LoadedTopology
 
 _WORK: TypeAdapter[Claims | HandOff] = TypeAdapter(Claims | HandOff)
@@ -76,6 +76,9 @@ class Trouble(Record):
     elsewhere: bool = False
     """Whether it may come to something on another machine, or at another time."""
 
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
 
 class Outcome(Record):
     """What comes back of a task."""
@@ -113,8 +116,8 @@ def _own(file: Path, claims: Iterable[Claim]) -> list[Path]:
         for claim in claims
         for kind in KINDS
         for _, experiment in claim.experiments(kind)
-        if experiment.topology and experiment.topology not in builtin_topologies()
+        if experiment.topology and is_path(experiment.topology)
     }
-    others = [file.parent / ref for ref in refs if "/" in ref or PurePosixPath(ref).suffix in SUFFIXES]
+    others = [file.parent / ref for ref in refs]
     found = [one for each in (file, *others) if each.is_file() for one in files_of(each)]
     return [one for one in found if not one.is_relative_to(builtin)]

@@ -13,8 +13,7 @@ import signal
 import sys
 from base64 import b64encode
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -47,19 +46,20 @@ def main() -> int:
     results = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no result
     with ThreadPoolExecutor(1) as thread:  # the main thread has to hear signals
-        future = thread.submit(carry_out, assignment, stop.is_set)
-        while True:
-            try:
-                outcome = future.result(_GLANCE)
-                break
-            except NotYet:
-                if future.done():
-                    raise
-            except KeyboardInterrupt:
-                return ExitCode.INTERRUPTED
+        try:
+            outcome = await_outcome(thread.submit(carry_out, assignment, stop.is_set))
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
     with os.fdopen(results, "w", encoding="utf-8") as out:
         out.write(outcome.model_dump_json())
     return ExitCode.OK
+
+
+def await_outcome(future: Future[Outcome]) -> Outcome:
+    """Wait for what a task comes to, and hear signals meanwhile. Raises what carrying it out raised."""
+    while not future.done():
+        wait([future], _GLANCE)
+    return future.result()
 
 
 def die_with(parent: int) -> bool:

@@ -18,12 +18,11 @@ from testbed.document.read import load_document, place, validate_model
 from testbed.engine.image import node_image_name
 from testbed.errors import ErrorGroup, Source, TestbedError, TopologyError, UsageError, raise_errors
 from testbed.evidence.study import StudyRecord, StudyTask, TaskRecord
-from testbed.experiment.claims.plan import LAB_SECONDS, RUN_SECONDS, Scenario
-from testbed.experiment.handoff.measure import StackPlan
+from testbed.experiment.claims.plan import LAB_SECONDS, RUN_SECONDS
 from testbed.experiment.versions import own_version
 from testbed.sweep.assignment import Assignment, Bundle, bundle, work_facts
 from testbed.sweep.model import Study
-from testbed.topology.load import SUFFIXES, builtin_topologies
+from testbed.topology.load import relative_to
 from testbed.topology.loaded import LoadedTopology
 
 MOST_TASKS: Final = 100_000
@@ -100,8 +99,7 @@ def load_plan(file: Path) -> Plan:
 def _cells(study: Study, file: Path, marks: Marks) -> Iterator[_Cell]:
     errors: list[TestbedError] = []
     for index, ref in enumerate(study.topologies):
-        own = ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES))
-        where = str(file.parent / ref) if own else ref
+        where = relative_to(file.parent, ref)
         for values in itertools.product(*study.options.values()):
             options = dict(zip(study.options, values, strict=True))
             sets = tuple(f"{name}={value}" for name, value in options.items())
@@ -148,18 +146,16 @@ def _combination(
 
     if study.claims:
         asked = Claims(tuple(study.claims), tuple(study.stacks))
-        for scenario in Task(ref, asked, sets).plan():
-            assert isinstance(scenario, Scenario)
-            for claim, one in scenario.claims.items():
-                stack = (one.configuration.stack if one.configuration else None) or ""
-                work = Claims((claim,), retries=study.retries)
-                yield cell(scenario.loaded, work, stack, claim)
+        scenario = asked.plan(Task(ref, asked, sets))
+        for claim, one in scenario.claims.items():
+            stack = (one.configuration.stack if one.configuration else None) or ""
+            work = Claims((claim,), retries=study.retries)
+            yield cell(scenario.loaded, work, stack, claim)
     wanted = study.handoff
     for asked_for in (study.stacks or ("",)) if wanted else ():
         assert wanted is not None
         handoff = HandOff(tuple(wanted.rtt), wanted.moves, asked_for, tuple(wanted.between))
-        for plan in Task(ref, handoff, sets).plan():
-            assert isinstance(plan, StackPlan)
+        for plan in handoff.plan(Task(ref, handoff, sets)):
             yield cell(plan.topology, handoff, plan.stack)
 
 

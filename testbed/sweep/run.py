@@ -97,10 +97,15 @@ class Sweep:
     def _share_out(self, waiting: deque[_Attempt]) -> None:
         """Give each idle worker the first task that it takes; one that it failed, only where no other may."""
         busy = {attempt.worker for attempt in self._running.values()}
+        kinds = {attempt.assignment.task.kind for attempt in waiting}
+        takers = {kind: set(self.workers.names(kind)) for kind in kinds}
         for attempt in list(waiting):
-            takers = set(self.workers.names(attempt.assignment.task.kind))
-            idle = takers - busy
-            if not idle or (takers - attempt.avoided and not idle - attempt.avoided):
+            # A study may have a hundred thousand tasks, and this machine may be one that measures.
+            if not any(workers - busy for workers in takers.values()):
+                return
+            able = takers[attempt.assignment.task.kind]
+            idle = able - busy
+            if not idle or (able - attempt.avoided and not idle - attempt.avoided):
                 continue
             attempt.worker = min(idle - attempt.avoided or idle)
             attempt.due = time.monotonic() + expected_seconds(attempt.assignment, self._earlier)
@@ -134,9 +139,11 @@ class Sweep:
         except Exception as error:  # the worker has no testbed
             trouble = Trouble(message=f"worker {attempt.worker}: {error}", elsewhere=True)
         else:
-            if outcome.record is not None:
+            if outcome.record is not None and outcome.record.task == attempt.assignment.task:
                 return self.store.keep(outcome)
-            trouble = outcome.trouble or Trouble(message="the worker returned nothing")
+            # The key of a record names files: a worker has only those of the task that it was given.
+            other = "nothing" if outcome.record is None else "another task"
+            trouble = outcome.trouble or Trouble(message=f"the worker returned {other}")
         task = attempt.assignment.task
         if trouble.elsewhere and attempt.number < ATTEMPTS:
             self.progress.say(f"{task.what}: {trouble.message}; trying again")

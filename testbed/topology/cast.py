@@ -64,9 +64,15 @@ class Cast:
 
     def functions(self, name: str) -> tuple[str, ...]:
         """The roles of a node and all that these act as."""
-        written = self.topology.nodes[name].roles
-        also = [other for role in self.node_roles(name) for other in role.acts_as]
-        return tuple(dict.fromkeys([*written, *also]))
+        return self._functions[name]
+
+    @cached_property
+    def _functions(self) -> Mapping[str, tuple[str, ...]]:
+        found = {}
+        for name, node in self.topology.nodes.items():
+            also = [other for role in self.node_roles(name) for other in role.acts_as]
+            found[name] = tuple(dict.fromkeys([*node.roles, *also]))
+        return found
 
     def acts_as(self, name: str, role: str) -> bool:
         """Whether a node has a role, or one that acts as it."""

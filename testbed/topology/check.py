@@ -125,7 +125,8 @@ class Checker:
     def _check_overlaps(self) -> None:
         seen: list[tuple[str, IPv4Network]] = []
         for name, network in self._topology.networks.items():
-            others = [each for each in seen if not self._cast.apart(name, each[0])]
+            alike = [each for each in seen if network.subnet.overlaps(each[1])]
+            others = [each for each in alike if not self._cast.apart(name, each[0])]
             self._overlap(("networks", name, "subnet"), network.subnet, others)
             seen.append((name, network.subnet))
         for name in self._topology.nodes:

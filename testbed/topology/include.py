@@ -121,8 +121,8 @@ class _Files:
         if len(above) > MAX_DEPTH:
             message = f"include[{index}]: expected files to include each other at most {MAX_DEPTH} deep"
             raise TopologyError(message, hint="include them side by side", source=marks.value(where))
-        if found.resolve() in above:
-            by = f" through {Path(shown).name}" if found.resolve() != above[-1] else ""
+        if (real := found.resolve()) in above:
+            by = f" through {Path(shown).name}" if real != above[-1] else ""
             raise TopologyError(
                 f"include[{index}]: {entry} includes itself{by}",
                 hint="leave it out",

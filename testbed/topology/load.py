@@ -26,8 +26,11 @@ SOLUTIONS = "solutions"
 def builtin_topologies() -> dict[str, Path]:
     """The topologies that come with the product, by name: `scenario-2.1`, `solutions/nothing`."""
     folder = data_dir("topologies")
-    files = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob(f"{SOLUTIONS}/*.yaml"))]
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    return {
+        file.relative_to(folder).with_suffix("").as_posix(): file
+        for files in (folder.glob("*.yaml"), folder.glob(f"{SOLUTIONS}/*.yaml"))
+        for file in sorted(files, key=lambda file: file.stem)
+    }
 
 
 def builtin_name(file: str) -> str | None:
@@ -48,15 +51,24 @@ def builtin_claims() -> dict[str, str]:
     return found
 
 
+def is_path(ref: str) -> bool:
+    """Whether a reference to a topology is a path: no built-in name, and with a slash or a `.yaml` ending."""
+    return ref not in builtin_topologies() and ("/" in ref or ref.endswith(SUFFIXES))
+
+
+def relative_to(folder: Path, ref: str) -> str:
+    """A reference to a topology that stands in a file of a folder: paths are relative to the folder."""
+    return str(folder / ref) if is_path(ref) else ref
+
+
 def find_topology(ref: str) -> Path:
     """The file that `ref` means: the name of a built-in topology, or the path of a file.
 
-    Anything else with a slash or a `.yaml` ending is a path; raises `UsageError` with the nearest name.
+    Raises `UsageError` with the nearest name.
     """
     builtin = builtin_topologies()
     if ref in builtin:
         return builtin[ref]
-    looks_like_path = "/" in ref or ref.endswith(SUFFIXES)
     path = Path(ref)
     try:
         is_dir, is_file = path.is_dir(), path.is_file()
@@ -70,7 +82,7 @@ def find_topology(ref: str) -> Path:
     within = f"{SOLUTIONS}/{stem}"
     near = [within] if within in builtin else get_close_matches(stem, builtin, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"the built-in ones are {', '.join(builtin)}"
-    if looks_like_path:
+    if is_path(ref):
         raise UsageError(f"no such file: {ref}", hint=hint)
     raise UsageError(f"no topology called {ref}", hint=f"{hint} (a file of your own: ./{ref}.yaml)")
 
@@ -88,7 +100,7 @@ def load_topology(
     path = find_topology(ref)
     data, marks = read_document(
         path,
-        ref if ref not in builtin_topologies() else str(path),
+        ref if path == Path(ref) else str(path),
         tuple(TopologyFile.model_fields),
         stored=stored,
     )

@@ -12,7 +12,7 @@ The value is YAML, as it would stand in the file. What is wrong with it is repor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,14 @@ def target(text: str) -> tuple[str, ...]:
     if section == "nodes" and names[1:2] == ["settings"]:
         names = [names[0], *names[2:]]
     return (section, *names)
+
+
+def option_texts(options: Mapping[str, object]) -> list[str]:
+    """The `--set` texts that choose these options."""
+    return [
+        f"option.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in options.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

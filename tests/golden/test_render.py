@@ -59,6 +59,15 @@ def test_options_reach_the_files() -> None:
     assert "delay-ms = 40.0" in lab.nodes["core"].files["/etc/testbed/relay.toml"].content
 
 
+def test_processes_of_a_home_agent() -> None:
+    sets = ["node.ha-crowd.processes=4"]
+    lab = render_lab(load_topology("bulk", sets=sets), lab="bulk", secrets=SECRETS)
+    actual = lab.nodes["ha-crowd"].files["/etc/mobileip/home-agent.toml"].content
+    expected = (HERE / "bulk/ha-crowd/etc/mobileip/home-agent.toml").read_text()
+    address = 'address = "203.0.113.41"\n'
+    assert actual == expected.replace(address, address + "processes = 4\n")
+
+
 def test_without_an_option_attach_the_mobile_node_begins_on_its_first_network(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("""\

@@ -38,14 +38,14 @@ def connected(engine):
 
 @pytest.fixture(scope="module")
 def verify(connected, node_image, tmp_path_factory):
-    """Verify claims of a topology; returns what verdicts.json holds, and the evidence folder."""
+    """Verify claims of a topology in few labs; returns what verdicts.json holds, and the evidence folder."""
 
     def run(ref, claims=(), sets=(), existing=None, keys=False):
         chosen = choose_claims(load_topology(str(ref), sets=sets), claims)
         folder = tmp_path_factory.mktemp("evidence")
         evidence = Evidence(folder, keys=keys)
-        verification = Verification(connected, node_image, choose_pool(), evidence, jobs=2, existing=existing)
-        return verification.verify(chosen, share_labs(plan_stages([chosen]), 2)), folder
+        verification = Verification(connected, node_image, choose_pool(), evidence, jobs=1, existing=existing)
+        return verification.verify(chosen, share_labs(plan_stages([chosen], share=True), 1)), folder
 
     return run
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import textwrap
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,18 +61,42 @@ CONFIG = {
 PLACES = {"home-agent": "ha", "foreign-agent": "fa", "mobile-node": "mn"}
 # Links, addresses and routes as the node's init makes them; links that go down take their routes with them.
 RESET = """
-while read -r network address; do
-    ip link set "$network" down mtu 1500
-    ip address flush dev "$network"
-    [ "$address" = - ] && continue
-    ip address add "$address" brd + dev "$network"
-    ip link set "$network" up
-done </etc/testbed/links
-ip route flush type unreachable
-ip -batch /etc/testbed/routes
-ip rule del pref 50 2>/dev/null
+{
+    while read -r network address; do
+        echo "link set $network down mtu 1500"
+        echo "address flush dev $network"
+        [ "$address" = - ] && continue
+        echo "address add $address brd + dev $network"
+        echo "link set $network up"
+    done </etc/testbed/links
+    echo "route flush type unreachable"
+    while read -r route; do echo "$route"; done </etc/testbed/routes
+    echo "rule del pref 50"
+} | ip -force -batch - 2>/dev/null
 find /run/testbed -maxdepth 1 ! -type d -delete
 """
+
+
+def counted(capture: Path, *displays: str) -> list[int]:
+    """How many packets of a capture each display filter selects, which has no comma: one tshark for all."""
+    table = _tshark(capture, "-q", "-z", ",".join(["io,stat,0", *displays]))
+    if re.search(r"Duration: 0\.0+ secs", table):  # of a single instant there are no statistics
+        return [len(_tshark(capture, "-Y", display).splitlines()) for display in displays]
+    frames_and_octets = re.findall(r"\d+", table.partition(" <> ")[2].partition("|")[2])
+    assert len(frames_and_octets) == 2 * len(displays), table
+    return [int(frames) for frames in frames_and_octets[::2]]
+
+
+def _tshark(capture: Path, *options: str) -> str:
+    command = ["tshark", "-r", str(capture), *options]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def check_packets(capture: Path, *there: str, never: Sequence[str] = ()) -> None:
+    """tshark sees packets that each of the filters selects, but none of those `never`, and none malformed."""
+    absent = ("_ws.malformed", *never)
+    counts = dict(zip((*there, *absent), counted(capture, *there, *absent), strict=True))
+    assert all(counts[one] for one in there) and not any(counts[one] for one in absent), counts
 
 
 def topology() -> LoadedTopology:

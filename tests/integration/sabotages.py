@@ -39,6 +39,8 @@ PAST_IPSEC = "      sets: [node.mn.passes=registrations]\n" + THROUGH_IPSEC.repl
 )
 REGISTERS = "        - move: airport\n      expect:\n        - mobile-node: {state: registered"
 
+OPERATOR = "links: {internet: 203.0.113.40, operator: 198.51.100.193}"
+NOWHERE = "\n    routes: {default: 198.51.100.222}"
 ROAMS = "  roams:\n    options: {stack: %s, attach: hotel}"
 BYPASSES = "options: {stack: ipsec-in-mip, routing: %s, attach: hotel}"
 ROUND = "- move: {to: [%s], times: 2}"
@@ -134,8 +136,9 @@ SABOTAGES = {
             ),
         ),
     ),
-    "an Internet that loses everything": Sabotage(
-        ("2.4-registers-without-ipsec",), sets=("network.internet.loss=100%",)
+    "an operator that loses its way to the Internet": Sabotage(
+        ("2.4-registers-without-ipsec",),
+        ((OPERATOR, OPERATOR + NOWHERE),),
     ),
     "no IPsec where the gateway wants it": Sabotage(
         ("2.4-ipsec-in-mip-mobile",), ((ROAMS % "ipsec-in-mip", ROAMS % "mip-only"),)

@@ -6,7 +6,7 @@ from claims_world import reasons, verdicts
 pytestmark = pytest.mark.timeout(300)
 
 ATTACKED = """\
-name: attacked-claims
+name: attacked
 title: The attacks, where there is nothing but Mobile IPv4
 include: [attacked.yaml, guidelines/5.10.yaml]
 guidelines:
@@ -32,7 +32,10 @@ VERDICTS = {
 
 
 def test_attacks_succeed_where_they_must_and_fail_where_they_must(verify, tmp_path):
-    """Runs and controls share their labs; what IPsec withstands `testbed solutions` shows."""
+    """Runs and controls share a lab, since their topologies have one name.
+
+    What IPsec withstands `testbed solutions` shows.
+    """
     file = tmp_path / "attacked-claims.yaml"
     file.write_text(ATTACKED)
     result = verify(file)

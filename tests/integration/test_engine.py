@@ -181,8 +181,8 @@ class TestContainers:
         )
         assert limits == "50\n"
 
-    def test_without_endpoints_there_is_loopback_alone(self, engine, running):
-        assert output(engine, running(), "ls", "/sys/class/net")[0] == "lo\n"
+    def test_without_endpoints_there_is_loopback_alone(self, engine, bare_node):
+        assert output(engine, bare_node, "ls", "/sys/class/net")[0] == "lo\n"
 
     def test_a_name_is_taken_once(self, engine, spec, owned):
         engine.create_container(spec)
@@ -253,29 +253,26 @@ class TestLogs:
 
 
 class TestExec:
-    def test_streams_input_and_exit_code(self, engine, running):
-        id = running()
-        with engine.execute(id, ("sh", "-c", "cat; echo bad >&2; exit 7"), stdin=True) as session:
+    def test_streams_input_and_exit_code(self, engine, bare_node):
+        with engine.execute(bare_node, ("sh", "-c", "cat; echo bad >&2; exit 7"), stdin=True) as session:
             session.send(b"to and fro")
             session.end_input()
             # The engine promises no order between the two streams.
             assert sorted(session) == [("stderr", b"bad\n"), ("stdout", b"to and fro")]
             assert session.exit_code() == 7
 
-    def test_a_terminal(self, engine, running):
-        with engine.execute(running(), ("sh",), stdin=True, tty=True) as session:
+    def test_a_terminal(self, engine, bare_node):
+        with engine.execute(bare_node, ("sh",), stdin=True, tty=True) as session:
             session.resize(33, 44)
             session.send(b"stty size; exit 3\n")
             text = b"".join(data for stream, data in session if stream == "stdout")
             assert b"33 44\r\n" in text
             assert session.exit_code() == 3
 
-    def test_no_output_is_lost_however_early_it_comes(self, engine, running):
-        id = running()
-
+    def test_no_output_is_lost_however_early_it_comes(self, engine, bare_node):
         def work(wrong):
             for _ in range(10):
-                if output(engine, id, "echo", "x") != ("x\n", 0):
+                if output(engine, bare_node, "echo", "x") != ("x\n", 0):
                     wrong.append(1)
 
         wrong = []
@@ -286,11 +283,11 @@ class TestExec:
             thread.join()
         assert not wrong
 
-    def test_a_missing_command(self, engine, running):
-        assert output(engine, running(), "no-such-command")[1] in (126, 127)
+    def test_a_missing_command(self, engine, bare_node):
+        assert output(engine, bare_node, "no-such-command")[1] in (126, 127)
 
-    def test_closing_from_another_thread_ends_the_iteration(self, engine, running):
-        with engine.execute(running(), ("sleep", "infinity")) as session:
+    def test_closing_from_another_thread_ends_the_iteration(self, engine, bare_node):
+        with engine.execute(bare_node, ("sleep", "infinity")) as session:
             timer = threading.Timer(0.3, session.close)
             timer.start()
             assert list(session) == []
@@ -313,13 +310,13 @@ class TestNodeImage:
             'test -z "$(ls -A /etc/service)" -a ! -L /etc/service',
         ],
     )
-    def test_holds_what_nodes_run(self, engine, running, command):
-        text, code = output(engine, running(), "sh", "-ec", command)
+    def test_holds_what_nodes_run(self, engine, bare_node, command):
+        text, code = output(engine, bare_node, "sh", "-ec", command)
         assert code == 0, text
 
-    def test_is_compiled_already(self, engine, running):
+    def test_is_compiled_already(self, engine, bare_node):
         script = "cd /usr/lib/python3/dist-packages; ls testbed/__pycache__ testbed/mobileip/__pycache__"
-        text, code = output(engine, running(), "sh", "-c", script)
+        text, code = output(engine, bare_node, "sh", "-c", script)
         assert code == 0 and "__init__.cpython-313.pyc" in text
 
     def test_an_image_is_saved_and_loaded_whole(self, engine, tmp_path):

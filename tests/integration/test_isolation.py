@@ -2,6 +2,7 @@
 
 import json
 import socket
+from uuid import uuid4
 
 import docker
 import pytest
@@ -92,16 +93,21 @@ print(*sorted(heard))
 """
 
 
-@pytest.fixture
-def links(engine, owned):
+@pytest.fixture(scope="module")
+def links(engine):
     """Two networks, as of two labs: name, subnet and free addresses of each."""
+    labels = {"org.testbed.test": f"isolation-{uuid4().hex[:12]}"}
     pool = SubnetPool(choose_pool(), taken_subnets(engine.networks()), lab="isolation")
     made = []
-    for side in ("ours", "theirs"):
-        name, subnet = f"testbed-test-{owned['org.testbed.test']}-{side}", pool.take(28)
-        engine.create_network(NetworkSpec(name, subnet, owned))
-        made.append((name, subnet, endpoint_addresses(subnet, ())))
-    return made
+    try:
+        for side in ("ours", "theirs"):
+            name, subnet = f"testbed-test-{labels['org.testbed.test']}-{side}", pool.take(28)
+            engine.create_network(NetworkSpec(name, subnet, labels))
+            made.append((name, subnet, endpoint_addresses(subnet, ())))
+        yield made
+    finally:
+        for network in engine.networks(labels):
+            engine.remove_network(network.id)
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from mobileip_world import (
     PLACES,
     Daemon,
     World,
+    check_packets,
+    counted,
 )
 
 RECEIVE = textwrap.dedent("""
@@ -47,11 +49,6 @@ SEND = textwrap.dedent(f"""
     """)
 
 
-def decode(file: Path, display: str) -> list[str]:
-    command = ["tshark", "-r", str(file), "-Y", display]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-
-
 def test_co_located(world: World) -> None:
     ha, mn = world.start("home-agent", "mobile-node")
     assert not world.ping("mn", CN, seconds=0.3)
@@ -71,9 +68,7 @@ def test_co_located(world: World) -> None:
     assert f"dev {world.tunnel('mn')}" in world.ip("mn", "route", "show", "table", "434")
     assert "230:\tfrom all lookup 434" in world.ip("mn", "rule")
     world.end_captures()
-    assert decode(capture, "mip")
-    assert decode(capture, "ip.proto == 4")
-    assert decode(capture, "_ws.malformed") == []
+    check_packets(capture, "mip", "ip.proto == 4")
 
 
 @pytest.mark.kernel("esp")
@@ -134,14 +129,12 @@ def test_other_encapsulations_both_ways(world: World, encapsulation: str) -> Non
         assert tunnel["encapsulated"] > 0 and tunnel["decapsulated"] > 0
         assert not any(tunnel.get(name, 0) for name in ("malformed", "refused", "failed"))
     world.end_captures()
-    for source in (CARE_OF_HOTEL, CARE_OF_FA):
-        for way in ("src", "dst"):
-            assert decode(capture, f"ip.proto == {OUTER[encapsulation]} && ip.{way} == {source}")
-    assert decode(capture, "ip.proto == 4") == decode(capture, "_ws.malformed") == []
-    assert decode(capture, "ip.checksum.status == 0") == []
+    ends = [f"ip.{way} == {source}" for source in (CARE_OF_HOTEL, CARE_OF_FA) for way in ("src", "dst")]
+    tunnelled = [f"ip.proto == {OUTER[encapsulation]} && {end}" for end in ends]
+    check_packets(capture, *tunnelled, never=["ip.proto == 4", "ip.checksum.status == 0"])
     if encapsulation == "gre":
-        assert decode(capture, "gre.proto == 0x0800 && icmp.type == 8")
-        assert decode(capture, "gre && gre.flags_and_version != 0") == []
+        inside, never = "gre.proto == 0x0800 && icmp.type == 8", "gre && gre.flags_and_version != 0"
+        check_packets(capture, inside, never=[never])
         return
     lines = world.tcpdump(capture, "-vn", "ip proto 55").splitlines()
     assert any(f"mobile: [S] {HOME_ADDRESS} > {CN}" in line for line in lines)
@@ -169,9 +162,9 @@ def test_large_datagrams_in_other_encapsulations(world: World, encapsulation: st
     assert receiver.wait() == 0
     assert receiver.lines == ["ready", "1452"]
     world.end_captures()
-    fragments = decode(capture, "ip.proto == 4" if encapsulation == "minimal" else "ip.proto == 47")
-    assert fragments  # RFC 2004 §3: never in minimal encapsulation
-    assert decode(capture, "ip.proto == 55 && ip.flags.mf == 1") == []
+    # RFC 2004 §3: fragments are never in minimal encapsulation.
+    fragments = "ip.proto == 4" if encapsulation == "minimal" else "ip.proto == 47"
+    check_packets(capture, fragments, never=["ip.proto == 55 && ip.flags.mf == 1"])
 
 
 DIGEST = textwrap.dedent("""
@@ -211,7 +204,7 @@ def test_superpackets_of_tcp_go_into_tunnels(world: World, encapsulation: str) -
     assert receiver.lines == ["ready", sent.strip()]
     world.end_captures()
     if "merge0" in world.ip("mn", "-br", "link") and encapsulation == "ip-in-ip":
-        assert decode(capture, "ip.proto == 4 && ip.len > 1500")
+        check_packets(capture, "ip.proto == 4 && ip.len > 1500")
     tunnel = ha.ask("state")["tunnel"]
     assert not any(tunnel.get(name, 0) for name in ("malformed", "refused", "failed"))
 
@@ -356,9 +349,7 @@ def test_devices_of_linux_are_peers_of_the_process(world: World, kind: str, enca
             # Were checksums wrong, or superpackets lost, TCP would carry nothing.
             assert done["bytes"] > 100_000, done
         world.end_captures()
-        largest = f"ip.src == {CARE_OF_HOTEL} && frame.len > 3000"
-        assert decode(capture, largest), "the device left no segmentation to the link"
-        assert decode(capture, "_ws.malformed") == []
+        check_packets(capture, f"ip.src == {CARE_OF_HOTEL} && frame.len > 3000")  # the link segments them
     finally:
         world.execute("cn", "pkill", "iperf3")
         world.ip("mn", "link", "del", "peer0")
@@ -400,13 +391,11 @@ def test_through_a_foreign_agent(world: World) -> None:
     assert world.ip("fa", "neigh", "show", HOME_ADDRESS) == ""
     assert "from 192.0.2.100" not in world.ip("fa", "rule")
     world.end_captures()
-    for capture in captures:
-        assert decode(capture, "mip")
-        assert decode(capture, "_ws.malformed") == []
-    assert decode(captures[1], "icmp.type == 9")
+    check_packets(captures[0], "mip")
     arp_by_mn = "arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.src.proto_ipv4 == 192.0.2.100"
-    assert decode(captures[1], arp_by_mn) == []  # RFC 5944 §4.6: never while away from home
-    assert decode(captures[1], "arp.opcode == 1 && arp.dst.proto_ipv4 == 192.0.2.100") == []  # §4.2.2
+    arp_for_mn = "arp.opcode == 1 && arp.dst.proto_ipv4 == 192.0.2.100"
+    # RFC 5944 §4.6, §4.2.2: never while away from home.
+    check_packets(captures[1], "mip", "icmp.type == 9", never=[arp_by_mn, arp_for_mn])
 
 
 def test_either_agent_revokes_a_registration(world: World) -> None:
@@ -432,9 +421,9 @@ def test_either_agent_revokes_a_registration(world: World) -> None:
         mn.wait("registered", after=at_mn)
         assert world.ping("mn", CN, HOME_ADDRESS)
     world.end_captures()
-    for kind, source in ((7, HOME_AGENT), (15, CARE_OF_FA), (7, CARE_OF_FA), (15, HOME_AGENT)):
-        assert len(decode(capture, f"mip.type == {kind} && ip.src == {source}")) == 1
-    assert decode(capture, "mip.ext.rev.i == 1") and decode(capture, "_ws.malformed") == []
+    ways = ((7, HOME_AGENT), (15, CARE_OF_FA), (7, CARE_OF_FA), (15, HOME_AGENT))
+    assert counted(capture, *(f"mip.type == {kind} && ip.src == {end}" for kind, end in ways)) == [1] * 4
+    check_packets(capture, "mip.ext.rev.i == 1")
 
 
 def test_a_home_address_is_assigned_to_an_nai(world: World) -> None:
@@ -468,12 +457,12 @@ def test_a_home_address_is_assigned_to_an_nai(world: World) -> None:
     assert mn.stop() == 0
     assert HOME_ADDRESS not in world.ip("mn", "addr")
     world.end_captures()
-    for capture in captures:
-        for kind in ("1", "3"):
-            assert decode(capture, f'mip.type == {kind} && mip.nai == "{nai}"')
-        assert decode(capture, "_ws.malformed") == []
-    assert decode(captures[0], "mip.type == 1 && ip.src == 0.0.0.0 && mip.homeaddr == 0.0.0.0")
-    assert decode(captures[0], f"mip.type == 3 && ip.dst == {HOME_ADDRESS} && mip.homeaddr == {HOME_ADDRESS}")
+    named = [f'mip.type == {kind} && mip.nai == "{nai}"' for kind in (1, 3)]
+    asked = "mip.type == 1 && ip.src == 0.0.0.0 && mip.homeaddr == 0.0.0.0"
+    granted = f"mip.type == 3 && ip.dst == {HOME_ADDRESS} && mip.homeaddr == {HOME_ADDRESS}"
+    check_packets(captures[0], *named, asked, granted)
+    for capture in captures[1:]:
+        check_packets(capture, *named)
 
 
 def test_without_reverse_tunnel_packets_go_the_short_way(world: World) -> None:
@@ -648,6 +637,76 @@ def test_a_daemon_whose_device_is_deleted_ends_and_begins_again_with_its_binding
     assert world.ip("ha", "neigh", "show", "proxy") == ""
     ha.start()
     assert world.both_ways()
+
+
+OTHER_HOME = "192.0.2.101"
+"""Another process serves this home address than HOME_ADDRESS."""
+
+
+def to_all(world: World) -> None:
+    """The mobile node broadcasts, through its tunnel, on its home network."""
+    send = """import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.bind((sys.argv[1], 9))
+s.sendto(b"to all", ("192.0.2.255", 9))"""
+    world.run("mn", "python3", "-c", send, HOME_ADDRESS)
+
+
+def test_a_home_agent_in_several_processes(world: World) -> None:
+    """One mobile node of each process, of which one dies; then they are more, and then there is one."""
+    text = textwrap.dedent(CONFIG["home-agent"])
+    text += text[text.index("[[security]]") :].replace(HOME_ADDRESS, OTHER_HOME)
+    broadcasts = CONFIG["mobile-node"].replace("reverse-tunnel", "broadcasts = true\n        reverse-tunnel")
+
+    def processes(number: int) -> None:
+        world.configure("home-agent", f"processes = {number}\n{text}")
+
+    def both_both_ways() -> bool:
+        second = world.ping("fa", CN, OTHER_HOME) and world.ping("cn", OTHER_HOME)
+        return world.both_ways() and second and world.ping("mn", OTHER_HOME, HOME_ADDRESS)
+
+    world.configure("mobile-node", broadcasts)
+    processes(2)
+    ha, mn = world.start("home-agent", "mobile-node")
+    second = world.start_another(
+        "second", "mobile-node", "fa", textwrap.dedent(broadcasts).replace(HOME_ADDRESS, OTHER_HOME)
+    )
+    world.to_hotel()
+    mn.wait("registered", after=mn.do("attach", interface="hotel", care_of=CARE_OF_HOTEL))
+    world.ip("fa", "rule", "add", "pref", "50", "from", CARE_OF_FA, "lookup", "main")
+    second.wait("registered", after=second.do("attach", interface="fa-link", care_of=CARE_OF_FA))
+    assert both_both_ways()
+    capture = world.capture("fa", "fa-link")
+    to_all(world)
+    world.end_captures()
+    assert counted(capture, 'ip.dst == 192.0.2.255 && frame contains "to all"') == [1]
+    state = ha.ask("state")
+    assert (state["backend"], state["mobile_nodes"]) == ("tun", 2)
+    assert [each["mobile_nodes"] for each in state["processes"]] == [1, 1]
+    assert {each["home_address"] for each in state["bindings"]} == {HOME_ADDRESS, OTHER_HOME}
+    assert state["tunnel"]["encapsulated"] and state["tunnel"]["decapsulated"]
+    assert not any(state["tunnel"][name] for name in ("refused", "malformed", "failed", "loop"))
+    assert [event["event"] for event in ha.events].count("ready") == 1
+    proxied = world.ip("ha", "neigh", "show", "proxy")
+    assert HOME_ADDRESS in proxied and OTHER_HOME in proxied
+
+    children = world.run("ha", "pgrep", "-P", str(ha.program.pid)).split()
+    before, registrations = len(ha.events), len(mn.events) + len(second.events)
+    world.run("ha", "kill", "-KILL", children[1])
+    ha.wait("process-restarted", after=before, process=1)
+    ha.wait("binding-restored", after=before, home_address=OTHER_HOME)
+    assert both_both_ways()
+    for number, restored in ((3, 2), (1, 2)):
+        assert ha.stop() == 0
+        assert world.ip("ha", "neigh", "show", "proxy") == "" and "mip" not in world.ip("ha", "link")
+        processes(number)
+        before = len(ha.events)
+        ha.start()
+        events = [event["event"] for event in ha.events[before:]]
+        assert events.count("binding-restored") == restored, events
+        assert both_both_ways()
+    assert len(mn.events) + len(second.events) == registrations  # nobody had to register again
 
 
 def test_a_virtual_home_network(world: World) -> None:
@@ -888,8 +947,7 @@ def test_a_mobile_node_inside_another_has_its_own_home_agent_in_the_same_node(wo
     assert world.ping("mn", CN, INSIDE) and world.ping("cn", INSIDE)
     assert world.ping("mn", CN, HOME_ADDRESS) and world.ping("cn", HOME_ADDRESS)
     world.end_captures()
-    assert decode(capture, f"ip.proto == 4 && ip.src == {INSIDE} && icmp.type == 8")
-    assert decode(capture, "_ws.malformed") == []
+    check_packets(capture, f"ip.proto == 4 && ip.src == {INSIDE} && icmp.type == 8")
     assert inner.stop() == 0
     assert "lookup 500" not in world.ip("mn", "rule")
     assert world.ping("mn", CN, HOME_ADDRESS) and not world.ping("cn", INSIDE, seconds=0.3)

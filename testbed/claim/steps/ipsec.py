@@ -23,9 +23,9 @@ class Ipsec(OfMobileNode):
     def act(self, lab: Actor) -> str:
         """Ask the connection manager for it."""
         node = self.who(lab.facts)
-        settled = lab.settle(node, {"op": Op.IPSEC, "action": self.state})
-        if self.state == "down":
+        if self.state == "down":  # first: it may be down though it has not settled in time
             lab.at_end("ipsec up", lambda: _up_again(lab, node))
+        settled = lab.settle(node, {"op": Op.IPSEC, "action": self.state})
         return f"{settled.get('state')} ({settled.get('detail')})"
 
 

@@ -188,6 +188,8 @@ class Crew:
             pass
         finally:
             if there and not existing and not job.keep:
+                if not self._open:  # else what still takes place is shown
+                    job.progress.show("removing the labs")
                 remove_labs(job.engine, name)
 
     def _ready(self, stage: Stage, name: str, label: str) -> bool:

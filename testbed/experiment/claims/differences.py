@@ -14,6 +14,7 @@ from testbed.lab.access import LabAccess
 from testbed.render import REDACTED, RenderedNode, render_lab
 from testbed.topology.load import builtin_topologies, load_topology
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.overrides import option_texts
 
 _NAMES: Final = ("/etc/testbed/hosts", "/etc/testbed/node.json", "/etc/motd")
 """Files that hold the names of hosts, what a node itself is called, and what it is for people."""
@@ -27,12 +28,12 @@ def other_topology(topology: LoadedTopology, name: str) -> LoadedTopology:
     if name not in builtin_topologies():
         raise StepError(f"there is no built-in topology {name}")
     known = _loaded(name, (), None).topology.options
-    sets = tuple(
-        f"option.{option}={str(value).lower() if isinstance(value, bool) else value}"
+    taken = {
+        option: value
         for option, value in topology.options.items()
         if option in known and known[option].allows(value)
-    )
-    return _loaded(name, sets, None)
+    }
+    return _loaded(name, tuple(option_texts(taken)), None)
 
 
 def node_differences(

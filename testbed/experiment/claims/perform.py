@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -143,7 +142,7 @@ class Performer:
             Probe(self._lab, source, correspondent, address, next(_ports), every),
             self._observer.traffic,
         )
-        self.at_end("probe stop", lambda: _stop_quietly(probe))
+        self.at_end("probe stop", probe.discard)
         probe.start()
         traffic.probe, traffic.marked = probe, True
 
@@ -174,11 +173,6 @@ class Performer:
     def decide(self) -> None:
         """End the run after this step."""
         self.decided = True
-
-
-def _stop_quietly(probe: Probe) -> None:
-    with suppress(StepError):
-        probe.stop()
 
 
 def settle(

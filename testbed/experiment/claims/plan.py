@@ -19,8 +19,9 @@ from testbed.errors import Source, TestbedError, TopologyError, UsageError, did_
 from testbed.evidence.verdicts import KINDS, Kind
 from testbed.render import REDACTED, render_lab
 from testbed.topology.cast import Named
-from testbed.topology.load import SUFFIXES, builtin_topologies, load_topology
+from testbed.topology.load import builtin_topologies, load_topology, relative_to
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.overrides import option_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +63,26 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """The networks of a lab, and which nodes are on them."""
-
-    topology: str
-    networks: frozenset[tuple[str, str]]
-    links: frozenset[tuple[str, str, str]]
-
-    def grows_into(self, other: _Shape) -> bool:
-        """Whether the other has all of this, and perhaps more."""
-        return (
-            self.topology == other.topology and self.networks <= other.networks and self.links <= other.links
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class _Made:
     """What makes a lab, as rendered: equal for labs that are the same, whatever run needs them."""
 
-    shape: _Shape
-    rest: str
-    """The files of all nodes but the mobile ones, and whatever else of them may change."""
-    mobile: str
-    """Its mobile nodes, and the options chosen."""
+    topology: str
+    networks: frozenset[tuple[str, str]]
+    """The networks, but for their kinds, which matter to the nodes on them."""
+    rest: frozenset[tuple[str, str]]
+    """The nodes but the mobile ones: the files of each, and whatever else of it may change."""
+    mobile: frozenset[tuple[str, str]]
+    """The mobile nodes, likewise."""
+    options: str
+    """The options chosen."""
+
+    def grows_into(self, other: _Made) -> bool:
+        """Whether the other has all networks of this, and perhaps more."""
+        return self.topology == other.topology and self.networks <= other.networks
+
+    def replaced(self, before: _Made) -> tuple[int, int]:
+        """How many nodes are new or replaced where it follows another lab: mobile ones last."""
+        return len(self.rest - before.rest), len(self.mobile - before.mobile)
 
 
 @dataclass(slots=True)
@@ -135,6 +133,8 @@ CHANGE_SECONDS: Final = 3.0  # another configuration of a lab that is up
 RUN_SECONDS: Final = 5.0
 IN_VAIN: Final = 5.0
 """What was measured, rounded: a run that waits for something that must not come takes that much longer."""
+_KIND: Final = ("domain", "medium")
+"""What of a network changes without another lab: it is made anew, and the nodes on it."""
 
 
 def run_seconds(experiment: Experiment) -> float:
@@ -155,7 +155,7 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             f"{loaded.name} makes no claims", hint="testbed vocabulary explains the words of claims"
         )
     for one in wanted:
-        if not any(_wanted(name, [one]) for name in claims):
+        if not any(meets(name, [one]) for name in claims):
             raise UsageError(f"{loaded.name} has no claim {one}", hint=did_you_mean(one, claims))
     return Scenario(
         loaded,
@@ -163,7 +163,7 @@ def choose_claims(loaded: LoadedTopology, wanted: Sequence[str] = (), stacks: Se
             name: claim
             for name, claim in claims.items()
             if not (claim.needs and claim.needs.lacking(loaded.nodes))
-            and _wanted(name, wanted)
+            and meets(name, wanted)
             and (not stacks or (claim.configuration and claim.configuration.stack in stacks))
         },
     )
@@ -191,10 +191,10 @@ def choose_scenarios(
         loaded = [one for one in loaded if one.topology.claims]
     every_claim = [name for one in loaded for name in one.topology.claims]
     for one in claims:
-        if not any(_wanted(name, [one]) for name in every_claim):
+        if not any(meets(name, [one]) for name in every_claim):
             raise UsageError(f"no scenario has a claim {one}", hint=did_you_mean(one, every_claim))
     chosen = [
-        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if _wanted(name, claims)})
+        Scenario(one.loaded, {name: claim for name, claim in one.claims.items() if meets(name, claims)})
         for one in (choose_claims(each, (), stacks) for each in loaded)
     ]
     if not any(one.claims for one in chosen):
@@ -202,7 +202,8 @@ def choose_scenarios(
     return [one for one in chosen if one.claims]
 
 
-def _wanted(name: str, patterns: Sequence[str]) -> bool:
+def meets(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a claim is asked for, by its name or a pattern (`2.1-fa-*`); without patterns all are."""
     return not patterns or any(fnmatchcase(name, one) for one in patterns)
 
 
@@ -284,23 +285,30 @@ def _twice(claim: str) -> UsageError:
     return UsageError(f"two of the scenarios have a claim {claim}", hint="verify them one by one")
 
 
-def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
-    """Labs for all stages, the longest first: those with the same nodes take turns in a lab, which may grow.
+def plan_labs(stages: Sequence[Stage], jobs: int, *, keep: bool = False) -> list[PlannedLab]:
+    """The labs of all stages. Those that are kept are left as their runs needed them: each stage has one."""
+    return [PlannedLab([stage]) for stage in stages] if keep else share_labs(stages, jobs)
 
-    Those that differ in mobile nodes alone follow one another: other routers would have to find their ways
-    through a new one. The longest lab is split while that shortens the whole by at least one lab's
-    up-and-down.
+
+def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
+    """Labs for all stages, the longest first: those on the same networks take turns in a lab, which may grow.
+
+    The longest stage comes first, and then always the one for which the fewest nodes are replaced. Those that
+    differ in mobile nodes alone follow one another: other routers would have to find their ways through a new
+    one. The longest lab is split while that shortens the whole by at least one lab's up-and-down.
     """
-    alike: dict[tuple[_Shape, str], list[Stage]] = {}
+    alike: dict[tuple[str, frozenset[tuple[str, str]]], list[Stage]] = {}
     for stage in stages:
-        alike.setdefault((stage.made.shape, stage.made.rest), []).append(stage)
+        alike.setdefault((stage.made.topology, stage.made.networks), []).append(stage)
     labs: list[PlannedLab] = []
-    for (shape, _), group in sorted(alike.items(), key=lambda each: len(each[0][0].links)):
-        found = next((lab for lab in labs if lab.stages[-1].made.shape.grows_into(shape)), None)
-        if found is None:
-            labs.append(PlannedLab(group))
-        else:
-            found.stages.extend(group)
+    for group in sorted(alike.values(), key=lambda group: len(group[0].made.networks)):
+        lab = next((lab for lab in labs if lab.stages[-1].made.grows_into(group[0].made)), None)
+        if lab is None:
+            labs.append(lab := PlannedLab([group.pop(0)]))
+        while group:
+            last = lab.stages[-1].made
+            fewest = min(range(len(group)), key=lambda at: group[at].made.replaced(last))
+            lab.stages.append(group.pop(fewest))
     best = sorted(labs, key=lambda lab: -lab.seconds)
     while best and (len(best[0].stages) > 1 or len(best[0].stages[0].runs) > 1):
         tried = sorted([*best[0].halves(), *best[1:]], key=lambda lab: -lab.seconds)
@@ -313,6 +321,7 @@ def share_labs(stages: Sequence[Stage], jobs: int) -> list[PlannedLab]:
 def _made(topology: LoadedTopology) -> _Made:
     """Render a topology and take down what makes its lab."""
     rendered = render_lab(topology, lab="", secrets=REDACTED, templates=topology.templates)
+    networks = topology.document["networks"]
     nodes = {
         name: [
             node.roles,
@@ -321,24 +330,22 @@ def _made(topology: LoadedTopology) -> _Made:
             sorted(node.capabilities),
             node.image,
             node.links,
+            [networks[network].get(fact) for network in node.links for fact in _KIND],
         ]
         for name, node in rendered.nodes.items()
     }
     mobile = {name: nodes.pop(name) for name in topology.mobile_nodes}
-    shape = _Shape(
-        topology.name,
-        frozenset((name, _json(network)) for name, network in topology.document["networks"].items()),
-        frozenset(
-            (name, network, str(address))
-            for name, node in rendered.nodes.items()
-            for network, address in node.links.items()
-        ),
-    )
     return _Made(
-        shape,
-        _json(nodes),
-        _json([topology.options, mobile]),
+        topology.name,
+        _each({name: {**network, **dict.fromkeys(_KIND)} for name, network in networks.items()}),
+        _each(nodes),
+        _each(mobile),
+        _json(topology.options),
     )
+
+
+def _each(parts: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, _json(part)) for name, part in parts.items())
 
 
 def _json(parts: Any) -> str:
@@ -358,18 +365,11 @@ def _reference(loaded: LoadedTopology, topology: str | None, written: Source) ->
     """A built-in topology by name; a file relative to the file that names it, at `written`."""
     if topology is None:
         return loaded.file
-    if topology not in builtin_topologies() and ("/" in topology or topology.endswith(SUFFIXES)):
-        return str(Path(written.file).parent / topology)
-    return topology
+    return relative_to(Path(written.file).parent, topology)
 
 
 def _sets(experiment: Experiment) -> tuple[str, ...]:
-    options = [f"option.{name}={_scalar(value)}" for name, value in experiment.options.items()]
-    return (*options, *experiment.sets)
-
-
-def _scalar(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return (*option_texts(experiment.options), *experiment.sets)
 
 
 def _names(

@@ -13,7 +13,7 @@ from testbed.evidence.folder import EvidenceFolder, run_path, topology_path
 from testbed.evidence.record import SCHEMA_VERSION
 from testbed.evidence.verdicts import KINDS, Kind, Verdicts, run_name
 from testbed.experiment.claims.judge import Recording, judge_run
-from testbed.experiment.claims.plan import Scenario
+from testbed.experiment.claims.plan import Scenario, meets
 from testbed.experiment.claims.verdict import RunKey, RunResult, claim_results
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
@@ -45,7 +45,7 @@ class Rejudged:
     @cached_property
     def differences(self) -> list[Difference]:
         """The findings that are not as stored, in their order."""
-        stored, now = (dict(_numbered(claim)) for claim in (self.stored, self.now))
+        stored, now = self.stored.numbered, self.now.numbered
         return [
             Difference(run, expectation, stored.get(key), now.get(key))
             for key in dict.fromkeys((*stored, *now))
@@ -56,19 +56,8 @@ class Rejudged:
         ]
 
 
-def _numbered(claim: written.Claim) -> list[tuple[tuple[str, str, int], written.Finding]]:
-    """The findings by run and expectation; one that a run has several times is numbered."""
-    times: dict[tuple[str, str], int] = {}
-    found = []
-    for one in claim.evidence:
-        key = one.run, one.expectation
-        times[key] = times.get(key, 0) + 1
-        found.append(((*key, times[key]), one))
-    return found
-
-
 def judge_evidence(folder: EvidenceFolder, wanted: Sequence[str] = ()) -> list[Rejudged]:
-    """Decide the claims asked for, all of them by default.
+    """Decide the claims asked for, by names or patterns of names; all of them by default.
 
     Raises `UsageError` for a claim that the folder has no verdict on, and for a folder that does not hold
     what a decision needs, or holds a malformed file.
@@ -87,11 +76,11 @@ def judge_evidence(folder: EvidenceFolder, wanted: Sequence[str] = ()) -> list[R
         )
     stored = {claim.id: claim for claim in verdicts.claims}
     for name in wanted:
-        if name not in stored:
+        if not any(meets(one, [name]) for one in stored):
             hint = did_you_mean(name, stored)
             raise UsageError(f"{folder.folder} has no verdict on a claim {name}", hint=hint)
     judge = _Judge(folder, verdicts)
-    return [judge.decide(claim) for name, claim in stored.items() if not wanted or name in wanted]
+    return [judge.decide(claim) for name, claim in stored.items() if meets(name, wanted)]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from testbed.errors import MachineError
 from testbed.evidence import folder
 from testbed.evidence.verdicts import Attempt, Verdicts
 from testbed.experiment.claims.crew import Crew, Surroundings
-from testbed.experiment.claims.plan import PlannedLab, Scenario, Stage, plan_stages, share_labs
+from testbed.experiment.claims.plan import PlannedLab, Scenario, Stage, plan_labs, plan_stages
 from testbed.experiment.claims.verdict import ClaimResult, claim_results, verdicts_of
 from testbed.experiment.versions import versions
 from testbed.lab.doctor import try_in_container
@@ -44,15 +44,18 @@ class Verification(Surroundings):
         crew = Crew(self, labs)
         crew.work()
         backends, claims = crew.backends, {one.id: one for one in claim_results(scenarios, crew.results)}
+        programs, machine = crew.programs, crew.machine
         for number in range(1, self.retries + 1):
             again = _not_reproduced(scenarios, claims)
             if not again:
                 break
             ids = [one.id(name) for one in again for name in one.claims]
             attempts = {id: (*claims[id].attempts, self._set_aside(claims[id], number)) for id in ids}
-            crew = Crew(self, share_labs(plan_stages(again, self.templates), self.jobs), attempt=number + 1)
+            labs = plan_labs(plan_stages(again, self.templates), self.jobs, keep=self.keep)
+            crew = Crew(self, labs, attempt=number + 1)
             crew.work()
             backends |= crew.backends
+            programs, machine = programs or crew.programs, machine or crew.machine  # before the first run
             for one in claim_results(again, crew.results):
                 claims[one.id] = replace(one, attempts=attempts[one.id])
         verdicts = verdicts_of(name, backends, list(claims.values()))
@@ -63,8 +66,8 @@ class Verification(Surroundings):
                 self.engine,
                 self.image,
                 keys=self.evidence.has_keys,
-                programs=crew.programs,
-                machine=crew.machine,
+                programs=programs,
+                machine=machine,
                 backends=backends,
             ),
         )

@@ -32,6 +32,7 @@ from testbed.lab.state import find_lab, read_labs
 from testbed.lab.up import bring_up
 from testbed.topology.load import load_topology
 from testbed.topology.loaded import LoadedTopology
+from testbed.topology.overrides import option_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ def plan_stacks(
             raise UsageError(f"there is no stack {stack}", hint=did_you_mean(stack, option.choices or ()))
         places = tuple(between) or default_places(first, stack)
         _check_places(first, places)
-        own = [f"option.{name}={value}" for name, value in (("stack", stack), ("attach", places[0]))]
-        chosen = [one for one in own if one.partition("=")[0].removeprefix("option.") in first.options]
+        own = {"stack": stack, "attach": places[0]}
+        chosen = option_texts({name: value for name, value in own.items() if name in first.options})
         loaded = load_topology(ref, sets=(*sets, *chosen), templates=templates)
         plans.append(StackPlan(stack, (places[0], places[1]), loaded))
     return plans

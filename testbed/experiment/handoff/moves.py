@@ -116,9 +116,9 @@ def measure_moves(
     mark = lab.log.mark()
     correspondent, address, home = _ends(lab)
     probe = Probe(lab, home, correspondent, address, next(_ports), EVERY)
-    captures.start()
     done: list[HandOff] = []
     try:
+        captures.start()
         probe.start()
         for _ in range(moves):
             _await_answer(lab, home, address)
@@ -126,8 +126,9 @@ def measure_moves(
             done.append(_move(lab, place, target))
             told(done[-1])
             place = target
-    finally:
         report = probe.stop()
+    finally:
+        probe.discard()
         captures.stop()
     assign_outages(done, report)
     frames = [frame for path in captures.fetch(folder) for frame in read_capture(path)]

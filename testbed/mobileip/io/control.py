@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,27 @@ LONGEST_LINE = 0x10000
 
 class RequestError(Exception):
     """A request that cannot be fulfilled; the message goes into the reply."""
+
+
+def string(request: Mapping[str, Any], key: str) -> str:
+    """What a request has at `key`; raises RequestError."""
+    value = request.get(key)
+    if not isinstance(value, str):
+        raise RequestError(f"{key!r} must be a string")
+    return value
+
+
+def address(request: Mapping[str, Any], key: str) -> IPv4Address:
+    """The same, an address; raises RequestError, and ValueError for what is none."""
+    return IPv4Address(string(request, key))
+
+
+def boolean(request: Mapping[str, Any], key: str) -> bool | None:
+    """The same, true or false; None where there is nothing. Raises RequestError."""
+    value = request.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{key!r} must be true or false")
+    return value
 
 
 class Watcher(Protocol):
@@ -78,6 +100,12 @@ class ControlServer:
         self.journal.unsubscribe(connection.send)
         self._connections.discard(connection)
 
+    def leave(self) -> None:
+        """In a process that was forked: have none of the sockets. The watcher is the other process's."""
+        for connection in self._connections:
+            connection.leave()
+        self._socket.close()
+
     def close(self) -> None:
         """Close every connection and remove the socket."""
         for connection in list(self._connections):
@@ -87,10 +115,34 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
 
+class ControlLink:
+    """Answers the requests of one client, over a socket that is connected already: see `ControlServer`.
+
+    Where that socket blocks, this process waits for a client who is slow to read.
+    """
+
+    def __init__(
+        self, stream: socket.socket, watcher: Watcher, handler: Handler, ended: Callable[[], None]
+    ) -> None:
+        """`ended` is called when the client has gone."""
+        self.watcher = watcher
+        self.handle = handler
+        self._ended = ended
+        self._connection = Connection(stream, self)
+
+    def forget(self, _connection: Connection) -> None:
+        """The connection is closed."""
+        self._ended()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
 class Connection:
     """One client of a control socket."""
 
-    def __init__(self, stream: socket.socket, server: ControlServer) -> None:
+    def __init__(self, stream: socket.socket, server: ControlServer | ControlLink) -> None:
         self._stream = stream
         self._server = server
         self._input = b""
@@ -182,6 +234,10 @@ class Connection:
             whole = False
         if not whole:
             self.close()
+
+    def leave(self) -> None:
+        """In a process that was forked: have no part in it."""
+        self._stream.close()
 
     def close(self) -> None:
         """Close it, at once."""

@@ -56,6 +56,8 @@ class Settings(Generic[C]):
     """Whether IPsec in the node may route packets for a home address elsewhere than into its tunnel."""
     merges_segments: bool = False
     """Whether TCP goes into a process's tunnels as superpackets (`tunnel.merging`)."""
+    processes: int = 1
+    """How many processes share a home agent's mobile nodes out (`shards`)."""
 
 
 def control(table: Table) -> Path | None:

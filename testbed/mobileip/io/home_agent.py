@@ -12,6 +12,7 @@ from testbed.mobileip.io.changes import Batch
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
 from testbed.mobileip.io.role import Refusals, Role
+from testbed.mobileip.io.steering import Share
 from testbed.mobileip.tunnel.api import DataPlane, PlaneError, Tunnel, device_of
 
 _BINDING = SetBinding, ClearBinding
@@ -23,36 +24,38 @@ class HomeAgentRole(Role):
     A virtual home network whose tunnels all have one device is routed into that as a whole.
     """
 
-    def __init__(self, config: HomeAgentConfig, netlink: Netlink, plane: DataPlane) -> None:
+    def __init__(
+        self, config: HomeAgentConfig, netlink: Netlink, plane: DataPlane, share: Share | None = None
+    ) -> None:
         super().__init__(netlink, plane)
+        self.share = share
         self.announces = config.home_interface
         self.watched = (config.home_interface,) if config.home_interface is not None else ()
         if config.home_interface is not None and config.advertising is not None:
             self.listens = (config.home_interface,)
         self._config = config
         self._away: dict[IPv4Address, str] = {}  # with the device that its route leads to
-        self._whole = plane.only_device if config.home_interface is None else None
+        self._whole = plane.only_device if config.home_interface is None and share is None else None
         self.proxied: set[IPv4Address] = set()
         """For whom ARP is answered."""
         self.join: Callable[[Collection[IPv4Address]], None] | None = None
         """Joins groups on the home link, where there is one."""
 
     def start(self) -> None:
-        """Prepare the home link too."""
-        super().start()
+        """Prepare the home link too, but for what processes that share it have in common."""
         interface = self._config.home_interface
+        if self.share is None:
+            prepare(self._config, self._netlink)
         if interface is None:
-            # Nobody is on a virtual home link: what is for no binding must not go back to where it came from.
-            self._netlink.set_unreachable(self._config.home_prefix)
             if self._whole is not None:
                 self._netlink.set_route(self._config.home_prefix, self._whole)
             return
-        answer_at_once(interface)
         ours, pool = {association.peer for association in self._config.mobile_nodes}, self._config.pool
         for address in proxies(interface):
             if address not in ours and not any(address in each for each in pool):
                 continue
-            self._netlink.delete_proxy(interface, address)
+            if self.share is None or self.share.serves(address):
+                self._netlink.delete_proxy(interface, address)
 
     def apply(self, effect: Effect) -> None:
         """Carry out SetBinding, ClearBinding, TunnelDatagram, SetGroups and ProxyArp."""
@@ -142,6 +145,12 @@ class HomeAgentRole(Role):
         """Whether a datagram that has come out of a device may have its source (RFC 3024 §4.3.2)."""
         return self._away.get(IPv4Address(datagram[12:16])) == device
 
+    def relays(self, source: IPv4Address) -> bool:
+        """Whether another process of this daemon has put on the home link what has this source."""
+        others = self.share is not None and not self.share.serves(source)
+        ours = any(source == each.ip for each in self._config.own_addresses)
+        return others and source in self._config.home_prefix and not ours
+
     def stop(self) -> None:
         """Leave the home link to its hosts again."""
         effects: list[Effect] = [ClearBinding(home_address) for home_address in self._away]
@@ -149,8 +158,24 @@ class HomeAgentRole(Role):
         self.carry_out(dict(enumerate(effects)))
         if self._whole is not None:
             self._netlink.delete_route(self._config.home_prefix)
-        if self._config.home_interface is None:
-            self._netlink.delete_route(self._config.home_prefix)
+        if self.share is None:
+            release(self._config, self._netlink)
+
+
+def prepare(config: HomeAgentConfig, netlink: Netlink) -> None:
+    """Remove what a killed predecessor left, and prepare what all mobile nodes need; raises NodeError."""
+    netlink.clean()
+    if config.home_interface is None:
+        # Nobody is on a virtual home link: what is for no binding must not go back to where it came from.
+        netlink.set_unreachable(config.home_prefix)
+    else:
+        answer_at_once(config.home_interface)
+
+
+def release(config: HomeAgentConfig, netlink: Netlink) -> None:
+    """Undo `prepare`."""
+    if config.home_interface is None:
+        netlink.delete_route(config.home_prefix)
 
 
 def _ip(*arguments: str) -> str:

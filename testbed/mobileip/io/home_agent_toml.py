@@ -10,6 +10,7 @@ minimal = true                               # and for minimal encapsulation (RF
 share-port = false                           # true: port 434 at other addresses and links is others'
 foreign-agents-here = []                     # care-of addresses of foreign agents in this node
 ipsec-here = false                           # true: IPsec in this node may have routes for home addresses
+processes = 1                                # that share the mobile nodes out, each with a tunnel device
 inform-revoked = true                        # whether foreign agents shall inform mobile nodes (RFC 3543)
 [home]
 interface = "home"                           # absent: a virtual home network
@@ -21,7 +22,7 @@ interval = 1.0
 lifetime = 3
 [limits]
 lifetime = 600                               # seconds; the longest registration granted
-bindings = 10000
+bindings = 10000                             # shared out among processes by their mobile nodes
 simultaneous = 4                             # care-of addresses of one mobile node
 [udp-tunnel]                                 # through NATs (RFC 3519)
 accept = true                                # false: behind a NAT nobody who asks for it is registered
@@ -56,7 +57,7 @@ from testbed.mobileip.io.daemon_toml import (
     reverse_tunnel,
     state,
 )
-from testbed.mobileip.io.instance import read_instance
+from testbed.mobileip.io.instance import LONGEST_DEVICES, MOST_PROCESSES, Instance, read_instance
 from testbed.mobileip.io.security_toml import associations, build, credentials
 from testbed.mobileip.io.table import Table
 
@@ -102,10 +103,23 @@ def read(file: Path) -> Settings[HomeAgentConfig]:
         state=state(table),
         ipsec_here=ipsec_here,
         merges_segments=merges_segments(table),
+        processes=_processes(table, instance),
     )
     for part in (home, limits, trusted, replay, advertisement, udp_tunnel, table):
         part.finish()
     return settings
+
+
+def _processes(table: Table, instance: Instance) -> int:
+    processes = table.integer("processes", 1)
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise table.error("processes", f"expected 1 to {MOST_PROCESSES}, got {processes}")
+    if processes > 1 and len(instance.devices) >= LONGEST_DEVICES:
+        most = LONGEST_DEVICES - 1
+        raise table.error(
+            "device", f"expected up to {most} letters, as each process adds a letter of its own"
+        )
+    return processes
 
 
 def _udp_tunnel(table: Table) -> UdpTunnelling | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 
@@ -13,10 +13,12 @@ from testbed.mobileip.io.bpf import JA, JEQ, JGE, LDB, LDH, LDW, RET, Instructio
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.packet import (
     BURST,
+    ETH_P_ALL,
     ETH_P_ARP,
     ETH_P_IP,
     PACKET_OUTGOING,
     PKTTYPE,
+    PROTOCOL,
     add_checksum_state,
     arp,
     open_everywhere,
@@ -41,12 +43,15 @@ ARP_PROBES: Sequence[Instruction] = (
 )
 
 
-def to_everybody_or(groups: Collection[IPv4Address]) -> Sequence[Instruction]:
-    """A filter for what is broadcast on a link, or sent to one of `groups`."""
+def to_everybody_or(groups: Collection[IPv4Address], sent_here: bool = False) -> Sequence[Instruction]:
+    """A filter for what is broadcast on a link, or sent to one of `groups`; `sent_here`: from here, too."""
     count = len(groups)
+    is_ip: Sequence[Instruction] = ((LDH, 0, 0, PROTOCOL), (JEQ, 1, 0, ETH_P_IP), (RET, 0, 0, 0))
     return (
+        *(is_ip if sent_here else ()),
         (LDB, 0, 0, PKTTYPE),
-        (JEQ, count + 3, 0, PACKET_BROADCAST),
+        (JEQ, count + 3 + sent_here, 0, PACKET_BROADCAST),
+        *([(JEQ, 1, 0, PACKET_OUTGOING)] if sent_here else []),
         (JEQ, 0, count + 1, PACKET_MULTICAST),
         (LDW, 0, 0, 16),
         *((JEQ, count - number, 0, int(group)) for number, group in enumerate(groups)),
@@ -99,12 +104,23 @@ class ProbeListener:
 class BroadcastListener:
     """Hears the datagrams of a link to any of `addresses`, its broadcast addresses, and to groups."""
 
-    def __init__(self, interface: str, addresses: Collection[IPv4Address]) -> None:
-        """Raises NodeError."""
+    def __init__(
+        self,
+        interface: str,
+        addresses: Collection[IPv4Address],
+        relays: Callable[[IPv4Address], bool] | None = None,
+    ) -> None:
+        """`relays`: whether a datagram with some source is heard although this node has sent it itself.
+
+        Raises NodeError.
+        """
         self._interface = interface
         self._addresses = frozenset(addresses)
+        self._relays = relays
         self._members: dict[IPv4Address, socket.socket] = {}
-        self.socket = open_listener(interface, ETH_P_IP, to_everybody_or(()))
+        # The kernel shows what is sent from here only to who wants all protocols.
+        protocol = ETH_P_IP if relays is None else ETH_P_ALL
+        self.socket = open_listener(interface, protocol, self._filter(()))
         add_checksum_state(self.socket)
 
     def join(self, groups: Collection[IPv4Address]) -> None:
@@ -117,11 +133,18 @@ class BroadcastListener:
             request = group.packed + bytes(4) + struct.pack("=I", index(self._interface))
             with suppress(OSError):  # a link without multicast, or with too many members
                 member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
-        attach_filter(self.socket, to_everybody_or(groups))
+        attach_filter(self.socket, self._filter(groups))
+
+    def _filter(self, groups: Collection[IPv4Address]) -> Sequence[Instruction]:
+        if self._relays is None:
+            return to_everybody_or(groups)
+        return to_everybody_or([*groups, *self._addresses], sent_here=True)
 
     def datagrams(self) -> Iterator[bytes]:
         """What has arrived: whole IP datagrams, with the checksums that hardware was to fill in."""
-        for packet in packets(self.socket):
+        for packet in packets(self.socket, outgoing=self._relays is not None):
+            if packet.outgoing and not (self._relays and self._relays(packet.source)):
+                continue
             if packet.destination in self._addresses or packet.destination in self._members:
                 yield packet.complete()
 

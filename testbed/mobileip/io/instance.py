@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
+from string import ascii_lowercase
 
 from testbed.mobileip.io.changes import PROTOCOL
 from testbed.mobileip.io.errors import NodeError
@@ -16,6 +18,8 @@ from testbed.mobileip.wire.value import value
 
 LONGEST_DEVICES = 9
 """Characters of `devices`: the name of an interface has at most 15, and `probe0` follows in the longest."""
+MOST_PROCESSES = len(ascii_lowercase)
+"""Processes of a daemon: a letter in the names of their devices distinguishes them."""
 MOBILE_NODE_TABLE = 434
 """Routes of what a mobile node sends from its home address while it is away."""
 FOREIGN_AGENT_TABLE = 435
@@ -41,13 +45,19 @@ class Instance:
     shares_port: bool = False
     """Whether it leaves UDP port 434 at other addresses and links than its own to other daemons."""
 
+    def part(self, number: int) -> Instance:
+        """That of a process of a daemon that has several: its tunnel devices are mipa0, mipb0 and so on."""
+        return replace(self, devices=self.devices + ascii_lowercase[number])
+
+    @property
+    def devices_claim(self) -> tuple[str, str]:
+        """The same of its tunnel devices alone."""
+        return f"the name {self.devices}N of tunnel devices", "device"
+
     @property
     def claims(self) -> dict[str, str]:
         """What no other daemon of the node may have → the key of the file that says it."""
-        claims = {
-            f"the name {self.devices}N of tunnel devices": "device",
-            f"the route protocol {self.protocol}": "protocol",
-        }
+        claims = dict([self.devices_claim, (f"the route protocol {self.protocol}", "protocol")])
         if self.table is not None:
             claims[f"the routing table {self.table}"] = "table"
         return claims

@@ -42,7 +42,10 @@ class Journal:
     ) -> None:
         """Report an event that happened now (seconds of the monotonic clock), this one to `also` as well."""
         head = {"event": event, "source": self.source, "monotonic": int(time.monotonic() * 1e6) / 1e6}
-        line = encode({**head, **(fields or {}), **head})
+        self.pass_on(encode({**head, **(fields or {}), **head}), also)
+
+    def pass_on(self, line: bytes, also: Iterable[Listener] = ()) -> None:
+        """Report an event that is encoded already, here or by another process of this daemon."""
         if self._held is not None:
             self._held.append(line)
         else:

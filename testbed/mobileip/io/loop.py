@@ -31,6 +31,10 @@ class Loop:
         signal.set_wakeup_fd(self._theirs.fileno())
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Make `run` return, once it has called back."""
         self._stopping = True
 
     def add(self, descriptor: int, callback: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ from testbed.mobileip.io.bpf import (
 from testbed.mobileip.io.buffers import enlarge
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.steering import Share
 from testbed.mobileip.wire import PORT
 from testbed.mobileip.wire.checksum import valid
 from testbed.mobileip.wire.ipv4 import HEADER_SIZE, ICMP, UDP, datagram, udp, udp_checksum
@@ -42,7 +43,7 @@ _BROADCAST = b"\xff" * 6
 # From linux/if_packet.h; struct tpacket_auxdata begins with its status.
 _SOL_PACKET, _PACKET_AUXDATA, _AUXDATA_SPACE, _CSUM_NOT_READY = 263, 8, 64, 8
 
-_PROTOCOL, PKTTYPE = 0xFFFFF000, 0xFFFFF004
+PROTOCOL, PKTTYPE = 0xFFFFF000, 0xFFFFF004
 
 AGENT_DISCOVERY: Sequence[Instruction] = (
     (LDB, 0, 0, 9),
@@ -57,7 +58,7 @@ AGENT_DISCOVERY: Sequence[Instruction] = (
     (RET, 0, 0, 0),
 )
 REGISTRATION: Sequence[Instruction] = (
-    (LDH, 0, 0, _PROTOCOL),
+    (LDH, 0, 0, PROTOCOL),
     (JEQ, 0, 10, ETH_P_IP),
     (LDB, 0, 0, PKTTYPE),
     (JEQ, 8, 0, PACKET_OUTGOING),
@@ -118,6 +119,8 @@ class Packet:
     unfinished: bool = False
     """Whether the checksum behind the header was left to hardware; known after `add_checksum_state`."""
     interface: str = ""
+    outgoing: bool = False
+    """Whether it was sent from this node."""
 
     @property
     def payload(self) -> bytes:
@@ -149,8 +152,8 @@ class Packet:
         return head + segment[:6] + checksum.to_bytes(2, "big") + segment[8:]
 
 
-def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
-    """A burst of IPv4 datagrams that others have sent."""
+def packets(sock: socket.socket, burst: int = BURST, outgoing: bool = False) -> Iterator[Packet]:
+    """A burst of IPv4 datagrams that others have sent; with `outgoing` also what was sent from this node."""
     for _ in range(burst):
         try:
             packet, ancillary, _, (interface, _, kind, _, link_address) = sock.recvmsg(
@@ -160,7 +163,12 @@ def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
             return
         header = (packet[0] & 15) * 4
         length = int.from_bytes(packet[2:4], "big")
-        if kind in (PACKET_OTHERHOST, PACKET_OUTGOING) or not HEADER_SIZE <= header <= length <= len(packet):
+        sent = kind == PACKET_OUTGOING
+        if (
+            kind == PACKET_OTHERHOST
+            or (sent and not outgoing)
+            or not HEADER_SIZE <= header <= length <= len(packet)
+        ):
             continue
         if not valid(packet[:header]):
             continue
@@ -168,7 +176,7 @@ def packets(sock: socket.socket, burst: int = BURST) -> Iterator[Packet]:
             level == _SOL_PACKET and int.from_bytes(data[:4], sys.byteorder) & _CSUM_NOT_READY
             for level, _, data in ancillary
         )
-        yield Packet(packet[:length], link_address, unfinished, interface)
+        yield Packet(packet[:length], link_address, unfinished, interface, sent)
 
 
 def registration(packet: Packet, interface: str) -> Datagram | None:
@@ -222,9 +230,11 @@ class SenderWatch:
 
     CAPACITY = 4096
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, interface: str, share: Share | None = None) -> None:
+        """`share`: of the requests only those of its mobile nodes."""
         self.interface = interface
-        self.socket = open_listener(interface, ETH_P_ALL, REGISTRATION)
+        program = REGISTRATION if share is None else share.datagrams(REGISTRATION)
+        self.socket = open_listener(interface, ETH_P_ALL, program)
         add_checksum_state(self.socket)
         self._senders: dict[tuple[IPv4Address, int, bytes], bytes] = {}
         self._unheard: list[Datagram] = []

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from testbed.mobileip.core.api import Datagram, Effect
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.netlink import Netlink
+from testbed.mobileip.io.steering import Share
 from testbed.mobileip.tunnel.api import MTU, DataPlane, PlaneError
 from testbed.mobileip.wire.encapsulation import OVERHEAD, Encapsulation
 
@@ -24,6 +25,9 @@ class Role(ABC):
     """The links on which agent discovery is heard from the start."""
     announces: str | None = None
     """The link of a gratuitous ARP that names none."""
+
+    share: Share | None = None
+    """The mobile nodes of this process, where the daemon has several; None: all."""
 
     def __init__(self, netlink: Netlink, plane: DataPlane) -> None:
         self.plane = plane

@@ -23,7 +23,7 @@ from testbed.mobileip.core.api import (
     SendDatagram,
     SendOnHomeLink,
 )
-from testbed.mobileip.io.control import Connection, ControlServer, RequestError
+from testbed.mobileip.io.control import Connection, ControlLink, ControlServer, RequestError
 from testbed.mobileip.io.errors import NodeError
 from testbed.mobileip.io.journal import Journal, log
 from testbed.mobileip.io.loop import Loop
@@ -98,12 +98,12 @@ class Shell:
         self._store: Store | None = None
         self._check_at = 0.0
         self._loop = Loop()
-        self._control: ControlServer | None = None
+        self._control: ControlServer | ControlLink | None = None
         self._commands: dict[str, Command] = {}
         self._listeners: dict[str, AgentListener] = {}
         self._links = LinkSender()
         self._registration, *_ = self._ears = registration
-        self._watches = {interface: SenderWatch(interface) for interface in role.watched}
+        self._watches = {interface: SenderWatch(interface, role.share) for interface in role.watched}
         for ear in self._ears:
             if backlog is not None:
                 ear.stamp_arrivals()
@@ -132,6 +132,11 @@ class Shell:
         """Open the control socket: `state`, `subscribe` and `commands`; raises NodeError."""
         self._commands.update(commands)
         self._control = ControlServer(path, self._loop, self._journal, self._request)
+
+    def serve_parent(self, link: socket.socket, commands: Mapping[str, Command]) -> None:
+        """Answer the same requests of the process that started this one, and end when that has gone."""
+        self._commands.update(commands)
+        self._control = ControlLink(link, self._loop, self._request, self._loop.stop)
 
     def run(self) -> None:
         """Until a signal ends it; raises PlaneError when the data plane cannot be mended."""

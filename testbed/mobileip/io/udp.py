@@ -15,10 +15,11 @@ from ipaddress import IPv4Address
 from testbed.mobileip.core.api import Datagram
 from testbed.mobileip.core.keepalive import IDENTIFIER
 from testbed.mobileip.core.links import UNSPECIFIED
-from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, attach_filter
+from testbed.mobileip.io.bpf import AND, JEQ, LDB, LDH, LDW, RET, Instruction, attach_choice, attach_filter
 from testbed.mobileip.io.buffers import enlarge
 from testbed.mobileip.io.changes import index
 from testbed.mobileip.io.errors import NodeError
+from testbed.mobileip.io.steering import Share, Steering
 from testbed.mobileip.wire.ipv4 import ICMP
 from testbed.mobileip.wire.reader import address
 from testbed.mobileip.wire.udp_tunnel import DATA, GRE, IP_IN_IP, MINIMAL
@@ -147,11 +148,19 @@ class Place:
 class RegistrationSocket:
     """One UDP port at every address of this node; each datagram says from which address it goes."""
 
-    def __init__(self, place: Place, program: Sequence[Instruction], departures: bool = False) -> None:
+    def __init__(
+        self,
+        place: Place,
+        program: Sequence[Instruction],
+        departures: bool = False,
+        *,
+        shared: bool = False,
+    ) -> None:
         """`program` filters what arrives; with `departures` it is known of each datagram whether it has left.
 
         A port at every address is taken alone. At a narrower place the kernel would hand datagrams to any of
-        the daemons that have it, so it is to be claimed before. Raises NodeError.
+        the daemons that have it, so it is to be claimed before. So is one that is `shared` among more of our
+        sockets (`share_out`). Raises NodeError.
         """
         self.place = place
         self.held_back = False
@@ -174,6 +183,8 @@ class RegistrationSocket:
         enlarge(self.socket)
         attach_filter(self.socket, program)
         try:
+            if shared:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if place.address or place.interface:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if place.interface is not None:
@@ -266,3 +277,18 @@ class RegistrationSocket:
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
+
+
+def share_out(place: Place, steering: Steering, program: Sequence[Instruction]) -> list[RegistrationSocket]:
+    """A socket for each process of a daemon, in order; the kernel hands each what is about its mobile nodes.
+
+    What is sent to everybody or to a group reaches all sockets of a port, so that each has a filter as well.
+    None may be closed while others are in use: the kernel would number them anew. Raises NodeError.
+    """
+    shares = [Share(steering, number) for number in range(steering.processes)]
+    sockets = [RegistrationSocket(place, share.messages(program), shared=True) for share in shares]
+    try:
+        attach_choice(sockets[0].socket, steering.choice())
+    except OSError as error:
+        raise NodeError(f"{place}: a program that shares it out: {error.strerror}") from error
+    return sockets

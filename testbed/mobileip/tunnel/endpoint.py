@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from testbed.mobileip.io.bpf import JEQ, LDB_X, LDH_X, LDW, LDX_IHL, RET, Instruction, attach_filter
@@ -46,18 +46,22 @@ IP_FREEBIND = 15
 Key = tuple[str, int, int, int]
 """The other end of a path: its address, in UDP the local and the remote port and the Next Header, else 0."""
 _SOURCE = struct.Struct("!12xI").unpack_from
+_DESTINATION = struct.Struct("!16xI").unpack_from
+EVERYTHING: tuple[Instruction, ...] = ((RET, 0, 0, 0x40000),)
+"""The filter of a socket that is handed all that its protocol is about."""
 
 
-def tunnel_data(port: int) -> tuple[Instruction, ...]:
-    """The filter of a raw socket for UDP: tunnel data messages (RFC 3519 §3.3) to `port`, nothing else."""
+def tunnel_data(port: int, then: Sequence[Instruction] = EVERYTHING) -> tuple[Instruction, ...]:
+    """A filter of a raw UDP socket: tunnel data messages (RFC 3519 §3.3) to `port` that `then` accepts."""
     return (
         (LDX_IHL, 0, 0, 0),
         (LDH_X, 0, 0, 2),  # the destination port
-        (JEQ, 0, 3, port),
-        (LDB_X, 0, 0, 8),  # the type of the message
-        (JEQ, 0, 1, 4),
-        (RET, 0, 0, 0x40000),
+        (JEQ, 1, 0, port),
         (RET, 0, 0, 0),
+        (LDB_X, 0, 0, 8),  # the type of the message
+        (JEQ, 1, 0, 4),
+        (RET, 0, 0, 0),
+        *then,
     )
 
 
@@ -116,9 +120,18 @@ class Path:
 class Endpoint:
     """A local tunnel address and an encapsulation: the socket that sends from it and receives at it."""
 
-    def __init__(self, local: str, carrier: type[Carrier]) -> None:
+    def __init__(
+        self,
+        local: str,
+        carrier: type[Carrier],
+        program: Sequence[Instruction] = EVERYTHING,
+        shared: bool = False,
+    ) -> None:
+        """`program` filters what arrives; with `shared` there are more processes for the rest."""
         self.local = local
         self.carrier = carrier
+        self._program = program
+        self._shared = shared
         self.paths: dict[Key, Path] = {}
         self.accepted: set[tuple[int, int]] = set()
         """`sender` and inner address of the mobile node, of what may come out of a tunnel here."""
@@ -131,6 +144,8 @@ class Endpoint:
 
     def _open(self) -> socket.socket:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self.carrier.protocol)
+        if self._program is not EVERYTHING:
+            attach_filter(raw, self._program)
         # The care-of address may be a moment away from being configured, or already be gone.
         raw.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         enlarge(raw, SO_SNDBUFFORCE, SO_RCVBUFFORCE)
@@ -158,7 +173,7 @@ class Endpoint:
         program = [(LDW, 0, 0, 12)]
         for source in sources:
             program += [(JEQ, 0, 1, number(source)), (RET, 0, 0, 0)]
-        attach_filter(self.socket, [*program, (RET, 0, 0, 0x40000)])
+        attach_filter(self.socket, [*program, *self._program])
 
     @staticmethod
     def sender(packet: memoryview) -> int:
@@ -182,6 +197,10 @@ class Endpoint:
         """The paths that an error is about; `_quote` is the packet as ICMP quotes it."""
         return filter(None, [self.paths.get((address, 0, 0, 0))])
 
+    def sent(self, path: Path, datagram: memoryview | bytes) -> bool:
+        """Whether an error that quotes a datagram is about what went from here: every process hears of it."""
+        return not self._shared or (self.expected(path.key), _DESTINATION(datagram)[0]) in self.accepted
+
     def path(self, key: Key, fallback: Path | None = None) -> Path:
         """The path to another end, shared by the mobile nodes that are there: each is to `hold` it."""
         return self.paths.get(key) or self.paths.setdefault(key, Path(self, key, self.carry(key), fallback))
@@ -201,15 +220,6 @@ class UdpEndpoint(Endpoint):
 
     _PORTS = struct.Struct("!HH").unpack_from
     _MODE = struct.Struct("!HH5xB").unpack_from  # with the Next Header, behind the type of the message
-
-    def __init__(self, local: str, carrier: type[Carrier], port: int) -> None:
-        self._port = port
-        super().__init__(local, carrier)
-
-    def _open(self) -> socket.socket:
-        raw = super()._open()
-        attach_filter(raw, tunnel_data(self._port))
-        return raw
 
     def send_fragments(self, path: Path, buffer: memoryview, at: int, length: int) -> None:
         """A NAT loses fragments of UDP: it is the datagram inside that is fragmented (§4.8)."""
@@ -258,11 +268,19 @@ class Local:
     So also what was not agreed on arrives here, and is discarded in silence (RFC 3024 §4.3.2).
     """
 
-    def __init__(self, address: str, port: int) -> None:
-        """`port` is ours of tunnels in UDP."""
+    def __init__(
+        self, address: str, port: int, share: Mapping[str, Sequence[Instruction]] | None = None
+    ) -> None:
+        """`port` is ours of tunnels in UDP; `share` filters what is for this process, by encapsulation."""
         self.address = address
-        self.endpoints = {name: Endpoint(address, carrier) for name, carrier in CARRIERS.items()}
-        self.endpoints[Encapsulation.UDP.value] = UdpEndpoint(address, in_udp.IpInUdp, port)
+        shared, programs = share is not None, share or {}
+        self.endpoints = {
+            name: Endpoint(address, carrier, programs.get(name, EVERYTHING), shared)
+            for name, carrier in CARRIERS.items()
+        }
+        udp = Encapsulation.UDP.value
+        messages = tunnel_data(port, programs.get(udp, EVERYTHING))
+        self.endpoints[udp] = UdpEndpoint(address, in_udp.IpInUdp, messages, shared)
         self.users = 0
 
     def endpoint(self, encapsulation: str) -> Endpoint:

@@ -112,6 +112,8 @@ class Failures:
             datagram = b""
         if len(datagram) < IP_HEADER + 8:
             return  # the router quoted too little of the datagram to find its sender
+        if not path.endpoint.sent(path, datagram):
+            return
         if kind == UNREACHABLE and code == TOO_BIG and not datagram[6] & DONT_FRAGMENT:
             return  # the tunnel's doing, not the sender's; the next one is sent in fragments
         if kind == UNREACHABLE and code in (NET_UNREACHABLE, TOO_BIG):

@@ -42,6 +42,9 @@ STATISTICS = {
     "failed": "tx_errors",
 }
 
+LINKS = Path("/sys/class/net")
+"""A folder for each link, with its counters."""
+
 
 def available(netlink: Netlink, devices: str = DEVICES) -> frozenset[Encapsulation]:
     """Which devices this kernel has and lets us make, by making them; none without IP in IP.
@@ -57,6 +60,12 @@ def available(netlink: Netlink, devices: str = DEVICES) -> frozenset[Encapsulati
             netlink.delete_link(name)
             found.add(encapsulation)
     return frozenset(found) if Encapsulation.IP_IN_IP in found else frozenset()
+
+
+def remove_devices(netlink: Netlink, devices: str, statistics: Path = LINKS) -> None:
+    """Remove the tunnels of a killed predecessor: two devices with the same ends there cannot be."""
+    for left in statistics.glob(f"{devices}[0-9]*"):
+        netlink.delete_link(left.name)
 
 
 def silence(netlink: Netlink, devices: str = DEVICES) -> None:
@@ -141,7 +150,7 @@ class KernelPlane:
         side: Side,
         netlink: Netlink,
         encapsulations: frozenset[Encapsulation],
-        statistics: Path = Path("/sys/class/net"),
+        statistics: Path = LINKS,
         devices: str = DEVICES,
         ipsec_ends: Collection[tuple[IPv4Address, IPv4Address]] = (),
         ipsec_here: bool = False,
@@ -171,9 +180,7 @@ class KernelPlane:
         self._tunnels: dict[IPv4Address, tuple[_Key, ...]] = {}
         self._replaced: dict[IPv4Address, set[_Key]] = {}
         self._past: dict[str, int] = dict.fromkeys(STATISTICS, 0)
-        # A killed predecessor's: two devices with the same ends there cannot be.
-        for left in statistics.glob(f"{devices}[0-9]*"):
-            netlink.delete_link(left.name)
+        remove_devices(netlink, devices, statistics)
         silence(netlink, devices)
 
     @property

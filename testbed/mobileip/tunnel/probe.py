@@ -11,6 +11,7 @@ from testbed.mobileip.tunnel.tun import TunPlane
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
+    from testbed.mobileip.io.steering import Share
 
 
 def probe(
@@ -20,20 +21,24 @@ def probe(
     *,
     ipsec_here: bool = False,
     merges_segments: bool = False,
+    share: Share | None = None,
 ) -> DataPlane:
     """Kernel tunnels where they can be made, else the process on a TUN device; raises PlaneError if neither.
 
     With kernel tunnels the process runs for what these cannot do, from the first such tunnel on. The names of
     all devices begin with `devices`. What `ipsec_here` is, KernelPlane says, and TunPlane what
     `merges_segments` is.
+
+    A process with a `share` of the mobile nodes has no kernel tunnels: there is one for each two ends, and a
+    foreign agent has mobile nodes of several processes.
     """
 
     def start() -> TunPlane:
-        plane = TunPlane(side, netlink, devices, merges_segments=merges_segments)
+        plane = TunPlane(side, netlink, devices, merges_segments=merges_segments, share=share)
         netlink.set_link(plane.anchor, up=True, mtu=MTU)
         return plane
 
-    if encapsulations := kernel.available(netlink, devices):
+    if share is None and (encapsulations := kernel.available(netlink, devices)):
         tunnels = kernel.KernelPlane(
             side,
             netlink,

@@ -26,6 +26,7 @@ from testbed.mobileip.tunnel.merging import make_merging_device
 
 if TYPE_CHECKING:
     from testbed.mobileip.io.netlink import Netlink
+    from testbed.mobileip.io.steering import Share
 
 TUN_CLONE = "/dev/net/tun"
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
@@ -85,16 +86,24 @@ class TunPlane:
     backend = "tun"
 
     def __init__(
-        self, side: Side, netlink: Netlink, devices: str = DEVICES, *, merges_segments: bool = False
+        self,
+        side: Side,
+        netlink: Netlink,
+        devices: str = DEVICES,
+        *,
+        merges_segments: bool = False,
+        share: Share | None = None,
     ) -> None:
         """Create the device `devices`0 and start the process; raises PlaneError.
 
         `merges_segments`: what of TCP goes into tunnels is merged, where the kernel does that (`merging`).
+        `share`: the mobile nodes of this process; None: all.
         """
         self.anchor = f"{devices}0"
         self._names = devices
         self._side = side
         self._netlink = netlink
+        self._share = share
         self._tunnels: dict[IPv4Address, Tunnel] = {}
         self._due: Sequence[Alike] = ()  # the process has not yet said that it has set these
         self._opened: set[IPv4Address] = set()  # the local addresses that it surely has
@@ -121,6 +130,8 @@ class TunPlane:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(GLANCE)
         self._patience = START_PATIENCE
+        if self._share is not None:
+            self._send([{"share": self._share.tunnelled()}], answer=False)
         descriptors = [str(self._device), str(theirs.fileno())]
         arguments = [sys.executable, "-S", "-P", "-m", WORKER, *descriptors, self._side.value]
         if self._frames is not None:

@@ -6,6 +6,7 @@ import select
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from testbed.mobileip.io.bpf import Instruction
 from testbed.mobileip.tunnel.endpoint import Endpoint, Local, Path, number
 
 Pair = tuple[int, int]
@@ -39,6 +40,8 @@ class Tunnels:
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self._skipped: list[str] = []
+        self.share: dict[str, list[Instruction]] | None = None
+        """Filters of what is for this process, by encapsulation; None: there is no other."""
         self._ends: dict[int, _Ends] = {}
         self.locals: dict[str, Local] = {}
         self.by_fd: dict[int, Endpoint] = {}
@@ -107,7 +110,7 @@ class Tunnels:
 
     def _open(self, local: str, port: int) -> Local:
         """Open the endpoints of a local address; `port` is ours of tunnels in UDP."""
-        here = self.locals[local] = Local(local, port)
+        here = self.locals[local] = Local(local, port, self.share)
         if self._skipped:
             here.skip(self._skipped)
         for endpoint in here.endpoints.values():

@@ -313,7 +313,7 @@ class Worker:
         `{"address": …, "encapsulations": […], "local_port": …, "remote_port": …}`, and a former one has
         its own "local", too;
         `{"remove": mobile}`; `{"counters": true}`; `{"skip": [address, …]}`;
-        `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
+        `{"share": {encapsulation: filter}}`; `{"send": mobile, "remotes": […], "datagram": hexadecimal}`.
         """
         if "set" in request:
             self.tunnels.set(request["set"], request)
@@ -322,6 +322,8 @@ class Worker:
             self.tunnels.remove(request["remove"])
         elif "skip" in request:
             self.tunnels.skip(request["skip"])
+        elif "share" in request:
+            self.tunnels.share = request["share"]
         elif "send" in request:
             ways = self.tunnels.mobiles.get(number(request["send"]), ())
             named = [way for way in ways if way.address[0] in request["remotes"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +55,22 @@ class Discovery:
             asking = asyncio.create_task(self._ask())
             answers: set[asyncio.Future[Any]] = {lease, self._heard, asking}
             try:
-                async with asyncio.timeout(bound):
-                    await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
-                    if asking.done():
-                        asking.result()
-                    if not self._heard.done():
-                        return lease.result()
-                    if not self._register and isinstance(self._heard.result(), Agent):
-                        await asyncio.wait({lease}, timeout=GRACE)
-                    return lease.result() if lease.done() else self._heard.result()
-            except TimeoutError:
-                return self._heard.result() if self._heard.done() else None
+                # What has come counts, even where this process had no time to look before the bound.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(bound):
+                        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+                        if asking.done():
+                            asking.result()
+                        if not self._register and isinstance(self._found(), Agent):
+                            await asyncio.wait({lease}, timeout=GRACE)
+                return lease.result() if lease.done() else self._found()
             finally:
                 lease.cancel()
                 asking.cancel()
                 self._heard.cancel()
+
+    def _found(self) -> Agent | Home | None:
+        return self._heard.result() if self._heard.done() else None
 
     async def _ask(self) -> None:
         await self._mobile_ip.request("detach", **self._leaving)

@@ -14,7 +14,7 @@ from testbed.cli.labs import Narrator
 from testbed.errors import ExitCode
 from testbed.simulate import curves, run
 from testbed.simulate.model import Constant, Exponential, Uniform
-from testbed.simulate.values import parse_loss, parse_rtt, parse_sizes, parse_solutions, parse_stay
+from testbed.simulate.values import parse_loss, parse_rtt, parse_sizes, parse_solution, parse_stay
 
 QUICK = ("simulate", "--hours", "0.1", "--stay", "60s", "--attach", "10s", "-q")
 
@@ -121,8 +121,5 @@ def test_values() -> None:
     assert parse_sizes("100, 1,10,1") == [1, 10, 100]
     assert (parse_loss("0"), parse_loss("1%")) == (0.0, 0.01)
     assert (parse_stay("ever"), parse_stay("2min")) == (None, 120.0)
-    assert [each.name for each in parse_solutions(["dual-ha", "nothing", "dual-ha"])] == [
-        "dual-ha",
-        "nothing",
-    ]
+    assert parse_solution("dual-ha").name == "dual-ha"
     assert complete_simulated("no") == ["nothing"]

@@ -228,7 +228,8 @@ sys.exit(code)
 
 
 PROGRAM = "import sys; from testbed.cli import main; sys.exit(main())"
-PRINTING = [["schema"], ["list"], ["show", "plain-mip"], ["vocabulary"], ["list", "-o", "json"], ["-h"]]
+PRINTING = [["list"], ["show", "plain-mip"], ["vocabulary"], ["list", "-o", "json"], ["-h"]]
+"""A table, something longer, text, JSON, and what Typer itself prints."""
 
 
 @pytest.mark.parametrize("arguments", PRINTING)
@@ -263,6 +264,24 @@ def test_a_full_disk_is_no_mistake_of_ours(arguments: list[str], unbuffered: str
 def test_a_file_on_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "graph", "plain-mip", "-w", "/dev/full")
     assert (code, err) == (3, "error: cannot write /dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "begins"),
+    [
+        ("a.svg", (), b"<svg"),
+        ("a.png", (), b"\x89PNG"),
+        ("a.PDF", (), b"%PDF"),
+        ("a.mmd", (), b"---\ntitle"),
+        ("a.gv", (), b"graph"),
+        ("drawing", (), b"<svg"),
+        ("a.png", ("--format", "svg"), b"<svg"),
+    ],
+)
+def test_a_drawing_is_what_its_files_name_ends_in(capsys, tmp_path, name, options, begins):
+    code, _, err = run(capsys, "graph", "plain-mip", "-w", str(tmp_path / name), *options)
+    assert code == 0, err
+    assert (tmp_path / name).read_bytes().startswith(begins)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -312,7 +331,7 @@ def test_an_encoding_without_the_characters(arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     text = done.stdout.decode("ascii")
     if arguments == ("list",):
-        assert "sec. 2.1, sec. 4; RFC 4093 sec. 2.1, Figures 1, 6, 8, 9" in text
+        assert "RFC 4093 sec. 2.1, sec. 4, Figures 1, 6, 8, 9" in text
 
 
 def test_json_is_whole_in_every_encoding() -> None:

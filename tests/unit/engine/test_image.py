@@ -238,3 +238,10 @@ def test_another_release_has_an_image_of_its_own():
     assert image.resolve("other:1") == "other:1"
     more = set(image._packages("bookworm")) - set(image._packages("trixie"))
     assert more == {"libstrongswan-standard-plugins"}
+
+
+def test_a_cache_that_is_not_writable_is_said(tmp_path):
+    (tmp_path / "cache" / "testbed" / "image.lock").mkdir(parents=True)  # in the place of the file
+    with pytest.raises(MachineError, match=r"cannot keep files in .*cache/testbed") as caught:
+        image.ensure_node_image(Builder(), quiet)
+    assert caught.value.hint == "set XDG_CACHE_HOME"

@@ -148,6 +148,15 @@ def test_what_apt_cannot_install_is_an_error_in_its_words(machine):
         provision.require("tshark", ["tshark"], machine.said.append, why="decodes")
 
 
+def test_an_apt_that_hangs_is_an_error(machine, monkeypatch):
+    monkeypatch.setattr(provision, "_INSTALL_WITHIN", 0.2)
+    provision.allow()
+    machine.program("apt-get", "exec sleep 60")
+    with pytest.raises(MachineError, match=r"apt-get install has not ended after 0\.2 s") as caught:
+        provision.require("tshark", ["tshark"], machine.said.append, why="decodes")
+    assert "apt-get install --yes --quiet --no-install-recommends tshark" in caught.value.hint
+
+
 def test_a_program_that_is_there_is_left_alone(machine):
     machine.program("tshark")
     provision.require("tshark", ["tshark"], machine.said.append, why="decodes")

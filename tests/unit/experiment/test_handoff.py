@@ -33,6 +33,7 @@ from testbed.experiment.handoff.moves import (
     taps,
     wall_offset,
 )
+from testbed.experiment.traffic import Probe, Program
 from testbed.lab.access import Entry
 from testbed.lab.events import NodeEvent
 from testbed.lab.inside import Done
@@ -148,13 +149,16 @@ def played(monkeypatch):
         def __init__(self, lab, taps):
             used.append("captures")
 
-        start = stop = lambda self: None
+        start = lambda self: None  # noqa: E731
         dropped = 7
+
+        def stop(self):
+            used.append("captures stopped")
 
         def fetch(self, folder):
             return []
 
-    class Probe:
+    class PlayedProbe:
         def __init__(self, *arguments):
             used.append(arguments[1:4])
 
@@ -164,8 +168,10 @@ def played(monkeypatch):
             used.append("stopped")
             return report([])
 
+        discard = Probe.discard
+
     monkeypatch.setattr("testbed.experiment.handoff.moves.Captures", Captures)
-    monkeypatch.setattr("testbed.experiment.handoff.moves.Probe", Probe)
+    monkeypatch.setattr("testbed.experiment.handoff.moves.Probe", PlayedProbe)
     return used
 
 
@@ -190,6 +196,18 @@ def test_without_traffic_there_is_nothing_to_interrupt(played, tmp_path):
     with pytest.raises(StepError, match="nothing to interrupt"):
         measure_moves(lab, ("hotel", "airport"), 1, tmp_path)
     assert "stopped" in played
+
+
+def test_a_probe_that_does_not_start_says_why(played, monkeypatch, tmp_path):
+    def start(self, event, within):
+        raise StepError("cn: testbed.node.probe reflect does not start: the port is in use")
+
+    monkeypatch.setattr("testbed.experiment.handoff.moves.Probe", Probe)
+    monkeypatch.setattr(Program, "start", start)
+    monkeypatch.setattr(Program, "stop", lambda self: None)
+    with pytest.raises(StepError, match="the port is in use"):
+        measure_moves(PlayedLab(), ("hotel", "airport"), 1, tmp_path)
+    assert "captures stopped" in played
 
 
 # Plans

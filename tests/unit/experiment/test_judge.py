@@ -261,6 +261,10 @@ def test_the_command(folder, capsys, monkeypatch):
     assert [one["judged"]["observed"] for one in claim["differences"]] == ["0 seen"]
     assert main(["judge", str(folder), "--claim", "mien"]) == 2
     assert "did you mean mine?" in capsys.readouterr().err
+    assert main(["judge", str(folder), "--claim", "m*"]) == 1
+    assert "0 of 1 reproduced" in capsys.readouterr().out
+    assert main(["judge", str(folder), "--claim", "n*"]) == 2
+    assert "known: mine" in capsys.readouterr().err
 
 
 def test_evidence_that_cannot_be_judged_says_why(folder, tmp_path):

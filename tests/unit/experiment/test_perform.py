@@ -14,6 +14,7 @@ from testbed.claim.steps.flush import flush
 from testbed.data import data_dir
 from testbed.errors import StepError
 from testbed.evidence.health import Health
+from testbed.experiment.claims import perform
 from testbed.experiment.claims.observer import Observer
 from testbed.experiment.claims.perform import Performer
 from testbed.experiment.claims.plan import PlannedRun
@@ -200,6 +201,18 @@ def test_a_second_mobile_node_goes_back_once(two):
     asked = len(two.asked)
     assert performer.undo() == []
     assert two.asked[asked:] == [("mn-1", "roam", {"op": "move", "network": "hotel"})]
+
+
+def test_ipsec_that_does_not_settle_is_allowed_again(lab, performer, monkeypatch):
+    """Else the runs after it in the lab would have none."""
+    monkeypatch.setattr(perform, "MOVE_WITHIN", 0.01)
+    monkeypatch.setattr(perform, "RESTART_WITHIN", 0.01)
+    lab.states["mn", "roam"] = {"ipsec": {"enabled": False}}
+    lab.settles = None
+    with pytest.raises(StepError, match="ipsec was accepted but did not begin"):
+        do(performer, ipsec="down")
+    performer.undo()
+    assert requests(lab)[-1] == {"op": "ipsec", "action": "up"}
 
 
 def test_registering_past_ipsec_and_through_it(lab, performer):

@@ -16,6 +16,7 @@ from testbed.data import data_dir
 from testbed.errors import ErrorGroup, TestbedError, TopologyError, UsageError
 from testbed.evidence.folder import RunFolder, run_path
 from testbed.evidence.verdicts import Verdicts
+from testbed.evidence.versions import Machine
 from testbed.experiment.claims import crew as crew_module
 from testbed.experiment.claims.plan import (
     LAB_SECONDS,
@@ -279,6 +280,39 @@ def test_a_lab_grows_for_stages_with_more_nodes():
         assert [len(each) for each in nodes] == [11, 13, 17] and nodes[0] < nodes[1] < nodes[2]
 
 
+def test_the_stage_that_follows_replaces_the_fewest_nodes():
+    _, stages = planned(ref="scenario-2.2")
+    for order in (stages, stages[::-1]):
+        (lab,) = [lab for lab in share_labs(order, 1) if len(lab.stages) > 3]
+        made = [render_lab(stage.topology, lab="x", secrets=REDACTED).nodes for stage in lab.stages]
+        fixed = [{name: node for name, node in each.items() if name != "mn"} for each in made]
+        for at in range(1, len(fixed)):
+            replaced = [sum(each[name] != fixed[at - 1][name] for name in each) for each in fixed[at:]]
+            assert replaced[0] == min(replaced), replaced
+
+
+def test_a_lab_loses_nodes_and_networks_change_their_kinds_from_stage_to_stage(tmp_path):
+    topologies = {name: tmp_path / f"{name}.yaml" for name in ("with", "without")}
+    for file in topologies.values():
+        file.write_text("name: guests\ntitle: Guests\ninclude: [plain-mip.yaml]\n")
+    with topologies["with"].open("a") as file:
+        file.write("nodes:\n  guest: {roles: [correspondent], links: {home: 192.0.2.20}}\n")
+        file.write("networks: {hotel: {domain: operator}}\n")
+    run = {"steps": [{"move": "hotel"}], "expect": [BOUND]}
+    claim = Claim.model_validate(
+        {
+            "says": "x",
+            "source": "x",
+            "run": [{"topology": str(topologies["with"]), **run} for _ in range(2)],
+            "control": {"topology": str(topologies["without"]), **run},
+        }
+    )
+    (lab,) = share_labs(plan_stages([Scenario(load_topology("plain-mip"), {"x": claim})]), 1)
+    assert ["guest" in stage.topology.nodes for stage in lab.stages] == [True, False]
+    domains = [stage.topology.topology.networks["hotel"].domain for stage in lab.stages]
+    assert domains == ["operator", "internet"]
+
+
 @pytest.mark.parametrize(
     ("change", "labs"),
     [("network.internet.delay=20ms", 2), ("node.fa-hotspot.lifetime=20s", 1), ("option.attach=hotel", 1)],
@@ -533,6 +567,22 @@ def test_a_claim_that_is_reproduced_at_the_second_attempt_is_flaky(stage, tmp_pa
     assert not again.claims[0].attempts and not (folder / "attempts").exists()
 
 
+def test_an_attempt_whose_labs_do_not_come_up_forgets_no_version(stage, tmp_path):
+    verification = tried(stage, tmp_path, {("2.1-fa-mn-deaf", "run"): [False]}, retries=1)
+    runs = crew_module.Crew._runs
+
+    def describe(self, *arguments, last):
+        self.programs, self.machine = {"bird2": "2.17"}, Machine(cpu="A Processor", cpus=2, load=0.5)
+        runs(self, *arguments, last=last)
+        stage.refused = ("scenario-2.1",)
+
+    stage.monkeypatch.setattr(crew_module.Crew, "_runs", describe)
+    (one,) = verification.verify(*planned_apart("2.1-fa-mn-deaf")).claims
+    assert "no room" in one.reason
+    versions = read_evidence(tmp_path / "evidence").versions
+    assert versions.programs == {"bird2": "2.17"} and versions.machine.cpu == "A Processor"
+
+
 def test_without_retries_nothing_is_tried_again(stage, tmp_path):
     outcomes = {("2.1-fa-mn-deaf", "run"): [False, True]}
     verdicts = tried(stage, tmp_path, outcomes).verify(*planned_apart("2.1-fa-mn-deaf"))
@@ -558,6 +608,17 @@ def test_keep_leaves_the_labs(stage):
     stage.verification.keep = True
     stage.verification.verify(*planned_apart("2.1-fa-mn-deaf"))
     assert stage.up and not stage.down
+
+
+def test_labs_of_a_second_attempt_are_kept_one_for_each_stage(stage, tmp_path):
+    claims = ("2.1-fa-mn-deaf", "2.1-inside-mobility")
+    again = plan_stages([planned_apart(claim)[0] for claim in claims])
+    assert len(again) > len(share_labs(again, 1))  # they would take turns
+    outcomes = {(claim, "run"): [False, True] for claim in claims}
+    verification = tried(stage, tmp_path, outcomes, retries=1, keep=True, jobs=1)
+    verdicts = verification.verify(*planned_apart())
+    assert {one.verdict for one in verdicts.claims if one.attempts} == {"reproduced"}
+    assert len(set(stage.up)) == len(stage.up) and not stage.down
 
 
 def test_keep_leaves_a_lab_that_did_not_come_up_for_people_to_look_at(stage):

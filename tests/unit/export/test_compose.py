@@ -6,8 +6,8 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+import plain_yaml
 import pytest
-import yaml
 
 from testbed.cli import main
 from testbed.engine.image import node_image_name
@@ -19,7 +19,7 @@ def export(tmp_path):
     def run(name, *options):
         folder = tmp_path / name.replace("/", "-")
         assert main(["export", name, "-d", str(folder), *options]) == 0
-        return folder, yaml.safe_load((folder / "compose.yaml").read_text())
+        return folder, plain_yaml.load((folder / "compose.yaml").read_text())
 
     return run
 

@@ -162,6 +162,15 @@ def test_being_stopped_ends_what_is_under_way():
     assert time.monotonic() - began < 5
 
 
+def test_what_begins_while_all_is_being_stopped_is_ended():
+    session = PlayedExec()
+    played = lab()
+    played.engine.execute = lambda *_, **__: played.stop() or session
+    with pytest.raises(Stopped), played.session("mn", ["sleep", "9"]):
+        pass
+    assert session.closed.is_set()
+
+
 def test_waiting_for_nothing_ends_and_can_be_stopped():
     log = EventLog()
     began = time.monotonic()

@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from lab_world import MIP, SMALL, Manager, Run
 
-from testbed.cli.labs import complete_attachment, complete_lab, complete_node, complete_place, narrated
+from testbed.cli.labs import (
+    complete_attachment,
+    complete_impairment,
+    complete_lab,
+    complete_node,
+    complete_place,
+    narrated,
+)
 from testbed.cli.output import as_called, console
 from testbed.engine.api import EngineError
 from testbed.engine.fake import FakeEngine
@@ -331,6 +338,9 @@ def test_completion(run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     assert complete_place(context, "ho") == ["hotel-router", "home", "hotspot", "hotel"]
     assert complete_place(context, "mn/ho") == ["mn/hotspot", "mn/hotel", "mn/home"]
     assert complete_place(context, "nobody/") == []
+    assert complete_impairment(context, "network.hom") == ["network.home."]
+    assert complete_impairment(context, "network.home.d") == ["network.home.delay="]
+    assert complete_impairment(SimpleNamespace(params={"lab": "none"}), "network.") == []  # type: ignore[arg-type]
 
     def nobody() -> FakeEngine:
         raise EngineError("nobody answers")

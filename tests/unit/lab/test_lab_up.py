@@ -233,7 +233,7 @@ def test_two_at_once(engine: FakeEngine, up: Up) -> None:
     first = threading.Thread(target=up)
     first.start()
     assert begun.wait(5)
-    with pytest.raises(UsageError, match="another testbed is bringing up lab small"):
+    with pytest.raises(UsageError, match="another testbed is changing lab small"):
         up()
     go_on.set()
     first.join(5)

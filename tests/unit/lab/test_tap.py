@@ -178,6 +178,18 @@ def test_names_come_from_the_lab() -> None:
     assert names(IPv4Address("8.8.8.8")) == "8.8.8.8"
 
 
+def test_a_node_that_does_not_run_is_not_asked_for_names() -> None:
+    def answer(id: str, command: Sequence[str]) -> tuple[Sequence[tuple[Stream, bytes]], int]:
+        assert id != "id-core", "the container is not running"
+        return [("stdout", b"192.0.2.100 mn\n")], 0
+
+    engine: Any = Engine(answer)
+    lab = ActualLab("lab", (container("core", "exited"), container("ha"), container("mn")), ())
+    assert lab_names(engine, lab)(IPv4Address("192.0.2.100")) == "mn"
+    ended = ActualLab("lab", (container("core", "exited"),), ())
+    assert lab_names(engine, ended)(IPv4Address("203.0.113.1")) == "core"
+
+
 def test_frames_of_several_nodes_come_in_order_of_time() -> None:
     streams = {
         "id-core": pcap(1, (1.2, b"b" * 20), (1.4, b"d" * 20)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,12 @@ from lesson_world import LESSON, Nodes, around, write_lesson
 
 from testbed.cli import main
 from testbed.engine.fake import FakeEngine
+from testbed.errors import StepError
+from testbed.lesson import attend
 from testbed.lesson.load import load_lesson
 from testbed.lesson.progress import state_file
 from testbed.lesson.shelf import Head, builtin_lessons
+from testbed.lesson.solution import quietly
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -68,6 +71,40 @@ def test_a_lesson_from_its_start_to_its_end(run: Run) -> None:
     assert code == 0 and "You have edited." in out and "You have walked." in out
     code, _, err = run("check")
     assert code == 2 and "all 2 tasks of" in err and "testbed lesson reset --from-start" in err
+
+
+def test_a_task_is_passed_once_the_next_has_begun(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checks have to know what the lab was like then."""
+
+    def silent(*_: object) -> None:
+        raise StepError("ha does not answer")
+
+    run("start", "./walk")
+    run("solution", "--apply")
+    with monkeypatch.context() as busy:
+        busy.setattr(attend, "begin_task", silent)
+        code, _, err = run("check", "203.0.113.10")
+        assert code == 1 and "ha does not answer" in err
+    code, out, _ = run("check", "203.0.113.10")
+    assert code == 0 and "Task 2 of 2: Edit" in out
+    (lesson,) = json.loads(run("progress", "-o", "json")[1])["lessons"].values()
+    assert [one["attempts"] for one in lesson["tasks"]] == [2, 0]
+
+
+def test_a_solution_says_each_command_as_the_learner_types_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "walk/lesson.yaml"
+    file.write_text(
+        file.read_text().replace("solution: [{move: hotspot}]", "solution: [testbed move LAB mn hotspot]")
+    )
+    done: list[Sequence[str]] = []
+    monkeypatch.setattr("testbed.lesson.solution.run_command", lambda words: done.append(words) or 0)
+    monkeypatch.setenv("TESTBED_COMMAND", "./tb")
+    run("start", "./walk")
+    _, out, err = run("solution", "--apply")
+    assert done == [["move", "walk", "mn", "hotspot"]]
+    assert "./tb move walk mn hotspot" in out.splitlines() and "$ ./tb move walk mn hotspot" in err
 
 
 def test_an_edit_that_does_not_matter_passes_nothing(run: Run, nodes: Nodes) -> None:
@@ -185,3 +222,11 @@ def test_the_list_says_what_the_lessons_say(run: Run) -> None:
         one.number, one.title, one.goal, one.minutes, one.section, one.topology, len(one.tasks)
     )
     assert [each.number for each in listed.values()] == sorted({each.number for each in listed.values()})
+
+
+def test_a_command_of_a_solution_that_is_not_carried_out_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where a lab is set back nobody sees what the solutions of earlier tasks print."""
+    assert quietly(["vocabulary", "--format", "nothing"]) == 2
+    assert "--format" in capfd.readouterr().err
+    assert quietly(["vocabulary"]) == 0
+    assert capfd.readouterr() == ("", "")

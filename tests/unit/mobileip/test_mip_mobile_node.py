@@ -286,13 +286,13 @@ def test_the_time_out_never_exceeds_the_lifetime_asked_for():
     assert backs_off(bench.sent_at()[:6], limit=4)
 
 
-def test_years_of_silence_are_survived():
+def test_weeks_of_silence_are_survived():
     bench = Bench()
     bench.discover("nowhere")
-    bench.run(86400 * 30.0)
+    bench.run(86400 * 7.0)
     bench.attach()
     start = bench.now
-    bench.run(start + 86400 * 30)
+    bench.run(start + 86400 * 7)
     assert bench.state() == "registering"
 
 

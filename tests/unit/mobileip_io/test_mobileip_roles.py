@@ -28,6 +28,7 @@ from testbed.mobileip.io.foreign_agent import ForeignAgentRole
 from testbed.mobileip.io.home_agent import HomeAgentRole
 from testbed.mobileip.io.mobile_node import MobileNodeRole
 from testbed.mobileip.io.netlink import Hop
+from testbed.mobileip.io.steering import Share, Steering
 from testbed.mobileip.tunnel.api import PlaneError, Side, Tunnel
 from testbed.mobileip.tunnel.kernel import ANY, REFUSE, KernelPlane, answer_again, available, filters, silence
 from testbed.mobileip.tunnel.mixed import MixedPlane
@@ -513,6 +514,45 @@ def test_a_binding(home, kernel, plane):
     assert kernel.proxies == others
 
 
+def test_one_of_several_processes_leaves_alone_what_others_have(kernel, plane, monkeypatch):
+    monkeypatch.setattr(home_agent, "answer_at_once", lambda interface: None)
+    other = IPv4Address(int(MN) + 1)
+    kernel.proxies = {("home", MN), ("home", other)}
+    monkeypatch.setattr(home_agent, "proxies", lambda interface: {MN, other})
+    nodes = (SecurityAssociation(MN, 256, b"key"), SecurityAssociation(other, 256, b"key"))
+    config = HomeAgentConfig(HA, PREFIX, "home", mobile_nodes=nodes)
+    kernel.set_route(other, "mipb0")
+    theirs = dict(kernel.routes)
+    role = HomeAgentRole(config, kernel, plane, Share(Steering(2), int(MN) % 2))
+    role.start()
+    assert kernel.proxies == {("home", other)} and kernel.routes == theirs
+    role.apply(SetBinding(MN, (TunnelEnd(COA),), True))
+    role.apply(ProxyArp(MN, True))
+    role.stop()
+    assert kernel.proxies == {("home", other)} and kernel.routes == theirs
+    virtual = HomeAgentConfig(HA, PREFIX)
+    home_agent.prepare(virtual, kernel)  # which their parent does
+    plane.only_device = "mipa0"  # of this process, and no way to the mobile nodes of others
+    role = HomeAgentRole(virtual, kernel, plane, Share(Steering(2), 0))
+    role.start()
+    role.stop()
+    assert kernel.routes == {(254, "192.0.2.0/24"): "unreachable"}
+    home_agent.release(virtual, kernel)
+    assert not kernel.routes
+
+
+def test_what_another_process_puts_on_the_home_link_is_heard(kernel, plane):
+    """A broadcast of one mobile node that is away reaches the others, whichever process serves them."""
+    own = frozenset({IPv4Interface("192.0.2.1/24")})
+    role = HomeAgentRole(
+        HomeAgentConfig(HA, PREFIX, "home", own_addresses=own), kernel, plane, Share(Steering(2), int(MN) % 2)
+    )
+    assert role.relays(IPv4Address(int(MN) + 1))
+    assert not role.relays(MN)  # this process has sent it into tunnels itself
+    assert not role.relays(IPv4Address("192.0.2.1"))  # this node's own, as an advertisement
+    assert not role.relays(IPv4Address("198.51.100.71"))  # not of this network
+
+
 def test_a_broadcast_goes_into_the_tunnels_it_is_for(home, plane):
     home.apply(TunnelDatagram(MN, (COA,), b"to all"))
     assert plane.sent == [(MN, (COA,), b"to all")]
@@ -831,12 +871,23 @@ def test_with_very_many_tunnels_the_process_sees_the_packets_of_others(mixed, ke
 def test_which_plane_a_node_gets(kernel, monkeypatch):
     module = "testbed.mobileip.tunnel.probe.TunPlane"
     asked = []
-    monkeypatch.setattr(module, lambda *_, merges_segments: asked.append(merges_segments) or FakeProcess())
+    monkeypatch.setattr(module, lambda *_, **how: asked.append(how) or FakeProcess())
     assert probe(Side.HOME, kernel).backend == "kernel" and kernel.links == {}
     kernel.kinds = set()
     assert probe(Side.HOME, kernel).backend == "tun" and kernel.links == {"mip0": 1480}
     probe(Side.HOME, kernel, merges_segments=True)
-    assert asked == [False, True]
+    assert asked == [{"merges_segments": False, "share": None}, {"merges_segments": True, "share": None}]
+
+
+def test_one_of_several_processes_has_no_kernel_tunnels(kernel, monkeypatch):
+    """There can be one for each two ends, and mobile nodes of all processes are at the same foreign agent."""
+    asked = []
+    monkeypatch.setattr(
+        "testbed.mobileip.tunnel.probe.TunPlane", lambda *_, **how: asked.append(how) or FakeProcess()
+    )
+    share = Share(Steering(2), 1)
+    assert probe(Side.HOME, kernel, share=share).backend == "tun"
+    assert asked == [{"merges_segments": False, "share": share}]
 
 
 def test_the_mobile_node_with_kernel_tunnels(kernel, tmp_path):

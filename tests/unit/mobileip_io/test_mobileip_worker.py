@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import tempfile
+from ipaddress import IPv4Address
 from socket import inet_aton
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from scapy.utils import checksum
 
 from testbed.mobileip.io.bpf import attach_filter
+from testbed.mobileip.io.steering import Share, Steering
 from testbed.mobileip.tunnel import endpoint as endpoint_module
 from testbed.mobileip.tunnel import failures, superpackets
 from testbed.mobileip.tunnel import worker as worker_module
@@ -425,6 +427,26 @@ def test_a_learnt_mtu_is_forgotten(home, monkeypatch):
     assert len(home.raw(HA).sent) == 1
 
 
+def test_a_process_with_a_share_has_filters_and_reports_errors_about_its_own_alone(make, monkeypatch):
+    """Each process is told of an error by ICMP, also where another has sent the packet that it is about."""
+    attached = []
+    monkeypatch.setattr(endpoint_module, "attach_filter", lambda _, program: attached.append(program))
+    share = Share(Steering(2), int(IPv4Address(MN)) % 2)
+    home = make(home_side=True)
+    home.ask(share=share.tunnelled())
+    home.set(MN, HA, COA)
+    programs = json.loads(json.dumps(share.tunnelled()))
+    home.ask(skip=[COA2])
+    carried = [programs[name] for name in ("ip-in-ip", "gre", "minimal")]
+    assert [program[3:] for program in attached] == carried
+    assert home.end(HA, "udp")._program == endpoint_module.tunnel_data(434, programs["udp"])
+    other = str(IPv4Address(MN) + 1)
+    report(home, tunnelled(inner(destination=other), HA, COA), icmp(1))
+    assert home.worker.failures.icmp.sent == []
+    report(home, tunnelled(inner(), HA, COA), icmp(1))
+    assert [to for _, to in home.worker.failures.icmp.sent] == [CN]
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "relayed"),
     [(3, 0, 0), (3, 1, 1), (3, 2, 1), (3, 3, None), (3, 5, None), (11, 0, 1), (4, 0, None)],
@@ -581,7 +603,7 @@ def test_a_filter_as_the_kernel_runs_it():
         ends[0].bind(f"{folder}/end")
         ends[1].connect(f"{folder}/end")
         end = endpoint_module.Endpoint.__new__(endpoint_module.Endpoint)
-        end.socket = ends[0]
+        end.socket, end._program = ends[0], endpoint_module.EVERYTHING
         end.skip([COA2, CN, *(f"10.0.0.{n}" for n in range(200))])
         for source in (COA, COA2, CN, HA, "10.0.0.1"):
             ends[1].send(bytes(tunnelled(inner(MN, CN), source=source)))

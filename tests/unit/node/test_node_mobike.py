@@ -1,7 +1,6 @@
 """The connection manager where charon moves the security association (MOBIKE)."""
 
-import asyncio
-
+import virtual_time
 from test_node_roam import ADDRESSES, INNER, Lab
 
 HOTEL, AIRPORT = (ADDRESSES[name].partition("/")[0] for name in ("hotel", "airport"))
@@ -14,7 +13,7 @@ def in_lab(tmp_path, scenario):
         async with lab:
             await scenario(lab)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    virtual_time.run(run())
 
 
 def test_the_security_association_and_the_registration_of_the_inner_address_outlive_a_move(tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import virtual_time
 from test_node_roam import Lab
 
 from testbed.node.roam.mobile_ip import NoMobileIp
@@ -32,7 +33,7 @@ def in_lab(tmp_path, scenario):
         async with RoamingLab(tmp_path) as lab:
             await scenario(lab)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    virtual_time.run(run())
 
 
 def test_an_address_is_all_that_a_move_needs(tmp_path):

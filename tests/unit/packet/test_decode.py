@@ -49,9 +49,9 @@ from testbed.packet.pcap import (
     RAW_IP,
     CaptureError,
     CaptureReader,
+    CaptureWriter,
     Frame,
     read_capture,
-    write_capture,
 )
 from testbed.topology.load import load_topology
 from testbed.topology.names import topology_names
@@ -457,8 +457,6 @@ FRAMES = [
 
 @given(st.lists(st.integers(1, 40), max_size=60))
 def test_pcapng_arrives_in_pieces(pieces: list[int]) -> None:
-    from testbed.packet.pcap import CaptureWriter
-
     writer = CaptureWriter()
     data = writer.header() + b"".join(map(writer.frame, FRAMES))
     reader = CaptureReader()
@@ -471,8 +469,6 @@ def test_pcapng_arrives_in_pieces(pieces: list[int]) -> None:
 
 
 def test_tshark_reads_the_comment_of_a_packet(tmp_path: Path) -> None:
-    from testbed.packet.pcap import CaptureWriter
-
     writer, file = CaptureWriter(), tmp_path / "commented.pcapng"
     pieces = [
         writer.frame(FRAMES[0], "hotel mn→router"),
@@ -489,13 +485,12 @@ def test_tshark_reads_the_comment_of_a_packet(tmp_path: Path) -> None:
 def test_tshark_reads_what_we_write(tmp_path: Path) -> None:
     file = tmp_path / "two.pcapng"
     inner = bytes(IP(src="10.0.1.2", dst="10.0.1.1") / ICMP())
-    write_capture(
-        file,
-        [
-            Frame(1_700_000_000_123_456_789, ETHERNET, frame(Raw(b"")) + b"", 14, "cn/servers"),
-            Frame(1_700_000_000_123_456_790, RAW_IP, inner, len(inner), "mn/mip0"),
-        ],
-    )
+    frames = [
+        Frame(1_700_000_000_123_456_789, ETHERNET, frame(Raw(b"")), 14, "cn/servers"),
+        Frame(1_700_000_000_123_456_790, RAW_IP, inner, len(inner), "mn/mip0"),
+    ]
+    writer = CaptureWriter()
+    file.write_bytes(writer.header() + b"".join(map(writer.frame, frames)))
     fields = ["-e", "frame.time_epoch", "-e", "frame.interface_name", "-e", "ip.src"]
     out = subprocess.run(
         ["tshark", "-n", "-r", file, "-T", "fields", *fields], capture_output=True, check=True, text=True

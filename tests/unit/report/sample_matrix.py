@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+import plain_yaml
 
 # id: stack, attachment, shows, problem or drawback
 CLAIMS: dict[str, dict[str, tuple[str | None, ...]]] = {
@@ -127,6 +127,6 @@ def write_matrix(folder: Path, document: dict[str, Any]) -> Path:
     (folder / "topologies").mkdir(parents=True)
     for scenario in CLAIMS:
         file = folder / "topologies" / f"{scenario}.yaml"
-        file.write_text(yaml.safe_dump(topology(scenario), sort_keys=False))
+        file.write_text(plain_yaml.dump(topology(scenario)))
     (folder / "verdicts.json").write_text(json.dumps(document))
     return folder

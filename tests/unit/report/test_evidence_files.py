@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from jsonschema import Draft202012Validator
 from sample_evidence import write_sample
 
 from testbed.cli import main
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, UsageError
 from testbed.evidence.folder import EvidenceFolder
+from testbed.evidence.record import read_lines, read_record
+from testbed.evidence.run import EventRecord
 from testbed.evidence.schema import FILES, evidence_schema
+from testbed.evidence.verdicts import Verdicts
 from testbed.report.evidence import read_evidence
 from testbed.report.page import render_report
 
@@ -125,3 +129,19 @@ def test_what_a_newer_writer_adds_is_ignored(tmp_path: Path) -> None:
     document = json.loads((folder / "verdicts.json").read_text()) | {"mood": "good"}
     (folder / "verdicts.json").write_text(json.dumps(document))
     assert EvidenceFolder(folder).verdicts is not None
+
+
+@pytest.mark.parametrize("call", ["is_file", "read_bytes"])
+def test_what_this_user_may_not_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(EACCES, "Permission denied", str(self))
+
+    for name in ("verdicts.json", "events.jsonl"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(UsageError, match=r"verdicts\.json: cannot be read: Permission denied"):
+        read_record(Verdicts, tmp_path / "verdicts.json")
+    with pytest.raises(UsageError, match=r"events\.jsonl: cannot be read: Permission denied"):
+        list(read_lines(EventRecord, tmp_path / "events.jsonl"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,33 @@ from testbed.report.evidence import read_evidence
 from testbed.report.explain import explain
 from testbed.report.story import story
 from testbed.topology.load import builtin_claims, load_topology
+from testbed.topology.loaded import LoadedTopology
 
 CLAIMS = builtin_claims()
 WIDTH = 78
 
 
+Labs = dict[tuple[str, int], LoadedTopology]
+"""The lab of each run of a claim."""
+
+
+@cache
+def planned(topology: str, claims: frozenset[str]) -> tuple[LoadedTopology, dict[str, Labs]]:
+    """A topology, and the labs that some of its claims need."""
+    loaded = load_topology(topology)
+    labs: dict[str, Labs] = defaultdict(dict)
+    for stage in plan_stages([Scenario(loaded, {name: loaded.topology.claims[name] for name in claims})]):
+        for run in stage.runs:
+            labs[run.claim][run.kind, run.number] = stage.topology
+    return loaded, labs
+
+
 @cache
 def told(name: str, topology: str | None = None, evidence: Path | None = None) -> dict[str, Any]:
-    loaded = load_topology(topology or CLAIMS[name])
-    chosen = Scenario(loaded, {name: loaded.topology.claims[name]})
-    labs = {(run.kind, run.number): stage.topology for stage in plan_stages([chosen]) for run in stage.runs}
-    return explain(loaded, name, labs, read_evidence(evidence) if evidence else None)
+    topology = topology or CLAIMS[name]
+    together = {one for one, where in CLAIMS.items() if where == topology}
+    loaded, labs = planned(topology, frozenset(together | {name}))
+    return explain(loaded, name, labs[name], read_evidence(evidence) if evidence else None)
 
 
 def ways(name: str, kind: str = "run", number: int = 1, of: str = "data") -> list[str]:

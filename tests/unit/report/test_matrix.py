@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import plain_yaml
 import pytest
-import yaml
 from sample_evidence import MAC, START, pcap, write_sample
 from sample_matrix import verdicts, write_matrix
 from scapy.contrib.wireguard import Wireguard, WireguardInitiation, WireguardTransport
@@ -212,9 +212,9 @@ def test_of_each_stack_deployed_something_says_what_it_does(
     refuted = verdicts({name: "refuted" for name in changed if claims}, left_out=[] if claims else changed)
     folder = write_matrix(tmp_path / "evidence", refuted)
     for file in (folder / "topologies").iterdir() if not claims else ():
-        written = yaml.safe_load(file.read_text())
+        written = plain_yaml.load(file.read_text())
         written["claims"] = {k: v for k, v in written["claims"].items() if k not in changed}
-        file.write_text(yaml.safe_dump(written))
+        file.write_text(plain_yaml.dump(written))
     one = said(read_evidence(folder))[text]
     assert (one.state, one.claims) == ("undecided", claims)
     assert f"nothing shows what {stack} does in {text[2:5]}" in one.why
@@ -476,11 +476,11 @@ def test_of_two_stacks_on_a_network_the_lab_had_the_one_chosen_last(
 ) -> None:
     renegotiating(tmp_path / "a", *[(in_esp(172), True)] * ENOUGH)
     folder = shutil.copytree(tmp_path / "a", tmp_path / "b")
-    written = yaml.safe_load((folder / "topology.yaml").read_text())
+    written = plain_yaml.load((folder / "topology.yaml").read_text())
     written["configurations"].append(
         {"stack": "ipsec-in-mip", "attachment": "co-located", "networks": ["airport"]}
     )
-    (folder / "topology.yaml").write_text(yaml.safe_dump(written))
+    (folder / "topology.yaml").write_text(plain_yaml.dump(written))
     verdicts = json.loads((folder / "verdicts.json").read_text())
     verdicts["backends"]["verify-a"]["sets"] = sets
     (folder / "verdicts.json").write_text(json.dumps(verdicts))

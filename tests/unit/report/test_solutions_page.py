@@ -7,6 +7,7 @@ from scapy.contrib.ikev2 import IKEv2
 from scapy.layers.inet import IP, UDP
 from test_report import Checked
 
+from testbed.cli import main
 from testbed.evidence.folder import capture_path
 from testbed.evidence.handoff import HandOff, HandOffRun
 from testbed.evidence.run import CapturedTap, CaptureRecord, EventRecord, RunRecord
@@ -125,14 +126,47 @@ def test_a_move_that_did_not_end_has_no_messages(folder, left) -> None:
     assert "One move each" not in render_report(evidence)
 
 
-def test_guidelines_that_were_left_out_have_no_column(folder) -> None:
+@pytest.mark.parametrize(
+    ("tried", "columns"),
+    [
+        ("5.6", {"5.6"}),
+        ("5.1", {"5.1"}),  # claims of 5.10 are among its own
+        ("5.1-gateway-kept", {"5.1"}),
+        ("5.10-a4", {"5.1", "5.10"}),  # no guideline as a whole
+    ],
+)
+def test_guidelines_that_were_left_out_have_no_column(folder, tried, columns) -> None:
     file = folder / "verdicts.json"
     document = json.loads(file.read_text())
-    document["claims"] = [one for one in document["claims"] if "5.6" in one["guideline"]]
+    document["claims"] = [
+        one for one in document["claims"] if tried in one["guideline"] or one["name"] == tried
+    ]
     file.write_text(json.dumps(document))
     evidence = read_evidence(folder)
     made = rows(evidence.verdicts, evidence.scenarios)
-    assert {cell.guideline for row in made for cell in row.cells} == {"5.6"}
+    assert {cell.guideline for row in made for cell in row.cells} == columns
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict"),
+    [
+        (["trusted-fa.5.1-nothing-in-clear"], "refuted"),
+        (["nothing.5.1-nothing-in-clear"], "reproduced"),
+        (["trusted-fa.5.1-nothing-in-clear", "solutions/trusted-fa"], "refuted"),
+        (["5.1-nothing-in-clear", "solutions/trusted-fa"], "refuted"),
+        (["5.1-nothing-in-clear", "solutions/nothing"], "reproduced"),
+    ],
+)
+def test_a_claim_of_a_solution_is_explained_from_the_evidence(folder, capsys, asked, verdict) -> None:
+    assert main(["explain", *asked, "--evidence", str(folder), "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["claim"] == "5.1-nothing-in-clear" and told["verdict"]["verdict"] == verdict
+
+
+def test_a_claim_of_another_solution_has_no_verdict(folder, capsys) -> None:
+    asked = ["explain", "5.1-nothing-in-clear", "solutions/mobike", "--evidence", str(folder)]
+    assert main(asked) == 2
+    assert "has no verdict on 5.1-nothing-in-clear" in capsys.readouterr().err
 
 
 # Hand-offs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import plain_yaml
 import pytest
 import simulated_crowd
-import yaml
 from simulated import Count, Message, Step, count, simulated
 
 from testbed.mobileip.wire.registration_reply import RegistrationReply
@@ -16,7 +16,7 @@ from testbed.simulate import gateway
 from testbed.simulate.solutions import HOTEL, HOTSPOT
 
 RECORDED, CROWDS = (
-    yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    plain_yaml.load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     for name in ("recorded.yaml", "recorded-crowds.yaml")
 )
 HOME, AGENT, HERE, THERE = (HOTEL.address(number) for number in range(4))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sweep_world import STUDY, study_file
 
+from testbed.api import Claims
 from testbed.document.values import Expected
 from testbed.errors import ErrorGroup, TestbedError, TopologyError
 from testbed.evidence.study import TaskRecord
@@ -87,9 +88,10 @@ def test_each_claim_is_a_task_and_a_topology_of_ones_own_travels_whole(tmp_path:
     assert sorted(one.bundle.files) == ["mine.yaml", "parts/slow.yaml"]
     task = one.api_task(tmp_path / "elsewhere")
     assert task.study == "claims" and task.lab == f"sweep-{one.task.key[:8]}"
-    (scenario,) = task.plan()
-    assert scenario.loaded.networks["internet"].delay == 300.0  # type: ignore[union-attr]
-    assert [*scenario.claims] == [one.task.claim]  # type: ignore[union-attr]
+    assert isinstance(task.work, Claims)
+    scenario = task.work.plan(task)
+    assert scenario.loaded.networks["internet"].delay == 300.0
+    assert [*scenario.claims] == [one.task.claim]
     slow.write_text("networks: {internet: {delay: 200ms}}\n", encoding="utf-8")
     assert load_plan(study_file(tmp_path, CLAIMS)).assignments[0].task.key != one.task.key
 

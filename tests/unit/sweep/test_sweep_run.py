@@ -22,7 +22,8 @@ from testbed.cli.output import verbosity
 from testbed.errors import UsageError
 from testbed.evidence.study import StudyRecord
 from testbed.lab.progress import Silent
-from testbed.sweep.assignment import Assignment, Outcome
+from testbed.sweep import child
+from testbed.sweep.assignment import Assignment, Outcome, Trouble
 from testbed.sweep.plan import Plan, load_plan
 from testbed.sweep.run import ATTEMPTS, Sweep
 from testbed.sweep.store import Store
@@ -126,6 +127,19 @@ def test_what_comes_to_nothing_anywhere_is_named_and_tried_by_the_next_sweep(
     assert len(Sweep(plan, store, Played("a"), Silent()).carry_out()) == 12
 
 
+def test_a_worker_writes_no_file_but_those_of_its_task(plan: Plan, store: Store) -> None:
+    def play(worker: str, assignment: Assignment) -> Outcome:
+        came = outcome(assignment)
+        assert came.record is not None
+        elsewhere = assignment.task.model_copy(update={"key": "../../evil"})
+        return came.model_copy(update={"record": came.record.model_copy(update={"task": elsewhere})})
+
+    sweep = Sweep(plan, store, Played("a", play=play), Silent())
+    assert sweep.carry_out() == [] and len(sweep.failures) == 12
+    assert {one.trouble.message for one in sweep.failures} == {"the worker returned another task"}
+    assert not list(store.root.parent.glob("**/evil*"))
+
+
 def test_a_record_is_the_last_thing_written(plan: Plan, store: Store) -> None:
     """A store that was killed in between has no finished task without evidence."""
     (store.root / plan.record.tasks[0].evidence).mkdir()
@@ -183,9 +197,11 @@ def _appears(file: Path) -> None:
 def test_a_worker_that_is_killed_takes_the_process_of_its_task_with_it(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", WORKER, str(told), CHILD]) as worker:
-        _appears(told)
-        assert not told.with_name("pid.cleared").exists()
-        worker.kill()
+        try:
+            _appears(told)
+            assert not told.with_name("pid.cleared").exists()
+        finally:
+            worker.kill()
     _appears(told.with_name("pid.cleared"))
 
 
@@ -204,6 +220,29 @@ def test_a_process_that_dies_is_cleared_up_after(monkeypatch: pytest.MonkeyPatch
     came = in_process("{}", lambda: False, command)
     assert cleared and came.trouble is not None and came.trouble.elsewhere
     assert came.trouble.message == "the process of the task ended with signal 9; not removed: y"
+
+
+class _EndsAsTheWaitDoes(Future[Outcome]):
+    """A task that ends at the moment at which a look whether it has ended gives up."""
+
+    def result(self, timeout: float | None = None) -> Outcome:
+        if timeout is not None:
+            self.set_result(Outcome(evidence="there"))
+            raise TimeoutError
+        return super().result()
+
+
+def test_a_task_that_ends_between_two_looks_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    future = _EndsAsTheWaitDoes()
+    monkeypatch.setattr(child, "wait", lambda futures, seconds: future.set_result(Outcome(evidence="there")))
+    assert child.await_outcome(future).evidence == "there"
+
+
+def test_what_carrying_a_task_out_raises_is_raised() -> None:
+    future: Future[Outcome] = Future()
+    future.set_exception(TimeoutError("of the engine"))
+    with pytest.raises(TimeoutError, match="of the engine"):
+        child.await_outcome(future)
 
 
 def test_the_extra_is_named_where_it_is_missing(
@@ -236,6 +275,18 @@ def test_the_command_says_what_it_found_and_begins_nothing_twice(
     assert '"finished": 3' in capsys.readouterr().out
     assert main(["sweep", "plan", str(file)]) == 0
     assert "3 tasks, 3 of them finished; the rest takes a worker about 0 s" in capsys.readouterr().out
+
+
+def test_what_failed_is_printed_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trouble = Trouble(message="the worker has another testbed", hint="install the same version")
+    workers = Played("a", play=lambda worker, assignment: Outcome(trouble=trouble))
+    monkeypatch.setattr("testbed.sweep.cluster.dask_workers", lambda scheduler: nullcontext(workers))
+    assert main(["sweep", "run", str(study_file(tmp_path, ONE_EACH))]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("the worker has another testbed\n  hint: install the same version\n") == 3
+    assert "0 of 3 tasks finished" in printed
 
 
 def test_a_task_alone_is_carried_out_for_workflow_systems(

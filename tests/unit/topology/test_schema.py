@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import plain_yaml
 import pytest
-import yaml
 
 from testbed.data import data_dir
 from testbed.topology.expand import Shorthand, TopologyFile
@@ -51,7 +51,7 @@ def test_the_schema_of_roles_uses_the_keys_that_are_written() -> None:
     "file", sorted(data_dir("topologies").rglob("*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}"
 )
 def test_builtin_topologies_and_fragments_fit_the_schema(file: Path, validator: Any) -> None:
-    validator.validate(yaml.safe_load(file.read_text()))
+    validator.validate(plain_yaml.load(file.read_text()))
 
 
 def test_the_schema_knows_the_ways_to_write_a_run(validator: Any) -> None:
@@ -67,4 +67,4 @@ def test_the_schema_knows_the_ways_to_write_a_run(validator: Any) -> None:
 def test_builtin_roles_fit_the_schema() -> None:
     validator = jsonschema.Draft202012Validator(role_schema())
     for file in role_files().values():
-        validator.validate(yaml.safe_load(file.read_text()))
+        validator.validate(plain_yaml.load(file.read_text()))

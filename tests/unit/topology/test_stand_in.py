@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import plain_yaml
 import pytest
-import yaml
 
 from testbed.data import data_dir
 from testbed.document.functions import Function, Meaning
@@ -53,7 +53,7 @@ CASES = [
 
 def other_vendor(templates: Path, role: str, names: dict[str, str] | None = None) -> str:
     """A role of another name with all that the built-in one has; `names` are other names of its settings."""
-    manifest: dict[str, Any] = yaml.safe_load((data_dir("templates") / "roles" / f"{role}.yaml").read_text())
+    manifest: dict[str, Any] = plain_yaml.load((data_dir("templates") / "roles" / f"{role}.yaml").read_text())
     manifest |= {"name": f"x-{role}", "acts-as": [role]}
     manifest["drawing"] = {"label": role_words([role], builtin_roles()) or "x", **manifest.get("drawing", {})}
     settings = manifest.get("settings", {})
@@ -68,7 +68,7 @@ def other_vendor(templates: Path, role: str, names: dict[str, str] | None = None
         (templates / "x").mkdir(parents=True, exist_ok=True)
         (templates / spec["template"]).write_text(text)
     (templates / "roles").mkdir(parents=True, exist_ok=True)
-    (templates / "roles" / f"x-{role}.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    (templates / "roles" / f"x-{role}.yaml").write_text(plain_yaml.dump(manifest))
     return f"x-{role}"
 
 
@@ -79,14 +79,14 @@ def instead(
     original = load_topology(topology)
     templates = folder / "templates"
     other = other_vendor(templates, role, names)
-    data = yaml.safe_load(original.text())
+    data = plain_yaml.load(original.text())
     for node in data["nodes"].values():
         if role in node["roles"]:
             node["roles"] = [other if one == role else one for one in node["roles"]]
             given = node.get("settings", {})
             node["settings"] = {(names or {}).get(key, key): value for key, value in given.items()}
     file = folder / "mine.yaml"
-    file.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    file.write_text(plain_yaml.dump(data))
     return original, load_topology(str(file), templates=templates)
 
 

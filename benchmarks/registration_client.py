@@ -75,6 +75,7 @@ def main() -> None:
     client.settimeout(PATIENCE)
     sent: dict[bytes, float] = {}
     delays: list[float] = []
+    replied: list[float] = []
     waiting = iter(requests)
     refused = 0
 
@@ -93,7 +94,8 @@ def main() -> None:
             reply = client.recv(2048)
         except TimeoutError:
             break
-        delays.append(time.monotonic() - sent.pop(reply[4:8]))
+        replied.append(time.monotonic())
+        delays.append(replied[-1] - sent.pop(reply[4:8]))
         if not options.echo and reply[1] not in (0, 1):
             refused += 1
         send_next()
@@ -103,10 +105,13 @@ def main() -> None:
         os.waitpid(child, 0)
     if refused:
         raise SystemExit(f"{refused} of {len(delays)} requests refused")
+    tenth = len(replied) // 10
     print(
         json.dumps(
             {
                 "rate": len(delays) / seconds,
+                "first_tenth": tenth / (replied[tenth - 1] - began),
+                "last_tenth": tenth / (replied[-1] - replied[-1 - tenth]),
                 "cpu_us": cpu / len(delays) * 1e6,
                 "median_ms": statistics.median(delays) * 1000,
                 "lost": len(requests) - len(delays),

@@ -96,6 +96,21 @@ class HomeAgentRole(Role):
         bindings = {at: effect for at, effect in effects.items() if isinstance(effect, SetBinding)}
         tunnels = [Tunnel(each.home_address, self._config.address, each.ends) for each in bindings.values()]
         devices = dict(zip(bindings, self.plane.set_all(tunnels), strict=True))
+        if self._whole is None:
+            self._reroute(effects, devices, refusals)
+        for at, effect in effects.items():
+            if at not in refusals:
+                try:
+                    self._settle(effect, devices.get(at))
+                except PlaneError as error:
+                    refusals[at] = error
+        for at in refusals.keys() & bindings.keys():
+            self._away.pop(bindings[at].home_address, None)  # where its route leads is not known
+
+    def _reroute(
+        self, effects: Mapping[int, Effect], devices: Mapping[int, str | PlaneError], refusals: Refusals
+    ) -> None:
+        """Change routes and proxies, in one system call."""
         batch = self._netlink.batch()
         asked: list[int] = []
         for at, effect in effects.items():
@@ -108,33 +123,23 @@ class HomeAgentRole(Role):
         for at, refusal in zip(asked, batch.commit(), strict=True):
             if refusal is not None:
                 refusals[at] = refusal
-        for at, effect in effects.items():
-            if at not in refusals:
-                try:
-                    self._settle(effect)
-                except PlaneError as error:
-                    refusals[at] = error
-        for at, effect in bindings.items():
-            if at in refusals:
-                self._away.pop(effect.home_address, None)
 
     def _collect(self, effect: Effect, device: str | PlaneError | None, batch: Batch) -> None:
         """Add to `batch` what changes a route or a proxy, where anything does."""
         if isinstance(effect, SetBinding) and device is not None:
-            name, before = device_of(device), self._away.get(effect.home_address)
-            if self._whole is None and name != before:
-                batch.set_route(effect.home_address, name)
-            self._away[effect.home_address] = name
-        elif isinstance(effect, ClearBinding) and self._whole is None:
+            if self._away.get(effect.home_address) != device_of(device):
+                batch.set_route(effect.home_address, device_of(device))
+        elif isinstance(effect, ClearBinding):
             batch.delete_route(effect.home_address)
         elif isinstance(effect, ProxyArp) and self._config.home_interface is not None:
             change = batch.add_proxy if effect.enabled else batch.delete_proxy
             change(self._config.home_interface, effect.home_address)
 
-    def _settle(self, effect: Effect) -> None:
+    def _settle(self, effect: Effect, device: str | PlaneError | None) -> None:
         """Follow a change that the kernel has made."""
-        if isinstance(effect, SetBinding):
+        if isinstance(effect, SetBinding) and device is not None:
             self.plane.settled(effect.home_address)
+            self._away[effect.home_address] = device_of(device)
         elif isinstance(effect, ClearBinding):
             self._away.pop(effect.home_address, None)
             self.plane.remove(effect.home_address)

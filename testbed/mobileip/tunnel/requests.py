@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 SIZE = 0x10000
@@ -33,13 +32,8 @@ class Requests:
 
     def take(self) -> bool:
         """Carry out a message if there is one; False when the daemon has closed the socket."""
-        try:
-            message = self._control.recv(SIZE)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return bool(message) and self._carry_out(message)
+        message = self._next()
+        return message is None or (bool(message) and self._carry_out(message))
 
     def catch_up(self, buffer: memoryview) -> bool:
         """Carry out all messages that wait; returns whether there was one.
@@ -50,13 +44,21 @@ class Requests:
         if self._obeying:
             return False
         kept, taken = b"", False
-        with suppress(OSError):
-            while message := self._control.recv(SIZE):
-                kept, taken = kept or bytes(buffer), True
-                self._carry_out(message)
+        while message := self._next():
+            kept, taken = kept or bytes(buffer), True
+            self._carry_out(message)
         if taken:
             buffer[:] = kept
         return taken
+
+    def _next(self) -> bytes | None:
+        """The next message: None where none waits, and empty where the daemon has closed the socket."""
+        try:
+            return self._control.recv(SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def _carry_out(self, message: bytes) -> bool:
         """Returns whether the daemon is still there."""

@@ -355,6 +355,16 @@ def test_what_fails_although_nothing_could_ends_the_process(home, monkeypatch):
         home.worker.requests.take()
 
 
+def test_what_fails_ends_the_process_also_while_it_catches_up(home, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(endpoint_module.Endpoint, "_open", refuse)
+    home.tell(tunnel([LATER], COA, [COA2]))
+    with pytest.raises(OSError, match="too many"):
+        home.put(inner(CN, LATER))
+
+
 def test_who_sends_to_a_mobile_node_without_a_tunnel_is_informed(home, monkeypatch):
     """The whole home network may be routed here. As often as Linux would, it is: 50 messages at once."""
     monkeypatch.setattr(failures.time, "monotonic", lambda: 7.0)
